@@ -1,0 +1,1 @@
+"""agmbench: a benchmark of multimodal learning under gradient modulation."""

@@ -1,0 +1,5 @@
+"""`python -m agmbench`."""
+
+from agmbench.cli import main
+
+main()

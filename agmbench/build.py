@@ -1,0 +1,204 @@
+"""From a spec to live objects: the only place that resolves entries and names a device."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from agmbench.contracts import Dataset, Encoder, Fusion, Metric, Modulator, Unsuitable
+from agmbench.errors import AgmbenchError, allowed
+from agmbench.jobs import CORE_VERSION, Component, JobSpec, digest
+from agmbench.model import MultimodalModel
+from agmbench.registry import Entry, Registry
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A spec whose every parameter is known, with the opened data set.
+
+    `digest` covers the spec, the data's fingerprint and the components' versions; `cell` the same without modulator and seed.
+    """
+
+    spec: JobSpec
+    registry: Registry
+    dataset: Dataset
+    digest: str
+    cell: str
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those that training sees."""
+        return self.spec.present or tuple(self.spec.encoders)
+
+
+def resolve(spec: JobSpec, registry: Registry) -> Job:
+    """Fill in every parameter, open the data set, and take the digest."""
+    dataset_component = resolved(registry, "dataset", spec.dataset)
+    dataset: Dataset = _make(registry, "dataset", dataset_component, spec.seed)
+    full = spec.model_copy(
+        update={
+            "dataset": dataset_component,
+            "encoders": {
+                modality: resolved(registry, "encoder", component) for modality, component in _encoders(spec, dataset).items()
+            },
+            "fusion": resolved(registry, "fusion", spec.fusion),
+            "modulator": resolved(registry, "modulator", spec.modulator),
+        }
+    )
+    content = full.canonical()
+    versions = {
+        "core": str(CORE_VERSION),
+        **{str(entry): entry.version for entry in _entries(full, registry)},
+    }
+    cell = {**content, "modulator": None, "seed": None, "dataset": content["dataset"]}
+    cell_versions = {name: version for name, version in versions.items() if not name.startswith("modulator/")}
+    return Job(
+        spec=full,
+        registry=registry,
+        dataset=dataset,
+        digest=digest([content, dataset.fingerprint, versions]),
+        cell=digest([cell, cell_versions]),
+    )
+
+
+def _entries(spec: JobSpec, registry: Registry) -> list[Entry]:
+    named = [("dataset", spec.dataset), ("fusion", spec.fusion), ("modulator", spec.modulator)]
+    named += [("encoder", component) for component in spec.encoders.values()]
+    entries = [registry.get(kind, component.name) for kind, component in named]
+    return entries + [registry.get("metric", name) for name in spec.metrics]
+
+
+def _encoders(spec: JobSpec, dataset: Dataset) -> dict[str, Component]:
+    """One component for each modality of the data set, or of a late concept's one; in the data set's order."""
+    for modality in spec.encoders.keys() - {"*"} - dataset.shapes.keys():
+        raise AgmbenchError(f"data set '{spec.dataset.name}' has no modality '{modality}': {allowed(modality, dataset.shapes)}")
+    wanted = [m for m in dataset.shapes if "*" in spec.encoders or m in spec.encoders]
+    if spec.present is None and len(wanted) < len(dataset.shapes):
+        missing = ", ".join(m for m in dataset.shapes if m not in wanted)
+        raise AgmbenchError(f"no encoder for {missing} of '{spec.dataset.name}'; name one with --encoder {missing}=NAME")
+    return {m: spec.encoders[m] if m in spec.encoders else spec.encoders["*"] for m in wanted}
+
+
+def concepts(job: Job) -> dict[str, JobSpec]:
+    """The mono-modal concept of each modality: the reference runs of competition strength (AGM paper, supplement A.2).
+
+    Under an additive fusion a concept is a network of one encoder and a head; under any other it is the same architecture with
+    the other modalities muted.
+    """
+    joint = Component(name="joint")
+    fusion = job.registry.get("fusion", job.spec.fusion.name).load()
+    return {
+        modality: job.spec.model_copy(
+            update={
+                "modulator": joint,
+                "present": (modality,),
+                "encoders": {modality: job.spec.encoders[modality]} if fusion.additive else job.spec.encoders,
+            }
+        )
+        for modality in (job.modalities if job.spec.present is None else ())
+    }
+
+
+def model(job: Job) -> MultimodalModel:
+    """The job's model with the weights that its seed gives."""
+    torch.manual_seed(job.spec.seed)
+    encoders: dict[str, Encoder] = {
+        modality: _make(job.registry, "encoder", component, job.dataset.shapes[modality], of=f" of '{modality}'")
+        for modality, component in job.spec.encoders.items()
+    }
+    features = {modality: encoder.out_features for modality, encoder in encoders.items()}
+    fusion: Fusion = _make(job.registry, "fusion", job.spec.fusion, features, len(job.dataset.class_names))
+    return MultimodalModel(encoders, fusion, job.spec.present)
+
+
+def modulator(job: Job, model: MultimodalModel) -> Modulator:
+    """The job's modulator, or an error if it refuses the model."""
+    made: Modulator = _make(job.registry, "modulator", job.spec.modulator, job.modalities)
+    if reason := made.refuses(model):
+        raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
+    return made
+
+
+def metrics(job: Job) -> dict[str, Metric]:
+    """The job's metrics by name."""
+    return {name: job.registry.get("metric", name).load() for name in job.spec.metrics}
+
+
+def device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one; `cpu`, `cuda` and `cuda:i` are themselves."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    present = ["cpu", *(["cuda", *(f"cuda:{number}" for number in range(count))] if count else [])]
+    if name == "auto":
+        return torch.device("cuda" if count else "cpu")
+    if name not in present:
+        raise AgmbenchError(f"no device '{name}' on this machine: {allowed(name, ['auto', *present])}")
+    return torch.device(name)
+
+
+def resolved(registry: Registry, kind: str, component: Component) -> Component:
+    """The component with every parameter, checked against the types of its signature."""
+    entry = registry.get(kind, component.name)
+    return Component(name=entry.name, params=check_parameters(entry, component.params))
+
+
+def check_parameters(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of an entry as JSON values: the signature's defaults, the entry's, then those given."""
+    schema = parameters(entry)
+    for name in (*entry.params, *given):
+        if name not in schema.model_fields:
+            raise AgmbenchError(f"{entry} has no parameter '{name}': {allowed(name, schema.model_fields)}")
+    try:
+        return schema.model_validate({**entry.params, **given}).model_dump(mode="json")
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise AgmbenchError(
+            f"parameter '{name}' of {entry} is {first['input']!r}: should be {annotation(schema, name)}"
+        ) from error
+
+
+def parameters(entry: Entry) -> type[BaseModel]:
+    """The keyword-only parameters of an entry's target, as a pydantic model."""
+    target = entry.load()
+    function = target.__init__ if inspect.isclass(target) else target
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {
+        parameter.name: (hints.get(parameter.name, Any), ... if parameter.default is parameter.empty else parameter.default)
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    return create_model(str(entry), __config__=config, **fields)
+
+
+def annotation(schema: type[BaseModel], name: str) -> str:
+    """A parameter's type as a reader of the terminal understands it: `float >= 0`, `one of exact, shared`, `int > 0 or none`."""
+    return _words(schema.model_json_schema()["properties"][name])
+
+
+_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+_TYPES = {"number": "a number", "integer": "a whole number", "boolean": "true or false", "string": "a text", "null": "null"}
+_TYPES |= {"object": "a mapping", "array": "a list"}
+
+
+def _words(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_words(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
+    bounds = [f"{sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema]
+    return " ".join([_TYPES.get(schema.get("type", ""), "anything"), " and ".join(bounds)]).strip()
+
+
+def _make(registry: Registry, kind: str, component: Component, *known: Any, of: str = "") -> Any:
+    entry = registry.get(kind, component.name)
+    make: Callable[..., Any] = entry.load()
+    try:
+        return make(*known, **component.params)
+    except (Unsuitable, ValueError) as error:
+        raise AgmbenchError(f"{entry}{of}: {error}") from error

@@ -1,0 +1,80 @@
+"""The command line: one verb a file, each imported when it is asked for, so that `--help` and `list` stay quick."""
+
+import errno
+import importlib
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+from agmbench.errors import AgmbenchError, allowed, describe
+
+VERBS = {
+    "run": "Train one job, with its mono-modal references, and log it to MLflow.",
+    "compare": "Modulators side by side: one table a setting, from the runs in the store.",
+    "list": "The registry: every data set, encoder, fusion, modulator and metric.",
+    "show": "One entry: its parameters, defaults, paper, and what it refuses.",
+    "ui": "Open the MLflow UI on this store, for this machine alone.",
+}
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            raise AgmbenchError(f"no command '{name}': {allowed(name, VERBS)}")
+        command: click.Command = importlib.import_module(f"agmbench.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="agmbench")
+def cli() -> None:
+    """A benchmark of multimodal learning under gradient modulation. Start with: agmbench run"""
+
+
+def main() -> NoReturn:
+    """Run the command line; whatever goes wrong is one line on standard error and an exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        cli.main(standalone_mode=False)
+    except AgmbenchError as error:
+        _exit(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        _exit(error.format_message(), 2)
+    except (KeyboardInterrupt, click.Abort):
+        _exit("interrupted", 130)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of a pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        _unexpected(error)
+    except Exception as error:
+        _unexpected(error)
+    sys.exit(0)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _exit(text: str, status: int) -> NoReturn:
+    click.echo(f"error: {' '.join(text.split())}", err=True)
+    sys.exit(status)
+
+
+def _unexpected(error: Exception) -> NoReturn:
+    if os.environ.get("AGMBENCH_DEBUG"):
+        raise error
+    _exit(f"{describe(error)} (AGMBENCH_DEBUG=1 shows the traceback)", 1)

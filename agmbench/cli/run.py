@@ -1,0 +1,138 @@
+"""`agmbench run`."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agmbench.errors import AgmbenchError
+from agmbench.registry import load
+
+if TYPE_CHECKING:
+    from agmbench.records import Record
+    from agmbench.train import Epoch
+
+
+@click.command("run")
+@click.option("-d", "--dataset", default="avmnist-mini", show_default=True, help="Data set.")
+@click.option("-m", "--modulator", default="agm", show_default=True, help="Modulator.")
+@click.option("-f", "--fusion", help="Fusion. [default: the data set's]")
+@click.option(
+    "-e", "--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="Encoder of one modality; repeatable."
+)
+@click.option("--seed", type=int, help="Seed. [default: 999, the paper's]")
+@click.option("--epochs", type=int, help="Epochs. [default: the data set's]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter, such as modulator.alpha=2; repeatable."
+)
+@click.option("--no-strength", is_flag=True, help="Leave competition strength and its mono-modal reference runs out.")
+@click.option("--dry-run", is_flag=True, help="Show the job and stop.")
+@click.option("--force", is_flag=True, help="Train again even if this job is done.")
+def command(
+    dataset: str,
+    modulator: str,
+    fusion: str | None,
+    encoders: tuple[str, ...],
+    seed: int | None,
+    epochs: int | None,
+    device: str,
+    settings: tuple[str, ...],
+    no_strength: bool,
+    dry_run: bool,
+    force: bool,
+) -> None:
+    """Train one job, with its mono-modal references, and log it to MLflow."""
+    from agmbench.jobs import compose, parse_settings
+
+    named = {"training.epochs": epochs, "seed": seed}
+    spec = compose(
+        load(),
+        dataset,
+        modulator,
+        fusion,
+        dict(_pair(text) for text in encoders),
+        [*parse_settings(settings), *((key, value) for key, value in named.items() if value is not None)],
+    )
+
+    from agmbench import build
+    from agmbench.execute import execute
+    from agmbench.trackers.mlflow import MlflowTracker
+
+    registry, tracker = load(), MlflowTracker()
+    chosen = build.device(device)
+    if dry_run:
+        _describe(build.resolve(spec, registry), tracker, strength=not no_strength)
+        return
+    with _Watcher() as watcher:
+        record = execute(spec, registry, tracker, chosen, watcher, strength=not no_strength, force=force)
+    _show(record, tracker.uri, watcher.trained)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    modality, equals, name = text.partition("=")
+    if not equals:
+        raise AgmbenchError(f"--encoder {text}: should be modality=name, such as audio=resnet")
+    return modality, name
+
+
+def _describe(job: Any, tracker: Any, strength: bool) -> None:
+    import yaml
+
+    from agmbench import build
+
+    build.modulator(job, build.model(job))
+    click.echo(yaml.safe_dump(job.spec.canonical(), sort_keys=False).rstrip())
+    references = [build.resolve(concept, job.registry) for concept in build.concepts(job).values() if strength]
+    for planned, what in ((job, "this job"), *((reference, "reference") for reference in references)):
+        done = "done" if tracker.find(planned.digest) else "to be trained"
+        modality = f" of {', '.join(planned.modalities)}" if planned is not job else ""
+        click.echo(f"# {what}{modality}: digest {planned.digest}, {done}")
+
+
+def _show(record: "Record", uri: str, trained: bool) -> None:
+    from agmbench.report.render import show
+    from agmbench.report.tables import compare
+
+    if not trained:
+        click.echo(f"'{record.name}' is done already (digest {record.digest}); --force trains it again", err=True)
+    for table in compare([record]):
+        show(table)
+    click.echo(f"MLflow run {record.run_id} in {uri}", err=True)
+
+
+class _Watcher:
+    """A progress bar on a terminal; on a pipe, one line a trained job on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self.trained = False
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[now]}"),
+        )
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._quiet = console.is_terminal
+
+    def __enter__(self) -> "_Watcher":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def started(self, name: str, epochs: int) -> None:
+        self._task = self._bar.add_task(name, total=epochs, now="")
+
+    def epoch(self, epoch: "Epoch") -> None:
+        self._bar.update(self._task, advance=1, now=f"valid accuracy {epoch.valid['accuracy']:.3f}")
+
+    def finished(self, record: "Record", trained: bool) -> None:
+        self.trained = trained
+        if trained and not self._quiet:
+            click.echo(f"trained '{record.name}': test accuracy {record.metrics['test/accuracy']:.4f}", err=True)

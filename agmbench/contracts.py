@@ -1,0 +1,226 @@
+"""What the author of a component imports: the five kinds of component and what passes between them.
+
+What the job knows comes to a component by position (shapes, classes, modalities, the seed); its parameters are keyword-only and
+typed, and their defaults stand in the signature. `registry.yaml` may override a default; `--set` overrides both.
+
+Shapes: B samples in a batch, N in a split, C classes, D features, M modalities.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+
+SplitName = Literal["train", "dev", "valid", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+Coalition = frozenset[str]
+Mode = Literal["exact", "shared"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`inputs[m]` `[B, *shape_m]`, `targets` `[B]` class numbers, `index` `[B]` the samples' numbers in their split."""
+
+    inputs: Mapping[str, Tensor]
+    targets: Tensor
+    index: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device; a copy from pinned memory does not wait."""
+        return Batch(
+            {modality: values.to(device, non_blocking=True) for modality, values in self.inputs.items()},
+            self.targets.to(device, non_blocking=True),
+            self.index.to(device, non_blocking=True),
+        )
+
+
+class Split(Protocol):
+    """One split of a data set: any batch of it by the samples' numbers."""
+
+    def __len__(self) -> int: ...
+    def batch(self, index: Tensor) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class TensorSplit:
+    """A split held in memory: `inputs[m]` `[N, *shape_m]`, `targets` `[N]`."""
+
+    inputs: Mapping[str, Tensor]
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, index: Tensor) -> Batch:
+        """The samples of those numbers, by one indexing operation a modality."""
+        return Batch({modality: values[index] for modality, values in self.inputs.items()}, self.targets[index], index)
+
+
+class Dataset(ABC):
+    """Four splits of multimodal samples with one class each. Built from the job's seed and its own parameters.
+
+    `shapes[m]` is the shape of one sample of modality m, `class_names` has C names, and `fingerprint` is equal if and only if the
+    data are: it enters the digest of every job on them.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    class_names: Sequence[str]
+    fingerprint: str
+
+    @abstractmethod
+    def __init__(self, seed: int) -> None: ...
+
+    @abstractmethod
+    def split(self, name: SplitName) -> Split:
+        """`train` for gradients, `dev` (cut from train) for fits on a trained model, `valid` for choices, `test` for the result."""
+
+
+class Encoder(nn.Module):
+    """One modality's input `[B, *shape]` to features `[B, out_features]`.
+
+    A subclass sets `out_features` in `__init__(self, shape, *, ...)` and raises `Unsuitable` for a shape that it cannot take.
+    """
+
+    out_features: int
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} should define forward(x)")
+
+
+class Fused(NamedTuple):
+    """`logits` `[B, C]` and the fused `representation` `[B, R]` from which competition strength is read."""
+
+    logits: Tensor
+    representation: Tensor
+
+
+class Fusion(nn.Module):
+    """Features `{m: [B, D_m]}` to logits, by one or more linear heads.
+
+    `additive` says that the logits are a sum of one term a modality, which `terms` then returns.
+    """
+
+    additive: ClassVar[bool] = False
+
+    def __init__(self, features: Mapping[str, int], classes: int) -> None:
+        super().__init__()
+
+    def forward(self, features: Mapping[str, Tensor]) -> Fused:
+        raise TypeError(f"{type(self).__name__} should define forward(features)")
+
+    def terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`z_m` `[B, C]` with `sum_m z_m` = logits; for additive fusions only."""
+        raise TypeError(f"{type(self).__name__} is not additive: it has no term of a modality's own")
+
+    def heads(self) -> list[nn.Linear]:
+        """The last linear layers, those that write the logits."""
+        raise TypeError(f"{type(self).__name__} should define heads()")
+
+
+class Model(Protocol):
+    """The multimodal model as a modulator sees it (`agmbench.model.MultimodalModel`)."""
+
+    encoders: nn.ModuleDict
+    fusion: Fusion
+    modalities: tuple[str, ...]
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Features of every modality in the model's present mode, `{m: [B, D_m]}`."""
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Cross entropy, averaged over the batch."""
+
+    def responses(self, inputs: Mapping[str, Tensor], mode: Mode, muted_gradient: bool) -> dict[str, Tensor]:
+        """Shapley responses `phi_m` `[B, C]`, which sum to the logits of the full coalition."""
+
+
+class Step(NamedTuple):
+    """What one backward pass found: the `loss`, the `logits` `[B, C]`, and values to record by metric name (`kappa/audio`)."""
+
+    loss: Tensor
+    logits: Tensor
+    signals: Mapping[str, Tensor] = {}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a modulator may know of the training around it.
+
+    `generator` is the modulator's own, on the model's device, and part of the checkpoint. `valid_accuracy` and `valid_loss` are
+    those of each modality's response after the last epoch, empty before the first.
+    """
+
+    epoch: int
+    epochs: int
+    steps_per_epoch: int
+    splits: Mapping[SplitName, Split]
+    generator: torch.Generator
+    valid_accuracy: Mapping[str, float] = field(default_factory=dict)
+    valid_loss: Mapping[str, float] = field(default_factory=dict)
+
+
+class Modulator(nn.Module):
+    """How gradients come to be. Most methods override `backward` alone; `steps` is for several optimizer steps a batch.
+
+    State that a resumed run needs is a buffer, a parameter or a submodule. The model is never kept. A modality's tensors are
+    `model.encoders[m].parameters()`, never found by their names.
+    """
+
+    def __init__(self, modalities: tuple[str, ...]) -> None:
+        super().__init__()
+        self.modalities = modalities
+
+    def refuses(self, model: Model) -> str | None:
+        """Why this method cannot modulate that model, with the way out; `None` if it can. Asked before anything is written."""
+        return None
+
+    def prepare(self, context: Context) -> None:
+        """Before the optimizer is made and before a checkpoint is loaded."""
+
+    def begin_epoch(self, context: Context) -> None:
+        """Before the first batch of an epoch."""
+
+    def end_epoch(self, context: Context) -> None:
+        """After validation."""
+
+    def steps(self, model: Model, batch: Batch) -> Iterable[Step]:
+        """At each yielded step the gradients wanted are in `.grad`; the loop then steps the optimizer and clears them."""
+        yield self.backward(model, batch)
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        """Leave the gradients of one batch in `.grad`."""
+        raise TypeError(f"{type(self).__name__} should define backward(model, batch) or steps(model, batch)")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model says of a split: the logits `[N, C]` of each coalition, the fused `representation` `[N, R]`, `targets` `[N]`."""
+
+    modalities: tuple[str, ...]
+    logits: Mapping[Coalition, Tensor]
+    responses: Mapping[str, Tensor]
+    representation: Tensor
+    targets: Tensor
+
+    @property
+    def full(self) -> Tensor:
+        """Logits `[N, C]` with every modality present."""
+        return self.logits[frozenset(self.modalities)]
+
+
+class Metric(Protocol):
+    """A pure function of logits `[N, C]` and targets `[N]`."""
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> float: ...
+
+
+class Unsuitable(ValueError):
+    """Raised by a component that cannot take what the job gives it; the text says why and what it takes."""

@@ -1,0 +1,1 @@
+"""Data sets: one a file, named as in registry.yaml."""

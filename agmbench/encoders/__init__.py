@@ -1,0 +1,1 @@
+"""Encoders: one modality's input to features, one architecture a file."""

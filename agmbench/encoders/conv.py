@@ -1,0 +1,41 @@
+"""A small convolutional network, quick enough for a CPU."""
+
+from itertools import pairwise
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor, nn
+
+from agmbench.contracts import Encoder, Unsuitable
+
+
+class Conv(Encoder):
+    """`layers` times 3x3 convolution of stride 2 (no bias), BatchNorm, ReLU; then the mean over the image.
+
+    `[B, C, H, W]` to `[B, width * 2^(layers-1)]`: from layer to layer the image halves, rounded up, and the width doubles.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        width: Annotated[int, Gt(0)] = 16,
+        layers: Annotated[int, Gt(0)] = 3,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    ) -> None:
+        super().__init__(shape)
+        if len(shape) != 3:
+            raise Unsuitable(f"takes an image [C, H, W]; found the shape {list(shape)}; take encoder mlp")
+        blocks: list[nn.Module] = []
+        for before, after in pairwise([shape[0], *(width * 2**layer for layer in range(layers))]):
+            blocks += [
+                nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(inplace=True),
+            ]
+        self.net = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
+        self.out_features = width * 2 ** (layers - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.net(x)  # [B, out_features]
+        return features

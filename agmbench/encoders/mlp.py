@@ -1,0 +1,34 @@
+"""A multilayer perceptron on the flattened input."""
+
+from itertools import pairwise
+from math import prod
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor, nn
+
+from agmbench.contracts import Encoder
+
+
+class MLP(Encoder):
+    """`layers` times Linear, ReLU, dropout; `[B, *shape]` to `[B, hidden]`. Takes any shape."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        hidden: Annotated[int, Gt(0)] = 128,
+        layers: Annotated[int, Gt(0)] = 2,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    ) -> None:
+        super().__init__(shape)
+        widths = [prod(shape), *[hidden] * layers]
+        blocks: list[nn.Module] = [nn.Flatten()]
+        for before, after in pairwise(widths):
+            blocks += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
+        self.net = nn.Sequential(*blocks)
+        self.out_features = hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.net(x)  # [B, hidden]
+        return features

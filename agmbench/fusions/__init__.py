@@ -1,0 +1,1 @@
+"""Fusions: features of all modalities to logits, one a file."""

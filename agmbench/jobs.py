@@ -1,0 +1,203 @@
+"""A `JobSpec` is what fixes the numbers of a job; its digest is its name for machines. No torch.
+
+Names are checked against the registry here; parameters are checked against the components' signatures when a job is built.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agmbench.errors import AgmbenchError, allowed
+from agmbench.registry import Registry
+
+CORE_VERSION = 1  # raised when the loop, the engine or the measures change a number: it enters every digest
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Component(_Frozen):
+    """An entry by name and the parameters given for it."""
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Schedule(_Frozen):
+    """How the learning rate moves, once an epoch.
+
+    `step` multiplies it by `gamma` every `step_size` epochs, `cosine` takes it to zero over the run, `constant` leaves it.
+    """
+
+    name: Literal["constant", "step", "cosine"] = "constant"
+    step_size: int = Field(default=70, ge=1)
+    gamma: float = Field(default=0.9, gt=0, le=1)
+
+
+class Training(_Frozen):
+    """The recipe. `select` says which epoch's weights are kept: the best on `valid` (accuracy, then loss), or the `last`."""
+
+    epochs: int = Field(default=100, ge=1)
+    batch_size: int = Field(default=64, ge=2)
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(default=1e-3, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    schedule: Schedule = Field(default_factory=Schedule)
+    select: Literal["valid", "last"] = "valid"
+
+
+class JobSpec(_Frozen):
+    """One job: the components with their parameters, the recipe and the seed.
+
+    `encoders` has one component a modality; `"*"` stands for every modality not named. `present` (a mono-modal concept) names
+    the modalities that training sees, the others muted; `None` is all of them.
+    """
+
+    dataset: Component
+    encoders: dict[str, Component]
+    fusion: Component
+    modulator: Component
+    training: Training = Field(default_factory=Training)
+    metrics: tuple[str, ...] = ("accuracy", "macro-f1")
+    seed: int = Field(default=999, ge=0, lt=2**31)
+    present: tuple[str, ...] | None = None
+
+    def canonical(self) -> dict[str, Any]:
+        """The spec as plain containers."""
+        return self.model_dump(mode="json")
+
+
+def digest(content: Any) -> str:
+    """The first 16 hexadecimal digits of the sha256 of a value's canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def compose(
+    registry: Registry,
+    dataset: str,
+    modulator: str = "joint",
+    fusion: str | None = None,
+    encoders: Mapping[str, str] | None = None,
+    settings: Iterable[tuple[str, Any]] = (),
+) -> JobSpec:
+    """A job from names: the data set's defaults, then the named components, then dotted `settings` such as `modulator.alpha`."""
+    entry = registry.get("dataset", dataset)
+    modulator = registry.get("modulator", modulator).name
+    defaults = dict(entry.job)
+    tuned = defaults.pop("modulators", {})
+    tree: dict[str, Any] = {
+        **defaults,
+        "dataset": {"name": entry.name},
+        "modulator": {"name": modulator, "params": dict(tuned.get(modulator, {}))},
+        "encoders": {modality: _component(value) for modality, value in defaults.get("encoders", {}).items()},
+        "fusion": _component(defaults.get("fusion", "concat")),
+    }
+    if fusion is not None:
+        tree["fusion"] = _replace(tree["fusion"], registry.get("fusion", fusion).name)
+    for modality, name in (encoders or {}).items():
+        tree["encoders"][modality] = _replace(tree["encoders"].get(modality), registry.get("encoder", name).name)
+    for key, value in settings:
+        _set(tree, key, value)
+    spec = _validated(tree)
+    return _canonical_names(spec, registry)
+
+
+def with_params(component: Component, params: Mapping[str, Any]) -> Component:
+    """The same component with other parameters."""
+    return Component(name=component.name, params=dict(params))
+
+
+def _component(value: Any) -> dict[str, Any]:
+    tree: dict[str, Any] = {"name": value} if isinstance(value, str) else dict(value)
+    return {**tree, "params": dict(tree.get("params", {}))}
+
+
+def _replace(old: dict[str, Any] | None, name: str) -> dict[str, Any]:
+    """Another component brings none of the old one's parameters."""
+    return old if old is not None and old["name"] == name else {"name": name, "params": {}}
+
+
+_COMPONENTS = ("dataset", "fusion", "modulator")
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    """`modulator.alpha`, `encoder.audio.width` and `dataset.split` are parameters; `training.lr` and `seed` fields."""
+    head, *rest = key.split(".")
+    if head in _COMPONENTS and len(rest) == 1 and rest != ["name"]:
+        tree[head].setdefault("params", {})[rest[0]] = value
+    elif head in ("encoder", "encoders") and len(rest) == 2:
+        modality, parameter = rest
+        wild = tree["encoders"].get("*", {"name": None, "params": {}})
+        component = tree["encoders"].setdefault(modality, {"name": wild["name"], "params": dict(wild["params"])})
+        if component["name"] is None:
+            raise AgmbenchError(f"--set {key}: no encoder for '{modality}': {allowed(modality, tree['encoders'])}")
+        component["params"][parameter] = value
+    elif head == "training" and rest:
+        node = tree.setdefault("training", {})
+        for part in rest[:-1]:
+            node = node.setdefault(part, {})
+        node[rest[-1]] = value
+    elif key in ("seed", "metrics"):
+        tree[key] = value
+    else:
+        known = ("dataset.P", "encoder.MODALITY.P", "fusion.P", "modulator.P", "training.P", "seed", "metrics")
+        raise AgmbenchError(f"--set {key}: no such setting: {allowed(key, known)}")
+
+
+def _validated(tree: Mapping[str, Any]) -> JobSpec:
+    try:
+        return JobSpec.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise AgmbenchError(
+                f"unknown setting '{where}': {allowed(str(first['loc'][-1]), _siblings(first['loc']))}"
+            ) from error
+        raise AgmbenchError(f"'{where}' is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+
+
+def _siblings(location: tuple[int | str, ...]) -> Iterable[str]:
+    model: Any = JobSpec
+    for part in location[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field is not None else None
+    return model.model_fields if hasattr(model, "model_fields") else ()
+
+
+def _canonical_names(spec: JobSpec, registry: Registry) -> JobSpec:
+    """Aliases become names, and every name is known."""
+
+    def named(kind: str, component: Component) -> Component:
+        return Component(name=registry.get(kind, component.name).name, params=component.params)
+
+    return spec.model_copy(
+        update={
+            "dataset": named("dataset", spec.dataset),
+            "encoders": {modality: named("encoder", component) for modality, component in spec.encoders.items()},
+            "fusion": named("fusion", spec.fusion),
+            "modulator": named("modulator", spec.modulator),
+            "metrics": tuple(registry.get("metric", name).name for name in spec.metrics),
+        }
+    )
+
+
+def parse_settings(texts: Iterable[str]) -> list[tuple[str, Any]]:
+    """`key=value` texts; a value is read as YAML, so `0.1`, `true`, `null` and `[1, 2]` are what they look like."""
+    settings = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise AgmbenchError(f"--set {text}: should be key=value, such as modulator.alpha=1.5")
+        try:
+            settings.append((key.strip(), yaml.safe_load(value)))
+        except yaml.YAMLError as error:
+            raise AgmbenchError(f"--set {text}: the value is not YAML") from error
+    return settings

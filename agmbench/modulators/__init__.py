@@ -1,0 +1,1 @@
+"""Modulators: one method a file."""

@@ -1,0 +1,24 @@
+"""AGM-GE: AGM with OGM-GE's generalization enhancement (AGM paper, supplement, table 8)."""
+
+from agmbench.contracts import Context, Model
+from agmbench.modulators.agm import AGM
+from agmbench.modulators.ogm_ge import gaussian_noise
+
+
+class AGMGE(AGM):
+    """AGM, then noise `N(0, (std(grad) + 1e-8)^2)` on the encoders' tensors of two or more dimensions, then clipping.
+
+    The paper names the method and gives no formula; the standard deviation is that of the gradient as AGM left it. Inside the
+    modulation window only. Parameters: those of AGM.
+    """
+
+    def prepare(self, context: Context) -> None:
+        self.generator = context.generator
+
+    def enhance(self, model: Model) -> None:
+        if not self.active:
+            return
+        for modality in self.modalities:
+            for tensor in model.encoders[modality].parameters():
+                if tensor.grad is not None and tensor.ndim >= 2:
+                    tensor.grad.add_(gaussian_noise(tensor.grad, self.generator))

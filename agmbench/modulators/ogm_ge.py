@@ -1,0 +1,32 @@
+"""OGM-GE: OGM with generalization enhancement (Peng et al., CVPR 2022, equation 10)."""
+
+import torch
+from torch import Tensor, nn
+
+from agmbench.contracts import Context
+from agmbench.modulators.ogm import OGM
+
+
+class OGMGE(OGM):
+    """OGM, then Gaussian noise of each gradient's own size, which brings back the noise that damping took from SGD:
+
+        grad <- k_m grad + N(0, (std(grad) + 1e-8)^2),   std of the gradient before it is damped.
+
+    The paper's equation and its official code agree, and so does ours: the noise is added whether or not a modality is damped.
+    It comes from the modulator's own generator. Parameters: those of OGM.
+    """
+
+    def prepare(self, context: Context) -> None:
+        self.generator = context.generator
+
+    def rescale(self, tensor: nn.Parameter, coefficient: Tensor) -> None:
+        if tensor.grad is not None:
+            noise = gaussian_noise(tensor.grad, self.generator)
+            tensor.grad.mul_(coefficient).add_(noise)
+
+
+def gaussian_noise(grad: Tensor, generator: torch.Generator) -> Tensor:
+    """`N(0, (std(grad) + 1e-8)^2)` in the shape of `grad`."""
+    scale = grad.std(correction=min(1, grad.numel() - 1)) + 1e-8
+    noise = torch.empty_like(grad).normal_(generator=generator)
+    return noise.mul_(scale)

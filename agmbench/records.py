@@ -1,0 +1,97 @@
+"""What a run leaves behind, and the seam through which it does: reports read `Record`s, jobs write through `Run`s. No torch."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
+
+
+class Point(NamedTuple):
+    """One value of a metric's history. Per-epoch metrics count epochs from 0, per-step ones optimizer steps."""
+
+    name: str
+    value: float
+    step: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run as a report reads it.
+
+    `spec` is the resolved job as plain containers; `cell` names everything of it but modulator and seed, so that runs of one
+    cell may be compared; `modalities` are those present in training (one of them in a mono-modal concept run).
+    """
+
+    run_id: str
+    name: str
+    status: str
+    digest: str
+    cell: str
+    spec: Mapping[str, Any]
+    modalities: tuple[str, ...]
+    concept: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    started: int = 0  # milliseconds since 1970
+
+    @property
+    def reason(self) -> str:
+        """Why the run did not finish; empty if it did."""
+        return self.tags.get("agmbench.reason", "")
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What is known of a job before it starts: the half of its `Record` that training does not change."""
+
+    name: str
+    digest: str
+    cell: str
+    spec: Mapping[str, Any]
+    modalities: tuple[str, ...]
+    concept: bool
+    fingerprint: str
+    samples: Mapping[str, int]
+    tags: Mapping[str, str]
+
+
+class Run(Protocol):
+    """A run being written. Entered as a context, it ends FINISHED; FAILED or KILLED, with the reason, when an error leaves it."""
+
+    id: str
+
+    def __enter__(self) -> "Run": ...
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None: ...
+    def points(self, points: Sequence[Point]) -> None:
+        """Append to metric histories, in batches."""
+
+    def files(self, folder: Path) -> None:
+        """Keep every file below `folder` as an artifact, under its path relative to it."""
+
+
+class Tracker(Protocol):
+    """A store of runs."""
+
+    def find(self, digest: str) -> Record | None:
+        """The newest FINISHED run of a job, if there is one. Makes no store."""
+
+    def records(self, dataset: str | None = None) -> list[Record]:
+        """Every run of a data set (of all), newest first. Makes no store."""
+
+    def start(self, heading: Heading) -> Run: ...
+    def reopen(self, record: Record) -> Run:
+        """A finished run, to add measurements to."""
+
+    def artifact(self, record: Record, path: str) -> Path:
+        """A local copy of one artifact."""
+
+    def lock(self, digest: str) -> AbstractContextManager[Any]:
+        """Held while a job runs, so that two processes on one file system do not train the same job twice."""
+
+
+def numbers(values: Mapping[str, float], step: int) -> list[Point]:
+    """A dictionary of metrics as points of one step."""
+    return [Point(name, value, step) for name, value in values.items()]

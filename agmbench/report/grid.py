@@ -1,0 +1,12 @@
+"""Printing a table: to the width of a terminal, whole on a pipe."""
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_grid(grid: Table) -> None:
+    """Print to standard output; where that is no terminal, no column is folded."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(grid).maximum)
+    console.print(grid)

@@ -1,0 +1,95 @@
+"""The plots of one run."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix
+
+from agmbench.records import Point
+
+matplotlib.use("agg")
+
+Series = Mapping[str, tuple[list[int], list[float]]]
+
+
+def save(
+    folder: Path,
+    history: Sequence[Point],
+    modalities: Sequence[str],
+    targets: np.ndarray,
+    predicted: np.ndarray,
+    class_names: Sequence[str],
+) -> None:
+    """`curves.png`, `modalities.png` and `confusion.png` in `folder`, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    series = _series(history)
+    _curves(series).savefig(folder / "curves.png")
+    _modalities(series, modalities).savefig(folder / "modalities.png")
+    _confusion(targets, predicted, class_names).savefig(folder / "confusion.png")
+
+
+def _series(history: Sequence[Point]) -> Series:
+    series: dict[str, tuple[list[int], list[float]]] = defaultdict(lambda: ([], []))
+    for name, value, step in history:
+        series[name][0].append(step)
+        series[name][1].append(value)
+    return series
+
+
+def _figure(panels: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(5 * panels, 3.5), dpi=100, layout="constrained")
+    return figure, list(np.atleast_1d(figure.subplots(1, panels)))
+
+
+def _curves(series: Series) -> Figure:
+    figure, (loss, accuracy) = _figure(2)
+    _lines(loss, series, {"train": "train/loss", "valid": "valid/loss"}, "epoch", "loss")
+    _lines(accuracy, series, {"train": "train/accuracy", "valid": "valid/accuracy"}, "epoch", "accuracy")
+    return figure
+
+
+def _modalities(series: Series, modalities: Sequence[str]) -> Figure:
+    """Accuracy of each response over epochs; the coefficient of each modality over steps, if the method has one."""
+    modulated = any(f"kappa/{modality}" in series for modality in modalities)
+    figure, axes = _figure(2 if modulated else 1)
+    responses = {modality: f"valid/response/{modality}" for modality in modalities}
+    _lines(axes[0], series, {"all": "valid/accuracy", **responses}, "epoch", "accuracy of responses on valid")
+    if modulated:
+        _lines(axes[1], series, {modality: f"kappa/{modality}" for modality in modalities}, "step", "kappa")
+        axes[1].axhline(1, color="gray", linewidth=0.5)
+    return figure
+
+
+def _lines(axes: Axes, series: Series, names: Mapping[str, str], x: str, y: str) -> None:
+    for label, name in names.items():
+        if name in series:
+            steps, values = series[name]
+            axes.plot(steps, values, label=label, linewidth=1, marker="." if len(steps) < 30 else None)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend()
+
+
+def _confusion(targets: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> Figure:
+    counts = confusion_matrix(targets, predicted, labels=range(len(class_names)))
+    figure = Figure(figsize=(5, 4.5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(counts, cmap="Blues")
+    figure.colorbar(image, ax=axes, label="samples")
+    axes.set_xlabel("predicted on test")
+    axes.set_ylabel("class")
+    ticks = range(len(class_names))
+    axes.set_xticks(ticks, class_names, rotation=0 if max(map(len, class_names)) < 4 else 90)
+    axes.set_yticks(ticks, class_names)
+    if len(class_names) <= 12:
+        for row, column in np.ndindex(counts.shape):
+            dark = counts[row, column] > counts.max() / 2
+            axes.text(
+                column, row, str(counts[row, column]), ha="center", va="center", color="white" if dark else "black", size=8
+            )
+    return figure

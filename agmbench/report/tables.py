@@ -1,0 +1,196 @@
+"""Records become tables: one a setting, one row a modulator. The numbers are made here; `render` only writes them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from agmbench.records import FAILED, FINISHED, KILLED, Record
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number a seed; `None` where it has a `reason` to be missing."""
+
+    values: tuple[float, ...] = ()
+    reason: str = ""
+
+    @property
+    def mean(self) -> float | None:
+        return mean(self.values) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation; there is none of a single value."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric of a record under a short `key` and a `title`; `scale` 100 for percent; `digits` behind the point."""
+
+    key: str
+    title: str
+    metric: str
+    scale: float = 1.0
+    digits: int = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: its values by column key, and the number of seeds."""
+
+    label: str
+    seeds: int
+    values: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Table:
+    """All methods of one cell: equal data set, encoders, fusion and recipe."""
+
+    dataset: str
+    fusion: str
+    settings: Mapping[str, Any]
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    notes: Sequence[str]
+
+    @property
+    def title(self) -> str:
+        extra = "".join(f", {key}={value}" for key, value in self.settings.items())
+        return f"{self.dataset}, fusion {self.fusion}{extra}"
+
+
+CAPTION = (
+    "Acc: accuracy on test, %. Acc_m: accuracy of modality m's Shapley response; in the concept row, of the model trained on m alone. "
+    "d_m: competition strength, 0 where m's concept is wholly kept, near 1 where it is lost. "
+    "Mean +- sample standard deviation over n seeds; the epoch is chosen on valid, test is read once."
+)
+
+
+def compare(records: Iterable[Record], modulators: Sequence[str] = ()) -> list[Table]:
+    """One table a cell, in the order of data set and fusion; only the `modulators` named, or all. Concept runs are no rows."""
+    cells: dict[str, list[Record]] = defaultdict(list)
+    for record in _newest(records):
+        if not record.concept:
+            cells[record.cell].append(record)
+    settings = _differences({cell: found[0].spec for cell, found in cells.items()})
+    tables = [_table(found, modulators, settings[cell]) for cell, found in cells.items()]
+    return sorted(tables, key=lambda table: (table.dataset, table.fusion, table.title))
+
+
+def _newest(records: Iterable[Record]) -> list[Record]:
+    """One record a job: the newest finished one, else the newest of all."""
+    best: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: (record.status == FINISHED, record.started)):
+        best[record.digest] = record
+    return list(best.values())
+
+
+def _differences(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What tells the cells of one data set and fusion apart, by dotted key."""
+    leaves = {cell: _leaves({**spec, "modulator": None, "seed": None}) for cell, spec in specs.items()}
+    found: dict[str, dict[str, Any]] = {}
+    for cell, own in leaves.items():
+        alike = [other for other in leaves.values() if _name(other) == _name(own)]
+        keys = sorted({key for other in alike for key in own.keys() | other.keys() if other.get(key) != own.get(key)})
+        found[cell] = {key: own.get(key, "-") for key in keys}
+    return found
+
+
+def _name(leaves: Mapping[str, Any]) -> tuple[Any, Any]:
+    return leaves["dataset.name"], leaves["fusion.name"]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            values |= _leaves(value, f"{path}.")
+        else:
+            values[path.replace(".params.", ".")] = value
+    return values
+
+
+def _table(records: Sequence[Record], modulators: Sequence[str], settings: Mapping[str, Any]) -> Table:
+    first = records[0]
+    columns = [
+        Column("acc", "Acc", "test/accuracy", 100, 2),
+        *(Column(f"acc_{m}", f"Acc_{m}", f"test/response/{m}", 100, 2) for m in first.modalities),
+        *(Column(f"d_{m}", f"d_{m}", f"test/strength/{m}") for m in first.modalities),
+    ]
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for label, record in _labelled(records):
+        if not modulators or record.spec["modulator"]["name"] in modulators:
+            groups[label].append(record)
+    named = {record.spec["modulator"]["name"] for found in groups.values() for record in found}
+    rows = [_row(label, found, columns) for label, found in sorted(groups.items(), key=lambda item: _rank(item[0]))]
+    rows += [_absent(name, columns, "no run in this setting") for name in modulators if name not in named]
+    notes = [note for label, found in groups.items() for note in _failures(label, found)]
+    return Table(
+        dataset=first.spec["dataset"]["name"],
+        fusion=first.spec["fusion"]["name"],
+        settings=settings,
+        columns=columns,
+        rows=[*_concepts(records, columns), *rows],
+        notes=notes,
+    )
+
+
+def _rank(label: str) -> tuple[bool, str]:
+    return label.split()[0] != "joint", label
+
+
+def _labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
+    """Each record with its row's name: the modulator, and those of its parameters in which this table's runs differ."""
+    seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for record in records:
+        for key, value in record.spec["modulator"]["params"].items():
+            seen[record.spec["modulator"]["name"]][key].add(repr(value))
+    labelled = []
+    for record in records:
+        name, params = record.spec["modulator"]["name"], record.spec["modulator"]["params"]
+        varied = [f"{key}={value}" for key, value in params.items() if len(seen[name][key]) > 1]
+        labelled.append((" ".join([name, *varied]), record))
+    return labelled
+
+
+def _row(label: str, records: Sequence[Record], columns: Sequence[Column]) -> Row:
+    finished = sorted((r for r in records if r.status == FINISHED), key=lambda record: record.spec["seed"])
+    if not finished:
+        newest = max(records, key=lambda record: record.started)
+        return _absent(label, columns, f"{newest.status}{': ' if newest.reason else ''}{newest.reason}")
+    values = {}
+    for column in columns:
+        found = tuple(r.metrics[column.metric] * column.scale for r in finished if column.metric in r.metrics)
+        reason = "" if found else "not measured (--no-strength)" if column.key.startswith("d_") else "not in the run"
+        values[column.key] = Value(found, reason)
+    return Row(label, len(finished), values)
+
+
+def _absent(label: str, columns: Sequence[Column], reason: str) -> Row:
+    return Row(label, 0, {column.key: Value(reason=reason) for column in columns})
+
+
+def _failures(label: str, records: Sequence[Record]) -> list[str]:
+    if not any(record.status == FINISHED for record in records):
+        return []  # the row itself says why
+    lost = [record for record in records if record.status in (FAILED, KILLED)]
+    return [f"{label}, seed {r.spec['seed']}: {r.status}{': ' if r.reason else ''}{r.reason}" for r in lost]
+
+
+def _concepts(records: Sequence[Record], columns: Sequence[Column]) -> list[Row]:
+    """The accuracy of each modality trained alone, one value a seed, as the runs that needed it recorded it."""
+    found: dict[str, dict[int, float]] = defaultdict(dict)
+    for record in records:
+        for modality in record.modalities:
+            if (value := record.metrics.get(f"test/concept/{modality}")) is not None:
+                found[modality][record.spec["seed"]] = 100 * value
+    if not found:
+        return []
+    values = {column.key: Value(reason="a concept is one modality alone") for column in columns}
+    values |= {f"acc_{m}": Value(tuple(seeds[seed] for seed in sorted(seeds))) for m, seeds in found.items()}
+    return [Row("concept", max(map(len, found.values())), values)]

@@ -1,0 +1,42 @@
+"""Shapley responses of modalities: the AGM paper, equations 2-4."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from math import factorial
+
+from torch import Tensor
+
+from agmbench.contracts import Coalition
+
+
+def coalitions(modalities: Sequence[str]) -> list[Coalition]:
+    """Every non-empty set of modalities, smallest first, in the order of `modalities`: 2^M - 1 of them."""
+    sizes = range(1, len(modalities) + 1)
+    return [frozenset(chosen) for size in sizes for chosen in combinations(modalities, size)]
+
+
+def coalition_name(coalition: Coalition, modalities: Iterable[str]) -> str:
+    """`audio:image`: the members in the order of `modalities`, as a metric's name takes them."""
+    return ":".join(modality for modality in modalities if modality in coalition)
+
+
+def responses(logits: Mapping[Coalition, Tensor], modalities: Sequence[str]) -> dict[str, Tensor]:
+    """`phi_m` from the logits `[..., C]` of every coalition, the empty one worth nothing by decree. Their sum is `f(all)`."""
+    return {modality: _response(logits, modalities, modality) for modality in modalities}
+
+
+def _response(logits: Mapping[Coalition, Tensor], modalities: Sequence[str], modality: str) -> Tensor:
+    # collected by coalition, so that each tensor enters the graph once:
+    # f(S) counts |S-1|! (M-|S|)! / M! with m in S, and - |S|! (M-|S|-1)! / M! without
+    count = len(modalities)
+    terms = []
+    for coalition, value in logits.items():
+        size = len(coalition)
+        if modality in coalition:
+            terms.append(value * (factorial(size - 1) * factorial(count - size) / factorial(count)))
+        else:
+            terms.append(value * (-factorial(size) * factorial(count - size - 1) / factorial(count)))
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total

@@ -1,0 +1,1 @@
+"""Trackers: stores of runs behind the seam of `agmbench.records`."""

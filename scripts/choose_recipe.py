@@ -1,0 +1,76 @@
+"""How the default recipe of avmnist-mini was chosen: validation accuracy over seeds, never the test set.
+
+    python scripts/choose_recipe.py joint        # width, learning rate, batch size: joint training and each concept
+    python scripts/choose_recipe.py modulators   # strength alpha of each modulator on that recipe
+
+Prints a Markdown table: mean best validation accuracy (%) over the seeds, and seconds a job. The test split is never opened.
+"""
+
+import itertools
+import sys
+import time
+from statistics import mean
+
+from agmbench import build, jobs, registry
+from agmbench.train import train
+
+SEEDS = range(5)
+RECIPES = {
+    "encoder.audio.width": (8, 16),
+    "training.lr": (0.02, 0.05, 0.1),
+    "training.batch_size": (64, 128),
+}
+ALPHAS = {
+    "agm": (0.25, 0.5, 1.0, 2.0, 4.0),
+    "agm-ge": (0.25, 0.5, 1.0, 2.0, 4.0),
+    "ogm": (0.1, 0.2, 0.4, 0.8),
+    "ogm-ge": (0.1, 0.2, 0.4, 0.8),
+}
+
+
+def main() -> None:
+    known = registry.load()
+    if sys.argv[1:] == ["joint"]:
+        print("| width | lr | batch | joint | concept of audio | concept of image | s a job |\n|" + "---|" * 7, flush=True)
+        for width, lr, batch in itertools.product(*RECIPES.values()):
+            settings = [(f"encoder.{m}.width", width) for m in ("audio", "image")]
+            settings += [("training.lr", lr), ("training.batch_size", batch)]
+            found = {name: [] for name in ("joint", "audio", "image")}
+            for seed in SEEDS:
+                job = build.resolve(jobs.compose(known, "avmnist-mini", settings=[*settings, ("seed", seed)]), known)
+                found["joint"].append(best(job))
+                for modality, concept in build.concepts(job).items():
+                    found[modality].append(best(build.resolve(concept, known)))
+            print("|", " | ".join([str(width), str(lr), str(batch), *row(found.values())]), "|", flush=True)
+    elif sys.argv[1:] == ["modulators"]:
+        print("| modulator | alpha | valid | s a job |\n|" + "---|" * 4, flush=True)
+        for name, alpha in [("joint", None), *((name, alpha) for name, alphas in ALPHAS.items() for alpha in alphas)]:
+            settings = [("modulator.alpha", alpha)] if alpha is not None else []
+            results = [
+                best(build.resolve(jobs.compose(known, "avmnist-mini", name, settings=[*settings, ("seed", seed)]), known))
+                for seed in SEEDS
+            ]
+            print("|", " | ".join([name, str(alpha), *row([results])]), "|", flush=True)
+    else:
+        sys.exit(__doc__)
+
+
+def best(job: build.Job) -> tuple[float, float]:
+    """The best validation accuracy of a job, in %, and the seconds it took."""
+    begun = time.perf_counter()
+    model = build.model(job)
+    splits = {name: job.dataset.split(name) for name in ("train", "dev", "valid")}
+    epochs = train(
+        model, build.modulator(job, model), splits, job.spec.training, build.metrics(job), job.spec.seed, build.device("cpu")
+    )
+    return 100 * max(epoch.valid["accuracy"] for epoch in epochs), time.perf_counter() - begun
+
+
+def row(results) -> list[str]:
+    """Mean accuracies, then the longest mean time."""
+    columns = [list(zip(*found, strict=True)) for found in results]
+    return [f"{mean(accuracy):.2f}" for accuracy, _ in columns] + [f"{max(mean(seconds) for _, seconds in columns):.1f}"]
+
+
+if __name__ == "__main__":
+    main()

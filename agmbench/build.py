@@ -35,6 +35,12 @@ class Job:
         """Those that training sees."""
         return self.spec.present or tuple(self.spec.encoders)
 
+    @property
+    def name(self) -> str:
+        """`avmnist-mini concat agm seed 999`; a concept says so in place of the modulator."""
+        method = self.spec.modulator.name if self.spec.present is None else f"concept of {', '.join(self.spec.present)}"
+        return f"{self.spec.dataset.name} {self.spec.fusion.name} {method} seed {self.spec.seed}"
+
 
 def resolve(spec: JobSpec, registry: Registry) -> Job:
     """Fill in every parameter, open the data set, and take the digest."""
@@ -55,7 +61,7 @@ def resolve(spec: JobSpec, registry: Registry) -> Job:
         "core": str(CORE_VERSION),
         **{str(entry): entry.version for entry in _entries(full, registry)},
     }
-    cell = {**content, "modulator": None, "seed": None, "dataset": content["dataset"]}
+    cell = {**content, "modulator": None, "seed": None}
     cell_versions = {name: version for name, version in versions.items() if not name.startswith("modulator/")}
     return Job(
         spec=full,

@@ -42,10 +42,10 @@ def evaluate(model: MultimodalModel, split: Split, device: torch.device) -> Outc
 
 
 def measure(outcome: Outcome, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """The chosen metrics of the full coalition; loss; accuracy of each response and of each coalition."""
+    """Accuracy, loss and the chosen metrics of the full coalition; accuracy of each response and of each coalition."""
     targets = outcome.targets
-    values = {name: metric(outcome.full, targets) for name, metric in metrics.items()}
-    values["loss"] = float(F.cross_entropy(outcome.full, targets))
+    values = {"accuracy": accuracy(outcome.full, targets), "loss": float(F.cross_entropy(outcome.full, targets))}
+    values |= {name: metric(outcome.full, targets) for name, metric in metrics.items()}
     for modality, response in outcome.responses.items():
         values[f"response/{modality}"] = accuracy(response, targets)
         values[f"response-loss/{modality}"] = float(F.cross_entropy(response, targets))

@@ -1,21 +1,15 @@
 """One job from spec to finished run: references, build, train, evaluate, track."""
 
-import os
-import platform
-import subprocess
 import tempfile
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import pyarrow as pa
 import torch
 import yaml
-from pyarrow import parquet
 
-from agmbench import build
+from agmbench import build, predictions, provenance
 from agmbench.contracts import SPLITS, Outcome, SplitName
 from agmbench.errors import RunFailed
 from agmbench.evaluate import evaluate, measure
@@ -50,9 +44,12 @@ def execute(
     """The finished record of a job, trained now unless it is done already; with `strength`, its mono-modal concepts first."""
     job = build.resolve(spec, registry)
     build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
-    references = {}
-    for modality, concept in build.concepts(job).items() if strength else ():
-        references[modality] = execute(concept, registry, tracker, device, observer)
+    concepts = build.concepts(job) if strength else {}
+    done = None if force else tracker.find(job.digest)
+    if done is not None and not _unmeasured(done, concepts):
+        observer.finished(done, trained=False)
+        return done
+    references = {m: execute(concept, registry, tracker, device, observer) for m, concept in concepts.items()}
     with tracker.lock(job.digest):
         record = None if force else tracker.find(job.digest)
         if record is None:
@@ -61,12 +58,16 @@ def execute(
             record = _found(tracker, job.digest)
             observer.finished(record, trained=True)
         else:
-            if missing := {m: r for m, r in references.items() if f"test/strength/{m}" not in record.metrics}:
+            if missing := _unmeasured(record, references):
                 with tracker.reopen(record) as run:
-                    _add_strength(job, run, tracker, record, missing, device)
+                    _add_strength(job, run, tracker, record, {m: references[m] for m in missing}, device)
                 record = _found(tracker, job.digest)
             observer.finished(record, trained=False)
     return record
+
+
+def _unmeasured(record: Record, modalities: Iterable[str]) -> list[str]:
+    return [modality for modality in modalities if f"test/strength/{modality}" not in record.metrics]
 
 
 def _found(tracker: Tracker, digest: str) -> Record:
@@ -80,7 +81,7 @@ def _run(
     job: build.Job, run: Run, tracker: Tracker, device: torch.device, references: Mapping[str, Record], observer: Observer
 ) -> None:
     spec = job.spec
-    observer.started(job_name(job), spec.training.epochs)
+    observer.started(job.name, spec.training.epochs)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "job.yaml").write_text(yaml.safe_dump(spec.canonical(), sort_keys=False))
@@ -107,7 +108,7 @@ def _run(
         final = {f"test/{name}": value for name, value in measure(outcomes["test"], metrics).items()}
         final |= strengths(outcomes, references, tracker)
         run.points(numbers({**final, "best/epoch": best.epoch}, spec.training.epochs - 1))
-        parquet.write_table(predictions(outcomes), folder / "predictions.parquet")
+        predictions.write(outcomes, folder / "predictions.parquet")
         plots.save(folder / "plots", history, job.modalities, *_confusion(outcomes["test"]), job.dataset.class_names)
         run.files(folder)
 
@@ -144,7 +145,7 @@ def strengths(outcomes: Mapping[SplitName, Outcome], references: Mapping[str, Re
     """`test/strength/m` for each reference run, and `test/concept/m`, the concept's own accuracy."""
     values = {}
     for modality, reference in references.items():
-        concept = concept_logits(tracker.artifact(reference, "predictions.parquet"))
+        concept = predictions.read_logits(tracker.artifact(reference, "predictions.parquet"))
         values[f"test/strength/{modality}"] = competition_strength(
             outcomes["dev"].representation.numpy(), outcomes["test"].representation.numpy(), concept["dev"], concept["test"]
         )
@@ -152,43 +153,13 @@ def strengths(outcomes: Mapping[SplitName, Outcome], references: Mapping[str, Re
     return values
 
 
-def predictions(outcomes: Mapping[SplitName, Outcome]) -> pa.Table:
-    """One row a sample of each split: its number, class, predicted class, logits, and each response's predicted class."""
-    tables = []
-    for split, outcome in outcomes.items():
-        columns: dict[str, object] = {
-            "split": np.repeat(split, len(outcome.targets)),
-            "index": np.arange(len(outcome.targets)),
-            "target": outcome.targets.numpy(),
-            "prediction": outcome.full.argmax(dim=1).numpy(),
-        }
-        columns |= {f"prediction/{m}": response.argmax(dim=1).numpy() for m, response in outcome.responses.items()}
-        columns |= {f"logit/{number}": column for number, column in enumerate(outcome.full.numpy().T)}
-        tables.append(pa.table(columns))
-    return pa.concat_tables(tables)
-
-
-def concept_logits(path: Path) -> dict[str, np.ndarray]:
-    """Logits `[N, C]` of each split, in the order of the samples, from a run's predictions."""
-    table = parquet.read_table(path).to_pandas()
-    logits = [name for name in table.columns if name.startswith("logit/")]
-    return {str(split): rows.sort_values("index")[logits].to_numpy() for split, rows in table.groupby("split")}
-
-
 def _confusion(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     return outcome.targets.numpy(), outcome.full.argmax(dim=1).numpy()
 
 
-def job_name(job: build.Job) -> str:
-    """`avmnist-mini concat agm seed 999`; a concept says so in place of the modulator."""
-    spec = job.spec
-    method = spec.modulator.name if spec.present is None else f"concept of {', '.join(spec.present)}"
-    return f"{spec.dataset.name} {spec.fusion.name} {method} seed {spec.seed}"
-
-
 def _heading(job: build.Job, device: torch.device) -> Heading:
     return Heading(
-        name=job_name(job),
+        name=job.name,
         digest=job.digest,
         cell=job.cell,
         spec=job.spec.canonical(),
@@ -196,30 +167,5 @@ def _heading(job: build.Job, device: torch.device) -> Heading:
         concept=job.spec.present is not None,
         fingerprint=job.dataset.fingerprint,
         samples={name: len(job.dataset.split(name)) for name in SPLITS},
-        tags={
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "threads": str(torch.get_num_threads()),
-            "host": platform.node(),
-            "python": platform.python_version(),
-            **{f"version.{name}": version(name) for name in ("agmbench", "torch", "timm", "transformers", "mlflow")},
-            **_git(),
-        },
+        tags=provenance.tags(device),
     )
-
-
-def _git() -> dict[str, str]:
-    """The commit of the checkout that this code runs from, if it is one, and whether it was changed."""
-    here = Path(__file__).parent
-
-    def ask(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        if not os.path.samefile(ask("rev-parse", "--show-toplevel"), here.parent):
-            return {}
-        return {
-            "mlflow.source.git.commit": ask("rev-parse", "HEAD"),
-            "git.changed": str(bool(ask("status", "--porcelain", "-uno"))).lower(),
-        }
-    except (OSError, subprocess.CalledProcessError):
-        return {}

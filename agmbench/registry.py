@@ -155,7 +155,7 @@ def _entry(kind: str, name: str, body: "_Located", place: str, origin: str, fold
             raise AgmbenchError(f"{place}: '{key}' of {kind} '{name}' should be {noun}; found {value!r}")
     if ":" not in body.get("target", ""):
         raise AgmbenchError(f"{place}: {kind} '{name}' needs a target 'module:attribute'; found {body.get('target')!r}")
-    fields = dict(body)
+    fields = _plain(body)
     fields["version"] = str(fields.get("version", "1"))
     fields["aliases"] = tuple(map(str, fields.get("aliases", ())))
     return Entry(kind=kind, name=name, place=place, origin=origin, folder=folder, **fields)
@@ -165,6 +165,12 @@ class _Located(dict[Any, Any]):
     """A YAML mapping that remembers the line of each of its keys."""
 
     lines: dict[Any, int]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _mapping(value: object, where: str) -> _Located:

@@ -5,6 +5,7 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import click
@@ -41,11 +42,11 @@ def cli() -> None:
     """A benchmark of multimodal learning under gradient modulation. Start with: agmbench run"""
 
 
-def main() -> NoReturn:
+def main(words: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; whatever goes wrong is one line on standard error and an exit status."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        cli.main(standalone_mode=False)
+        cli.main(words, prog_name="agmbench", standalone_mode=False)
     except AgmbenchError as error:
         _exit(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -5,13 +5,15 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-# read when mlflow is imported: a benchmark reports to nobody, and one small file needs no progress bar
+# read when mlflow is imported: a benchmark reports to nobody, one small file needs no progress bar, and a
+# server that does not answer should be reported in seconds, not in minutes
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from filelock import FileLock
@@ -46,7 +48,7 @@ class MlflowTracker:
         for noisy in ("alembic", "mlflow"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         try:
-            with self._lock("store"):  # two first connections at once would both create the tables
+            with self._store_lock():  # two first connections at once would both create the tables
                 client = MlflowClient(self.uri)
                 client.search_experiments(max_results=1)
                 return client
@@ -66,6 +68,12 @@ class MlflowTracker:
         if not os.access(folder, os.W_OK):
             raise AgmbenchError(f"{self.folder} cannot be written; runs are kept there")
         return FileLock(folder / f"{name}.lock")
+
+    def _store_lock(self) -> AbstractContextManager[Any]:
+        if self._own:
+            return self._lock("store")
+        path = self.uri.removeprefix("sqlite:///")
+        return FileLock(f"{path}.lock") if path != self.uri else nullcontext()
 
     def lock(self, digest: str) -> AbstractContextManager[Any]:
         return self._lock(digest)
@@ -124,7 +132,7 @@ class MlflowTracker:
         return run
 
     def _experiment(self, name: str) -> str:
-        with self._lock("store"):
+        with self._store_lock():
             found = self._client.get_experiment_by_name(name)
             if found is None:
                 location = (self.artifacts / name).as_uri() if self.artifacts else None

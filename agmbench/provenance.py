@@ -1,0 +1,39 @@
+"""Where a run came from: machine, versions, commit. None of it enters a digest."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("agmbench", "torch", "timm", "transformers", "mlflow", "scikit-learn", "numpy")
+
+
+def tags(device: torch.device) -> dict[str, str]:
+    """As MLflow tags."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": str(torch.get_num_threads()),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        **{f"version.{name}": version(name) for name in PACKAGES},
+        **_commit(),
+    }
+
+
+def _commit() -> dict[str, str]:
+    """The commit of the checkout that this code runs from, if it is one, and whether it was changed since."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if not os.path.samefile(git("rev-parse", "--show-toplevel"), here.parent):
+            return {}
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git.changed": str(bool(changed)).lower()}
+    except (OSError, subprocess.CalledProcessError):
+        return {}

@@ -1,0 +1,95 @@
+"""Who may import whom: the one-way flow of docs/architecture.md, held by walking the imports."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "agmbench"
+
+# room: the rooms that it may import, at the top of a file or inside a function
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "records": set(),
+    "registry": {"errors"},
+    "jobs": {"errors", "registry"},
+    "contracts": set(),
+    "shapley": {"contracts"},
+    "model": {"contracts", "shapley"},
+    "datasets": {"contracts"},
+    "encoders": {"contracts"},
+    "fusions": {"contracts"},
+    "modulators": {"contracts"},
+    "metrics": set(),
+    "optimizers": {"jobs", "model"},
+    "evaluate": {"contracts", "metrics", "model", "shapley"},
+    "train": {"contracts", "errors", "evaluate", "jobs", "model", "optimizers", "records"},
+    "build": {"contracts", "errors", "jobs", "model", "registry"},
+    "report": {"records"},
+    "trackers": {"errors", "records"},
+    "predictions": {"contracts"},
+    "provenance": set(),
+    "execute": {
+        *("build", "contracts", "errors", "evaluate", "jobs", "metrics", "model"),
+        *("predictions", "provenance", "records", "registry", "report", "train"),
+    },
+    "cli": {"build", "errors", "execute", "jobs", "records", "registry", "report", "train", "trackers"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+
+
+def room(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "agmbench":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("agmbench."):
+            found.add((node.module or "").split(".")[1])
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("agmbench.")}
+    return found - {room(path)}
+
+
+def test_every_room_imports_only_what_it_may() -> None:
+    used: dict[str, set[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        assert room(path) in MAY_IMPORT, f"{path}: a room that docs/architecture.md does not know"
+        used.setdefault(room(path), set()).update(imported_rooms(path))
+    wrong = {name: rooms - MAY_IMPORT[name] for name, rooms in used.items() if rooms - MAY_IMPORT[name]}
+    assert wrong == {}
+    unused = {name: rooms - used.get(name, set()) for name, rooms in MAY_IMPORT.items() if rooms - used.get(name, set())}
+    assert unused == {}, "the table allows what nobody needs"
+
+
+def test_the_rooms_have_no_cycle() -> None:
+    done: set[str] = set()
+    while left := MAY_IMPORT.keys() - done:
+        free = {name for name in left if MAY_IMPORT[name] <= done}
+        assert free, f"a cycle among {sorted(left)}"
+        done |= free
+
+
+def test_torch_is_imported_by_no_light_room() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if room(path) in {"errors", "records", "registry", "jobs", "report", "trackers", "cli"}:
+            names = {
+                alias.name.split(".")[0]
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Import)
+                for alias in node.names
+            }
+            assert "torch" not in names, path
+
+
+def test_every_registry_name_is_a_file_of_its_room() -> None:
+    from agmbench import registry
+
+    for entry in registry.load().entries():
+        module, _, _ = entry.target.partition(":")
+        assert module == f"agmbench.{entry.kind}s.{entry.name.replace('-', '_')}"

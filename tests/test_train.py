@@ -1,0 +1,264 @@
+"""The loop: deterministic, one optimizer step a yielded step, and stopped by a loss that is not finite."""
+
+from collections.abc import Iterable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from agmbench import build, jobs, registry
+from agmbench.contracts import SPLITS, Batch, Context, Encoder, Model, Modulator, Split, SplitName, Step, TensorSplit
+from agmbench.errors import RunFailed
+from agmbench.execute import Selection
+from agmbench.fusions.concat import Concat
+from agmbench.model import MultimodalModel
+from agmbench.modulators.joint import Joint
+from agmbench.optimizers import make_optimizer, make_schedule
+from agmbench.train import Epoch, shuffled, train
+
+CPU = torch.device("cpu")
+REGISTRY = registry.load()
+
+
+def make(modulator: str = "joint", **settings: object) -> build.Job:
+    small = {"dataset.samples": 128, "training.epochs": 2}
+    spec = jobs.compose(REGISTRY, "synthetic", modulator, settings=[*small.items(), *settings.items()])
+    return build.resolve(spec, REGISTRY)
+
+
+def splits_of(job: build.Job) -> dict[SplitName, Split]:
+    return {name: job.dataset.split(name) for name in SPLITS}
+
+
+def run(
+    job: build.Job, modulator: Modulator | None = None, splits: dict[SplitName, Split] | None = None
+) -> tuple[MultimodalModel, list[Epoch]]:
+    model = build.model(job)
+    modulator = modulator or build.modulator(job, model)
+    recipe = job.spec.training
+    epochs = list(train(model, modulator, splits or splits_of(job), recipe, build.metrics(job), job.spec.seed, CPU))
+    return model, epochs
+
+
+@pytest.mark.parametrize("name", REGISTRY.names("modulator"))
+def test_the_same_job_twice_is_equal_bit_by_bit(name: str) -> None:
+    job = make(name)
+    (first, metrics), (second, again) = run(job), run(job)
+    assert metrics == again
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+
+
+def test_another_seed_is_another_result() -> None:
+    assert run(make())[1] != run(make(seed=1))[1]
+
+
+def test_every_sample_is_seen_once_an_epoch() -> None:
+    split = TensorSplit({"m0": torch.zeros(10, 1)}, torch.zeros(10, dtype=torch.long))
+    batches = list(shuffled(split, 4, torch.Generator().manual_seed(0), CPU))
+    assert sorted(torch.cat([batch.index for batch in batches]).tolist()) == list(range(10))
+    assert [len(batch.targets) for batch in batches] == [4, 4, 2]
+
+
+def test_a_last_batch_of_one_sample_is_left_out() -> None:
+    split = TensorSplit({"m0": torch.zeros(9, 1)}, torch.zeros(9, dtype=torch.long))
+    assert [len(batch.targets) for batch in shuffled(split, 4, torch.Generator(), CPU)] == [4, 4]
+
+
+def test_the_loop_is_a_plain_training_loop_for_joint() -> None:
+    """Against a loop written by hand: same order, same optimizer, equal weights."""
+    job = make()
+    trained, _ = run(job)
+    model, split = build.model(job), job.dataset.split("train")
+    torch.manual_seed(job.spec.seed)
+    order = torch.Generator().manual_seed(job.spec.seed)
+    recipe = job.spec.training
+    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    for _ in range(recipe.epochs):
+        for index in torch.randperm(len(split), generator=order).split(recipe.batch_size):
+            batch = split.batch(index)
+            loss = nn.functional.cross_entropy(model(batch.inputs).logits, batch.targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], value)
+
+
+class TwoSteps(Joint):
+    """Two optimizer steps a batch."""
+
+    def steps(self, model: Model, batch: Batch) -> Iterable[Step]:
+        for _ in range(2):
+            yield self.backward(model, batch)
+
+
+def test_a_modulator_may_take_several_steps_a_batch() -> None:
+    job = make("agm")
+    _, epochs = run(job, TwoSteps(("m0", "m1")))
+    assert [point.step for point in epochs[0].points if point.name == "train/loss"] == [0]
+
+
+def test_signals_have_one_point_an_optimizer_step() -> None:
+    _, epochs = run(make("agm"))
+    steps = [point.step for epoch in epochs for point in epoch.points if point.name == "kappa/m0"]
+    assert steps == [0, 1, 2, 3]
+
+
+class Recorder(Joint):
+    """Writes down what the context tells."""
+
+    def __init__(self, modalities: tuple[str, ...]) -> None:
+        super().__init__(modalities)
+        self.seen: list[tuple[str, int, dict[str, float]]] = []
+
+    def prepare(self, context: Context) -> None:
+        assert context.steps_per_epoch == 2
+        assert set(context.splits) == set(SPLITS)
+        self.seen.append(("prepare", context.epoch, dict(context.valid_accuracy)))
+
+    def begin_epoch(self, context: Context) -> None:
+        self.seen.append(("begin", context.epoch, dict(context.valid_accuracy)))
+
+    def end_epoch(self, context: Context) -> None:
+        self.seen.append(("end", context.epoch, dict(context.valid_accuracy)))
+
+
+def test_the_context_tells_the_last_validation() -> None:
+    recorder = Recorder(("m0", "m1"))
+    _, epochs = run(make(), recorder)
+    after = [{m: epoch.valid[f"response/{m}"] for m in ("m0", "m1")} for epoch in epochs]
+    assert recorder.seen == [
+        ("prepare", 0, {}),
+        ("begin", 0, {}),
+        ("end", 0, after[0]),
+        ("begin", 1, after[0]),
+        ("end", 1, after[1]),
+    ]
+
+
+def test_a_parameter_that_rests_has_no_momentum_and_no_decay() -> None:
+    class Rest(Joint):
+        def backward(self, model: Model, batch: Batch) -> Step:
+            step = super().backward(model, batch)
+            for tensor in model.encoders["m0"].parameters():
+                tensor.grad = None
+            return step
+
+    job = make()
+    before = build.model(job).encoders["m0"].state_dict()
+    model, _ = run(job, Rest(("m0", "m1")))
+    assert all(torch.equal(before[name], value) for name, value in model.encoders["m0"].state_dict().items())
+
+
+def broken(split: Split, modality: str, at: int) -> TensorSplit:
+    batch = split.batch(torch.arange(len(split)))
+    inputs = {m: values.clone() for m, values in batch.inputs.items()}
+    inputs[modality][at] = float("nan")
+    return TensorSplit(inputs, batch.targets)
+
+
+@pytest.mark.parametrize("name", REGISTRY.names("modulator"))
+def test_a_nan_in_the_data_names_epoch_step_and_modality(name: str) -> None:
+    job = make(name)
+    splits = splits_of(job)
+    splits["train"] = broken(splits["train"], "m1", at=5)
+    with pytest.raises(RunFailed, match=r"the loss is not finite at epoch 0, step [01]: the input of m1 is not finite"):
+        run(job, splits=splits)
+
+
+class Overflow(Encoder):
+    """An encoder whose features stop being finite at the third training pass."""
+
+    out_features = 4
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        self.linear = nn.Linear(16, 4)
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += self.training
+        features: Tensor = self.linear(x)
+        return features / 0 if self.passes >= 3 else features
+
+
+def test_an_encoder_that_overflows_is_named() -> None:
+    job = make()
+    healthy = build.model(job)
+    features = {"m0": healthy.encoders["m0"].out_features, "m1": Overflow.out_features}
+    model = MultimodalModel({"m0": healthy.encoders["m0"], "m1": Overflow((16,))}, Concat(features, 4))
+    with pytest.raises(RunFailed, match=r"epoch 1, step 2: the encoder of m1 gives features that are not finite"):
+        list(train(model, Joint(("m0", "m1")), splits_of(job), job.spec.training, build.metrics(job), 1, CPU))
+
+
+def test_the_optimizer_has_a_group_an_encoder_and_one_for_the_fusion() -> None:
+    job = make()
+    groups = make_optimizer(job.spec.training, build.model(job), nn.Linear(2, 2)).param_groups
+    assert [group["name"] for group in groups] == ["m0", "m1", "fusion", "modulator"]
+    assert [group["name"] for group in make_optimizer(job.spec.training, build.model(job), Joint(())).param_groups][
+        -1
+    ] == "fusion"
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+def test_optimizers_by_name(kind: str) -> None:
+    job = make()
+    recipe = job.spec.training.model_copy(update={"optimizer": kind})
+    assert type(make_optimizer(recipe, build.model(job), Joint(()))).__name__.lower() == kind
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (jobs.Schedule(), [1, 1, 1, 1]),
+        (jobs.Schedule(name="step", step_size=2, gamma=0.5), [1, 1, 0.5, 0.5]),
+        (jobs.Schedule(name="cosine"), [1, 0.853553, 0.5, 0.146447]),
+    ],
+)
+def test_schedules(schedule: jobs.Schedule, expected: list[float]) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    stepped = make_schedule(schedule, optimizer, epochs=4)
+    rates = []
+    for _ in expected:
+        rates.append(stepped.get_last_lr()[0])
+        optimizer.step()
+        stepped.step()
+    assert rates == pytest.approx(expected, abs=1e-6)
+
+
+def epoch(number: int, accuracy: float, loss: float) -> Epoch:
+    return Epoch(number, {"accuracy": accuracy, "loss": loss}, [])
+
+
+def test_selection_takes_the_best_accuracy_then_the_least_loss() -> None:
+    model = build.model(make())
+    best = Selection("valid")
+    for number, (accuracy, loss) in enumerate([(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1)]):
+        best.see(epoch(number, accuracy, loss), model)
+    assert best.epoch == 2
+
+
+def test_selection_of_the_last_epoch() -> None:
+    model = build.model(make())
+    last = Selection("last")
+    for number in range(3):
+        last.see(epoch(number, 1 - number / 10, 0), model)
+    assert last.epoch == 2
+
+
+def test_selected_weights_are_a_copy() -> None:
+    model = build.model(make())
+    best = Selection("valid")
+    best.see(epoch(0, 1.0, 0.0), model)
+    kept = {name: value.clone() for name, value in best.weights.items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    assert all(torch.equal(kept[name], best.weights[name]) for name in kept)
+
+
+def test_epochs_of_one_batch() -> None:
+    job = make(**{"training.batch_size": 128})
+    _, epochs = run(job)
+    assert len(epochs) == 2
+    assert [point.step for point in epochs[1].points if point.name == "train/loss"] == [1]

@@ -43,6 +43,7 @@ lint: .venv/installed-test
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/main_job.py
 
 baselines: .venv/installed
 	$(BIN)/python scripts/baselines.py

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix
 
 from agmbench.records import Point
@@ -72,6 +73,7 @@ def _lines(axes: Axes, series: Series, names: Mapping[str, str], x: str, y: str)
             axes.plot(steps, values, label=label, linewidth=1, marker="." if len(steps) < 30 else None)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
 
 

@@ -163,6 +163,8 @@ def check_parameters(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
+        if first["type"] == "missing":
+            raise AgmbenchError(f"{entry} needs a value: parameter '{name}' of {entry} has no default") from error
         raise AgmbenchError(
             f"parameter '{name}' of {entry} is {first['input']!r}: should be {annotation(schema, name)}"
         ) from error

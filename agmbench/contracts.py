@@ -138,8 +138,14 @@ class Model(Protocol):
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy, averaged over the batch."""
 
-    def responses(self, inputs: Mapping[str, Tensor], mode: Mode, muted_gradient: bool) -> dict[str, Tensor]:
-        """Shapley responses `phi_m` `[B, C]`, which sum to the logits of the full coalition."""
+    def responses(
+        self, inputs: Mapping[str, Tensor], mode: Mode = "exact", muted_gradient: bool = True, partial_gradient: bool = True
+    ) -> dict[str, Tensor]:
+        """Shapley responses `phi_m` `[B, C]`, which sum to the logits of the full coalition.
+
+        `mode` says which passes serve the partial coalitions, `muted_gradient` whether gradient flows through muted inputs' passes,
+        `partial_gradient` whether it flows through anything but the full coalition.
+        """
 
 
 class Step(NamedTuple):

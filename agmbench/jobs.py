@@ -3,6 +3,7 @@
 Names are checked against the registry here; parameters are checked against the components' signatures when a job is built.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agmbench.errors import AgmbenchError, allowed
-from agmbench.registry import Registry
+from agmbench.registry import Entry, Registry
 
 CORE_VERSION = 1  # raised when the loop, the engine or the measures change a number: it enters every digest
 
@@ -90,19 +91,22 @@ def compose(
     """A job from names: the data set's defaults, then the named components, then dotted `settings` such as `modulator.alpha`."""
     entry = registry.get("dataset", dataset)
     modulator = registry.get("modulator", modulator).name
-    defaults = dict(entry.job)
-    tuned = defaults.pop("modulators", {})
+    defaults = _Defaults(entry, registry)
     tree: dict[str, Any] = {
-        **defaults,
+        **defaults.rest,
         "dataset": {"name": entry.name},
-        "modulator": {"name": modulator, "params": dict(tuned.get(modulator, {}))},
-        "encoders": {modality: _component(value) for modality, value in defaults.get("encoders", {}).items()},
-        "fusion": _component(defaults.get("fusion", "concat")),
+        "modulator": {"name": modulator, "params": defaults.modulators.get(modulator, {})},
+        "encoders": defaults.encoders,
+        "fusion": defaults.fusion,
     }
     if fusion is not None:
         tree["fusion"] = _replace(tree["fusion"], registry.get("fusion", fusion).name)
+    wild = tree["encoders"].get("*")
+    if "*" in (encoders or {}):
+        tree["encoders"] = {}
     for modality, name in (encoders or {}).items():
-        tree["encoders"][modality] = _replace(tree["encoders"].get(modality), registry.get("encoder", name).name)
+        old = tree["encoders"].get(modality, wild)
+        tree["encoders"][modality] = copy.deepcopy(_replace(old, registry.get("encoder", name).name))
     for key, value in settings:
         _set(tree, key, value)
     spec = _validated(tree)
@@ -114,9 +118,33 @@ def with_params(component: Component, params: Mapping[str, Any]) -> Component:
     return Component(name=component.name, params=dict(params))
 
 
-def _component(value: Any) -> dict[str, Any]:
-    tree: dict[str, Any] = {"name": value} if isinstance(value, str) else dict(value)
-    return {**tree, "params": dict(tree.get("params", {}))}
+class _Defaults:
+    """A data set's `job`, checked as far as `compose` reads it, in containers of its own."""
+
+    def __init__(self, entry: Entry, registry: Registry) -> None:
+        self.place, self.registry = entry.place, registry
+        self.rest = copy.deepcopy(dict(entry.job))
+        self.modulators = self._mappings("modulators")
+        encoders = self._mapping("job.encoders", self.rest.pop("encoders", {}))
+        self.encoders = {m: self._component("encoder", f"job.encoders.{m}", value) for m, value in encoders.items()}
+        self.fusion = self._component("fusion", "job.fusion", self.rest.pop("fusion", "concat"))
+        self._mapping("job.training", self.rest.get("training", {}))
+
+    def _mappings(self, key: str) -> dict[str, Any]:
+        found = self._mapping(f"job.{key}", self.rest.pop(key, {}))
+        return {name: self._mapping(f"job.{key}.{name}", value) for name, value in found.items()}
+
+    def _component(self, kind: str, where: str, value: Any) -> dict[str, Any]:
+        tree = self._mapping(where, {"name": value} if isinstance(value, str) else value)
+        params = self._mapping(f"{where}.params", tree.get("params", {}))
+        if not isinstance(tree.get("name"), str):
+            raise AgmbenchError(f"{self.place}: {where} needs a name; found {value!r}")
+        return {**tree, "name": self.registry.get(kind, tree["name"]).name, "params": params}
+
+    def _mapping(self, where: str, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise AgmbenchError(f"{self.place}: {where} should be a mapping; found {value!r}")
+        return value
 
 
 def _replace(old: dict[str, Any] | None, name: str) -> dict[str, Any]:
@@ -134,15 +162,16 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
         tree[head].setdefault("params", {})[rest[0]] = value
     elif head in ("encoder", "encoders") and len(rest) == 2:
         modality, parameter = rest
-        wild = tree["encoders"].get("*", {"name": None, "params": {}})
-        component = tree["encoders"].setdefault(modality, {"name": wild["name"], "params": dict(wild["params"])})
-        if component["name"] is None:
-            raise AgmbenchError(f"--set {key}: no encoder for '{modality}': {allowed(modality, tree['encoders'])}")
-        component["params"][parameter] = value
+        encoders = tree["encoders"]
+        if modality not in encoders and "*" not in encoders:
+            raise AgmbenchError(f"--set {key}: no encoder for '{modality}': {allowed(modality, encoders)}")
+        encoders.setdefault(modality, copy.deepcopy(encoders.get("*")))["params"][parameter] = value
     elif head == "training" and rest:
         node = tree.setdefault("training", {})
         for part in rest[:-1]:
             node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise AgmbenchError(f"--set {key}: '{key.rpartition('.')[0]}' is {node!r}, which has no parts")
         node[rest[-1]] = value
     elif key in ("seed", "metrics"):
         tree[key] = value
@@ -198,6 +227,6 @@ def parse_settings(texts: Iterable[str]) -> list[tuple[str, Any]]:
             raise AgmbenchError(f"--set {text}: should be key=value, such as modulator.alpha=1.5")
         try:
             settings.append((key.strip(), yaml.safe_load(value)))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise AgmbenchError(f"--set {text}: the value is not YAML") from error
     return settings

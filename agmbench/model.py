@@ -27,7 +27,9 @@ class MultimodalModel(nn.Module):
     def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Features `{m: [B, D_m]}` in the present mode (train or eval); never-present modalities are muted."""
         return {
-            modality: encoder(inputs[modality] if modality in self.modalities else torch.zeros_like(inputs[modality]))
+            modality: encoder(inputs[modality])
+            if modality in self.modalities
+            else self._muted_feature(modality, inputs[modality])
             for modality, encoder in self.encoders.items()
         }
 
@@ -40,9 +42,11 @@ class MultimodalModel(nn.Module):
         """Cross entropy, averaged over the batch."""
         return F.cross_entropy(logits, targets)
 
-    def responses(self, inputs: Mapping[str, Tensor], mode: Mode = "exact", muted_gradient: bool = True) -> dict[str, Tensor]:
+    def responses(
+        self, inputs: Mapping[str, Tensor], mode: Mode = "exact", muted_gradient: bool = True, partial_gradient: bool = True
+    ) -> dict[str, Tensor]:
         """Shapley responses `phi_m` `[B, C]` of the AGM paper (equation 4); they sum to the logits of the full coalition."""
-        logits = self.coalitions(inputs, shapley.coalitions(self.modalities), mode, muted_gradient)
+        logits = self.coalitions(inputs, shapley.coalitions(self.modalities), mode, muted_gradient, partial_gradient)
         return shapley.responses({coalition: fused.logits for coalition, fused in logits.items()}, self.modalities)
 
     def coalitions(
@@ -51,6 +55,7 @@ class MultimodalModel(nn.Module):
         which: Sequence[Coalition],
         mode: Mode = "exact",
         muted_gradient: bool = True,
+        partial_gradient: bool = True,
     ) -> dict[Coalition, Fused]:
         """What the model says when only the modalities of a coalition are present, the others muted, for each of `which`.
 
@@ -58,6 +63,8 @@ class MultimodalModel(nn.Module):
         others read them. All other coalitions run in eval mode: `exact` encodes the present modalities again in eval mode, as the
         official AGM code does; `shared` takes their features from the full coalition's pass. A muted input is the same for every
         sample, so its pass has a batch of one. In eval mode both modes are the same pass.
+
+        muted_gradient, partial_gradient: whether gradient flows through muted inputs' passes, and through the partial coalitions.
         """
         full = frozenset(self.modalities)
         encode_again = self.training and mode == "exact"
@@ -69,10 +76,11 @@ class MultimodalModel(nn.Module):
             fused[full] = self.fusion(features)
         partial = [coalition for coalition in which if coalition != full]
         if partial:
-            with _evaluating(self):
+            with _evaluating(self), torch.set_grad_enabled(partial_gradient and torch.is_grad_enabled()):
                 if encode_again:
                     features = {m: self.encoders[m](inputs[m]) for m in frozenset().union(*partial)}
-                muted = self._muted_features(inputs, frozenset().union(*(full - c for c in partial)), muted_gradient)
+                absent = frozenset().union(*(self.encoders.keys() - coalition for coalition in partial))
+                muted = self._muted_features(inputs, absent, muted_gradient)
                 for coalition in partial:
                     fused[coalition] = self.fusion({m: (features if m in coalition else muted)[m] for m in self.encoders})
         return fused
@@ -82,11 +90,13 @@ class MultimodalModel(nn.Module):
             return {modality: self._muted_feature(modality, inputs[modality]) for modality in absent}
 
     def _muted_feature(self, modality: str, x: Tensor) -> Tensor:
+        """Always in eval mode; a batch of one where every sample's feature is the same."""
         encoder = self.encoders[modality]
-        if _reads_batch_statistics(encoder):
-            feature: Tensor = encoder(torch.zeros_like(x))
-            return feature
-        feature = encoder(torch.zeros_like(x[:1]))
+        with _evaluating(encoder):
+            if _reads_batch_statistics(encoder):
+                feature: Tensor = encoder(torch.zeros_like(x))
+                return feature
+            feature = encoder(torch.zeros_like(x[:1]))
         return feature.expand(len(x), *feature.shape[1:])
 
 

@@ -60,8 +60,8 @@ class Entry:
         if self.folder is None or not (path := self.folder / f"{name}.py").is_file():
             return importlib.import_module(name)
         unique = f"agmbench_plugins.{self.folder.name}.{name}"
-        if unique in sys.modules:
-            return sys.modules[unique]
+        if (known := sys.modules.get(unique)) is not None and known.__file__ == str(path):
+            return known
         spec = importlib.util.spec_from_file_location(unique, path)
         assert spec is not None
         assert spec.loader is not None
@@ -189,6 +189,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         located.lines = {}
         yield located
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key should be a name", key_node.start_mark)
             key = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if key in located.lines:
@@ -210,5 +212,5 @@ def parse_yaml(path: Path, shown: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise AgmbenchError(f"{shown}:{line} is not YAML: {error.problem or error.context}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise AgmbenchError(f"{shown} cannot be read ({describe(error)})") from error

@@ -10,7 +10,7 @@ import pytest
 import agmbench.registry as registry
 from agmbench.errors import AgmbenchError
 from agmbench.jobs import Component, JobSpec, compose, digest, parse_settings, with_params
-from agmbench.registry import Registry
+from agmbench.registry import Entry, Registry
 
 
 def builtin() -> Registry:
@@ -38,13 +38,34 @@ def refused(*settings: str, **names: Any) -> str:
 
 
 def test_a_data_set_brings_the_defaults_of_its_jobs() -> None:
-    spec = avmnist()
-    assert spec.dataset == Component(name="avmnist-mini")
-    assert spec.encoders == dict.fromkeys(("audio", "image"), Component(name="conv", params={"width": 16, "layers": 3}))
-    assert (spec.fusion.name, spec.modulator.name, spec.seed, spec.present) == ("concat", "joint", 999, None)
+    job = {
+        "encoders": {"m0": {"name": "mlp", "params": {"hidden": 8}}, "m1": "conv"},
+        "fusion": {"name": "early", "params": {"out": 6}},
+        "training": {"epochs": 7, "lr": 0.5, "schedule": {"name": "cosine"}},
+        "metrics": ["accuracy"],
+        "seed": 3,
+    }
+    spec = compose(changed("dataset/synthetic", job=job), "synthetic")
+    assert spec.dataset == Component(name="synthetic")
+    assert spec.encoders == {"m0": Component(name="mlp", params={"hidden": 8}), "m1": Component(name="conv")}
+    assert spec.fusion == Component(name="early", params={"out": 6})
+    assert (spec.modulator.name, spec.metrics, spec.seed, spec.present) == ("joint", ("accuracy",), 3, None)
+    assert (spec.training.epochs, spec.training.lr, spec.training.schedule.name) == (7, 0.5, "cosine")
+    assert spec.training.optimizer == "sgd"
+
+
+def test_what_a_data_set_does_not_say_is_the_paper_s() -> None:
+    spec = compose(changed("dataset/synthetic", job={"encoders": {"*": "mlp"}}), "synthetic")
+    assert (spec.fusion.name, spec.modulator.name, spec.seed) == ("concat", "joint", 999)
     assert spec.metrics == ("accuracy", "macro-f1")
-    assert (spec.training.epochs, spec.training.lr, spec.training.schedule.name) == (10, 0.05, "cosine")
-    assert (spec.training.momentum, spec.training.weight_decay, spec.training.select) == (0.9, 1e-4, "valid")
+    recipe = spec.training
+    assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.lr) == (100, 64, "sgd", 1e-3)
+    assert (recipe.momentum, recipe.weight_decay, recipe.schedule.name, recipe.select) == (0.9, 1e-4, "constant", "valid")
+
+
+@pytest.mark.parametrize("entry", builtin().entries("dataset"), ids=str)
+def test_every_builtin_data_set_composes(entry: Entry) -> None:
+    assert compose(builtin(), entry.name).dataset.name == entry.name
 
 
 def test_named_components_replace_the_defaults() -> None:
@@ -138,7 +159,8 @@ def test_a_default_under_an_alias_keeps_its_parameters() -> None:
 def test_another_component_brings_none_of_the_old_parameters() -> None:
     spec = avmnist(encoders={"audio": "mlp"})
     assert spec.encoders["audio"] == Component(name="mlp")
-    assert spec.encoders["image"].params == {"width": 16, "layers": 3}
+    assert spec.encoders["image"] == avmnist().encoders["image"]
+    assert spec.encoders["image"].params
 
 
 def test_the_same_component_named_again_keeps_its_parameters() -> None:
@@ -153,6 +175,15 @@ def test_a_setting_of_one_modality_starts_from_the_wildcard() -> None:
 
 def test_the_wildcard_encoder_can_be_replaced() -> None:
     assert synthetic(encoders={"*": "transformer"}).encoders == {"*": Component(name="transformer")}
+
+
+def test_a_wildcard_encoder_asked_for_is_not_ignored() -> None:
+    assert {component.name for component in avmnist(encoders={"*": "mlp"}).encoders.values()} == {"mlp"}
+
+
+def test_the_wildcard_s_component_named_for_one_modality_keeps_its_parameters() -> None:
+    spec = synthetic(encoders={"m0": "mlp"})
+    assert spec.encoders["m0"] == spec.encoders["*"]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +292,7 @@ def test_values_are_read_as_yaml(text: str, key: str, value: object) -> None:
 
 @pytest.mark.parametrize("text", ["alpha", "=1", " =1", ""])
 def test_a_setting_without_key_or_value_shows_the_form(text: str) -> None:
-    with pytest.raises(AgmbenchError, match="should be key=value, such as modulator.alpha"):
+    with pytest.raises(AgmbenchError, match=r"should be key=value, such as modulator\.alpha"):
         parse_settings([text])
 
 
@@ -330,7 +361,7 @@ def test_components_and_presence_are_in_the_digest() -> None:
 
 def test_a_spec_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        synthetic().seed = 3  # type: ignore[misc]
+        synthetic().seed = 3
 
 
 def test_a_spec_comes_back_from_its_plain_form() -> None:

@@ -73,7 +73,7 @@ def test_an_alias_is_another_name_of_the_entry() -> None:
 
 
 def test_an_unknown_name_names_the_nearest_and_all() -> None:
-    with pytest.raises(AgmbenchError, match=r"unknown modulator 'amg': did you mean 'agm'\? Known: agm, agm-ge, joint,"):
+    with pytest.raises(AgmbenchError, match=r"unknown modulator 'amg': did you mean 'agm'\? Known: agm, .*joint"):
         registry.load(Path("no plugins")).get("modulator", "amg")
 
 

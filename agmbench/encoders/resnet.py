@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 import timm
+import torch
 from annotated_types import Gt
 from torch import Tensor
 
@@ -40,9 +41,11 @@ class ResNet(Encoder):
             raise Unsuitable(f"timm has no model '{model}'; timm.list_models() names those it has")
         try:
             net: Any = timm.create_model(model, pretrained=pretrained, in_chans=shape[0], num_classes=0, **arguments)
-        except (TypeError, AttributeError, ValueError) as error:
-            raise Unsuitable(f"timm cannot build '{model}' with {arguments}: {error}") from error
-        self.net = net
+            with torch.no_grad():
+                net.eval()(torch.zeros(1, *shape))
+        except (TypeError, AttributeError, ValueError, RuntimeError, AssertionError) as error:
+            raise Unsuitable(f"timm cannot build '{model}' with {arguments} for inputs {list(shape)}: {error}") from error
+        self.net = net.train()
         self.out_features = net.num_features
 
     def forward(self, x: Tensor) -> Tensor:

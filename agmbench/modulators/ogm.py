@@ -1,7 +1,7 @@
 """OGM: on-the-fly gradient modulation (Peng et al., CVPR 2022, equations 7-9)."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
@@ -25,6 +25,8 @@ class OGM(Modulator):
         by default.
     only_conv: modulate 4-D tensors alone, as the official code does, which leaves a Transformer unmodulated. Ours: every
         tensor of two or more dimensions, so no bias and no norm.
+    responses: what `z_m` is. `additive`, the fusion's own terms, as in the paper and by default: fusions without such terms are
+        refused. `shapley`, AGM's responses, for any fusion, at the cost of their forward passes.
 
     The paper has two modalities; for more, `rho_m` compares with the mean of the others, which is the same at two.
     """
@@ -37,21 +39,23 @@ class OGM(Modulator):
         starts: Annotated[int, Ge(0)] = 0,
         ends: Annotated[int, Ge(0)] | None = None,
         only_conv: bool = False,
+        responses: Literal["additive", "shapley"] = "additive",
     ) -> None:
         super().__init__(modalities)
         self.alpha = alpha
         self.starts = starts
         self.ends = ends
         self.only_conv = only_conv
+        self.responses = responses
         self.active = True
 
     def refuses(self, model: Model) -> str | None:
         if len(model.modalities) < 2:
             return f"needs two or more modalities to compare; found {', '.join(model.modalities)}"
-        if not model.fusion.additive:
+        if self.responses == "additive" and not model.fusion.additive:
             return (
                 f"needs a term of each modality's own, which the fusion {type(model.fusion).__name__} does not have; "
-                "take an additive fusion (concat, sum), or agm"
+                "take --set modulator.responses=shapley, an additive fusion (concat, sum), or agm"
             )
         for modality in model.modalities:
             if not any(True for _ in self.modulated(model.encoders[modality])):
@@ -62,13 +66,13 @@ class OGM(Modulator):
         self.active = self.starts <= context.epoch and (self.ends is None or context.epoch < self.ends)
 
     def backward(self, model: Model, batch: Batch) -> Step:
-        features = model.encode(batch.inputs)
-        logits = model.fusion(features).logits
+        logits, terms = self.forward_terms(model, batch)
         loss = model.loss(logits, batch.targets)
         loss.backward()
-        score = self.scores(model, features, batch.targets)  # [M]
+        score = self.scores(terms, batch.targets)  # [M]
         rho = (len(score) - 1) * score / (score.sum() - score)
-        k = torch.where(rho > 1, 1 - torch.tanh(self.alpha * rho), 1.0)
+        excess = rho / self.reference(rho)
+        k = torch.where(excess > 1, 1 - torch.tanh(self.alpha * excess), 1.0)
         if self.active:
             for modality, coefficient in zip(self.modalities, k, strict=True):
                 for tensor in self.modulated(model.encoders[modality]):
@@ -77,10 +81,23 @@ class OGM(Modulator):
             k = torch.ones_like(k)
         return Step(loss.detach(), logits.detach(), self.signals(k, score, rho))
 
+    def forward_terms(self, model: Model, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits `[B, C]`, and what each modality says of them, `{m: [B, C]}`."""
+        if self.responses == "shapley":
+            terms = model.responses(batch.inputs, "exact", partial_gradient=False)
+            return torch.stack(list(terms.values())).sum(dim=0), terms
+        features = model.encode(batch.inputs)
+        with torch.no_grad():
+            terms = model.fusion.terms(features)
+        return model.fusion(features).logits, terms
+
+    def reference(self, rho: Tensor) -> Tensor:
+        """`[M]`: the discrepancy that counts as balanced; in OGM, 1."""
+        return torch.ones_like(rho)
+
     @torch.no_grad()
-    def scores(self, model: Model, features: dict[str, Tensor], targets: Tensor) -> Tensor:
+    def scores(self, terms: dict[str, Tensor], targets: Tensor) -> Tensor:
         """`s_m`, `[M]`: the probability of the right class under each modality's own term, summed over the batch."""
-        terms = model.fusion.terms(features)
         probabilities = torch.stack([terms[modality].float().softmax(dim=-1) for modality in self.modalities])  # [M, B, C]
         return probabilities.gather(-1, targets.expand(len(probabilities), -1).unsqueeze(-1)).sum(dim=(1, 2))
 

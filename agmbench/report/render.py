@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 
 from agmbench.report.tables import CAPTION, Column, Row, Table, Value
@@ -11,16 +12,17 @@ from agmbench.report.tables import CAPTION, Column, Row, Table, Value
 def show(table: Table) -> None:
     """Print one table on the terminal."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table as RichTable
 
     from agmbench.report.grid import print_grid
 
     header, body, notes = _texts(table, plus_minus="±", dash="–")
-    grid = RichTable(*header, title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = RichTable(*map(escape, header), title=escape(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in grid.columns[1:]:
         column.justify = "right"
     for row in body:
-        grid.add_row(*row)
+        grid.add_row(*map(escape, row))
     print_grid(grid)
     for note in [CAPTION.replace("+-", "±"), *notes]:
         print(note)
@@ -30,7 +32,7 @@ def show(table: Table) -> None:
 def render(tables: Sequence[Table], form: str) -> str:
     """All tables in one of the written forms."""
     if form == "json":
-        return json.dumps([_plain(table) for table in tables], indent=2)
+        return json.dumps([_plain(table) for table in tables], indent=2, allow_nan=False)
     if form == "csv":
         return _csv(tables)
     return "\n\n".join(_markdown(table) if form == "markdown" else _latex(table) for table in tables)
@@ -55,12 +57,13 @@ def _texts(table: Table, plus_minus: str, dash: str) -> tuple[list[str], list[li
 
 def _markdown(table: Table) -> str:
     header, body, notes = _texts(table, plus_minus="±", dash="–")
+    bar = "\\|"
     lines = [
         f"**{table.title}**",
         "",
         f"| {' | '.join(header)} |",
         f"|---|{'---:|' * (len(header) - 1)}",
-        *(f"| {' | '.join(row)} |" for row in body),
+        *(f"| {' | '.join(cell.replace('|', bar) for cell in row)} |" for row in body),
         "",
         CAPTION.replace("+-", "±"),
     ]
@@ -88,9 +91,11 @@ def _latex(table: Table) -> str:
 
 
 def _escaped(text: str) -> str:
-    for character in "&%#_":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("+-", "$\\pm$")
+    return "".join(_LATEX.get(piece, piece) for piece in re.split(r"(\+-|[\\&%#_{}$~^])", text))
+
+
+_LATEX = {character: f"\\{character}" for character in "&%#_{}$"}
+_LATEX |= {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "\\textbackslash{}", "+-": "$\\pm$"}
 
 
 def _csv(tables: Sequence[Table]) -> str:

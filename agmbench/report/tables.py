@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import mean, stdev
 from typing import Any
 
@@ -130,6 +131,12 @@ def _table(records: Sequence[Record], modulators: Sequence[str], settings: Mappi
     rows = [_row(label, found, columns) for label, found in sorted(groups.items(), key=lambda item: _rank(item[0]))]
     rows += [_absent(name, columns, "no run in this setting") for name in modulators if name not in named]
     notes = [note for label, found in groups.items() for note in _failures(label, found)]
+    notes += [
+        f"{row.label}: {column.key} of {len(row.values[column.key].values)} seeds of {row.seeds}"
+        for row in rows
+        for column in columns
+        if 0 < len(row.values[column.key].values) < row.seeds
+    ]
     return Table(
         dataset=first.spec["dataset"]["name"],
         fusion=first.spec["fusion"]["name"],
@@ -159,16 +166,23 @@ def _labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
 
 
 def _row(label: str, records: Sequence[Record], columns: Sequence[Column]) -> Row:
-    finished = sorted((r for r in records if r.status == FINISHED), key=lambda record: record.spec["seed"])
+    newest_of = {r.spec["seed"]: r for r in sorted(records, key=lambda record: record.started) if r.status == FINISHED}
+    finished = [newest_of[seed] for seed in sorted(newest_of)]
     if not finished:
         newest = max(records, key=lambda record: record.started)
         return _absent(label, columns, f"{newest.status}{': ' if newest.reason else ''}{newest.reason}")
     values = {}
     for column in columns:
-        found = tuple(r.metrics[column.metric] * column.scale for r in finished if column.metric in r.metrics)
-        reason = "" if found else "not measured (--no-strength)" if column.key.startswith("d_") else "not in the run"
-        values[column.key] = Value(found, reason)
+        measured = [r.metrics[column.metric] for r in finished if column.metric in r.metrics]
+        found = tuple(value * column.scale for value in measured if isfinite(value))
+        values[column.key] = Value(found) if found else Value(reason=_why_missing(column, measured))
     return Row(label, len(finished), values)
+
+
+def _why_missing(column: Column, measured: Sequence[float]) -> str:
+    if measured:
+        return "not a finite number"
+    return "not measured (--no-strength)" if column.key.startswith("d_") else "not in the run"
 
 
 def _absent(label: str, columns: Sequence[Column], reason: str) -> Row:

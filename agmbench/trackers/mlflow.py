@@ -73,7 +73,11 @@ class MlflowTracker:
         if self._own:
             return self._lock("store")
         path = self.uri.removeprefix("sqlite:///")
-        return FileLock(f"{path}.lock") if path != self.uri else nullcontext()
+        if path == self.uri:
+            return nullcontext()
+        if not Path(path).parent.is_dir():  # a lock would make the folder of a mistyped address
+            raise FileNotFoundError(f"there is no folder {Path(path).parent}")
+        return FileLock(f"{path}.lock")
 
     def lock(self, digest: str) -> AbstractContextManager[Any]:
         return self._lock(digest)

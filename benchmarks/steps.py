@@ -1,0 +1,133 @@
+"""The cost of a training step under each method, as ratios to joint training of the same model, taken side by side in one process.
+
+    python benchmarks/steps.py [--rounds 5] [--device cpu]
+
+In a round every method takes one step after another in turn, so that a machine whose speed drifts slows them all; a ratio is taken
+a round, and the table has the median over the rounds. `naive` computes AGM's responses by one full forward pass a coalition, as
+its published code does; it exists here alone.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from agmbench.contracts import Batch, Context, Encoder, Modulator
+from agmbench.encoders.resnet import ResNet
+from agmbench.encoders.transformer import Transformer
+from agmbench.fusions.concat import Concat
+from agmbench.fusions.early import Early
+from agmbench.jobs import Training
+from agmbench.model import MultimodalModel
+from agmbench.modulators.agm import AGM
+from agmbench.modulators.joint import Joint
+from agmbench.modulators.ogm import OGM
+from agmbench.modulators.ogm_ge import OGMGE
+from agmbench.optimizers import make_optimizer
+
+
+class Naive(MultimodalModel):
+    """Every coalition by a full forward pass of the whole model."""
+
+    def coalitions(self, inputs: Mapping[str, Tensor], which: list, *_: object, **__: object) -> dict:
+        full = frozenset(self.modalities)
+        fused = {full: self(inputs)}
+        self.eval()
+        for coalition in which:
+            if coalition != full:
+                fused[coalition] = self({m: x if m in coalition else torch.zeros_like(x) for m, x in inputs.items()})
+        self.train()
+        return fused
+
+
+@dataclass
+class Work:
+    """One network at the shapes of a data set, and the target of each method."""
+
+    name: str
+    encoder: Callable[[tuple[int, ...]], Encoder]
+    shapes: Mapping[str, tuple[int, ...]]
+    fusion: Callable[..., nn.Module]
+    batch: int
+    classes: int
+    targets: Mapping[str, str]
+
+
+RESNETS = {"audio": (1, 112, 112), "image": (1, 28, 28)}
+SEQUENCES = {"visual": (20, 371), "audio": (20, 81), "text": (20, 300)}
+LATE = {"agm exact": "<= 2.1", "agm shared": "<= 1.15", "naive agm": ">= 2.8", "ogm": "<= 1.10", "ogm-ge": "<= 1.10"}
+EARLY = {"agm exact": "<= 2.1", "agm shared": "<= 1.15", "naive agm": ">= 2.8"}
+TEXT = {"agm exact": "<= 2.2", "agm shared": "<= 1.15", "naive agm": ">= 6"}
+WORKS = (
+    Work("2 x ResNet18, late (AV-MNIST)", ResNet, RESNETS, Concat, 64, 10, LATE),
+    Work("2 x ResNet18, early (AV-MNIST)", ResNet, RESNETS, Early, 64, 10, EARLY),
+    Work("3 x Transformer, late (UR-FUNNY)", Transformer, SEQUENCES, Concat, 32, 2, TEXT),
+)
+METHODS: Mapping[str, tuple[type[MultimodalModel], Callable[[tuple[str, ...]], Modulator]]] = {
+    "joint": (MultimodalModel, Joint),
+    "agm exact": (MultimodalModel, AGM),
+    "agm shared": (MultimodalModel, lambda m: AGM(m, coalitions="shared")),
+    "ogm": (MultimodalModel, OGM),
+    "ogm-ge": (MultimodalModel, OGMGE),
+    "naive agm": (Naive, AGM),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    chosen = parser.parse_args()
+    device = torch.device(chosen.device)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"torch {torch.__version__}, {where}; median of {chosen.rounds} rounds\n")
+    print("| work | method | ratio to joint | target | met |\n|---|---|---:|---:|---|", flush=True)
+    for work in WORKS:
+        steps = {name: stepper(work, name, device) for name in ("joint", *work.targets)}
+        rounds = [{name: timed(step, device) for name, step in steps.items()} for _ in range(chosen.rounds + 1)][1:]
+        for name, target in work.targets.items():
+            ratio = median(seconds[name] / seconds["joint"] for seconds in rounds)
+            sign, bound = target.split()
+            met = ratio <= float(bound) if sign == "<=" else ratio >= float(bound)
+            print(f"| {work.name} | {name} | {ratio:.2f} | {target} | {'yes' if met else 'NO'} |", flush=True)
+
+
+def stepper(work: Work, method: str, device: torch.device) -> Callable[[], None]:
+    """One whole optimizer step of a method, on one fixed batch."""
+    torch.manual_seed(0)
+    kind, make = METHODS[method]
+    encoders = {m: work.encoder(shape) for m, shape in work.shapes.items()}
+    fusion = work.fusion({m: encoder.out_features for m, encoder in encoders.items()}, work.classes)
+    model = kind(encoders, fusion).to(device).train()
+    inputs = {m: torch.randn(work.batch, *shape) for m, shape in work.shapes.items()}
+    targets = torch.randint(work.classes, (work.batch,))
+    batch = Batch(inputs, targets, torch.arange(work.batch)).to(device)
+    modulator = make(tuple(work.shapes)).to(device)
+    context = Context(0, 1, 1, {}, torch.Generator(device).manual_seed(0))
+    modulator.prepare(context)
+    modulator.begin_epoch(context)
+    optimizer = make_optimizer(Training(lr=1e-4), model, modulator)
+
+    def step() -> None:
+        for _ in modulator.steps(model, batch):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def timed(step: Callable[[], None], device: torch.device) -> float:
+    begun = time.perf_counter()
+    for _ in range(20 if device.type == "cuda" else 1):
+        step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    main()

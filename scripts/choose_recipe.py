@@ -16,12 +16,12 @@ from agmbench.train import train
 SEEDS = range(5)
 RECIPES = {
     "encoder.audio.width": (8, 16),
-    "training.lr": (0.02, 0.05, 0.1),
-    "training.batch_size": (64, 128),
+    "training.lr": (0.05, 0.1, 0.2),
+    "training.batch_size": (64,),
 }
 ALPHAS = {
-    "agm": (0.25, 0.5, 1.0, 2.0, 4.0),
-    "agm-ge": (0.25, 0.5, 1.0, 2.0, 4.0),
+    "agm": (0.25, 0.5, 1.0, 2.0),
+    "agm-ge": (0.25, 0.5, 1.0, 2.0),
     "ogm": (0.1, 0.2, 0.4, 0.8),
     "ogm-ge": (0.1, 0.2, 0.4, 0.8),
 }

@@ -1,0 +1,28 @@
+"""Core-seconds that one job of the default recipe trains, a modulator: processor time of the training loop alone, all threads.
+
+    python benchmarks/jobs.py
+"""
+
+import time
+
+import torch
+
+from agmbench import build, jobs, registry
+from agmbench.train import train
+
+
+def main() -> None:
+    known = registry.load()
+    print(f"{torch.get_num_threads()} threads\n\n| modulator | core-s | wall s | target core-s |\n|---|---:|---:|---:|")
+    for name in ("joint", "ogm-ge", "agm", "agm-ge"):
+        job = build.resolve(jobs.compose(known, "avmnist-mini", name), known)
+        model, splits = build.model(job), {split: job.dataset.split(split) for split in ("train", "dev", "valid")}
+        spec = job.spec
+        cores, wall = time.process_time(), time.perf_counter()
+        for _ in train(model, build.modulator(job, model), splits, spec.training, build.metrics(job), spec.seed, torch.device("cpu")):
+            pass
+        print(f"| {name} | {time.process_time() - cores:.1f} | {time.perf_counter() - wall:.1f} | 15 |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -173,12 +173,30 @@ class Context:
     valid_loss: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Promises:
+    """What a modulator declares of itself, for `agmbench.testing` to hold it to.
+
+    neutral: parameters under which its gradients are those of joint training; `None` if there are none.
+    balances: it records `kappa/m`; from a fresh state equal modalities get equal ones and the stronger modality the smaller.
+    permutes: permuting the modalities permutes its `kappa/m`.
+    window: it has parameters `starts` and `ends`, and outside them its gradients are those of joint training.
+    """
+
+    neutral: Mapping[str, object] | None = None
+    balances: bool = False
+    permutes: bool = False
+    window: bool = False
+
+
 class Modulator(nn.Module):
     """How gradients come to be. Most methods override `backward` alone; `steps` is for several optimizer steps a batch.
 
     State that a resumed run needs is a buffer, a parameter or a submodule. The model is never kept. A modality's tensors are
     `model.encoders[m].parameters()`, never found by their names.
     """
+
+    promises: ClassVar[Promises] = Promises()
 
     def __init__(self, modalities: tuple[str, ...]) -> None:
         super().__init__()

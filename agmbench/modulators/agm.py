@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agmbench.contracts import Batch, Context, Mode, Model, Modulator, Step
+from agmbench.contracts import Batch, Context, Mode, Model, Modulator, Promises, Step
 
 
 class AGM(Modulator):
@@ -34,6 +34,8 @@ class AGM(Modulator):
 
     Scores and coefficients carry no gradient. S counts iterations over the whole run; it is 0 at first, so tau starts at 1.
     """
+
+    promises = Promises(neutral={"alpha": 0, "clip": None}, balances=True, permutes=True, window=True)
 
     running_score: Tensor
     iterations: Tensor

@@ -1,6 +1,6 @@
 """AGM-GE: AGM with OGM-GE's generalization enhancement (AGM paper, supplement, table 8)."""
 
-from agmbench.contracts import Context, Model
+from agmbench.contracts import Context, Model, Promises
 from agmbench.modulators.agm import AGM
 from agmbench.modulators.ogm_ge import gaussian_noise
 
@@ -11,6 +11,8 @@ class AGMGE(AGM):
     The paper names the method and gives no formula; the standard deviation is that of the gradient as AGM left it. Inside the
     modulation window only. Parameters: those of AGM.
     """
+
+    promises = Promises(balances=True, permutes=True, window=True)
 
     def prepare(self, context: Context) -> None:
         self.generator = context.generator

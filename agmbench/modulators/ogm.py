@@ -7,7 +7,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from agmbench.contracts import Batch, Context, Model, Modulator, Step
+from agmbench.contracts import Batch, Context, Model, Modulator, Promises, Step
 
 
 class OGM(Modulator):
@@ -30,6 +30,8 @@ class OGM(Modulator):
 
     The paper has two modalities; for more, `rho_m` compares with the mean of the others, which is the same at two.
     """
+
+    promises = Promises(neutral={"alpha": 0}, balances=True, permutes=True, window=True)
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from agmbench.contracts import Context
+from agmbench.contracts import Context, Promises
 from agmbench.modulators.ogm import OGM
 
 
@@ -15,6 +15,8 @@ class OGMGE(OGM):
     The paper's equation and its official code agree, and so does ours: the noise is added whether or not a modality is damped.
     It comes from the modulator's own generator. Parameters: those of OGM.
     """
+
+    promises = Promises(balances=True, permutes=True, window=True)
 
     def prepare(self, context: Context) -> None:
         self.generator = context.generator

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_type_hints
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from agmbench import muting
 from agmbench.contracts import Dataset, Encoder, Fusion, Metric, Modulator, Unsuitable
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.jobs import CORE_VERSION, Component, JobSpec, digest
@@ -119,8 +120,14 @@ def model(job: Job) -> MultimodalModel:
     }
     features = {modality: encoder.out_features for modality, encoder in encoders.items()}
     fusion: Fusion = _make(job.registry, "fusion", job.spec.fusion, features, len(job.dataset.class_names))
-    made = MultimodalModel(encoders, fusion, job.spec.present)
+    made = MultimodalModel(encoders, fusion, job.spec.present, _muting(job))
     return made.to(memory_format=torch.channels_last)  # convolutions are quicker so
+
+
+def _muting(job: Job) -> muting.Zeros:
+    if job.spec.mute == "mean":
+        return muting.Mean(job.dataset.split("train"), job.spec.encoders)
+    return muting.Random(job.spec.seed) if job.spec.mute == "random" else muting.Zeros()
 
 
 def modulator(job: Job, model: MultimodalModel) -> Modulator:

@@ -9,7 +9,7 @@ Shapes: B samples in a batch, N in a split, C classes, D features, M modalities.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple, Protocol, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,39 @@ Mode = Literal["exact", "shared"]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """`inputs[m]` `[B, *shape_m]`, `targets` `[B]` class numbers, `index` `[B]` the samples' numbers in their split."""
+class Tokens:
+    """Sequences of unlike lengths: `values` `[B, T, D]`, `mask` `[B, T]` true where there is a token; `None` is everywhere."""
 
-    inputs: Mapping[str, Tensor]
+    values: Tensor
+    mask: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Tensor | slice) -> "Tokens":
+        return Tokens(self.values[index], None if self.mask is None else self.mask[index])
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Tokens":
+        """The same sequences on a device."""
+        mask = None if self.mask is None else self.mask.to(device, non_blocking=non_blocking)
+        return Tokens(self.values.to(device, non_blocking=non_blocking), mask)
+
+    def pooled(self) -> Tensor:
+        """The mean over the tokens that are there, `[B, D]`; zero where there are none."""
+        if self.mask is None:
+            return self.values.mean(dim=1)
+        there = self.mask.unsqueeze(2).to(self.values.dtype)  # [B, T, 1]
+        return (self.values * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
+
+
+Input = Tensor | Tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`inputs[m]` `[B, *shape_m]` or sequences, `targets` `[B]` class numbers, `index` `[B]` the samples' numbers in their split."""
+
+    inputs: Mapping[str, Input]
     targets: Tensor
     index: Tensor
 
@@ -49,7 +78,7 @@ class Split(Protocol):
 class TensorSplit:
     """A split held in memory: `inputs[m]` `[N, *shape_m]`, `targets` `[N]`."""
 
-    inputs: Mapping[str, Tensor]
+    inputs: Mapping[str, Input]
     targets: Tensor
 
     def __len__(self) -> int:
@@ -80,17 +109,22 @@ class Dataset(ABC):
 
 
 class Encoder(nn.Module):
-    """One modality's input `[B, *shape]` to features `[B, out_features]`.
+    """One modality's input `[B, *shape]` to features `[B, out_features]`, or to `Tokens` `[B, T, out_features]`.
 
     A subclass sets `out_features` in `__init__(self, shape, *, ...)` and raises `Unsuitable` for a shape that it cannot take.
+    A fusion that takes vectors is given the mean of the tokens, one that takes tokens a vector as a sequence of one.
+
+    `guided` says that the encoder looks at other modalities too: its `forward(x, inputs)` is then given all inputs of the batch, the
+    absent ones muted, and each coalition costs a full pass.
     """
 
+    guided: ClassVar[bool] = False
     out_features: int
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Any, **named: Any) -> Tensor | Tokens:
         raise TypeError(f"{type(self).__name__} should define forward(x)")
 
 
@@ -104,15 +138,17 @@ class Fused(NamedTuple):
 class Fusion(nn.Module):
     """Features `{m: [B, D_m]}` to logits, by one or more linear heads.
 
-    `additive` says that the logits are a sum of one term a modality, which `terms` then returns.
+    `additive` says that the logits are a sum of one term a modality, which `terms` then returns. `takes_tokens` says that features
+    are `{m: Tokens}` instead.
     """
 
     additive: ClassVar[bool] = False
+    takes_tokens: ClassVar[bool] = False
 
     def __init__(self, features: Mapping[str, int], classes: int) -> None:
         super().__init__()
 
-    def forward(self, features: Mapping[str, Tensor]) -> Fused:
+    def forward(self, features: Mapping[str, Any]) -> Fused:
         raise TypeError(f"{type(self).__name__} should define forward(features)")
 
     def terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -132,14 +168,14 @@ class Model(Protocol):
     modalities: tuple[str, ...]
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
-    def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features of every modality in the model's present mode, `{m: [B, D_m]}`."""
+    def encode(self, inputs: Mapping[str, Input]) -> dict[str, Any]:
+        """Features of every modality in the model's present mode, `{m: [B, D_m]}`, or tokens if the fusion takes them."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy, averaged over the batch."""
 
     def responses(
-        self, inputs: Mapping[str, Tensor], mode: Mode = "exact", muted_gradient: bool = True, partial_gradient: bool = True
+        self, inputs: Mapping[str, Input], mode: Mode = "exact", muted_gradient: bool = True, partial_gradient: bool = True
     ) -> dict[str, Tensor]:
         """Shapley responses `phi_m` `[B, C]`, which sum to the logits of the full coalition.
 

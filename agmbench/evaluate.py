@@ -23,13 +23,14 @@ def evaluate(model: MultimodalModel, split: Split, device: torch.device) -> Outc
     full = frozenset(model.modalities)
     parts: dict[Coalition, list[Tensor]] = {coalition: [] for coalition in which}
     representations, targets = [], []
-    for index in torch.arange(len(split)).split(BATCH_SIZE):
-        batch: Batch = split.batch(index).to(device)
-        said = model.coalitions(batch.inputs, which)
-        for coalition in which:
-            parts[coalition].append(said[coalition].logits.float().cpu())
-        representations.append(said[full].representation.float().cpu())
-        targets.append(batch.targets.cpu())
+    with model.muting.evaluation():
+        for index in torch.arange(len(split)).split(BATCH_SIZE):
+            batch: Batch = split.batch(index).to(device)
+            said = model.coalitions(batch.inputs, which)
+            for coalition in which:
+                parts[coalition].append(said[coalition].logits.float().cpu())
+            representations.append(said[full].representation.float().cpu())
+            targets.append(batch.targets.cpu())
     model.train(training)
     logits = {coalition: torch.cat(pieces) for coalition, pieces in parts.items()}
     return Outcome(

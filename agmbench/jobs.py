@@ -56,8 +56,8 @@ class Training(_Frozen):
 class JobSpec(_Frozen):
     """One job: the components with their parameters, the recipe and the seed.
 
-    `encoders` has one component a modality; `"*"` stands for every modality not named. `present` (a mono-modal concept) names
-    the modalities that training sees, the others muted; `None` is all of them.
+    `encoders` has one component a modality; `"*"` stands for every modality not named. `mute` is what stands in for an absent
+    modality. `present` (a mono-modal concept) names the modalities that training sees, the others muted; `None` is all of them.
     """
 
     dataset: Component
@@ -66,6 +66,7 @@ class JobSpec(_Frozen):
     modulator: Component
     training: Training = Field(default_factory=Training)
     metrics: tuple[str, ...] = ("accuracy", "macro-f1")
+    mute: Literal["zeros", "random", "mean"] = "zeros"
     seed: int = Field(default=999, ge=0, lt=2**31)
     present: tuple[str, ...] | None = None
 
@@ -173,10 +174,10 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
             if not isinstance(node, dict):
                 raise AgmbenchError(f"--set {key}: '{key.rpartition('.')[0]}' is {node!r}, which has no parts")
         node[rest[-1]] = value
-    elif key in ("seed", "metrics"):
+    elif key in ("seed", "metrics", "mute"):
         tree[key] = value
     else:
-        known = ("dataset.P", "encoder.MODALITY.P", "fusion.P", "modulator.P", "training.P", "seed", "metrics")
+        known = ("dataset.P", "encoder.MODALITY.P", "fusion.P", "modulator.P", "training.P", "seed", "metrics", "mute")
         raise AgmbenchError(f"--set {key}: no such setting: {allowed(key, known)}")
 
 

@@ -1,6 +1,6 @@
 """The multimodal model, and the one engine for logits of coalitions: encode once, fuse often."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -8,42 +8,52 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agmbench import shapley
-from agmbench.contracts import Coalition, Encoder, Fused, Fusion, Mode
+from agmbench.contracts import Coalition, Encoder, Fused, Fusion, Input, Mode, Tokens
+from agmbench.muting import Zeros
+
+Feature = Tensor | Tokens
 
 
 class MultimodalModel(nn.Module):
-    """One encoder a modality and one fusion.
+    """One encoder a modality, one fusion, and what stands in for an absent modality (`muting`, zeros by default).
 
     `present` are the modalities that may be present at all. The others, if there are any, are muted in every pass, training
-    included: a mono-modal concept of a fusion that is not additive.
+    included: a mono-modal concept of a fusion that is not additive. Muted passes always run in eval mode.
     """
 
-    def __init__(self, encoders: Mapping[str, Encoder], fusion: Fusion, present: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        encoders: Mapping[str, Encoder],
+        fusion: Fusion,
+        present: Sequence[str] | None = None,
+        muting: Zeros | None = None,
+    ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(encoders)
         self.fusion = fusion
         self.modalities = tuple(encoders) if present is None else tuple(present)
+        self.muting = muting or Zeros()
+        self._guided = any(encoder.guided for encoder in encoders.values())
 
-    def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features `{m: [B, D_m]}` in the present mode (train or eval); never-present modalities are muted."""
-        return {
-            modality: encoder(inputs[modality])
-            if modality in self.modalities
-            else self._muted_feature(modality, inputs[modality])
-            for modality, encoder in self.encoders.items()
-        }
-
-    def forward(self, inputs: Mapping[str, Tensor]) -> Fused:
+    def forward(self, inputs: Mapping[str, Input]) -> Fused:
         """Logits `[B, C]` and representation `[B, R]` with every modality present."""
         fused: Fused = self.fusion(self.encode(inputs))
         return fused
+
+    def encode(self, inputs: Mapping[str, Input]) -> dict[str, Feature]:
+        """Features `{m: [B, D_m]}`, or tokens if the fusion takes them, in the present mode; never-present modalities are muted."""
+        if self._guided:
+            inputs = self._only(frozenset(self.modalities), inputs)
+        present = {m: self._feature(m, inputs) for m in self.modalities}
+        never = self._muted_features(inputs, self.encoders.keys() - present.keys())
+        return {m: (present if m in present else never)[m] for m in self.encoders}
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy, averaged over the batch."""
         return F.cross_entropy(logits, targets)
 
     def responses(
-        self, inputs: Mapping[str, Tensor], mode: Mode = "exact", muted_gradient: bool = True, partial_gradient: bool = True
+        self, inputs: Mapping[str, Input], mode: Mode = "exact", muted_gradient: bool = True, partial_gradient: bool = True
     ) -> dict[str, Tensor]:
         """Shapley responses `phi_m` `[B, C]` of the AGM paper (equation 4); they sum to the logits of the full coalition."""
         logits = self.coalitions(inputs, shapley.coalitions(self.modalities), mode, muted_gradient, partial_gradient)
@@ -51,7 +61,7 @@ class MultimodalModel(nn.Module):
 
     def coalitions(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Mapping[str, Input],
         which: Sequence[Coalition],
         mode: Mode = "exact",
         muted_gradient: bool = True,
@@ -61,15 +71,16 @@ class MultimodalModel(nn.Module):
 
         The full coalition is computed in the model's present mode, and first, so that batch statistics move once and before the
         others read them. All other coalitions run in eval mode: `exact` encodes the present modalities again in eval mode, as the
-        official AGM code does; `shared` takes their features from the full coalition's pass. A muted input is the same for every
-        sample, so its pass has a batch of one. In eval mode both modes are the same pass.
+        official AGM code does; `shared` takes their features from the full coalition's pass. A muted input that is the same for
+        every sample is encoded once. In eval mode both modes are the same pass. Encoders that look at other modalities cannot share
+        anything: with them each coalition is a full pass.
 
         muted_gradient, partial_gradient: whether gradient flows through muted inputs' passes, and through the partial coalitions.
         """
         full = frozenset(self.modalities)
         encode_again = self.training and mode == "exact"
         fused: dict[Coalition, Fused] = {}
-        features: dict[str, Tensor] = {}
+        features: dict[str, Feature] = {}
         if full in which or not encode_again:
             features = self.encode(inputs)
         if full in which:
@@ -77,27 +88,63 @@ class MultimodalModel(nn.Module):
         partial = [coalition for coalition in which if coalition != full]
         if partial:
             with _evaluating(self), torch.set_grad_enabled(partial_gradient and torch.is_grad_enabled()):
+                if self._guided:
+                    return fused | {c: self.fusion(self._guided_features(c, inputs, muted_gradient)) for c in partial}
                 if encode_again:
-                    features = {m: self.encoders[m](inputs[m]) for m in frozenset().union(*partial)}
+                    features = {m: self._feature(m, inputs) for m in frozenset().union(*partial)}
                 absent = frozenset().union(*(self.encoders.keys() - coalition for coalition in partial))
                 muted = self._muted_features(inputs, absent, muted_gradient)
                 for coalition in partial:
                     fused[coalition] = self.fusion({m: (features if m in coalition else muted)[m] for m in self.encoders})
         return fused
 
-    def _muted_features(self, inputs: Mapping[str, Tensor], absent: frozenset[str], gradient: bool) -> dict[str, Tensor]:
-        with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
-            return {modality: self._muted_feature(modality, inputs[modality]) for modality in absent}
-
-    def _muted_feature(self, modality: str, x: Tensor) -> Tensor:
-        """Always in eval mode; a batch of one where every sample's feature is the same."""
+    def _feature(self, modality: str, inputs: Mapping[str, Input]) -> Feature:
         encoder = self.encoders[modality]
-        with _evaluating(encoder):
-            if _reads_batch_statistics(encoder):
-                feature: Tensor = encoder(torch.zeros_like(x))
-                return feature
-            feature = encoder(torch.zeros_like(x[:1]))
-        return feature.expand(len(x), *feature.shape[1:])
+        feature: Feature = encoder(inputs[modality], inputs) if encoder.guided else encoder(inputs[modality])
+        if self.fusion.takes_tokens:
+            return feature if isinstance(feature, Tokens) else Tokens(feature.unsqueeze(1))
+        return feature.pooled() if isinstance(feature, Tokens) else feature
+
+    def _only(self, coalition: Coalition, inputs: Mapping[str, Input]) -> dict[str, Input]:
+        return {m: inputs[m] if m in coalition else self.muting(m, inputs[m]) for m in self.encoders}
+
+    def _guided_features(self, coalition: Coalition, inputs: Mapping[str, Input], muted_gradient: bool) -> dict[str, Feature]:
+        shown = self._only(coalition, inputs)
+        features = {m: self._feature(m, shown) for m in coalition}
+        with torch.set_grad_enabled(muted_gradient and torch.is_grad_enabled()):
+            return features | {m: self._feature(m, shown) for m in self.encoders if m not in coalition}
+
+    def _muted_features(self, inputs: Mapping[str, Input], absent: Iterable[str], gradient: bool = True) -> dict[str, Feature]:
+        with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
+            return {modality: self._muted_feature(modality, inputs) for modality in absent}
+
+    def _muted_feature(self, modality: str, inputs: Mapping[str, Input]) -> Feature:
+        """In eval mode; encoded once for all samples that share a muted input, where a sample does not depend on the batch."""
+        x = inputs[modality]
+        with _evaluating(self.encoders[modality]):
+            if not self.muting.same_for_all or self._guided or _reads_batch_statistics(self.encoders[modality]):
+                return self._feature(modality, {**inputs, modality: self.muting(modality, x)})
+            first, group = _distinct(x)
+            feature = self._feature(modality, {modality: self.muting(modality, x[first])})
+        return _repeated(feature, group, len(x))
+
+
+def _distinct(x: Input) -> tuple[Tensor | slice, Tensor | None]:
+    """Samples that stand for all: one of each mask, and which of them each sample is; one sample where there are no masks."""
+    if not isinstance(x, Tokens) or x.mask is None:
+        return slice(0, 1), None
+    _, group = torch.unique(x.mask, dim=0, return_inverse=True)
+    first = torch.full((int(group.max()) + 1,), len(group), device=group.device)
+    first = first.scatter_reduce(0, group, torch.arange(len(group), device=group.device), "amin")
+    return first, group
+
+
+def _repeated(feature: Feature, group: Tensor | None, count: int) -> Feature:
+    if group is not None:
+        return feature[group]
+    if isinstance(feature, Tokens):
+        return Tokens(feature.values.expand(count, -1, -1), None if feature.mask is None else feature.mask.expand(count, -1))
+    return feature.expand(count, *feature.shape[1:])
 
 
 def _reads_batch_statistics(encoder: nn.Module) -> bool:

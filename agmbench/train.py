@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from agmbench.contracts import Batch, Context, Metric, Modulator, Split, SplitName, Step
+from agmbench.contracts import Batch, Context, Metric, Modulator, Split, SplitName, Step, Tokens
 from agmbench.errors import RunFailed
 from agmbench.evaluate import evaluate, measure
 from agmbench.jobs import Training
@@ -117,10 +118,14 @@ class StepLog:
 def _not_finite(model: MultimodalModel, batch: Batch, epoch: int, step: int) -> str:
     """Where a loss that is not finite comes from; the optimizer has not stepped, so the weights are those that made it."""
     where = f"the loss is not finite at epoch {epoch}, step {step}"
-    inputs = [m for m in model.modalities if not bool(torch.isfinite(batch.inputs[m]).all())]
+    inputs = [m for m in model.modalities if not _finite(batch.inputs[m])]
     if inputs:
         return f"{where}: the input of {', '.join(inputs)} is not finite; look at the data"
-    features = [m for m, feature in model.encode(batch.inputs).items() if not bool(torch.isfinite(feature).all())]
+    features = [m for m, feature in model.encode(batch.inputs).items() if not _finite(feature)]
     if features:
         return f"{where}: the encoder of {', '.join(features)} gives features that are not finite; try a smaller training.lr"
     return f"{where}: inputs and features of {', '.join(model.modalities)} are finite, the fusion is not; try a smaller training.lr"
+
+
+def _finite(x: Tensor | Tokens) -> bool:
+    return bool(torch.isfinite(x.values if isinstance(x, Tokens) else x).all())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import agmbench.registry as registry
 from agmbench import shapley
-from agmbench.contracts import Coalition, Encoder, Fused, Fusion, Mode
+from agmbench.contracts import Coalition, Encoder, Fused, Fusion, Mode, Tokens
 from agmbench.encoders.conv import Conv
 from agmbench.encoders.mlp import MLP
 from agmbench.encoders.transformer import Transformer
@@ -43,13 +43,17 @@ ENCODERS: Mapping[str, tuple[tuple[int, ...], Callable[[tuple[int, ...]], Encode
     "mlp": ((5,), lambda shape: MLP(shape, hidden=7, layers=2, dropout=0.5)),
     "batch-statistics": ((5,), BatchStatistics),
 }
+SMALL: Mapping[str, Mapping[str, int]] = {
+    "early": {"hidden": 8, "out": 6},
+    "gated": {"width": 8},
+    "hybrid": {"width": 8, "heads": 2, "layers": 2, "feed_forward": 8},
+}
 FUSIONS = [entry.name for entry in registry.load(Path("no plugins")).entries("fusion")]
 ADDITIVE = [entry.name for entry in registry.load(Path("no plugins")).entries("fusion") if entry.load().additive]
 
 
 def make_fusion(name: str, features: Mapping[str, int]) -> Fusion:
-    small = {"hidden": 8, "out": 6} if name == "early" else {}
-    fusion: Fusion = registry.load(Path("no plugins")).get("fusion", name).load()(features, CLASSES, **small)
+    fusion: Fusion = registry.load(Path("no plugins")).get("fusion", name).load()(features, CLASSES, **SMALL.get(name, {}))
     return fusion
 
 
@@ -86,8 +90,15 @@ def naive(model: MultimodalModel, inputs: Mapping[str, Tensor]) -> dict[Coalitio
 
 def _forward(model: MultimodalModel, inputs: Mapping[str, Tensor], coalition: Coalition) -> Fused:
     seen = {m: x if m in coalition else torch.zeros_like(x) for m, x in inputs.items()}
-    fused: Fused = model.fusion({m: encoder(seen[m]) for m, encoder in model.encoders.items()})
+    fused: Fused = model.fusion({m: _suited(model.fusion, encoder(seen[m])) for m, encoder in model.encoders.items()})
     return fused
+
+
+def _suited(fusion: Fusion, feature: Tensor | Tokens) -> Tensor | Tokens:
+    """A fusion of tokens sees a vector as a sequence of one, any other sees the mean of tokens."""
+    if fusion.takes_tokens:
+        return feature if isinstance(feature, Tokens) else Tokens(feature.unsqueeze(1))
+    return feature.values.mean(dim=1) if isinstance(feature, Tokens) else feature
 
 
 def engine(model: MultimodalModel, inputs: Mapping[str, Tensor], mode: Mode = "exact") -> dict[Coalition, Fused]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
-from agmbench.contracts import Encoder
+from agmbench.contracts import Encoder, Input, Tokens
 
 
 class MLP(Encoder):
@@ -29,6 +29,8 @@ class MLP(Encoder):
         self.net = nn.Sequential(*blocks)
         self.out_features = hidden
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Input) -> Tensor:
+        if isinstance(x, Tokens):
+            x = x.values if x.mask is None else x.values * x.mask.unsqueeze(2)
         features: Tensor = self.net(x)  # [B, hidden]
         return features

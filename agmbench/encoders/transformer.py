@@ -7,11 +7,11 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from agmbench.contracts import Encoder, Unsuitable
+from agmbench.contracts import Encoder, Input, Tokens, Unsuitable
 
 
 class Transformer(Encoder):
-    """A linear projection of each frame, learned positions, `layers` of self-attention, and the mean over frames.
+    """A linear projection of each frame, learned positions, and `layers` of self-attention: tokens `[B, T, width]`.
 
     A sequence `[B, T, F]` has T frames; an image or spectrogram `[B, C, H, W]` is read as W frames of C*H numbers.
 
@@ -49,8 +49,11 @@ class Transformer(Encoder):
         self.body.set_input_embeddings(nn.Identity())  # frames are embedded by `project`
         self.out_features = width
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 4:
-            x = x.flatten(1, 2).transpose(1, 2)  # [B, C, H, W] -> [B, W, C*H]
-        states: Tensor = self.body(inputs_embeds=self.project(x)).last_hidden_state  # [B, T, width]
-        return states.mean(dim=1)
+    def forward(self, x: Input) -> Tokens:
+        values, mask = (x.values, x.mask) if isinstance(x, Tokens) else (x, None)
+        if values.ndim == 4:
+            values = values.flatten(1, 2).transpose(1, 2)  # [B, C, H, W] -> [B, W, C*H]
+        states: Tensor = self.body(
+            inputs_embeds=self.project(values), attention_mask=None if mask is None else mask.long()
+        ).last_hidden_state  # [B, T, width]
+        return Tokens(states, mask)

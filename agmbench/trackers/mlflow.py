@@ -221,5 +221,5 @@ def flat(spec: Mapping[str, Any]) -> dict[str, Any]:
         values |= {f"{key}.{name}": value for name, value in component["params"].items()}
     training = {f"training.{key}": value for key, value in spec["training"].items() if key != "schedule"}
     schedule = {f"training.schedule.{key}": value for key, value in spec["training"]["schedule"].items()}
-    rest = {key: value for key, value in spec.items() if key in ("seed", "metrics", "present")}
+    rest = {key: value for key, value in spec.items() if key in ("seed", "mute", "metrics", "present")}
     return {**values, **training, **schedule, **rest}

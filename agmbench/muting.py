@@ -1,0 +1,93 @@
+"""What stands in for a modality that is absent: AGM paper, supplement, table 6 (zeros or random), and the training set's mean."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from agmbench.contracts import Input, Split, Tokens
+
+EVALUATION_SEED = 0
+
+
+class Zeros(nn.Module):
+    """Absent inputs are zero. A sequence keeps its mask, here and in the other ways."""
+
+    same_for_all = True  # whether every sample of a batch (with the same mask) gets the same input
+
+    def values(self, modality: str, x: Tensor) -> Tensor:
+        """The muted input in the shape of `x`."""
+        return torch.zeros_like(x)
+
+    def forward(self, modality: str, x: Input) -> Input:
+        """The muted input in place of `x`."""
+        return Tokens(self.values(modality, x.values), x.mask) if isinstance(x, Tokens) else self.values(modality, x)
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Inside, muted inputs are the same at each evaluation."""
+        yield
+
+
+class Mean(Zeros):
+    """Absent inputs are the mean input of the training set; of sequences, the mean token."""
+
+    def __init__(self, train: Split, modalities: Mapping[str, object]) -> None:
+        super().__init__()
+        sums: dict[str, Tensor] = {}
+        counts = dict.fromkeys(modalities, 0)
+        for index in torch.arange(len(train)).split(256):
+            batch = train.batch(index)
+            for modality in modalities:
+                rows = _rows(batch.inputs[modality])
+                sums[modality] = sums.get(modality, torch.zeros(())) + rows.double().sum(dim=0)
+                counts[modality] += len(rows)
+        for modality, total in sums.items():
+            self.register_buffer(f"mean_{modality}", (total / max(1, counts[modality])).float())
+
+    def values(self, modality: str, x: Tensor) -> Tensor:
+        mean: Tensor = self.get_buffer(f"mean_{modality}")
+        return mean.to(x.dtype).expand_as(x)
+
+
+def _rows(x: Input) -> Tensor:
+    """Samples `[N, *shape]`, or the tokens that are there `[N, D]`."""
+    if isinstance(x, Tokens):
+        return x.values.flatten(0, 1) if x.mask is None else x.values[x.mask]
+    return x
+
+
+class Random(Zeros):
+    """Absent inputs are one draw of N(0, 1) a sample, from a generator of their own; in evaluation from a fixed seed."""
+
+    same_for_all = False
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._seed = seed
+        self._generator: torch.Generator | None = None
+
+    def values(self, modality: str, x: Tensor) -> Tensor:
+        if self._generator is None:
+            self._generator = torch.Generator(x.device).manual_seed(self._seed)
+        return torch.empty_like(x).normal_(generator=self._generator)
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        training, seed = self._generator, self._seed
+        self._generator, self._seed = None, EVALUATION_SEED
+        try:
+            yield
+        finally:
+            self._generator, self._seed = training, seed
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's state, for a checkpoint."""
+        return torch.empty(0, dtype=torch.uint8) if self._generator is None else self._generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on where a checkpoint was taken."""
+        if len(state):
+            self._generator = torch.Generator().manual_seed(self._seed)
+            self._generator.set_state(state.cpu())

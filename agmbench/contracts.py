@@ -197,7 +197,7 @@ class Context:
     """What a modulator may know of the training around it.
 
     `generator` is the modulator's own, on the model's device, and part of the checkpoint. `valid_accuracy` and `valid_loss` are
-    those of each modality's response after the last epoch, empty before the first.
+    those of each modality's response after the last epoch, empty before the first. `model` is there to act on, not to keep.
     """
 
     epoch: int
@@ -207,6 +207,7 @@ class Context:
     generator: torch.Generator
     valid_accuracy: Mapping[str, float] = field(default_factory=dict)
     valid_loss: Mapping[str, float] = field(default_factory=dict)
+    model: "Model | None" = None
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,10 @@ class Modulator(nn.Module):
 
     def begin_epoch(self, context: Context) -> None:
         """Before the first batch of an epoch."""
+
+    def rates(self, context: Context) -> Mapping[str, float]:
+        """Factors of this epoch's learning rate, by parameter group: a modality, `fusion` or `modulator`; 1 where none is named."""
+        return {}
 
     def end_epoch(self, context: Context) -> None:
         """After validation."""

@@ -42,6 +42,7 @@ def train(
         steps_per_epoch=len(_batches_of(len(splits["train"]), recipe.batch_size)),
         splits=splits,
         generator=torch.Generator(device).manual_seed(seed),
+        model=model,
     )
     modulator.prepare(context)
     optimizer = make_optimizer(recipe, model, modulator)
@@ -52,6 +53,9 @@ def train(
         lr = float(schedule.get_last_lr()[0])
         model.train()
         modulator.begin_epoch(context)
+        rates = modulator.rates(context)
+        for group in optimizer.param_groups:
+            group["lr"] *= rates.get(group["name"], 1.0)
         for batch in shuffled(splits["train"], recipe.batch_size, order, device):
             for step in modulator.steps(model, batch):
                 if not torch.isfinite(step.loss):

@@ -1,0 +1,51 @@
+"""Freezing the dominant modality: the plainest way to give the others time."""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from agmbench.contracts import Context, Model, Promises
+from agmbench.modulators.joint import Joint
+
+
+class FreezeDominant(Joint):
+    """Joint training in which the strongest modality's encoder rests in the first epochs.
+
+    After one joint epoch the modality with the highest validation accuracy of its response is taken for the dominant one; its
+    encoder, BatchNorm statistics included, rests for the next `epochs` epochs and then learns on. A baseline of this benchmark,
+    not a published method.
+
+    epochs: how long it rests. Ours 2.
+    dominant: the modality, by name, frozen from the first epoch on; `None` finds it as above.
+    """
+
+    promises = Promises()
+    found: Tensor
+
+    def __init__(self, modalities: tuple[str, ...], *, epochs: Annotated[int, Ge(0)] = 2, dominant: str | None = None) -> None:
+        super().__init__(modalities)
+        self.epochs = epochs
+        self.dominant = dominant
+        self.register_buffer("found", torch.tensor(-1))
+
+    def refuses(self, model: Model) -> str | None:
+        if self.dominant is not None and self.dominant not in self.modalities:
+            return f"cannot freeze '{self.dominant}', no modality of this data set: {', '.join(self.modalities)}"
+        return None
+
+    def begin_epoch(self, context: Context) -> None:
+        if context.model is None:
+            raise TypeError("freeze-dominant acts on an encoder: its context needs the model")
+        if self.dominant is not None:
+            modality, first = self.dominant, 0
+        elif context.epoch > 0:
+            if self.found < 0:
+                strongest = max(self.modalities, key=lambda m: context.valid_accuracy[m])
+                self.found.fill_(self.modalities.index(strongest))
+            modality, first = self.modalities[int(self.found)], 1
+        else:
+            return
+        resting = first <= context.epoch < first + self.epochs
+        context.model.encoders[modality].requires_grad_(not resting).train(not resting)

@@ -41,7 +41,10 @@ class Schedule(_Frozen):
 
 
 class Training(_Frozen):
-    """The recipe. `select` says which epoch's weights are kept: the best on `valid` (accuracy, then loss), or the `last`."""
+    """The recipe. `select` says which epoch's weights are kept: the best on `valid` (accuracy, then loss), or the `last`.
+
+    `precision` is that of training's passes: `bf16` is autocast, with weights, losses and scores in float32. Evaluation is float32.
+    """
 
     epochs: int = Field(default=100, ge=1)
     batch_size: int = Field(default=64, ge=2)
@@ -51,6 +54,7 @@ class Training(_Frozen):
     weight_decay: float = Field(default=1e-4, ge=0)
     schedule: Schedule = Field(default_factory=Schedule)
     select: Literal["valid", "last"] = "valid"
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 class JobSpec(_Frozen):

@@ -55,9 +55,15 @@ class MultimodalModel(nn.Module):
     def responses(
         self, inputs: Mapping[str, Input], mode: Mode = "exact", muted_gradient: bool = True, partial_gradient: bool = True
     ) -> dict[str, Tensor]:
-        """Shapley responses `phi_m` `[B, C]` of the AGM paper (equation 4); they sum to the logits of the full coalition."""
+        """Shapley responses `phi_m` `[B, C]` of the AGM paper (equation 4); they sum to the logits of the full coalition.
+
+        In float32 (or float64), whatever the precision of the passes: differences of logits lose digits.
+        """
         logits = self.coalitions(inputs, shapley.coalitions(self.modalities), mode, muted_gradient, partial_gradient)
-        return shapley.responses({coalition: fused.logits for coalition, fused in logits.items()}, self.modalities)
+        exact = {
+            c: fused.logits if fused.logits.dtype == torch.float64 else fused.logits.float() for c, fused in logits.items()
+        }
+        return shapley.responses(exact, self.modalities)
 
     def coalitions(
         self,

@@ -57,12 +57,13 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] *= rates.get(group["name"], 1.0)
         for batch in shuffled(splits["train"], recipe.batch_size, order, device):
-            for step in modulator.steps(model, batch):
-                if not torch.isfinite(step.loss):
-                    raise RunFailed(_not_finite(model, batch, epoch, log.steps))
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                log.add(step, batch)
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                for step in modulator.steps(model, batch):
+                    if not torch.isfinite(step.loss):
+                        raise RunFailed(_not_finite(model, batch, epoch, log.steps))
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                    log.add(step, batch)
         schedule.step()
         valid = measure(evaluate(model, splits["valid"], device), metrics)
         context = replace(

@@ -262,3 +262,18 @@ def test_epochs_of_one_batch() -> None:
     _, epochs = run(job)
     assert len(epochs) == 2
     assert [point.step for point in epochs[1].points if point.name == "train/loss"] == [1]
+
+
+@pytest.mark.parametrize("name", REGISTRY.names("modulator"))
+def test_bf16_trains_every_modulator_with_scores_in_float32(name: str) -> None:
+    job = make(name, **{"training.precision": "bf16"})
+    _, half = run(job)
+    _, whole = run(make(name))
+    assert half != whole
+    for one, other in zip(half, whole, strict=True):
+        assert one.valid["loss"] == pytest.approx(other.valid["loss"], rel=0.1)
+    scores = {point.step: point.value for epoch in half for point in epoch.points if point.name == "score/m0"}
+    exact = {point.step: point.value for epoch in whole for point in epoch.points if point.name == "score/m0"}
+    assert scores == pytest.approx(exact, rel=0.02)
+    if scores:  # bf16 has 8 bits: were a score rounded to it, it would be its own bf16 value
+        assert any(float(torch.tensor(value).bfloat16()) != value for value in scores.values())

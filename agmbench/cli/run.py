@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, help="Seed. [default: 999, the paper's]")
 @click.option("--epochs", type=int, help="Epochs. [default: the data set's]")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of training's passes. [default: fp32]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter, such as modulator.alpha=2; repeatable."
@@ -35,6 +36,7 @@ def command(
     encoders: tuple[str, ...],
     seed: int | None,
     epochs: int | None,
+    precision: str | None,
     device: str,
     settings: tuple[str, ...],
     no_strength: bool,
@@ -44,7 +46,7 @@ def command(
     """Train one job, with its mono-modal references, and log it to MLflow."""
     from agmbench.jobs import compose, parse_settings
 
-    named = {"training.epochs": epochs, "seed": seed}
+    named = {"training.epochs": epochs, "training.precision": precision, "seed": seed}
     spec = compose(
         load(),
         dataset,

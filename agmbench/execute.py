@@ -94,7 +94,7 @@ def _run(
         history: list[Point] = []
         for epoch in train(model, modulator, splits, spec.training, metrics, spec.seed, device):
             best.see(epoch, model)
-            run.points(epoch.points)
+            run.points([*epoch.points, *epoch.costs])
             history += epoch.points
             observer.epoch(epoch)
 

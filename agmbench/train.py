@@ -1,12 +1,13 @@
 """The training loop: one for every method. A modulator says how gradients come to be; the loop does the rest."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from agmbench.contracts import Batch, Context, Metric, Modulator, Split, SplitName, Step, Tokens
+from agmbench.cost import Meter
 from agmbench.errors import RunFailed
 from agmbench.evaluate import evaluate, measure
 from agmbench.jobs import Training
@@ -17,11 +18,15 @@ from agmbench.records import Point, numbers
 
 @dataclass(frozen=True)
 class Epoch:
-    """One finished epoch: its `number` from 0, what was measured on `valid`, and all points for the tracker."""
+    """One finished epoch: its `number` from 0, what was measured on `valid`, and all points for the tracker.
+
+    `costs` are the points that are no result and differ from one machine, and one run, to the next.
+    """
 
     number: int
     valid: Mapping[str, float]
     points: list[Point]
+    costs: list[Point] = field(default_factory=list, compare=False)
 
 
 def train(
@@ -47,17 +52,19 @@ def train(
     modulator.prepare(context)
     optimizer = make_optimizer(recipe, model, modulator)
     schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs)
-    log = StepLog()
+    log, meter = StepLog(), Meter(model, device)
     for epoch in range(recipe.epochs):
         context = replace(context, epoch=epoch)
         lr = float(schedule.get_last_lr()[0])
         model.train()
+        meter.start()
         modulator.begin_epoch(context)
         rates = modulator.rates(context)
         for group in optimizer.param_groups:
             group["lr"] *= rates.get(group["name"], 1.0)
         for batch in shuffled(splits["train"], recipe.batch_size, order, device):
-            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+            with autocast, meter.batch(len(batch.targets)):
                 for step in modulator.steps(model, batch):
                     if not torch.isfinite(step.loss):
                         raise RunFailed(_not_finite(model, batch, epoch, log.steps))
@@ -65,6 +72,8 @@ def train(
                     optimizer.zero_grad(set_to_none=True)
                     log.add(step, batch)
         schedule.step()
+        points = log.flush(epoch)
+        costs = numbers(meter.stop(len(splits["train"])), epoch)
         valid = measure(evaluate(model, splits["valid"], device), metrics)
         context = replace(
             context,
@@ -72,9 +81,8 @@ def train(
             valid_loss={modality: valid[f"response-loss/{modality}"] for modality in model.modalities},
         )
         modulator.end_epoch(context)
-        points = log.flush(epoch)
         points += numbers({"lr": lr, **{f"valid/{name}": value for name, value in valid.items()}}, epoch)
-        yield Epoch(epoch, valid, points)
+        yield Epoch(epoch, valid, points, costs)
 
 
 def shuffled(split: Split, size: int, order: torch.Generator, device: torch.device) -> Iterator[Batch]:

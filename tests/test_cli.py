@@ -185,6 +185,13 @@ def test_compare_of_a_method_without_runs_is_a_dash_with_a_reason(finished: Comm
     assert "[2] no run in this setting" in out
 
 
+def test_compare_shows_costs_when_asked(finished: CommandLine) -> None:
+    out = finished("compare", "--cost").out
+    assert "encoder passes" in out
+    assert "GFLOP a step" in out
+    assert "encoder passes" not in finished("compare").out
+
+
 def test_compare_formats_agree(finished: CommandLine) -> None:
     (table,) = json.loads(finished("compare", "--format", "json").out)
     by_json = {(row["method"], key): value["mean"] for row in table["rows"] for key, value in row["values"].items()}

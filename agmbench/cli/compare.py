@@ -17,7 +17,8 @@ from agmbench.registry import load
     show_default=True,
     help="What to write.",
 )
-def command(dataset: str | None, modulators: tuple[str, ...], form: str) -> None:
+@click.option("--cost", is_flag=True, help="Also show encoder passes, FLOPs, samples a second and memory.")
+def command(dataset: str | None, modulators: tuple[str, ...], form: str, cost: bool) -> None:
     """Modulators side by side: one table a setting, from the runs in the store."""
     registry = load()
     dataset = registry.get("dataset", dataset).name if dataset else None
@@ -34,7 +35,7 @@ def command(dataset: str | None, modulators: tuple[str, ...], form: str) -> None
             raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known)}")
     if not records:
         raise AgmbenchError(f"no runs{f' on {dataset}' if dataset else ''} in {tracker.uri}; make one with: agmbench run")
-    tables = compare(records, modulators)
+    tables = compare(records, modulators, cost)
     if form == "table":
         for table in tables:
             show(table)

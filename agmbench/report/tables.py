@@ -71,14 +71,25 @@ CAPTION = (
 )
 
 
-def compare(records: Iterable[Record], modulators: Sequence[str] = ()) -> list[Table]:
-    """One table a cell, in the order of data set and fusion; only the `modulators` named, or all. Concept runs are no rows."""
+COSTS = (
+    Column("passes", "encoder passes", "cost/encoder_passes", digits=2),
+    Column("gflops", "GFLOP a step", "cost/flops", 1e-9, 3),
+    Column("speed", "samples/s", "cost/samples_per_second", digits=0),
+    Column("memory", "peak MiB", "cost/peak_memory_mib", digits=0),
+)
+
+
+def compare(records: Iterable[Record], modulators: Sequence[str] = (), cost: bool = False) -> list[Table]:
+    """One table a cell, in the order of data set and fusion; only the `modulators` named, or all; with `cost`, what a step took.
+
+    Concept runs are no rows.
+    """
     cells: dict[str, list[Record]] = defaultdict(list)
     for record in _newest(records):
         if not record.concept:
             cells[record.cell].append(record)
     settings = _differences({cell: found[0].spec for cell, found in cells.items()})
-    tables = [_table(found, modulators, settings[cell]) for cell, found in cells.items()]
+    tables = [_table(found, modulators, settings[cell], COSTS if cost else ()) for cell, found in cells.items()]
     return sorted(tables, key=lambda table: (table.dataset, table.fusion, table.title))
 
 
@@ -116,12 +127,13 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def _table(records: Sequence[Record], modulators: Sequence[str], settings: Mapping[str, Any]) -> Table:
+def _table(records: Sequence[Record], modulators: Sequence[str], settings: Mapping[str, Any], costs: Sequence[Column]) -> Table:
     first = records[0]
     columns = [
         Column("acc", "Acc", "test/accuracy", 100, 2),
         *(Column(f"acc_{m}", f"Acc_{m}", f"test/response/{m}", 100, 2) for m in first.modalities),
         *(Column(f"d_{m}", f"d_{m}", f"test/strength/{m}") for m in first.modalities),
+        *costs,
     ]
     groups: dict[str, list[Record]] = defaultdict(list)
     for label, record in _labelled(records):

@@ -1,0 +1,97 @@
+"""What training costs: encoder passes and FLOPs of a step, samples a second, peak memory."""
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from agmbench.contracts import Tokens
+from agmbench.model import MultimodalModel
+
+Shape = tuple[int, ...]
+
+
+def _lstm(x: Shape, input_weight: Shape, hidden_weight: Shape, *_: Any, **__: Any) -> int:
+    """`[T, B, I]` through weights `[4H, I]` and `[4H, H]`: two operations a weight, step and sample."""
+    return 2 * x[0] * x[1] * (input_weight[0] * input_weight[1] + hidden_weight[0] * hidden_weight[1])
+
+
+def _lstm_backward(*shapes: Any, **_: Any) -> int:
+    """The gradient of the input and that of the weights: twice the forward pass."""
+    return 2 * _lstm(*shapes)
+
+
+def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _attention_backward(grad: Shape, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    return int(sdpa_backward_flop_count(grad, query, key, value))
+
+
+aten = torch.ops.aten
+FORMULAS: dict[Any, Callable[..., int]] = {  # what torch's own counter takes for nothing on a CPU
+    aten.mkldnn_rnn_layer: _lstm,
+    aten.mkldnn_rnn_layer_backward: _lstm_backward,
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
+class Meter:
+    """Counts the first batch of a run and times all of them.
+
+    `encoder_passes` is the number of samples that went through any encoder, over the batch: joint training of M modalities has M.
+    `flops` are those of the batch's forward and backward passes, a multiplication and an addition being two.
+    """
+
+    def __init__(self, model: MultimodalModel, device: torch.device) -> None:
+        self.flops: int | None = None
+        self.encoder_passes = 0.0
+        self._model = model
+        self._device = device
+        self._begun = 0.0
+
+    @contextmanager
+    def batch(self, size: int) -> Iterator[None]:
+        """Around the steps of a batch of that size."""
+        if self.flops is not None:
+            yield
+            return
+        rows: list[int] = []
+
+        def see(_: nn.Module, inputs: tuple[torch.Tensor | Tokens, ...]) -> None:
+            rows.append(len(inputs[0]))
+
+        hooks = [encoder.register_forward_pre_hook(see) for encoder in self._model.encoders.values()]
+        with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+            yield
+        for hook in hooks:
+            hook.remove()
+        self.encoder_passes = sum(rows) / size
+        self.flops = int(counter.get_total_flops())
+
+    def start(self) -> None:
+        """At the beginning of an epoch."""
+        self._begun = time.perf_counter()
+
+    def stop(self, samples: int) -> dict[str, float]:
+        """At the end of an epoch's training, when the device has caught up: its cost, by metric name."""
+        seconds = time.perf_counter() - self._begun
+        return {
+            "cost/samples_per_second": samples / seconds,
+            "cost/peak_memory_mib": self._peak_memory() / 2**20,
+            "cost/encoder_passes": self.encoder_passes,
+            "cost/flops": float(self.flops or 0),
+        }
+
+    def _peak_memory(self) -> int:
+        """Bytes: of CUDA's allocator, or the largest resident set of this process."""
+        if self._device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self._device))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,77 @@
+"""FLOPs against hand counts, encoder passes against what each method needs."""
+
+import pytest
+import torch
+from test_train import make
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from agmbench import build
+from agmbench.contracts import SPLITS
+from agmbench.cost import FORMULAS
+from agmbench.train import train
+
+CPU = torch.device("cpu")
+
+
+def counted(run: object) -> int:
+    with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+        run()  # type: ignore[operator]
+    return int(counter.get_total_flops())
+
+
+def test_an_lstm_by_hand() -> None:
+    batch, steps, size, hidden = 3, 5, 4, 6
+    lstm = nn.LSTM(size, hidden, batch_first=True, bidirectional=True)
+    x = torch.randn(batch, steps, size)
+    forward = 2 * (2 * batch * steps * 4 * hidden * (size + hidden))  # two directions
+    assert counted(lambda: lstm(x)) == forward
+    assert counted(lambda: lstm(x)[0].sum().backward()) == 3 * forward
+
+
+def test_attention_by_hand() -> None:
+    batch, heads, queries, keys, size = 2, 3, 5, 7, 4
+    q = torch.randn(batch, heads, queries, size, requires_grad=True)
+    k, v = (torch.randn(batch, heads, keys, size, requires_grad=True) for _ in range(2))
+    product = 2 * batch * heads * queries * keys * size
+    assert counted(lambda: F.scaled_dot_product_attention(q, k, v)) == 2 * product
+    # backward: the scores again, then two products for each of the two
+    assert counted(lambda: F.scaled_dot_product_attention(q, k, v).sum().backward()) == (2 + 5) * product
+
+
+def test_a_linear_layer_by_hand() -> None:
+    layer, x = nn.Linear(4, 6), torch.randn(3, 4)
+    assert counted(lambda: layer(x)) == 2 * 3 * 4 * 6
+    assert counted(lambda: layer(x).sum().backward()) == 2 * 2 * 3 * 4 * 6  # no gradient of the input is asked for
+
+
+@pytest.mark.parametrize(
+    ("modulator", "settings", "passes"),
+    [
+        ("joint", {}, 2.0),
+        ("ogm-ge", {}, 2.0),
+        ("agm", {}, 4 + 2 / 64),  # twice a modality, and a muted input of one
+        ("agm", {"modulator.coalitions": "shared"}, 2 + 2 / 64),
+    ],
+)
+def test_encoder_passes_of_a_step(modulator: str, settings: dict[str, object], passes: float) -> None:
+    job = make(modulator, **settings)
+    model = build.model(job)
+    splits = {name: job.dataset.split(name) for name in SPLITS}
+    epochs = list(train(model, build.modulator(job, model), splits, job.spec.training, {}, 1, CPU))
+    costs = {point.name: point.value for point in epochs[-1].costs}
+    assert costs["cost/encoder_passes"] == pytest.approx(passes)
+    assert costs["cost/samples_per_second"] > 0
+    assert costs["cost/peak_memory_mib"] > 10
+    assert not model.encoders["m0"]._forward_pre_hooks
+
+
+def test_flops_of_joint_training_by_hand() -> None:
+    job = make("joint")  # two encoders Linear(16, 32), a head Linear(64, 4), batches of 64
+    model = build.model(job)
+    splits = {name: job.dataset.split(name) for name in SPLITS}
+    (epoch, *_) = train(model, build.modulator(job, model), splits, job.spec.training, {}, 1, CPU)
+    encoders, head = 2 * 64 * 16 * 32 * 2, 2 * 64 * 64 * 4
+    costs = {point.name: point.value for point in epoch.costs}
+    assert costs["cost/flops"] == 2 * encoders + 3 * head  # the inputs need no gradient, the features do

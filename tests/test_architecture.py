@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cost": {"contracts", "model"},
     "train": {"contracts", "cost", "errors", "evaluate", "jobs", "model", "optimizers", "records"},
     "build": {"contracts", "errors", "jobs", "model", "muting", "registry"},
+    "testing": {"contracts", "errors", "model", "registry"},
     "report": {"records"},
     "trackers": {"errors", "records"},
     "predictions": {"contracts"},

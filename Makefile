@@ -44,6 +44,8 @@ lint: .venv/installed-test
 bench: .venv/installed
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/main_job.py
+	$(BIN)/python benchmarks/jobs.py
+	$(BIN)/python benchmarks/steps.py
 
 baselines: .venv/installed
 	$(BIN)/python scripts/baselines.py

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from agmbench.contracts import Batch, Context, Encoder, Modulator
 from agmbench.encoders.resnet import ResNet
@@ -28,20 +28,7 @@ from agmbench.modulators.joint import Joint
 from agmbench.modulators.ogm import OGM
 from agmbench.modulators.ogm_ge import OGMGE
 from agmbench.optimizers import make_optimizer
-
-
-class Naive(MultimodalModel):
-    """Every coalition by a full forward pass of the whole model."""
-
-    def coalitions(self, inputs: Mapping[str, Tensor], which: list, *_: object, **__: object) -> dict:
-        full = frozenset(self.modalities)
-        fused = {full: self(inputs)}
-        self.eval()
-        for coalition in which:
-            if coalition != full:
-                fused[coalition] = self({m: x if m in coalition else torch.zeros_like(x) for m, x in inputs.items()})
-        self.train()
-        return fused
+from agmbench.testing import NaiveModel
 
 
 @dataclass
@@ -73,7 +60,7 @@ METHODS: Mapping[str, tuple[type[MultimodalModel], Callable[[tuple[str, ...]], M
     "agm shared": (MultimodalModel, lambda m: AGM(m, coalitions="shared")),
     "ogm": (MultimodalModel, OGM),
     "ogm-ge": (MultimodalModel, OGMGE),
-    "naive agm": (Naive, AGM),
+    "naive agm": (NaiveModel, AGM),
 }
 
 

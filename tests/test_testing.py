@@ -1,0 +1,368 @@
+"""Every modulator of the registry keeps the conformance checks, and each kind of broken one is caught by the check meant for it."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from agmbench import registry, testing
+from agmbench.contracts import Batch, Context, Mode, Model, Modulator, Promises, Step, Unsuitable
+from agmbench.fusions.concat import Concat
+from agmbench.model import MultimodalModel
+from agmbench.modulators.agm import AGM
+from agmbench.modulators.joint import Joint
+from agmbench.modulators.ogm import OGM
+
+MODULATORS = registry.load().entries("modulator")
+
+
+def failed(checks: Iterable[testing.Check]) -> list[str]:
+    return [check.name for check in checks if check.outcome == "failed"]
+
+
+def outcome(checks: Iterable[testing.Check], name: str) -> testing.Check:
+    (found,) = [check for check in checks if check.name == name]
+    return found
+
+
+@pytest.mark.parametrize("entry", MODULATORS, ids=lambda entry: entry.name)
+def test_a_modulator_of_the_registry_fails_no_check(entry: registry.Entry) -> None:
+    state = torch.get_rng_state()
+    checks = testing.check(entry)
+    assert failed(checks) == [], testing.report(checks)
+    assert {check.name for check in checks} >= set(testing.CHECKS)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# modulators that are broken in one way each
+
+
+class Inverted(AGM):
+    """Amplifies what runs ahead."""
+
+    def coefficients(self, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        kappa, ratio, reference = super().coefficients(score)
+        return 1 / kappa, ratio, reference
+
+
+class Uneven(AGM):
+    """Favours modalities by their place."""
+
+    def coefficients(self, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        kappa, ratio, reference = super().coefficients(score)
+        return kappa ** torch.arange(1, len(kappa) + 1), ratio, reference
+
+
+class Lopsided(AGM):
+    """Does not give equal modalities the same."""
+
+    promises = Promises(balances=True)
+
+    def coefficients(self, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        kappa, ratio, reference = super().coefficients(score)
+        return kappa * torch.linspace(1, 1.01, len(kappa)), ratio, reference
+
+
+class NamesNothing(OGM):
+    """Finds tensors by a name that no modality has."""
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        self._names = {id(tensor): name for name, tensor in model.encoders.named_parameters()}  # type: ignore[attr-defined]
+        return super().backward(model, batch)
+
+    def rescale(self, tensor: nn.Parameter, coefficient: Tensor) -> None:
+        if "visual" in self._names[id(tensor)]:
+            super().rescale(tensor, coefficient)
+
+
+class NotANumber(AGM):
+    """Returns a loss that is no number."""
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        step = super().backward(model, batch)
+        return step._replace(loss=step.loss * math.nan)
+
+
+class InfiniteGradient(Joint):
+    """Leaves one gradient infinite; promises nothing."""
+
+    promises = Promises()
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        step = super().backward(model, batch)
+        next(model.fusion.parameters()).grad.fill_(math.inf)
+        return step
+
+
+class Keeps(AGM):
+    """Keeps an encoder in a list, where no `state_dict` shows it."""
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        self.kept = {"encoders": [model.encoders[self.modalities[0]]]}
+        return super().backward(model, batch)
+
+
+class Partial(Joint):
+    """Leaves out the last tensor of the first encoder; promises nothing."""
+
+    promises = Promises()
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        step = super().backward(model, batch)
+        *_, last = model.encoders[self.modalities[0]].parameters()
+        last.grad = None
+        return step
+
+
+class Forgets(AGM):
+    """Grows stronger from step to step, by a number that no checkpoint holds."""
+
+    pace = 0.0
+
+    def remember(self, score: Tensor) -> None:
+        super().remember(score)
+        self.pace += 0.1
+
+    def coefficients(self, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        kappa, ratio, reference = super().coefficients(score)
+        return kappa ** (1 + self.pace), ratio, reference
+
+
+class Twice(Joint):
+    """Runs the encoders again."""
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        step = super().backward(model, batch)
+        with torch.no_grad():
+            model.encode(batch.inputs)
+        return step
+
+
+class NoWindow(AGM):
+    """Takes `starts` and `ends` and modulates in every epoch."""
+
+    def begin_epoch(self, context: Context) -> None:
+        pass
+
+
+class Vectors(Joint):
+    """Records a vector."""
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        return super().backward(model, batch)._replace(signals={"score": torch.ones(2)})
+
+
+class Changing(Joint):
+    """Records another name at each step."""
+
+    steps_seen = 0
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        self.steps_seen = (self.steps_seen + 1) % 3  # back to its start at the checkpoint, so that only the names are wrong
+        return super().backward(model, batch)._replace(signals={f"step/{self.steps_seen}": torch.ones(())})
+
+
+class Shares(AGM):
+    """Calls `exact` what is not."""
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        self.coalitions = "shared"
+        return super().backward(model, batch)
+
+
+BROKEN: list[tuple[type[Modulator], str, str]] = [
+    (Inverted, "balances", "the stronger modality radar should have the smallest kappa; found radar "),
+    (Lopsided, "balances", "equal modalities should have equal kappa; found radar "),
+    (Uneven, "permutes", "permuted to sonar, radar, at step 0, kappa should be permuted too; found radar "),
+    (NamesNothing, "modulated", "yet 0 of 4 tensors of its encoder have a gradient that differs"),
+    (NotANumber, "finite", "the loss should be finite; found nan"),
+    (InfiniteGradient, "finite", "1 of 10 gradients are not finite, the first of fusion.head.weight"),
+    (Keeps, "not-kept", "after a step the attribute `kept` holds encoders.radar; expected nothing of the model"),
+    (Partial, "gradients", "encoders.radar has gradients for 3 of 4 tensors; expected all of them"),
+    (Forgets, "resumes", "after its state_dict was loaded, "),
+    (Twice, "batch-statistics", "num_batches_tracked moved 2 times in a batch; expected once a backward, 1"),
+    (NoWindow, "window", "outside the window, the gradient of encoders.radar."),
+    (Vectors, "signals", "the signal score should be a finite scalar tensor; found [1.0, 1.0]"),
+    (Changing, "signals", "signals should be the same at every step of an epoch; found step/1, then step/2"),
+    (Shares, "exact", "full passes are the mode 'exact'; found 'shared'"),
+]
+
+
+@pytest.mark.parametrize(("broken", "name", "detail"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_modulator_is_caught_by_the_check_meant_for_it(broken: type[Modulator], name: str, detail: str) -> None:
+    checks = testing.check(broken)
+    assert failed(checks) == [name], testing.report(checks)
+    assert detail in outcome(checks, name).detail
+    assert "\n" not in outcome(checks, name).detail
+
+
+def test_every_check_catches_something() -> None:
+    assert {name for _, name, _ in BROKEN} | {"neutral"} == set(testing.CHECKS)
+
+
+def test_a_parameter_that_is_not_neutral_is_caught() -> None:
+    checks = testing.check(OGM, Promises(neutral={"alpha": 0.1}))
+    assert failed(checks) == ["neutral"]
+    assert "with alpha=0.1, the gradient of encoders." in outcome(checks, "neutral").detail
+
+
+def test_what_is_not_promised_is_undeclared() -> None:
+    checks = testing.check(AGM, Promises())
+    undeclared = [check.name for check in checks if check.outcome == "undeclared"]
+    assert undeclared == ["neutral", "balances", "permutes", "window"]
+
+
+def test_a_promise_about_coefficients_needs_them() -> None:
+    checks = testing.check(Joint, Promises(balances=True, permutes=True))
+    assert failed(checks) == ["balances", "permutes"]
+    assert "records no kappa/radar, kappa/sonar; found no signals" in outcome(checks, "balances").detail
+
+
+def test_a_promised_window_needs_its_parameters() -> None:
+    assert "unexpected keyword argument 'starts'" in outcome(testing.check(Joint, Promises(window=True)), "window").detail
+
+
+def test_gradients_that_are_not_those_of_full_passes_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = MultimodalModel.responses
+
+    def without_muted_gradient(model: MultimodalModel, inputs: dict[str, Tensor], *modes: Any) -> dict[str, Tensor]:
+        return engine(model, inputs, "exact", isinstance(model, testing.NaiveModel))
+
+    monkeypatch.setattr(MultimodalModel, "responses", without_muted_gradient)
+    checks = testing.check(AGM)
+    assert failed(checks) == ["exact"]
+    assert "with coalitions=exact, the gradient of encoders." in outcome(checks, "exact").detail
+
+
+# what is not tried
+
+
+class OnlyTwo(Joint):
+    """Takes two modalities."""
+
+    def __init__(self, modalities: tuple[str, ...]) -> None:
+        super().__init__(modalities)
+        if len(modalities) != 2:
+            raise Unsuitable(f"takes two modalities; found {len(modalities)}")
+
+
+class TakesNothing(Joint):
+    """Refuses every model."""
+
+    def refuses(self, model: Model) -> str | None:
+        return "takes nothing"
+
+
+class Rests(Joint):
+    """Lets the first encoder rest, as MSES and freezing do."""
+
+    promises = Promises()
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        step = super().backward(model, batch)
+        for tensor in model.encoders[self.modalities[0]].parameters():
+            tensor.grad = None
+        return step
+
+
+class Crashes(Joint):
+    """Raises."""
+
+    def prepare(self, context: Context) -> None:
+        raise RuntimeError("two\nlines")
+
+
+def test_refused_models_are_skipped_with_the_reason() -> None:
+    checks = testing.check(OGM)
+    skipped = {check.name: check.detail for check in checks if check.outcome == "skipped"}
+    assert skipped.keys() == {"fusion early", "fusion film", "fusion gated", "exact"}
+    assert skipped["fusion film"].startswith("needs a term of each modality's own, which the fusion FiLM does not have")
+    assert skipped["fusion film"].endswith("(9 of 9 models)")
+
+
+def test_a_refusal_by_the_constructor_is_a_refusal() -> None:
+    checks = testing.check(OnlyTwo)
+    assert failed(checks) == []
+    assert testing.Check("fusion sum", "skipped", "takes two modalities; found 3 (3 of 9 models)") in checks
+    assert "in 5 models" in outcome(checks, "neutral").detail
+
+
+def test_a_parameter_coalitions_that_asks_for_none_is_skipped() -> None:
+    class Idle(Joint):
+        def __init__(self, modalities: tuple[str, ...], *, coalitions: Mode = "exact") -> None:
+            super().__init__(modalities)
+
+    assert outcome(testing.check(Idle), "exact").outcome == "skipped"
+
+
+def test_what_refuses_everything_passes_nothing() -> None:
+    checks = testing.check(TakesNothing)
+    assert {check.outcome for check in checks} == {"skipped", "undeclared"}
+    assert outcome(checks, "finite").detail == "refuses every model that this check has"
+
+
+def test_a_whole_encoder_at_rest_is_no_failure_and_is_told() -> None:
+    checks = testing.check(Rests)
+    assert failed(checks) == []
+    assert "whole encoders at rest: radar 45 times" in outcome(checks, "gradients").detail
+
+
+def test_a_crash_is_one_line() -> None:
+    assert outcome(testing.check(Crashes), "finite") == testing.Check("finite", "failed", "RuntimeError: two")
+
+
+def test_the_report_has_a_line_a_check_and_counts() -> None:
+    checks = [testing.Check("neutral", "passed", "in 3 models"), testing.Check("exact", "skipped", "has no parameter")]
+    assert testing.report(checks) == (
+        "passed      neutral  in 3 models\nskipped     exact    has no parameter\n1 passed, 0 failed, 1 skipped, 0 undeclared"
+    )
+
+
+# what the checks stand on
+
+
+@pytest.mark.parametrize("flags", [(True, True), (False, True), (True, False)])
+def test_the_naive_model_has_the_numbers_and_gradients_of_the_engine(flags: tuple[bool, bool]) -> None:
+    case = testing.Case("conv", "early", 3)
+    found = []
+    for kind in (MultimodalModel, testing.NaiveModel):
+        model = case.model(kind)
+        phi = model.responses(case.batch().inputs, "exact", *flags)
+        sum((place + 1) * values.square().sum() for place, values in enumerate(phi.values())).backward()
+        found.append([*phi.values(), *(tensor.grad for tensor in model.parameters())])
+        assert all(module.training for module in model.modules())
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+
+
+def test_the_naive_model_knows_no_shared_passes() -> None:
+    case = testing.Case("mlp", "concat", 2)
+    with pytest.raises(ValueError, match="full passes are the mode 'exact'; found 'shared'"):
+        case.model(testing.NaiveModel).responses(case.batch().inputs, "shared")
+
+
+def test_some_cases_have_each_fusion_with_each_count_and_each_encoder() -> None:
+    assert {(case.fusion, case.count) for case in testing.SOME} == {(case.fusion, case.count) for case in testing.EVERY}
+    assert {(case.fusion, case.encoder) for case in testing.SOME} == {(case.fusion, case.encoder) for case in testing.EVERY}
+
+
+@pytest.mark.parametrize("strong", testing.NAMES[:3])
+@pytest.mark.parametrize("encoder", testing.ENCODERS)
+def test_in_an_unbalanced_model_the_strong_modality_has_the_smallest_loss(encoder: str, strong: str) -> None:
+    case = testing.Case(encoder, "concat", 3)
+    model = testing.unbalanced(case, strong).eval()
+    with torch.no_grad():
+        phi = model.responses(case.batch().inputs)
+        loss = {modality: float(model.loss(phi[modality], case.batch().targets)) for modality in case.modalities}
+    assert all(loss[strong] < loss[modality] - 0.2 for modality in case.modalities if modality != strong), loss
+
+
+def test_equal_models_are_equal() -> None:
+    model, batch = testing.equal(testing.Case("layernorm", "concat", 3))
+    assert isinstance(model.fusion, Concat)
+    terms = model.fusion.terms(model.encode(batch.inputs))
+    for modality in terms:
+        torch.testing.assert_close(terms[modality], terms["radar"])

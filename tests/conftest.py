@@ -1,6 +1,7 @@
 """What the tests share: the command line called in this process, in a folder of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ class CommandLine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background starts with it ignored
         )
 
     def finish(self, *words: str, env: dict[str, str] | None = None) -> Result:

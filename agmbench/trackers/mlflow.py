@@ -18,7 +18,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, Metric, Param
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
@@ -27,6 +27,7 @@ from agmbench.records import FAILED, FINISHED, KILLED, Heading, Point, Record
 
 METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
 PARAMS_A_CALL = 100
+LONGEST_PARAM = 6000
 RUNS_A_PAGE = 1000
 
 
@@ -119,20 +120,12 @@ class MlflowTracker:
             "agmbench.modalities": json.dumps(heading.modalities),
             "agmbench.spec": json.dumps(heading.spec),
         }
-        run_id = client.create_run(experiment, run_name=heading.name, tags=tags).info.run_id
-        run = MlflowWriter(client, run_id)
-        params = [Param(key, str(value)[:6000]) for key, value in flat(heading.spec).items()]
-        for start in range(0, len(params), PARAMS_A_CALL):
-            client.log_batch(run_id, params=params[start : start + PARAMS_A_CALL])
-        source = json.dumps({"dataset": heading.spec["dataset"], "fingerprint": heading.fingerprint})
-        data = Dataset(
-            name=heading.spec["dataset"]["name"],
-            digest=heading.fingerprint,
-            source_type="agmbench",
-            source=source,
-            profile=json.dumps({f"samples_{split}": count for split, count in heading.samples.items()}),
-        )
-        client.log_inputs(run_id, datasets=[DatasetInput(data)])
+        run = MlflowWriter(client, client.create_run(experiment, run_name=heading.name, tags=tags).info.run_id)
+        try:
+            run.describe(heading)
+        except BaseException as error:  # a run that was never entered is not left RUNNING
+            run.__exit__(type(error), error, None)
+            raise
         return run
 
     def _experiment(self, name: str) -> str:
@@ -181,14 +174,25 @@ class MlflowWriter:
         self._client.set_tag(self.id, "agmbench.reason", reason[:5000])
         self._client.set_terminated(self.id, KILLED if interrupted else FAILED)
 
+    def describe(self, heading: Heading) -> None:
+        """Log the parameters of the spec, and the data set as the run's input."""
+        params = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in flat(heading.spec).items()]
+        for start in range(0, len(params), PARAMS_A_CALL):
+            self._client.log_batch(self.id, params=params[start : start + PARAMS_A_CALL])
+        data = Dataset(
+            name=heading.spec["dataset"]["name"],
+            digest=heading.fingerprint,
+            source_type="agmbench",
+            source=json.dumps({"dataset": heading.spec["dataset"], "fingerprint": heading.fingerprint}),
+            profile=json.dumps({f"samples_{split}": count for split, count in heading.samples.items()}),
+        )
+        self._client.log_inputs(self.id, datasets=[DatasetInput(data)])
+
     def points(self, points: Sequence[Point]) -> None:
         now = int(time.time() * 1000)
         metrics = [Metric(point.name, point.value, now, point.step) for point in points]
         for start in range(0, len(metrics), METRICS_A_CALL):
             self._client.log_batch(self.id, metrics=metrics[start : start + METRICS_A_CALL])
-
-    def tags(self, tags: Mapping[str, str]) -> None:
-        self._client.log_batch(self.id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def files(self, folder: Path) -> None:
         self._client.log_artifacts(self.id, str(folder))

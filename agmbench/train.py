@@ -67,14 +67,18 @@ def train(
             with autocast, meter.batch(len(batch.targets)):
                 for step in modulator.steps(model, batch):
                     if not torch.isfinite(step.loss):
-                        raise RunFailed(_not_finite(model, batch, epoch, log.steps))
+                        raise RunFailed(f"the loss is not finite at epoch {epoch}, step {log.steps}: {_culprit(model, batch)}")
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                     log.add(step, batch)
         schedule.step()
         points = log.flush(epoch)
         costs = numbers(meter.stop(len(splits["train"])), epoch)
-        valid = measure(evaluate(model, splits["valid"], device), metrics)
+        outcome = evaluate(model, splits["valid"], device)
+        if not torch.isfinite(outcome.full).all():
+            where = f"epoch {epoch}, after step {log.steps - 1}"
+            raise RunFailed(f"the loss on valid is not finite at {where}: {_culprit(model, batch)}")
+        valid = measure(outcome, metrics)
         context = replace(
             context,
             valid_accuracy={modality: valid[f"response/{modality}"] for modality in model.modalities},
@@ -128,16 +132,15 @@ class StepLog:
 
 
 @torch.no_grad()
-def _not_finite(model: MultimodalModel, batch: Batch, epoch: int, step: int) -> str:
-    """Where a loss that is not finite comes from; the optimizer has not stepped, so the weights are those that made it."""
-    where = f"the loss is not finite at epoch {epoch}, step {step}"
+def _culprit(model: MultimodalModel, batch: Batch) -> str:
+    """Where a loss that is not finite comes from, with the weights that made it."""
     inputs = [m for m in model.modalities if not _finite(batch.inputs[m])]
     if inputs:
-        return f"{where}: the input of {', '.join(inputs)} is not finite; look at the data"
+        return f"the input of {', '.join(inputs)} is not finite; look at the data"
     features = [m for m, feature in model.encode(batch.inputs).items() if not _finite(feature)]
     if features:
-        return f"{where}: the encoder of {', '.join(features)} gives features that are not finite; try a smaller training.lr"
-    return f"{where}: inputs and features of {', '.join(model.modalities)} are finite, the fusion is not; try a smaller training.lr"
+        return f"the encoder of {', '.join(features)} gives features that are not finite; try a smaller training.lr"
+    return f"inputs and features of {', '.join(model.modalities)} are finite, the fusion is not; try a smaller training.lr"
 
 
 def _finite(x: Tensor | Tokens) -> bool:

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -28,6 +28,7 @@ class CommandLine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
 
     def __call__(self, *words: str) -> Result:
         from agmbench.cli import main
@@ -39,7 +40,7 @@ class CommandLine:
         return Result(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
 
     def process(self, *words: str, env: dict[str, str] | None = None) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "agmbench", *words],
             cwd=self.folder,
             env={**os.environ, **(env or {})},
@@ -48,6 +49,8 @@ class CommandLine:
             text=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background starts with it ignored
         )
+        self.started.append(process)
+        return process
 
     def finish(self, *words: str, env: dict[str, str] | None = None) -> Result:
         process = self.process(*words, env=env)
@@ -72,9 +75,14 @@ def files(folder: Path) -> Sequence[Path]:
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> CommandLine:
-    """The command line in an empty folder."""
-    return CommandLine(tmp_path)
+def line(tmp_path: Path) -> Iterator[CommandLine]:
+    """The command line in an empty folder; what a failed test leaves running is ended."""
+    line = CommandLine(tmp_path)
+    yield line
+    for process in line.started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -166,6 +166,12 @@ def test_a_nan_in_the_data_names_epoch_step_and_modality(name: str) -> None:
         run(job, splits=splits)
 
 
+def test_weights_that_explode_in_the_last_step_of_an_epoch_are_found_on_valid() -> None:
+    job = make(**{"training.batch_size": 128, "training.lr": 1e30})
+    with pytest.raises(RunFailed, match=r"the loss on valid is not finite at epoch 0, after step 0: "):
+        run(job)
+
+
 class Overflow(Encoder):
     """An encoder whose features stop being finite at the third training pass."""
 

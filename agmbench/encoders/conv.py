@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from agmbench.contracts import Encoder, Unsuitable
@@ -20,7 +20,7 @@ class Conv(Encoder):
         shape: tuple[int, ...],
         *,
         width: Annotated[int, Gt(0)] = 16,
-        layers: Annotated[int, Gt(0)] = 3,
+        layers: Annotated[int, Gt(0), Le(8)] = 3,
         dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
     ) -> None:
         super().__init__(shape)

@@ -43,7 +43,7 @@ class ResNet(Encoder):
             net: Any = timm.create_model(model, pretrained=pretrained, in_chans=shape[0], num_classes=0, **arguments)
             with torch.no_grad():
                 net.eval()(torch.zeros(1, *shape))
-        except (TypeError, AttributeError, ValueError, RuntimeError, AssertionError) as error:
+        except Exception as error:  # timm, its models and a hub without a network raise what they like
             raise Unsuitable(f"timm cannot build '{model}' with {arguments} for inputs {list(shape)}: {error}") from error
         self.net = net.train()
         self.out_features = net.num_features

@@ -74,7 +74,7 @@ class MlflowTracker:
         if self._own:
             return self._lock("store")
         path = self.uri.removeprefix("sqlite:///")
-        if path == self.uri:
+        if path in (self.uri, ":memory:"):
             return nullcontext()
         if not Path(path).parent.is_dir():  # a lock would make the folder of a mistyped address
             raise FileNotFoundError(f"there is no folder {Path(path).parent}")

@@ -1,16 +1,17 @@
 """From a spec to live objects: the only place that resolves entries and names a device."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 
 from agmbench import muting
 from agmbench.contracts import Dataset, Encoder, Fusion, Metric, Modulator, Unsuitable
-from agmbench.errors import AgmbenchError, allowed
+from agmbench.errors import AgmbenchError, allowed, describe
 from agmbench.jobs import CORE_VERSION, Component, JobSpec, digest
 from agmbench.model import MultimodalModel
 from agmbench.registry import Entry, Registry
@@ -180,6 +181,17 @@ def check_parameters(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def parameters(entry: Entry) -> type[BaseModel]:
     """The keyword-only parameters of an entry's target, as a pydantic model."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a parameter may be called what pydantic calls a method
+            return _schema(entry)
+    except (NameError, TypeError, PydanticUserError) as error:
+        raise AgmbenchError(
+            f"{entry}: the types of the parameters of '{entry.target}' cannot be read ({describe(error)}); see {entry.place}"
+        ) from error
+
+
+def _schema(entry: Entry) -> type[BaseModel]:
     target = entry.load()
     function = target.__init__ if inspect.isclass(target) else target
     hints = get_type_hints(function, include_extras=True)

@@ -54,7 +54,10 @@ def execute(
         record = None if force else tracker.find(job.digest)
         if record is None:
             with tracker.start(_heading(job, device)) as run:
-                _run(job, run, tracker, device, references, observer)
+                try:
+                    _run(job, run, tracker, device, references, observer)
+                except SystemExit as error:
+                    raise RunFailed(f"a component of the job ended the process (exit status {error.code})") from error
             record = _found(tracker, job.digest)
             observer.finished(record, trained=True)
         else:

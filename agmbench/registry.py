@@ -153,6 +153,9 @@ def _entry(kind: str, name: str, body: "_Located", place: str, origin: str, fold
         types, noun = _SHAPES[key]
         if not isinstance(value, types):
             raise AgmbenchError(f"{place}: '{key}' of {kind} '{name}' should be {noun}; found {value!r}")
+    for parameter, bounds in body.get("search", {}).items():
+        if not isinstance(bounds, dict):
+            raise AgmbenchError(f"{place}: search of '{parameter}' of {kind} '{name}' should be a mapping; found {bounds!r}")
     if ":" not in body.get("target", ""):
         raise AgmbenchError(f"{place}: {kind} '{name}' needs a target 'module:attribute'; found {body.get('target')!r}")
     fields = _plain(body)

@@ -158,6 +158,29 @@ def test_a_name_defined_twice_names_both_places(line: CommandLine) -> None:
     assert re.search(r"modulator 'agm' is defined twice: in registry.yaml:\d+ and in plugins/mine/registry.yaml:2", error)
 
 
+@pytest.mark.parametrize(
+    ("parameter", "expected"),
+    [("x: Nope = 1", "NameError"), ("x: Foo = 1", "Unable to generate"), ("schema: int = 1", "")],
+)
+def test_a_plugin_whose_types_cannot_be_read_is_one_line(parameter: str, expected: str, line: CommandLine) -> None:
+    plugin = line.folder / "plugins" / "typed"
+    plugin.mkdir(parents=True)
+    (plugin / "registry.yaml").write_text("modulators:\n  typed: {target: typed_code:Typed}\n")
+    code = "from __future__ import annotations\nfrom agmbench.modulators.joint import Joint\nclass Foo: pass\n"
+    code += f"class Typed(Joint):\n    def __init__(self, modalities, *, {parameter}):\n        super().__init__(modalities)\n"
+    (plugin / "typed_code.py").write_text(code)
+    result = line("show", "modulator", "typed")
+    assert result.status == (2 if expected else 0)
+    assert expected in result.err
+    assert result.err.count("\n") == (1 if expected else 0)
+
+
+def test_a_terminal_without_dashes_gets_question_marks(finished: CommandLine) -> None:
+    result = finished.finish("compare", env={"PYTHONIOENCODING": "ascii"})
+    assert result.status == 0, result.err
+    assert "? [1]" in result.out
+
+
 def test_a_store_that_cannot_be_written(line: CommandLine) -> None:
     (line.folder / "runs").write_text("not a folder")
     assert "runs cannot be written" in line.refused("run", *SMALL, "--no-strength")

@@ -229,6 +229,24 @@ def test_a_plugin_that_raises_ends_its_run_failed_with_one_line(line: CommandLin
     assert runs(line)[0].data.tags["agmbench.reason"] == "KeyError: 'oops'"
 
 
+def test_a_plugin_that_exits_ends_its_run_failed(line: CommandLine) -> None:
+    plugin = line.folder / "plugins" / "exits"
+    plugin.mkdir(parents=True)
+    (plugin / "registry.yaml").write_text("modulators:\n  exits: {target: code_exits:Broken}\n")
+    (plugin / "code_exits.py").write_text(PLUGIN.replace('raise KeyError("oops")', "raise SystemExit(0)"))
+    result = line("run", *SMALL, "--no-strength", "--modulator", "exits")
+    assert result.status == 1
+    assert "a component of the job ended the process" in result.err
+    assert runs(line)[0].info.status == "FAILED"
+
+
+def test_a_store_half_made_by_a_killed_process_is_made_anew(line: CommandLine) -> None:
+    (line.folder / "runs").mkdir()
+    (line.folder / "runs" / "mlflow.db.new").write_bytes(b"half a database")
+    assert line("run", *PLAIN).status == 0
+    assert [run.info.status for run in runs(line)] == ["FINISHED"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_killed_and_can_be_run_again(number: int, line: CommandLine) -> None:
     process = line.process("run", *PLAIN, "--epochs", "100000")

@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -45,6 +46,9 @@ def cli() -> None:
 def main(words: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; whatever goes wrong is one line on standard error and an exit status."""
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no letter for a dash gets a question mark
     try:
         cli.main(words, prog_name="agmbench", standalone_mode=False)
     except AgmbenchError as error:

@@ -50,15 +50,22 @@ class MlflowTracker:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         try:
             with self._store_lock():  # two first connections at once would both create the tables
-                client = MlflowClient(self.uri)
-                client.search_experiments(max_results=1)
-                return client
+                if not self.exists():
+                    self._make()
+                return _connected(self.uri)
         except Exception as error:
             raise AgmbenchError(f"the MLflow store {self.uri} cannot be opened ({describe(error)})") from error
 
     def exists(self) -> bool:
         """Whether there is a store to read; one that the user named is taken at their word."""
         return not self._own or (self.folder / "mlflow.db").is_file()
+
+    def _make(self) -> None:
+        """The default store, made aside and moved into place whole: a process killed meanwhile leaves no half of one."""
+        fresh = self.folder / "mlflow.db.new"
+        fresh.unlink(missing_ok=True)
+        _connected(f"sqlite:///{fresh}")
+        fresh.replace(self.folder / "mlflow.db")
 
     def _lock(self, name: str) -> FileLock:
         folder = self.folder / "locks"
@@ -152,6 +159,13 @@ class MlflowTracker:
             ) from error
 
 
+def _connected(uri: str) -> MlflowClient:
+    """A client whose store has answered."""
+    client = MlflowClient(uri)
+    client.search_experiments(max_results=1)
+    return client
+
+
 class MlflowWriter:
     """One MLflow run being written, by explicit run id: never the process's active run."""
 
@@ -170,7 +184,7 @@ class MlflowWriter:
             self._client.set_terminated(self.id, FINISHED)
             return
         interrupted = not isinstance(error, Exception)
-        reason = str(error) if isinstance(error, AgmbenchError) else describe(error)
+        reason = str(error) if isinstance(error, AgmbenchError) else "interrupted" if interrupted else describe(error)
         self._client.set_tag(self.id, "agmbench.reason", reason[:5000])
         self._client.set_terminated(self.id, KILLED if interrupted else FAILED)
 

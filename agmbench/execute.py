@@ -49,7 +49,7 @@ def execute(
     if done is not None and not _unmeasured(done, concepts):
         observer.finished(done, trained=False)
         return done
-    references = {m: execute(concept, registry, tracker, device, observer) for m, concept in concepts.items()}
+    references = {m: execute(concept, registry, tracker, device, observer, force=force) for m, concept in concepts.items()}
     with tracker.lock(job.digest):
         record = None if force else tracker.find(job.digest)
         if record is None:

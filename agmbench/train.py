@@ -45,7 +45,7 @@ def train(
         epoch=0,
         epochs=recipe.epochs,
         steps_per_epoch=len(_batches_of(len(splits["train"]), recipe.batch_size)),
-        splits=splits,
+        splits={name: split for name, split in splits.items() if name != "test"},  # no method sees the test set
         generator=torch.Generator(device).manual_seed(seed),
         model=model,
     )

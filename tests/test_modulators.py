@@ -89,6 +89,13 @@ def test_agm_coefficients_by_hand() -> None:
     assert agm.running_score.tolist() == [1.5, 4.0]
 
 
+def test_a_hopeless_sample_counts_no_more_than_max_score() -> None:
+    phi = [torch.tensor([[0.0, 100.0]]), torch.tensor([[1.0, 0.0]])]
+    targets = torch.tensor([0])
+    assert AGM(("a", "b")).scores(phi, targets)[0].item() == pytest.approx(-math.log(1e-8))
+    assert AGM(("a", "b"), max_score=None).scores(phi, targets)[0].item() == pytest.approx(100)
+
+
 def test_agm_cap_bounds_the_gap_from_above() -> None:
     score = torch.tensor([5.0, 1.0], dtype=torch.float64)
     free, _, _ = AGM(("a", "b"), alpha=1).coefficients(score)

@@ -16,7 +16,7 @@ from agmbench.fusions.concat import Concat
 from agmbench.fusions.sum import Sum
 from agmbench.metrics.competition_strength import competition_strength
 from agmbench.model import MultimodalModel
-from agmbench.modulators.agm import AGM
+from agmbench.modulators.agm import AGM, MAX_SCORE
 from agmbench.modulators.ogm import OGM
 from agmbench.modulators.ogm_ge import OGMGE
 
@@ -157,6 +157,11 @@ def final_weights(case: Case, model: MultimodalModel, parts: dict[str, nn.Module
             )
 
 
+def max_score(name: str) -> float | None:
+    """The recorded three-modality run has losses up to 61 and does not bound them; no other run has a loss above -log 1e-8."""
+    return None if name == "agm_3mod_late_cap" else MAX_SCORE
+
+
 def kappas(signals: list[dict[str, Tensor]], modalities: tuple[str, ...]) -> Tensor:
     return torch.stack([torch.stack([step[f"kappa/{m}"].double() for m in modalities]) for step in signals])
 
@@ -166,7 +171,7 @@ def test_agm(name: str) -> None:
     case = Case(name)
     model = agm_model(case)
     s = case.settings
-    modulator = AGM(case.modalities, alpha=s["alpha"], cap=s["cap"], clip=s["clip"])
+    modulator = AGM(case.modalities, alpha=s["alpha"], cap=s["cap"], clip=s["clip"], max_score=max_score(name))
     first = {m: v.detach() for m, v in agm_model(case).train().responses(case.batch(0).inputs).items()}
     for number, m in enumerate(case.modalities):
         torch.testing.assert_close(first[m], case.arrays["phi"][0, number].float(), atol=1e-5, rtol=0)
@@ -216,7 +221,9 @@ def test_clipping_and_capping_happen_where_they_were_recorded() -> None:
     assert len(norms) == clipped.settings["clip_calls"]
 
     s = capped.settings
-    signals = run(capped, agm_model(capped), AGM(capped.modalities, alpha=s["alpha"], cap=s["cap"], clip=s["clip"]))
+    signals = run(
+        capped, agm_model(capped), AGM(capped.modalities, alpha=s["alpha"], cap=s["cap"], clip=s["clip"], max_score=None)
+    )
     gaps = [step[f"reference/{m}"] - step[f"ratio/{m}"] for step in signals for m in capped.modalities]
     assert sum(bool(gap > s["cap"]) for gap in gaps) == s["cap_hits"]
 

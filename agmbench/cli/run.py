@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-strength", is_flag=True, help="Leave competition strength and its mono-modal reference runs out.")
 @click.option("--dry-run", is_flag=True, help="Show the job and stop.")
-@click.option("--force", is_flag=True, help="Train again even if this job is done.")
+@click.option("--force", is_flag=True, help="Train this job and its references again even if they are done.")
 def command(
     dataset: str,
     modulator: str,

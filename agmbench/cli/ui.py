@@ -20,5 +20,6 @@ def command(port: int) -> None:
     if not tracker.exists():
         raise AgmbenchError(f"no store at {tracker.uri} yet; make one with: agmbench run")
     words = ["-m", "mlflow", "ui", "--backend-store-uri", tracker.uri, "--host", "127.0.0.1", "--port", str(port)]
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # a viewer needs no job runner
     click.echo(f"http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
     os.execv(sys.executable, [sys.executable, *words])

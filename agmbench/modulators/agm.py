@@ -1,5 +1,6 @@
 """AGM: adaptive gradient modulation (Li et al., "Boosting Multi-modal Model Performance with Adaptive Gradient Modulation", ICCV 2023)."""
 
+from math import log
 from typing import Annotated
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agmbench.contracts import Batch, Context, Mode, Model, Modulator, Promises, Step
+
+MAX_SCORE = -log(1e-8)
 
 
 class AGM(Modulator):
@@ -24,13 +27,12 @@ class AGM(Modulator):
     cap: upper bound of tau - r. Official 10 (CREMA-D), 7 (UR-FUNNY), none elsewhere; ours none.
     clip: when an element of a head's weight gradient exceeds it, the norm of the whole model's gradient is clipped to it.
         Official 1 (5 on UR-FUNNY), ours 1; `None` never clips.
+    max_score: upper bound of a sample's cross entropy in s. Official code -log 1e-8 (its three-modality run recorded in
+        `tests/reference` has none); ours -log 1e-8, without which one hopeless batch can drive kappa to infinity.
     coalitions: `exact` encodes the single coalitions again in eval mode, as the official code does; `shared` takes the features
         of the full pass and costs little more than joint training, with other numbers.
     muted_gradient: whether gradient flows through the muted inputs' passes. Paper and default: it does.
     starts, ends: modulate in epochs `starts <= epoch < ends`; `None` is to the end. Outside, kappa is 1 and S goes on.
-
-    The official code takes the log of a softmax and puts -log 1e-8 where that is infinite; a log-softmax is never infinite, so here
-    nothing is replaced, and all else is equal.
 
     Scores and coefficients carry no gradient. S counts iterations over the whole run; it is 0 at first, so tau starts at 1.
     """
@@ -47,6 +49,7 @@ class AGM(Modulator):
         alpha: Annotated[float, Ge(0)] = 1.0,
         cap: Annotated[float, Gt(0)] | None = None,
         clip: Annotated[float, Gt(0)] | None = 1.0,
+        max_score: Annotated[float, Gt(0)] | None = MAX_SCORE,
         coalitions: Mode = "exact",
         muted_gradient: bool = True,
         starts: Annotated[int, Ge(0)] = 0,
@@ -56,6 +59,7 @@ class AGM(Modulator):
         self.alpha = alpha
         self.cap = cap
         self.clip = clip
+        self.max_score = max_score
         self.coalitions = coalitions
         self.muted_gradient = muted_gradient
         self.starts = starts
@@ -92,8 +96,9 @@ class AGM(Modulator):
 
     @torch.no_grad()
     def scores(self, responses: list[Tensor], targets: Tensor) -> Tensor:
-        """`s_m`, `[M]`, float64: mean cross entropy of each response."""
-        return torch.stack([F.cross_entropy(phi.float(), targets) for phi in responses]).double()
+        """`s_m`, `[M]`, float64: mean cross entropy of each response, a sample's bounded by `max_score`."""
+        losses = torch.stack([F.cross_entropy(phi.float(), targets, reduction="none") for phi in responses])  # [M, B]
+        return (losses if self.max_score is None else losses.clamp(max=self.max_score)).mean(dim=1).double()
 
     def coefficients(self, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`kappa`, `r` and `tau`, each `[M]`, from the scores of this batch and S of the batches before."""

@@ -118,11 +118,6 @@ def compose(
     return _canonical_names(spec, registry)
 
 
-def with_params(component: Component, params: Mapping[str, Any]) -> Component:
-    """The same component with other parameters."""
-    return Component(name=component.name, params=dict(params))
-
-
 class _Defaults:
     """A data set's `job`, checked as far as `compose` reads it, in containers of its own."""
 

@@ -9,7 +9,7 @@ import pytest
 
 import agmbench.registry as registry
 from agmbench.errors import AgmbenchError
-from agmbench.jobs import Component, JobSpec, compose, digest, parse_settings, with_params
+from agmbench.jobs import Component, JobSpec, compose, digest, parse_settings
 from agmbench.registry import Entry, Registry
 
 
@@ -367,9 +367,3 @@ def test_a_spec_is_frozen() -> None:
 def test_a_spec_comes_back_from_its_plain_form() -> None:
     spec = synthetic("dataset.strength=[1, 2]", modulator="agm")
     assert JobSpec.model_validate(spec.canonical()) == spec
-
-
-def test_other_parameters_leave_the_component_alone() -> None:
-    component = Component(name="mlp", params={"hidden": 3})
-    assert with_params(component, {"layers": 1}) == Component(name="mlp", params={"layers": 1})
-    assert component.params == {"hidden": 3}

@@ -3,18 +3,20 @@
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
 import torch
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
+from torch import Tensor, nn
 
 from agmbench import muting
-from agmbench.contracts import Dataset, Encoder, Fusion, Metric, Modulator, Unsuitable
+from agmbench.contracts import Batch, Dataset, Encoder, Fusion, Metric, Modulator, Split, SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, allowed, describe
 from agmbench.jobs import CORE_VERSION, Component, JobSpec, digest
 from agmbench.model import MultimodalModel
 from agmbench.registry import Entry, Registry
+from agmbench.tasks import Segments
 
 T = TypeVar("T")
 
@@ -44,10 +46,16 @@ class Job:
         return f"{self.spec.dataset.name} {self.spec.fusion.name} {method} seed {self.spec.seed}"
 
 
-def resolve(spec: JobSpec, registry: Registry) -> Job:
-    """Fill in every parameter, open the data set, and take the digest."""
+def resolve(spec: JobSpec, registry: Registry, dataset: Dataset | None = None) -> Job:
+    """Fill in every parameter, open the data set, and take the digest.
+
+    `dataset` is that of another job whose data set, seed and limit are the same, so that it is opened once.
+    """
     dataset_component = resolved(registry, "dataset", spec.dataset)
-    dataset: Dataset = _make(registry, "dataset", dataset_component, spec.seed)
+    if dataset is None:
+        dataset = _make(registry, "dataset", dataset_component, spec.seed)
+        if spec.limit is not None:
+            dataset = Limited(dataset, spec.limit)
     full = spec.model_copy(
         update={
             "dataset": dataset_component,
@@ -72,6 +80,42 @@ def resolve(spec: JobSpec, registry: Registry) -> Job:
         digest=digest([content, dataset.fingerprint, versions]),
         cell=digest([cell, cell_versions]),
     )
+
+
+def opened(registry: Registry, name: str, params: Mapping[str, Any], seed: int = 0) -> Dataset:
+    """A data set by itself, as `agmbench data verify` looks at it."""
+    component = resolved(registry, "dataset", Component(name=registry.get("dataset", name).name, params=dict(params)))
+    dataset: Dataset = _make(registry, "dataset", component, seed)
+    return dataset
+
+
+class Limited(Dataset):
+    """A data set of which a job sees at most `limit` samples a split."""
+
+    def __init__(self, whole: Dataset, limit: int) -> None:
+        self._whole, self._limit = whole, limit
+        self.shapes, self.class_names, self.fingerprint = whole.shapes, whole.class_names, whole.fingerprint
+        self.task = whole.task
+        self.sample = getattr(whole, "sample", False)
+
+    def split(self, name: SplitName) -> Split:
+        whole = self._whole.split(name)
+        return whole if len(whole) <= self._limit else _Part(whole, self._limit)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """`count` samples, evenly spread over a split."""
+
+    whole: Split
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, index: Tensor) -> Batch:
+        batch = self.whole.batch(index * len(self.whole) // self.count)
+        return replace(batch, index=index)
 
 
 def _entries(spec: JobSpec, registry: Registry) -> list[Entry]:
@@ -112,6 +156,11 @@ def concepts(job: Job) -> dict[str, JobSpec]:
     }
 
 
+def references(job: Job) -> dict[str, Job]:
+    """The jobs of the mono-modal concepts, on the data set as it is opened."""
+    return {modality: resolve(spec, job.registry, job.dataset) for modality, spec in concepts(job).items()}
+
+
 def model(job: Job) -> MultimodalModel:
     """The job's model with the weights that its seed gives, on the CPU."""
     torch.manual_seed(job.spec.seed)
@@ -119,10 +168,34 @@ def model(job: Job) -> MultimodalModel:
         modality: _make(job.registry, "encoder", component, job.dataset.shapes[modality], of=f" of '{modality}'")
         for modality, component in job.spec.encoders.items()
     }
+    task = job.dataset.task
     features = {modality: encoder.out_features for modality, encoder in encoders.items()}
-    fusion: Fusion = _make(job.registry, "fusion", job.spec.fusion, features, len(job.dataset.class_names))
-    made = MultimodalModel(encoders, fusion, job.spec.present, _muting(job))
-    return made.to(memory_format=torch.channels_last)  # convolutions are quicker so
+    fusion: Fusion = _make(job.registry, "fusion", job.spec.fusion, features, task.outputs(len(job.dataset.class_names)))
+    if fusion.per_segment != isinstance(task, Segments):
+        asked, given = ("each segment", "a sample") if isinstance(task, Segments) else ("a sample", "each segment")
+        fitting = [e.name for e in job.registry.entries("fusion") if e.load().per_segment != fusion.per_segment]
+        raise AgmbenchError(
+            f"data set '{job.spec.dataset.name}' has a class for {asked}, fusion '{job.spec.fusion.name}' answers for {given}; "
+            f"take --fusion with one of {', '.join(fitting)}"
+        )
+    made = MultimodalModel(encoders, fusion, job.spec.present, _muting(job), task)
+    widths = [module.out_channels for module in made.modules() if isinstance(module, nn.Conv2d)]
+    # convolutions are quicker so; torch 2.14 corrupts memory in the backward pass of narrow ones on a CPU
+    return made.to(memory_format=torch.channels_last) if all(width >= 16 for width in widths) else made
+
+
+def concept_models(
+    job: Job, whole: MultimodalModel, device: torch.device, weights: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, MultimodalModel]:
+    """The concepts' models, with first `weights` if none are given, frozen and in eval mode; they mute as the `whole` model does."""
+    made = {}
+    for modality, spec in concepts(job).items():
+        concept = model(replace(job, spec=spec)).to(device)
+        if weights is not None:
+            concept.load_state_dict(weights[modality])
+        concept.muting = whole.muting  # after its own weights, which hold the state of its own muting
+        made[modality] = concept.requires_grad_(False).eval()
+    return made
 
 
 def _muting(job: Job) -> muting.Zeros:
@@ -230,3 +303,5 @@ def _make(registry: Registry, kind: str, component: Component, *known: Any, of: 
         return make(*known, **component.params)
     except (Unsuitable, ValueError) as error:
         raise AgmbenchError(f"{entry}{of}: {error}") from error
+    except Exception as error:  # a stranger's component may raise anything
+        raise AgmbenchError(f"{entry}{of} cannot be made ({describe(error)}); it is named in {entry.place}") from error

@@ -8,11 +8,14 @@ Shapes: B samples in a batch, N in a split, C classes, D features, M modalities.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
+
+from agmbench.tasks import SingleLabel, Task
 
 SplitName = Literal["train", "dev", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -50,9 +53,19 @@ class Tokens:
 Input = Tensor | Tokens
 
 
+def joined(inputs: Sequence[Input]) -> Input:
+    """Batches of one modality one after another; its sequences are equally long, and have masks all or none."""
+    tokens = [x for x in inputs if isinstance(x, Tokens)]
+    if not tokens:
+        return torch.cat([x for x in inputs if isinstance(x, Tensor)])
+    masks = [x.mask for x in tokens if x.mask is not None]
+    return Tokens(torch.cat([x.values for x in tokens]), torch.cat(masks) if masks else None)
+
+
 @dataclass(frozen=True)
 class Batch:
-    """`inputs[m]` `[B, *shape_m]` or sequences, `targets` `[B]` class numbers, `index` `[B]` the samples' numbers in their split."""
+    """`inputs[m]` `[B, *shape_m]` or sequences, `targets` `[B, ...]` as the task has them (class numbers `[B]`), `index` `[B]` the
+    samples' numbers in their split."""
 
     inputs: Mapping[str, Input]
     targets: Tensor
@@ -74,9 +87,15 @@ class Split(Protocol):
     def batch(self, index: Tensor) -> Batch: ...
 
 
+def in_order(split: Split, size: int = 256) -> Iterator[Batch]:
+    """Every sample of a split once, as they come."""
+    for index in torch.arange(len(split)).split(size):
+        yield split.batch(index)
+
+
 @dataclass(frozen=True)
 class TensorSplit:
-    """A split held in memory: `inputs[m]` `[N, *shape_m]`, `targets` `[N]`."""
+    """A split held in memory: `inputs[m]` `[N, *shape_m]`, `targets` `[N, ...]`."""
 
     inputs: Mapping[str, Input]
     targets: Tensor
@@ -90,11 +109,13 @@ class TensorSplit:
 
 
 class Dataset(ABC):
-    """Four splits of multimodal samples with one class each. Built from the job's seed and its own parameters.
+    """Four splits of multimodal samples. Built from the job's seed and its own parameters.
 
-    `shapes[m]` is the shape of one sample of modality m, `class_names` has C names, and `fingerprint` is equal if and only if the
-    data are: it enters the digest of every job on them.
+    `shapes[m]` is the shape of one sample of modality m, `class_names` has C names, `task` says what the targets are, and
+    `fingerprint` is equal if and only if the data are: it enters the digest of every job on them.
     """
+
+    task: Task = SingleLabel()
 
     shapes: Mapping[str, tuple[int, ...]]
     class_names: Sequence[str]
@@ -139,11 +160,12 @@ class Fusion(nn.Module):
     """Features `{m: [B, D_m]}` to logits, by one or more linear heads.
 
     `additive` says that the logits are a sum of one term a modality, which `terms` then returns. `takes_tokens` says that features
-    are `{m: Tokens}` instead.
+    are `{m: Tokens}` instead, `per_segment` that it answers for each segment: logits `[B, T, C]`, representation `[B, T, R]`.
     """
 
     additive: ClassVar[bool] = False
     takes_tokens: ClassVar[bool] = False
+    per_segment: ClassVar[bool] = False
 
     def __init__(self, features: Mapping[str, int], classes: int) -> None:
         super().__init__()
@@ -166,13 +188,22 @@ class Model(Protocol):
     encoders: nn.ModuleDict
     fusion: Fusion
     modalities: tuple[str, ...]
+    task: Task
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
     def encode(self, inputs: Mapping[str, Input]) -> dict[str, Any]:
         """Features of every modality in the model's present mode, `{m: [B, D_m]}`, or tokens if the fusion takes them."""
 
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Inside, every module is in eval mode; afterwards each is as it was."""
+
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross entropy, averaged over the batch."""
+        """The task's loss, averaged over the batch."""
+
+    def coalitions(
+        self, inputs: Mapping[str, Input], which: Sequence[Coalition], mode: Mode = "exact"
+    ) -> dict[Coalition, Fused]:
+        """What the model says when only the modalities of a coalition are present, for each of `which`."""
 
     def responses(
         self, inputs: Mapping[str, Input], mode: Mode = "exact", muted_gradient: bool = True, partial_gradient: bool = True
@@ -198,6 +229,7 @@ class Context:
 
     `generator` is the modulator's own, on the model's device, and part of the checkpoint. `valid_accuracy` and `valid_loss` are
     those of each modality's response after the last epoch, empty before the first. `model` is there to act on, not to keep.
+    `concepts` are the trained mono-modal concepts, frozen and in eval mode, for a modulator that `needs_concepts`.
     """
 
     epoch: int
@@ -208,6 +240,7 @@ class Context:
     valid_accuracy: Mapping[str, float] = field(default_factory=dict)
     valid_loss: Mapping[str, float] = field(default_factory=dict)
     model: "Model | None" = None
+    concepts: Mapping[str, "Model"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -218,21 +251,27 @@ class Promises:
     balances: it records `kappa/m`; from a fresh state equal modalities get equal ones and the stronger modality the smaller.
     permutes: permuting the modalities permutes its `kappa/m`.
     window: it has parameters `starts` and `ends`, and outside them its gradients are those of joint training.
+    trains: it takes optimizer steps; a method that only combines finished models does not.
     """
 
     neutral: Mapping[str, object] | None = None
     balances: bool = False
     permutes: bool = False
     window: bool = False
+    trains: bool = True
 
 
 class Modulator(nn.Module):
-    """How gradients come to be. Most methods override `backward` alone; `steps` is for several optimizer steps a batch.
+    """How gradients come to be. Most methods override `backward` alone, and `adjust` if they change gradients that are there.
+
+    An optimizer step has one batch, or with gradient accumulation several micro-batches: `backward` is called for each, `adjust`
+    once. `steps` is for methods that take several optimizer steps a batch, `coalitions` for those whose answer is not the model's.
 
     State that a resumed run needs is a buffer, a parameter or a submodule. The model is never kept. A modality's tensors are
-    `model.encoders[m].parameters()`, never found by their names.
+    `model.encoders[m].parameters()`, never found by their names. `needs_concepts` asks for the mono-modal concepts in the context.
     """
 
+    needs_concepts: ClassVar[bool] = False
     promises: ClassVar[Promises] = Promises()
 
     def __init__(self, modalities: tuple[str, ...]) -> None:
@@ -256,24 +295,66 @@ class Modulator(nn.Module):
     def end_epoch(self, context: Context) -> None:
         """After validation."""
 
-    def steps(self, model: Model, batch: Batch) -> Iterable[Step]:
+    def steps(self, model: Model, batches: Sequence[Batch]) -> Iterable[Step]:
         """At each yielded step the gradients wanted are in `.grad`; the loop then steps the optimizer and clears them."""
-        yield self.backward(model, batch)
+        yield self.step(model, batches)
+
+    def step(self, model: Model, batches: Sequence[Batch]) -> Step:
+        """`backward` for each micro-batch, its gradient weighted by its share of the samples, then `adjust`."""
+        parts: list[Step] = []
+        counts = [len(batch.targets) for batch in batches]
+        for number, batch in enumerate(batches):
+            if number and counts[number] != counts[number - 1]:  # what is there, in units of this micro-batch
+                self._scale(model, counts[number - 1] / counts[number])
+            parts.append(self.backward(model, batch))
+        if len(parts) > 1:
+            self._scale(model, counts[-1] / sum(counts))
+        adjusted = self.adjust(model)
+        merged = _merged(parts, counts) if len(parts) > 1 else parts[0]
+        return merged._replace(signals={**merged.signals, **adjusted})
+
+    def _scale(self, model: Model, factor: float) -> None:
+        for parameter in (*model.parameters(), *self.parameters()):
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
 
     def backward(self, model: Model, batch: Batch) -> Step:
-        """Leave the gradients of one batch in `.grad`."""
-        raise TypeError(f"{type(self).__name__} should define backward(model, batch) or steps(model, batch)")
+        """Add the gradients of one batch to `.grad`."""
+        raise TypeError(f"{type(self).__name__} should define backward(model, batch) or steps(model, batches)")
+
+    def adjust(self, model: Model) -> Mapping[str, Tensor]:
+        """Change the gradients in `.grad` before the optimizer step; returns signals."""
+        return {}
+
+    def coalitions(self, model: Model, inputs: Mapping[str, Input], which: Sequence[Coalition]) -> dict[Coalition, Fused]:
+        """What the trained method says when only the modalities of a coalition are present; by default what the model says."""
+        return model.coalitions(inputs, which)
+
+
+def _merged(parts: Sequence[Step], counts: Sequence[int]) -> Step:
+    """The mean over the samples of losses and signals, all logits."""
+    weights = [count / sum(counts) for count in counts]
+
+    def mean(values: Iterable[Tensor]) -> Tensor:
+        return torch.stack([weight * value for weight, value in zip(weights, values, strict=True)]).sum(dim=0)
+
+    signals = {name: mean(part.signals[name] for part in parts) for name in parts[0].signals}
+    return Step(mean(part.loss for part in parts), torch.cat([part.logits for part in parts]), signals)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model says of a split: the logits `[N, C]` of each coalition, the fused `representation` `[N, R]`, `targets` `[N]`."""
+    """What a model says of a split: the logits `[N, C]` of each coalition, the fused `representation` `[N, R]`, `targets` `[N, ...]`.
+
+    N counts samples, or segments where the task judges those.
+    """
 
     modalities: tuple[str, ...]
     logits: Mapping[Coalition, Tensor]
     responses: Mapping[str, Tensor]
     representation: Tensor
     targets: Tensor
+    task: Task
 
     @property
     def full(self) -> Tensor:
@@ -282,9 +363,12 @@ class Outcome:
 
 
 class Metric(Protocol):
-    """A pure function of logits `[N, C]` and targets `[N]`."""
+    """A pure function of logits `[N, C]` and targets: `[N]` class numbers, `[N, C]` labels, or `[N]` floats of a regression.
 
-    def __call__(self, logits: Tensor, targets: Tensor) -> float: ...
+    `None` says that it does not apply to such targets.
+    """
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> float | None: ...
 
 
 class Unsuitable(ValueError):

@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,6 +75,14 @@ class Meter:
             hook.remove()
         self.encoder_passes = sum(rows) / size
         self.flops = int(counter.get_total_flops())
+
+    def state_dict(self) -> dict[str, float | None]:
+        """What was counted, for a checkpoint."""
+        return {"flops": self.flops, "encoder_passes": self.encoder_passes}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Count no more."""
+        self.flops, self.encoder_passes = state["flops"], state["encoder_passes"]
 
     def start(self) -> None:
         """At the beginning of an epoch."""

@@ -1,16 +1,18 @@
 """One job from spec to finished run: references, build, train, evaluate, track."""
 
+import copy
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import yaml
 
-from agmbench import build, predictions, provenance
-from agmbench.contracts import SPLITS, Outcome, SplitName
+from agmbench import build, predictions, provenance, served
+from agmbench.checkpoints import Checkpoints, pack, unpack
+from agmbench.contracts import SPLITS, Modulator, Outcome, SplitName, Unsuitable
 from agmbench.errors import RunFailed
 from agmbench.evaluate import evaluate, measure
 from agmbench.jobs import JobSpec
@@ -19,6 +21,7 @@ from agmbench.model import MultimodalModel
 from agmbench.records import Heading, Point, Record, Run, Tracker, numbers
 from agmbench.registry import Registry
 from agmbench.report import plots
+from agmbench.tasks import SingleLabel
 from agmbench.train import Epoch, train
 
 AFTER: tuple[SplitName, ...] = ("dev", "valid", "test")  # what the selected weights are evaluated on
@@ -27,7 +30,8 @@ AFTER: tuple[SplitName, ...] = ("dev", "valid", "test")  # what the selected wei
 class Observer(Protocol):
     """Whoever wants to watch jobs: the command line's progress bar, a test, nobody."""
 
-    def started(self, name: str, epochs: int) -> None: ...
+    def started(self, name: str, epochs: int, done: int) -> None: ...
+    def warned(self, text: str) -> None: ...
     def epoch(self, epoch: Epoch) -> None: ...
     def finished(self, record: Record, trained: bool) -> None: ...
 
@@ -41,29 +45,42 @@ def execute(
     strength: bool = True,
     force: bool = False,
 ) -> Record:
-    """The finished record of a job, trained now unless it is done already; with `strength`, its mono-modal concepts first."""
-    job = build.resolve(spec, registry)
-    build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
-    concepts = build.concepts(job) if strength else {}
+    """The finished record of a job, trained now unless it is done already.
+
+    Its mono-modal concepts come first, with `strength` or if the method needs them.
+    """
+    return _execute(build.resolve(spec, registry), tracker, device, observer, strength, force)
+
+
+def _execute(job: build.Job, tracker: Tracker, device: torch.device, observer: Observer, strength: bool, force: bool) -> Record:
+    modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
+    measured = job.modalities if strength and job.spec.present is None else ()
     done = None if force else tracker.find(job.digest)
-    if done is not None and not _unmeasured(done, concepts):
+    if done is not None and not _unmeasured(done, measured):
         observer.finished(done, trained=False)
         return done
-    references = {m: execute(concept, registry, tracker, device, observer, force=force) for m, concept in concepts.items()}
+    concepts = build.references(job) if strength or modulator.needs_concepts else {}
+    references = {m: _execute(concept, tracker, device, observer, True, force) for m, concept in concepts.items()}
     with tracker.lock(job.digest):
         record = None if force else tracker.find(job.digest)
         if record is None:
-            with tracker.start(_heading(job, device)) as run:
+            checkpoints = Checkpoints(tracker.scratch(job.digest))
+            if force:
+                checkpoints.clear()
+            with tracker.start(heading(job, device)) as run:
                 try:
-                    _run(job, run, tracker, device, references, observer)
+                    _run(job, run, tracker, device, references, strength, checkpoints, observer)
                 except SystemExit as error:
                     raise RunFailed(f"a component of the job ended the process (exit status {error.code})") from error
+                except Unsuitable as error:  # a file that turned out to be broken when it was read
+                    raise RunFailed(str(error)) from error
             record = _found(tracker, job.digest)
+            checkpoints.clear()
             observer.finished(record, trained=True)
         else:
-            if missing := _unmeasured(record, references):
+            if _unmeasured(record, measured):
                 with tracker.reopen(record) as run:
-                    _add_strength(job, run, tracker, record, {m: references[m] for m in missing}, device)
+                    _add_strength(job, run, tracker, record, references, device)
                 record = _found(tracker, job.digest)
             observer.finished(record, trained=False)
     return record
@@ -81,10 +98,21 @@ def _found(tracker: Tracker, digest: str) -> Record:
 
 
 def _run(
-    job: build.Job, run: Run, tracker: Tracker, device: torch.device, references: Mapping[str, Record], observer: Observer
+    job: build.Job,
+    run: Run,
+    tracker: Tracker,
+    device: torch.device,
+    references: Mapping[str, Record],
+    strength: bool,
+    states: Checkpoints,
+    observer: Observer,
 ) -> None:
     spec = job.spec
-    observer.started(job.name, spec.training.epochs)
+    saved = states.load(device)
+    for text in states.warnings:
+        observer.warned(text)
+    epochs_done = 0 if saved is None else saved["training"]["epoch"] + 1
+    observer.started(job.name, spec.training.epochs, epochs_done)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "job.yaml").write_text(yaml.safe_dump(spec.canonical(), sort_keys=False))
@@ -92,27 +120,39 @@ def _run(
         splits = {name: job.dataset.split(name) for name in SPLITS}
         metrics = build.metrics(job)
         model = build.model(job).to(device)
-        modulator = build.modulator(job, model).to(device)
+        modulator = build.modulator(job, model)
+        concepts = _concepts(job, model, modulator, references, tracker, device)
         best = Selection(spec.training.select)
         history: list[Point] = []
-        for epoch in train(model, modulator, splits, spec.training, metrics, spec.seed, device):
-            best.see(epoch, model)
+        if saved is not None:
+            best.load_state_dict(saved["selection"])
+            history = unpack(saved["history"])
+            run.points(history)
+        state = None if saved is None else saved["training"]
+        for epoch in train(model, modulator, splits, spec.training, metrics, spec.seed, device, concepts, state):
+            best.see(epoch, model, modulator)
+            history += [*epoch.points, *epoch.costs]
+            if states.due():
+                training = epoch.state()
+                states.save({"training": training, "selection": best.state_dict(), "history": pack(history)})
             run.points([*epoch.points, *epoch.costs])
-            history += epoch.points
+            epochs_done = epoch.number + 1
             observer.epoch(epoch)
 
         checkpoints = folder / "checkpoints"
         checkpoints.mkdir()
         torch.save({"model": model.state_dict(), "modulator": modulator.state_dict()}, checkpoints / "last.pt")
-        model.load_state_dict(best.weights)
-        torch.save({"model": model.state_dict(), "epoch": best.epoch}, checkpoints / "best.pt")
+        torch.save({**best.weights, "epoch": best.epoch}, checkpoints / "best.pt")
+        model.load_state_dict(best.weights["model"])
+        modulator.load_state_dict(best.weights["modulator"])
 
-        outcomes = {name: evaluate(model, splits[name], device) for name in AFTER}
+        outcomes = {name: evaluate(model, modulator, splits[name], device) for name in AFTER}
         final = {f"test/{name}": value for name, value in measure(outcomes["test"], metrics).items()}
-        final |= strengths(outcomes, references, tracker)
-        run.points(numbers({**final, "best/epoch": best.epoch}, spec.training.epochs - 1))
+        final |= strengths(outcomes, references, tracker) if strength else {}
+        run.points(numbers({**final, "best/epoch": best.epoch}, epochs_done - 1))
         predictions.write(outcomes, folder / "predictions.parquet")
-        plots.save(folder / "plots", history, job.modalities, *_confusion(outcomes["test"]), job.dataset.class_names)
+        served.save(job, best.weights, folder / "model")
+        plots.save(folder / "plots", history, job.modalities, job.dataset.class_names, _confusion(outcomes["test"]))
         run.files(folder)
 
 
@@ -122,26 +162,49 @@ class Selection:
     def __init__(self, rule: str) -> None:
         self.rule = rule
         self.epoch = -1
-        self.weights: dict[str, torch.Tensor] = {}
+        self.weights: dict[str, dict[str, Any]] = {}
         self._best = (-float("inf"), -float("inf"))
 
-    def see(self, epoch: Epoch, model: MultimodalModel) -> None:
-        """Keep a copy of the weights if this epoch is the best so far."""
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"epoch": self.epoch, "weights": self.weights, "best": self._best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a checkpoint was taken."""
+        self.epoch, self.weights, self._best = state["epoch"], state["weights"], tuple(state["best"])
+
+    def see(self, epoch: Epoch, model: MultimodalModel, modulator: Modulator) -> None:
+        """Keep a copy of the weights, the modulator's too, if this epoch is the best so far."""
         value = (epoch.valid["accuracy"], -epoch.valid["loss"])
         if self.rule == "last" or self.epoch < 0 or value > self._best:
             self._best, self.epoch = value, epoch.number
-            self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+            self.weights = copy.deepcopy({"model": model.state_dict(), "modulator": modulator.state_dict()})
 
 
 def _add_strength(
     job: build.Job, run: Run, tracker: Tracker, record: Record, references: Mapping[str, Record], device: torch.device
 ) -> None:
     """Measure the competition strength of a run that was made without it, from its best checkpoint."""
-    model = build.model(job).to(device)
-    checkpoint = torch.load(tracker.artifact(record, "checkpoints/best.pt"), map_location=device, weights_only=True)
-    model.load_state_dict(checkpoint["model"])
-    outcomes = {name: evaluate(model, job.dataset.split(name), device) for name in AFTER}
+    weights = torch.load(tracker.artifact(record, "checkpoints/best.pt"), map_location=device, weights_only=True)
+    model, modulator = served.restored(job, weights, device)
+    outcomes = {name: evaluate(model, modulator, job.dataset.split(name), device) for name in AFTER}
     run.points(numbers(strengths(outcomes, references, tracker), job.spec.training.epochs - 1))
+
+
+def _concepts(
+    job: build.Job,
+    model: MultimodalModel,
+    modulator: Modulator,
+    references: Mapping[str, Record],
+    tracker: Tracker,
+    device: torch.device,
+) -> dict[str, MultimodalModel]:
+    """The trained mono-modal models of a method that needs them."""
+    if not modulator.needs_concepts:
+        return {}
+    paths = {m: tracker.artifact(reference, "checkpoints/best.pt") for m, reference in references.items()}
+    weights = {m: torch.load(path, map_location=device, weights_only=True)["model"] for m, path in paths.items()}
+    return build.concept_models(job, model, device, weights)
 
 
 def strengths(outcomes: Mapping[SplitName, Outcome], references: Mapping[str, Record], tracker: Tracker) -> dict[str, float]:
@@ -156,11 +219,15 @@ def strengths(outcomes: Mapping[SplitName, Outcome], references: Mapping[str, Re
     return values
 
 
-def _confusion(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
-    return outcome.targets.numpy(), outcome.full.argmax(dim=1).numpy()
+def _confusion(outcome: Outcome) -> tuple[np.ndarray, np.ndarray] | None:
+    """Classes and predicted classes, where a sample has one class."""
+    if not isinstance(outcome.task, SingleLabel):
+        return None
+    return outcome.targets.numpy(), outcome.task.predicted(outcome.full).numpy()
 
 
-def _heading(job: build.Job, device: torch.device) -> Heading:
+def heading(job: build.Job, device: torch.device) -> Heading:
+    sample = {"agmbench.sample": "true"} if getattr(job.dataset, "sample", False) else {}
     return Heading(
         name=job.name,
         digest=job.digest,
@@ -170,5 +237,5 @@ def _heading(job: build.Job, device: torch.device) -> Heading:
         concept=job.spec.present is not None,
         fingerprint=job.dataset.fingerprint,
         samples={name: len(job.dataset.split(name)) for name in SPLITS},
-        tags=provenance.tags(device),
+        tags={**provenance.tags(device), **sample},
     )

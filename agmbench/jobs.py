@@ -7,6 +7,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -44,10 +45,12 @@ class Training(_Frozen):
     """The recipe. `select` says which epoch's weights are kept: the best on `valid` (accuracy, then loss), or the `last`.
 
     `precision` is that of training's passes: `bf16` is autocast, with weights, losses and scores in float32. Evaluation is float32.
+    `accumulate` is the number of batches whose gradients make one optimizer step.
     """
 
     epochs: int = Field(default=100, ge=1)
     batch_size: int = Field(default=64, ge=2)
+    accumulate: int = Field(default=1, ge=1)
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(default=1e-3, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -61,7 +64,8 @@ class JobSpec(_Frozen):
     """One job: the components with their parameters, the recipe and the seed.
 
     `encoders` has one component a modality; `"*"` stands for every modality not named. `mute` is what stands in for an absent
-    modality. `present` (a mono-modal concept) names the modalities that training sees, the others muted; `None` is all of them.
+    modality. `limit` is the largest number of samples of a split, evenly spread over it. `present` (a mono-modal concept) names
+    the modalities that training sees, the others muted; `None` is all of them.
     """
 
     dataset: Component
@@ -73,6 +77,7 @@ class JobSpec(_Frozen):
     mute: Literal["zeros", "random", "mean"] = "zeros"
     seed: int = Field(default=999, ge=0, lt=2**31)
     present: tuple[str, ...] | None = None
+    limit: int | None = Field(default=None, ge=2)
 
     def canonical(self) -> dict[str, Any]:
         """The spec as plain containers."""
@@ -173,10 +178,10 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
             if not isinstance(node, dict):
                 raise AgmbenchError(f"--set {key}: '{key.rpartition('.')[0]}' is {node!r}, which has no parts")
         node[rest[-1]] = value
-    elif key in ("seed", "metrics", "mute"):
+    elif key in ("seed", "metrics", "mute", "limit"):
         tree[key] = value
     else:
-        known = ("dataset.P", "encoder.MODALITY.P", "fusion.P", "modulator.P", "training.P", "seed", "metrics", "mute")
+        known = ("dataset.P", "encoder.MODALITY.P", "fusion.P", "modulator.P", "training.P", "seed", "metrics", "mute", "limit")
         raise AgmbenchError(f"--set {key}: no such setting: {allowed(key, known)}")
 
 
@@ -216,6 +221,16 @@ def _canonical_names(spec: JobSpec, registry: Registry) -> JobSpec:
             "metrics": tuple(registry.get("metric", name).name for name in spec.metrics),
         }
     )
+
+
+def job_of(path: Path) -> JobSpec:
+    """The spec in a job's file: one that a suite wrote, or the `job.yaml` of a run."""
+    try:
+        content = yaml.safe_load(path.read_text())
+        spec: JobSpec = JobSpec.model_validate(content.get("spec", content))
+    except (OSError, yaml.YAMLError, AttributeError, ValidationError) as error:
+        raise AgmbenchError(f"{path} is no job: {' '.join(str(error).split())[:200]}") from error
+    return spec
 
 
 def parse_settings(texts: Iterable[str]) -> list[tuple[str, Any]]:

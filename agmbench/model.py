@@ -1,21 +1,21 @@
 """The multimodal model, and the one engine for logits of coalitions: encode once, fuse often."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from agmbench import shapley
-from agmbench.contracts import Coalition, Encoder, Fused, Fusion, Input, Mode, Tokens
+from agmbench.contracts import Coalition, Encoder, Fused, Fusion, Input, Mode, Tokens, joined
 from agmbench.muting import Zeros
+from agmbench.tasks import SingleLabel, Task
 
 Feature = Tensor | Tokens
 
 
 class MultimodalModel(nn.Module):
-    """One encoder a modality, one fusion, and what stands in for an absent modality (`muting`, zeros by default).
+    """One encoder a modality, one fusion, what stands in for an absent modality (`muting`, zeros by default), and the `task`.
 
     `present` are the modalities that may be present at all. The others, if there are any, are muted in every pass, training
     included: a mono-modal concept of a fusion that is not additive. Muted passes always run in eval mode.
@@ -27,12 +27,14 @@ class MultimodalModel(nn.Module):
         fusion: Fusion,
         present: Sequence[str] | None = None,
         muting: Zeros | None = None,
+        task: Task | None = None,
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(encoders)
         self.fusion = fusion
         self.modalities = tuple(encoders) if present is None else tuple(present)
         self.muting = muting or Zeros()
+        self.task = task or SingleLabel()
         self._guided = any(encoder.guided for encoder in encoders.values())
 
     def forward(self, inputs: Mapping[str, Input]) -> Fused:
@@ -45,12 +47,12 @@ class MultimodalModel(nn.Module):
         if self._guided:
             inputs = self._only(frozenset(self.modalities), inputs)
         present = {m: self._feature(m, inputs) for m in self.modalities}
-        never = self._muted_features(inputs, self.encoders.keys() - present.keys())
+        never = self._muted_features(inputs, [m for m in self.encoders if m not in present])
         return {m: (present if m in present else never)[m] for m in self.encoders}
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross entropy, averaged over the batch."""
-        return F.cross_entropy(logits, targets)
+        """The task's loss, averaged over the batch: for single labels, cross entropy."""
+        return self.task.losses(logits, targets).mean()
 
     def responses(
         self, inputs: Mapping[str, Input], mode: Mode = "exact", muted_gradient: bool = True, partial_gradient: bool = True
@@ -84,6 +86,8 @@ class MultimodalModel(nn.Module):
         muted_gradient, partial_gradient: whether gradient flows through muted inputs' passes, and through the partial coalitions.
         """
         full = frozenset(self.modalities)
+        for unknown in frozenset().union(*which) - self.encoders.keys():
+            raise ValueError(f"no modality '{unknown}' in {', '.join(self.encoders)}")
         encode_again = self.training and mode == "exact"
         fused: dict[Coalition, Fused] = {}
         features: dict[str, Feature] = {}
@@ -93,16 +97,27 @@ class MultimodalModel(nn.Module):
             fused[full] = self.fusion(features)
         partial = [coalition for coalition in which if coalition != full]
         if partial:
-            with _evaluating(self), torch.set_grad_enabled(partial_gradient and torch.is_grad_enabled()):
+            with self.evaluating(), torch.set_grad_enabled(partial_gradient and torch.is_grad_enabled()):
                 if self._guided:
                     return fused | {c: self.fusion(self._guided_features(c, inputs, muted_gradient)) for c in partial}
                 if encode_again:
-                    features = {m: self._feature(m, inputs) for m in frozenset().union(*partial)}
-                absent = frozenset().union(*(self.encoders.keys() - coalition for coalition in partial))
+                    features = {m: self._feature(m, inputs) for m in self.encoders if any(m in c for c in partial)}
+                absent = [m for m in self.encoders if any(m not in c for c in partial)]  # in order: muting may draw
                 muted = self._muted_features(inputs, absent, muted_gradient)
-                for coalition in partial:
-                    fused[coalition] = self.fusion({m: (features if m in coalition else muted)[m] for m in self.encoders})
+                shown = [{m: (features if m in coalition else muted)[m] for m in self.encoders} for coalition in partial]
+                fused |= zip(partial, self._fused(shown), strict=True)
         return fused
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Inside, every module is in eval mode; afterwards each is as it was."""
+        return _evaluating(self)
+
+    def _fused(self, shown: Sequence[Mapping[str, Feature]]) -> list[Fused]:
+        """The fusion on each; in one batch, where a sample does not depend on the others."""
+        if len(shown) == 1 or _reads_batch_statistics(self.fusion):
+            return [self.fusion(features) for features in shown]
+        fused = self.fusion({m: joined([features[m] for features in shown]) for m in self.encoders})
+        return [Fused(*parts) for parts in zip(*(tensor.chunk(len(shown)) for tensor in fused), strict=True)]
 
     def _feature(self, modality: str, inputs: Mapping[str, Input]) -> Feature:
         encoder = self.encoders[modality]
@@ -116,7 +131,7 @@ class MultimodalModel(nn.Module):
 
     def _guided_features(self, coalition: Coalition, inputs: Mapping[str, Input], muted_gradient: bool) -> dict[str, Feature]:
         shown = self._only(coalition, inputs)
-        features = {m: self._feature(m, shown) for m in coalition}
+        features = {m: self._feature(m, shown) for m in self.encoders if m in coalition}
         with torch.set_grad_enabled(muted_gradient and torch.is_grad_enabled()):
             return features | {m: self._feature(m, shown) for m in self.encoders if m not in coalition}
 
@@ -153,9 +168,9 @@ def _repeated(feature: Feature, group: Tensor | None, count: int) -> Feature:
     return feature.expand(count, *feature.shape[1:])
 
 
-def _reads_batch_statistics(encoder: nn.Module) -> bool:
-    """Whether a sample's features depend on the rest of the batch in eval mode too."""
-    norms = (module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._NormBase))
+def _reads_batch_statistics(part: nn.Module) -> bool:
+    """Whether what it makes of a sample depends on the rest of the batch in eval mode too."""
+    norms = (module for module in part.modules() if isinstance(module, nn.modules.batchnorm._NormBase))
     return any(norm.running_mean is None for norm in norms)
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from agmbench.contracts import Input, Split, Tokens
+from agmbench.contracts import Input, Split, Tokens, in_order
 
 EVALUATION_SEED = 0
 
@@ -37,8 +37,7 @@ class Mean(Zeros):
         super().__init__()
         sums: dict[str, Tensor] = {}
         counts = dict.fromkeys(modalities, 0)
-        for index in torch.arange(len(train)).split(256):
-            batch = train.batch(index)
+        for batch in in_order(train):
             for modality in modalities:
                 rows = _rows(batch.inputs[modality])
                 sums[modality] = sums.get(modality, torch.zeros(())) + rows.double().sum(dim=0)

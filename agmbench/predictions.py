@@ -8,26 +8,38 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
+from torch import Tensor
 
 from agmbench.contracts import Outcome, SplitName
 
 
 def write(outcomes: Mapping[SplitName, Outcome], path: Path) -> None:
-    """One row a sample of each split: its number, class, predicted class, each response's predicted class, and the C logits."""
+    """One row a sample (or segment) of each split: its number, target, prediction, each response's prediction, and the C logits."""
     parquet.write_table(pa.concat_tables([_table(split, outcome) for split, outcome in outcomes.items()]), path)
 
 
 def _table(split: SplitName, outcome: Outcome) -> pa.Table:
     count = len(outcome.targets)
-    columns: dict[str, NDArray[Any]] = {
+    table: dict[str, NDArray[Any]] = {
         "split": np.repeat(split, count),
         "index": np.arange(count),
-        "target": outcome.targets.numpy(),
-        "prediction": outcome.full.argmax(dim=1).numpy(),
-        **{f"prediction/{m}": response.argmax(dim=1).numpy() for m, response in outcome.responses.items()},
-        **{f"logit/{number}": column for number, column in enumerate(outcome.full.numpy().T)},
+        **columns("target", outcome.targets),
+        **columns("prediction", outcome.task.predicted(outcome.full)),
+        **{
+            name: column
+            for m, response in outcome.responses.items()
+            for name, column in columns(f"prediction/{m}", outcome.task.predicted(response)).items()
+        },
+        **columns("logit", outcome.full),
     }
-    return pa.table(columns)
+    return pa.table(table)
+
+
+def columns(name: str, values: Tensor) -> dict[str, NDArray[Any]]:
+    """One column, or one a label."""
+    if values.ndim == 1:
+        return {name: values.numpy()}
+    return {f"{name}/{number}": column for number, column in enumerate(values.numpy().T)}
 
 
 def read_logits(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -38,6 +38,11 @@ class Record:
     started: int = 0  # milliseconds since 1970
 
     @property
+    def sample(self) -> bool:
+        """Whether the data were a random pack of `agmbench data sample`."""
+        return "agmbench.sample" in self.tags
+
+    @property
     def reason(self) -> str:
         """Why the run did not finish; empty if it did."""
         return self.tags.get("agmbench.reason", "")
@@ -56,6 +61,11 @@ class Heading:
     fingerprint: str
     samples: Mapping[str, int]
     tags: Mapping[str, str]
+    parent: str | None = None  # the run that it stands under
+
+
+class Stopped(Exception):
+    """Leaves a run that is ended on purpose: KILLED, with this text as the reason."""
 
 
 class Run(Protocol):
@@ -66,7 +76,7 @@ class Run(Protocol):
     def __enter__(self) -> "Run": ...
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None: ...
     def points(self, points: Sequence[Point]) -> None:
-        """Append to metric histories, in batches."""
+        """Append to metric histories, in batches; a point that a run taken over has already is left out."""
 
     def files(self, folder: Path) -> None:
         """Keep every file below `folder` as an artifact, under its path relative to it."""
@@ -79,14 +89,25 @@ class Tracker(Protocol):
         """The newest FINISHED run of a job, if there is one. Makes no store."""
 
     def records(self, dataset: str | None = None) -> list[Record]:
-        """Every run of a data set (of all), newest first. Makes no store."""
+        """Every run of a data set (of all), newest first, but the trials of sweeps. Makes no store."""
 
-    def start(self, heading: Heading) -> Run: ...
+    def history(self, record: Record, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+        """The steps and values of those of the metrics named that the run has, in the order of steps."""
+
+    def start(self, heading: Heading) -> Run:
+        """A run to write; called under the job's lock, so one that a process left behind is taken over."""
+
+    def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> Run:
+        """A run for others to stand under: the one of these tags in the data set's experiment, or a new one."""
+
     def reopen(self, record: Record) -> Run:
         """A finished run, to add measurements to."""
 
     def artifact(self, record: Record, path: str) -> Path:
         """A local copy of one artifact."""
+
+    def scratch(self, digest: str) -> Path:
+        """A folder on this machine for the states of a job that is not finished."""
 
     def lock(self, digest: str) -> AbstractContextManager[Any]:
         """Held while a job runs, so that two processes on one file system do not train the same job twice."""

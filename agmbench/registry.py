@@ -6,7 +6,7 @@ Two sources, one kind of entry: the built-in `registry.yaml` and every `plugins/
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -75,14 +75,31 @@ class Entry:
         return module
 
 
-class Registry:
-    """All entries by kind and name (or alias)."""
+@dataclass(frozen=True)
+class Matrix:
+    """A suite: a named matrix of jobs. `suite.py` says what its parts are."""
 
-    def __init__(self, entries: Iterator[Entry] | list[Entry]) -> None:
+    name: str
+    place: str
+    content: Mapping[str, Any]
+
+
+class Registry:
+    """All entries by kind and name (or alias), and the suites by name."""
+
+    def __init__(self, entries: Iterable[Entry | Matrix]) -> None:
+        self.suites: dict[str, Matrix] = {}
         self._entries: list[Entry] = []
         self._names: dict[tuple[str, str], Entry] = {}
         for entry in entries:
-            self._add(entry)
+            if isinstance(entry, Entry):
+                self._add(entry)
+            elif other := self.suites.get(entry.name):
+                raise AgmbenchError(
+                    f"suite '{entry.name}' is defined twice: in {other.place} and in {entry.place}; rename one of them"
+                )
+            else:
+                self.suites[entry.name] = entry
 
     def _add(self, entry: Entry) -> None:
         for name in (entry.name, *entry.aliases):
@@ -114,7 +131,7 @@ def load(plugins: Path | None = None) -> Registry:
     return Registry(_all_entries(plugins or Path("plugins")))
 
 
-def _all_entries(plugins: Path) -> Iterator[Entry]:
+def _all_entries(plugins: Path) -> Iterator[Entry | Matrix]:
     yield from _read(_builtin_file(), "built-in", None)
     for path in sorted(plugins.glob("*/registry.yaml")):
         yield from _read(path, f"plugins/{path.parent.name}", path.parent)
@@ -126,17 +143,22 @@ def _builtin_file() -> Path:
     return shipped if shipped.is_file() else package.parent / "registry.yaml"
 
 
-def _read(path: Path, origin: str, folder: Path | None) -> Iterator[Entry]:
+def _read(path: Path, origin: str, folder: Path | None) -> Iterator[Entry | Matrix]:
     shown = f"{origin}/registry.yaml" if folder else "registry.yaml"
     for section, entries in _mapping(parse_yaml(path, shown), shown).items():
-        if section not in _SECTIONS:
-            raise AgmbenchError(f"{shown}: unknown section '{section}': {allowed(str(section), _SECTIONS)}")
+        if section not in (*_SECTIONS, SUITES):
+            raise AgmbenchError(f"{shown}: unknown section '{section}': {allowed(str(section), (*_SECTIONS, SUITES))}")
         entries = _mapping(entries, f"{shown}: '{section}'")
         for name, body in entries.items():
             place = f"{shown}:{entries.lines[name]}"
-            yield _entry(_SECTIONS[section], str(name), _mapping(body, f"{place}: '{name}'"), place, origin, folder)
+            body = _mapping(body, f"{place}: '{name}'")
+            if section == SUITES:
+                yield Matrix(str(name), place, _plain(body))
+            else:
+                yield _entry(_SECTIONS[section], str(name), body, place, origin, folder)
 
 
+SUITES = "suites"
 _SECTIONS = {f"{kind}s": kind for kind in KINDS}
 _SHAPES: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(("target", "summary", "paper", "refuses"), ((str,), "a text")),

@@ -173,6 +173,16 @@ class Case:
         fusion: Fusion = _built_in("fusion", self.fusion)(features, CLASSES, **FUSIONS[self.fusion])
         return kind(encoders, fusion).train()
 
+    def concepts(self) -> dict[str, MultimodalModel]:
+        """A mono-modal model for each modality, as a trained one looks: frozen, in eval mode."""
+        models = {modality: self.model() for modality in self.modalities}
+        alone = {}
+        for modality, model in models.items():
+            encoder = _encoder(model, modality)
+            head = _built_in("fusion", "concat")({modality: encoder.out_features}, CLASSES)
+            alone[modality] = MultimodalModel({modality: encoder}, head).requires_grad_(False).eval()
+        return alone
+
     @cached_property
     def split(self) -> TensorSplit:
         """Two batches of samples, each the middle of its class and noise."""
@@ -276,6 +286,7 @@ def context(case: Case, model: MultimodalModel, generator: torch.Generator, epoc
         valid_accuracy=numbers if epoch or ended else {},
         valid_loss=numbers if epoch or ended else {},
         model=model,
+        concepts={} if len(model.modalities) == 1 else case.concepts(),
     )
 
 
@@ -305,7 +316,7 @@ def take(modulator: Modulator, model: MultimodalModel, batch: Batch, lr: float =
     both.zero_grad(set_to_none=True)
     steps: list[Step] = []
     gradients: dict[str, Tensor] = {}
-    for step in modulator.steps(model, batch):
+    for step in modulator.steps(model, [batch]):
         steps.append(step)
         for name, parameter in both.named_parameters():
             if parameter.grad is not None:
@@ -313,8 +324,6 @@ def take(modulator: Modulator, model: MultimodalModel, batch: Batch, lr: float =
                 if lr:
                     parameter.data.sub_(lr * parameter.grad)
         both.zero_grad(set_to_none=True)
-    if not steps:
-        raise _Broken("a batch should give one step or more; found none")
     return Taken(steps, {name.removeprefix("model."): gradient for name, gradient in gradients.items()})
 
 
@@ -436,6 +445,8 @@ def _check(name: str, subject: Subject) -> Check:
     }
     if not declared.get(name, True):
         return Check(name, "undeclared", f"its promises do not name `{name}`")
+    if name != "steps" and not subject.promises.trains:
+        return Check(name, "skipped", "promises to take no step")
     try:
         return Check(name, "passed", CHECKS[name](subject))
     except _Skipped as reason:
@@ -505,6 +516,17 @@ def _encoder(model: MultimodalModel, modality: str) -> Encoder:
 
 
 # what every modulator should do
+
+
+def _steps(subject: Subject) -> str:
+    total, batches = 0, 0
+    for case, taken in ((run.case, taken) for run in subject.runs for taken in run.taken):
+        if subject.promises.trains and not taken.steps:
+            raise _Broken(f"{case}: a batch should give one step or more; found none")
+        if not subject.promises.trains and taken.steps:
+            raise _Broken(f"{case}: promises to take no step; found {len(taken.steps)} in a batch")
+        total, batches = total + len(taken.steps), batches + 1
+    return f"{total} in {batches} batches"
 
 
 def _finite(subject: Subject) -> str:
@@ -670,6 +692,7 @@ CHECKS: Mapping[str, Callable[[Subject], str]] = {
     "balances": _balances,
     "permutes": _permutes,
     "window": _window,
+    "steps": _steps,
     "finite": _finite,
     "gradients": _gradients,
     "modulated": _modulated,

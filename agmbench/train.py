@@ -1,7 +1,12 @@
 """The training loop: one for every method. A modulator says how gradients come to be; the loop does the rest."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from math import ceil, isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,19 +19,46 @@ from agmbench.jobs import Training
 from agmbench.model import MultimodalModel
 from agmbench.optimizers import make_optimizer, make_schedule
 from agmbench.records import Point, numbers
+from agmbench.tasks import Task
 
 
 @dataclass(frozen=True)
 class Epoch:
     """One finished epoch: its `number` from 0, what was measured on `valid`, and all points for the tracker.
 
-    `costs` are the points that are no result and differ from one machine, and one run, to the next.
+    `costs` are the points that are no result and differ from one machine, and one run, to the next. `state()`, asked before the
+    next epoch is, is all that training needs to go on from here: plain containers and tensors.
     """
 
     number: int
     valid: Mapping[str, float]
     points: list[Point]
     costs: list[Point] = field(default_factory=list, compare=False)
+    state: Callable[[], dict[str, Any]] = field(default=dict, compare=False, repr=False)
+
+
+def prepare(
+    model: MultimodalModel,
+    modulator: Modulator,
+    splits: Mapping[SplitName, Split],
+    recipe: Training,
+    seed: int,
+    device: torch.device,
+    concepts: Mapping[str, MultimodalModel] | None = None,
+) -> Context:
+    """Let the modulator make what it needs; returns the context before the first epoch."""
+    context = Context(
+        epoch=0,
+        epochs=recipe.epochs,
+        steps_per_epoch=ceil(len(_batches_of(len(splits["train"]), recipe.batch_size)) / recipe.accumulate),
+        splits={name: split for name, split in splits.items() if name != "test"},  # no method sees the test set
+        generator=torch.Generator(device).manual_seed(seed),
+        model=model,
+        concepts=concepts or {},
+    )
+    modulator.prepare(context)
+    modulator.to(device)
+    return context
 
 
 def train(
@@ -37,23 +69,33 @@ def train(
     metrics: Mapping[str, Metric],
     seed: int,
     device: torch.device,
+    concepts: Mapping[str, MultimodalModel] | None = None,
+    state: Mapping[str, Any] | None = None,
 ) -> Iterator[Epoch]:
-    """Train `model` in place; each epoch is yielded as soon as it is validated, and the next begins when it is asked for."""
+    """Train `model` in place; each epoch is yielded as soon as it is validated, and the next begins when it is asked for.
+
+    A method that takes no step in an epoch has nothing to learn: the epoch is its last. `concepts` are the trained mono-modal
+    models, for a modulator that needs them. `state` is that of an epoch, to go on after it with the very same numbers.
+    """
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    context = Context(
-        epoch=0,
-        epochs=recipe.epochs,
-        steps_per_epoch=len(_batches_of(len(splits["train"]), recipe.batch_size)),
-        splits={name: split for name, split in splits.items() if name != "test"},  # no method sees the test set
-        generator=torch.Generator(device).manual_seed(seed),
-        model=model,
-    )
-    modulator.prepare(context)
+    context = prepare(model, modulator, splits, recipe, seed, device, concepts)
     optimizer = make_optimizer(recipe, model, modulator)
     schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs)
-    log, meter = StepLog(), Meter(model, device)
-    for epoch in range(recipe.epochs):
+    log, meter = StepLog(model.task), Meter(model, device)
+    precision = partial(torch.autocast, device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext
+    parts: dict[str, Any] = {"model": model, "modulator": modulator, "optimizer": optimizer, "schedule": schedule}
+    generators = {"order": order, "modulator": context.generator}
+    first, idle = 0, False
+    if state is not None:
+        first, idle = state["epoch"] + 1, state["idle"]
+        context = replace(context, valid_accuracy=state["valid_accuracy"], valid_loss=state["valid_loss"])
+        log.resume(state["steps"])
+        meter.load_state_dict(state["meter"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        _set_generators(generators, state["generators"])
+    for epoch in range(first, 0 if idle else recipe.epochs):
         context = replace(context, epoch=epoch)
         lr = float(schedule.get_last_lr()[0])
         model.train()
@@ -62,22 +104,25 @@ def train(
         rates = modulator.rates(context)
         for group in optimizer.param_groups:
             group["lr"] *= rates.get(group["name"], 1.0)
-        for batch in shuffled(splits["train"], recipe.batch_size, order, device):
-            autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
-            with autocast, meter.batch(len(batch.targets)):
-                for step in modulator.steps(model, batch):
-                    if not torch.isfinite(step.loss):
-                        raise RunFailed(f"the loss is not finite at epoch {epoch}, step {log.steps}: {_culprit(model, batch)}")
+        begun = log.steps
+        for batches in in_groups(shuffled(splits["train"], recipe.batch_size, order, device), recipe.accumulate):
+            with precision(), meter.batch(sum(len(batch.targets) for batch in batches)):
+                for step in modulator.steps(model, batches):
+                    if not isfinite(step.loss.item()):
+                        raise RunFailed(
+                            f"the loss is not finite at epoch {epoch}, step {log.steps}: {_culprit(model, batches)}"
+                        )
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
-                    log.add(step, batch)
-        schedule.step()
+                    log.add(step, batches)
+        if log.steps > begun:
+            schedule.step()
         points = log.flush(epoch)
         costs = numbers(meter.stop(len(splits["train"])), epoch)
-        outcome = evaluate(model, splits["valid"], device)
+        outcome = evaluate(model, modulator, splits["valid"], device)
         if not torch.isfinite(outcome.full).all():
             where = f"epoch {epoch}, after step {log.steps - 1}"
-            raise RunFailed(f"the loss on valid is not finite at {where}: {_culprit(model, batch)}")
+            raise RunFailed(f"the loss on valid is not finite at {where}: {_culprit(model, batches)}")
         valid = measure(outcome, metrics)
         context = replace(
             context,
@@ -86,7 +131,33 @@ def train(
         )
         modulator.end_epoch(context)
         points += numbers({"lr": lr, **{f"valid/{name}": value for name, value in valid.items()}}, epoch)
-        yield Epoch(epoch, valid, points, costs)
+        idle = log.steps == begun
+
+        def state_now(context: Context = context, idle: bool = idle) -> dict[str, Any]:
+            return {
+                **{name: part.state_dict() for name, part in parts.items()},
+                **{"epoch": context.epoch, "idle": idle, "steps": log.steps, "meter": meter.state_dict()},
+                "valid_accuracy": dict(context.valid_accuracy),
+                "valid_loss": dict(context.valid_loss),
+                "generators": _get_generators(generators),
+            }
+
+        yield Epoch(epoch, valid, points, costs, state_now)
+        if idle:
+            return
+
+
+def _get_generators(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:
+    """The states of these and of torch's own, on the CPU and on every CUDA device."""
+    states: dict[str, Any] = {name: generator.get_state() for name, generator in generators.items()}
+    return {**states, "torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+
+
+def _set_generators(generators: Mapping[str, torch.Generator], states: Mapping[str, Any]) -> None:
+    for name, generator in generators.items():
+        generator.set_state(states[name].cpu())
+    torch.set_rng_state(states["torch"].cpu())
+    torch.cuda.set_rng_state_all([cuda.cpu() for cuda in states["cuda"]])
 
 
 def shuffled(split: Split, size: int, order: torch.Generator, device: torch.device) -> Iterator[Batch]:
@@ -97,6 +168,12 @@ def shuffled(split: Split, size: int, order: torch.Generator, device: torch.devi
         yield batch.to(device)
 
 
+def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """The micro-batches of each optimizer step."""
+    while group := list(islice(batches, size)):
+        yield group
+
+
 def _batches_of(count: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size) if count - start >= 2]
 
@@ -104,40 +181,50 @@ def _batches_of(count: int, size: int) -> list[slice]:
 class StepLog:
     """Losses, hits and signals of the steps since the last flush, kept on the device so that no step waits for a copy."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task) -> None:
         self.steps = 0
+        self._task = task
         self._begun = 0
-        self._names: list[str] = []
-        self._rows: list[torch.Tensor] = []
-        self._sums: list[torch.Tensor] = []
+        self._kept: list[tuple[Step, Tensor]] = []
 
-    def add(self, step: Step, batch: Batch) -> None:
-        self._names = list(step.signals)
-        count = len(batch.targets)
-        hits = (step.logits.argmax(dim=1) == batch.targets).sum()
-        self._sums.append(torch.stack([step.loss.double() * count, hits.double(), torch.full_like(hits, count).double()]))
-        if step.signals:
-            self._rows.append(torch.stack([value.detach().double() for value in step.signals.values()]))
+    def resume(self, steps: int) -> None:
+        """So many steps were logged before."""
+        self.steps = self._begun = steps
+
+    def add(self, step: Step, batches: Sequence[Batch]) -> None:
+        targets = [batch.targets for batch in batches]
+        self._kept.append((step, targets[0] if len(targets) == 1 else torch.cat(targets)))
         self.steps += 1
 
     def flush(self, epoch: int) -> list[Point]:
         """Mean loss and accuracy of the epoch's batches, and each signal of each step, as points."""
-        loss, hits, count = torch.stack(self._sums).sum(dim=0).tolist()
-        points = numbers({"train/loss": loss / count, "train/accuracy": hits / count}, epoch)
-        if self._rows:
-            for offset, row in enumerate(torch.stack(self._rows).tolist()):
-                points += numbers(dict(zip(self._names, row, strict=True)), self._begun + offset)
-        self._begun, self._rows, self._sums = self.steps, [], []
+        if not self._kept:
+            return []
+        targets = [target for _, target in self._kept]
+        counts = torch.tensor([len(target) for target in targets], dtype=torch.float64)
+        losses = torch.stack([step.loss.double() for step, _ in self._kept]).cpu()
+        accuracy = self._task.accuracy(torch.cat([step.logits for step, _ in self._kept]).float(), torch.cat(targets))
+        means = {"train/loss": float((losses * counts).sum() / counts.sum()), "train/accuracy": accuracy}
+        points = numbers(means, epoch)
+        names = list(self._kept[0][0].signals)
+        if names:
+            rows = torch.stack(
+                [torch.stack([value.detach().double() for value in step.signals.values()]) for step, _ in self._kept]
+            )
+            for offset, row in enumerate(rows.tolist()):
+                points += numbers(dict(zip(names, row, strict=True)), self._begun + offset)
+        self._begun, self._kept = self.steps, []
         return points
 
 
 @torch.no_grad()
-def _culprit(model: MultimodalModel, batch: Batch) -> str:
+def _culprit(model: MultimodalModel, batches: Sequence[Batch]) -> str:
     """Where a loss that is not finite comes from, with the weights that made it."""
-    inputs = [m for m in model.modalities if not _finite(batch.inputs[m])]
+    inputs = [m for m in model.modalities if not all(_finite(batch.inputs[m]) for batch in batches)]
     if inputs:
         return f"the input of {', '.join(inputs)} is not finite; look at the data"
-    features = [m for m, feature in model.encode(batch.inputs).items() if not _finite(feature)]
+    encoded = [model.encode(batch.inputs) for batch in batches]
+    features = [m for m in model.modalities if not all(_finite(features[m]) for features in encoded)]
     if features:
         return f"the encoder of {', '.join(features)} gives features that are not finite; try a smaller training.lr"
     return f"inputs and features of {', '.join(model.modalities)} are finite, the fusion is not; try a smaller training.lr"

@@ -141,7 +141,7 @@ def test_checkpoints_load_safely_and_give_the_predictions(finished: CommandLine,
     assert job.digest == agm.data.tags["agmbench.digest"]
     model = build.model(job)
     model.load_state_dict(torch.load(artifact(finished, agm, "checkpoints/best.pt"), weights_only=True)["model"])
-    test = evaluate(model, job.dataset.split("test"), torch.device("cpu"))
+    test = evaluate(model, build.modulator(job, model), job.dataset.split("test"), torch.device("cpu"))
     logged = pd.read_parquet(artifact(finished, agm, "predictions.parquet")).query("split == 'test'").sort_values("index")
     assert (logged["target"] == test.targets.numpy()).all()
     assert np.array_equal(logged[[f"logit/{c}" for c in range(4)]].to_numpy(), test.full.numpy())

@@ -196,7 +196,7 @@ def test_the_wildcard_s_component_named_for_one_modality_keeps_its_parameters() 
         ("fusion.a.b=1", "--set fusion.a.b: no such setting"),
         ("encoder.hidden=1", "--set encoder.hidden: no such setting"),
         ("present=[m0]", "--set present: no such setting"),
-        ("training.epoch=3", "unknown setting 'training.epoch': did you mean 'epochs'? Known: batch_size, epochs,"),
+        ("training.epoch=3", "unknown setting 'training.epoch': did you mean 'epochs'? Known: accumulate, batch_size, epochs,"),
         ("training.schedule.gama=1", "unknown setting 'training.schedule.gama': did you mean 'gamma'? Known: gamma, name,"),
         ("training.epochs=many", "'training.epochs' is 'many': input should be a valid integer"),
         ("training.epochs=2.5", "'training.epochs' is 2.5: input should be a valid integer"),

@@ -48,8 +48,9 @@ SMALL: Mapping[str, Mapping[str, int]] = {
     "gated": {"width": 8},
     "hybrid": {"width": 8, "heads": 2, "layers": 2, "feed_forward": 8},
 }
-FUSIONS = [entry.name for entry in registry.load(Path("no plugins")).entries("fusion")]
-ADDITIVE = [entry.name for entry in registry.load(Path("no plugins")).entries("fusion") if entry.load().additive]
+EVERY = registry.load(Path("no plugins")).entries("fusion")
+FUSIONS = [entry.name for entry in EVERY if not entry.load().per_segment]  # the others have tests of their own
+ADDITIVE = [entry.name for entry in EVERY if entry.load().additive]
 
 
 def make_fusion(name: str, features: Mapping[str, int]) -> Fusion:
@@ -221,8 +222,13 @@ def test_training_flags_come_back_as_they_were(mode: Mode) -> None:
 def test_training_flags_come_back_after_an_error() -> None:
     model, inputs = make("mlp", "concat", 2).train(), sample("mlp", 2)
     with pytest.raises(KeyError):
-        model.coalitions(inputs, [frozenset({"m0", "no such"})])
+        model.coalitions({"m0": inputs["m0"]}, [frozenset({"m1"})])
     assert all(module.training for module in model.modules())
+
+
+def test_a_coalition_of_a_modality_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no modality 'no such' in m0, m1"):
+        make("mlp", "concat", 2).coalitions(sample("mlp", 2), [frozenset({"m0", "no such"})])
 
 
 def test_an_encoder_frozen_in_eval_mode_is_frozen_in_the_full_pass() -> None:

@@ -17,7 +17,8 @@ from agmbench.modulators.agm import AGM
 from agmbench.modulators.agm_ge import AGMGE
 from agmbench.modulators.joint import Joint
 from agmbench.modulators.ogm import OGM
-from agmbench.modulators.ogm_ge import OGMGE, gaussian_noise
+from agmbench.modulators.ogm_ge import OGMGE, add_noise
+from agmbench.tasks import SingleLabel
 
 NAMES = ("a", "b", "c", "d")
 
@@ -47,7 +48,7 @@ def gradients(net: nn.Module) -> dict[str, Tensor]:
 def run(modulator: Modulator, net: MultimodalModel, data: Batch, epoch: int = 0) -> tuple[dict[str, Tensor], dict[str, float]]:
     modulator.prepare(context(epoch))
     modulator.begin_epoch(context(epoch))
-    step = modulator.backward(net, data)  # type: ignore[arg-type]
+    step = modulator.step(net, [data])
     return gradients(net), {name: float(value) for name, value in step.signals.items()}
 
 
@@ -90,10 +91,10 @@ def test_agm_coefficients_by_hand() -> None:
 
 
 def test_a_hopeless_sample_counts_no_more_than_max_score() -> None:
-    phi = [torch.tensor([[0.0, 100.0]]), torch.tensor([[1.0, 0.0]])]
+    phi = {"a": torch.tensor([[0.0, 100.0]]), "b": torch.tensor([[1.0, 0.0]])}
     targets = torch.tensor([0])
-    assert AGM(("a", "b")).scores(phi, targets)[0].item() == pytest.approx(-math.log(1e-8))
-    assert AGM(("a", "b"), max_score=None).scores(phi, targets)[0].item() == pytest.approx(100)
+    assert AGM(("a", "b")).score(SingleLabel(), phi, targets)[0].item() == pytest.approx(-math.log(1e-8))
+    assert AGM(("a", "b"), max_score=None).score(SingleLabel(), phi, targets)[0].item() == pytest.approx(100)
 
 
 def test_agm_cap_bounds_the_gap_from_above() -> None:
@@ -220,13 +221,22 @@ def test_only_conv_leaves_other_tensors_and_refuses_encoders_without_any() -> No
 
 def test_noise_has_the_size_of_the_gradient_and_its_own_generator() -> None:
     grad = torch.randn(200, 200) * 3 + 1
-    noise = gaussian_noise(grad, torch.Generator().manual_seed(0))
+
+    def noisy(seed: int) -> torch.Tensor:
+        copy = grad.clone()
+        add_noise(copy, 0.5, torch.Generator().manual_seed(seed))
+        return copy
+
+    noise = noisy(0) - 0.5 * grad
     assert noise.std().item() == pytest.approx(grad.std().item(), rel=0.02)
     assert noise.mean().abs() < 0.1
     state = torch.get_rng_state()
-    assert torch.equal(noise, gaussian_noise(grad, torch.Generator().manual_seed(0)))
+    assert torch.equal(noisy(0), noisy(0))
+    assert not torch.equal(noisy(0), noisy(1))
     assert torch.equal(state, torch.get_rng_state())
-    assert torch.isfinite(gaussian_noise(torch.ones(1, 1), torch.Generator())).all()
+    one = torch.ones(1, 1)
+    add_noise(one, 1.0, torch.Generator())
+    assert torch.isfinite(one).all()
 
 
 @pytest.mark.parametrize(("plain", "enhanced"), [(OGM, OGMGE), (AGM, AGMGE)])

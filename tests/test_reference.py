@@ -139,7 +139,7 @@ def run(case: Case, model: MultimodalModel, modulator: Modulator) -> list[dict[s
             batch = Batch(
                 {m: x if x.ndim == 4 else x.unsqueeze(1) for m, x in batch.inputs.items()}, batch.targets, batch.index
             )
-        (done,) = modulator.steps(model, batch)
+        (done,) = modulator.steps(model, [batch])
         signals.append(done.signals)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -194,7 +194,7 @@ def test_ogm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ogm_model(case)
     kind = OGM if case.settings["method"] == "OGM" else OGMGE
     if kind is OGMGE:
-        monkeypatch.setattr("agmbench.modulators.ogm_ge.gaussian_noise", lambda grad, _: torch.zeros_like(grad))
+        monkeypatch.setattr("agmbench.modulators.ogm_ge.unit_noise", lambda grad, _: torch.zeros_like(grad))
     modulator = kind(case.modalities, alpha=case.settings["alpha"])
 
     signals = run(case, model, modulator)

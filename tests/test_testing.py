@@ -1,7 +1,7 @@
 """Every modulator of the registry keeps the conformance checks, and each kind of broken one is caught by the check meant for it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -165,11 +165,24 @@ class Changing(Joint):
         return super().backward(model, batch)._replace(signals={f"step/{self.steps_seen}": torch.ones(())})
 
 
+class Idle(Joint):
+    """Takes no step, and does not say so."""
+
+    def steps(self, model: Model, batches: Sequence[Batch]) -> Sequence[Step]:
+        return ()
+
+
+class Secret(Joint):
+    """Takes steps, and says that it does not."""
+
+    promises = Promises(trains=False)
+
+
 class Shares(AGM):
     """Calls `exact` what is not."""
 
     def backward(self, model: Model, batch: Batch) -> Step:
-        self.coalitions = "shared"
+        self.mode = "shared"
         return super().backward(model, batch)
 
 
@@ -178,6 +191,7 @@ BROKEN: list[tuple[type[Modulator], str, str]] = [
     (Lopsided, "balances", "equal modalities should have equal kappa; found radar "),
     (Uneven, "permutes", "permuted to sonar, radar, at step 0, kappa should be permuted too; found radar "),
     (NamesNothing, "modulated", "yet 0 of 4 tensors of its encoder have a gradient that differs"),
+    (Secret, "steps", "promises to take no step; found 1 in a batch"),
     (NotANumber, "finite", "the loss should be finite; found nan"),
     (InfiniteGradient, "finite", "1 of 10 gradients are not finite, the first of fusion.head.weight"),
     (Keeps, "not-kept", "after a step the attribute `kept` holds encoders.radar; expected nothing of the model"),
@@ -201,6 +215,10 @@ def test_a_broken_modulator_is_caught_by_the_check_meant_for_it(broken: type[Mod
 
 def test_every_check_catches_something() -> None:
     assert {name for _, name, _ in BROKEN} | {"neutral"} == set(testing.CHECKS)
+
+
+def test_a_method_without_steps_should_say_so() -> None:
+    assert "a batch should give one step or more; found none" in outcome(testing.check(Idle), "steps").detail
 
 
 def test_a_parameter_that_is_not_neutral_is_caught() -> None:

@@ -1,6 +1,6 @@
 """The loop: deterministic, one optimizer step a yielded step, and stopped by a loss that is not finite."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from agmbench.optimizers import make_optimizer, make_schedule
 from agmbench.train import Epoch, shuffled, train
 
 CPU = torch.device("cpu")
+JOINT = Joint(("m0", "m1"))
 REGISTRY = registry.load()
 
 
@@ -36,8 +37,16 @@ def run(
     model = build.model(job)
     modulator = modulator or build.modulator(job, model)
     recipe = job.spec.training
-    epochs = list(train(model, modulator, splits or splits_of(job), recipe, build.metrics(job), job.spec.seed, CPU))
+    concepts = untrained_concepts(job) if modulator.needs_concepts else {}
+    epochs = list(train(model, modulator, splits or splits_of(job), recipe, build.metrics(job), job.spec.seed, CPU, concepts))
     return model, epochs
+
+
+def untrained_concepts(job: build.Job) -> dict[str, MultimodalModel]:
+    return build.concept_models(job, build.model(job), CPU)
+
+
+TRAINED = [e.name for e in REGISTRY.entries() if e.kind == "modulator" and e.load().promises.trains]
 
 
 @pytest.mark.parametrize("name", REGISTRY.names("modulator"))
@@ -87,9 +96,9 @@ def test_the_loop_is_a_plain_training_loop_for_joint() -> None:
 class TwoSteps(Joint):
     """Two optimizer steps a batch."""
 
-    def steps(self, model: Model, batch: Batch) -> Iterable[Step]:
+    def steps(self, model: Model, batches: Sequence[Batch]) -> Iterable[Step]:
         for _ in range(2):
-            yield self.backward(model, batch)
+            yield self.step(model, batches)
 
 
 def test_a_modulator_may_take_several_steps_a_batch() -> None:
@@ -157,7 +166,7 @@ def broken(split: Split, modality: str, at: int) -> TensorSplit:
     return TensorSplit(inputs, batch.targets)
 
 
-@pytest.mark.parametrize("name", REGISTRY.names("modulator"))
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_nan_in_the_data_names_epoch_step_and_modality(name: str) -> None:
     job = make(name)
     splits = splits_of(job)
@@ -240,7 +249,7 @@ def test_selection_takes_the_best_accuracy_then_the_least_loss() -> None:
     model = build.model(make())
     best = Selection("valid")
     for number, (accuracy, loss) in enumerate([(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1)]):
-        best.see(epoch(number, accuracy, loss), model)
+        best.see(epoch(number, accuracy, loss), model, JOINT)
     assert best.epoch == 2
 
 
@@ -248,19 +257,46 @@ def test_selection_of_the_last_epoch() -> None:
     model = build.model(make())
     last = Selection("last")
     for number in range(3):
-        last.see(epoch(number, 1 - number / 10, 0), model)
+        last.see(epoch(number, 1 - number / 10, 0), model, JOINT)
     assert last.epoch == 2
 
 
 def test_selected_weights_are_a_copy() -> None:
     model = build.model(make())
     best = Selection("valid")
-    best.see(epoch(0, 1.0, 0.0), model)
-    kept = {name: value.clone() for name, value in best.weights.items()}
+    best.see(epoch(0, 1.0, 0.0), model, JOINT)
+    kept = {name: value.clone() for name, value in best.weights["model"].items()}
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1)
-    assert all(torch.equal(kept[name], best.weights[name]) for name in kept)
+    assert all(torch.equal(kept[name], best.weights["model"][name]) for name in kept)
+
+
+@pytest.mark.parametrize("name", ["ensemble", "unimodal"])
+def test_a_method_that_takes_no_step_has_one_epoch(name: str) -> None:
+    job = make(name)
+    model, epochs = run(job)
+    assert len(epochs) == 1
+    assert "train/loss" not in {point.name for point in epochs[0].points}
+    assert all(
+        torch.equal(a, b) for a, b in zip(build.model(job).state_dict().values(), model.state_dict().values(), strict=True)
+    )
+
+
+def test_accumulated_batches_make_one_step() -> None:
+    job = make("agm", **{"training.batch_size": 32, "training.accumulate": 3})  # 128 samples: groups of 3 and 1
+    _, epochs = run(job)
+    steps = [point.step for epoch in epochs for point in epoch.points if point.name == "kappa/m0"]
+    assert steps == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("size", [32, 24])  # 24: the last micro-batch is smaller
+def test_joint_training_by_micro_batches_is_that_of_the_whole_batch(size: int) -> None:
+    small = make(**{"training.batch_size": size, "training.accumulate": 6, "training.momentum": 0.0})
+    whole = make(**{"training.batch_size": 128, "training.momentum": 0.0})
+    (one, _), (other, _) = run(small), run(whole)
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name], atol=1e-6, rtol=1e-5)
 
 
 def test_epochs_of_one_batch() -> None:
@@ -270,7 +306,7 @@ def test_epochs_of_one_batch() -> None:
     assert [point.step for point in epochs[1].points if point.name == "train/loss"] == [1]
 
 
-@pytest.mark.parametrize("name", REGISTRY.names("modulator"))
+@pytest.mark.parametrize("name", TRAINED)
 def test_bf16_trains_every_modulator_with_scores_in_float32(name: str) -> None:
     job = make(name, **{"training.precision": "bf16"})
     _, half = run(job)

@@ -13,6 +13,9 @@ from agmbench.contracts import Encoder, Unsuitable
 class ResNet(Encoder):
     """`timm.create_model(model, in_chans=C, num_classes=0)`: `[B, C, H, W]` to pooled features.
 
+    Several frames `[B, T, C, H, W]` go through the same network; their pooled features are averaged over time (AGM's and OGM-GE's
+    official code).
+
     model: any name that timm knows. Paper and default: resnet18.
     width: channels of a ResNet's first stage (64 in resnet18), doubled from stage to stage; the stem stays 64 wide. For ResNets
         alone; other families shrink by their own `model_args`.
@@ -30,8 +33,10 @@ class ResNet(Encoder):
         pretrained: bool = False,
     ) -> None:
         super().__init__(shape)
-        if len(shape) != 3:
-            raise Unsuitable(f"takes an image [C, H, W]; found the shape {list(shape)}; take encoder mlp")
+        if len(shape) not in (3, 4):
+            raise Unsuitable(
+                f"takes an image [C, H, W] or frames [T, C, H, W]; found the shape {list(shape)}; take encoder mlp"
+            )
         arguments = dict(model_args or {})
         if width is not None:
             if "resnet" not in model:
@@ -40,14 +45,14 @@ class ResNet(Encoder):
         if not timm.is_model(model):
             raise Unsuitable(f"timm has no model '{model}'; timm.list_models() names those it has")
         try:
-            net: Any = timm.create_model(model, pretrained=pretrained, in_chans=shape[0], num_classes=0, **arguments)
+            net: Any = timm.create_model(model, pretrained=pretrained, in_chans=shape[-3], num_classes=0, **arguments)
             with torch.no_grad():
-                net.eval()(torch.zeros(1, *shape))
+                net.eval()(torch.zeros(1, *shape[-3:]))
         except Exception as error:  # timm, its models and a hub without a network raise what they like
             raise Unsuitable(f"timm cannot build '{model}' with {arguments} for inputs {list(shape)}: {error}") from error
         self.net = net.train()
         self.out_features = net.num_features
 
     def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.net(x)  # [B, out_features]
-        return features
+        features: Tensor = self.net(x if x.ndim == 4 else x.flatten(0, 1))  # [B, out_features], or [B * T, out_features]
+        return features if x.ndim == 4 else features.unflatten(0, x.shape[:2]).mean(dim=1)

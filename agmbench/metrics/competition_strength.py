@@ -22,6 +22,6 @@ def competition_strength(
         np.asarray(representation_dev, dtype=np.float64), np.asarray(concept_dev, dtype=np.float64)
     )
     concept = np.asarray(concept_test, dtype=np.float64)
-    delta = ridge.predict(np.asarray(representation_test, dtype=np.float64)) - concept  # [N, C]
-    spread = np.linalg.pinv(len(concept) * np.cov(concept, rowvar=False))  # [C, C]
+    delta = ridge.predict(np.asarray(representation_test, dtype=np.float64)).reshape(concept.shape) - concept  # [N, C]
+    spread = np.linalg.pinv(len(concept) * np.atleast_2d(np.cov(concept, rowvar=False)))  # [C, C]
     return float(np.einsum("nc,cd,nd->", delta, spread, delta) / concept.shape[1])

@@ -1,19 +1,21 @@
 """AGM: adaptive gradient modulation (Li et al., "Boosting Multi-modal Model Performance with Adaptive Gradient Modulation", ICCV 2023)."""
 
+from collections.abc import Mapping
 from math import log
 from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from agmbench.contracts import Batch, Context, Mode, Model, Modulator, Promises, Step
+from agmbench.contracts import Batch, Mode, Model, Promises, Step
+from agmbench.modulators.balancing import Balancing, Scores
+from agmbench.tasks import Task
 
 MAX_SCORE = -log(1e-8)
 
 
-class AGM(Modulator):
+class AGM(Balancing):
     """Scales the gradient that flows back through each modality's Shapley response.
 
     With `phi_m` the responses (they sum to the logits) and `s_m` the cross entropy of `phi_m` (small is strong):
@@ -33,8 +35,11 @@ class AGM(Modulator):
         of the full pass and costs little more than joint training, with other numbers.
     muted_gradient: whether gradient flows through the muted inputs' passes. Paper and default: it does.
     starts, ends: modulate in epochs `starts <= epoch < ends`; `None` is to the end. Outside, kappa is 1 and S goes on.
+    scores: from the training `batch`, as in the paper and by default, or from a batch of the same size drawn from the `dev`
+        split, in eval mode.
 
-    Scores and coefficients carry no gradient. S counts iterations over the whole run; it is 0 at first, so tau starts at 1.
+    Scores and coefficients carry no gradient. S counts iterations over the whole run; it is 0 at first, so tau starts at 1. With
+    gradient accumulation each micro-batch has its own kappa, and S moves once an optimizer step, by the mean of their scores.
     """
 
     promises = Promises(neutral={"alpha": 0, "clip": None}, balances=True, permutes=True, window=True)
@@ -54,50 +59,46 @@ class AGM(Modulator):
         muted_gradient: bool = True,
         starts: Annotated[int, Ge(0)] = 0,
         ends: Annotated[int, Ge(0)] | None = None,
+        scores: Scores = "batch",
     ) -> None:
-        super().__init__(modalities)
+        super().__init__(modalities, starts, ends, scores)
         self.alpha = alpha
         self.cap = cap
         self.clip = clip
         self.max_score = max_score
-        self.coalitions = coalitions
+        self.mode = coalitions
         self.muted_gradient = muted_gradient
-        self.starts = starts
-        self.ends = ends
-        self.active = True
         self.register_buffer("running_score", torch.zeros(len(modalities), dtype=torch.float64))  # S
         self.register_buffer("iterations", torch.zeros((), dtype=torch.float64))  # t
+        self._unremembered: list[Tensor] = []  # scores of this optimizer step's micro-batches
 
-    def refuses(self, model: Model) -> str | None:
-        if len(model.modalities) < 2:
-            return f"needs two or more modalities to compare; found {', '.join(model.modalities)}"
-        return None
-
-    def begin_epoch(self, context: Context) -> None:
-        self.active = self.starts <= context.epoch and (self.ends is None or context.epoch < self.ends)
+    def terms(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        return model.responses(batch.inputs, self.mode, self.muted_gradient)
 
     def backward(self, model: Model, batch: Batch) -> Step:
-        phi = model.responses(batch.inputs, self.coalitions, self.muted_gradient)
-        responses = [phi[modality] for modality in self.modalities]  # M times [B, C]
-        score = self.scores(responses, batch.targets)  # [M]
+        phi = self.terms(model, batch)
+        score = self.score(model.task, *self.scored(model, batch, phi))  # [M]
         kappa, ratio, reference = self.coefficients(score)
-        self.remember(score)
+        self._unremembered.append(score)
 
+        responses = [phi[modality] for modality in self.modalities]  # M times [B, C]
         logits = torch.stack([response.detach() for response in responses]).sum(dim=0).requires_grad_()
         loss = model.loss(logits, batch.targets)
         (gradient,) = torch.autograd.grad(loss, logits)
         torch.autograd.backward(responses, [k.to(gradient.dtype) * gradient for k in kappa])
+        return Step(loss.detach(), logits.detach(), self.named(kappa=kappa, score=score, ratio=ratio, reference=reference))
+
+    def adjust(self, model: Model) -> Mapping[str, Tensor]:
+        self.remember(torch.stack(self._unremembered).mean(dim=0))
+        self._unremembered.clear()
         self.enhance(model)
         self.clip_gradients(model)
-
-        named = {"kappa": kappa, "score": score, "ratio": ratio, "reference": reference}
-        signals = {f"{name}/{m}": v for name, values in named.items() for m, v in zip(self.modalities, values, strict=True)}
-        return Step(loss.detach(), logits.detach(), signals)
+        return {}
 
     @torch.no_grad()
-    def scores(self, responses: list[Tensor], targets: Tensor) -> Tensor:
-        """`s_m`, `[M]`, float64: mean cross entropy of each response, a sample's bounded by `max_score`."""
-        losses = torch.stack([F.cross_entropy(phi.float(), targets, reduction="none") for phi in responses])  # [M, B]
+    def score(self, task: Task, phi: Mapping[str, Tensor], targets: Tensor) -> Tensor:
+        """`s_m`, `[M]`, float64: mean score (cross entropy) of each response, a sample's bounded by `max_score`."""
+        losses = torch.stack([task.scores(phi[m].float(), targets) for m in self.modalities])  # [M, B]
         return (losses if self.max_score is None else losses.clamp(max=self.max_score)).mean(dim=1).double()
 
     def coefficients(self, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:

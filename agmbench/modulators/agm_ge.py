@@ -1,8 +1,8 @@
 """AGM-GE: AGM with OGM-GE's generalization enhancement (AGM paper, supplement, table 8)."""
 
-from agmbench.contracts import Context, Model, Promises
+from agmbench.contracts import Model, Promises
 from agmbench.modulators.agm import AGM
-from agmbench.modulators.ogm_ge import gaussian_noise
+from agmbench.modulators.ogm_ge import add_noise
 
 
 class AGMGE(AGM):
@@ -14,13 +14,10 @@ class AGMGE(AGM):
 
     promises = Promises(balances=True, permutes=True, window=True)
 
-    def prepare(self, context: Context) -> None:
-        self.generator = context.generator
-
     def enhance(self, model: Model) -> None:
         if not self.active:
             return
         for modality in self.modalities:
             for tensor in model.encoders[modality].parameters():
                 if tensor.grad is not None and tensor.ndim >= 2:
-                    tensor.grad.add_(gaussian_noise(tensor.grad, self.generator))
+                    add_noise(tensor.grad, 1.0, self.generator)

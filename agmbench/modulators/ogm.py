@@ -1,16 +1,18 @@
 """OGM: on-the-fly gradient modulation (Peng et al., CVPR 2022, equations 7-9)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from agmbench.contracts import Batch, Context, Model, Modulator, Promises, Step
+from agmbench.contracts import Batch, Model, Promises, Step
+from agmbench.modulators.balancing import Balancing, Scores
+from agmbench.tasks import Task
 
 
-class OGM(Modulator):
+class OGM(Balancing):
     """Damps the gradients of the encoders that are ahead.
 
     With `s_m = sum_i softmax(z_m)[i, y_i]` over the batch, `z_m` the fusion's own term of modality m and
@@ -27,8 +29,11 @@ class OGM(Modulator):
         tensor of two or more dimensions, so no bias and no norm.
     responses: what `z_m` is. `additive`, the fusion's own terms, as in the paper and by default: fusions without such terms are
         refused. `shapley`, AGM's responses, for any fusion, at the cost of their forward passes.
+    scores: from the training `batch`, as in the paper and by default, or from a batch of the same size drawn from the `dev`
+        split, in eval mode.
 
-    The paper has two modalities; for more, `rho_m` compares with the mean of the others, which is the same at two.
+    With gradient accumulation the scores are summed over the micro-batches and the gradients scaled once, after the last. The
+    paper has two modalities; for more, `rho_m` compares with the mean of the others, which is the same at two.
     """
 
     promises = Promises(neutral={"alpha": 0}, balances=True, permutes=True, window=True)
@@ -42,18 +47,17 @@ class OGM(Modulator):
         ends: Annotated[int, Ge(0)] | None = None,
         only_conv: bool = False,
         responses: Literal["additive", "shapley"] = "additive",
+        scores: Scores = "batch",
     ) -> None:
-        super().__init__(modalities)
+        super().__init__(modalities, starts, ends, scores)
         self.alpha = alpha
-        self.starts = starts
-        self.ends = ends
         self.only_conv = only_conv
         self.responses = responses
-        self.active = True
+        self._scores: list[Tensor] = []  # of this optimizer step's micro-batches
 
     def refuses(self, model: Model) -> str | None:
-        if len(model.modalities) < 2:
-            return f"needs two or more modalities to compare; found {', '.join(model.modalities)}"
+        if reason := super().refuses(model):
+            return reason
         if self.responses == "additive" and not model.fusion.additive:
             return (
                 f"needs a term of each modality's own, which the fusion {type(model.fusion).__name__} does not have; "
@@ -64,14 +68,16 @@ class OGM(Modulator):
                 return f"finds no tensor to modulate in the encoder of '{modality}'; leave only_conv off"
         return None
 
-    def begin_epoch(self, context: Context) -> None:
-        self.active = self.starts <= context.epoch and (self.ends is None or context.epoch < self.ends)
-
     def backward(self, model: Model, batch: Batch) -> Step:
         logits, terms = self.forward_terms(model, batch)
         loss = model.loss(logits, batch.targets)
         loss.backward()
-        score = self.scores(terms, batch.targets)  # [M]
+        self._scores.append(self.score(model.task, *self.scored(model, batch, terms)))
+        return Step(loss.detach(), logits.detach())
+
+    def adjust(self, model: Model) -> Mapping[str, Tensor]:
+        score = torch.stack(self._scores).sum(dim=0)  # [M]
+        self._scores.clear()
         rho = (len(score) - 1) * score / (score.sum() - score)
         excess = rho / self.reference(rho)
         k = torch.where(excess > 1, 1 - torch.tanh(self.alpha * excess), 1.0)
@@ -81,7 +87,10 @@ class OGM(Modulator):
                     self.rescale(tensor, coefficient)
         else:
             k = torch.ones_like(k)
-        return Step(loss.detach(), logits.detach(), self.signals(k, score, rho))
+        return self.named(kappa=k, score=score, ratio=rho)
+
+    def terms(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        return self.forward_terms(model, batch)[1]
 
     def forward_terms(self, model: Model, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits `[B, C]`, and what each modality says of them, `{m: [B, C]}`."""
@@ -98,10 +107,9 @@ class OGM(Modulator):
         return torch.ones_like(rho)
 
     @torch.no_grad()
-    def scores(self, terms: dict[str, Tensor], targets: Tensor) -> Tensor:
+    def score(self, task: Task, terms: Mapping[str, Tensor], targets: Tensor) -> Tensor:
         """`s_m`, `[M]`: the probability of the right class under each modality's own term, summed over the batch."""
-        probabilities = torch.stack([terms[modality].float().softmax(dim=-1) for modality in self.modalities])  # [M, B, C]
-        return probabilities.gather(-1, targets.expand(len(probabilities), -1).unsqueeze(-1)).sum(dim=(1, 2))
+        return torch.stack([task.likelihood(terms[modality].float(), targets).sum() for modality in self.modalities])
 
     def modulated(self, encoder: nn.Module) -> Iterator[nn.Parameter]:
         """The tensors of an encoder that are modulated."""
@@ -113,10 +121,3 @@ class OGM(Modulator):
         """`grad <- k grad`."""
         if tensor.grad is not None:
             tensor.grad.mul_(coefficient)
-
-    def signals(self, k: Tensor, score: Tensor, rho: Tensor) -> dict[str, Tensor]:
-        """What is recorded a step: `kappa/m` (the paper's k), `score/m`, `ratio/m`."""
-        named = {"kappa": k, "score": score, "ratio": rho}
-        return {
-            f"{name}/{m}": value for name, values in named.items() for m, value in zip(self.modalities, values, strict=True)
-        }

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from agmbench.contracts import Context, Promises
+from agmbench.contracts import Promises
 from agmbench.modulators.ogm import OGM
 
 
@@ -18,17 +18,17 @@ class OGMGE(OGM):
 
     promises = Promises(balances=True, permutes=True, window=True)
 
-    def prepare(self, context: Context) -> None:
-        self.generator = context.generator
-
     def rescale(self, tensor: nn.Parameter, coefficient: Tensor) -> None:
         if tensor.grad is not None:
-            noise = gaussian_noise(tensor.grad, self.generator)
-            tensor.grad.mul_(coefficient).add_(noise)
+            add_noise(tensor.grad, coefficient, self.generator)
 
 
-def gaussian_noise(grad: Tensor, generator: torch.Generator) -> Tensor:
-    """`N(0, (std(grad) + 1e-8)^2)` in the shape of `grad`."""
+def add_noise(grad: Tensor, coefficient: Tensor | float, generator: torch.Generator) -> None:
+    """`grad <- k grad + N(0, (std(grad) + 1e-8)^2)`, in place."""
     scale = grad.std(correction=min(1, grad.numel() - 1)) + 1e-8
-    noise = torch.empty_like(grad).normal_(generator=generator)
-    return noise.mul_(scale)
+    grad.mul_(coefficient).addcmul_(unit_noise(grad, generator), scale)
+
+
+def unit_noise(grad: Tensor, generator: torch.Generator) -> Tensor:
+    """`N(0, 1)` in the shape of `grad`."""
+    return torch.empty_like(grad).normal_(generator=generator)

@@ -5,10 +5,12 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 # read when mlflow is imported: a benchmark reports to nobody, one small file needs no progress bar, and a
 # server that does not answer should be reported in seconds, not in minutes
@@ -18,12 +20,18 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, LoggedModelOutput, LoggedModelStatus, Metric, Param
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
-from agmbench.errors import AgmbenchError, describe
-from agmbench.records import FAILED, FINISHED, KILLED, Heading, Point, Record
+from agmbench import interrupts
+from agmbench.errors import AgmbenchError, RunFailed, describe
+from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Point, Record, Stopped
 
 METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
 PARAMS_A_CALL = 100
@@ -32,12 +40,28 @@ RUNS_A_PAGE = 1000
 
 
 class MlflowTracker:
-    """A tracker on one MLflow store; the default one is made at the first `start`, under a lock, and never by reading."""
+    """A tracker on one MLflow store; one that is a SQLite file is made at the first `start`, under a lock, and never by reading."""
 
     def __init__(self, folder: Path = Path("runs"), uri: str | None = None) -> None:
         self.folder = folder.absolute()
-        self._own = uri is None and not os.environ.get("MLFLOW_TRACKING_URI")
-        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / 'mlflow.db'}"
+        named = uri or os.environ.get("MLFLOW_TRACKING_URI")
+        self._own = not named
+        self.uri = named or sqlite(self.folder / "mlflow.db")
+
+    @property
+    def shown(self) -> str:
+        """The store's address as it may be shown: without a password."""
+        return _hidden(self.uri, self.uri)
+
+    @cached_property
+    def _file(self) -> Path | None:
+        """The file of a SQLite store."""
+        if not self.uri.startswith("sqlite"):
+            return None
+        with suppress(ArgumentError):
+            path = make_url(self.uri).database
+            return Path(path).absolute() if path and path != ":memory:" and not path.startswith("file:") else None
+        return None
 
     @property
     def artifacts(self) -> Path | None:
@@ -48,24 +72,30 @@ class MlflowTracker:
     def _client(self) -> MlflowClient:
         for noisy in ("alembic", "mlflow"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it raises is shown, once
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # an interrupt within a query is not to be reported
         try:
-            with self._store_lock():  # two first connections at once would both create the tables
-                if not self.exists():
-                    self._make()
+            if self._file is None:
+                _answers(self.uri)
                 return _connected(self.uri)
+            if not self.exists():
+                with self._store_lock():  # two first connections at once would both create the tables
+                    if not self.exists():
+                        _make(self._file)
+            return _connected(self.uri)
+        except AgmbenchError:
+            raise
         except Exception as error:
-            raise AgmbenchError(f"the MLflow store {self.uri} cannot be opened ({describe(error)})") from error
+            said = _hidden(describe(error), self.uri)
+            raise AgmbenchError(f"the MLflow store {self.shown} cannot be opened ({said})") from error
 
     def exists(self) -> bool:
-        """Whether there is a store to read; one that the user named is taken at their word."""
-        return not self._own or (self.folder / "mlflow.db").is_file()
-
-    def _make(self) -> None:
-        """The default store, made aside and moved into place whole: a process killed meanwhile leaves no half of one."""
-        fresh = self.folder / "mlflow.db.new"
-        fresh.unlink(missing_ok=True)
-        _connected(f"sqlite:///{fresh}")
-        fresh.replace(self.folder / "mlflow.db")
+        """Whether there is a store to read; one that is not a SQLite file is taken at the user's word."""
+        if self._file is None or self._file.is_file():
+            return True
+        if not self._own and not self._file.parent.is_dir():
+            raise AgmbenchError(f"the MLflow store {self.shown} cannot be opened: there is no folder {self._file.parent}")
+        return False
 
     def _lock(self, name: str) -> FileLock:
         folder = self.folder / "locks"
@@ -80,12 +110,9 @@ class MlflowTracker:
     def _store_lock(self) -> AbstractContextManager[Any]:
         if self._own:
             return self._lock("store")
-        path = self.uri.removeprefix("sqlite:///")
-        if path in (self.uri, ":memory:"):
+        if self._file is None:
             return nullcontext()
-        if not Path(path).parent.is_dir():  # a lock would make the folder of a mistyped address
-            raise FileNotFoundError(f"there is no folder {Path(path).parent}")
-        return FileLock(f"{path}.lock")
+        return FileLock(f"{self._file}.lock")
 
     def lock(self, digest: str) -> AbstractContextManager[Any]:
         return self._lock(digest)
@@ -95,7 +122,8 @@ class MlflowTracker:
         return next(found, None)
 
     def records(self, dataset: str | None = None) -> list[Record]:
-        return list(self._search("tags.`agmbench.digest` != ''", dataset))
+        found = self._search("tags.`agmbench.digest` != ''", dataset)
+        return [record for record in found if "agmbench.trial" not in record.tags]
 
     def _search(self, condition: str, dataset: str | None) -> Iterator[Record]:
         if not self.exists():
@@ -116,7 +144,18 @@ class MlflowTracker:
             if not token:
                 return
 
+    def history(self, record: Record, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+        found = {name: self._client.get_metric_history(record.run_id, name) for name in names if name in record.metrics}
+        return {name: sorted((each.step, each.value) for each in metrics) for name, metrics in found.items()}
+
     def start(self, heading: Heading) -> "MlflowWriter":
+        try:
+            return self._start(heading)
+        except MlflowException as error:
+            said = _hidden(describe(error), self.uri)
+            raise AgmbenchError(f"the MLflow store {self.shown} cannot be written ({said})") from error
+
+    def _start(self, heading: Heading) -> "MlflowWriter":
         client = self._client
         experiment = self._experiment(heading.spec["dataset"]["name"])
         tags = {
@@ -126,7 +165,12 @@ class MlflowTracker:
             "agmbench.concept": str(heading.concept).lower(),
             "agmbench.modalities": json.dumps(heading.modalities),
             "agmbench.spec": json.dumps(heading.spec),
+            **({MLFLOW_PARENT_RUN_ID: heading.parent} if heading.parent else {}),
         }
+        if left := self._left_behind(experiment, heading.digest):
+            client.update_run(left, status=RUNNING)
+            client.set_tag(left, "agmbench.reason", "")
+            return MlflowWriter(client, left, seen=self._points(left))
         run = MlflowWriter(client, client.create_run(experiment, run_name=heading.name, tags=tags).info.run_id)
         try:
             run.describe(heading)
@@ -135,16 +179,43 @@ class MlflowTracker:
             raise
         return run
 
+    def _left_behind(self, experiment: str, digest: str) -> str | None:
+        """The newest run of a job, if it was stopped: the job's lock is ours, so whoever wrote it is gone."""
+        runs = self._client.search_runs(
+            [experiment], f"tags.`agmbench.digest` = '{digest}'", max_results=1, order_by=["attributes.start_time DESC"]
+        )
+        return runs[0].info.run_id if runs and runs[0].info.status in (RUNNING, KILLED) else None
+
+    def _points(self, run_id: str) -> set[tuple[str, int]]:
+        names = self._client.get_run(run_id).data.metrics
+        return {(name, metric.step) for name in names for metric in self._client.get_metric_history(run_id, name)}
+
+    def scratch(self, digest: str) -> Path:
+        return self.folder / "unfinished" / digest
+
     def _experiment(self, name: str) -> str:
+        client = self._client
         with self._store_lock():
-            found = self._client.get_experiment_by_name(name)
+            found = client.get_experiment_by_name(name)
             if found is None:
                 location = (self.artifacts / name).as_uri() if self.artifacts else None
-                created: str = self._client.create_experiment(name, artifact_location=location)
+                created: str = client.create_experiment(name, artifact_location=location)
                 return created
             if found.lifecycle_stage != "active":
                 raise AgmbenchError(f"the MLflow experiment '{name}' is deleted; restore it with 'mlflow experiments restore'")
             return str(found.experiment_id)
+
+    def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> "MlflowWriter":
+        client = self._client
+        experiment = self._experiment(dataset)
+        condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        found = client.search_runs([experiment], condition, max_results=1)
+        if not found:
+            return MlflowWriter(client, client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id)
+        run_id = found[0].info.run_id
+        client.update_run(run_id, status=RUNNING)
+        client.set_tag(run_id, "agmbench.reason", "")
+        return MlflowWriter(client, run_id, seen=self._points(run_id))
 
     def reopen(self, record: Record) -> "MlflowWriter":
         return MlflowWriter(self._client, record.run_id, reopened=True)
@@ -159,6 +230,39 @@ class MlflowTracker:
             ) from error
 
 
+def sqlite(path: Path) -> str:
+    """The address of a SQLite store, by the library that reads it; a path may have any character in it."""
+    plain = f"sqlite:///{path}"
+    escaped = URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
+    return plain if escaped.endswith(f"///{path}") and "?" not in plain else escaped  # MLflow makes the folder of a plain one
+
+
+def _hidden(text: str, uri: str) -> str:
+    """A text without the password of an address."""
+    with suppress(ArgumentError, ValueError):
+        if word := make_url(uri).password:
+            for form in {str(word), quote(str(word)), quote(str(word), safe="")}:
+                text = text.replace(form, "***")
+    return text
+
+
+def _make(file: Path) -> None:
+    """A SQLite store, made aside and moved into place whole: a process killed meanwhile leaves no half of one."""
+    fresh = file.with_name(f"{file.name}.new")
+    fresh.unlink(missing_ok=True)
+    _connected(sqlite(fresh))
+    fresh.replace(file)
+
+
+def _answers(uri: str) -> None:
+    """Raise at once if a database does not answer; MLflow would ask again for minutes."""
+    with suppress(ArgumentError):
+        if make_url(uri).get_backend_name() in ("postgresql", "mysql", "mssql"):
+            engine = create_engine(uri)
+            engine.connect().close()
+            engine.dispose()
+
+
 def _connected(uri: str) -> MlflowClient:
     """A client whose store has answered."""
     client = MlflowClient(uri)
@@ -169,8 +273,11 @@ def _connected(uri: str) -> MlflowClient:
 class MlflowWriter:
     """One MLflow run being written, by explicit run id: never the process's active run."""
 
-    def __init__(self, client: MlflowClient, run_id: str, reopened: bool = False) -> None:
+    def __init__(
+        self, client: MlflowClient, run_id: str, reopened: bool = False, seen: AbstractSet[tuple[str, int]] = frozenset()
+    ) -> None:
         self.id = run_id
+        self._seen = seen
         self._client = client
         self._reopened = reopened
 
@@ -183,10 +290,22 @@ class MlflowWriter:
         if error is None:
             self._client.set_terminated(self.id, FINISHED)
             return
+        if isinstance(error, MlflowException) and isinstance(error.__context__, OSError):
+            # nobody is there to be told; the run is taken over when its job is started again
+            uri = self._client.tracking_uri
+            raise RunFailed(
+                f"the tracking server {_hidden(uri, uri)} does not answer any more; when it is back, give the same command "
+                f"again and the job goes on ({_hidden(describe(error), uri)})"
+            ) from error
         interrupted = not isinstance(error, Exception)
-        reason = str(error) if isinstance(error, AgmbenchError) else "interrupted" if interrupted else describe(error)
-        self._client.set_tag(self.id, "agmbench.reason", reason[:5000])
-        self._client.set_terminated(self.id, KILLED if interrupted else FAILED)
+        known = isinstance(error, AgmbenchError | Stopped)
+        reason = str(error) if known else "interrupted" if interrupted else describe(error)
+        with (
+            interrupts.held(then_check=False),
+            suppress(MlflowException),
+        ):  # a store that cannot be written hides no error; its run is taken over
+            self._client.set_tag(self.id, "agmbench.reason", reason[:5000])
+            self._client.set_terminated(self.id, KILLED if interrupted or isinstance(error, Stopped) else FAILED)
 
     def describe(self, heading: Heading) -> None:
         """Log the parameters of the spec, and the data set as the run's input."""
@@ -204,12 +323,34 @@ class MlflowWriter:
 
     def points(self, points: Sequence[Point]) -> None:
         now = int(time.time() * 1000)
-        metrics = [Metric(point.name, point.value, now, point.step) for point in points]
-        for start in range(0, len(metrics), METRICS_A_CALL):
-            self._client.log_batch(self.id, metrics=metrics[start : start + METRICS_A_CALL])
+        metrics = [Metric(point.name, point.value, now, point.step) for point in points if point[::2] not in self._seen]
+        with interrupts.held():  # a transaction that is cut in two leaves the database locked
+            for start in range(0, len(metrics), METRICS_A_CALL):
+                self._client.log_batch(self.id, metrics=metrics[start : start + METRICS_A_CALL])
 
     def files(self, folder: Path) -> None:
-        self._client.log_artifacts(self.id, str(folder))
+        for path in folder.iterdir():
+            if (path / "MLmodel").is_file():
+                self._model(path)
+            elif path.is_dir():
+                self._client.log_artifacts(self.id, str(path), path.name)
+            else:
+                self._client.log_artifact(self.id, str(path))
+
+    def _model(self, folder: Path) -> None:
+        """A folder in MLflow's model format becomes a logged model: `models:/<id>`, and `runs:/<run>/<folder's name>`."""
+        run = self._client.get_run(self.id)
+        experiment = run.info.experiment_id
+        begun = self._client.search_logged_models([experiment], f"source_run_id = '{self.id}'")  # by a process that was killed
+        model = begun[0] if begun else self._client.create_logged_model(experiment, folder.name, self.id)
+        about = Model.load(str(folder))
+        about.run_id, about.model_id = self.id, model.model_id
+        about.save(str(folder / "MLmodel"))
+        self._client.log_model_artifacts(model.model_id, str(folder))
+        self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        known = run.outputs.model_outputs if run.outputs else []
+        if model.model_id not in {output.model_id for output in known}:
+            self._client.log_outputs(self.id, [LoggedModelOutput(model.model_id, step=0)])
 
 
 def _record(run: MlflowRun) -> Record:

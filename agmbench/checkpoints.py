@@ -1,0 +1,94 @@
+"""States of an unfinished job, from which it goes on as if it had never been stopped."""
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agmbench.errors import describe
+from agmbench.records import Point
+
+NEWEST, BEFORE = "state.pt", "state-before.pt"
+SHARE = 0.05  # of the time may go into writing
+
+
+class Checkpoints:
+    """The newest state of a job and the one before, in a folder of its own. A file is written aside, synced and renamed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.warnings: list[str] = []
+        self._written = 0.0  # when
+        self._took = 0.0
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last state: writing takes a twentieth of the time at most."""
+        return time.monotonic() - self._written >= self._took / SHARE
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Make this the newest state."""
+        begun = time.monotonic()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        newest, fresh = self.folder / NEWEST, self.folder / "state.new"
+        try:
+            with fresh.open("wb") as file:
+                torch.save(dict(state), file)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        if newest.is_file():
+            newest.replace(self.folder / BEFORE)
+        fresh.replace(newest)
+        _sync(self.folder)
+        self._written = time.monotonic()
+        self._took = self._written - begun
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """The newest state that can be read. One that cannot is moved aside and named in `warnings`."""
+        for path in (self.folder / NEWEST, self.folder / BEFORE):
+            if not path.is_file():
+                continue
+            try:
+                state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+                return state
+            except Exception as error:  # torch raises nearly anything for a broken file
+                aside = path.with_suffix(".corrupt")
+                path.replace(aside)
+                self.warnings.append(f"the checkpoint {path} cannot be read ({describe(error)}); it is kept as {aside.name}")
+        return None
+
+    def clear(self) -> None:
+        """The job is finished, or should begin anew."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def pack(points: Sequence[Point]) -> dict[str, Any]:
+    """Points as tensors, which are quick to write and safe to read."""
+    names = list(dict.fromkeys(point.name for point in points))
+    numbers = {name: number for number, name in enumerate(names)}
+    return {
+        "names": names,
+        "name": torch.tensor([numbers[point.name] for point in points], dtype=torch.int64),
+        "value": torch.tensor([point.value for point in points], dtype=torch.float64),
+        "step": torch.tensor([point.step for point in points], dtype=torch.int64),
+    }
+
+
+def unpack(packed: Mapping[str, Any]) -> list[Point]:
+    """What `pack` was given."""
+    rows = zip(packed["name"].tolist(), packed["value"].tolist(), packed["step"].tolist(), strict=True)
+    return [Point(packed["names"][name], value, step) for name, value, step in rows]

@@ -1,0 +1,102 @@
+"""Positive sample propagation: segments of two modalities that go together strengthen one another (Zhou et al., CVPR 2021)."""
+
+from collections.abc import Mapping
+from math import sqrt
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from agmbench.contracts import Fused, Fusion, Tokens, Unsuitable
+
+
+class PSP(Fusion):
+    """Two modalities of T tokens each to logits `[B, T, C]`, one answer a segment, and representation `[B, T, D]`. Not additive.
+
+    The similarity of each pair of segments, cut at zero and normalised, is an attention from which weights up to `threshold` are
+    pruned; a segment adds what the segments left to it in the other modality say. The mean of both modalities is the representation
+    (the paper's fused feature), on which a hidden layer and the head work. Every token counts; masks are not read.
+
+    The paper trains with cross entropy over the classes and background, plus 100 times a similarity loss (AVPS) between the two
+    modalities' features. Here a model's loss is a function of its logits: the AVPS loss is left out.
+
+    head: `classes` (paper and official code) is one linear layer over all classes, background the last. `relevance` makes the same
+        answer of two: with a segment's relevance r and its event's scores e, logits are log sigmoid(r) + log_softmax(e) for the events
+        and log sigmoid(-r) for the background. Cross entropy on them is binary cross entropy on r plus, where there is an event,
+        cross entropy on e.
+    threshold: official code, fully supervised, and default .099, by which ten equal weights stay.
+    hidden: width of the layer before the head. Official and default 64.
+    dropout: official and default .1.
+    """
+
+    takes_tokens = True
+    per_segment = True
+
+    def __init__(
+        self,
+        features: Mapping[str, int],
+        classes: int,
+        *,
+        head: Literal["classes", "relevance"] = "classes",
+        threshold: Annotated[float, Ge(0), Lt(1)] = 0.099,
+        hidden: Annotated[int, Gt(0)] = 64,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
+    ) -> None:
+        super().__init__(features, classes)
+        if len(features) != 2 or len(set(features.values())) != 1:
+            shown = ", ".join(f"{m} {size}" for m, size in features.items())
+            raise Unsuitable(f"takes two modalities whose features are equally wide; found {shown}")
+        self.names, (width,) = tuple(features), set(features.values())
+        self.threshold = threshold
+        self.match = _layers(features, width)  # what a segment is compared by
+        self.give = _layers(features, width)  # what it gives to the other modality
+        self.mix = _layers(features, width)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.classify = _linear(width, hidden)
+        self.head = _linear(hidden, classes if head == "classes" else classes - 1)
+        self.relevance = nn.Linear(hidden, 1) if head == "relevance" else None
+
+    def forward(self, features: Mapping[str, Tokens]) -> Fused:
+        first, second = self.names
+        own = {m: features[m].values for m in self.names}  # [B, T, D]
+        if own[first].shape != own[second].shape:
+            raise Unsuitable(f"fusion psp takes sequences of equal length; found {own[first].shape[1]}, {own[second].shape[1]}")
+        match = {m: self.dropout(self.match[m](own[m]).relu()) for m in self.names}
+        give = {m: self.dropout(self.give[m](own[m]).relu()) for m in self.names}
+        similar = (
+            match[second] @ match[first].transpose(1, 2) / sqrt(own[first].shape[2])
+        ).relu()  # [B, T of second, T of first]
+        gained = {first: self._pruned(similar.transpose(1, 2)) @ give[second], second: self._pruned(similar) @ give[first]}
+        mixed = [self.norm(self.dropout(self.mix[m](own[m] + gained[m]).relu())) for m in self.names]
+        representation = (mixed[0] + mixed[1]) / 2
+        return Fused(self._logits(self.classify(representation).relu()), representation)
+
+    def heads(self) -> list[nn.Linear]:
+        return [self.head] if self.relevance is None else [self.head, self.relevance]
+
+    def _pruned(self, similar: Tensor) -> Tensor:
+        """Rows that sum to 1 over the weights above the threshold; zero rows where there are none."""
+        weights = similar / (similar.sum(dim=2, keepdim=True) + 1e-8)
+        weights = torch.where(weights > self.threshold, weights, 0)
+        return weights / (weights.sum(dim=2, keepdim=True) + 1e-8)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        scores: Tensor = self.head(hidden)
+        if self.relevance is None:
+            return scores
+        relevance = self.relevance(hidden)  # [B, T, 1]
+        return torch.cat([F.logsigmoid(relevance) + scores.log_softmax(dim=2), F.logsigmoid(-relevance)], dim=2)
+
+
+def _linear(size: int, out: int) -> nn.Linear:
+    """Without bias, Glorot's initial weights: as in the official code."""
+    layer = nn.Linear(size, out, bias=False)
+    nn.init.xavier_uniform_(layer.weight)
+    return layer
+
+
+def _layers(features: Mapping[str, int], width: int) -> nn.ModuleDict:
+    return nn.ModuleDict({m: _linear(width, width) for m in features})

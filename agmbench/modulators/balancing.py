@@ -1,0 +1,60 @@
+"""What the methods share that compare the modalities with one another: AGM, OGM and their variants."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from agmbench.contracts import Batch, Context, Model, Modulator, Split
+
+Scores = Literal["batch", "dev"]
+
+
+class Balancing(Modulator):
+    """Where the scores come from, when gradients are modulated, and how the coefficients are recorded.
+
+    starts, ends: modulate in epochs `starts <= epoch < ends`; `None` is to the end.
+    scores: from the training `batch`, or from a batch of the same size drawn from the `dev` split, in eval mode.
+    """
+
+    def __init__(self, modalities: tuple[str, ...], starts: int, ends: int | None, scores: Scores) -> None:
+        super().__init__(modalities)
+        self.starts = starts
+        self.ends = ends
+        self.scores = scores
+        self.active = True
+        self._dev: Split | None = None
+
+    def refuses(self, model: Model) -> str | None:
+        if len(model.modalities) < 2:
+            return f"needs two or more modalities to compare; found {', '.join(model.modalities)}"
+        return None
+
+    def prepare(self, context: Context) -> None:
+        self.generator = context.generator
+        if self.scores == "dev":
+            self._dev = context.splits["dev"]
+
+    def begin_epoch(self, context: Context) -> None:
+        self.active = self.starts <= context.epoch and (self.ends is None or context.epoch < self.ends)
+
+    @abstractmethod
+    def terms(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        """What each modality says of a batch by itself, `{m: [B, C]}`."""
+
+    @torch.no_grad()
+    def scored(self, model: Model, batch: Batch, terms: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Tensor]:
+        """The terms and targets that scores are taken from: those of the training batch as given, or of a batch of `dev`."""
+        if self._dev is None:
+            return terms, batch.targets
+        count, device = min(len(batch.targets), len(self._dev)), batch.targets.device
+        drawn = torch.randperm(len(self._dev), generator=self.generator, device=device)[:count]
+        dev = self._dev.batch(drawn.cpu()).to(device)
+        with model.evaluating():
+            return self.terms(model, dev), dev.targets
+
+    def named(self, **values: Tensor) -> dict[str, Tensor]:
+        """Values `[M]` as signals: `kappa/audio`, `kappa/image`, ..."""
+        return {f"{name}/{m}": value for name, row in values.items() for m, value in zip(self.modalities, row, strict=True)}

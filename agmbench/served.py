@@ -1,0 +1,180 @@
+"""A run's best checkpoint as an MLflow model: `mlflow.pyfunc.load_model` gives its predictions without the data set.
+
+Inputs are arrays by modality, `[N, *shape]` in the data set's own dtype, and for sequences that have masks `<modality>_mask`
+`[N, T]`, true where there is a token. The answer is a table of a row a sample (or segment): `logit/0` ... `logit/C-1`, equal to
+those of `predictions.parquet`, and `prediction`: the class's name, or the number of a regression; of several labels
+`prediction/0` ... are 1 or 0.
+"""
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from mlflow import pyfunc
+from mlflow.models import Model, ModelSignature, infer_signature
+from mlflow.models.utils import _save_example
+from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agmbench import build, predictions
+from agmbench.contracts import SPLITS, Batch, Dataset, Input, Modulator, Split, SplitName, TensorSplit, Tokens
+from agmbench.evaluate import evaluate
+from agmbench.jobs import JobSpec
+from agmbench.model import MultimodalModel
+from agmbench.registry import load
+from agmbench.tasks import SingleLabel, Task
+from agmbench.train import prepare
+
+CPU = torch.device("cpu")
+
+
+def save(job: build.Job, weights: Mapping[str, Any], folder: Path) -> None:
+    """Write the model that a job selected to a new folder in MLflow's format; its example is the first sample of test."""
+    sample = job.dataset.split("test").batch(torch.arange(1))
+    arrays = _arrays({modality: sample.inputs[modality] for modality in job.spec.encoders})
+    inputs = Schema([TensorSpec(values.dtype, (-1, *values.shape[1:]), name) for name, values in arrays.items()])
+    blank = torch.zeros(1, job.dataset.task.outputs(len(job.dataset.class_names)))
+    answer = _table(blank, job.dataset.task.of_rows(), job.dataset.class_names)
+    data = folder / "data"
+    data.mkdir(parents=True)
+    (data / "job.yaml").write_text(yaml.safe_dump(job.spec.canonical(), sort_keys=False))
+    (data / "data.json").write_text(json.dumps(_described(job, sample), indent=1))
+    torch.save({"model": weights["model"], "modulator": weights["modulator"]}, data / "weights.pt")
+    needed = [f"{name}=={version(name)}" for name in ("mlflow", "agmbench")]
+    (folder / "requirements.txt").write_text("\n".join(needed))
+    # not pyfunc.save_model, which takes seconds to compare the requirements with every installed package
+    written = Model(signature=ModelSignature(inputs, infer_signature(model_output=answer).outputs))
+    pyfunc.add_to_model(written, loader_module=__name__, data="data")
+    _save_example(written, arrays, str(folder))
+    written.save(str(folder / "MLmodel"))
+
+
+class Served:
+    """A trained model as MLflow calls it."""
+
+    def __init__(self, model: MultimodalModel, modulator: Modulator, data: "Described") -> None:
+        self.model, self.modulator, self.data = model, modulator, data
+
+    def predict(self, inputs: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
+        """Logits and predictions, computed as a job computes those of its splits."""
+        blank = self.data.blank
+        given = {m: _input(m, x, inputs) for m, x in blank.inputs.items()}
+        count = len(next(iter(given.values())))
+        split = TensorSplit(given, blank.targets.expand(count, *blank.targets.shape[1:]))
+        outcome = evaluate(self.model, self.modulator, split, CPU)
+        return _table(outcome.full, outcome.task, self.data.class_names)
+
+
+def _load_pyfunc(path: str) -> Served:
+    """What MLflow calls to load the model, on the CPU."""
+    folder = Path(path)
+    data = Described(json.loads((folder / "data.json").read_text()))
+    spec = JobSpec.model_validate(yaml.safe_load((folder / "job.yaml").read_text()))
+    job = build.Job(spec, load(), data, digest=data.digest, cell="")
+    weights = torch.load(folder / "weights.pt", map_location=CPU, weights_only=True)
+    with torch.random.fork_rng(devices=[]):
+        model, modulator = restored(job, weights, CPU)
+    return Served(model, modulator, data)
+
+
+def restored(job: build.Job, weights: Mapping[str, Any], device: torch.device) -> tuple[MultimodalModel, Modulator]:
+    """A job's model and modulator as they were when `weights` were saved; those of concepts are part of the modulator's."""
+    model = build.model(job).to(device)
+    modulator = build.modulator(job, model)
+    concepts = build.concept_models(job, model, device) if modulator.needs_concepts else {}
+    splits = {name: job.dataset.split(name) for name in SPLITS}
+    prepare(model, modulator, splits, job.spec.training, job.spec.seed, device, concepts)
+    model.load_state_dict(weights["model"])
+    modulator.load_state_dict(weights["modulator"])
+    return model, modulator
+
+
+class Described(Dataset):
+    """A data set as far as a model has to know it, in which every split is one blank sample."""
+
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        self.digest = about["digest"]
+        self.fingerprint = about["fingerprint"]
+        self.class_names = about["class_names"]
+        self.shapes = {modality: tuple(kind["shape"]) for modality, kind in about["inputs"].items()}
+        module, _, name = about["task"]["class"].partition(":")
+        self.task: Task = getattr(importlib.import_module(module), name)(**about["task"]["with"])
+        inputs = {modality: _blank(kind) for modality, kind in about["inputs"].items()}
+        self.blank = TensorSplit(inputs, _zeros(about["targets"]))
+
+    def split(self, name: SplitName) -> Split:
+        return self.blank
+
+
+def _described(job: build.Job, sample: Batch) -> dict[str, Any]:
+    task = job.dataset.task
+    inputs: dict[str, Any] = {}
+    for modality in job.spec.encoders:
+        x = sample.inputs[modality]
+        values = x.values if isinstance(x, Tokens) else x
+        inputs[modality] = {
+            **_kind(values),
+            "sequence": isinstance(x, Tokens),
+            "mask": isinstance(x, Tokens) and x.mask is not None,
+        }
+    return {
+        "digest": job.digest,
+        "fingerprint": job.dataset.fingerprint,
+        "task": {"class": f"{type(task).__module__}:{type(task).__qualname__}", "with": vars(task)},
+        "class_names": list(job.dataset.class_names),
+        "inputs": inputs,
+        "targets": _kind(sample.targets),
+    }
+
+
+def _kind(x: Tensor) -> dict[str, Any]:
+    """Shape and dtype of one sample."""
+    return {"shape": list(x.shape[1:]), "dtype": str(x.dtype).removeprefix("torch.")}
+
+
+def _zeros(kind: Mapping[str, Any]) -> Tensor:
+    """One sample of that kind."""
+    return torch.zeros(1, *kind["shape"], dtype=getattr(torch, kind["dtype"]))
+
+
+def _blank(kind: Mapping[str, Any]) -> Input:
+    values = _zeros(kind)
+    if not kind["sequence"]:
+        return values
+    return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool) if kind["mask"] else None)
+
+
+def _arrays(inputs: Mapping[str, Input]) -> dict[str, NDArray[Any]]:
+    """A batch's inputs as MLflow passes them."""
+    arrays = {}
+    for modality, x in inputs.items():
+        arrays[modality] = (x.values if isinstance(x, Tokens) else x).numpy()
+        if isinstance(x, Tokens) and x.mask is not None:
+            arrays[f"{modality}_mask"] = x.mask.numpy()
+    return arrays
+
+
+def _input(modality: str, like: Input, arrays: Mapping[str, NDArray[Any]]) -> Input:
+    """One modality's input of those arrays, a sequence where the data set has one."""
+    values = torch.tensor(np.asarray(arrays[modality]))
+    if not isinstance(like, Tokens):
+        return values
+    return Tokens(values, None if like.mask is None else torch.tensor(np.asarray(arrays[f"{modality}_mask"])))
+
+
+def _table(logits: Tensor, task: Task, class_names: Sequence[str]) -> pd.DataFrame:
+    predicted = task.predicted(logits)
+    columns: dict[str, Any] = {}
+    if isinstance(task, SingleLabel):
+        columns["prediction"] = [str(class_names[number]) for number in predicted.tolist()]
+    else:
+        columns |= predictions.columns("prediction", predicted)
+    return pd.DataFrame(columns | predictions.columns("logit", logits))

@@ -1,0 +1,122 @@
+"""What the targets of a data set are, and how logits answer them. B samples, C classes, T segments."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Task(ABC):
+    """One kind of target. `losses` train, `scores` are what AGM compares, `likelihood` what OGM compares.
+
+    figure: the name of the number that a table shows for it, and by which epochs are selected.
+    """
+
+    figure = "Acc"
+
+    def outputs(self, classes: int) -> int:
+        """The number of logits that a head writes."""
+        return classes
+
+    @abstractmethod
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each sample, `[B]`."""
+
+    def scores(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """How far each sample is from its target, `[B]`: small is strong (AGM paper, section 3.1)."""
+        return self.losses(logits, targets)
+
+    @abstractmethod
+    def likelihood(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """How likely the right answer is, `[B]`, in 0 to 1 (OGM-GE paper, equation 7)."""
+
+    @abstractmethod
+    def predicted(self, logits: Tensor) -> Tensor:
+        """The answer that the logits give, comparable with targets."""
+
+    def accuracy(self, logits: Tensor, targets: Tensor) -> float:
+        """The share of answers that are right."""
+        return float((self.predicted(logits) == targets).double().mean())
+
+    def rows(self, x: Tensor) -> Tensor:
+        """What is judged by itself, one row each: logits, targets or representations of samples, or of their segments."""
+        return x
+
+    def of_rows(self) -> "Task":
+        """The task that is left when each row is judged by itself."""
+        return self
+
+
+class SingleLabel(Task):
+    """One class a sample: logits `[B, C]`, targets `[B]`; cross entropy."""
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="none")
+
+    def likelihood(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return logits.softmax(dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+    def predicted(self, logits: Tensor) -> Tensor:
+        return logits.argmax(dim=-1)
+
+
+class Segments(SingleLabel):
+    """One class a segment: logits `[B, T, C]`, targets `[B, T]`; a sample's loss is the mean over its segments."""
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape).mean(dim=1)
+
+    def likelihood(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return super().likelihood(logits, targets).mean(dim=1)
+
+    def rows(self, x: Tensor) -> Tensor:
+        return x.flatten(0, 1)
+
+    def of_rows(self) -> Task:
+        return SingleLabel()
+
+
+class MultiLabel(Task):
+    """Any of C labels a sample: logits `[B, C]`, targets `[B, C]` of 0 and 1; binary cross entropy, the mean over the labels."""
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+
+    def likelihood(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return torch.where(targets > 0.5, logits, -logits).sigmoid().mean(dim=1)
+
+    def predicted(self, logits: Tensor) -> Tensor:
+        return (logits > 0).to(logits.dtype)
+
+
+class Regression(Task):
+    """A number a sample: one output `[B, 1]`, targets `[B]`; squared error.
+
+    AGM's score is the squared error over the targets' `variance` on train (ours; the paper has classification alone), OGM's
+    likelihood `exp` of minus half of it. The figure in tables is R2, the share of the variance explained, in %.
+    """
+
+    figure = "R2"
+
+    def __init__(self, variance: float) -> None:
+        self.variance = variance
+
+    def outputs(self, classes: int) -> int:
+        return 1
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return (logits.squeeze(-1) - targets) ** 2
+
+    def scores(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return self.losses(logits, targets) / self.variance
+
+    def likelihood(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return (-self.scores(logits, targets) / 2).exp()
+
+    def predicted(self, logits: Tensor) -> Tensor:
+        return logits.squeeze(-1)
+
+    def accuracy(self, logits: Tensor, targets: Tensor) -> float:
+        spread = ((targets - targets.mean()) ** 2).double().mean()
+        return float(1 - self.losses(logits, targets).double().mean() / spread)

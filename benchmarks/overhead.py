@@ -1,0 +1,145 @@
+"""What the loop and the tracking cost, as ratios taken side by side.
+
+    python benchmarks/overhead.py [--rounds 7]
+
+The loop: joint training of avmnist-mini's default job through `train.py`, and by the plain loop below with the same model, data and
+optimizer, an epoch of one after an epoch of the other; both validate on two samples.
+Tracking: ten epochs of that job through `execute.py` with the MLflow store already made, and with a tracker that keeps nothing.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+
+import torch
+from torch.nn import functional as F
+
+from agmbench import build, jobs, registry
+from agmbench.contracts import TensorSplit
+from agmbench.execute import execute
+from agmbench.records import Heading, Record, Tracker
+from agmbench.trackers.mlflow import MlflowTracker
+from agmbench.train import Epoch, train
+
+CPU = torch.device("cpu")
+KNOWN = registry.load()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    print("| work | ratio | target | met |\n|---|---:|---|---|", flush=True)
+    for name, ratio in (("train.py to a plain loop", loop(rounds)), ("tracking on to tracking off", tracking(rounds))):
+        print(f"| {name} | {ratio:.3f} | <= 1.03 | {'yes' if ratio <= 1.03 else 'NO'} |", flush=True)
+
+
+def loop(rounds: int) -> float:
+    job = build.resolve(jobs.compose(KNOWN, "avmnist-mini", "joint", settings=[("training.epochs", rounds + 1)]), KNOWN)
+    ours, theirs = through_train(job), plain(job)
+    pairs = [(timed(ours), timed(theirs)) for _ in range(rounds + 1)][1:]
+    return median(one / other for one, other in pairs)
+
+
+def timed(epochs: Iterator[object]) -> float:
+    begun = time.perf_counter()
+    next(epochs)
+    return time.perf_counter() - begun
+
+
+def through_train(job: build.Job) -> Iterator[object]:
+    model = build.model(job)
+    train_split, valid = job.dataset.split("train"), job.dataset.split("valid").batch(torch.arange(2))
+    splits = {"train": train_split, "valid": TensorSplit(valid.inputs, valid.targets)}
+    yield from train(model, build.modulator(job, model), splits, job.spec.training, {}, job.spec.seed, CPU)
+
+
+def plain(job: build.Job) -> Iterator[object]:
+    recipe, split = job.spec.training, job.dataset.split("train")
+    assert isinstance(split, TensorSplit)
+    model, valid = build.model(job), job.dataset.split("valid").batch(torch.arange(2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    model.train()
+    while True:
+        for index in torch.randperm(len(split)).split(recipe.batch_size):
+            logits = model({m: x[index] for m, x in split.inputs.items()}).logits
+            loss = F.cross_entropy(logits, split.targets[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            loss = F.cross_entropy(model(valid.inputs).logits, valid.targets)  # type: ignore[arg-type]
+        model.train()
+        yield loss.item()
+
+
+def tracking(rounds: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        store = MlflowTracker(Path(folder))
+        tracked("joint", store, 1)  # makes the store and the experiment
+        pairs = [(tracked("joint", store, 10), tracked("joint", Nothing(), 10)) for _ in range(rounds)]
+    return median(one / other for one, other in pairs)
+
+
+def tracked(modulator: str, tracker: Tracker, epochs: int) -> float:
+    spec = jobs.compose(KNOWN, "avmnist-mini", modulator, settings=[("training.epochs", epochs)])
+    begun = time.perf_counter()
+    execute(spec, KNOWN, tracker, CPU, Nobody(), strength=False, force=True)
+    return time.perf_counter() - begun
+
+
+class Nobody:
+    def started(self, name: str, epochs: int, done: int) -> None: ...
+    def warned(self, text: str) -> None: ...
+    def epoch(self, epoch: Epoch) -> None: ...
+    def finished(self, record: Record, trained: bool) -> None: ...
+
+
+class Nothing:
+    """A tracker that keeps nothing."""
+
+    id = "none"
+    _heading: Heading
+
+    def find(self, digest: str) -> Record | None:
+        shown = self._heading if hasattr(self, "_heading") else None
+        return (
+            None
+            if shown is None
+            else Record("none", shown.name, "FINISHED", digest, shown.cell, shown.spec, shown.modalities, False)
+        )
+
+    def records(self, dataset: str | None = None) -> list[Record]:
+        return []
+
+    def start(self, heading: Heading) -> "Nothing":
+        self._heading = heading
+        return self
+
+    reopen = start  # type: ignore[assignment]
+
+    def artifact(self, record: Record, path: str) -> Path:
+        raise FileNotFoundError(path)
+
+    def scratch(self, digest: str) -> Path:
+        return Path(tempfile.gettempdir()) / "agmbench-overhead" / digest
+
+    def lock(self, digest: str) -> nullcontext[None]:
+        return nullcontext()
+
+    def __enter__(self) -> "Nothing":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def points(self, points: object) -> None: ...
+    def files(self, folder: Path) -> None: ...
+
+
+if __name__ == "__main__":
+    main()

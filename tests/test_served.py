@@ -1,0 +1,107 @@
+"""The logged model: loaded by MLflow in a fresh process, it gives the predictions of its run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import SMALL, CommandLine
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+# arguments: the store's address, a model's, the file of its run's predictions; the data are made for their inputs alone
+FRESH = """
+import sys, numpy as np, pandas as pd, torch, mlflow, yaml
+from agmbench.datasets import synthetic
+made = synthetic.Synthetic.__init__
+def refuse(*_, **__):
+    raise AssertionError("the data set was opened")
+synthetic.Synthetic.__init__ = refuse
+store, uri, parquet, job = sys.argv[1:]
+mlflow.set_tracking_uri(store)
+model = mlflow.pyfunc.load_model(uri)
+synthetic.Synthetic.__init__ = made
+
+from agmbench import build, jobs, registry
+from agmbench.served import _arrays
+spec = jobs.JobSpec.model_validate(yaml.safe_load(open(job)))
+split = build.resolve(spec, registry.load()).dataset.split("test")
+whole = split.batch(torch.arange(len(split)))
+said = model.predict(_arrays({m: whole.inputs[m] for m in spec.encoders}))
+table = pd.read_parquet(parquet).query("split == 'test'").sort_values("index")
+columns = [name for name in table if name.startswith("logit/")]
+assert len(said) == len(table) > 0
+assert np.array_equal(said[columns].to_numpy(), table[columns].to_numpy())
+assert list(said["prediction"]) == [f"class {number}" for number in table["prediction"]]
+print(len(said))
+"""
+
+
+def runs(line: CommandLine) -> dict[str, Run]:
+    store = MlflowClient(address(line))
+    return {run.info.run_name or "": run for e in store.search_experiments() for run in store.search_runs([e.experiment_id])}
+
+
+def address(line: CommandLine) -> str:
+    return f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}"
+
+
+def fresh(line: CommandLine, run: Run) -> int:
+    """Samples of test whose logits and predictions a fresh process gives as the run did; it opens the data set only afterwards."""
+    (output,) = run.outputs.model_outputs
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    words = (address(line), f"models:/{output.model_id}", str(folder / "predictions.parquet"), str(folder / "job.yaml"))
+    result = subprocess.run(
+        [sys.executable, "-W", "error::FutureWarning", "-c", FRESH, *words], capture_output=True, text=True, cwd=line.folder
+    )
+    assert result.returncode == 0, result.stderr
+    return int(result.stdout)
+
+
+@pytest.mark.parametrize("name", ["synthetic concat agm seed 999", "synthetic concat concept of m1 seed 999"])
+def test_a_fresh_process_gives_the_predictions_of_the_run(finished: CommandLine, name: str) -> None:
+    assert fresh(finished, runs(finished)[name]) == 64
+
+
+def test_a_method_whose_answer_is_not_the_models_is_served_too(line: CommandLine) -> None:
+    assert line("run", "--modulator", "ensemble", *SMALL, "--set", "mute=mean").status == 0
+    assert fresh(line, runs(line)["synthetic concat ensemble seed 999"]) == 64
+
+
+def test_a_concept_whose_other_modality_is_drawn_is_served_with_the_same_draws(line: CommandLine) -> None:
+    small = ("--fusion", "early", "--set", "fusion.hidden=8", "--set", "fusion.out=8", "--set", "mute=random")
+    assert line("run", "--modulator", "joint", *SMALL, *small, "--set", "dataset.samples=2000").status == 0
+    assert fresh(line, runs(line)["synthetic early concept of m0 seed 999"]) == 500
+
+
+def test_the_model_is_an_output_of_its_run_with_signature_example_and_requirement(
+    finished: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address(finished))  # where MLflow looks a model up by its number
+    run = runs(finished)["synthetic concat agm seed 999"]
+    (output,) = run.outputs.model_outputs
+    model = MlflowClient(address(finished)).get_logged_model(output.model_id)
+    assert (model.name, str(model.status), model.source_run_id) == ("model", "READY", run.info.run_id)
+    folder = Path(model.artifact_location.removeprefix("file://"))
+    info = mlflow.models.get_model_info(str(folder))
+    assert (info.run_id, info.model_id) == (run.info.run_id, model.model_id)
+    assert info.signature.inputs.input_names() == ["m0", "m1"]
+    assert info.signature.outputs.input_names() == ["prediction", *(f"logit/{number}" for number in range(4))]
+    assert "agmbench==" in (folder / "requirements.txt").read_text()
+    example = json.loads((folder / "input_example.json").read_text())
+    assert {name: np.shape(values) for name, values in example.items()} == {"m0": (1, 16), "m1": (1, 16)}
+    said = mlflow.pyfunc.load_model(str(folder)).predict({m: np.float32(x) for m, x in example.items()})
+    assert len(said) == 1
+
+
+def test_an_input_of_another_shape_is_refused_by_the_signature(finished: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address(finished))  # where MLflow looks a model up by its number
+    (output,) = runs(finished)["synthetic concat agm seed 999"].outputs.model_outputs
+    location = MlflowClient(address(finished)).get_logged_model(output.model_id).artifact_location
+    with pytest.raises(mlflow.MlflowException, match=r"\(2, 3\) does not match expected shape \(-1, 16\)"):
+        mlflow.pyfunc.load_model(location.removeprefix("file://")).predict(
+            {m: np.zeros((2, 3), np.float32) for m in ("m0", "m1")}
+        )

@@ -1,9 +1,12 @@
 """`agmbench run`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agmbench import interrupts
+from agmbench.cli.data import root_option
 from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
@@ -21,12 +24,21 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, help="Seed. [default: 999, the paper's]")
 @click.option("--epochs", type=int, help="Epochs. [default: the data set's]")
+@click.option("--accumulate", type=int, help="Batches that make one optimizer step. [default: 1]")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of training's passes. [default: fp32]")
+@click.option("--limit", type=int, help="At most so many samples a split, to try a job. [default: all]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter, such as modulator.alpha=2; repeatable."
 )
+@root_option
 @click.option("--no-strength", is_flag=True, help="Leave competition strength and its mono-modal reference runs out.")
+@click.option(
+    "--job",
+    "job_file",
+    type=click.Path(path_type=Path),
+    help="A job's file (a run's job.yaml), in place of all that says which job.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the job and stop.")
 @click.option("--force", is_flag=True, help="Train this job and its references again even if they are done.")
 def command(
@@ -36,25 +48,38 @@ def command(
     encoders: tuple[str, ...],
     seed: int | None,
     epochs: int | None,
+    accumulate: int | None,
     precision: str | None,
+    limit: int | None,
     device: str,
     settings: tuple[str, ...],
     no_strength: bool,
+    job_file: Path | None,
     dry_run: bool,
     force: bool,
 ) -> None:
     """Train one job, with its mono-modal references, and log it to MLflow."""
-    from agmbench.jobs import compose, parse_settings
+    from agmbench.jobs import compose, job_of, parse_settings
 
-    named = {"training.epochs": epochs, "training.precision": precision, "seed": seed}
-    spec = compose(
-        load(),
-        dataset,
-        modulator,
-        fusion,
-        dict(_pair(text) for text in encoders),
-        [*parse_settings(settings), *((key, value) for key, value in named.items() if value is not None)],
-    )
+    named = {
+        "training.epochs": epochs,
+        "training.accumulate": accumulate,
+        "training.precision": precision,
+        "seed": seed,
+        "limit": limit,
+    }
+    if job_file is not None:
+        _alone("--job")
+        spec = job_of(job_file)
+    else:
+        spec = compose(
+            load(),
+            dataset,
+            modulator,
+            fusion,
+            dict(_pair(text) for text in encoders),
+            [*parse_settings(settings), *((key, value) for key, value in named.items() if value is not None)],
+        )
 
     from agmbench import build
     from agmbench.execute import execute
@@ -65,9 +90,22 @@ def command(
     if dry_run:
         _describe(build.resolve(spec, registry), tracker, strength=not no_strength)
         return
-    with _Watcher() as watcher:
+    with Watcher() as watcher:
         record = execute(spec, registry, tracker, chosen, watcher, strength=not no_strength, force=force)
-    _show(record, tracker.uri, watcher.trained)
+    _show(record, tracker.shown, watcher.trained)
+
+
+BESIDE_A_JOB = {"job_file", "device", "no_strength", "dry_run", "force", "data_root"}  # what does not say which job
+
+
+def _alone(option: str) -> None:
+    """Nothing else may say which job it is."""
+    context = click.get_current_context()
+    given = [name for name in context.params if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
+    if also := [name for name in given if name not in BESIDE_A_JOB]:
+        raise AgmbenchError(
+            f"{option} says all of the job; leave {', '.join('--' + name.replace('_', '-') for name in also)} out"
+        )
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -84,7 +122,7 @@ def _describe(job: Any, tracker: Any, strength: bool) -> None:
 
     build.modulator(job, build.model(job))
     click.echo(yaml.safe_dump(job.spec.canonical(), sort_keys=False).rstrip())
-    references = [build.resolve(concept, job.registry) for concept in build.concepts(job).values() if strength]
+    references = list(build.references(job).values()) if strength else []
     for planned, what in ((job, "this job"), *((reference, "reference") for reference in references)):
         done = "done" if tracker.find(planned.digest) else "to be trained"
         modality = f" of {', '.join(planned.modalities)}" if planned is not job else ""
@@ -102,7 +140,7 @@ def _show(record: "Record", uri: str, trained: bool) -> None:
     click.echo(f"MLflow run {record.run_id} in {uri}", err=True)
 
 
-class _Watcher:
+class Watcher:
     """A progress bar on a terminal; on a pipe, one line a trained job on standard error."""
 
     def __init__(self) -> None:
@@ -121,17 +159,23 @@ class _Watcher:
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._quiet = console.is_terminal
 
-    def __enter__(self) -> "_Watcher":
+    def __enter__(self) -> "Watcher":
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def started(self, name: str, epochs: int) -> None:
-        self._task = self._bar.add_task(name, total=epochs, now="")
+    def started(self, name: str, epochs: int, done: int) -> None:
+        self._task = self._bar.add_task(name, total=epochs, completed=done, now="")
+        if done:
+            click.echo(f"'{name}' goes on after epoch {done - 1}", err=True)
+
+    def warned(self, text: str) -> None:
+        click.echo(f"warning: {text}", err=True)
 
     def epoch(self, epoch: "Epoch") -> None:
+        interrupts.check()
         self._bar.update(self._task, advance=1, now=f"valid accuracy {epoch.valid['accuracy']:.3f}")
 
     def finished(self, record: "Record", trained: bool) -> None:

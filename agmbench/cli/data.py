@@ -1,0 +1,205 @@
+"""`agmbench data`: status, prepare, verify, sample."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agmbench.errors import AgmbenchError, allowed
+from agmbench.registry import Entry, load
+
+if TYPE_CHECKING:
+    from agmbench.data.status import State
+    from agmbench.data.verify import Verdict
+    from agmbench.datasets.files import FileDataset
+
+Progress = Callable[[int, int], None]
+
+
+def data_root(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """`--data-root`: what `AGMBENCH_DATA` is for this process and those that it starts."""
+    if value is not None:
+        if not Path(value).is_dir():
+            raise AgmbenchError(f"--data-root {value}: there is no such folder")
+        os.environ["AGMBENCH_DATA"] = value
+
+
+root_option = click.option(
+    "--data-root",
+    metavar="DIR",
+    callback=data_root,
+    expose_value=False,
+    is_eager=True,
+    help="Where data sets are, in place of AGMBENCH_DATA. [default: ~/.cache/agmbench/data]",
+)
+set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
+
+
+@click.group("data")
+def command() -> None:
+    """The data sets on this machine: what is there, whether it is sound, raw files made ready, random samples."""
+
+
+@command.command("status")
+@click.argument("names", nargs=-1)
+@root_option
+def status(names: tuple[str, ...]) -> None:
+    """Which data sets are there, in which layout, with how many samples; what is missing and where to get it."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from agmbench.data.status import state
+    from agmbench.report.grid import print_grid
+
+    registry = load()
+    entries = [registry.get("dataset", name) for name in names] or registry.entries("dataset")
+    states = [state(entry, seed=0) for entry in entries]
+    table = Table("data set", "layout", "train", "dev", "valid", "test", box=None, pad_edge=False, header_style="bold")
+    for found in states:
+        counts = [str(found.samples.get(split, "-")) for split in ("train", "dev", "valid", "test")]
+        table.add_row(found.name, escape(found.layout) or "not here", *counts)
+    print_grid(table)
+    for found in states:
+        for text in _told(found):
+            click.echo(text)
+
+
+def _told(state: "State") -> Iterator[str]:
+    for note in state.notes:
+        yield f"{state.name}: {note}"
+    if state.missing:
+        yield f"\n{state.name}: {state.missing}"
+        if state.source:
+            yield f"  get it: {state.source.page} ({state.source.licence}; {state.source.size})"
+            yield f"  then: {state.source.then}"
+
+
+@command.command("verify")
+@click.argument("name")
+@set_option
+@root_option
+def verify(name: str, settings: tuple[str, ...]) -> None:
+    """Read every sample of a data set once: counts, shapes, ranges, labels, checksums, and what its splits share."""
+    from agmbench.data.verify import verify as verified
+
+    entry = load().get("dataset", name)
+    dataset = _opened(entry, settings)
+    with _progress(f"reading {entry.name}") as progress:
+        verdict = verified(dataset, progress)
+    _show(verdict, dataset.class_names)
+    if verdict.wrong:
+        raise AgmbenchError(f"'{entry.name}' is not sound: {'; '.join(verdict.wrong)}")
+    click.echo(f"\n'{entry.name}' is sound")
+
+
+def _opened(entry: Entry, settings: tuple[str, ...]) -> Any:
+    from agmbench.build import opened
+    from agmbench.jobs import parse_settings
+
+    given = {key.removeprefix("dataset."): value for key, value in parse_settings(settings)}
+    return opened(load(), entry.name, given)
+
+
+def _show(verdict: "Verdict", class_names: Any) -> None:
+    from rich.table import Table
+
+    from agmbench.report.grid import print_grid
+
+    table = Table(
+        "split", "samples", "modality", "shape", "least", "mean", "largest", box=None, pad_edge=False, header_style="bold"
+    )
+    for row in verdict.seen:
+        numbers = (f"{value:.4g}" for value in (row.least, row.mean, row.largest))
+        table.add_row(row.split, str(verdict.samples[row.split]), row.modality, "x".join(map(str, row.shape)), *numbers)
+    print_grid(table)
+    if verdict.classes:
+        click.echo()
+        counts = Table("class", *verdict.classes, box=None, pad_edge=False, header_style="bold")
+        for number, title in enumerate(class_names):
+            counts.add_row(str(title), *(str(found[number]) for found in verdict.classes.values()))
+        print_grid(counts)
+    for leak in verdict.leaks:
+        click.echo(
+            f"shared: {leak.shared} of the {leak.of} {leak.kind}s of {leak.other} are in {leak.one} too, such as {leak.example}"
+        )
+
+
+@command.command("prepare")
+@click.argument("name")
+@click.option("--from", "source", required=True, metavar="DIR", help="The raw files, as they were downloaded.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=lambda: os.cpu_count() or 1, help="Processes. [default: one a core]"
+)
+@set_option
+@root_option
+def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> None:
+    """Raw files to what the loader maps from disk. An interrupted preparation is gone on with by the same command."""
+    from agmbench.contracts import Unsuitable
+    from agmbench.datasets.files import home
+    from agmbench.jobs import parse_settings
+
+    entry = load().get("dataset", name)
+    target_class = _file_dataset(entry)
+    if not Path(source).is_dir():
+        raise AgmbenchError(f"--from {source}: there is no such folder")
+    target = home(target_class.name)
+    options = dict(parse_settings(settings))
+    try:
+        with _progress(f"preparing {entry.name}") as progress:
+            target_class.prepare(Path(source), target, progress, jobs, **options)
+    except Unsuitable as error:
+        raise AgmbenchError(f"{entry}: {error}") from error
+    except TypeError as error:
+        if options and "unexpected keyword" in str(error):
+            raise AgmbenchError(f"{entry}: its preparation takes no {', '.join(options)}") from error
+        raise
+    click.echo(f"'{entry.name}' is ready in {target}")
+
+
+@command.command("sample")
+@click.argument("name")
+@click.option("--layout", help="Which of its layouts. [default: the first]")
+@root_option
+def sample(name: str, layout: str | None) -> None:
+    """A tiny random pack in a true layout, to try the pipeline. Its runs are tagged and stay out of compare."""
+    from agmbench.datasets.files import SAMPLE, home
+
+    entry = load().get("dataset", name)
+    target_class = _file_dataset(entry)
+    layouts = {known.name: known for known in target_class.layouts}
+    if layout is not None and layout not in layouts:
+        raise AgmbenchError(f"'{entry.name}' has no layout '{layout}': {allowed(layout, layouts)}")
+    target = home(target_class.name)
+    if target.is_dir() and any(target.iterdir()):
+        raise AgmbenchError(f"{target} is not empty; name another place with --data-root")
+    target.mkdir(parents=True, exist_ok=True)
+    (target / SAMPLE).write_text("random numbers, no data\n")
+    chosen = layouts[layout] if layout else target_class.layouts[0]
+    chosen.write_sample(target)
+    click.echo(f"a random sample of '{entry.name}' in layout '{chosen.name}' is in {target}")
+
+
+def _file_dataset(entry: Entry) -> "type[FileDataset]":
+    from agmbench.datasets.files import FileDataset
+
+    target = entry.load()
+    if not (isinstance(target, type) and issubclass(target, FileDataset)):
+        raise AgmbenchError(f"'{entry.name}' is not read from files: there is nothing to prepare")
+    return target
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Progress]:
+    """A bar on a terminal's standard error; nothing on a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,42 @@
+"""Which data sets are on this machine, in which layout, and where to get the others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agmbench.contracts import SPLITS, Dataset, Unsuitable
+from agmbench.datasets.files import HINT, FileDataset, Source, folder
+from agmbench.errors import describe
+from agmbench.registry import Entry
+
+BUILT_IN = "built in"
+
+
+@dataclass(frozen=True)
+class State:
+    """One data set: its `layout` and samples a split if it is there, else what is `missing` and where to get it."""
+
+    name: str
+    layout: str = ""
+    samples: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    missing: str = ""
+    source: Source | None = None
+
+
+def state(entry: Entry, seed: int) -> State:
+    """A data set with its entry's own parameters, opened."""
+    target: Any = entry.load()
+    source = getattr(target, "source", None)
+    try:
+        dataset: Dataset = target(seed, **entry.params)
+        samples: Mapping[str, int] = {name: len(dataset.split(name)) for name in SPLITS}
+    except Unsuitable as error:
+        return State(entry.name, missing=str(error).partition(HINT)[0], source=source)
+    except Exception as error:  # a stranger's data set may raise anything
+        return State(entry.name, missing=describe(error), source=source)
+    if not isinstance(dataset, FileDataset):
+        return State(entry.name, BUILT_IN, samples)
+    layout = f"{dataset.layout.name} in {folder(dataset.name)}"
+    notes = (*(["a random sample, no real data"] if dataset.sample else []), *dataset.held.notes)
+    return State(entry.name, layout, samples, notes)

@@ -1,0 +1,261 @@
+"""AV-MNIST: written digits of MNIST, weakened, with spoken digits of FSDD as spectrograms."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agmbench.contracts import SplitName, Unsuitable
+from agmbench.datasets import prepared
+from agmbench.datasets.avmnist_raw import CLASSES, SIZE, TestPCA, build, write_raw_sample
+from agmbench.datasets.files import (
+    Array,
+    FileDataset,
+    Held,
+    Layout,
+    Progress,
+    Source,
+    Stored,
+    StoredSplit,
+    check_labels,
+    check_lengths,
+    check_shape,
+    load_npy,
+)
+from agmbench.datasets.media import cut
+from agmbench.tasks import SingleLabel
+
+Protocol = Literal["agmbench", "multibench", "paper"]
+
+HELD_OUT = 1 / 12  # of train for dev, and for valid: 5,000 of 60,000
+SHARE = (
+    "a recording serves many images of its digit: splits cut from the same part of the data, train or test, share recordings"
+)
+FEWEST = 12  # samples of train and of test from which each split has one
+
+
+@dataclass(frozen=True)
+class _Chained:
+    """The rows of two arrays, those of `second` numbered after those of `first`."""
+
+    first: Array
+    second: Array
+
+    def __getitem__(self, rows: Array) -> Array:
+        late = rows >= len(self.first)
+        taken = np.empty((len(rows), *self.first.shape[1:]), np.result_type(self.first, self.second))
+        taken[~late] = self.first[rows[~late]]
+        taken[late] = self.second[rows[late] - len(self.first)]
+        return taken
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """Row i is row `which[i]` of an array that holds each thing once."""
+
+    array: Array
+    which: Array
+
+    def __getitem__(self, rows: Array) -> Array:
+        taken: Array = self.array[self.which[rows]]
+        return taken
+
+
+def _image(values: Tensor) -> Tensor:
+    return values.float().div_(255).reshape(-1, 1, 28, 28)
+
+
+def _audio(values: Tensor) -> Tensor:
+    return values.float().div_(255).unsqueeze(1)
+
+
+def _rows(train: int, test: int, protocol: Protocol) -> dict[SplitName, Array]:
+    """The rows of each split; those of test are numbered after those of train."""
+    everything = np.arange(train)
+    if protocol == "paper":
+        first, evaluated = int(train * 0.9), train + int(test * 0.9)
+        judged = np.arange(train, evaluated)
+        dev = np.concatenate([everything[first:], np.arange(evaluated, train + test)])
+        return {"train": everything[:first], "dev": dev, "valid": judged, "test": judged}
+    if protocol == "agmbench":
+        fitted, dev, valid = cut(everything, (HELD_OUT, HELD_OUT))
+    else:
+        fitted, dev, valid = np.split(everything, [train - 2 * round(train * HELD_OUT), train - round(train * HELD_OUT)])
+    return {"train": fitted, "dev": dev, "valid": valid, "test": np.arange(train, train + test)}
+
+
+def _held(
+    images: Any,
+    audio: Any,
+    targets: Mapping[str, Array],
+    protocol: Protocol,
+    files: Sequence[Path],
+    recordings: Array | None = None,
+    notes: Sequence[str] = (),
+) -> Held:
+    counts = {part: len(labels) for part, labels in targets.items()}
+    for part, count in counts.items():
+        if count < FEWEST:
+            raise Unsuitable(f"{files[0].parent} has {count} samples of {part}; expected {FEWEST} or more")
+    inputs = {"audio": Stored(audio, _audio), "image": Stored(images, _image)}
+    labels = torch.from_numpy(np.concatenate([targets["train"], targets["test"]]).astype(np.int64))
+    rows = _rows(counts["train"], counts["test"], protocol)
+    if protocol == "paper":
+        notes = [*notes, "protocol=paper: valid is the test set, so the best epoch is chosen on test"]
+    groups: dict[str, dict[SplitName, list[str]]] = {}
+    if recordings is not None:
+        groups["recording"] = {name: recordings[chosen].tolist() for name, chosen in rows.items()}
+    return Held(
+        splits={name: StoredSplit(inputs, labels[chosen], chosen) for name, chosen in rows.items()},
+        shapes={"audio": (1, SIZE, SIZE), "image": (1, 28, 28)},
+        files=files,
+        groups=groups,
+        notes=notes,
+    )
+
+
+class Pack(Layout):
+    """The pack of MultiBench, which AGM uses too: six arrays of NumPy.
+
+    `image/{train,test}_data.npy` `[N, 784]` float, `audio/{train,test}_data.npy` `[N, 112, 112]` uint8,
+    `{train,test}_labels.npy` `[N]` uint8; N is 60,000 and 10,000. Values are of the order of 255.
+    """
+
+    name = "pack"
+    signs = ("image/train_data.npy", "audio/train_data.npy", "train_labels.npy")
+
+    def read(self, root: Path, **options: Any) -> Held:
+        if options["test_pca"] is not None:
+            raise Unsuitable(f"test_pca chooses among prepared folders; {root} holds the pack, whose images are ready")
+        parts = ("train", "test")
+        paths = {
+            part: {
+                "image": root / "image" / f"{part}_data.npy",
+                "audio": root / "audio" / f"{part}_data.npy",
+                "labels": root / f"{part}_labels.npy",
+            }
+            for part in parts
+        }
+        arrays = {part: _part_of_pack(paths[part]) for part in parts}
+        return _held(
+            _Chained(arrays["train"]["image"], arrays["test"]["image"]),
+            _Chained(arrays["train"]["audio"], arrays["test"]["audio"]),
+            {part: arrays[part]["labels"] for part in parts},
+            options["protocol"],
+            [path for part in paths.values() for path in part.values()],
+            notes=[
+                f"{SHARE}; the pack does not say which",
+                "the pack's generator appended spectrograms as its workers finished: recordings may be beside images of other digits",
+            ],
+        )
+
+    def write_sample(self, root: Path) -> None:
+        random = np.random.default_rng(0)
+        for folder in ("image", "audio"):
+            (root / folder).mkdir(parents=True)
+        for part, count in (("train", 60), ("test", 20)):
+            np.save(root / "image" / f"{part}_data.npy", random.uniform(-60, 200, (count, 784)))
+            np.save(root / "audio" / f"{part}_data.npy", random.integers(0, 256, (count, SIZE, SIZE), dtype=np.uint8))
+            np.save(root / f"{part}_labels.npy", (np.arange(count) % CLASSES).astype(np.uint8))
+
+
+def _part_of_pack(paths: Mapping[str, Path]) -> dict[str, Array]:
+    shapes = {"image": (None, 784), "audio": (None, SIZE, SIZE), "labels": (None,)}
+    arrays = {name: load_npy(path, shapes[name]) for name, path in paths.items()}
+    for name, array in arrays.items():
+        wanted = "whole numbers" if name == "labels" else "numbers"
+        if array.dtype.kind not in ("iu" if name == "labels" else "iuf"):
+            raise Unsuitable(f"{paths[name]} has values of the type {array.dtype}; expected {wanted}")
+    check_lengths({str(path): len(arrays[name]) for name, path in paths.items()})
+    check_labels(str(paths["labels"]), arrays["labels"], CLASSES)
+    for name in ("image", "audio"):
+        largest = np.abs(arrays[name][:100].astype(np.float64)).max(initial=0)
+        if len(arrays[name]) and not 1 < largest < np.inf:
+            raise Unsuitable(
+                f"{paths[name]} has values up to {largest:.3g}; expected values of the order of 255, not divided yet"
+            )
+    return arrays
+
+
+class PreparedFolder(Layout):
+    """What `AVMNIST.prepare` wrote: each spectrogram once, and for each image which one is its own."""
+
+    name = "prepared"
+    signs = ("prepared-*/manifest.json",)
+
+    def read(self, root: Path, **options: Any) -> Held:
+        wanted = {} if options["test_pca"] is None else {"test_pca": options["test_pca"]}
+        store = prepared.read(root, "avmnist", wanted)
+        audio = store.array("recordings", "audio")
+        check_shape(f"{store.folder}/recordings/audio.npy", audio.shape, (None, SIZE, SIZE))
+        names = np.array(store.manifest["facts"].get("recordings", []))
+        check_lengths({f"{store.folder}/recordings/audio.npy": len(audio), "its names in the manifest": len(names)})
+        images, targets, which = [], {}, []
+        for part in ("train", "test"):
+            images.append(store.array(part, "image"))
+            targets[part] = np.array(store.array(part, "targets"))
+            which.append(np.array(store.array(part, "recording")))
+            path = store.folder / part
+            check_shape(f"{path}/image.npy", images[-1].shape, (None, 784))
+            found = {"image": images[-1], "targets": targets[part], "recording": which[-1]}
+            check_lengths({f"{path}/{name}.npy": len(array) for name, array in found.items()})
+            check_labels(f"{path}/targets.npy", targets[part], CLASSES)
+            check_labels(f"{path}/recording.npy", which[-1], len(audio))
+        number = np.concatenate(which)
+        return _held(
+            _Chained(*images),
+            _Shared(audio, number),
+            targets,
+            options["protocol"],
+            store.files,
+            names[number],
+            [SHARE],
+        )
+
+    def write_sample(self, root: Path) -> None:
+        with TemporaryDirectory() as raw:
+            write_raw_sample(Path(raw))
+            build(Path(raw), root, lambda done, of: None, 1, "train")
+
+
+class AVMNIST(FileDataset):
+    """A sample is a digit written and spoken: `image` `[1, 28, 28]` and `audio` `[1, 112, 112]`, a log spectrogram (frequencies by
+    time), both divided by 255. Ten classes; 60,000 samples to train and 10,000 to test.
+
+    Images are projected on the leading principal components that stay below a quarter of the energy, the mean not added back. Each
+    of FSDD's recordings serves many images of its digit, so splits cut from train share recordings. The job's seed changes nothing.
+
+    protocol: `agmbench` (default) cuts 5,000 of train for dev and 5,000 for valid, by a fixed permutation. `multibench` does so by
+        position: valid is train[55000:] as in MultiBench's loader, dev train[50000:55000], which MultiBench trains on. `paper`
+        (AGM): train is the first 90 % of train, test the first 90 % of test, dev the last 10 % of both; valid IS the test set, so
+        whatever is chosen on valid is chosen on test.
+    test_pca: which prepared folder is read if there are several: `train` has the components of train for all images, `own`
+        components fitted on the test images for those, as the pack's generator did. Default: the only one there is.
+    """
+
+    name = "avmnist"
+    source = Source(
+        page="https://github.com/pliang279/MultiBench",
+        licence="MNIST CC BY-SA 3.0, FSDD CC BY-SA 4.0",
+        size="raw 30 MB, prepared 260 MB; the pack 1.3 GB",
+        then=(
+            "put MNIST (four IDX files, plain or .gz) in mnist/ and the recordings of "
+            "https://github.com/Jakobovski/free-spoken-digit-dataset in fsdd/recordings/, then prepare; a pack is read as it is"
+        ),
+    )
+    layouts = (PreparedFolder(), Pack())
+    class_names = tuple(str(digit) for digit in range(CLASSES))
+    task = SingleLabel()
+
+    def __init__(self, seed: int, *, protocol: Protocol = "agmbench", test_pca: TestPCA | None = None) -> None:
+        self.hold(protocol=protocol, test_pca=test_pca)
+
+    @classmethod
+    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, **options: Any) -> None:
+        """Raw MNIST and FSDD below `source` to a prepared folder below `target`; the options are those of `avmnist_raw.build`."""
+        build(source, target, progress, jobs, **options)

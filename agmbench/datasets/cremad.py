@@ -1,0 +1,423 @@
+"""CREMA-D: actors say a sentence in one of six emotions, heard and seen."""
+
+import csv
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agmbench.contracts import SplitName, Unsuitable
+from agmbench.datasets import prepared
+from agmbench.datasets.files import (
+    Array,
+    FileDataset,
+    Held,
+    Layout,
+    Progress,
+    Source,
+    Stored,
+    StoredSplit,
+    check_labels,
+    check_lengths,
+    check_shape,
+    found,
+)
+from agmbench.datasets.media import (
+    SIDE,
+    Decoded,
+    Floats,
+    checksums,
+    cut,
+    frame_tensor,
+    load_images,
+    log_spectrogram,
+    missing,
+    read_frames,
+    read_sound,
+    write_picture,
+    write_sound,
+    write_video,
+)
+from agmbench.tasks import SingleLabel
+
+CLASSES = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
+CLIP = re.compile(r"\d{4}_[A-Z]{3}_[A-Z]{3}_[A-Z]{2}", re.ASCII)  # actor, sentence, emotion, level
+RATE, SECONDS = 22050, 3
+SOUND = (1, 257, 188)  # frequencies, frames
+PREPARED_FRAMES = 3
+
+Splits = Literal["literature", "actor-disjoint"]
+Protocol = Literal["agmbench", "paper"]
+Part = Literal["train", "valid", "test", "all"]
+
+
+class Clip(NamedTuple):
+    """A clip's name and its class."""
+
+    name: str
+    label: int
+
+
+@dataclass(frozen=True)
+class Clips:
+    """All clips of a layout in the order of its lists; `counts` says how many each list has.
+
+    `sounds` `[N, 1, 257, 188]` and `pictures` `[N, frames, 224, 224, 3]` are arrays, or read like arrays.
+    """
+
+    clips: Sequence[Clip]
+    counts: Mapping[Part, int]
+    sounds: Any
+    pictures: Any
+    files: Sequence[Path]
+    media: Sequence[Path] = ()
+
+    def held(self, frames: int, splits: Splits, protocol: Protocol) -> Held:
+        """The four splits."""
+        rows, notes = self._parts(splits, protocol)
+        names = np.array([clip.name for clip in self.clips])
+        actors = {name: [clip[:4] for clip in names[chosen].tolist()] for name, chosen in rows.items()}
+        tested = set(actors["test"])
+        notes.append(f"splits={splits}: {len(tested & set(actors['train']))} of {len(tested)} actors of test are in train too")
+        targets = torch.tensor([clip.label for clip in self.clips])
+        inputs = {
+            "audio": Stored(self.sounds),
+            "visual": Stored(self.pictures, _one_frame if frames == 1 else frame_tensor),
+        }
+        return Held(
+            splits={name: StoredSplit(inputs, targets[chosen], chosen) for name, chosen in rows.items()},
+            shapes={"audio": SOUND, "visual": (3, SIDE, SIDE) if frames == 1 else (frames, 3, SIDE, SIDE)},
+            files=self.files,
+            media=self.media,
+            groups={
+                "actor": actors,
+                "clip": {name: names[chosen].tolist() for name, chosen in rows.items()},
+            },
+            notes=notes,
+        )
+
+    def _parts(self, splits: Splits, protocol: Protocol) -> tuple[dict[SplitName, Array], list[str]]:
+        ends = np.cumsum(list(self.counts.values()))
+        lists = dict(zip(self.counts, np.split(np.arange(len(self.clips)), ends[:-1]), strict=True))
+        if protocol == "paper":
+            return _paper(splits, lists)
+        if splits == "actor-disjoint":
+            actors = np.array([clip.name[:4] for clip in self.clips])
+            train, dev, valid, test = (np.flatnonzero(np.isin(actors, few)) for few in cut(np.unique(actors), (0.1, 0.1, 0.1)))
+            return {"train": train, "dev": dev, "valid": valid, "test": test}, []
+        if "all" in lists:
+            train, dev, valid, test = cut(lists["all"], (0.1, 0.1, 0.1))
+            own = "there is no train.csv and test.csv: test is our own cut of a tenth, not the literature's test set"
+            return {"train": train, "dev": dev, "valid": valid, "test": test}, [own]
+        if "valid" in lists:
+            train, dev = cut(lists["train"], (0.1,))
+            return {"train": train, "dev": dev, "valid": lists["valid"], "test": lists["test"]}, []
+        train, dev, valid = cut(lists["train"])
+        return {"train": train, "dev": dev, "valid": valid, "test": lists["test"]}, []
+
+
+def _paper(splits: Splits, lists: Mapping[Part, Array]) -> tuple[dict[SplitName, Array], list[str]]:
+    if splits != "literature":
+        raise Unsuitable(f"protocol=paper is of splits=literature alone; found splits={splits}")
+    if set(lists) != {"train", "test"}:
+        raise Unsuitable(f"protocol=paper cuts train.csv and test.csv of OGM-GE; found the lists {', '.join(lists)}")
+    train, dev = _first_tenths(lists["train"])
+    test, rest = _first_tenths(lists["test"])
+    note = "protocol=paper: valid is the test set, so the best epoch is chosen on test"
+    return {"train": train, "dev": np.concatenate([dev, rest]), "valid": test, "test": test}, [note]
+
+
+def _first_tenths(rows: Array) -> tuple[Array, Array]:
+    place = len(rows) * 9 // 10
+    return rows[:place], rows[place:]
+
+
+def _one_frame(frames: Tensor) -> Tensor:
+    return frame_tensor(frames)[:, 0]
+
+
+def spectrogram(path: Path) -> Floats:
+    """`[1, 257, 188]`: the log spectrogram of a clip's sound, repeated to fill 3 s."""
+    sound = np.resize(read_sound(path, RATE), SECONDS * RATE).clip(-1, 1)
+    return log_spectrogram(sound, size=512, hop=353)[None]
+
+
+class _Raw(Layout):
+    """Clips as sound and picture files, with the lists `lists`."""
+
+    sounds: ClassVar[str] = "AudioWAV"
+    lists: ClassVar[Mapping[Part, str]] = {"train": "train.csv", "test": "test.csv"}
+
+    def read(self, root: Path, **options: Any) -> Held:
+        return self.clips(root, options["frames"]).held(**options)
+
+    def clips(self, root: Path, frames: int) -> Clips:
+        """What the lists name, all of it there."""
+        lists = self.listed(root)
+        clips = [clip for part in lists.values() for clip in part]
+        sounds = [root / self.sounds / f"{clip.name}.wav" for clip in clips]
+        missing(sounds)
+        pictures, seen = self.pictures(root, clips, frames)
+        _decoded_item((sounds[0], pictures.things[0], pictures.decode))  # a copy that cannot be read is refused at once
+        return Clips(
+            clips=clips,
+            counts={part: len(named) for part, named in lists.items()},
+            sounds=Decoded(sounds, spectrogram),
+            pictures=pictures,
+            files=[path for name in self.lists.values() if (path := root / name).is_file()],
+            media=[*sounds, *seen],
+        )
+
+    def listed(self, root: Path) -> dict[Part, list[Clip]]:
+        """The clips of each list."""
+        return {part: _listed(root / name) for part, name in self.lists.items()}
+
+    @abstractmethod
+    def pictures(self, root: Path, clips: Sequence[Clip], frames: int) -> tuple[Decoded, list[Path]]:
+        """So many frames of each clip, and the files that are read for them."""
+
+    def write_sample(self, root: Path) -> None:
+        draw = np.random.default_rng(0)
+        names = [f"{actor}_{sentence}_{emotion}_XX" for actor in range(1001, 1009) for emotion, sentence in SAMPLE_CLIPS]
+        for name in names:
+            write_sound(root / self.sounds / f"{name}.wav", draw, seconds=0.3)
+            self.write_pictures(root, name, draw)
+        mixed = draw.permutation(names).tolist()
+        for number, path in enumerate([*self.lists.values()][::-1]):
+            part = mixed[number * 8 : number * 8 + 8] if number < len(self.lists) - 1 else mixed[number * 8 :]
+            (root / path).parent.mkdir(exist_ok=True)
+            (root / path).write_text("".join(f"{name},{name[9:12]}\n" for name in part))
+
+    @abstractmethod
+    def write_pictures(self, root: Path, name: str, draw: np.random.Generator) -> None:
+        """The frames of a clip of a sample."""
+
+
+SAMPLE_CLIPS = tuple(zip(CLASSES, ("DFA", "IEO", "ITH", "IWW", "MTI", "TIE"), strict=True))
+
+
+def _listed(path: Path) -> list[Clip]:
+    """Lines `clip,EMO`; a byte order mark and a first line `name,label` are passed over."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+    except FileNotFoundError as error:
+        raise Unsuitable(f"{path} is missing") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise Unsuitable(f"{path} cannot be read as a list of clips: {error}") from error
+    clips = []
+    for number, row in enumerate(rows, 1):
+        if not row or (number == 1 and row == ["name", "label"]):
+            continue
+        if len(row) != 2 or not CLIP.fullmatch(row[0]) or row[1] not in CLASSES:
+            shown = ",".join(row)[:60]
+            raise Unsuitable(f"{path} line {number} is '{shown}'; expected CLIP,EMOTION as in 1001_DFA_ANG_XX,ANG")
+        clips.append(Clip(row[0], CLASSES.index(row[1])))
+    if not clips:
+        raise Unsuitable(f"{path} names no clip")
+    return clips
+
+
+class _Images(_Raw):
+    """Frames as `Image-{fps:02d}-FPS/<clip>/{frame:05d}.jpg`; of several folders that of the most frames a second is read."""
+
+    def pictures(self, root: Path, clips: Sequence[Clip], frames: int) -> tuple[Decoded, list[Path]]:
+        folder = max(root.glob("Image-*-FPS"))
+        missing([folder / clip.name for clip in clips])
+        chosen = []
+        for clip in clips:
+            there = sorted((folder / clip.name).glob("*.jpg"))
+            if not there:
+                raise Unsuitable(f"{folder / clip.name} holds no frame; expected one jpg or more")
+            chosen.append([there[(2 * number + 1) * len(there) // (2 * frames)] for number in range(frames)])
+        return Decoded(chosen, load_images), [path for paths in chosen for path in paths]
+
+    def write_pictures(self, root: Path, name: str, draw: np.random.Generator) -> None:
+        for frame in (0, 30, 60):
+            write_picture(root / "Image-01-FPS" / name / f"{frame:05d}.jpg", draw)
+
+
+class OGMGE(_Images):
+    """Of OGM-GE: `AudioWAV/<clip>.wav`, `Image-{fps:02d}-FPS/<clip>/`, `train.csv` and `test.csv` of 6,698 and 744 lines."""
+
+    name = "ogm-ge"
+    signs = ("AudioWAV", "Image-*-FPS", "train.csv", "test.csv")
+
+
+class AGM(_Images):
+    """Of AGM: `Audio/<clip>.wav`, `Image-01-FPS/<clip>/`, the lists of OGM-GE as `CREMAD/train.csv` and `CREMAD/test.csv`."""
+
+    name = "agm"
+    signs = ("Audio", "Image-*-FPS", "CREMAD/train.csv", "CREMAD/test.csv")
+    sounds = "Audio"
+    lists: ClassVar[Mapping[Part, str]] = {"train": "CREMAD/train.csv", "test": "CREMAD/test.csv"}
+
+
+class Relearning(_Images):
+    """Of Diagnosing and Re-learning: as OGM-GE, with `my_train.csv`, `val.csv` and `test.csv` of 5,954, 744 and 744 clips."""
+
+    name = "relearning"
+    signs = ("AudioWAV", "Image-*-FPS", "my_train.csv", "val.csv", "test.csv")
+    lists: ClassVar[Mapping[Part, str]] = {"train": "my_train.csv", "valid": "val.csv", "test": "test.csv"}
+
+
+class Official(_Raw):
+    """The official repository: `AudioWAV/<clip>.wav`, `VideoFlash/<clip>.flv`. It has no lists: `train.csv` and `test.csv` of OGM-GE
+    beside them give the literature's split; without them all clips are cut 70/10/10/10."""
+
+    name = "official"
+    signs = ("AudioWAV", "VideoFlash")
+
+    def listed(self, root: Path) -> dict[Part, list[Clip]]:
+        if any((root / name).is_file() for name in self.lists.values()):
+            return super().listed(root)
+        names = sorted(path.stem for path in (root / "VideoFlash").glob("*.flv") if CLIP.fullmatch(path.stem))
+        for name in names:
+            if name[9:12] not in CLASSES:
+                raise Unsuitable(f"{root}/VideoFlash/{name}.flv has the emotion {name[9:12]}; expected {', '.join(CLASSES)}")
+        if not names:
+            raise Unsuitable(f"{root}/VideoFlash holds no clip; expected files such as 1001_DFA_ANG_XX.flv")
+        return {"all": [Clip(name, CLASSES.index(name[9:12])) for name in names]}
+
+    def pictures(self, root: Path, clips: Sequence[Clip], frames: int) -> tuple[Decoded, list[Path]]:
+        videos = [root / "VideoFlash" / f"{clip.name}.flv" for clip in clips]
+        missing(videos)
+        return Decoded(videos, partial(read_frames, times=frames)), videos
+
+    def write_pictures(self, root: Path, name: str, draw: np.random.Generator) -> None:
+        write_video(root / "VideoFlash" / f"{name}.flv", draw, seconds=0.2)
+
+
+class Prepared(Layout):
+    """A folder made by `agmbench data prepare cremad`: 3 frames a clip, of which `frames: 1` reads the middle one."""
+
+    name = "prepared"
+    signs = (f"prepared-*/{prepared.MANIFEST}",)
+
+    def read(self, root: Path, **options: Any) -> Held:
+        made = prepared.read(root, CREMAD.name)
+        clips, counts = _facts(made)
+        pictures = made.array("clips", "visual")
+        sounds = made.array("clips", "audio")
+        check_shape(f"{made.folder}/clips/audio.npy", sounds.shape, (len(clips), *SOUND))
+        check_shape(f"{made.folder}/clips/visual.npy", pictures.shape, (len(clips), PREPARED_FRAMES, SIDE, SIDE, 3))
+        if options["frames"] == 1:
+            pictures = pictures[:, 1:2]
+        return Clips(clips, counts, sounds, pictures, made.files).held(**options)
+
+    def write_sample(self, root: Path) -> None:
+        draw = np.random.default_rng(0)
+        clips = [Clip(f"{actor}_DFA_{emotion}_XX", n) for actor in range(1001, 1009) for n, emotion in enumerate(CLASSES)]
+        items = [("clips", row, int(draw.integers(2**31))) for row in range(len(clips))]
+        plan = _plan(clips, {"train": 40, "test": 8}, {})
+        prepared.fill(prepared.Store(root, plan), items, _random_item, lambda done, of: None, jobs=1)
+
+
+def _facts(made: prepared.Prepared) -> tuple[list[Clip], dict[Part, int]]:
+    path, facts = made.folder / prepared.MANIFEST, made.manifest["facts"]
+    try:
+        names, labels = list(facts["clips"]), np.array(facts["labels"], dtype=np.int64)
+        counts: dict[Part, int] = {
+            part: int(facts["lists"][part]) for part in ("train", "valid", "test", "all") if part in facts["lists"]
+        }
+        given = made.manifest["arrays"]["clips"]
+        lacking = {"audio", "visual"} - set(given)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unsuitable(f"{path} is no manifest of CREMA-D ({error!r}); prepare the data again") from error
+    if lacking:
+        raise Unsuitable(f"{path} has no array {', '.join(sorted(lacking))}; prepare the data again")
+    check_labels(str(path), labels, len(CLASSES))
+    check_lengths({f"{path} clips": len(names), "labels": len(labels), "lists": sum(counts.values())})
+    return [Clip(str(name), int(label)) for name, label in zip(names, labels, strict=True)], counts
+
+
+def _plan(clips: Sequence[Clip], counts: Mapping[Part, int], sources: Mapping[str, str]) -> prepared.Plan:
+    count = len(clips)
+    facts = {"clips": [clip.name for clip in clips], "labels": [clip.label for clip in clips], "lists": dict(counts)}
+    return prepared.Plan(
+        dataset=CREMAD.name,
+        parameters={"frames": PREPARED_FRAMES},
+        sources=sources,
+        arrays={
+            "clips": {
+                "audio": ((count, *SOUND), "float32"),
+                "visual": ((count, PREPARED_FRAMES, SIDE, SIDE, 3), "uint8"),
+            }
+        },
+        facts=facts,
+    )
+
+
+def _random_item(seed: int) -> dict[str, Array]:
+    draw = np.random.default_rng(seed)
+    frames = draw.integers(0, 256, (PREPARED_FRAMES, SIDE, SIDE, 3), dtype=np.uint8)
+    return {"audio": draw.normal(size=SOUND).astype(np.float32), "visual": frames}
+
+
+def _decoded_item(what: tuple[Any, Any, Any]) -> dict[str, Array]:
+    sound, picture, decode = what
+    return {"audio": spectrogram(sound), "visual": decode(picture)}
+
+
+class CREMAD(FileDataset):
+    """A sample is a clip of an actor: `audio` `[1, 257, 188]` and `visual` `[3, 224, 224]`, or `[3, 3, 224, 224]` of three frames.
+
+    7,442 clips of 91 actors in six classes: neutral, happy, sad, fear, disgust, anger, in OGM-GE's order. The sound is brought to
+    22,050 Hz, repeated to fill 3 s, and given as log(|STFT| + 1e-7) of 512 samples every 353, as in OGM-GE's code (whose librosa
+    resamples by another filter). Frames are brought to 224x224 and normalised by ImageNet's mean and deviation, the same at each
+    epoch: OGM-GE's code crops and flips those of train at random.
+
+    splits: `literature` is the split of OGM-GE and AGM, 6,698 clips and 744 for test, where every actor is in train and in test;
+        valid (669 or 670) and dev are cut from train, always the same, unless there is a `val.csv`. `actor-disjoint` gives each actor to
+        one split: 64 to train, 9 each to dev, valid and test. Papers and default: literature.
+    protocol: `paper` is AGM's: train is the first 90 % of train, valid and test are the same first 90 % of test, so the best epoch is
+        chosen ON THE TEST SET; dev is the last 10 % of both (6,028/745/669/669; the paper says 6,027/745/669). Default agmbench.
+    frames: evenly spread over the clip, 1 being the middle one. AGM 1, OGM-GE 3 of `Image-03-FPS`; default 1. Where a folder holds fewer
+        frames than that, some are taken twice.
+    """
+
+    name = "cremad"
+    source = Source(
+        page="https://github.com/CheyneyComputerScience/CREMA-D",
+        licence="Open Database License 1.0",
+        size="about 10 GB with Git LFS, 7,442 clips as AudioWAV/*.wav and VideoFlash/*.flv",
+        then="'git lfs clone' it, put train.csv and test.csv of https://github.com/GeWu-Lab/OGM-GE_CVPR2022 (data/CREMAD) beside "
+        "AudioWAV for the literature's split, then 'agmbench data prepare cremad'",
+    )
+    layouts = (Prepared(), Relearning(), OGMGE(), AGM(), Official())
+    class_names = CLASSES
+    task = SingleLabel()
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        splits: Splits = "literature",
+        protocol: Protocol = "agmbench",
+        frames: Literal[1, 3] = 1,
+    ) -> None:
+        self.hold(splits=splits, protocol=protocol, frames=frames)
+
+    @classmethod
+    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, **options: Any) -> None:
+        """Spectrograms and three frames of each clip, from any of the raw layouts."""
+        if options:
+            raise Unsuitable(f"preparing '{cls.name}' has no options; found '{next(iter(options))}'")
+        raw = [layout for layout in cls.layouts if isinstance(layout, _Raw)]
+        layout = found(cls.name, source, raw)
+        assert isinstance(layout, _Raw)
+        clips = layout.clips(source, PREPARED_FRAMES)
+        plan = _plan(clips.clips, clips.counts, checksums(source, [*clips.files, *clips.media]))
+        store = prepared.Store(target, plan)
+        if store.whole:
+            return
+        things = zip(clips.sounds.things, clips.pictures.things, strict=True)
+        items = [("clips", row, (*thing, clips.pictures.decode)) for row, thing in enumerate(things)]
+        prepared.fill(store, items, _decoded_item, progress, jobs)

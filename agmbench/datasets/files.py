@@ -1,0 +1,311 @@
+"""What the data sets on disk share: where they are looked for, which layout is there, and reading that trusts nobody.
+
+A data set has one or more layouts (`Layout`), told apart by what is on disk. A layout reads itself into `Held`: four splits, the
+shapes of a sample and the files that were read. Whatever is wrong is an `Unsuitable` of one line that names the file, what was found
+and what was expected.
+"""
+
+import builtins
+import hashlib
+import json
+import os
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agmbench.contracts import Batch, Dataset, Input, Split, SplitName, Tokens, Unsuitable
+
+Array = NDArray[Any]
+WHOLE = 64 << 20  # a larger file enters the fingerprint by its size, beginning, middle and end
+PIECE = 4 << 20
+
+
+class Source(NamedTuple):
+    """Where users get a data set: its official `page`, `licence`, `size` in words, and what to do `then`."""
+
+    page: str
+    licence: str
+    size: str
+    then: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a layout holds.
+
+    groups: what should not be shared between splits, by kind (`actor`, `video`, `clip`): the ids of each split, one a sample.
+    notes: what a user should know of this copy, such as labels that were rebuilt or rows that were dropped.
+    media: sound and pictures, too many to read at each start: their names and sizes enter the fingerprint, not their contents.
+    checksums: those of files for which they are known, as `checksum` gives them; `agmbench data verify` compares.
+    """
+
+    splits: Mapping[SplitName, Split]
+    shapes: Mapping[str, tuple[int, ...]]
+    files: Sequence[Path]
+    groups: Mapping[str, Mapping[SplitName, Sequence[str]]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    media: Sequence[Path] = ()
+    checksums: Mapping[Path, str] = field(default_factory=dict)
+
+
+class Layout(ABC):
+    """One way in which users hold a data set. `signs` are the paths (or patterns) below its folder that tell it from others."""
+
+    name: ClassVar[str]
+    signs: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def read(self, root: Path, **options: Any) -> Held:
+        """What is held below `root`, for the data set's own options."""
+
+    @abstractmethod
+    def write_sample(self, root: Path) -> None:
+        """A tiny random pack in this layout below `root`: true names, keys, shapes of a sample and types, the same at every call."""
+
+
+class FileDataset(Dataset):
+    """A data set read from disk. A subclass names its `layouts` and calls `hold` in `__init__`.
+
+    `layout` is the one that was found, `held` what it gave; `sample` says that the data are a random pack of `agmbench data sample`.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[Source]
+    layouts: ClassVar[Sequence[Layout]]
+    layout: Layout
+    held: Held
+    sample: bool
+
+    def hold(self, **options: Any) -> None:
+        """Find the layout and read it; `options` go to `Layout.read` and into the fingerprint."""
+        root = folder(self.name)
+        self.layout = found(self.name, root, self.layouts)
+        self.held = self.layout.read(root, **options)
+        self.shapes = self.held.shapes
+        self.sample = (root / SAMPLE).is_file()
+        settings: list[Any] = [self.layout.name, {k: repr(v) for k, v in options.items()}]
+        settings += sorted([str(path.relative_to(root)), path.stat().st_size] for path in self.held.media)
+        self.fingerprint = fingerprint(root, self.held.files, settings)
+
+    def split(self, name: SplitName) -> Split:
+        return self.held.splits[name]
+
+    @classmethod
+    def prepare(cls, source: Path, target: Path, progress: "Progress", jobs: int, **options: Any) -> None:
+        """Raw files below `source` to a layout below `target`."""
+        raise Unsuitable(f"'{cls.name}' needs no preparation: its layouts are read as they are")
+
+
+HINT = ". 'agmbench data status' says where to get"
+SAMPLE = "AGMBENCH_SAMPLE"  # a file of this name marks a random pack
+Progress = Callable[[int, int], None]  # how many items are done, of how many
+
+
+def folder(name: str) -> Path:
+    """`$AGMBENCH_DATA/<name>`, or `$AGMBENCH_DATA` itself where it has no such folder; else `~/.cache/agmbench/data/<name>`."""
+    named = os.environ.get("AGMBENCH_DATA")
+    if not named:
+        return home(name)
+    root = Path(named).expanduser()
+    return root / name if (root / name).is_dir() else root
+
+
+def home(name: str) -> Path:
+    """Where a data set is written: `$AGMBENCH_DATA/<name>`, else `~/.cache/agmbench/data/<name>`."""
+    named = os.environ.get("AGMBENCH_DATA")
+    return Path(named or "~/.cache/agmbench/data").expanduser() / name
+
+
+def found(name: str, root: Path, layouts: Sequence[Layout]) -> Layout:
+    """The first layout all of whose signs are there."""
+    present = [(layout, [sign for sign in layout.signs if _there(root, sign)]) for layout in layouts]
+    for layout, signs in present:
+        if len(signs) == len(layout.signs):
+            return layout
+    nearest, signs = max(present, key=lambda item: len(item[1]) / len(item[0].signs))
+    if signs:
+        missing = [sign for sign in nearest.signs if sign not in signs]
+        raise Unsuitable(f"in {root} the layout '{nearest.name}' misses {', '.join(missing)} (found {', '.join(signs)})")
+    expected = "; ".join(f"{layout.name}: {', '.join(layout.signs)}" for layout in layouts)
+    state = "there is no data" if root.is_dir() else "there is no folder"
+    raise Unsuitable(f"{state} in {root}; expected one of {expected}{HINT} '{name}'")
+
+
+def _there(root: Path, sign: str) -> bool:
+    return next(root.glob(sign), None) is not None if any(letter in sign for letter in "*?[") else (root / sign).exists()
+
+
+def fingerprint(root: Path, files: Iterable[Path], settings: Any) -> str:
+    """Equal if and only if the files are: their contents, of those above 64 MiB the size and three pieces of 4 MiB."""
+    total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for path in sorted(set(files)):
+        total.update(f"{path.relative_to(root)} {checksum(path)}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def checksum(path: Path) -> str:
+    """sha256 of a file's contents, or of its size and three pieces where it is large."""
+    size, digest = path.stat().st_size, hashlib.sha256()
+    with path.open("rb") as file:
+        if size <= WHOLE:
+            digest.update(file.read())
+        else:
+            digest.update(str(size).encode())
+            for start in (0, size // 2, size - PIECE):
+                file.seek(start)
+                digest.update(file.read(PIECE))
+    return digest.hexdigest()
+
+
+# reading
+
+
+_BUILTINS = {"list", "dict", "set", "frozenset", "tuple", "str", "bytes", "bytearray", "int", "float", "bool", "complex"}
+_NUMPY = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Numpy arrays and builtin containers, and nothing that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("builtins", "__builtin__") and name in _BUILTINS:
+            return getattr(builtins, name)
+        if module.split(".")[0] == "numpy" and name in _NUMPY:
+            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        if module == "collections" and name in ("OrderedDict", "defaultdict"):
+            return super().find_class(module, name)
+        if (module, name) == ("_codecs", "encode"):  # how Python 2 wrote bytes
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}; only numpy arrays and builtin containers are read")
+
+
+def load_pickle(path: Path) -> Any:
+    """A stranger's pickle, of numpy arrays and builtin containers alone."""
+    try:
+        with path.open("rb") as file:
+            return _Unpickler(file, encoding="latin1").load()
+    except FileNotFoundError as error:
+        raise Unsuitable(f"{path} is missing") from error
+    except Exception as error:  # a broken pickle raises nearly anything
+        raise Unsuitable(f"{path} cannot be read as a pickle: {_said(error)}") from error
+
+
+def load_npy(path: Path, shape: tuple[int | None, ...] | None = None) -> Array:
+    """An array mapped from disk; `shape` is what is expected of it, `None` where any length will do."""
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise Unsuitable(f"{path} is missing") from error
+    except Exception as error:
+        raise Unsuitable(f"{path} cannot be read as an array: {_said(error)}") from error
+    if shape is not None:
+        check_shape(str(path), array.shape, shape)
+    return array
+
+
+def h5_file(path: Path) -> h5py.File:
+    """An HDF5 file, open for reading."""
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError as error:
+        raise Unsuitable(f"{path} is missing") from error
+    except OSError as error:
+        raise Unsuitable(f"{path} cannot be read as HDF5: {_said(error)}") from error
+
+
+def open_h5(path: Path, key: str, shape: tuple[int | None, ...] | None = None) -> h5py.Dataset:
+    """One data set of an HDF5 file, read from disk as it is indexed."""
+    file = h5_file(path)
+    if key not in file:
+        raise Unsuitable(f"{path} has no key '{key}'; it has {', '.join(sorted(file)) or 'none'}")
+    if shape is not None:
+        check_shape(f"{path} '{key}'", file[key].shape, shape)
+    return file[key]
+
+
+def check_shape(what: str, found: Sequence[int], expected: Sequence[int | None]) -> None:
+    """Raise unless a shape is as expected, `None` standing for any length."""
+    if len(found) != len(expected) or any(b is not None and a != b for a, b in zip(found, expected, strict=True)):
+        shown = ", ".join("N" if length is None else str(length) for length in expected)
+        raise Unsuitable(f"{what} has the shape {list(found)}; expected [{shown}]")
+
+
+def check_lengths(lengths: Mapping[str, int]) -> None:
+    """Raise unless all are equal; the keys say what has that length."""
+    if len(set(lengths.values())) > 1:
+        raise Unsuitable("lengths disagree: " + ", ".join(f"{what} has {length}" for what, length in lengths.items()))
+
+
+def check_labels(what: str, labels: Array, classes: int) -> None:
+    """Raise unless all are class numbers."""
+    labels = np.asarray(labels)
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise Unsuitable(f"{what} has the label {wrong.flat[0]}; expected 0 to {classes - 1}")
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# splits
+
+
+Convert = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Rows of an array on disk (or in memory), as one modality's input: read when a batch is asked for, then converted.
+
+    `lengths` `[N]`, if given, makes them sequences: the first `lengths[i]` tokens of row i are there (the last, if `in_front`).
+    """
+
+    array: Any  # a numpy array, a memory map, or a data set of HDF5
+    convert: Convert = Tensor.float
+    lengths: Array | None = None
+    in_front: bool = False
+
+    def read(self, rows: Array) -> Input:
+        """Those rows, in that order."""
+        values = self.convert(torch.from_numpy(take(self.array, rows)))
+        if self.lengths is None:
+            return values
+        place = torch.arange(values.shape[1])
+        length = torch.from_numpy(np.asarray(self.lengths)[rows].astype(np.int64)).unsqueeze(1)
+        return Tokens(values, place >= values.shape[1] - length if self.in_front else place < length)
+
+
+@dataclass(frozen=True)
+class StoredSplit:
+    """A split of stored arrays: sample i is row `rows[i]` of each; `targets` `[N, ...]` are in memory, in the order of `rows`."""
+
+    inputs: Mapping[str, Stored]
+    targets: Tensor
+    rows: Array
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, index: Tensor) -> Batch:
+        """The samples of those numbers."""
+        rows = self.rows[index.numpy()]
+        return Batch({m: stored.read(rows) for m, stored in self.inputs.items()}, self.targets[index], index)
+
+
+def take(array: Any, rows: Array) -> Array:
+    """Rows of an array in any order; HDF5 itself takes rising ones alone."""
+    if not isinstance(array, h5py.Dataset):
+        return np.ascontiguousarray(array[rows])
+    rising, back = np.unique(rows, return_inverse=True)
+    taken: Array = array[rising][back]
+    return taken

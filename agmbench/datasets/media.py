@@ -1,0 +1,225 @@
+"""Sound and pictures of files: wav through soundfile, mp4 and flv through PyAV, jpg through Pillow.
+
+Whatever cannot be read is an `Unsuitable` of one line that names the file.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.signal import get_window, resample_poly
+from torch import Tensor
+
+from agmbench.contracts import Unsuitable
+from agmbench.datasets.files import Array, checksum
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+SIDE = 224  # of the square to which frames are brought
+MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # red, green, blue, of ImageNet
+THREADS = min(8, os.cpu_count() or 1)
+
+
+def read_sound(path: Path, rate: int) -> Floats:
+    """The sound of a file `[samples]` in [-1, 1], channels averaged, resampled to `rate` (by scipy's polyphase filter)."""
+    with _reading(path, "sound"):
+        channels, own = _wav(path) if path.suffix.lower() in (".wav", ".flac") else _sound_stream(path)
+        sound = channels.mean(axis=1)
+        if not len(sound):
+            raise ValueError("it holds no samples")
+        if not np.isfinite(sound).all():
+            raise ValueError("it holds samples that are not finite")
+        if own != rate:
+            sound = resample_poly(sound, rate // gcd(rate, own), own // gcd(rate, own))
+        return np.asarray(sound, dtype=np.float32)
+
+
+def _wav(path: Path) -> tuple[Floats, int]:
+    with path.open("rb") as file:
+        head, size = file.read(8), path.stat().st_size
+    said = int.from_bytes(head[4:8], "little") + 8
+    if head[:4] == b"RIFF" and size + 1 < said < 2**31:
+        raise ValueError(f"it is cut short: {size} bytes, its header says {said}")
+    channels, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return channels, rate
+
+
+def _sound_stream(path: Path) -> tuple[Floats, int]:
+    with av.open(str(path)) as container:
+        if not container.streams.audio:
+            raise ValueError("it has no sound")
+        stream = container.streams.audio[0]
+        as_floats = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
+        frames = [part for frame in container.decode(stream) for part in as_floats.resample(frame)]
+        frames += as_floats.resample(None)
+        channels = np.concatenate([frame.to_ndarray() for frame in frames], axis=1) if frames else np.zeros((1, 0), np.float32)
+        return channels.T, stream.rate
+
+
+def log_spectrogram(sound: Floats, size: int = 512, hop: int = 353, floor: float = 1e-7) -> Floats:
+    """`log(|STFT| + floor)` `[size // 2 + 1, 1 + samples // hop]`: a Hann window, frames centred, zeros beyond the ends.
+
+    The numbers are those of `librosa.stft(sound, n_fft=size, hop_length=hop)`.
+    """
+    padded = np.pad(sound, size // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
+    spectrum = np.fft.rfft(frames * get_window("hann", size), axis=1)
+    return np.log(np.abs(spectrum) + floor).T.astype(np.float32)
+
+
+def read_frames(path: Path, times: Sequence[float] | int, side: int | None = SIDE) -> Bytes:
+    """Frames of a video `[n, H, W, 3]`: those shown at `times` (seconds from its first frame, rising), or so many, evenly spread.
+
+    Each is brought to a square of `side`, or left as it is if `None`. A time after the end gives the last frame.
+    """
+    with _reading(path, "video"), av.open(str(path)) as container:
+        if not container.streams.video:
+            raise ValueError("it has no pictures")
+        stream = container.streams.video[0]
+        if isinstance(times, int):
+            stamps = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+            if not stamps:
+                raise ValueError("it holds no frames")
+            step = (max(stamps) - min(stamps)) / max(1, len(stamps) - 1)
+            length = (max(stamps) - min(stamps) + step) * float(stream.time_base or 1)
+            times = [length * (2 * number + 1) / (2 * times) for number in range(times)]
+            container.seek(0)
+        shown = list(_shown(container.decode(stream), times))
+        return np.stack([_squared(frame.to_image(), side) for frame in shown])
+
+
+def _shown(frames: Iterator[av.VideoFrame], times: Sequence[float]) -> Iterator[av.VideoFrame]:
+    """For each time the last frame that has begun by then."""
+    last = next(frames, None)
+    if last is None:
+        raise ValueError("it holds no frames")
+    begin, waiting = last.time or 0.0, list(times)
+    for frame in frames:
+        while waiting and (frame.time or 0.0) - begin > waiting[0] + 1e-6:
+            yield last
+            waiting.pop(0)
+        if not waiting:
+            return
+        last = frame
+    yield from [last] * len(waiting)
+
+
+def load_image(path: Path, side: int | None = SIDE) -> Bytes:
+    """A picture `[H, W, 3]` in red, green, blue, brought to a square of `side`, or left as it is if `None`."""
+    with _reading(path, "a picture"), Image.open(path) as image:
+        return _squared(image, side)
+
+
+def load_images(paths: Sequence[Path]) -> Bytes:
+    """`[n, 224, 224, 3]`: pictures one after another."""
+    return np.stack([load_image(path) for path in paths])
+
+
+def _squared(image: Image.Image, side: int | None) -> Bytes:
+    resized = image if side is None else image.resize((side, side), Image.Resampling.BILINEAR)
+    return np.array(resized.convert("RGB"), dtype=np.uint8)
+
+
+def frame_tensor(frames: Tensor) -> Tensor:
+    """Frames of bytes `[..., H, W, 3]` as numbers `[..., 3, H, W]`, each colour normalised by ImageNet's mean and deviation."""
+    mean, spread = (torch.tensor(numbers).view(3, 1, 1) for numbers in (MEAN, SPREAD))
+    return frames.movedim(-1, -3).float().div_(255).sub_(mean).div_(spread)
+
+
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Unsuitable(f"{path} is missing") from error
+    except Exception as error:  # decoders raise what they like
+        said = " ".join(str(error).split()) or type(error).__name__
+        if _is_pointer(path):
+            said = "it is a pointer of Git LFS; fetch the file itself with 'git lfs pull'"
+        raise Unsuitable(f"{path} cannot be read as {what}: {said}") from error
+
+
+def _is_pointer(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(24) == b"version https://git-lfs."
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Things on disk as if they were one array: `decoded[rows]` reads each by `decode`, several at a time."""
+
+    things: Sequence[Any]
+    decode: Callable[[Any], Array]
+
+    def __getitem__(self, rows: Array) -> Array:
+        with ThreadPoolExecutor(THREADS) as pool:
+            return np.stack(list(pool.map(self.decode, [self.things[row] for row in rows])))
+
+
+def missing(paths: Sequence[Path]) -> None:
+    """Raise if any of these is missing; the line names the first and says how many."""
+    gone = [path for path in paths if not path.exists()]
+    if gone:
+        raise Unsuitable(f"{gone[0]} is missing ({len(gone)} of the {len(paths)} files that the lists name are not there)")
+
+
+def checksums(root: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """The checksum of each file by its path below `root`, several read at a time."""
+    rising = sorted(set(paths))
+    with ThreadPoolExecutor(THREADS) as pool:
+        return {str(path.relative_to(root)): said for path, said in zip(rising, pool.map(checksum, rising), strict=True)}
+
+
+def cut(rows: Array, shares: Sequence[float] = (0.1, 0.1)) -> list[Array]:
+    """Disjoint parts of `rows`: what is left, then one part of each share; by one permutation, always the same."""
+    mixed = np.random.default_rng(0).permutation(rows)
+    counts = [max(1, round(share * len(rows))) for share in shares]
+    if sum(counts) >= len(rows):
+        raise Unsuitable(f"{len(rows)} are too few to cut {len(shares)} parts from and to leave some")
+    places = len(rows) - np.cumsum(counts[::-1])[::-1]
+    return [np.sort(part) for part in np.split(mixed, places)]
+
+
+# random media, for samples
+
+
+def write_sound(path: Path, draw: np.random.Generator, seconds: float, rate: int = 16000) -> None:
+    """A wav of noise, 16 bit and mono."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, draw.uniform(-0.5, 0.5, round(seconds * rate)), rate, subtype="PCM_16")
+
+
+def write_picture(path: Path, draw: np.random.Generator) -> None:
+    """A jpg of blurred noise, 480 wide and 360 high."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _noise(draw).save(path)
+
+
+def write_video(path: Path, draw: np.random.Generator, seconds: float, rate: int = 30) -> None:
+    """A video of blurred noise without sound, 480 wide and 360 high; its suffix says of which kind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("flv" if path.suffix == ".flv" else "mpeg4", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 480, 360, "yuv420p"
+        for _ in range(round(seconds * rate)):
+            container.mux(stream.encode(av.VideoFrame.from_image(_noise(draw))))
+        container.mux(stream.encode())
+
+
+def _noise(draw: np.random.Generator) -> Image.Image:
+    return Image.fromarray(draw.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((480, 360), Image.Resampling.BILINEAR)

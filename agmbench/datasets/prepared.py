@@ -1,0 +1,205 @@
+"""Prepared data: arrays mapped from disk and a manifest that says what they were made of.
+
+    <folder>/prepared-<digest>/manifest.json       parameters, checksums of the sources, splits
+    <folder>/prepared-<digest>/<split>/<name>.npy  one array a modality, and `targets`
+
+The digest is that of parameters and sources: other parameters make another folder, never a mix. A folder is written aside, item by
+item, and renamed when it is whole; an interrupted one is gone on with.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agmbench.contracts import Unsuitable
+from agmbench.datasets.files import Array, Progress, checksum, load_npy
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be prepared: `arrays[split][name]` = (shape, dtype) with N first, and what it is made of.
+
+    `facts` is kept in the manifest for whoever reads it: ids, class names.
+    """
+
+    dataset: str
+    parameters: Mapping[str, Any]
+    sources: Mapping[str, str]  # path below the raw folder: checksum
+    arrays: Mapping[str, Mapping[str, tuple[tuple[int, ...], str]]]
+    facts: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Of parameters and sources."""
+        content = json.dumps([FORMAT, self.dataset, self.parameters, self.sources], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+class Store:
+    """A prepared folder being written; `place(split, name)` is an array to write into."""
+
+    def __init__(self, target: Path, plan: Plan) -> None:
+        self.plan = plan
+        self.final = target / f"prepared-{plan.digest}"
+        self.aside = target / f"prepared-{plan.digest}.part"
+        self._arrays: dict[tuple[str, str], Array] = {}
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is nothing left to do."""
+        return (self.final / MANIFEST).is_file()
+
+    def open(self) -> None:
+        """Make the arrays, or go on with those of an interrupted run."""
+        try:
+            for split, arrays in self.plan.arrays.items():
+                (self.aside / split).mkdir(parents=True, exist_ok=True)
+                done = (max(shape[0] for shape, _ in arrays.values()),)
+                for name, (shape, dtype) in {**arrays, "done": (done, "bool")}.items():
+                    path = self.aside / split / f"{name}.npy"
+                    if not path.is_file():
+                        fresh = path.with_suffix(".new")
+                        np.lib.format.open_memmap(fresh, mode="w+", dtype=np.dtype(dtype), shape=shape).flush()
+                        fresh.replace(path)
+                    self._arrays[split, name] = np.load(path, mmap_mode="r+", allow_pickle=False)
+        except OSError as error:
+            raise Unsuitable(f"{self.aside} cannot be written ({error.strerror})") from error
+
+    def place(self, split: str, name: str) -> Array:
+        """The array of a split, mapped for writing."""
+        return self._arrays[split, name]
+
+    def done(self, split: str) -> Array:
+        """Which items of a split are written; set an item's flag after its rows."""
+        return self._arrays[split, "done"]
+
+    def close(self) -> None:
+        """Flush, write the manifest and move the folder into place."""
+        for array in self._arrays.values():
+            array.flush()  # type: ignore[attr-defined]
+        for split in self.plan.arrays:
+            (self.aside / split / "done.npy").unlink()
+        shown = {
+            split: {name: [list(shape), dtype] for name, (shape, dtype) in arrays.items()}
+            for split, arrays in self.plan.arrays.items()
+        }
+        outputs = {
+            f"{split}/{name}.npy": checksum(self.aside / split / f"{name}.npy")
+            for split, name in self._arrays
+            if name != "done"
+        }
+        manifest = {
+            "outputs": outputs,
+            "format": FORMAT,
+            "dataset": self.plan.dataset,
+            "parameters": dict(self.plan.parameters),
+            "arrays": shown,
+        }
+        text = json.dumps({**manifest, "facts": self.plan.facts, "sources": dict(self.plan.sources)}, indent=1, sort_keys=True)
+        with (self.aside / MANIFEST).open("w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if self.final.exists():
+            shutil.rmtree(self.final)
+        self.aside.replace(self.final)
+
+
+Item = tuple[str, int, Any]  # split, row, and what the work on it needs
+
+
+def fill(
+    store: Store, items: Sequence[Item], work: Callable[[Any], Mapping[str, Array]], progress: Progress, jobs: int
+) -> None:
+    """Write `work(what)` into the rows of each item that is not done yet, in `jobs` processes, then close the store.
+
+    `work` is a function of a module (it is sent to other processes) that returns one array a name. An item that cannot be read
+    raises `Unsuitable`; what is done until then stays.
+    """
+    store.open()
+    left = [item for item in items if not store.done(item[0])[item[1]]]
+    count = len(items) - len(left)
+    progress(count, len(items))
+    for (split, row, _), arrays in zip(left, _mapped(work, [what for _, _, what in left], jobs), strict=True):
+        for name, array in arrays.items():
+            store.place(split, name)[row] = array
+        store.done(split)[row] = True
+        count += 1
+        progress(count, len(items))
+    store.close()
+
+
+def _mapped(work: Callable[[Any], Any], things: Sequence[Any], jobs: int) -> Iterator[Any]:
+    if jobs == 1:
+        yield from map(work, things)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        try:
+            waiting = iter(things)
+            running = [pool.submit(work, thing) for thing in islice(waiting, 4 * jobs)]
+            while running:
+                yield running.pop(0).result()
+                running += [pool.submit(work, thing) for thing in islice(waiting, 1)]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared folder being read."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def files(self) -> list[Path]:
+        """The manifest, which names parameters and sources, stands for the arrays in a fingerprint."""
+        return [self.folder / MANIFEST]
+
+    @property
+    def checksums(self) -> dict[Path, str]:
+        """Of the arrays, as they were written."""
+        return {self.folder / path: value for path, value in self.manifest["outputs"].items()}
+
+    def array(self, split: str, name: str) -> Array:
+        """An array mapped from disk, of the shape that the manifest says."""
+        if name not in self.manifest["arrays"].get(split, {}):
+            raise Unsuitable(f"{self.folder / MANIFEST} has no array '{split}/{name}'")
+        shape, _ = self.manifest["arrays"][split][name]
+        return load_npy(self.folder / split / f"{name}.npy", tuple(shape))
+
+
+def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) -> Prepared:
+    """The prepared folder below `root`, the one with those parameters if there are several."""
+    found = [Prepared(path.parent, _manifest(path)) for path in sorted(root.glob(f"prepared-*/{MANIFEST}"))]
+    wanted = dict(parameters or {})
+    fitting = [prepared for prepared in found if wanted.items() <= prepared.manifest["parameters"].items()]
+    if len(fitting) == 1:
+        return fitting[0]
+    have = "; ".join(f"{prepared.folder.name} {prepared.manifest['parameters']}" for prepared in found) or "none"
+    raise Unsuitable(f"{root} should have one prepared folder of '{dataset}' with {wanted or 'any parameters'}; found {have}")
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text())
+        parts: Iterable[str] = ("format", "dataset", "parameters", "arrays", "facts", "sources", "outputs")
+        missing = [part for part in parts if part not in manifest]
+    except (OSError, ValueError) as error:
+        raise Unsuitable(f"{path} cannot be read as JSON: {error}") from error
+    if missing or manifest["format"] != FORMAT:
+        raise Unsuitable(f"{path} is no manifest of format {FORMAT}; prepare the data again")
+    return dict(manifest)

@@ -1,0 +1,291 @@
+"""UR-FUNNY: humor in TED talks, from gestures, voice and words (Hasan et al., EMNLP 2019)."""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Gt
+
+from agmbench.contracts import Unsuitable
+from agmbench.datasets import prepared
+from agmbench.datasets.files import (
+    Array,
+    FileDataset,
+    Held,
+    Layout,
+    Progress,
+    Source,
+    Stored,
+    check_labels,
+    check_lengths,
+    checksum,
+    load_pickle,
+)
+from agmbench.datasets.sequences import PARTS, Part, Protocol, entries, finite, held, numbers, padded, read_pack, stored
+
+WIDTHS = {"visual": 371, "audio": 81, "text": 300}  # OpenFace 2, COVAREP, GloVe
+LENGTH = 50
+SAMPLE_CLIPS = {"train": 40, "valid": 10, "test": 10}
+
+
+class Pack(Layout):
+    """`humor.pkl` of MultiBench, which AGM uses: sequences of a word a step, padded with zeros in front."""
+
+    name = "pack"
+    signs = ("humor.pkl",)
+
+    def read(self, root: Path, **options: Any) -> Held:
+        path = root / "humor.pkl"
+        names = {"vision": "visual", "audio": "audio", "text": "text"}
+        shapes = {name: (None, None, WIDTHS[modality]) for name, modality in names.items()}
+        pack = read_pack(path, {**shapes, "labels": (None, -1)})
+        parts, dropped = {}, 0
+        for name, arrays in pack.items():
+            inputs, rows = stored(arrays, f"{path} '{name}'", names)
+            labels = arrays["labels"].reshape(len(arrays["labels"]), -1)
+            if labels.shape[1] != 1 or not np.isfinite(labels).all():
+                raise Unsuitable(
+                    f"{path} '{name}' 'labels' has the shape {list(labels.shape)}; expected one finite number a row"
+                )
+            parts[name] = Part(inputs, torch.from_numpy((labels[rows, 0] >= 1).astype(np.int64)), rows)
+            dropped += len(labels) - len(rows)
+        notes = [f"dropped rows without any text: {dropped}"] if dropped else []
+        sizes = {modality: pack["train"][name].shape[1:] for name, modality in names.items()}
+        return held(parts, sizes, [path], options["protocol"], notes=notes)
+
+    def write_sample(self, root: Path) -> None:
+        draw = np.random.default_rng(0)
+        pack = {}
+        for part, count in SAMPLE_CLIPS.items():
+            hidden = np.arange(LENGTH) < LENGTH - draw.integers(5, LENGTH, (count, 1))
+            arrays = {m: draw.normal(size=(count, LENGTH, width)).astype(np.float32) for m, width in WIDTHS.items()}
+            for array in arrays.values():
+                array[hidden] = 0
+            arrays["audio"][:, -1, 0] = -np.inf
+            arrays["text"][0] = 0
+            labels = draw.permutation(np.resize([-1, 1], count)).reshape(count, 1)
+            pack[part] = {"vision": arrays["visual"], "audio": arrays["audio"], "text": arrays["text"], "labels": labels}
+        _write(root / "humor.pkl", pack)
+
+
+FOLDS = {"train": "train", "valid": "dev", "test": "test"}  # our part: its name in data_folds.pkl
+FILES = {"visual": "openface_features_sdk.pkl", "audio": "covarep_features_sdk.pkl", "text": "language_sdk.pkl"}
+OFFICIAL = ("data_folds.pkl", *FILES.values(), "word_embedding_list.pkl", "humor_label_sdk.pkl")
+
+
+class Official(Layout):
+    """The feature pickles of version 2, whole in memory; `agmbench data prepare` makes arrays of them that are not."""
+
+    name = "official"
+    signs = OFFICIAL
+
+    def read(self, root: Path, **options: Any) -> Held:
+        length, context = options["length"], options["context"]
+        clips = _Clips(root)
+        parts = {}
+        for part, ids in clips.ids.items():
+            items = [_sequences(clips.raw(id_), length, context) for id_ in ids]
+            arrays = {name: np.stack([item[name] for item in items]) for name in items[0]}
+            parts[part] = _part(arrays, ids)
+        return held(parts, _shapes(length), [root / name for name in OFFICIAL], options["protocol"], {"clip": str})
+
+    def write_sample(self, root: Path) -> None:
+        draw = np.random.default_rng(0)
+        folds: dict[str, list[int]] = {}
+        sdk: dict[str, dict[int, Any]] = {modality: {} for modality in FILES}
+        labels: dict[int, int] = {}
+        vectors = draw.normal(size=(30, WIDTHS["text"])).astype(np.float32)
+        for part, count in SAMPLE_CLIPS.items():
+            first = len(labels) + 1
+            folds[FOLDS[part]] = list(range(first, first + count))
+            for id_ in folds[FOLDS[part]]:
+                labels[id_] = id_ % 2
+                sizes = draw.integers(2, 9, draw.integers(1, 4)).tolist()  # words a sentence, the punchline last
+                words = [draw.integers(1, 30, size).tolist() for size in sizes]
+                spoken = [[f"word{word}" for word in sentence] for sentence in words]
+                times = [[[0.3 * place, 0.3 * place + 0.3] for place in range(size)] for size in sizes]
+                sdk["text"][id_] = {
+                    **{"punchline_embedding_indexes": words[-1], "context_embedding_indexes": words[:-1]},
+                    **{"punchline_sentence": " ".join(spoken[-1]), "context_sentences": [" ".join(s) for s in spoken[:-1]]},
+                    **{"punchline_intervals": times[-1], "context_intervals": times[:-1]},
+                }
+                for modality in ("visual", "audio"):
+                    drawn = [draw.normal(size=(size, WIDTHS[modality])) for size in sizes]
+                    sdk[modality][id_] = {"punchline_features": drawn[-1], "context_features": drawn[:-1]}
+                sdk["audio"][id_]["punchline_features"][0, 0] = -np.inf
+        contents: dict[str, Any] = {name: sdk[modality] for modality, name in FILES.items()}
+        contents |= {"data_folds.pkl": folds, "word_embedding_list.pkl": list(vectors), "humor_label_sdk.pkl": labels}
+        for name, content in contents.items():
+            _write(root / name, content)
+
+
+class Prepared(Layout):
+    """Arrays made of the official pickles, mapped from disk."""
+
+    name = "prepared"
+    signs = ("prepared-*/manifest.json",)
+
+    def read(self, root: Path, **options: Any) -> Held:
+        length = options["length"]
+        made = prepared.read(root, "urfunny", {"length": length, "context": options["context"]})
+        names = (*WIDTHS, "length", "target")
+        parts = {
+            part: _part({name: made.array(part, name) for name in names}, made.manifest["facts"]["ids"][part]) for part in PARTS
+        }
+        return held(parts, _shapes(length), made.files, options["protocol"], {"clip": str})
+
+    def write_sample(self, root: Path) -> None:
+        with TemporaryDirectory() as raw:
+            Official().write_sample(Path(raw))
+            URFunny.prepare(Path(raw), root, lambda done, total: None, 1)
+
+
+class URFunny(FileDataset):
+    """A sample is a punchline of a TED talk with the sentences before it, a token a word; is it meant to be funny?
+
+    `visual` `[T, 371]` OpenFace 2 (pose, gaze, action units; its own units), `audio` `[T, 81]` COVAREP (-inf reads as 0), `text`
+    `[T, 300]` GloVe 840B; each the mean over the word's time, zeros in front, with masks. Classes: not humorous, humorous.
+
+    Layouts: `pack` (MultiBench's `humor.pkl`, T = 50, as AGM uses it; rows without text are dropped; label 0 if below 1, else 1),
+    `official` (version 2: 10,166 clips), `prepared` (the official pickles by `agmbench data prepare`).
+
+    Splits: the copy's own train, valid (`dev` in the official folds) and test; dev is a tenth of train, by a fixed permutation.
+
+    protocol: `agmbench` (default) is that. `paper` (AGM, supplement): train is the first 90 % of train, the evaluation set the first
+        90 % of test, dev the last 10 % of both. Valid IS the test set there: epochs are selected on test.
+    length: T of the `official` layout: the last words of context and punchline. Official code takes 20 words a sentence and 5
+        sentences apart; default 50, as in the pack (ours).
+    context: whether the sentences before the punchline are part of the `official` sequences. Official code and default: they are.
+    """
+
+    name = "urfunny"
+    source = Source(
+        page="https://github.com/ROC-HCI/UR-FUNNY",
+        licence="none stated, publicly available for research (paper); TED talks CC BY-NC-ND",
+        size="10,166 clips; humor.pkl and prepared arrays 1.5 GB by their shapes",
+        then="put MultiBench's humor.pkl here; or download the six .pkl files of UR-FUNNY-V2's extracted features and run "
+        "'agmbench data prepare urfunny --from DIR' (put here, they are read as they are, slowly)",
+    )
+    layouts = (Prepared(), Pack(), Official())
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        protocol: Protocol = "agmbench",
+        length: Annotated[int, Gt(0)] = LENGTH,
+        context: bool = True,
+    ) -> None:
+        self.class_names = ["not humorous", "humorous"]
+        self.hold(protocol=protocol, length=length, context=context)
+
+    @classmethod
+    def prepare(
+        cls,
+        source: Path,
+        target: Path,
+        progress: Progress,
+        jobs: int,
+        *,
+        length: int = LENGTH,
+        context: bool = True,
+        **options: Any,
+    ) -> None:
+        """The official pickles to arrays mapped from disk, of that length and context."""
+        if options:
+            raise Unsuitable(f"preparing 'urfunny' takes length and context; found {', '.join(options)}")
+        parameters = {"length": length, "context": context}
+        sources = {name: checksum(source / name) for name in OFFICIAL if (source / name).is_file()}
+        missing = [name for name in OFFICIAL if name not in sources]
+        if missing:
+            raise Unsuitable(f"{source} misses {', '.join(missing)}")
+        clips = _Clips(source)
+        arrays = {
+            part: {
+                **{modality: ((len(ids), length, width), "float32") for modality, width in WIDTHS.items()},
+                **{name: ((len(ids),), "int64") for name in ("length", "target")},
+            }
+            for part, ids in clips.ids.items()
+        }
+        facts = {"ids": {part: [str(id_) for id_ in ids] for part, ids in clips.ids.items()}}
+        store = prepared.Store(target, prepared.Plan(cls.name, parameters, sources, arrays, facts))
+        if store.whole:
+            return
+        items = [(part, row, clips.raw(id_)) for part, ids in clips.ids.items() for row, id_ in enumerate(ids)]
+        prepared.fill(store, items, partial(_sequences, length=length, context=context), progress, jobs)
+
+
+Raw = Mapping[str, Any]  # `where`, `target`, and of each modality `context` and `punchline`, one array a sentence
+
+
+class _Clips:
+    """The official pickles: `ids` of each part, and one clip by its id."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        folds = entries(load_pickle(root / "data_folds.pkl"), str(root / "data_folds.pkl"), FOLDS.values())
+        self.ids = {part: list(folds[fold]) for part, fold in FOLDS.items()}
+        self.sdk = {modality: self._entries(name) for modality, name in FILES.items()}
+        self.labels = self._entries("humor_label_sdk.pkl")
+        where = str(root / "word_embedding_list.pkl")
+        self.vectors = numbers(where, load_pickle(root / "word_embedding_list.pkl"), (None, WIDTHS["text"])).astype(np.float32)
+        labels = [self.labels[id_] for ids in self.ids.values() for id_ in ids]
+        check_labels(str(root / "humor_label_sdk.pkl"), numbers(str(root / "humor_label_sdk.pkl"), labels, (None,)), 2)
+
+    def _entries(self, name: str) -> Mapping[Any, Any]:
+        ids = [id_ for some in self.ids.values() for id_ in some]
+        return entries(load_pickle(self.root / name), str(self.root / name), ids)
+
+    def raw(self, id_: Any) -> Raw:
+        """What the files have of a clip, as they have it but for words, which are vectors."""
+        found: dict[str, Any] = {"where": f"{self.root} clip {id_}", "target": int(self.labels[id_])}
+        for modality, name in FILES.items():
+            where, kind = f"{self.root / name} {id_}", "embedding_indexes" if modality == "text" else "features"
+            clip = entries(self.sdk[modality][id_], where, [f"punchline_{kind}", f"context_{kind}"])
+            sentences = [*clip[f"context_{kind}"], clip[f"punchline_{kind}"]]
+            found[modality] = [self._vectors(words, where) for words in sentences] if modality == "text" else sentences
+        return found
+
+    def _vectors(self, words: Any, where: str) -> Array:
+        indexes = np.asarray(words, dtype=np.int64) if len(words) else np.zeros(0, dtype=np.int64)
+        if len(wrong := indexes[(indexes < 0) | (indexes >= len(self.vectors))]):
+            raise Unsuitable(f"{where} has the word number {wrong[0]}; expected 0 to {len(self.vectors) - 1}")
+        chosen: Array = self.vectors[indexes]
+        return chosen
+
+
+def _sequences(raw: Raw, length: int, context: bool) -> dict[str, Array]:
+    """One clip's words in a row, the last `length` of them, zeros in front; with `length` and `target`."""
+    first = 0 if context else -1
+    whole = {
+        modality: _joined(raw[modality][first:], width, f"{raw['where']} {modality}") for modality, width in WIDTHS.items()
+    }
+    check_lengths({f"{raw['where']} {modality}": len(array) for modality, array in whole.items()})
+    found = {modality: padded(array, length, in_front=True) for modality, array in whole.items()}
+    count = np.asarray(min(length, len(whole["text"])))
+    return {**found, "length": count, "target": np.asarray(raw["target"])}
+
+
+def _joined(sentences: Sequence[Any], width: int, where: str) -> Array:
+    spoken = [numbers(where, sentence, (None, width)) for sentence in sentences if len(sentence)]
+    return np.concatenate(spoken) if spoken else np.zeros((0, width))
+
+
+def _part(arrays: Mapping[str, Array], ids: Sequence[Any]) -> Part:
+    inputs = {modality: Stored(arrays[modality], finite, arrays["length"], in_front=True) for modality in WIDTHS}
+    targets = torch.from_numpy(np.array(arrays["target"], dtype=np.int64))
+    return Part(inputs, targets, np.arange(len(targets)), [str(id_) for id_ in ids])
+
+
+def _shapes(length: int) -> dict[str, tuple[int, ...]]:
+    return {modality: (length, width) for modality, width in WIDTHS.items()}
+
+
+def _write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content))

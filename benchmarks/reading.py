@@ -1,0 +1,148 @@
+"""Samples read a second, for each layout of each data set on disk at the true shapes of a sample, against a plain loop.
+
+    python benchmarks/reading.py [--seconds 2] [--memory]
+
+A random sample of the layout is read in random batches of the paper's size through the data set's split, and by a plain loop that
+indexes the array (of NumPy, of HDF5, or decoded from media) one sample at a time and stacks what it finds; the ratio is that of
+samples a second, in turns. `--memory` reads a pack of AVE features with a visual file of 4 GB, and one of an eighth of it, each in a
+process of its own, and compares the private memory of both.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import h5py
+import numpy as np
+import torch
+
+from agmbench import build, registry
+from agmbench.contracts import Split
+from agmbench.datasets.files import FileDataset, StoredSplit
+
+ROUNDS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each layout")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.measure:
+        print(private_memory(chosen.measure))
+    elif chosen.memory:
+        memory()
+    else:
+        speed(chosen.seconds)
+
+
+def speed(seconds: float) -> None:
+    known = registry.load()
+    print("| data set | layout | samples/s | ratio to a plain loop | target | met |\n|---|---|---:|---:|---|---|", flush=True)
+    for entry in known.entries("dataset"):
+        target = entry.load()
+        if not issubclass(target, FileDataset):
+            continue
+        size = entry.job.get("training", {}).get("batch_size", 64)
+        for layout in target.layouts:
+            with tempfile.TemporaryDirectory() as folder:
+                os.environ["AGMBENCH_DATA"] = folder
+                layout.write_sample(Path(folder))
+                try:
+                    split = build.opened(known, entry.name, {}).split("train")
+                except Exception as error:  # a layout that is for another task's parameters
+                    print(f"| {entry.name} | {layout.name} | not opened: {error} | | | |")
+                    continue
+                fast, ratio = compared(split, min(size, len(split)), seconds)
+            print(
+                f"| {entry.name} | {layout.name} | {fast:,.0f} | {ratio:.2f} | >= 0.8 | {'yes' if ratio >= 0.8 else 'NO'} |",
+                flush=True,
+            )
+
+
+def compared(split: Split, size: int, seconds: float) -> tuple[float, float]:
+    order = torch.Generator().manual_seed(0)
+
+    def ours() -> None:
+        split.batch(torch.randperm(len(split), generator=order)[:size])
+
+    def floor() -> None:
+        plain(split, torch.randperm(len(split), generator=order)[:size])
+
+    ours(), floor()
+    pairs = [(rate(ours, size, seconds / ROUNDS / 2), rate(floor, size, seconds / ROUNDS / 2)) for _ in range(ROUNDS)]
+    return median(one for one, _ in pairs), median(one / other for one, other in pairs)
+
+
+def plain(split: Split, index: torch.Tensor) -> None:
+    """One sample at a time."""
+    parts = [split] if isinstance(split, StoredSplit) else split.splits  # type: ignore[attr-defined]
+    for part in parts:
+        rows = part.rows[index[index < len(part)].numpy()]
+        for stored in part.inputs.values():
+            samples = [torch.from_numpy(np.array(stored.array[np.array([row])])) for row in rows]
+            if samples:
+                stored.convert(torch.cat(samples))
+
+
+def rate(read: Callable[[], None], size: int, seconds: float) -> float:
+    begun, count = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        read()
+        count += size
+    return count / (time.perf_counter() - begun)
+
+
+def memory() -> None:
+    """Private memory of reading AVE features from a small visual file and a large one."""
+    print("| visual file | private memory grown by reading it, MiB |\n|---|---:|")
+    for clips in (518, 4143):
+        with tempfile.TemporaryDirectory() as folder:
+            ave_features(Path(folder), clips)
+            gigabytes = (Path(folder) / "visual_feature.h5").stat().st_size / 1e9
+            command = [sys.executable, __file__, "--measure", folder]
+            grown = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+            print(f"| {gigabytes:.1f} GB, {clips} clips | {grown} |", flush=True)
+
+
+def ave_features(folder: Path, clips: int) -> None:
+    """A pack of zeros at the true shapes; the space of the visual file is on the disk, not written."""
+    shapes = {"audio_feature": (10, 128), "visual_feature": (10, 7, 7, 512), "labels": (10, 29)}
+    for name, shape in shapes.items():
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            data = file.create_dataset("avadataset", (clips, *shape), "f4")
+            if name == "labels":
+                data[:, :, 28] = 1
+            data[-1] = data[-1]  # so that the file has its full size
+    parts = np.split(np.arange(clips), [int(clips * 0.8), int(clips * 0.9)])
+    for name, rows in zip(("train", "val", "test"), parts, strict=True):
+        with h5py.File(folder / f"{name}_order.h5", "w") as file:
+            file["order"] = rows
+
+
+def private_memory(folder: Path) -> int:
+    os.environ["AGMBENCH_DATA"] = str(folder)
+    split = build.opened(registry.load(), "ave", {}).split("train")
+    split.batch(torch.arange(64))
+    before = anonymous()
+    largest = 0
+    for index in torch.randperm(len(split)).split(64):
+        split.batch(index)
+        largest = max(largest, anonymous())
+    return round((largest - before) / 2**20)
+
+
+def anonymous() -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,337 @@
+"""What data sets on disk share: reading that trusts nobody, layouts told apart, prepared folders that are whole or not there."""
+
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from agmbench.contracts import Tokens, Unsuitable
+from agmbench.datasets import prepared
+from agmbench.datasets.files import (
+    Held,
+    Layout,
+    Stored,
+    StoredSplit,
+    check_labels,
+    check_lengths,
+    checksum,
+    fingerprint,
+    folder,
+    found,
+    load_npy,
+    load_pickle,
+    open_h5,
+    take,
+)
+
+
+def one_line(error: pytest.ExceptionInfo[Unsuitable]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+# pickles
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, ("touch stolen",)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_arrays_and_containers_are_read(tmp_path: Path, protocol: int) -> None:
+    content = {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "list": [1, 2.5, "text", b"bytes", None, True],
+        "objects": np.array([["x"], [np.arange(2), 1]], dtype=object),
+        "scalar": np.float64(3),
+        "ordered": OrderedDict(b=1),
+        "set": {1, 2},
+    }
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(content, protocol))
+    back = load_pickle(tmp_path / "x.pkl")
+    np.testing.assert_array_equal(back["a"], content["a"])
+    assert back["list"] == content["list"]
+    assert back["ordered"] == content["ordered"]
+    assert back["scalar"] == 3
+    assert back["set"] == {1, 2}
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [Evil(), print, Path("x"), re.compile("x"), subprocess.Popen, [1, {"deep": [eval]}]],
+    ids=lambda t: type(t).__name__,
+)
+def test_a_pickle_that_asks_for_more_is_refused_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thing: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.pkl").write_bytes(pickle.dumps(thing))
+    with pytest.raises(Unsuitable, match="only numpy arrays and builtin containers are read") as error:
+        load_pickle(tmp_path / "x.pkl")
+    assert "x.pkl cannot be read as a pickle" in one_line(error)
+    assert not Path("stolen").exists()
+
+
+def test_a_pickle_that_reaches_through_numpy_is_refused(tmp_path: Path) -> None:
+    # numpy.core.multiarray._reconstruct is allowed, what hangs below modules by a dotted name is not
+    for module, name in (("numpy", "os.system"), ("numpy.testing._private.utils", "runstring"), ("builtins", "getattr")):
+        (tmp_path / "x.pkl").write_bytes(
+            b"\x80\x04\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(name)]) + name.encode() + b"\x93."
+        )
+        with pytest.raises(Unsuitable, match="only numpy arrays"):
+            load_pickle(tmp_path / "x.pkl")
+
+
+def test_broken_and_missing_files_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cut.pkl").write_bytes(pickle.dumps({"a": np.zeros(1000)})[:500])
+    np.save(tmp_path / "whole.npy", np.zeros((4, 5)))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:-9])
+    (tmp_path / "cut.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 50)
+    with h5py.File(tmp_path / "whole.h5", "w") as file:
+        file["other"] = np.zeros(3)
+    for call, said in (
+        (lambda: load_pickle(tmp_path / "cut.pkl"), "cannot be read as a pickle: "),
+        (lambda: load_pickle(tmp_path / "none.pkl"), "none.pkl is missing"),
+        (lambda: load_npy(tmp_path / "cut.npy"), "cannot be read as an array: "),
+        (lambda: load_npy(tmp_path / "none.npy"), "none.npy is missing"),
+        (lambda: load_npy(tmp_path / "whole.npy", (None, 7)), "whole.npy has the shape [4, 5]; expected [N, 7]"),
+        (lambda: open_h5(tmp_path / "cut.h5", "a"), "cannot be read as HDF5: "),
+        (lambda: open_h5(tmp_path / "none.h5", "a"), "none.h5 is missing"),
+        (lambda: open_h5(tmp_path / "whole.h5", "mine"), "has no key 'mine'; it has other"),
+        (lambda: open_h5(tmp_path / "whole.h5", "other", (None, 2)), "'other' has the shape [3]; expected [N, 2]"),
+        (lambda: check_lengths({"audio": 3, "labels": 4}), "lengths disagree: audio has 3, labels has 4"),
+        (lambda: check_labels("labels.npy", np.array([0, 9, 3]), 5), "labels.npy has the label 9; expected 0 to 4"),
+    ):
+        with pytest.raises(Unsuitable) as error:
+            call()
+        assert said in one_line(error)
+
+
+# splits
+
+
+def test_rows_in_any_order_from_memory_a_map_and_hdf5(tmp_path: Path) -> None:
+    values = np.arange(20, dtype=np.uint8).reshape(10, 2)
+    np.save(tmp_path / "x.npy", values)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = values
+    rows = np.array([7, 2, 2, 9, 0])
+    for array in (values, load_npy(tmp_path / "x.npy"), open_h5(tmp_path / "x.h5", "x")):
+        np.testing.assert_array_equal(take(array, rows), values[rows])
+
+
+def test_a_stored_split_converts_what_it_reads_and_masks_sequences() -> None:
+    values = np.arange(24, dtype=np.uint8).reshape(4, 3, 2)
+    lengths = np.array([3, 1, 0, 2])
+    front = Stored(values, lambda x: x / 255, lengths, in_front=True)
+    behind = Stored(values, lambda x: x / 255, lengths)
+    split = StoredSplit({"front": front, "behind": behind}, torch.tensor([5, 6, 7]), np.array([3, 0, 1]))
+    batch = split.batch(torch.tensor([2, 0]))
+    assert batch.targets.tolist() == [7, 5]
+    tokens, back = batch.inputs["front"], batch.inputs["behind"]
+    assert isinstance(tokens, Tokens)
+    assert isinstance(back, Tokens)
+    torch.testing.assert_close(tokens.values, torch.from_numpy(values[[1, 3]]) / 255)
+    assert tokens.mask is not None
+    assert back.mask is not None
+    assert tokens.mask.tolist() == [[False, False, True], [False, True, True]]
+    assert back.mask.tolist() == [[True, False, False], [True, True, False]]
+
+
+# where, and which layout
+
+
+def test_the_folder_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AGMBENCH_DATA", raising=False)
+    assert folder("ave") == Path("~/.cache/agmbench/data/ave").expanduser()
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path))
+    assert folder("ave") == tmp_path
+    (tmp_path / "ave").mkdir()
+    assert folder("ave") == tmp_path / "ave"
+
+
+class Two(Layout):
+    name = "two"
+    signs = ("a.npy", "clips/*.wav")
+
+    def read(self, root: Path, **options: Any) -> Held:
+        raise NotImplementedError
+
+    def write_sample(self, root: Path) -> None:
+        raise NotImplementedError
+
+
+class One(Two):
+    name = "one"
+    signs = ("b.npy",)
+
+
+def test_layouts_are_told_apart_by_what_is_there(tmp_path: Path) -> None:
+    layouts = [Two(), One()]
+    with pytest.raises(Unsuitable, match=r"there is no folder in .*; expected one of two: a\.npy, clips/\*\.wav; one: b\.npy"):
+        found("x", tmp_path / "none", layouts)
+    with pytest.raises(Unsuitable, match="there is no data in"):
+        found("x", tmp_path, layouts)
+    (tmp_path / "a.npy").touch()
+    with pytest.raises(Unsuitable, match=r"the layout 'two' misses clips/\*\.wav \(found a\.npy\)"):
+        found("x", tmp_path, layouts)
+    (tmp_path / "b.npy").touch()
+    assert found("x", tmp_path, layouts).name == "one"
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "1.wav").touch()
+    assert found("x", tmp_path, layouts).name == "two"
+
+
+def test_the_fingerprint_is_that_of_the_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for root in (one, two):
+        root.mkdir()
+        (root / "x").write_bytes(b"some bytes")
+    same = fingerprint(one, [one / "x"], ["a"])
+    assert fingerprint(two, [two / "x"], ["a"]) == same
+    assert fingerprint(two, [two / "x"], ["b"]) != same
+    (two / "x").write_bytes(b"some other bytes")
+    assert fingerprint(two, [two / "x"], ["a"]) != same
+
+    monkeypatch.setattr("agmbench.datasets.files.WHOLE", 100)
+    monkeypatch.setattr("agmbench.datasets.files.PIECE", 10)
+    large = tmp_path / "large"
+    large.write_bytes(bytes(1000))
+    before = checksum(large)
+    for place in (3, 505, 995):
+        content = bytearray(1000)
+        content[place] = 1
+        large.write_bytes(content)
+        assert checksum(large) != before
+
+
+# prepared folders
+
+
+def plan(**parameters: object) -> prepared.Plan:
+    arrays = {
+        "train": {"x": ((20, 3), "<f4"), "targets": ((20,), "<i8")},
+        "test": {"x": ((4, 3), "<f4"), "targets": ((4,), "<i8")},
+    }
+    return prepared.Plan("toy", parameters, {"raw": "123"}, arrays, {"classes": ["a"]})
+
+
+ITEMS: list[prepared.Item] = [("train", row, row) for row in range(20)] + [("test", row, 100 + row) for row in range(4)]
+
+
+def work(number: int) -> dict[str, Any]:
+    return {"x": np.full(3, number, dtype=np.float32), "targets": np.int64(number)}
+
+
+def slow_work(number: int) -> dict[str, Any]:
+    time.sleep(0.02)
+    return work(number)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def quiet(done: int, total: int) -> None:
+    assert done <= total
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_prepared_arrays_are_read_as_they_were_made(tmp_path: Path, jobs: int) -> None:
+    store = prepared.Store(tmp_path, plan())
+    prepared.fill(store, ITEMS, work, quiet, jobs)
+    assert store.whole
+    made = prepared.read(tmp_path, "toy")
+    np.testing.assert_array_equal(made.array("train", "x"), np.arange(20)[:, None].repeat(3, 1))
+    np.testing.assert_array_equal(made.array("test", "targets"), [100, 101, 102, 103])
+    assert made.manifest["facts"] == {"classes": ["a"]}
+    assert [path.name for path in tmp_path.iterdir()] == [store.final.name]
+    assert all(checksum(path) == value for path, value in made.checksums.items())
+    assert len(made.checksums) == 4
+
+
+def test_other_parameters_make_another_folder_and_are_asked_for_by_them(tmp_path: Path) -> None:
+    for frames in (1, 3):
+        prepared.fill(prepared.Store(tmp_path, plan(frames=frames)), ITEMS, work, quiet, 1)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert prepared.read(tmp_path, "toy", {"frames": 3}).manifest["parameters"] == {"frames": 3}
+    with pytest.raises(
+        Unsuitable, match="should have one prepared folder of 'toy' with any parameters; found prepared-"
+    ) as error:
+        prepared.read(tmp_path, "toy")
+    one_line(error)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_an_interrupted_preparation_is_gone_on_with(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def stop(done: int, total: int) -> None:
+        if done == 7:
+            raise Stopped
+
+    def counted(number: int) -> dict[str, Any]:
+        seen.append(number)
+        return work(number)
+
+    store = prepared.Store(tmp_path / "stopped", plan())
+    with pytest.raises(Stopped):
+        prepared.fill(store, ITEMS, counted, stop, 1)
+    assert not store.whole
+    with pytest.raises(Unsuitable, match="found none"):
+        prepared.read(tmp_path / "stopped", "toy")
+    prepared.fill(prepared.Store(tmp_path / "stopped", plan()), ITEMS, counted, quiet, 1)
+    assert sorted(seen) == sorted(number for _, _, number in ITEMS), "an item was worked on twice"
+    prepared.fill(prepared.Store(tmp_path / "whole", plan()), ITEMS, work, quiet, 1)
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_files import ITEMS, plan, slow_work
+from agmbench.datasets import prepared
+prepared.fill(prepared.Store(Path({target!r}), plan()), ITEMS, slow_work, lambda done, total: print(done, flush=True), 1)
+"""
+
+
+def test_a_killed_preparation_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    code = KILLED.format(tests=str(Path(__file__).parent), target=str(tmp_path / "killed"))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while int(process.stdout.readline()) < 5:
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not prepared.Store(tmp_path / "killed", plan()).whole
+    prepared.fill(prepared.Store(tmp_path / "killed", plan()), ITEMS, work, quiet, 1)
+    prepared.fill(prepared.Store(tmp_path / "whole", plan()), ITEMS, work, quiet, 1)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", json.dumps({"format": 99})])
+def test_a_broken_manifest_is_one_line(tmp_path: Path, text: str) -> None:
+    prepared.fill(prepared.Store(tmp_path, plan()), ITEMS, work, quiet, 1)
+    manifest = next(tmp_path.glob("prepared-*/manifest.json"))
+    manifest.write_text(text)
+    with pytest.raises(Unsuitable, match=re.escape(str(manifest))) as error:
+        prepared.read(tmp_path, "toy")
+    one_line(error)

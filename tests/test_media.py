@@ -1,0 +1,175 @@
+"""Reading sound and pictures: the right numbers, and one line about what cannot be read."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from agmbench.contracts import Unsuitable
+from agmbench.datasets import media
+
+CLIPS = Path(__file__).parents[2] / "shared" / "data" / "ave" / "AVE"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+def sine(hertz: float, rate: int, seconds: float = 1.0) -> media.Floats:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def video(path: Path, greys: list[int], rate: int = 10) -> Path:
+    """Frames of one grey each."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("flv" if path.suffix == ".flv" else "mpeg4", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for grey in greys:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), grey, np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def greys(frames: media.Bytes) -> list[float]:
+    return [float(value) for value in frames.mean(axis=(1, 2, 3))]
+
+
+def refused(read: Callable[[], object], *expected: str) -> None:
+    with pytest.raises(Unsuitable) as error:
+        read()
+    text = str(error.value)
+    assert "\n" not in text
+    for part in expected:
+        assert part in text
+
+
+def test_a_wav_is_read_as_it_is(tmp_path: Path) -> None:
+    sound = sine(440, 16000)
+    soundfile.write(tmp_path / "a.wav", sound, 16000, subtype="PCM_16")
+    read = media.read_sound(tmp_path / "a.wav", 16000)
+    assert read.dtype == np.float32
+    np.testing.assert_allclose(read, sound, atol=1 / 32768)
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.stack([sine(440, 8000), 0 * sine(440, 8000)], axis=1), 8000)
+    np.testing.assert_allclose(media.read_sound(tmp_path / "a.wav", 8000), sine(440, 8000) / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100])
+def test_resampling_keeps_the_tone(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", sine(440, 16000), 16000)
+    read = media.read_sound(tmp_path / "a.wav", rate)
+    assert len(read) == rate
+    assert np.abs(np.fft.rfft(read)).argmax() == 440
+    np.testing.assert_allclose(read[1000:-1000], sine(440, rate)[1000:-1000], atol=5e-3)
+
+
+def test_a_log_spectrogram_is_that_of_a_centred_stft() -> None:
+    sound = np.random.default_rng(0).uniform(-1, 1, 22050 * 3).astype(np.float32)
+    found = media.log_spectrogram(sound)
+    window = torch.hann_window(512)
+    expected = torch.stft(
+        torch.from_numpy(sound), 512, 353, window=window, center=True, pad_mode="constant", return_complex=True
+    )
+    assert found.shape == (257, 188)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, (expected.abs() + 1e-7).log().numpy(), atol=2e-3)
+
+
+def test_silence_is_the_floor() -> None:
+    assert np.allclose(media.log_spectrogram(np.zeros(1000, np.float32)), np.log(1e-7))
+
+
+@pytest.mark.parametrize("suffix", [".flv", ".mp4"])
+def test_frames_at_times(tmp_path: Path, suffix: str) -> None:
+    path = video(tmp_path / f"a{suffix}", [0, 50, 100, 150, 200])  # one each tenth of a second
+    assert greys(media.read_frames(path, [0.0, 0.1, 0.25, 0.4, 9.0])) == pytest.approx([0, 50, 100, 200, 200], abs=6)
+
+
+@pytest.mark.parametrize("suffix", [".flv", ".mp4"])
+@pytest.mark.parametrize(("count", "expected"), [(1, [100]), (3, [0, 100, 200]), (5, [0, 50, 100, 150, 200])])
+def test_frames_evenly_spread(tmp_path: Path, suffix: str, count: int, expected: list[int]) -> None:
+    frames = media.read_frames(video(tmp_path / f"a{suffix}", [0, 50, 100, 150, 200]), count)
+    assert frames.shape == (count, 224, 224, 3)
+    assert frames.dtype == np.uint8
+    assert greys(frames) == pytest.approx(expected, abs=6)
+
+
+def test_a_video_of_one_frame(tmp_path: Path) -> None:
+    assert greys(media.read_frames(video(tmp_path / "a.flv", [80]), 3, side=None)) == pytest.approx([80, 80, 80], abs=6)
+
+
+def test_a_picture_is_squared_and_normalised(tmp_path: Path) -> None:
+    Image.new("L", (40, 30), 51).save(tmp_path / "a.png")
+    picture = media.load_image(tmp_path / "a.png")
+    assert picture.shape == (224, 224, 3)
+    assert media.load_image(tmp_path / "a.png", side=None).shape == (30, 40, 3)
+    numbers = media.frame_tensor(torch.from_numpy(picture)[None])
+    assert numbers.shape == (1, 3, 224, 224)
+    expected = (51 / 255 - torch.tensor(media.MEAN)) / torch.tensor(media.SPREAD)
+    torch.testing.assert_close(numbers.mean(dim=(0, 2, 3)), expected)
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "whole.wav", sine(440, 8000), 8000)
+    contents = (tmp_path / "whole.wav").read_bytes()
+    broken = {"cut.wav": contents[:5000], "empty.wav": b"", "pointer.wav": POINTER, "text.mp4": b"text", "text.jpg": b"text"}
+    for name, content in broken.items():
+        (tmp_path / name).write_bytes(content)
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), 8000)
+    soundfile.write(tmp_path / "nan.wav", np.full(10, np.nan, np.float32), 8000, subtype="FLOAT")
+    for name, said in {
+        "cut.wav": "it is cut short: 5000 bytes, its header says 16044",
+        "empty.wav": "cannot be read as sound",
+        "none.wav": "it holds no samples",
+        "nan.wav": "not finite",
+        "pointer.wav": "'git lfs pull'",
+        "gone.wav": "is missing",
+        "text.mp4": "cannot be read as sound",
+    }.items():
+        refused(lambda name=name: media.read_sound(tmp_path / name, 8000), str(tmp_path / name), said)  # type: ignore[misc]
+    refused(lambda: media.read_sound(video(tmp_path / "mute.mp4", [1]), 8000), "mute.mp4", "it has no sound")
+    refused(lambda: media.read_frames(tmp_path / "text.mp4", 1), "text.mp4 cannot be read as video")
+    refused(lambda: media.read_frames(tmp_path / "whole.wav", 1), "whole.wav", "it has no pictures")
+    refused(lambda: media.read_frames(tmp_path / "gone.flv", 1), "gone.flv is missing")
+    refused(lambda: media.load_image(tmp_path / "text.jpg"), "text.jpg cannot be read as a picture")
+    refused(lambda: media.load_image(tmp_path), "cannot be read as a picture")
+
+
+def test_a_picture_cut_short(tmp_path: Path) -> None:
+    media.write_picture(tmp_path / "a.jpg", np.random.default_rng(0))
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:2000])
+    refused(lambda: media.load_image(tmp_path / "a.jpg"), "a.jpg cannot be read as a picture", "truncated")
+
+
+def test_things_decoded_in_any_order() -> None:
+    decoded = media.Decoded([1, 2, 3, 4], lambda thing: np.array([thing, thing * 10]))
+    assert decoded[np.array([3, 0, 0])].tolist() == [[4, 40], [1, 10], [1, 10]]
+
+
+def test_missing_files_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    media.missing([tmp_path / "a"])
+    refused(lambda: media.missing([tmp_path / name for name in "abc"]), f"{tmp_path}/b is missing", "2 of the 3 files")
+
+
+def test_a_cut_is_disjoint_and_always_the_same() -> None:
+    parts = media.cut(np.arange(100, 1100), (0.1, 0.2))
+    assert [len(part) for part in parts] == [700, 100, 200]
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(100, 1100))
+    assert all(np.array_equal(a, b) for a, b in zip(parts, media.cut(np.arange(100, 1100), (0.1, 0.2)), strict=True))
+    refused(lambda: media.cut(np.arange(2)), "2 are too few")
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the real clips of AVE are not here (../shared/data/ave)")
+def test_real_clips_of_youtube() -> None:
+    for path in sorted(CLIPS.glob("*.mp4")):
+        sound = media.read_sound(path, 16000)
+        assert 9 * 16000 < len(sound) < 11 * 16000
+        assert 0.01 < np.abs(sound).max() <= 1.5
+        frames = media.read_frames(path, [0.5, 5.5, 9.5])
+        assert frames.shape == (3, 224, 224, 3)
+        assert frames.std() > 10

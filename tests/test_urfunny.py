@@ -1,0 +1,297 @@
+"""UR-FUNNY: every layout is read as it was written and trains a job; every broken copy is one line; a real clip is decoded."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from conftest import CommandLine
+from packs import load, save, tokens, whole
+
+from agmbench.contracts import SPLITS, Unsuitable
+from agmbench.datasets.files import load_pickle
+from agmbench.datasets.urfunny import LENGTH, OFFICIAL, WIDTHS, Official, Pack, Prepared, URFunny
+
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "urfunny"
+SMALL = (
+    *("-d", "urfunny", "--epochs", "1", "--no-strength", "--limit", "16", "--set", "training.batch_size=8"),
+    *("--set", "encoder.*.layers=1", "--set", "encoder.*.heads=2", "--set", "encoder.*.width=8"),
+)
+LAYOUTS = {layout.name: layout for layout in URFunny.layouts}
+
+every_layout = pytest.mark.parametrize("name", LAYOUTS)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    return CommandLine(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    monkeypatch.setenv("AGMBENCH_DATA", str(root))
+    return root / "urfunny"
+
+
+# every layout
+
+
+@every_layout
+@pytest.mark.parametrize("modulator", ["agm", "mslr"])
+def test_a_job_runs(name: str, modulator: str, runs: CommandLine, root: Path) -> None:
+    LAYOUTS[name].write_sample(root)
+    result = runs("run", "-m", modulator, *SMALL)
+    assert result.status == 0, result.err
+
+
+@every_layout
+@pytest.mark.parametrize("protocol", ["agmbench", "paper"])
+def test_splits_are_disjoint_and_of_the_right_size(name: str, protocol: Any, root: Path) -> None:
+    LAYOUTS[name].write_sample(root)
+    data = URFunny(0, protocol=protocol)
+    assert data.layout is LAYOUTS[name]
+    train, test = (39, 9) if name == "pack" else (40, 10)  # the pack's sample has a row without text in each part
+    dev = {"agmbench": 4, "paper": 5}[protocol]
+    judged = test if protocol == "agmbench" else int(0.9 * test)
+    assert [len(data.split(split)) for split in SPLITS] == [int(0.9 * train), dev, judged, judged]
+    for split in SPLITS:
+        batch = whole(data, split)
+        for modality, width in WIDTHS.items():
+            assert tokens(batch, modality).values.shape[1:] == data.shapes[modality] == (LENGTH, width)
+            assert torch.isfinite(tokens(batch, modality).values).all()
+    if clips := data.held.groups.get("clip"):
+        pairs = [("train", "dev"), ("train", "test"), ("dev", "test")] + ([("valid", "test")] if protocol == "agmbench" else [])
+        assert not any(set(clips[a]) & set(clips[b]) for a, b in pairs)  # type: ignore[index]
+
+
+@every_layout
+def test_the_same_data_are_the_same_whatever_the_seed(name: str, root: Path) -> None:
+    LAYOUTS[name].write_sample(root)
+    a, b = URFunny(0), URFunny(1)
+    assert a.fingerprint == b.fingerprint != URFunny(0, protocol="paper").fingerprint
+    assert torch.equal(tokens(whole(a, "train"), "text").values, tokens(whole(b, "train"), "text").values)
+
+
+# values
+
+
+def test_the_pack_is_read_as_it_is(root: Path) -> None:
+    Pack().write_sample(root)
+    written, data = load(root / "humor.pkl")["test"], URFunny(0)
+    batch = whole(data, "test")
+    assert not written["text"][0].any()
+    assert data.held.notes == ["dropped rows without any text: 3"]
+    assert np.isneginf(written["audio"]).any()
+    np.testing.assert_array_equal(
+        tokens(batch, "audio").values.numpy(), np.where(np.isinf(written["audio"]), 0, written["audio"])[1:]
+    )
+    np.testing.assert_array_equal(tokens(batch, "visual").values.numpy(), written["vision"][1:])
+    for modality in WIDTHS:
+        np.testing.assert_array_equal(tokens(batch, modality).mask, (written["text"][1:] != 0).any(axis=2))
+    assert batch.targets.tolist() == [0 if label < 1 else 1 for label in written["labels"][1:, 0]]
+
+
+def expected(root: Path, id_: int, modality: str, context: bool) -> Any:
+    """A clip's words in a row, straight from the official pickles."""
+    file = {"visual": "openface_features_sdk.pkl", "audio": "covarep_features_sdk.pkl", "text": "language_sdk.pkl"}[modality]
+    kind = "embedding_indexes" if modality == "text" else "features"
+    clip = load(root / file)[id_]
+    sentences = [*(clip[f"context_{kind}"] if context else []), clip[f"punchline_{kind}"]]
+    if modality == "text":
+        vectors = load(root / "word_embedding_list.pkl")
+        return np.stack([vectors[word] for sentence in sentences for word in sentence])
+    return np.concatenate(sentences)
+
+
+@pytest.mark.parametrize(("length", "context"), [(50, True), (6, True), (50, False)])
+def test_official_clips_are_their_last_words_with_zeros_in_front(root: Path, length: int, context: bool) -> None:
+    Official().write_sample(root)
+    data = URFunny(0, length=length, context=context)
+    batch, labels = whole(data, "valid"), load(root / "humor_label_sdk.pkl")
+    ids = load(root / "data_folds.pkl")["dev"]
+    assert list(data.held.groups["clip"]["valid"]) == [str(id_) for id_ in ids]
+    for row, id_ in enumerate(ids):
+        for modality in WIDTHS:
+            words = expected(root, id_, modality, context)[-length:]
+            found, mask = tokens(batch, modality).values[row].numpy(), tokens(batch, modality).mask
+            assert mask is not None
+            np.testing.assert_allclose(found[length - len(words) :], np.where(np.isinf(words), 0, words), rtol=1e-6)
+            assert not found[: length - len(words)].any()
+            assert mask[row].tolist() == [place >= length - len(words) for place in range(length)]
+        assert batch.targets[row] == labels[id_]
+
+
+def test_prepared_is_the_same_as_official(root: Path, tmp_path: Path) -> None:
+    Official().write_sample(tmp_path / "raw")
+    seen: list[tuple[int, int]] = []
+    URFunny.prepare(tmp_path / "raw", root, lambda done, total: seen.append((done, total)), 2)
+    assert seen[0] == (0, 60)
+    assert seen[-1] == (60, 60)
+    prepared = URFunny(0)
+    assert isinstance(prepared.layout, Prepared)
+    Official().write_sample(root.parent / "other")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGMBENCH_DATA", str(root.parent / "other"))
+        official = URFunny(0)
+    for split in SPLITS:
+        a, b = whole(prepared, split), whole(official, split)
+        assert torch.equal(a.targets, b.targets)
+        for modality in WIDTHS:
+            assert torch.equal(tokens(a, modality).values, tokens(b, modality).values)
+            assert torch.equal(tokens(a, modality).mask, tokens(b, modality).mask)  # type: ignore[arg-type]
+    assert prepared.held.groups == official.held.groups
+    before = sorted(root.rglob("*"))
+    URFunny.prepare(tmp_path / "raw", root, lambda done, total: None, 2)  # whole already
+    assert sorted(root.rglob("*")) == before
+
+
+def test_another_length_is_prepared_beside(root: Path, tmp_path: Path) -> None:
+    Official().write_sample(tmp_path / "raw")
+    for length in (50, 8):
+        URFunny.prepare(tmp_path / "raw", root, lambda done, total: None, 1, length=length)
+    assert URFunny(0, length=8).shapes["text"] == (8, 300)
+    with pytest.raises(Unsuitable, match="should have one prepared folder"):
+        URFunny(0, length=9)
+    with pytest.raises(Unsuitable, match="takes length and context; found width"):
+        URFunny.prepare(tmp_path / "raw", root, lambda done, total: None, 1, width=3)
+    (tmp_path / "raw" / "data_folds.pkl").unlink()
+    with pytest.raises(Unsuitable, match=r"misses data_folds\.pkl"):
+        URFunny.prepare(tmp_path / "raw", root, lambda done, total: None, 1)
+
+
+# broken copies
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, ("touch stolen",)
+
+
+def edit(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    def broken(root: Path) -> None:
+        content = load(root / name)
+        changed = change(content)
+        save(root / name, content if changed is None else changed)
+
+    return broken
+
+
+def put(path: str, value: Any) -> Callable[[Any], None]:
+    """Set `part.key` of a pack."""
+    part, key = path.split(".")
+    return lambda pack: pack[part].__setitem__(key, value(pack[part][key]))
+
+
+def truncate(name: str) -> Callable[[Path], Any]:
+    return lambda root: (root / name).write_bytes((root / name).read_bytes()[:1000])
+
+
+def punchline(value: Any) -> Callable[[Any], None]:
+    def change(sdk: Any) -> None:
+        clip = sdk[next(iter(sdk))]
+        key = next(key for key in clip if key.startswith("punchline_"))
+        clip[key] = value(clip[key])
+
+    return change
+
+
+def cut_array(root: Path) -> None:
+    path = next(root.glob("prepared-*/train/audio.npy"))
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+PKL, WORDS, SOUND, LABELS = "humor.pkl", "language_sdk.pkl", "covarep_features_sdk.pkl", "humor_label_sdk.pkl"
+BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "pack a part": ("pack", edit(PKL, lambda p: p.pop("test") and None), "has no key 'test'; it has 'train', 'valid'"),
+    "pack a key": ("pack", edit(PKL, lambda p: p["train"].__delitem__("vision")), "'train' has no key 'vision'"),
+    "pack a shape": ("pack", edit(PKL, put("valid.vision", lambda x: x[:, :, :75])), "expected [N, N, 371]"),
+    "pack another T": ("pack", edit(PKL, put("valid.audio", lambda x: x[:, :9])), "expected [N, 50, 81]"),
+    "pack lengths": ("pack", edit(PKL, put("train.labels", lambda x: x[:5])), "lengths disagree"),
+    "pack labels": ("pack", edit(PKL, put("train.labels", lambda x: x * np.nan)), "expected one finite number a row"),
+    "pack no text": ("pack", edit(PKL, put("test.text", lambda x: x * 0)), "has 0 usable samples in 'test'"),
+    "pack NaN text": ("pack", edit(PKL, put("test.text", lambda x: x + np.nan)), "not finite"),
+    "pack cut short": ("pack", truncate(PKL), "cannot be read as a pickle"),
+    "pack evil": ("pack", edit(PKL, put("train.text", lambda x: Evil())), "asks for posix.system"),
+    "official a missing file": ("official", lambda root: (root / LABELS).unlink(), f"misses {LABELS}"),
+    "official a fold": ("official", edit("data_folds.pkl", lambda p: p.__delitem__("dev")), "has no key 'dev'"),
+    "official a clip": ("official", edit(SOUND, lambda p: p.__delitem__(7)), f"{SOUND} has no key 7"),
+    "official a key": (
+        "official",
+        edit(SOUND, lambda p: p[7].__delitem__("context_features")),
+        "7 has no key 'context_features'",
+    ),
+    "official a label": ("official", edit(LABELS, lambda p: p.__setitem__(3, 2)), "has the label 2; expected 0 to 1"),
+    "official a word": ("official", edit(WORDS, punchline(lambda x: [99])), "has the word number 99; expected 0 to 29"),
+    "official a width": ("official", edit(SOUND, punchline(lambda x: x[:, :9])), "expected [N, 81]"),
+    "official lengths": ("official", edit(SOUND, punchline(lambda x: x[:1])), "lengths disagree"),
+    "official vectors": ("official", edit("word_embedding_list.pkl", lambda p: [v[:9] for v in p]), "expected [N, 300]"),
+    "official cut short": ("official", truncate(WORDS), "cannot be read as a pickle"),
+    "official evil": ("official", edit(WORDS, lambda p: {**p, "x": Evil()}), "asks for posix.system"),
+    "prepared cut short": ("prepared", cut_array, "audio.npy cannot be read as an array"),
+    "prepared no array": ("prepared", lambda root: next(root.glob("*/test/text.npy")).unlink(), "text.npy is missing"),
+    "prepared no JSON": ("prepared", lambda root: next(root.glob("*/manifest.json")).write_text("{"), "cannot be read as JSON"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_copy_is_one_line(case: str, line: CommandLine, root: Path) -> None:
+    layout, broken, said = BROKEN[case]
+    LAYOUTS[layout].write_sample(root)
+    broken(root)
+    assert said in line.refused("run", "-m", "joint", *SMALL)
+    assert not Path("stolen").exists()
+
+
+def test_no_data_is_one_line_that_says_what_is_expected(line: CommandLine, root: Path) -> None:
+    assert "pack: humor.pkl; official: data_folds.pkl" in line.refused("run", *SMALL)
+
+
+# real data
+
+
+@pytest.fixture
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared/data/urfunny, which a user does not have")
+    return SHARED
+
+
+def test_the_real_labels_serve_a_copy(shared: Path, root: Path) -> None:
+    labels = load_pickle(shared / "humor_label_sdk.pkl")
+    assert len(labels) == 10166
+    assert set(map(int, labels.values())) == {0, 1}
+    Official().write_sample(root)
+    ids = sorted(labels)[:60]
+    new = dict(zip(range(1, 61), ids, strict=True))  # the sample's clips under real ids
+    for name in OFFICIAL:
+        content = load(root / name)
+        if name == "data_folds.pkl":
+            save(root / name, {fold: [new[id_] for id_ in some] for fold, some in content.items()})
+        elif name.endswith("_sdk.pkl"):
+            save(root / name, {new[id_]: clip for id_, clip in content.items()})
+    (root / "humor_label_sdk.pkl").write_bytes((shared / "humor_label_sdk.pkl").read_bytes())
+    data = URFunny(0)
+    for split in SPLITS:
+        clips = data.held.groups["clip"][split]
+        assert whole(data, split).targets.tolist() == [int(labels[int(clip)]) for clip in clips]
+
+
+def test_a_real_clip_has_sound_frames_and_a_label(shared: Path) -> None:
+    path = next((shared / "urfunny2_videos").glob("*.mp4"))
+    assert int(path.stem) in load_pickle(shared / "humor_label_sdk.pkl")
+    with av.open(str(path)) as video:
+        assert len(video.streams.video) == len(video.streams.audio) == 1
+        frame = next(video.decode(video=0)).to_ndarray(format="rgb24")
+    with av.open(str(path)) as video:
+        sound = next(video.decode(audio=0)).to_ndarray()
+    assert frame.dtype == np.uint8
+    assert frame.ndim == 3
+    assert frame.shape[2] == 3
+    assert frame.std() > 0
+    assert sound.size > 0
+    assert np.isfinite(sound).all()

@@ -4,13 +4,18 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agmbench.errors import AgmbenchError
 from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Record
-from agmbench.report.render import render, show
+from agmbench.report import sheets
+from agmbench.report.against import against, best, pool
+from agmbench.report.published import published
+from agmbench.report.render import render, save, show
 from agmbench.report.tables import Row, Table, compare
 
 MEASURED = {
@@ -273,6 +278,227 @@ def test_columns_are_the_modalities_of_the_cell() -> None:
     assert [column.title for column in only(record()).columns] == ["Acc", "Acc_audio", "Acc_image", "d_audio", "d_image"]
 
 
+# against a baseline
+
+
+def runs(modulator: str, accuracies: Mapping[int, float] | Sequence[float], **more: Any) -> list[Record]:
+    """A run a seed, of these accuracies in percent; from seed 1 on where seeds are not given."""
+    by_seed = accuracies if isinstance(accuracies, Mapping) else dict(enumerate(accuracies, 1))
+    return [record(modulator, seed, metrics={"test/accuracy": value / 100}, **more) for seed, value in by_seed.items()]
+
+
+EARLY: dict[str, Any] = {"cell": "early", "settings": {"fusion": {"name": "early", "params": {}}}}
+
+
+def test_a_method_is_compared_with_the_baseline_seed_by_seed() -> None:
+    (found,) = against(only(*runs("joint", [50, 60, 70]), *runs("agm", [51, 62, 73])), "joint")
+    assert (found.label, found.pairs) == ("agm", 3)
+    assert found.difference == pytest.approx(2)
+    assert found.effect == pytest.approx(2)  # differences 1, 2, 3: mean 2, deviation 1
+    assert found.interval == pytest.approx((2 - 4.3026527 / 3**0.5, 2 + 4.3026527 / 3**0.5))
+    assert (found.p, found.holm) == (0.25, 0.25)
+
+
+def test_only_seeds_that_both_have_are_pairs() -> None:
+    table = only(*runs("joint", {1: 50, 2: 60, 4: 70}), *runs("agm", {4: 71, 2: 62, 3: 99}), *runs("ogm", {1: 50}))
+    (found,) = against(table, "joint")
+    assert (found.label, found.pairs, found.difference) == ("agm", 2, pytest.approx(1.5))
+    (sheet,) = sheets.of_table(table, "joint")[1:]
+    assert "ogm: one seed in common with joint" in sheet.notes
+
+
+def test_a_seed_whose_accuracy_is_no_number_is_no_pair() -> None:
+    (found,) = against(only(*runs("joint", [50, 60, 70]), *runs("agm", [51, float("nan"), 72])), "joint")
+    assert (found.pairs, found.difference) == (2, pytest.approx(1.5))
+
+
+def test_equal_runs_have_no_effect_size_and_no_interval() -> None:
+    (found,) = against(only(*runs("joint", [50, 60]), *runs("agm", [50, 60])), "joint")
+    assert (found.difference, found.effect, found.interval, found.p) == (0, None, None, 1)
+
+
+def test_holm_counts_the_methods_of_the_table() -> None:
+    others = {name: runs(name, [50 + place + seed * step for seed in range(5)]) for place, (name, step) in enumerate(OTHERS)}
+    table = only(*runs("joint", [50] * 5), *(run for found in others.values() for run in found))
+    found = {each.label: each for each in against(table, "joint")}
+    assert {label: each.p for label, each in found.items()} == {"agm": 0.0625, "mslr": 0.125, "ogm": 0.0625}
+    assert {label: each.holm for label, each in found.items()} == {"agm": 0.1875, "mslr": 0.1875, "ogm": 0.1875}
+
+
+OTHERS = (("mslr", 1), ("agm", 1), ("ogm", 2))  # mslr: 0 on the first seed
+
+
+def test_the_comparison_turns_round_with_the_baseline() -> None:
+    table = only(*runs("joint", [50, 61, 70, 55]), *runs("agm", [53, 60, 72, 58]))
+    (one,), (other,) = against(table, "joint"), against(table, "agm")
+    assert (one.label, other.label) == ("agm", "joint")
+    assert one.p == other.p
+    assert one.difference == pytest.approx(-other.difference)
+    assert one.effect == pytest.approx(-(other.effect or 0))
+
+
+def test_without_the_baseline_nothing_is_compared() -> None:
+    table = only(*runs("ogm", [50, 60]), *runs("agm", [51, 62]))
+    assert against(table, "joint") == []
+    assert len(sheets.of_table(table, "joint")) == 1
+    assert [each.label for each in against(table, "ogm")] == ["agm"]
+
+
+def test_the_caption_says_what_five_seeds_can_and_cannot_show() -> None:
+    for count, least, cannot in ((5, "0.0625", True), (6, "0.0312", False)):
+        table = only(*runs("joint", [50] * count), *runs("agm", [60 + seed for seed in range(count)]))
+        caption = sheets.of_table(table, "joint")[1].caption
+        assert f"The least p of {count} pairs is {least}" in caption
+        assert ("no method of this table alone can be significant at 0.05" in caption) is cannot
+
+
+def two_cells(late: Sequence[float], early: Sequence[float]) -> list[Table]:
+    """agm ahead of joint by these points, in two cells."""
+    return compare(
+        [
+            *runs("joint", [50] * len(late)),
+            *runs("agm", [50 + each for each in late]),
+            *runs("joint", [70] * len(early), **EARLY),
+            *runs("agm", [70 + each for each in early], **EARLY),
+        ]
+    )
+
+
+def test_cells_are_pooled_each_counting_the_same() -> None:
+    (found,) = pool(two_cells([1, 2, 3], [7, 9]), "joint")
+    assert (found.cells, found.pairs) == (2, 5)
+    assert found.difference == pytest.approx((2 + 8) / 2)
+    assert found.p == found.holm == pytest.approx(2 / 32)
+
+
+def test_a_win_needs_the_interval_with_the_pooled_spread_to_exclude_zero() -> None:
+    # squares within: 2 and 2 of 2 + 1 degrees of freedom; spread 1.1547; t(3) = 3.18: reach 2.12 of three pairs, 2.60 of two
+    (found,) = pool(two_cells([1, 2, 3], [7, 9]), "joint")
+    assert (found.wins, found.ties, found.losses) == (1, 1, 0)
+    (found,) = pool(two_cells([-1, -2, -3], [-7, -9]), "joint")
+    assert (found.wins, found.ties, found.losses) == (0, 1, 1)
+
+
+def test_without_spread_every_cell_is_a_tie() -> None:
+    (found,) = pool(two_cells([1, 1], [2, 2]), "joint")
+    assert (found.wins, found.ties, found.losses) == (0, 2, 0)
+
+
+def test_ten_pairs_of_two_cells_can_show_what_five_cannot() -> None:
+    (found,) = pool(two_cells([1, 2, 3, 2, 1], [2, 1, 2, 3, 4]), "joint")
+    assert found.p == pytest.approx(2 / 1024)
+
+
+def test_one_cell_is_not_pooled() -> None:
+    assert pool([only(*runs("joint", [50, 60]), *runs("agm", [51, 62]))], "joint") == []
+    assert pool([], "joint") == []
+
+
+# who is bold
+
+
+def test_five_seeds_make_nobody_bold() -> None:
+    table = only(*runs("joint", [50, 51, 52, 53, 54]), *runs("agm", [90, 91, 92, 93, 94]))
+    assert best(table) is None
+    assert sheets.of_table(table, "joint")[0].bold == frozenset()
+
+
+SIX = [50.0, 51, 52, 53, 54, 55]
+
+
+def test_the_best_of_six_seeds_is_bold_if_it_beats_every_other() -> None:
+    table = only(*runs("joint", SIX), *runs("agm", [each + 5 for each in SIX]))
+    assert best(table) == "agm"
+    assert "| agm | 6 | **57.50 ± 1.87** |" in render([table], "markdown")
+    assert "agm & 6 & \\textbf{57.50 $\\pm$ 1.87} &" in render([table], "latex")
+    assert render([table], "markdown").count("**57.50") == 1
+
+
+def test_inside_the_noise_nobody_is_bold() -> None:
+    joint, agm = runs("joint", SIX), runs("agm", [60.0, 60, 60, 60, 60, 54.9])
+    assert best(only(*joint, *agm)) is None
+    near = runs("ogm", [each + 4.9 + (seed % 2) * 0.2 for seed, each in enumerate(SIX)])
+    assert best(only(*joint, *runs("agm", [each + 5 for each in SIX]), *near)) is None
+
+
+def test_holm_makes_it_harder_to_be_bold() -> None:
+    far = [runs(name, [each - shift for each in SIX]) for shift, name in ((10, "agm"), (20, "ogm"))]
+    assert best(only(*runs("joint", SIX), *far[0])) == "joint"
+    assert best(only(*runs("joint", SIX), *far[0], *far[1])) is None  # 2 * 2 / 64 is more than .05
+
+
+def test_a_rival_on_other_seeds_leaves_nobody_bold() -> None:
+    table = only(*runs("joint", SIX), *runs("agm", dict.fromkeys(range(20, 26), 10)))
+    assert best(table) is None
+
+
+def test_who_stands_alone_is_not_bold() -> None:
+    assert best(only(*runs("joint", SIX), unfinished(FAILED, "agm"))) is None
+
+
+# absent modalities, cost, published figures
+
+
+def test_coalitions_are_columns_smallest_first() -> None:
+    measured = {"test/coalition/audio:image": 0.5, "test/coalition/image": 0.4, "test/coalition/audio": 0.25}
+    (table,) = compare([record(metrics=measured)], coalitions=True)
+    sheet = sheets.of_table(table, "joint")[1]
+    assert sheet.title == "digits, fusion concat: only these modalities present"
+    assert sheet.header == ["method", "n", "audio", "image", "audio + image"]
+    assert sheet.body == [["joint", "1", "25.00", "40.00", "50.00"]]
+
+
+def test_published_figures_are_by_data_set_and_fusion() -> None:
+    found = published("kinetics-sound", "concat")
+    assert [(each.method, each.source) for each in found] == [(name, "table 7") for name in ("concept", "joint", "agm")]
+    assert found[0].figures == {"acc_audio": 42.06, "acc_visual": 49.23}
+    assert found[2].figures["acc"] == 56.93
+    assert {"acc_image", "d_image"} < published("avmnist", "early")[1].figures.keys()
+    assert {each.variant for each in published("avmnist", "concat")} == {"seed=99", "seed=999", ""}
+    assert published("digits", "concat") == []
+
+
+def test_published_figures_stand_beside_ours() -> None:
+    settings = {"dataset": {"name": "avmnist", "params": {}}}
+    table = only(*runs("joint", [70, 72], settings=settings))
+    (sheet,) = (sheet for sheet in sheets.of_table(table, "joint", beside=True) if "published" in sheet.title)
+    rows = [tuple(row[:3]) for row in sheet.body]
+    assert ("joint", "table 5, seed=99", "69.77") in rows
+    assert ("joint", "ours, n = 2", "71.00 ± 1.41") in rows
+    assert ("agm-1", "ours: no run", "–") in rows
+    lines = list(csv.DictReader(io.StringIO(render([table], "csv", beside=True))))
+    assert {line["source"] for line in lines if line["method"] == "agm-ge"} == {"table 8"}
+    assert len(json.loads(render([table], "json", beside=True))[0]["published"]) == 7
+
+
+def test_what_was_never_published_is_a_note() -> None:
+    first, *others = sheets.of_table(only(record()), "joint", beside=True)
+    assert others == []
+    assert any("no figures of digits under fusion concat" in note for note in first.notes)
+
+
+def test_csv_and_json_have_the_comparisons() -> None:
+    tables = two_cells([1, 2, 3], [7, 9])
+    found = {(x["fusion"], x["method"], x["column"]): x for x in csv.DictReader(io.StringIO(render(tables, "csv")))}
+    assert float(found["concat", "agm", "difference joint"]["mean"]) == pytest.approx(2)
+    assert found["concat", "agm", "p joint"]["n"] == "3"
+    assert float(found["all", "agm", "p joint"]["mean"]) == pytest.approx(2 / 32)
+    concat, _, together = json.loads(render(tables, "json"))
+    assert concat["against"][0]["difference"] == pytest.approx(2)
+    assert together["pooled"][0]["wins"] == 1
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    save("text", tmp_path / "a.md")
+    assert (tmp_path / "a.md").read_text() == "text"
+    with pytest.raises(AgmbenchError, match="cannot be written"):
+        save("text", tmp_path / "no such" / "a.md")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(AgmbenchError, match="cannot be written"):
+        save("text", tmp_path / "folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.md", "folder"]
+
+
 # text
 
 
@@ -296,9 +522,12 @@ def test_json_has_every_number() -> None:
     rows = {row["method"]: row for row in concat["rows"]}
     assert list(rows) == ["concept", "joint", "agm", "ogm"]
     joint = rows["joint"]["values"]["acc"]
-    assert joint == {"mean": 62.5, "std": pytest.approx(17.67767), "n": 2, "values": [50, 75], "reason": ""}
+    low, high = 62.5 - 12.7062047 * 12.5, 62.5 + 12.7062047 * 12.5  # t(1) = 12.706
+    assert joint.pop("interval") == pytest.approx([low, high])
+    assert joint == {"mean": 62.5, "std": pytest.approx(17.67767), "n": 2, "values": [50, 75], "seeds": [1, 2], "reason": ""}
     assert rows["agm"]["values"]["d_audio"]["reason"] == "not measured (--no-strength)"
-    assert rows["ogm"]["values"]["acc"] == {"mean": None, "std": None, "n": 0, "values": [], "reason": "FAILED: out of memory"}
+    nothing = {"mean": None, "std": None, "interval": None, "n": 0, "values": [], "seeds": []}
+    assert rows["ogm"]["values"]["acc"] == {**nothing, "reason": "FAILED: out of memory"}
     assert concat["notes"] == ["agm, seed 2: FAILED: 50% of_it"]
 
 
@@ -330,13 +559,13 @@ def test_csv_of_settings_and_reasons_with_commas_parses_back() -> None:
 def test_markdown_is_one_table_a_setting() -> None:
     text = render(some(), "markdown")
     assert "**digits, fusion concat**" in text
-    assert "| method | n | Acc | Acc_audio | Acc_image | d_audio | d_image |" in text
-    assert "| joint | 2 | 62.50 ± 17.68 | 25.00 ± 0.00 |" in text
-    assert "| agm | 1 | 50.00 | 25.00 | 40.00 | – [2] | – [2] |" in text
+    assert "| method | n | Acc | 95 % interval | Acc_audio | Acc_image | d_audio | d_image |" in text
+    assert "| joint | 2 | 62.50 ± 17.68 | [-96.33, 221.33] | 25.00 ± 0.00 |" in text
+    assert "| agm | 1 | 50.00 | – | 25.00 | 40.00 | – [2] | – [2] |" in text
     assert "\n[2] not measured (--no-strength)\n" in text
     assert "agm, seed 2: FAILED: 50% of_it" in text
     bars = [line.count("|") for line in text.splitlines() if line.startswith("|")]
-    assert set(bars) == {8}
+    assert set(bars) == {8, 9}
 
 
 def test_markdown_keeps_a_bar_inside_its_cell() -> None:
@@ -348,10 +577,10 @@ def test_markdown_keeps_a_bar_inside_its_cell() -> None:
 def test_latex_is_a_booktabs_table() -> None:
     text = render(some(), "latex")
     assert text.count("\\begin{table}") == text.count("\\end{table}") == 2
-    assert "\\begin{tabular}{lrrrrrr}" in text
-    assert "method & n & Acc & Acc\\_audio & Acc\\_image & d\\_audio & d\\_image \\\\" in text
-    assert "joint & 2 & 62.50 $\\pm$ 17.68 & 25.00 $\\pm$ 0.00 &" in text
-    assert "agm & 1 & 50.00 & 25.00 & 40.00 & -- [2] & -- [2] \\\\" in text
+    assert "\\begin{tabular}{lrrrrrrr}" in text
+    assert "method & n & Acc & 95 \\% interval & Acc\\_audio & Acc\\_image & d\\_audio & d\\_image \\\\" in text
+    assert "joint & 2 & 62.50 $\\pm$ 17.68 & [$-$96.33, 221.33] & 25.00 $\\pm$ 0.00 &" in text
+    assert "agm & 1 & 50.00 & -- & 25.00 & 40.00 & -- [2] & -- [2] \\\\" in text
     for rule in ("\\toprule", "\\midrule", "\\bottomrule"):
         assert text.count(rule) == 2
     assert "+-" not in text
@@ -381,7 +610,7 @@ def test_the_terminal_shows_numbers_dashes_and_their_reasons(capsys: pytest.Capt
     out = capsys.readouterr().out
     assert "digits, fusion concat" in out
     assert "digits, fusion early" in out
-    assert re.search(r"joint\s+2\s+62\.50 ± 17\.68\s+25\.00 ± 0\.00", out)
+    assert re.search(r"joint\s+2\s+62\.50 ± 17\.68\s+\[-96\.33, 221\.33\]\s+25\.00 ± 0\.00", out)
     assert re.search(r"ogm\s+0\s+– \[3\]", out)
     assert "[3] FAILED: out of memory" in out
     assert "agm, seed 2: FAILED: 50% of_it" in out

@@ -4,18 +4,21 @@ import errno
 import importlib
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import click
 
+from agmbench import interrupts
 from agmbench.errors import AgmbenchError, allowed, describe
 
 VERBS = {
     "run": "Train one job, with its mono-modal references, and log it to MLflow.",
     "compare": "Modulators side by side: one table a setting, from the runs in the store.",
+    "suite": "Named matrices of jobs: list, show, run, status, report.",
+    "sweep": "Tune modulators on valid by Optuna, each with as many trials.",
+    "data": "The data sets on this machine: status, prepare, verify, sample.",
     "list": "The registry: every data set, encoder, fusion, modulator and metric.",
     "show": "One entry: its parameters, defaults, paper, and what it refuses.",
     "ui": "Open the MLflow UI on this store, for this machine alone.",
@@ -45,7 +48,7 @@ def cli() -> None:
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; whatever goes wrong is one line on standard error and an exit status."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no letter for a dash gets a question mark
@@ -68,10 +71,6 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         _unexpected(error)
     sys.exit(0)
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _exit(text: str, status: int) -> NoReturn:

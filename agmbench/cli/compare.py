@@ -1,43 +1,101 @@
 """`agmbench compare`."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from agmbench.errors import AgmbenchError, allowed
-from agmbench.registry import load
+from agmbench.registry import Registry, load
+
+if TYPE_CHECKING:
+    from agmbench.records import Record
+
+FORMS = ("table", "markdown", "latex", "csv", "json", "html")
+HTML = Path("compare.html")
 
 
 @click.command("compare")
 @click.option("-d", "--dataset", help="Data set. [default: all]")
 @click.option("-m", "--modulator", "modulators", multiple=True, help="Modulator; repeatable. [default: all]")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "markdown", "latex", "csv", "json"]),
-    default="table",
-    show_default=True,
-    help="What to write.",
-)
+@click.option("-f", "--fusion", "fusions", multiple=True, help="Fusion; repeatable. [default: all]")
+@click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]")
+@click.option("--baseline", metavar="NAME", help="The row that the others are compared with, kept by -m. [default: joint]")
+@click.option("--coalitions", is_flag=True, help="Also show the accuracy where only some modalities are present.")
 @click.option("--cost", is_flag=True, help="Also show encoder passes, FLOPs, samples a second and memory.")
-def command(dataset: str | None, modulators: tuple[str, ...], form: str, cost: bool) -> None:
-    """Modulators side by side: one table a setting, from the runs in the store."""
+@click.option("--published", is_flag=True, help="Also show the figures that the paper's supplement printed.")
+@click.option("--samples", is_flag=True, help="Also show runs on random samples (agmbench data sample).")
+@click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True, help="What to write.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to. [default: the terminal; html: compare.html]")
+def command(
+    dataset: str | None,
+    modulators: tuple[str, ...],
+    fusions: tuple[str, ...],
+    seeds: tuple[int, ...],
+    baseline: str | None,
+    coalitions: bool,
+    cost: bool,
+    published: bool,
+    samples: bool,
+    form: str,
+    output: Path | None,
+) -> None:
+    """Modulators side by side: one table a setting, from the runs in the store.
+
+    Methods are compared with the baseline by paired tests over seeds: docs/statistics.md.
+    """
     registry = load()
     dataset = registry.get("dataset", dataset).name if dataset else None
+    if output is not None and form == "table":
+        raise AgmbenchError("--output needs a written form: --format markdown, latex, csv, json or html")
 
-    from agmbench.report.render import render, show
-    from agmbench.report.tables import compare
+    from agmbench.report.render import render, save, show
+    from agmbench.report.tables import BASELINE, compare
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
-    records = [record for record in tracker.records(dataset) if not record.concept]
-    known = {*registry.names("modulator"), *(record.spec["modulator"]["name"] for record in records)}
+    found = [record for record in tracker.records(dataset) if not record.concept and (samples or not record.sample)]
+    if not found:
+        raise AgmbenchError(f"no runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run")
+    known = {*registry.names("modulator"), *(record.spec["modulator"]["name"] for record in found)}
     for name in modulators:
         if name not in known:
             raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known)}")
-    if not records:
-        raise AgmbenchError(f"no runs{f' on {dataset}' if dataset else ''} in {tracker.uri}; make one with: agmbench run")
-    tables = compare(records, modulators, cost)
+    kept = _chosen(found, registry, fusions, seeds)
+    named = (*modulators, baseline) if modulators and baseline and baseline not in modulators else modulators
+    tables = compare(kept, named, cost or form == "html", coalitions)
+    labels = {row.label for table in tables for row in table.rows if row.method and row.records}
+    if baseline and baseline not in labels:
+        raise AgmbenchError(f"--baseline: no row '{baseline}' in these tables: {allowed(baseline, labels)}")
+    against = baseline or BASELINE
+
     if form == "table":
-        for table in tables:
-            show(table)
+        show(*tables, baseline=against, beside=published)
+        return
+    if form == "html":
+        from agmbench.report.html import page
+
+        output, text = output or HTML, page(tables, tracker.history, against, published)
     else:
-        click.echo(render(tables, form))
+        text = render(tables, form, against, published)
+    if output is None:
+        click.echo(text)
+    else:
+        save(f"{text.rstrip()}\n", output)
+        click.echo(f"wrote {output}", err=True)
+
+
+def _chosen(records: "Sequence[Record]", registry: Registry, fusions: Sequence[str], seeds: Sequence[int]) -> "list[Record]":
+    """The runs under the fusions (or their aliases) and of the seeds named; all where none are."""
+    used = {record.spec["fusion"]["name"] for record in records}
+    names = {fusion if fusion in used else registry.get("fusion", fusion).name for fusion in fusions}
+    kept = [
+        record
+        for record in records
+        if (not names or record.spec["fusion"]["name"] in names) and (not seeds or record.spec["seed"] in seeds)
+    ]
+    if not kept:
+        there = sorted({f"{record.spec['fusion']['name']}, seed {record.spec['seed']}" for record in records})
+        raise AgmbenchError(f"no runs of this --fusion and --seed; there are: {'; '.join(there[:20])}")
+    return kept

@@ -22,16 +22,16 @@ def save(
     folder: Path,
     history: Sequence[Point],
     modalities: Sequence[str],
-    targets: np.ndarray,
-    predicted: np.ndarray,
     class_names: Sequence[str],
+    confusion: tuple[np.ndarray, np.ndarray] | None,
 ) -> None:
-    """`curves.png`, `modalities.png` and `confusion.png` in `folder`, which is made."""
+    """`curves.png`, `modalities.png` and, given classes and predicted classes, `confusion.png` in `folder`, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     series = _series(history)
     _curves(series).savefig(folder / "curves.png")
     _modalities(series, modalities).savefig(folder / "modalities.png")
-    _confusion(targets, predicted, class_names).savefig(folder / "confusion.png")
+    if confusion is not None:
+        _confusion(*confusion, class_names).savefig(folder / "confusion.png")
 
 
 def _series(history: Sequence[Point]) -> Series:

@@ -2,20 +2,28 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from statistics import mean, stdev
 from typing import Any
 
 from agmbench.records import FAILED, FINISHED, KILLED, Record
+from agmbench.report.statistics import Interval, interval
+
+BASELINE = "joint"
 
 
 @dataclass(frozen=True)
 class Value:
-    """One number a seed; `None` where it has a `reason` to be missing."""
+    """One number a seed; where there is none, the `reason`."""
 
-    values: tuple[float, ...] = ()
+    by_seed: Mapping[int, float] = field(default_factory=dict)
     reason: str = ""
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """In the order of seeds."""
+        return tuple(self.by_seed[seed] for seed in sorted(self.by_seed))
 
     @property
     def mean(self) -> float | None:
@@ -26,25 +34,41 @@ class Value:
         """The sample standard deviation; there is none of a single value."""
         return stdev(self.values) if len(self.values) > 1 else None
 
+    @property
+    def interval(self) -> Interval | None:
+        return interval(self.values)
+
+
+RESULTS, COALITIONS, COST = "", "only these modalities present", "cost"
+
 
 @dataclass(frozen=True)
 class Column:
-    """A metric of a record under a short `key` and a `title`; `scale` 100 for percent; `digits` behind the point."""
+    """A metric of a record under a short `key` and a `title`; `scale` 100 for percent; `digits` behind the point.
+
+    Columns of one `part` are shown together.
+    """
 
     key: str
     title: str
     metric: str
     scale: float = 1.0
     digits: int = 4
+    part: str = RESULTS
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method: its values by column key, and the number of seeds."""
+    """One method: its values by column key, the number of seeds, and its finished runs in their order.
+
+    The row of the mono-modal concepts is a reference and no method.
+    """
 
     label: str
     seeds: int
     values: Mapping[str, Value]
+    records: Sequence[Record] = ()
+    method: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,30 +91,44 @@ class Table:
 CAPTION = (
     "Acc: accuracy on test, %. Acc_m: accuracy of modality m's Shapley response; in the concept row, of the model trained on m alone. "
     "d_m: competition strength, 0 where m's concept is wholly kept, near 1 where it is lost. "
-    "Mean +- sample standard deviation over n seeds; the epoch is chosen on valid, test is read once."
+    "Mean ± sample standard deviation over n seeds; the epoch is chosen on valid, test is read once."
 )
 
 
 COSTS = (
-    Column("passes", "encoder passes", "cost/encoder_passes", digits=2),
-    Column("gflops", "GFLOP a step", "cost/flops", 1e-9, 3),
-    Column("speed", "samples/s", "cost/samples_per_second", digits=0),
-    Column("memory", "peak MiB", "cost/peak_memory_mib", digits=0),
+    Column("passes", "encoder passes", "cost/encoder_passes", digits=2, part=COST),
+    Column("gflops", "GFLOP a step", "cost/flops", 1e-9, 3, part=COST),
+    Column("speed", "samples/s", "cost/samples_per_second", digits=0, part=COST),
+    Column("memory", "peak MiB", "cost/peak_memory_mib", digits=0, part=COST),
 )
 
 
-def compare(records: Iterable[Record], modulators: Sequence[str] = (), cost: bool = False) -> list[Table]:
-    """One table a cell, in the order of data set and fusion; only the `modulators` named, or all; with `cost`, what a step took.
+def compare(
+    records: Iterable[Record], modulators: Sequence[str] = (), cost: bool = False, coalitions: bool = False
+) -> list[Table]:
+    """One table a cell, in the order of data set and fusion; only the `modulators` named, or all.
 
-    Concept runs are no rows.
+    With `cost`, what a step took; with `coalitions`, the accuracy where only some modalities are present. Concept runs are no rows.
     """
     cells: dict[str, list[Record]] = defaultdict(list)
     for record in _newest(records):
         if not record.concept:
             cells[record.cell].append(record)
     settings = _differences({cell: found[0].spec for cell, found in cells.items()})
-    tables = [_table(found, modulators, settings[cell], COSTS if cost else ()) for cell, found in cells.items()]
+    tables = []
+    for cell, found in cells.items():
+        more = [*(_coalitions(found) if coalitions else ()), *(COSTS if cost else ())]
+        tables.append(_table(found, modulators, settings[cell], more))
     return sorted(tables, key=lambda table: (table.dataset, table.fusion, table.title))
+
+
+def _coalitions(records: Sequence[Record]) -> list[Column]:
+    """A column for each coalition that the runs measured, smallest first."""
+    names = {metric for record in records for metric in record.metrics if metric.startswith("test/coalition/")}
+    places = {modality: place for place, modality in enumerate(records[0].modalities)}
+    members = {name: name.removeprefix("test/coalition/").split(":") for name in names}
+    ordered = sorted(names, key=lambda name: (len(members[name]), [places.get(member, 0) for member in members[name]]))
+    return [Column("+".join(members[n]), " + ".join(members[n]), n, 100, 2, COALITIONS) for n in ordered]
 
 
 def _newest(records: Iterable[Record]) -> list[Record]:
@@ -127,13 +165,13 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def _table(records: Sequence[Record], modulators: Sequence[str], settings: Mapping[str, Any], costs: Sequence[Column]) -> Table:
+def _table(records: Sequence[Record], modulators: Sequence[str], settings: Mapping[str, Any], more: Sequence[Column]) -> Table:
     first = records[0]
     columns = [
         Column("acc", "Acc", "test/accuracy", 100, 2),
         *(Column(f"acc_{m}", f"Acc_{m}", f"test/response/{m}", 100, 2) for m in first.modalities),
         *(Column(f"d_{m}", f"d_{m}", f"test/strength/{m}") for m in first.modalities),
-        *costs,
+        *more,
     ]
     groups: dict[str, list[Record]] = defaultdict(list)
     for label, record in _labelled(records):
@@ -160,7 +198,7 @@ def _table(records: Sequence[Record], modulators: Sequence[str], settings: Mappi
 
 
 def _rank(label: str) -> tuple[bool, str]:
-    return label.split()[0] != "joint", label
+    return label.split()[0] != BASELINE, label
 
 
 def _labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
@@ -185,13 +223,13 @@ def _row(label: str, records: Sequence[Record], columns: Sequence[Column]) -> Ro
         return _absent(label, columns, f"{newest.status}{': ' if newest.reason else ''}{newest.reason}")
     values = {}
     for column in columns:
-        measured = [r.metrics[column.metric] for r in finished if column.metric in r.metrics]
-        found = tuple(value * column.scale for value in measured if isfinite(value))
-        values[column.key] = Value(found) if found else Value(reason=_why_missing(column, measured))
-    return Row(label, len(finished), values)
+        measured = {r.spec["seed"]: r.metrics[column.metric] for r in finished if column.metric in r.metrics}
+        found = {seed: value * column.scale for seed, value in measured.items() if isfinite(value)}
+        values[column.key] = Value(found) if found else Value(reason=_why_missing(column, bool(measured)))
+    return Row(label, len(finished), values, finished)
 
 
-def _why_missing(column: Column, measured: Sequence[float]) -> str:
+def _why_missing(column: Column, measured: bool) -> str:
     if measured:
         return "not a finite number"
     return "not measured (--no-strength)" if column.key.startswith("d_") else "not in the run"
@@ -218,5 +256,5 @@ def _concepts(records: Sequence[Record], columns: Sequence[Column]) -> list[Row]
     if not found:
         return []
     values = {column.key: Value(reason="a concept is one modality alone") for column in columns}
-    values |= {f"acc_{m}": Value(tuple(seeds[seed] for seed in sorted(seeds))) for m, seeds in found.items()}
-    return [Row("concept", max(map(len, found.values())), values)]
+    values |= {f"acc_{m}": Value(seeds) for m, seeds in found.items()}
+    return [Row("concept", max(map(len, found.values())), values, method=False)]

@@ -1,0 +1,112 @@
+"""`agmbench sweep`."""
+
+from contextlib import nullcontext
+
+import click
+
+from agmbench.cli.data import root_option
+from agmbench.errors import AgmbenchError
+from agmbench.registry import load
+
+
+@click.command("sweep")
+@click.option("-d", "--dataset", default="avmnist-mini", show_default=True, help="Data set.")
+@click.option("-m", "--modulator", help="Modulator to tune, by the ranges in its entry.")
+@click.option(
+    "--fair", metavar="M1,M2,...", help="Tune each of these with as many trials, training.lr always among the parameters."
+)
+@click.option("-f", "--fusion", help="Fusion. [default: the data set's]")
+@click.option("--trials", type=click.IntRange(min=1), default=20, show_default=True, help="Trials of each modulator.")
+@click.option(
+    "--sampler",
+    type=click.Choice(["tpe", "random", "grid", "cmaes"]),
+    default="tpe",
+    show_default=True,
+    help="How parameters are drawn.",
+)
+@click.option(
+    "--pruner",
+    type=click.Choice(["median", "none", "hyperband"]),
+    default="median",
+    show_default=True,
+    help="How trials are given up, by their accuracy on valid after each epoch.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, which share the cores.")
+@click.option("--storage", metavar="URL", help="Where the study is kept. [default: sqlite, runs/optuna.db]")
+@click.option("--study", metavar="NAME", help="Name of the study. [default: from what it tunes]")
+@click.option("--seed", type=int, help="Seed of the jobs and of the sampler. [default: 999, the paper's]")
+@click.option("--epochs", type=int, help="Epochs. [default: the data set's]")
+@click.option("--limit", type=int, help="At most so many samples a split. [default: all]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter that is not tuned; repeatable.")
+@root_option
+def command(
+    dataset: str,
+    modulator: str | None,
+    fair: str | None,
+    fusion: str | None,
+    trials: int,
+    sampler: str,
+    pruner: str,
+    jobs: int,
+    storage: str | None,
+    study: str | None,
+    seed: int | None,
+    epochs: int | None,
+    limit: int | None,
+    device: str,
+    settings: tuple[str, ...],
+) -> None:
+    """Tune modulators on valid by Optuna; the same command goes on with a study that was stopped."""
+    if (modulator is None) == (fair is None):
+        raise AgmbenchError("name what to tune: either --modulator NAME or --fair NAME,NAME")
+    names = [modulator] if modulator is not None else [name.strip() for name in (fair or "").split(",")]
+
+    from agmbench.jobs import parse_settings
+
+    registry = load()
+    modulators = [registry.get("modulator", name).name for name in names]
+    if len(set(modulators)) < len(modulators):
+        raise AgmbenchError(f"--fair {fair}: a modulator is named twice")
+    named = {"training.epochs": epochs, "seed": seed, "limit": limit}
+    given = [*parse_settings(settings), *((key, value) for key, value in named.items() if value is not None)]
+
+    from agmbench import sweep as sweeps
+    from agmbench.cli.run import Watcher
+    from agmbench.report.sweeps import parameters, sensitivity, side_by_side
+    from agmbench.trackers.mlflow import MlflowTracker
+
+    tracker = MlflowTracker()
+    planned = [
+        sweeps.plan(
+            registry,
+            dataset,
+            name,
+            fusion,
+            given,
+            fair=fair is not None,
+            trials=trials,
+            sampler=sampler,
+            pruner=pruner,
+            storage=storage or f"sqlite:///{tracker.folder / 'optuna.db'}",
+            name=study,
+            device=device,
+        )
+        for name in modulators
+    ]
+    with nullcontext() if storage else tracker.lock("studies"):  # two first commands at once would both make the tables
+        for sweep in planned:
+            sweeps.open_study(sweep)
+    found = []
+    for sweep in planned:
+        with Watcher() as watcher:
+            found.append(sweeps.tune(sweep, registry, MlflowTracker, jobs, watcher, say))
+    side_by_side(f"{planned[0].base.dataset.name}, {trials} trials each, sampler {sampler}, pruner {pruner}", found).show()
+    for tuned in found:
+        for key in parameters(tuned):
+            sensitivity(tuned, key).show()
+
+
+def say(text: str) -> None:
+    """A line on standard error, from this process and from its workers."""
+    click.echo(text, err=True)

@@ -1,0 +1,204 @@
+"""The report as one HTML file that needs nothing else: sheets, and plots of what the runs recorded over time."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from math import isfinite
+from pathlib import Path
+from statistics import mean
+
+from agmbench.records import Record, Tracker
+from agmbench.report import sheets, svg
+from agmbench.report.render import save
+from agmbench.report.sheets import Sheet
+from agmbench.report.tables import BASELINE, Row, Table, Value, compare
+
+TITLE = "agmbench report"
+UPRIGHT = "Points are means over the seeds; upright lines are 95 % intervals of Acc."
+SEEDS = "Mean over the seeds, of which the first five at most are read; the band is from the least to the greatest."
+OVER_TIME = {
+    "step": f"Above 1, a modality's gradient is enlarged, below it is damped. {SEEDS}",
+    "epoch": f"Accuracy on valid, in %: of the model, and of each modality's Shapley response. {SEEDS}",
+}
+POINTS = 200  # of a curve, at most
+RUNS = 5  # whose histories are read, a method
+
+History = Callable[[Record, Sequence[str]], Mapping[str, Sequence[tuple[int, float]]]]  # a tracker's
+Colours = Mapping[str, int]
+
+
+def write(path: Path, records: Iterable[Record], tracker: Tracker, title: str = TITLE, baseline: str = BASELINE) -> None:
+    """The report of these runs as a file."""
+    save(page(compare(records, cost=True), tracker.history, baseline, title=title), path)
+
+
+def page(tables: Sequence[Table], history: History, baseline: str, beside: bool = False, title: str = TITLE) -> str:
+    """The whole report. `history` reads metrics of a run, as a tracker does; `beside` adds the published figures."""
+    together = "".join(f'<section id="all">{_sheet(sheet)}</section>' for sheet in sheets.of_all(tables, baseline))
+    links = "".join(f'<a href="#cell-{place}">{escape(table.title)}</a>' for place, table in enumerate(tables))
+    cells = "".join(
+        f'<section id="cell-{place}">{_cell(table, history, baseline, beside)}</section>' for place, table in enumerate(tables)
+    )
+    runs = sum(len(row.records) for table in tables for row in table.rows)
+    sets = len({table.dataset for table in tables})
+    lead = f"{_count(runs, 'finished run')} in {_count(len(tables), 'cell')} on {_count(sets, 'data set')}; baseline {baseline}"
+    style = files("agmbench.report").joinpath("page.css").read_text(encoding="utf-8")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        f"<style>{style}</style></head><body><header><h1>{escape(title)}</h1><p>{escape(lead)}</p>"
+        f"<nav>{links if len(tables) > 1 else ''}</nav></header><main>{together}{cells}</main></body></html>\n"
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _cell(table: Table, history: History, baseline: str, beside: bool) -> str:
+    first, *rest = sheets.of_table(table, baseline, beside)
+    modalities = [column.key.removeprefix("acc_") for column in table.columns if column.key.startswith("acc_")]
+    colours = {modality: 1 + place % (svg.COLOURS - 1) for place, modality in enumerate(modalities)}
+    methods = [row for row in table.rows if row.method]
+    return "".join(
+        [
+            _sheet(first),
+            _plots([_accuracy(methods, baseline)]),
+            *map(_sheet, rest),
+            _strength(methods, colours, baseline),
+            _over_time(methods, colours, history),
+            _cost(methods),
+        ]
+    )
+
+
+# sheets
+
+
+def _sheet(sheet: Sheet) -> str:
+    head = "".join(f"<th>{escape(title)}</th>" for title in sheet.header)
+    rows = []
+    for y, row in enumerate(sheet.body):
+        texts = (f"<strong>{escape(words)}</strong>" if (y, x) in sheet.bold else escape(words) for x, words in enumerate(row))
+        first, *others = texts
+        rows.append(f"<tr><th>{first}</th>{''.join(f'<td>{words}</td>' for words in others)}</tr>")
+    below = "".join(f"<p>{escape(words)}</p>" for words in (*sheet.notes, sheet.caption) if words)
+    return (
+        f'<h2>{escape(sheet.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f'<tbody>{"".join(rows)}</tbody></table></div><div class="caption">{below}</div>'
+    )
+
+
+# plots of figures
+
+
+def _plots(drawn: Iterable[str], title: str = "", caption: str = "", legend: str = "") -> str:
+    body = "".join(drawn)
+    if not body:
+        return ""
+    head = f"<h3>{escape(title)}</h3>" if title else ""
+    below = f'<div class="caption"><p>{escape(caption)}</p></div>' if caption else ""
+    return f'{head}{legend}<div class="plots">{body}</div>{below}'
+
+
+def _legend(colours: Colours) -> str:
+    keys = "".join(f'<span><i class="c{colour}"></i>{escape(name)}</span>' for name, colour in colours.items())
+    return f'<div class="legend">{keys}</div>'
+
+
+def _accuracy(methods: Sequence[Row], baseline: str) -> str:
+    bars = []
+    for row in methods:
+        value = row.values["acc"]
+        if value.mean is not None:
+            low, high = value.interval or (None, None)
+            bars.append(svg.Bar(row.label, value.mean, low, high, value.values))
+    mark = {bar.label: bar.mean for bar in bars}.get(baseline)
+    title = "Accuracy on test: mean, 95 % interval, each seed" + (f"; dashed: {baseline}" if mark is not None else "")
+    return svg.intervals(title, bars, "Acc, %", mark) if bars else ""
+
+
+def _strength(methods: Sequence[Row], colours: Colours, baseline: str) -> str:
+    """A panel a modality: a method's accuracy over the strength of its competition, led to from the baseline's."""
+    panels = []
+    for modality, colour in colours.items():
+        at = {row.label: (row.values[f"d_{modality}"].mean, row.values["acc"]) for row in methods}
+        dots = [
+            svg.Dot(label, strength, accuracy.mean, 0 if label == baseline else colour, bounds=accuracy.interval)
+            for label, (strength, accuracy) in at.items()
+            if strength is not None and accuracy.mean is not None
+        ]
+        start = next(((dot.x, dot.y) for dot in dots if dot.label == baseline), None)
+        dots = [dot if dot.label == baseline else dot._replace(start=start) for dot in dots]
+        if dots:
+            panels.append(svg.scatter(modality, dots, f"d_{modality}, competition strength", "Acc, %"))
+    caption = f"A line leads from {baseline}, before, to each method, after: left is less competition, up is more accuracy."
+    return _plots(panels, "Competition strength and accuracy", f"{caption} {UPRIGHT}")
+
+
+def _cost(methods: Sequence[Row]) -> str:
+    at = {row.label: (row.values.get("gflops", Value()).mean, row.values["acc"]) for row in methods}
+    dots = [
+        svg.Dot(label, cost, accuracy.mean, bounds=accuracy.interval)
+        for label, (cost, accuracy) in at.items()
+        if cost is not None and accuracy.mean is not None
+    ]
+    drawn = [svg.scatter("Accuracy over cost", dots, "GFLOP a step", "Acc, %", from_zero=True)] if dots else []
+    return _plots(drawn, "Accuracy and cost", UPRIGHT)
+
+
+# plots over time
+
+
+def _over_time(methods: Sequence[Row], colours: Colours, history: History) -> str:
+    kappa = {modality: f"kappa/{modality}" for modality in colours}
+    accuracy = {"all": "valid/accuracy", **{modality: f"valid/response/{modality}" for modality in colours}}
+    return "".join(
+        [
+            _panels("Kappa over time", "step", methods, kappa, colours, history, 1),
+            _panels("Mono-modal accuracy over time", "epoch", methods, accuracy, {"all": 0, **colours}, history, 100),
+        ]
+    )
+
+
+def _panels(
+    title: str, x: str, methods: Sequence[Row], names: Mapping[str, str], colours: Colours, history: History, scale: float
+) -> str:
+    """A panel a method that has any of the metrics, all on the same axes."""
+    found = {row.label: _lines(row, names, colours, history, scale) for row in methods}
+    found = {label: lines for label, lines in found.items() if lines}
+    if not found:
+        return ""
+    every = [line for lines in found.values() for line in lines]
+    xs = svg.bounds([at for line in every for at, *_ in line.band], 0)
+    ys = svg.bounds([value for line in every for _, low, high in line.band for value in (low, high)])
+    drawn = [svg.curves(label, lines, x, xs, ys) for label, lines in found.items()]
+    return _plots(drawn, title, OVER_TIME[x], _legend({name: colours[name] for name in names}))
+
+
+def _lines(row: Row, names: Mapping[str, str], colours: Colours, history: History, scale: float) -> list[svg.Curve]:
+    runs = [history(record, list(names.values())) for record in row.records[:RUNS]]
+    lines = []
+    for name, metric in names.items():
+        band = thin([[(step, value * scale) for step, value in run[metric]] for run in runs if metric in run])
+        if band:
+            middle = [(x, value) for x, value, *_ in band]
+            lines.append(svg.Curve(name, colours[name], middle, [(x, low, high) for x, _, low, high in band]))
+    return lines
+
+
+def thin(runs: Sequence[Sequence[tuple[float, float]]], most: int = POINTS) -> list[tuple[float, float, float, float]]:
+    """`(step, mean, least, greatest)` over runs at up to `most` places: neighbouring steps are averaged, within a run first."""
+    steps = sorted({step for run in runs for step, value in run if isfinite(value)})
+    bin_of = {step: place * most // len(steps) if len(steps) > most else place for place, step in enumerate(steps)}
+    values: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    places: dict[int, list[float]] = defaultdict(list)
+    for step in steps:
+        places[bin_of[step]].append(step)
+    for number, run in enumerate(runs):
+        for step, value in run:
+            if isfinite(value):
+                values[bin_of[step]][number].append(value)
+    means = {place: [mean(found) for found in runs_.values()] for place, runs_ in values.items()}
+    return [(mean(places[p]), mean(means[p]), min(means[p]), max(means[p])) for p in sorted(means)]

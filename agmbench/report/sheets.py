@@ -1,0 +1,156 @@
+"""What a report says, as sheets of text: every form, the terminal's and the HTML report's, writes these."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from agmbench.report.against import FIGURE, Comparison, against, best, differences, pool
+from agmbench.report.published import SOURCE, Published, published
+from agmbench.report.statistics import ALPHA, Interval, smallest_p
+from agmbench.report.tables import CAPTION, RESULTS, Column, Row, Table, Value
+
+INTERVAL = "95 % interval"
+BOLD = f"Bold: the highest mean, where its paired test against each other method of the table passes at {ALPHA} after Holm."
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of words: first the names of the rows, the rest aligned right; `bold` are places (row, column) of the body."""
+
+    title: str
+    header: Sequence[str]
+    body: Sequence[Sequence[str]]
+    caption: str = ""
+    notes: Sequence[str] = ()
+    bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+
+
+def of_table(table: Table, baseline: str, beside: bool = False) -> list[Sheet]:
+    """All sheets of a cell: results, against the baseline, the parts asked for and, `beside`, the published figures."""
+    parts = {part: list(columns) for part, columns in groupby(table.columns, key=lambda column: column.part)}
+    printed = published(table.dataset, table.fusion) if beside else []
+    notes = [f"{SOURCE}, has no figures of {table.dataset} under fusion {table.fusion}"] if beside and not printed else []
+    first = _results(table, parts.pop(RESULTS), notes)
+    more = [_part(table, part, columns) for part, columns in parts.items()]
+    return [first, *_against(table, baseline), *more, *([_published(table, printed)] if printed else [])]
+
+
+def of_all(tables: Sequence[Table], baseline: str) -> list[Sheet]:
+    """The sheet of all cells together, if there are two or more to pool."""
+    pooled = pool(tables, baseline)
+    if not pooled:
+        return []
+    header = ["method", "cells", "pairs", f"Acc - {baseline}", "p", "p (Holm)", "wins/ties/losses"]
+    body = [
+        [
+            *(each.label, str(each.cells), str(each.pairs), f"{each.difference:+.2f}", _p(each.p), _p(each.holm)),
+            f"{each.wins}/{each.ties}/{each.losses}",
+        ]
+        for each in pooled
+    ]
+    caption = (
+        "Differences in points, paired by seed within cells (data set, fusion, settings); every cell counts the same. "
+        "p: two-sided sign-flip test stratified by cell, exact to 16 pairs, 100,000 seeded draws beyond; Holm over the methods. "
+        "A cell is won or lost where the 95 % t-interval of its mean difference excludes zero, with the spread within cells "
+        "over all cells of the method; else it is a tie."
+    )
+    return [Sheet(f"all cells: against {baseline}", header, body, caption)]
+
+
+def _results(table: Table, columns: Sequence[Column], notes: Sequence[str]) -> Sheet:
+    intervals = any(row.values[FIGURE].interval for row in table.rows)
+    texts = _Texts()
+    header = ["method", "n", columns[0].title, *([INTERVAL] if intervals else []), *(c.title for c in columns[1:])]
+    body = []
+    for row in table.rows:
+        first, *rest = (texts.value(column, row.values[column.key]) for column in columns)
+        between = [_interval(row.values[FIGURE].interval)] if intervals else []
+        body.append([row.label, str(row.seeds), first, *between, *rest])
+    winner = best(table)
+    bold = frozenset((place, 2) for place, row in enumerate(table.rows) if row.method and row.label == winner)
+    tested = intervals and sum(row.method for row in table.rows) > 1
+    caption = f"{CAPTION} {BOLD}" if tested else CAPTION
+    return Sheet(table.title, header, body, caption, [*texts.notes, *table.notes, *notes], bold)
+
+
+def _part(table: Table, part: str, columns: Sequence[Column]) -> Sheet:
+    texts = _Texts()
+    rows = [row for row in table.rows if row.method]
+    body = [[row.label, str(row.seeds), *(texts.value(c, row.values[c.key]) for c in columns)] for row in rows]
+    return Sheet(f"{table.title}: {part}", ["method", "n", *(column.title for column in columns)], body, notes=texts.notes)
+
+
+class _Texts:
+    """Values as text; a dash carries the number of the note with its reason."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, int] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        return [f"[{number}] {reason}" for reason, number in self._reasons.items()]
+
+    def value(self, column: Column, value: Value) -> str:
+        if value.mean is None:
+            return f"– [{self._reasons.setdefault(value.reason, len(self._reasons) + 1)}]"
+        shown = f"{value.mean:.{column.digits}f}"
+        return shown if value.std is None else f"{shown} ± {value.std:.{column.digits}f}"
+
+
+def _against(table: Table, baseline: str) -> list[Sheet]:
+    found = against(table, baseline)
+    if not found:
+        return []
+    header = ["method", "pairs", f"Acc - {baseline}", INTERVAL, "d_z", "p", "p (Holm)"]
+    body = [_compared(each) for each in found]
+    few = {label: len(pairs) for label, pairs in differences(table, baseline).items() if len(pairs) < 2}
+    notes = [f"{label}: {'one seed' if pairs else 'no seed'} in common with {baseline}" for label, pairs in few.items()]
+    most = max(each.pairs for each in found)
+    least = min(1.0, len(found) * smallest_p(most))
+    caption = (
+        "Differences in points, paired by seed. d_z: their mean over their sample standard deviation. "
+        "p: two-sided sign-flip test, exact to 16 pairs; Holm over the methods of the table. "
+        f"The least p of {most} pairs is {_p(smallest_p(most))}, after Holm {_p(least)}"
+        f"{f': no method of this table alone can be significant at {ALPHA}' if least > ALPHA else ''}."
+    )
+    return [Sheet(f"{table.title}: against {baseline}", header, body, caption, notes)]
+
+
+def _compared(each: Comparison) -> list[str]:
+    effect = "–" if each.effect is None else f"{each.effect:+.2f}"
+    numbers = [f"{each.difference:+.2f}", _interval(each.interval, "+"), effect, _p(each.p), _p(each.holm)]
+    return [each.label, str(each.pairs), *numbers]
+
+
+def _interval(bounds: Interval | None, sign: str = "") -> str:
+    return "–" if bounds is None else f"[{bounds.low:{sign}.2f}, {bounds.high:{sign}.2f}]"
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 1e-4 else f"{value:.1e}"
+
+
+def _published(table: Table, found: Sequence[Published]) -> Sheet:
+    """Each published row, then ours of the same method."""
+    columns = [column for column in table.columns if column.part == RESULTS]
+    ours = {row.label: row for row in table.rows}
+    body = []
+    for method, rows in groupby(sorted(found, key=lambda each: each.method), key=lambda each: each.method):
+        body += [_printed(each, columns) for each in rows]
+        body.append(_ours(method, ours.get(method), columns))
+    caption = f"{SOURCE}: one run a figure, under settings that need not be ours."
+    header = ["method", "source", *(column.title for column in columns)]
+    return Sheet(f"{table.title}: published and ours", header, body, caption)
+
+
+def _printed(each: Published, columns: Sequence[Column]) -> list[str]:
+    figures = (each.figures.get(column.key) for column in columns)
+    texts = ["–" if figure is None else f"{figure:.{c.digits}f}" for figure, c in zip(figures, columns, strict=True)]
+    return [each.method, each.source, *texts]
+
+
+def _ours(method: str, row: Row | None, columns: Sequence[Column]) -> list[str]:
+    if row is None:
+        return [method, "ours: no run", *("–" for _ in columns)]
+    texts = [_Texts().value(c, value).split(" [")[0] for c in columns for value in [row.values[c.key]]]
+    return [method, f"ours, n = {row.seeds}", *texts]

@@ -1,0 +1,108 @@
+"""Statistics of a few seeds: intervals, effect sizes, exact paired tests, Holm's correction. Undefined is `None`, never a guess."""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+LEVEL = 0.95  # of every interval
+ALPHA = 0.05  # of every test
+EXACT = 2**16  # sign patterns that are all looked at; of more, DRAWS are drawn
+DRAWS = 100_000
+CHUNK = 4096  # sign patterns held at once
+
+
+class Interval(NamedTuple):
+    """Bounds of a 95 % t-interval of a mean."""
+
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+def interval(values: Sequence[float]) -> Interval | None:
+    """The t-interval of a mean; none of a single value, or of values without spread."""
+    if not _varies(values):
+        return None
+    return _around(float(np.mean(values)), float(np.std(values, ddof=1)) / sqrt(len(values)), len(values) - 1)
+
+
+def _varies(values: Sequence[float] | NDArray[np.floating]) -> bool:
+    """Whether values differ by more than rounding."""
+    return len(values) > 1 and bool(np.ptp(values) > 1e-9 * np.max(np.abs(values)))
+
+
+def pooled_intervals(strata: Sequence[Sequence[float]]) -> list[Interval | None]:
+    """The t-interval of each stratum's mean, with one standard deviation for all: that within strata, over all of them.
+
+    None for an empty stratum; none at all where nothing varies within strata.
+    """
+    filled = [np.asarray(stratum, dtype=float) for stratum in strata if len(stratum)]
+    freedom = sum(len(stratum) - 1 for stratum in filled)
+    squares = sum(float(((stratum - stratum.mean()) ** 2).sum()) for stratum in filled if _varies(stratum))
+    if not squares:
+        return [None] * len(strata)
+    spread = sqrt(squares / freedom)
+    return [_around(float(np.mean(each)), spread / sqrt(len(each)), freedom) if len(each) else None for each in strata]
+
+
+def _around(mean: float, error: float, freedom: int) -> Interval:
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    return Interval(mean - reach, mean + reach)
+
+
+def effect_size(differences: Sequence[float]) -> float | None:
+    """Cohen's d_z of paired differences: their mean over their sample standard deviation, where there is one."""
+    if not _varies(differences):
+        return None
+    return float(np.mean(differences) / np.std(differences, ddof=1))
+
+
+def sign_flip(strata: Sequence[Sequence[float]], seed: int = 0) -> float:
+    """Two-sided p of paired differences, in strata: how often flipped signs move the mean of the strata's means as far from 0.
+
+    Every stratum counts the same. Exact, the observed signs among them, up to 2^16 patterns; beyond, 100,000 seeded draws,
+    `(1 + as far) / (1 + draws)`. One stratum is the ordinary paired permutation test of a mean.
+    """
+    filled = [np.asarray(stratum, dtype=float) for stratum in strata if len(stratum)]
+    if not filled:
+        raise ValueError("there are no differences to test")
+    weighted = np.concatenate([stratum / (len(stratum) * len(filled)) for stratum in filled])  # [N]
+    reached = abs(weighted.sum()) - 1e-12 * np.abs(weighted).sum()  # equal sums in another order are equal
+    count = len(weighted)
+    if 2**count <= EXACT:
+        patterns = np.arange(2**count)[:, None] >> np.arange(count) & 1  # [2^N, N]
+        return float(np.mean(np.abs(_sums(patterns, weighted)) >= reached))
+    draw = np.random.default_rng(seed)
+    as_far = 0
+    for start in range(0, DRAWS, CHUNK):
+        patterns = draw.integers(0, 2, size=(min(CHUNK, DRAWS - start), count), dtype=np.int8)
+        as_far += int(np.count_nonzero(np.abs(_sums(patterns, weighted)) >= reached))
+    return (1 + as_far) / (1 + DRAWS)
+
+
+def _sums(patterns: NDArray[np.integer], weighted: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Sums `[P]` of the values `[N]`, those with a 1 in the pattern `[P, N]` taken negative."""
+    sums: NDArray[np.floating] = weighted.sum() - 2 * (patterns.astype(float) @ weighted)
+    return sums
+
+
+def holm(ps: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p of each test, in the order given."""
+    adjusted = dict(ps)
+    highest = 0.0
+    for rank, name in enumerate(sorted(ps, key=lambda name: ps[name])):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[name]))
+        adjusted[name] = highest
+    return adjusted
+
+
+def smallest_p(pairs: int) -> float:
+    """The least p that a two-sided sign-flip test of so many pairs can give."""
+    return min(1.0, 2.0 ** (1 - pairs))

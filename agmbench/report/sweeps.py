@@ -1,0 +1,196 @@
+"""What a sweep found: the paper's default beside the best tuned, and how much each parameter matters."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import optuna
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+matplotlib.use("agg")
+
+ROWS = 8  # of a table of one parameter
+
+CAPTION = (
+    "Accuracy in %. Default: the recipe as it stands; tuned: the trial that is best on valid. Both are jobs of one seed; "
+    "valid is that of the selected epoch, test was read for these two alone, after the choice."
+)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A job whose test accuracy is read: its tuned parameters, accuracy on valid and on test."""
+
+    params: Mapping[str, Any]
+    valid: float
+    test: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A study that is done: the trials that used up its budget, and the two jobs chosen."""
+
+    modulator: str
+    space: Mapping[str, BaseDistribution]
+    trials: Sequence[FrozenTrial]
+    default: Chosen
+    best: Chosen
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of texts."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
+
+    def markdown(self) -> str:
+        lines = [f"**{self.title}**", "", f"| {' | '.join(self.header)} |", f"|{'---|' * len(self.header)}"]
+        return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in self.rows), "", self.note])
+
+    def show(self) -> None:
+        """Print it on the terminal."""
+        from rich import box
+        from rich.markup import escape
+        from rich.table import Table
+
+        from agmbench.report.grid import print_grid
+
+        grid = Table(*self.header, title=escape(self.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for row in self.rows:
+            grid.add_row(*map(escape, row))
+        print_grid(grid)
+        print(f"{self.note}\n")
+
+
+def assigned(params: Mapping[str, Any]) -> str:
+    """`modulator.alpha=0.5 training.lr=0.01`, to four digits."""
+    return " ".join(f"{key}={_short(value)}" for key, value in params.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def side_by_side(title: str, found: Sequence[Tuned]) -> Sheet:
+    """Default and tuned, a row a modulator."""
+    header = ["modulator", "trials", "pruned", "default valid", "default test", "tuned valid", "tuned test", "tuned"]
+    rows = [
+        [
+            *(tuned.modulator, str(len(tuned.trials)), str(_pruned(tuned.trials))),
+            *(f"{100 * value:.2f}" for job in (tuned.default, tuned.best) for value in (job.valid, job.test)),
+            assigned(tuned.best.params),
+        ]
+        for tuned in found
+    ]
+    return Sheet(title, header, rows, CAPTION)
+
+
+def sensitivity(tuned: Tuned, key: str) -> Sheet:
+    """Valid accuracy by the values tried of one parameter: a row a value or, of more than eight, a range."""
+    rows = []
+    for name, inside in _groups(tuned, key):
+        trials = [trial for trial in tuned.trials if inside(trial.params[key])]
+        values = [100 * trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE]
+        accuracies = [f"{max(values):.2f}", f"{mean(values):.2f}"] if values else ["–", "–"]
+        if trials:
+            rows.append([name, str(len(trials)), str(_pruned(trials)), *accuracies])
+    others = [other for other in tuned.space if other != key]
+    varied = f"; {' and '.join(others)} varied too" if others else ""
+    note = f"Accuracy on valid in %, of the trials that were not pruned{varied}."
+    return Sheet(f"{tuned.modulator}: sensitivity of {key}", [key, "trials", "pruned", "best valid", "mean valid"], rows, note)
+
+
+def _pruned(trials: Sequence[FrozenTrial]) -> int:
+    return sum(trial.state == TrialState.PRUNED for trial in trials)
+
+
+def _groups(tuned: Tuned, key: str) -> list[tuple[str, Callable[[Any], bool]]]:
+    """Names and tests of the groups into which a parameter's values fall."""
+    distribution = tuned.space[key]
+    tried = {trial.params[key] for trial in tuned.trials}
+    if len(tried) <= ROWS or isinstance(distribution, CategoricalDistribution):
+        return [(_short(value), lambda given, value=value: given == value) for value in sorted(tried, key=_order)]  # type: ignore[misc]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    spaced = np.geomspace if distribution.log else np.linspace
+    edges = spaced(distribution.low, distribution.high, ROWS + 1).tolist()
+    edges[0], edges[-1] = -np.inf, np.inf
+    names = [_short(float(edge)) for edge in spaced(distribution.low, distribution.high, ROWS + 1)]
+    return [
+        (f"{names[n]} to {names[n + 1]}", lambda given, low=edges[n], high=edges[n + 1]: low <= given < high)  # type: ignore[misc]
+        for n in range(ROWS)
+    ]
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    number = isinstance(value, int | float)
+    return not number, value if number else str(value)
+
+
+def parameters(tuned: Tuned) -> list[str]:
+    """The method's own parameters that were tuned."""
+    return [key for key in tuned.space if key.startswith("modulator.")]
+
+
+def save(folder: Path, tuned: Tuned, study: optuna.Study) -> None:
+    """The tables as `report.md`, all trials as `trials.csv`, Optuna's plots and one of each parameter, in `folder`."""
+    sheets = [side_by_side(study.study_name, [tuned]), *(sensitivity(tuned, key) for key in parameters(tuned))]
+    (folder / "report.md").write_text("\n\n".join(sheet.markdown() for sheet in sheets) + "\n")
+    study.trials_dataframe(attrs=("number", "value", "params", "state", "duration", "user_attrs")).to_csv(
+        folder / "trials.csv", index=False
+    )
+    plots = folder / "plots"
+    plots.mkdir()
+    for key in parameters(tuned):
+        _sensitivity(tuned, key).savefig(plots / f"sensitivity-{key.removeprefix('modulator.')}.png")
+    _optunas(study, plots)
+
+
+def _sensitivity(tuned: Tuned, key: str) -> Figure:
+    figure = Figure(figsize=(5, 3.5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for state, label, marker in ((TrialState.COMPLETE, "trial", "o"), (TrialState.PRUNED, "pruned", "x")):
+        trials = [trial for trial in tuned.trials if trial.state == state]
+        best = [(trial.params[key], max(trial.intermediate_values.values(), default=np.nan)) for trial in trials]
+        if state == TrialState.COMPLETE:
+            best = [(trial.params[key], trial.values[0]) for trial in trials]
+        if best:
+            values = [str(value) if isinstance(value, str | bool | None) else value for value, _ in best]
+            axes.plot(values, [100 * accuracy for _, accuracy in best], marker, linestyle="none", markersize=4, label=label)
+    if getattr(tuned.space[key], "log", False):
+        axes.set_xscale("log")
+    axes.axhline(100 * tuned.default.valid, color="gray", linewidth=0.5, label=f"default, {_short(tuned.default.params[key])}")
+    axes.set_xlabel(key)
+    axes.set_ylabel("best accuracy on valid, %")
+    axes.legend()
+    return figure
+
+
+def _optunas(study: optuna.Study, folder: Path) -> None:
+    """Optuna's history and, where two complete trials differ, its importances."""
+    from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances
+
+    finished = study.get_trials(states=(TrialState.COMPLETE,))
+    with plt.rc_context(), warnings.catch_warnings():  # Optuna sets a style for the whole process
+        warnings.simplefilter("ignore")  # and calls all of these experimental
+        _whole(plot_optimization_history(study)).savefig(folder / "history.png", bbox_inches="tight")
+        if len({trial.values[0] for trial in finished}) > 1:
+            _whole(plot_param_importances(study)).savefig(folder / "importances.png", bbox_inches="tight")
+    plt.close("all")
+
+
+def _whole(axes: Axes) -> Figure:
+    figure = axes.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    return figure

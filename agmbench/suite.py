@@ -1,0 +1,199 @@
+"""Suites: a named matrix of jobs, of which only those that are missing are run.
+
+In `registry.yaml`:
+
+    suites:
+      mini:
+        summary: what it shows
+        seeds: [1, 2, 3]
+        jobs:                          # each item is the product of its lists
+          - dataset: avmnist-mini
+            fusion: [concat, early]    # default: the data set's
+            modulator: [joint, agm]
+            encoder: {image: resnet}   # default: the data set's
+            set: {training.lr: 0.01}   # as --set; a list of values is one more dimension
+        scales:                        # --scale NAME sets these on top
+          quick: {training.epochs: 2, limit: 500}
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from agmbench import build
+from agmbench.contracts import Dataset
+from agmbench.errors import AgmbenchError, allowed
+from agmbench.jobs import compose, digest
+from agmbench.launch import Ended, Launcher
+from agmbench.records import FAILED, FINISHED, Record, Tracker
+from agmbench.registry import Matrix, Registry
+
+PAPER = "paper"  # the scale that changes nothing
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Block(_Strict):
+    """One item of a suite's `jobs`."""
+
+    dataset: str
+    modulator: tuple[str, ...]
+    fusion: tuple[str | None, ...] = (None,)
+    encoder: Mapping[str, str] = Field(default_factory=dict)
+    set: Mapping[str, Any] = Field(default_factory=dict)
+
+    @field_validator("modulator", "fusion", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
+class Suite(_Strict):
+    """A suite as it stands in the registry."""
+
+    name: str
+    summary: str = ""
+    seeds: tuple[int, ...] = (999,)
+    jobs: tuple[Block, ...]
+    scales: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One job of a suite; `skipped` says why it cannot be run, and then it may have no `job`."""
+
+    label: str
+    job: build.Job | None = None
+    skipped: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a suite is: planned jobs by what became of them, with the newest record of each where there is one."""
+
+    done: Sequence[Planned]
+    failed: Sequence[tuple[Planned, Record]]
+    missing: Sequence[Planned]
+    skipped: Sequence[Planned]
+
+
+def read(registry: Registry, name: str) -> Suite:
+    """A suite by name."""
+    if name not in registry.suites:
+        raise AgmbenchError(f"unknown suite '{name}': {allowed(name, registry.suites)}")
+    return _parsed(registry.suites[name])
+
+
+def _parsed(matrix: Matrix) -> Suite:
+    try:
+        return Suite.model_validate({**matrix.content, "name": matrix.name})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise AgmbenchError(f"{matrix.place}: suite '{matrix.name}', {where}: {first['msg'].lower()}") from error
+
+
+def plan(
+    suite: Suite, registry: Registry, scale: str = PAPER, seeds: int | None = None, limit: int | None = None
+) -> list[Planned]:
+    """Every job of a suite at a scale, for its first `seeds` seeds (further ones count up), of at most `limit` samples a split."""
+    if scale != PAPER and scale not in suite.scales:
+        raise AgmbenchError(f"suite '{suite.name}' has no scale '{scale}': {allowed(scale, (PAPER, *suite.scales))}")
+    settings = dict(suite.scales.get(scale, {})) | ({"limit": limit} if limit is not None else {})
+    return list(_plan(suite, registry, settings, _seeds(suite, seeds)))
+
+
+def _seeds(suite: Suite, count: int | None) -> list[int]:
+    if count is None:
+        return list(suite.seeds)
+    return [*suite.seeds, *range(max(suite.seeds) + 1, max(suite.seeds) + 1 + count)][:count]
+
+
+def _plan(suite: Suite, registry: Registry, settings: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Planned]:
+    opened: dict[str, Dataset] = {}
+    for block in suite.jobs:
+        ranges = {key: value if isinstance(value, list) else [value] for key, value in {**block.set, **settings}.items()}
+        for fusion, values, modulator, seed in product(block.fusion, product(*ranges.values()), block.modulator, seeds):
+            given = dict(zip(ranges, values, strict=True))
+            shown = [f"{key}={value}" for key, value in given.items()]
+            label = " ".join([block.dataset, *([fusion] if fusion else []), modulator, *shown, f"seed {seed}"])
+            try:
+                spec = compose(registry, block.dataset, modulator, fusion, block.encoder, [*given.items(), ("seed", seed)])
+                key = digest([spec.dataset.model_dump(), spec.seed, spec.limit])
+                job = build.resolve(spec, registry, opened.get(key))
+                opened[key] = job.dataset
+                yield Planned(label, job)
+            except AgmbenchError as error:
+                yield Planned(label, skipped=str(error))
+
+
+def progress(planned: Iterable[Planned], tracker: Tracker) -> Progress:
+    """What of a plan is done, failed or missing, by the store."""
+    planned = list(planned)
+    newest: dict[str, Record] = {}
+    for dataset in {p.job.spec.dataset.name for p in planned if p.job}:
+        for record in reversed(tracker.records(dataset)):  # the newest last, a finished one always
+            if newest.get(record.digest, record).status != FINISHED or record.status == FINISHED:
+                newest[record.digest] = record
+    done, failed, missing, skipped = [], [], [], []
+    for one in planned:
+        last = newest.get(one.job.digest) if one.job else None
+        if one.job is None:
+            skipped.append(one)
+        elif last is not None and _measured(last, one.job):
+            done.append(one)
+        elif reason := _refusal(one.job):
+            skipped.append(Planned(one.label, one.job, reason))
+        elif lost := _lost(one.job, newest):
+            failed.append((one, lost))
+        else:
+            missing.append(one)
+    return Progress(done, failed, missing, skipped)
+
+
+def _lost(job: build.Job, newest: Mapping[str, Record]) -> Record | None:
+    """The failed run of a job, or of a concept without which it cannot be."""
+    found = [newest[one.digest] for one in (job, *build.references(job).values()) if one.digest in newest]
+    return next((record for record in found if record.status == FAILED), None)
+
+
+def _measured(record: Record, job: build.Job) -> bool:
+    return record.status == FINISHED and all(f"test/strength/{m}" in record.metrics for m in job.modalities)
+
+
+def _refusal(job: build.Job) -> str:
+    try:
+        build.modulator(job, build.model(job))
+    except AgmbenchError as error:
+        return str(error)
+    return ""
+
+
+def run(planned: Sequence[Planned], registry: Registry, tracker: Tracker, launcher: Launcher, folder: Path) -> Iterator[Ended]:
+    """Start what is missing or failed, mono-modal concepts first so that no job waits for another's; yields each as it ends.
+
+    Each job is a file `<folder>/<digest>.yaml`, which is all that a launcher is given.
+    """
+    found = progress(planned, tracker)
+    jobs = [one.job for one in (*found.missing, *(one for one, _ in found.failed)) if one.job]
+    concepts = [concept for job in jobs for concept in build.references(job).values()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for stage in (concepts, jobs):
+        missing = {job.digest: job for job in stage}
+        if stage is concepts:
+            missing = {digest: job for digest, job in missing.items() if tracker.find(digest) is None}
+        yield from launcher.run([written(job, folder) for job in missing.values()])
+
+
+def written(job: build.Job, folder: Path) -> Path:
+    """The job's file: its name, and its spec in full."""
+    path = folder / f"{job.digest}.yaml"
+    path.write_text(yaml.safe_dump({"name": job.name, "spec": job.spec.canonical()}, sort_keys=False))
+    return path

@@ -1,0 +1,268 @@
+"""The HTML report: one file that needs nothing else, made of a real store, right in its numbers and its drawings."""
+
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from itertools import pairwise
+from math import nan
+from pathlib import Path
+
+import pytest
+from conftest import SMALL, CommandLine
+from PIL import Image
+
+from agmbench.records import FINISHED, Record
+from agmbench.report import svg
+from agmbench.report.html import page, thin, write
+from agmbench.report.tables import compare
+from agmbench.trackers.mlflow import MlflowTracker
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class Parsed(HTMLParser):
+    """Tags that were opened, their attributes, and whether each was closed in turn."""
+
+    EMPTY = ("meta", "circle", "path")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """joint and agm, two seeds, under two fusions."""
+    line = CommandLine(tmp_path_factory.mktemp("report"))
+    for fusion in ("concat", "sum"):
+        for modulator in ("joint", "agm"):
+            for seed in ("1", "2"):
+                result = line("run", "-m", modulator, "-f", fusion, "--seed", seed, *SMALL)
+                assert result.status == 0, result.err
+    return line
+
+
+@pytest.fixture(scope="module")
+def report(store: CommandLine) -> str:
+    result = store("compare", "--format", "html", "--output", "report.html")
+    assert (result.status, result.out, result.err) == (0, "", "wrote report.html\n")
+    return (store.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_it_needs_nothing_else(report: str) -> None:
+    parsed = Parsed(report)
+    assert parsed.open == []
+    names = {tag for tag, _ in parsed.tags}
+    assert names.isdisjoint({"script", "link", "img", "iframe", "object"})
+    links = [attrs["href"] or "" for tag, attrs in parsed.tags if "href" in attrs]
+    assert [link[:6] for link in links] == ["#cell-", "#cell-"]
+    assert not re.search(r"https?:|@import|url\(|src=", report)
+
+
+def test_every_plot_is_whole_and_of_numbers(report: str) -> None:
+    drawn = re.findall(r"<svg.*?</svg>", report)
+    # a cell: accuracy, strength of two modalities, kappa of agm, responses over time of two methods, cost
+    assert len(drawn) == 2 * (1 + 2 + 1 + 2 + 1)
+    for text in drawn:
+        root = ET.fromstring(text)
+        assert root.find("title") is not None
+        assert not re.search(r"\bnan\b|\binf\b", text.lower().replace("kappa", ""))
+
+
+def test_it_follows_light_and_dark(report: str) -> None:
+    assert "@media (prefers-color-scheme: dark)" in report
+    style = report[report.index("<style>") : report.index("</style>")]
+    used, made = set(re.findall(r"var\((--\w+)\)", style)), set(re.findall(r"(--\w+):", style))
+    assert used <= made
+    light, dark = style.split("@media (prefers-color-scheme: dark)")
+    names = r"(--(?:ground|card|ink|soft|rule|c\d)): #"
+    assert set(re.findall(names, light)) == set(re.findall(names, dark))
+
+
+def test_it_has_the_numbers_of_the_tables(store: CommandLine, report: str) -> None:
+    words = set(Parsed(report).words)
+    for line in store("compare", "--cost", "--format", "markdown").out.splitlines():
+        if line.startswith("| "):
+            assert words.issuperset(cell.strip() for cell in line.strip("|").split(" | ") if cell.strip())
+
+
+def test_histories_are_those_of_the_store(store: CommandLine) -> None:
+    tracker = MlflowTracker(store.folder / "runs")
+    agm = next(r for r in tracker.records("synthetic") if not r.concept and r.spec["modulator"]["name"] == "agm")
+    found = tracker.history(agm, ["valid/accuracy", "kappa/m0", "no such"])
+    assert list(found) == ["valid/accuracy", "kappa/m0"]
+    assert [step for step, _ in found["valid/accuracy"]] == [0, 1]
+    assert found["kappa/m0"][-1][1] == agm.metrics["kappa/m0"]
+
+
+def test_it_can_be_written_from_records(store: CommandLine, tmp_path: Path) -> None:
+    tracker = MlflowTracker(store.folder / "runs")
+    write(tmp_path / "suite.html", tracker.records(), tracker, title="agmbench suite <mini>")
+    text = (tmp_path / "suite.html").read_text(encoding="utf-8")
+    assert "<h1>agmbench suite &lt;mini&gt;</h1>" in text
+    assert "8 finished runs in 2 cells on 1 data set; baseline joint" in text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed; apt-get install chromium")
+def test_a_browser_shows_it_in_light_and_dark(store: CommandLine, report: str, tmp_path: Path) -> None:
+    grounds = {}
+    for scheme, flags in (("light", []), ("dark", ["--blink-settings=preferredColorScheme=0"])):
+        shot = tmp_path / f"{scheme}.png"
+        words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--window-size=900,1500", *flags]
+        subprocess.run(
+            [*words, f"--user-data-dir={tmp_path / scheme}", f"--screenshot={shot}", (store.folder / "report.html").as_uri()],
+            check=True, timeout=120, capture_output=True,
+        )  # fmt: skip
+        picture = Image.open(shot).convert("L")
+        grounds[scheme] = picture.getpixel((2, 2))
+        assert len(picture.getcolors() or []) > 20, "something is drawn"
+    assert grounds["light"] > 240
+    assert grounds["dark"] < 40
+
+
+# records of any kind
+
+
+def run(modulator: str, metrics: Mapping[str, float], seed: int = 1, dataset: str = "digits") -> Record:
+    spec = {
+        "dataset": {"name": dataset, "params": {}},
+        "fusion": {"name": "concat", "params": {}},
+        "modulator": {"name": modulator, "params": {}},
+        "seed": seed,
+    }
+    return Record(
+        f"{modulator} {seed}", modulator, FINISHED, f"{modulator} {seed}", "cell", spec, ("audio", "image"), False, metrics
+    )
+
+
+def nothing(record: Record, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+    return {}
+
+
+def test_names_are_escaped() -> None:
+    text = page(compare([run("<script>alert(1)</script>", {"test/accuracy": 0.5}, dataset="a&b")]), nothing, "joint")
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    assert "a&amp;b" in text
+
+
+@pytest.mark.parametrize("metrics", [{}, {"test/accuracy": nan}, {"test/accuracy": 0.5, "cost/flops": nan}])
+def test_what_was_not_measured_is_not_drawn(metrics: Mapping[str, float]) -> None:
+    text = page(compare([run("joint", metrics)], cost=True), nothing, "joint")
+    assert text.count("<svg") == (metrics.get("test/accuracy") == 0.5)
+    assert "Kappa over time" not in text
+
+
+def test_more_modalities_than_colours() -> None:
+    def long(record: Record, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+        return {name: [(step, step / 1000) for step in range(1000)] for name in names}
+
+    names = tuple(f"m{number}" for number in range(9))
+    metrics = {"test/accuracy": 0.5, **{f"test/response/{name}": 0.1 for name in names}}
+    records = [Record("1", "joint", FINISHED, "d", "c", run("joint", {}).spec, names, False, metrics)]
+    assert "c8" not in page(compare(records), long, "joint")
+
+
+# thinning and drawing
+
+
+def test_short_histories_are_kept_with_their_spread_over_runs() -> None:
+    assert thin([[(0, 1.0), (1, 2.0)], [(0, 3.0), (1, 2.0)]]) == [(0, 2.0, 1.0, 3.0), (1, 2.0, 2.0, 2.0)]
+    assert thin([]) == thin([[]]) == thin([[(0, nan)]]) == []
+
+
+def test_long_histories_are_means_of_neighbours() -> None:
+    found = thin([[(step, float(step % 2)) for step in range(1000)]], 100)
+    assert len(found) == 100
+    assert found[0] == (4.5, 0.5, 0.5, 0.5)
+    assert [step for step, *_ in found] == [4.5 + 10 * place for place in range(100)]
+
+
+def test_runs_of_other_lengths_are_means_of_those_that_are_there() -> None:
+    assert thin([[(0, 1.0)], [(0, 2.0), (5, 4.0)]]) == [(0, 1.5, 1.0, 2.0), (5, 4.0, 4.0, 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most", "expected"),
+    [(0, 1, 5, [0, 0.2, 0.4, 0.6, 0.8, 1]), (61.2, 63.9, 4, [62, 63]), (-0.03, 0.04, 3, [0.0]), (0, 1e6, 2, [0, 500000, 1e6])],
+)
+def test_ticks_are_round(low: float, high: float, most: int, expected: list[float]) -> None:
+    assert svg.ticks(low, high, most) == expected
+
+
+def test_bounds_hold_all_numbers_and_are_never_empty() -> None:
+    assert svg.bounds([0.0, 100.0, nan]) == (-6, 106)
+    for values in ([], [nan], [0.0], [5.0, 5.0], [-3.0]):
+        low, high = svg.bounds(values)
+        assert low < high
+
+
+def test_a_bar_stands_where_its_numbers_are() -> None:
+    text = svg.intervals("title", [svg.Bar("a", 50, 40, 60, [40, 60])], "Acc", mark=50)
+    root = ET.fromstring(text)
+    (mean,) = (each for each in root.iter("circle") if each.get("class") == "c0 fill")
+    first, second = (float(each.get("cx", 0)) for each in root.iter("circle") if each.get("class") == "faint")
+    assert float(mean.get("cx", 0)) == pytest.approx((first + second) / 2, abs=0.1)
+    (bar,) = (each for each in root.iter("path") if each.get("class") == "interval")
+    assert bar.get("d") == f"M{first} {mean.get('cy')}H{second}"
+
+
+def test_names_of_near_points_do_not_cover_each_other() -> None:
+    dots = [svg.Dot(f"method {number}", 0.5, 60 + number / 100) for number in range(12)]
+    root = ET.fromstring(svg.scatter("title", dots, "x", "y"))
+    places = sorted(float(each.get("y", 0)) for each in root.iter("text") if (each.text or "").startswith("method"))
+    assert min(b - a for a, b in pairwise(places)) >= 12.9
+
+
+# the command line
+
+
+def test_bad_words_are_one_line(store: CommandLine) -> None:
+    for words, expected in {
+        ("--baseline", "ogm"): "no row 'ogm' in these tables: did you mean 'agm'? Known: agm, joint.",
+        ("--fusion", "cocnat"): "did you mean 'concat'?",
+        ("--fusion", "film"): "no runs of this --fusion and --seed; there are: concat, seed 1; concat, seed 2; sum, seed 1",
+        ("--seed", "7"): "no runs of this --fusion and --seed",
+        ("--output", "x.md"): "--output needs a written form",
+        ("--format", "html", "--output", "no/such/x.html"): "no/such/x.html cannot be written (No such file or directory)",
+    }.items():
+        assert expected in store.refused("compare", *words)
+
+
+def test_filters_keep_what_they_name(store: CommandLine) -> None:
+    assert "fusion sum" not in store("compare", "-f", "late").out
+    text = store("compare", "-f", "concat", "--seed", "2").out
+    assert re.search(r"joint +1 +\d", text)
+    assert "against joint" not in text
+    kept = store("compare", "-m", "agm", "--baseline", "joint").out
+    assert "all cells: against joint" in kept
+    assert "against agm" in store("compare", "--baseline", "agm").out
+    assert "m0 + m1" in store("compare", "--coalitions").out
+    assert "no figures of synthetic under fusion concat" in store("compare", "--published").out
+
+
+def test_output_takes_every_written_form(store: CommandLine, tmp_path: Path) -> None:
+    for form in ("markdown", "latex", "csv", "json"):
+        path = tmp_path / form
+        assert store("compare", "--format", form, "--output", str(path)).status == 0
+        assert path.read_text(encoding="utf-8").rstrip() == store("compare", "--format", form).out.rstrip()

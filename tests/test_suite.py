@@ -1,0 +1,253 @@
+"""Suites: a matrix becomes jobs, only the missing ones run, and nothing that happens to one of them stops the others."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import CommandLine
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from agmbench import registry, suite
+from agmbench.errors import AgmbenchError
+
+SUITES = """
+suites:
+  tiny:
+    summary: a suite of this test
+    seeds: [1, 2]
+    jobs:
+      - dataset: synthetic
+        modulator: [joint, agm]
+        set: {training.epochs: 2, dataset.samples: 64}
+    scales:
+      one: {training.epochs: 1}
+  mixed:
+    jobs:
+      - {dataset: synthetic, modulator: joint, set: {training.epochs: 1, dataset.samples: 64}}
+      - {dataset: synthetic, modulator: joint, set: {training.epochs: 1, dataset.samples: 64, training.lr: 1.0e+30}}
+      - {dataset: synthetic, fusion: early, modulator: ogm, set: {training.epochs: 1, dataset.samples: 64}}
+      - {dataset: synthetic, modulator: nothing}
+      - {dataset: cremad, modulator: joint}
+  long:
+    jobs:
+      - {dataset: synthetic, modulator: agm, set: {training.epochs: 60, dataset.samples: 512}}
+"""
+
+
+@pytest.fixture
+def line(line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path_factory.mktemp("no data")))
+    with_suites(line.folder, SUITES)
+    return line
+
+
+def with_suites(folder: Path, text: str) -> Path:
+    path = folder / "plugins" / "mine" / "registry.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return folder / "plugins"
+
+
+def known(tmp_path: Path, text: str = SUITES) -> registry.Registry:
+    return registry.load(with_suites(tmp_path, text))
+
+
+def runs(line: CommandLine) -> list[Run]:
+    client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
+    return [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
+
+
+# plans
+
+
+def labels(planned: list[suite.Planned]) -> list[str]:
+    return [one.label for one in planned]
+
+
+def test_a_plan_is_the_product_of_its_lists(tmp_path: Path) -> None:
+    found = known(tmp_path)
+    planned = suite.plan(suite.read(found, "tiny"), found)
+    assert len(planned) == 4
+    assert labels(planned)[0] == "synthetic joint training.epochs=2 dataset.samples=64 seed 1"
+    assert len({one.job.digest for one in planned if one.job}) == 4
+
+
+def test_lists_of_settings_are_a_dimension_and_seeds_count_up(tmp_path: Path) -> None:
+    text = "suites: {s: {seeds: [7], jobs: [{dataset: synthetic, modulator: agm, set: {mute: [zeros, random]}}]}}"
+    found = known(tmp_path, text)
+    planned = suite.plan(suite.read(found, "s"), found, seeds=3, limit=50)
+    assert labels(planned) == [
+        f"synthetic agm mute={mute} limit=50 seed {seed}" for mute in ("zeros", "random") for seed in (7, 8, 9)
+    ]
+    assert len(suite.plan(suite.read(found, "s"), found, seeds=1)) == 2
+
+
+def test_a_scale_sets_on_top(tmp_path: Path) -> None:
+    found = known(tmp_path)
+    (first, *_) = suite.plan(suite.read(found, "tiny"), found, scale="one")
+    assert first.job is not None
+    assert first.job.spec.training.epochs == 1
+    with pytest.raises(AgmbenchError, match="suite 'tiny' has no scale 'small': Known: one, paper"):
+        suite.plan(suite.read(found, "tiny"), found, scale="small")
+
+
+def test_what_cannot_be_is_skipped_because(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path))
+    found = known(tmp_path)
+    planned = suite.plan(suite.read(found, "mixed"), found)
+    assert [bool(one.skipped) for one in planned] == [False, False, False, True, True]
+    assert "unknown modulator 'nothing'" in planned[3].skipped
+    assert "dataset/cremad: there is no data in" in planned[4].skipped
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("suites: {s: {jobs: [{dataset: synthetic}]}}", "suite 's', jobs.0.modulator: field required"),
+        ("suites: {s: {jobs: [{dataset: synthetic, modulator: agm, colour: 1}]}}", "jobs.0.colour: extra inputs"),
+        ("suites: {s: {}}", "suite 's', jobs: field required"),
+    ],
+)
+def test_a_suite_that_is_none(tmp_path: Path, text: str, said: str) -> None:
+    found = known(tmp_path, text)
+    with pytest.raises(AgmbenchError, match=r"plugins/mine/registry\.yaml:1: ") as error:
+        suite.read(found, "s")
+    assert said in str(error.value)
+
+
+def test_suites_have_one_name(tmp_path: Path) -> None:
+    with pytest.raises(
+        AgmbenchError, match=r"suite 'mini' is defined twice: in registry\.yaml:\d+ and in plugins/mine/registry\.yaml:1"
+    ):
+        known(tmp_path, "suites: {mini: {jobs: []}}")
+
+
+def test_every_built_in_suite_is_well_formed() -> None:
+    found = registry.load(Path("no plugins"))
+    assert {"main", "mini", "table5", "table6", "table7", "table8"} <= found.suites.keys()
+    for name in found.suites:
+        parsed = suite.read(found, name)
+        for planned in suite.plan(parsed, found, seeds=1):
+            assert "unknown" not in planned.skipped, planned
+    names = {e.name for e in found.entries("modulator")}
+    blocks = suite.read(found, "mini").jobs
+    assert {m for block in blocks for m in block.modulator} == names
+
+
+# runs
+
+
+def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
+    assert "tiny" in line("suite", "list").out
+    assert "4 jobs, 0 skipped" in line("suite", "show", "tiny").out
+    assert "0 done, 0 failed, 4 missing, 0 skipped" in line("suite", "status", "tiny").out
+    assert "nothing of suite 'tiny' is done; run it with: agmbench suite run tiny" in line("suite", "report", "tiny").err
+    assert not (line.folder / "runs").exists()
+
+    result = line("suite", "run", "tiny", "--jobs", "2")
+    assert result.status == 0, result.err
+    assert "suite 'tiny': 4 done, 0 failed, 0 missing, 0 skipped" in result.out
+    assert result.err.count(": done (") == 8  # two concepts a seed
+    assert {run.info.status for run in runs(line)} == {"FINISHED"}
+    assert len(runs(line)) == 8
+    assert all(
+        any(name.startswith("test/strength") for name in r.data.metrics)
+        for r in runs(line)
+        if "concept of" not in r.info.run_name
+    )
+
+    again = line("suite", "run", "tiny")
+    assert again.err == ""
+    assert len(runs(line)) == 8
+    assert "missing: synthetic joint" in line("suite", "status", "tiny", "--scale", "one").out
+
+    report = line("suite", "report", "tiny")
+    assert report.status == 0, report.err
+    assert "<table" in (line.folder / "tiny.html").read_text()
+
+
+def test_a_failed_job_is_recorded_and_the_rest_go_on(line: CommandLine) -> None:
+    result = line("suite", "run", "mixed", "--jobs", "2")
+    assert result.status == 1
+    assert "suite 'mixed': 1 done, 1 failed, 0 missing, 3 skipped" in result.out
+    assert "the loss" in next(text for text in result.out.splitlines() if text.startswith("failed: "))
+    assert "because modulator 'ogm' needs a term of each modality's own" in result.out
+    assert result.err.splitlines()[-1].startswith("error: ")
+    assert "jobs of suite 'mixed' failed; their logs are in runs/suites/mixed" in result.err
+
+
+def test_a_job_is_started_from_its_file_alone(line: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert (
+        line("run", "-d", "synthetic", "-m", "joint", "--epochs", "1", "--no-strength", "--set", "dataset.samples=64").status
+        == 0
+    )
+    (file,) = [path for path in (line.folder / "runs" / "artifacts").rglob("job.yaml") if path.parent.name == "artifacts"]
+    elsewhere = CommandLine(tmp_path_factory.mktemp("elsewhere"))
+    assert elsewhere("run", "--job", str(file), "--no-strength").status == 0
+    digests = {run.data.tags["agmbench.digest"] for where in (line, elsewhere) for run in runs(where)}
+    assert len(digests) == 1
+    assert "--job says all of the job; leave --seed out" in elsewhere("run", "--job", str(file), "--seed", "3").err
+    (elsewhere.folder / "broken.yaml").write_text(yaml.safe_dump({"spec": {"dataset": 1}}))
+    assert "broken.yaml is no job: " in elsewhere("run", "--job", "broken.yaml").err
+
+
+def wait_for_state(line: CommandLine) -> None:
+    deadline = time.monotonic() + 120
+    while not list((line.folder / "runs" / "unfinished").glob("*/state.pt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children(pid: int) -> set[int]:
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except (OSError, IndexError):
+                continue
+            if parent == pid:
+                found |= {int(entry.name)} | children(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_suite_that_was_killed_leaves_nobody_and_goes_on(line: CommandLine, number: int) -> None:
+    process = line.process("suite", "run", "long", "--jobs", "2")
+    wait_for_state(line)
+    family = children(process.pid)
+    os.kill(process.pid, number)
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}/exe").exists() and "python" in Path(f"/proc/{pid}/cmdline").read_text() for pid in family):
+        assert time.monotonic() < deadline, "a job outlives its suite"
+        time.sleep(0.1)
+    result = line("suite", "run", "long", "--jobs", "2")
+    assert result.status == 0, result.err
+    assert "suite 'long': 1 done" in result.out
+    assert any(
+        "goes on" in log.read_text() or "epochs 0 to" not in log.read_text()
+        for log in (line.folder / "runs/suites/long").glob("*.log")
+    )
+    names = [run.info.run_name for run in runs(line)]
+    assert len(names) == len(set(names)) == 3
+
+
+def test_two_suites_at_once_train_each_job_once(line: CommandLine) -> None:
+    both = [line.process("suite", "run", "tiny", "--seeds", "1") for _ in range(2)]
+    for process in both:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    names = [run.info.run_name for run in runs(line)]
+    assert sorted(names) == sorted(set(names))
+    assert len(names) == 4
+
+
+def test_an_unknown_suite_is_one_line(line: CommandLine) -> None:
+    for verb in ("show", "run", "status", "report"):
+        assert "unknown suite 'minni': did you mean 'mini'? Known: " in line.refused("suite", verb, "minni")

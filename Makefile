@@ -12,7 +12,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      the measurements behind the figures in docs/"
 	@echo "make baselines  logistic regression on each modality of avmnist-mini and on both"
-	@echo "make study      the five-seed comparison in the README (about half an hour)"
+	@echo "make study      the five-seed comparisons in README and docs/study.md (about half an hour)"
 	@echo "make clean      remove .venv and caches; runs/ stays"
 
 # A stamp tells an install that finished from one that was cut off; it is older than pyproject.toml when that has changed.
@@ -46,14 +46,19 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/variants.py
+	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/compare.py
 
 baselines: .venv/installed
 	$(BIN)/python scripts/baselines.py
 
 study: .venv/installed
-	@set -e; for seed in 1 2 3 4 5; do for modulator in $(MODULATORS); do \
-	  $(BIN)/agmbench run --modulator $$modulator --seed $$seed; done; done
+	$(BIN)/python scripts/study.py
 	@$(BIN)/agmbench compare --dataset avmnist-mini
+	@$(BIN)/agmbench compare --dataset avmnist-mini --cost
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

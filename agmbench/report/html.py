@@ -28,12 +28,26 @@ History = Callable[[Record, Sequence[str]], Mapping[str, Sequence[tuple[int, flo
 Colours = Mapping[str, int]
 
 
-def write(path: Path, records: Iterable[Record], tracker: Tracker, title: str = TITLE, baseline: str = BASELINE) -> None:
-    """The report of these runs as a file."""
-    save(page(compare(records, cost=True), tracker.history, baseline, title=title), path)
+def write(
+    path: Path,
+    records: Iterable[Record],
+    tracker: Tracker,
+    title: str = TITLE,
+    baseline: str = BASELINE,
+    notes: Sequence[str] = (),
+) -> None:
+    """The report of these runs as a file; `notes` stand below its title."""
+    save(page(compare(records, cost=True), tracker.history, baseline, title=title, notes=notes), path)
 
 
-def page(tables: Sequence[Table], history: History, baseline: str, beside: bool = False, title: str = TITLE) -> str:
+def page(
+    tables: Sequence[Table],
+    history: History,
+    baseline: str,
+    beside: bool = False,
+    title: str = TITLE,
+    notes: Sequence[str] = (),
+) -> str:
     """The whole report. `history` reads metrics of a run, as a tracker does; `beside` adds the published figures."""
     together = "".join(f'<section id="all">{_sheet(sheet)}</section>' for sheet in sheets.of_all(tables, baseline))
     links = "".join(f'<a href="#cell-{place}">{escape(table.title)}</a>' for place, table in enumerate(tables))
@@ -42,12 +56,13 @@ def page(tables: Sequence[Table], history: History, baseline: str, beside: bool 
     )
     runs = sum(len(row.records) for table in tables for row in table.rows)
     sets = len({table.dataset for table in tables})
+    below = "".join(f"<p>{escape(note)}</p>" for note in notes)
     lead = f"{_count(runs, 'finished run')} in {_count(len(tables), 'cell')} on {_count(sets, 'data set')}; baseline {baseline}"
     style = files("agmbench.report").joinpath("page.css").read_text(encoding="utf-8")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f"<style>{style}</style></head><body><header><h1>{escape(title)}</h1><p>{escape(lead)}</p>"
+        f"<style>{style}</style></head><body><header><h1>{escape(title)}</h1><p>{escape(lead)}</p>{below}"
         f"<nav>{links if len(tables) > 1 else ''}</nav></header><main>{together}{cells}</main></body></html>\n"
     )
 

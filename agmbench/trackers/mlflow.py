@@ -18,7 +18,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, LoggedModelOutput, LoggedModelStatus, Metric, Param
 from mlflow.entities import Run as MlflowRun
@@ -209,13 +209,21 @@ class MlflowTracker:
         client = self._client
         experiment = self._experiment(dataset)
         condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = client.search_runs([experiment], condition, max_results=1)
-        if not found:
-            return MlflowWriter(client, client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id)
+        with self._lock("groups"):  # two first commands at once would both make one
+            found = client.search_runs([experiment], condition, max_results=1)
+            if not found:
+                return MlflowWriter(client, client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id)
         run_id = found[0].info.run_id
         client.update_run(run_id, status=RUNNING)
         client.set_tag(run_id, "agmbench.reason", "")
         return MlflowWriter(client, run_id, seen=self._points(run_id))
+
+    def lost(self, digest: str, reason: str) -> None:
+        condition = f"tags.`agmbench.digest` = '{digest}' and attributes.status = '{RUNNING}'"
+        with suppress(Timeout), self._lock(digest).acquire(timeout=0):  # held: another process is at it
+            for record in self._search(condition, None):
+                self._client.set_tag(record.run_id, "agmbench.reason", reason)
+                self._client.set_terminated(record.run_id, FAILED)
 
     def reopen(self, record: Record) -> "MlflowWriter":
         return MlflowWriter(self._client, record.run_id, reopened=True)

@@ -7,6 +7,7 @@ from importlib.resources import files
 from math import isfinite
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
 from agmbench.records import Record, Tracker
 from agmbench.report import sheets, svg
@@ -15,12 +16,7 @@ from agmbench.report.sheets import Sheet
 from agmbench.report.tables import BASELINE, Row, Table, Value, compare
 
 TITLE = "agmbench report"
-UPRIGHT = "Points are means over the seeds; upright lines are 95 % intervals of Acc."
 SEEDS = "Mean over the seeds, of which the first five at most are read; the band is from the least to the greatest."
-OVER_TIME = {
-    "step": f"Above 1, a modality's gradient is enlarged, below it is damped. {SEEDS}",
-    "epoch": f"Accuracy on valid, in %: of the model, and of each modality's Shapley response. {SEEDS}",
-}
 POINTS = 200  # of a curve, at most
 RUNS = 5  # whose histories are read, a method
 
@@ -123,44 +119,49 @@ def _legend(colours: Colours) -> str:
 
 
 def _accuracy(methods: Sequence[Row], baseline: str) -> str:
-    bars = []
-    for row in methods:
-        value = row.values["acc"]
-        if value.mean is not None:
-            low, high = value.interval or (None, None)
-            bars.append(svg.Bar(row.label, value.mean, low, high, value.values))
-    mark = {bar.label: bar.mean for bar in bars}.get(baseline)
+    bars = _bars(methods, "acc")
+    mark = _mean_of(bars, baseline)
     title = "Accuracy on test: mean, 95 % interval, each seed" + (f"; dashed: {baseline}" if mark is not None else "")
     return svg.intervals(title, bars, "Acc, %", mark) if bars else ""
 
 
+def _bars(methods: Sequence[Row], key: str) -> list[svg.Bar]:
+    bars = []
+    for row in methods:
+        value = row.values.get(key, Value())
+        if value.mean is not None:
+            low, high = value.interval or (None, None)
+            bars.append(svg.Bar(row.label, value.mean, low, high, value.values))
+    return bars
+
+
+def _mean_of(bars: Sequence[svg.Bar], label: str) -> float | None:
+    return next((bar.mean for bar in bars if bar.label == label), None)
+
+
 def _strength(methods: Sequence[Row], colours: Colours, baseline: str) -> str:
-    """A panel a modality: a method's accuracy over the strength of its competition, led to from the baseline's."""
+    """A panel a modality: from the baseline's competition strength to each method's."""
     panels = []
     for modality, colour in colours.items():
-        at = {row.label: (row.values[f"d_{modality}"].mean, row.values["acc"]) for row in methods}
-        dots = [
-            svg.Dot(label, strength, accuracy.mean, 0 if label == baseline else colour, bounds=accuracy.interval)
-            for label, (strength, accuracy) in at.items()
-            if strength is not None and accuracy.mean is not None
-        ]
-        start = next(((dot.x, dot.y) for dot in dots if dot.label == baseline), None)
-        dots = [dot if dot.label == baseline else dot._replace(start=start) for dot in dots]
-        if dots:
-            panels.append(svg.scatter(modality, dots, f"d_{modality}, competition strength", "Acc, %"))
-    caption = f"A line leads from {baseline}, before, to each method, after: left is less competition, up is more accuracy."
-    return _plots(panels, "Competition strength and accuracy", f"{caption} {UPRIGHT}")
+        bars = [bar._replace(low=None, high=None) for bar in _bars(methods, f"d_{modality}")]
+        before, label = _mean_of(bars, baseline), f"d_{modality}, competition strength (0 kept, 1 lost)"
+        if bars:
+            panels.append(svg.intervals(modality, bars, label, before, colour, led=True, width=340))
+    caption = (
+        f"From {baseline}, before (dashed), to each method, after: left is less competition. Points are means, ticks are seeds."
+    )
+    return _plots(panels, "Competition strength before and after", caption)
 
 
 def _cost(methods: Sequence[Row]) -> str:
     at = {row.label: (row.values.get("gflops", Value()).mean, row.values["acc"]) for row in methods}
     dots = [
-        svg.Dot(label, cost, accuracy.mean, bounds=accuracy.interval)
+        svg.Dot(label, cost, accuracy.mean, accuracy.interval)
         for label, (cost, accuracy) in at.items()
         if cost is not None and accuracy.mean is not None
     ]
-    drawn = [svg.scatter("Accuracy over cost", dots, "GFLOP a step", "Acc, %", from_zero=True)] if dots else []
-    return _plots(drawn, "Accuracy and cost", UPRIGHT)
+    drawn = [svg.scatter("Each method by the cost of a step", dots, "GFLOP a step", "Acc, %")] if dots else []
+    return _plots(drawn, "Accuracy against cost", "Points are means over the seeds; upright lines are 95 % intervals of Acc.")
 
 
 # plots over time
@@ -169,27 +170,44 @@ def _cost(methods: Sequence[Row]) -> str:
 def _over_time(methods: Sequence[Row], colours: Colours, history: History) -> str:
     kappa = {modality: f"kappa/{modality}" for modality in colours}
     accuracy = {"all": "valid/accuracy", **{modality: f"valid/response/{modality}" for modality in colours}}
+    enlarged = f"Above 1, a modality's gradient is enlarged, below it is damped. {SEEDS}"
+    of = f"Accuracy on valid: of the model, and of each modality's Shapley response. {SEEDS}"
     return "".join(
         [
-            _panels("Kappa over time", "step", methods, kappa, colours, history, 1),
-            _panels("Mono-modal accuracy over time", "epoch", methods, accuracy, {"all": 0, **colours}, history, 100),
+            _panels(Panels("Kappa over time", "step", "kappa", enlarged, mark=1), methods, kappa, colours, history),
+            _panels(
+                Panels("Mono-modal accuracy over time", "epoch", "Acc on valid, %", of, scale=100),
+                methods,
+                accuracy,
+                {"all": 0, **colours},
+                history,
+            ),
         ]
     )
 
 
-def _panels(
-    title: str, x: str, methods: Sequence[Row], names: Mapping[str, str], colours: Colours, history: History, scale: float
-) -> str:
+class Panels(NamedTuple):
+    """What panels side by side are of: the names of their axes, what is said below, and what values are multiplied by."""
+
+    title: str
+    x: str
+    y: str
+    caption: str
+    scale: float = 1
+    mark: float | None = None
+
+
+def _panels(about: Panels, methods: Sequence[Row], names: Mapping[str, str], colours: Colours, history: History) -> str:
     """A panel a method that has any of the metrics, all on the same axes."""
-    found = {row.label: _lines(row, names, colours, history, scale) for row in methods}
+    found = {row.label: _lines(row, names, colours, history, about.scale) for row in methods}
     found = {label: lines for label, lines in found.items() if lines}
     if not found:
         return ""
     every = [line for lines in found.values() for line in lines]
     xs = svg.bounds([at for line in every for at, *_ in line.band], 0)
     ys = svg.bounds([value for line in every for _, low, high in line.band for value in (low, high)])
-    drawn = [svg.curves(label, lines, x, xs, ys) for label, lines in found.items()]
-    return _plots(drawn, title, OVER_TIME[x], _legend({name: colours[name] for name in names}))
+    drawn = [svg.curves(label, lines, about.x, about.y, xs, ys, about.mark) for label, lines in found.items()]
+    return _plots(drawn, about.title, about.caption, _legend({name: colours[name] for name in names}))
 
 
 def _lines(row: Row, names: Mapping[str, str], colours: Colours, history: History, scale: float) -> list[svg.Curve]:

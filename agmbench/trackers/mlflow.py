@@ -1,5 +1,6 @@
 """Runs in an MLflow store: `sqlite:///runs/mlflow.db` with artifacts under `runs/artifacts`, or wherever MLFLOW_TRACKING_URI says."""
 
+import errno
 import json
 import logging
 import os
@@ -37,6 +38,7 @@ METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
 PARAMS_A_CALL = 100
 LONGEST_PARAM = 6000
 RUNS_A_PAGE = 1000
+FULL = "the disk is full; make room and give the same command again: the job goes on from its last state"
 
 
 class MlflowTracker:
@@ -305,15 +307,17 @@ class MlflowWriter:
                 f"the tracking server {_hidden(uri, uri)} does not answer any more; when it is back, give the same command "
                 f"again and the job goes on ({_hidden(describe(error), uri)})"
             ) from error
-        interrupted = not isinstance(error, Exception)
+        interrupted, full = not isinstance(error, Exception), _full(error)
         known = isinstance(error, AgmbenchError | Stopped)
-        reason = str(error) if known else "interrupted" if interrupted else describe(error)
+        reason = FULL if full else str(error) if known else "interrupted" if interrupted else describe(error)
         with (
             interrupts.held(then_check=False),
             suppress(MlflowException),
         ):  # a store that cannot be written hides no error; its run is taken over
             self._client.set_tag(self.id, "agmbench.reason", reason[:5000])
             self._client.set_terminated(self.id, KILLED if interrupted or isinstance(error, Stopped) else FAILED)
+        if full:
+            raise RunFailed(f"{FULL} ({describe(error)})") from error
 
     def describe(self, heading: Heading) -> None:
         """Log the parameters of the spec, and the data set as the run's input."""
@@ -359,6 +363,15 @@ class MlflowWriter:
         known = run.outputs.model_outputs if run.outputs else []
         if model.model_id not in {output.model_id for output in known}:
             self._client.log_outputs(self.id, [LoggedModelOutput(model.model_id, step=0)])
+
+
+def _full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error: of a file's or of SQLite's."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _record(run: MlflowRun) -> Record:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from agmbench.records import FINISHED, Record
 from agmbench.report import svg
-from agmbench.report.html import page, thin, write
+from agmbench.report.html import page, thin
 from agmbench.report.tables import compare
 from agmbench.trackers.mlflow import MlflowTracker
 
@@ -115,11 +115,12 @@ def test_histories_are_those_of_the_store(store: CommandLine) -> None:
     assert found["kappa/m0"][-1][1] == agm.metrics["kappa/m0"]
 
 
-def test_it_can_be_written_from_records(store: CommandLine, tmp_path: Path) -> None:
+def test_title_and_notes_stand_first(store: CommandLine) -> None:
     tracker = MlflowTracker(store.folder / "runs")
-    write(tmp_path / "suite.html", tracker.records(), tracker, title="agmbench suite <mini>")
-    text = (tmp_path / "suite.html").read_text(encoding="utf-8")
+    tables = compare(tracker.records())
+    text = page(tables, tracker.history, "joint", title="agmbench suite <mini>", notes=["failed: <one>", "skipped: another"])
     assert "<h1>agmbench suite &lt;mini&gt;</h1>" in text
+    assert "<p>failed: &lt;one&gt;</p><p>skipped: another</p>" in text
     assert "8 finished runs in 2 cells on 1 data set; baseline joint" in text
 
 

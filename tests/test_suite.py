@@ -193,11 +193,12 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     assert len(runs(line)) == 8
     assert "missing: synthetic joint" in line("suite", "status", "tiny", "--scale", "one").out
 
-    report = line("suite", "report", "tiny")
+    report = line("suite", "report", "tiny", "--published")
     assert report.status == 0, report.err
     page = (line.folder / "tiny.html").read_text()
     assert "<table" in page
     assert "4 done, 0 failed, 0 missing, 0 skipped" in page
+    assert "supplement, has no figures of synthetic" in page
 
 
 def test_a_failed_job_is_recorded_and_the_rest_go_on(line: CommandLine) -> None:

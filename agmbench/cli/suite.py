@@ -102,10 +102,13 @@ def run(name: str, jobs: int, scale: str, seeds: int | None, limit: int | None) 
 @command.command("report")
 @click.argument("name")
 @click.option("--output", default=None, metavar="FILE", help="[default: NAME.html]")
+@click.option("--published", is_flag=True, help="Also show the figures that the paper's supplement printed.")
 @_options
-def report(name: str, output: str | None, scale: str, seeds: int | None, limit: int | None) -> None:
+def report(name: str, output: str | None, published: bool, scale: str, seeds: int | None, limit: int | None) -> None:
     """The report of a suite's finished jobs: one HTML file that needs no network."""
-    from agmbench.report.html import write
+    from agmbench.report.html import page
+    from agmbench.report.render import save
+    from agmbench.report.tables import BASELINE, compare
     from agmbench.suite import progress
     from agmbench.trackers.mlflow import MlflowTracker
 
@@ -118,7 +121,8 @@ def report(name: str, output: str | None, scale: str, seeds: int | None, limit: 
     names = sorted({job.spec.dataset.name for job in tried})
     records = [record for dataset in names for record in tracker.records(dataset) if record.digest in digests]
     path = Path(output or f"{name}.html")
-    write(path, records, tracker, title=f"agmbench suite {name}", notes=_said(name, found))
+    tables = compare(records, cost=True, coalitions=True)
+    save(page(tables, tracker.history, BASELINE, published, f"agmbench suite {name}", _said(name, found)), path)
     click.echo(f"{path}: {len(found.done)} of {len(found.done) + len(found.failed) + len(found.missing)} jobs")
 
 

@@ -5,15 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from math import isfinite
-from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from agmbench.records import Record, Tracker
+from agmbench.records import Record
 from agmbench.report import sheets, svg
-from agmbench.report.render import save
 from agmbench.report.sheets import Sheet
-from agmbench.report.tables import BASELINE, Row, Table, Value, compare
+from agmbench.report.tables import Row, Table, Value
 
 TITLE = "agmbench report"
 SEEDS = "Mean over the seeds, of which the first five at most are read; the band is from the least to the greatest."
@@ -24,18 +22,6 @@ History = Callable[[Record, Sequence[str]], Mapping[str, Sequence[tuple[int, flo
 Colours = Mapping[str, int]
 
 
-def write(
-    path: Path,
-    records: Iterable[Record],
-    tracker: Tracker,
-    title: str = TITLE,
-    baseline: str = BASELINE,
-    notes: Sequence[str] = (),
-) -> None:
-    """The report of these runs as a file; `notes` stand below its title."""
-    save(page(compare(records, cost=True), tracker.history, baseline, title=title, notes=notes), path)
-
-
 def page(
     tables: Sequence[Table],
     history: History,
@@ -44,7 +30,8 @@ def page(
     title: str = TITLE,
     notes: Sequence[str] = (),
 ) -> str:
-    """The whole report. `history` reads metrics of a run, as a tracker does; `beside` adds the published figures."""
+    """The whole report. `history` reads metrics of a run, as a tracker does; `beside` adds the published figures; `notes` stand
+    below the title."""
     together = "".join(f'<section id="all">{_sheet(sheet)}</section>' for sheet in sheets.of_all(tables, baseline))
     links = "".join(f'<a href="#cell-{place}">{escape(table.title)}</a>' for place, table in enumerate(tables))
     cells = "".join(

@@ -70,8 +70,8 @@ def test_mses_smooths_waits_restores_and_freezes() -> None:
             assert mses.smoothed[0] == pytest.approx(expected[epoch])
     assert mses.frozen.tolist() == [1, 0]
     best = expected.index(min(expected[:4]))
-    assert all(torch.equal(value, weights[best][name]) for name, value in net.encoders["a"].state_dict().items())
     mses.begin_epoch(context(net, 4))
+    assert all(torch.equal(value, weights[best][name]) for name, value in net.encoders["a"].state_dict().items())
     assert not any(tensor.requires_grad for tensor in net.encoders["a"].parameters())
     assert not net.encoders["a"].training
     assert all(tensor.requires_grad for tensor in net.encoders["b"].parameters())

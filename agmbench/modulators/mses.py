@@ -15,7 +15,8 @@ class MSES(Joint):
     """Joint training in which an encoder that has stopped improving goes back to its best weights and is frozen.
 
     A modality's validation loss is smoothed, `.6 old + .4 new`; when the smoothed loss has not fallen below its best for `patience`
-    epochs, the encoder takes back the weights of its best epoch and learns no more, BatchNorm statistics included.
+    epochs, the encoder takes back the weights of its best epoch, at the beginning of the next, and learns no more, BatchNorm statistics
+    included.
 
     patience: official and default 10.
     """
@@ -37,9 +38,12 @@ class MSES(Joint):
         self.best = nn.ModuleDict({m: copy.deepcopy(encoders[m]) for m in self.modalities}).requires_grad_(False)
 
     def begin_epoch(self, context: Context) -> None:
+        # here and not where the epoch ends, whose weights should be those that were validated; a second time changes nothing
         for modality, frozen in zip(self.modalities, self.frozen, strict=True):
             if frozen:
-                self._encoders(context)[modality].eval().requires_grad_(False)
+                encoder = self._encoders(context)[modality]
+                encoder.load_state_dict(self.best[modality].state_dict())
+                encoder.eval().requires_grad_(False)
 
     def end_epoch(self, context: Context) -> None:
         encoders = self._encoders(context)
@@ -53,9 +57,7 @@ class MSES(Joint):
                 self.best[modality].load_state_dict(encoders[modality].state_dict())
                 continue
             self.waited[number] += 1
-            if self.waited[number] >= self.patience:
-                encoders[modality].load_state_dict(self.best[modality].state_dict())
-                self.frozen[number] = 1
+            self.frozen[number] = self.waited[number] >= self.patience
 
     def _encoders(self, context: Context) -> nn.ModuleDict:
         if context.model is None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge
-from torch import Tensor
+from torch import Tensor, nn
 
 from agmbench.contracts import Context, Model, Promises
 from agmbench.modulators.joint import Joint
@@ -35,9 +35,11 @@ class FreezeDominant(Joint):
             return f"cannot freeze '{self.dominant}', no modality of this data set: {', '.join(self.modalities)}"
         return None
 
+    def prepare(self, context: Context) -> None:
+        encoders = self._encoders(context)
+        self._learn = {m: [n for n, tensor in encoders[m].named_parameters() if tensor.requires_grad] for m in self.modalities}
+
     def begin_epoch(self, context: Context) -> None:
-        if context.model is None:
-            raise TypeError("freeze-dominant acts on an encoder: its context needs the model")
         if self.dominant is not None:
             modality, first = self.dominant, 0
         elif context.epoch > 0:
@@ -48,4 +50,11 @@ class FreezeDominant(Joint):
         else:
             return
         resting = first <= context.epoch < first + self.epochs
-        context.model.encoders[modality].requires_grad_(not resting).train(not resting)
+        encoder = self._encoders(context)[modality].train(not resting)
+        for name in self._learn[modality]:
+            encoder.get_parameter(name).requires_grad_(not resting)
+
+    def _encoders(self, context: Context) -> nn.ModuleDict:
+        if context.model is None:
+            raise TypeError("freeze-dominant acts on an encoder: its context needs the model")
+        return context.model.encoders

@@ -65,7 +65,8 @@ class OGM(Balancing):
             )
         for modality in model.modalities:
             if not any(True for _ in self.modulated(model.encoders[modality])):
-                return f"finds no tensor to modulate in the encoder of '{modality}'; leave only_conv off"
+                way_out = "leave only_conv off" if self.only_conv else "train it, or take agm"
+                return f"finds no tensor to modulate in the encoder of '{modality}'; {way_out}"
         return None
 
     def backward(self, model: Model, batch: Batch) -> Step:

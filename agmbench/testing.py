@@ -215,6 +215,7 @@ FUSIONS: Mapping[str, Mapping[str, Any]] = {
     "early": {"hidden": 8, "out": 6},
     "film": {},
     "gated": {"width": 6},
+    "hybrid": {"width": 8, "heads": 2, "layers": 1, "feed_forward": 8, "dropout": 0.0},
 }
 ENCODERS: Mapping[str, tuple[tuple[int, ...], Callable[[tuple[int, ...]], Encoder]]] = {
     "mlp": ((5,), lambda shape: _built_in("encoder", "mlp")(shape, hidden=6, layers=2, dropout=0.3)),

@@ -296,7 +296,7 @@ class Crashes(Joint):
 def test_refused_models_are_skipped_with_the_reason() -> None:
     checks = testing.check(OGM)
     skipped = {check.name: check.detail for check in checks if check.outcome == "skipped"}
-    assert skipped.keys() == {"fusion early", "fusion film", "fusion gated", "exact"}
+    assert skipped.keys() == {"fusion early", "fusion film", "fusion gated", "fusion hybrid", "exact"}
     assert skipped["fusion film"].startswith("needs a term of each modality's own, which the fusion FiLM does not have")
     assert skipped["fusion film"].endswith("(9 of 9 models)")
 
@@ -305,7 +305,7 @@ def test_a_refusal_by_the_constructor_is_a_refusal() -> None:
     checks = testing.check(OnlyTwo)
     assert failed(checks) == []
     assert testing.Check("fusion sum", "skipped", "takes two modalities; found 3 (3 of 9 models)") in checks
-    assert "in 5 models" in outcome(checks, "neutral").detail
+    assert "in 6 models" in outcome(checks, "neutral").detail
 
 
 def test_a_parameter_coalitions_that_asks_for_none_is_skipped() -> None:
@@ -325,7 +325,7 @@ def test_what_refuses_everything_passes_nothing() -> None:
 def test_a_whole_encoder_at_rest_is_no_failure_and_is_told() -> None:
     checks = testing.check(Rests)
     assert failed(checks) == []
-    assert "whole encoders at rest: radar 45 times" in outcome(checks, "gradients").detail
+    assert "whole encoders at rest: radar 54 times" in outcome(checks, "gradients").detail
 
 
 def test_a_crash_is_one_line() -> None:

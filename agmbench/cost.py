@@ -42,7 +42,7 @@ def _whole_attention(query: Shape, key: Shape, *_: Any, **__: Any) -> int:
 
 def _encoder_layer(x: Shape, *args: Any, **__: Any) -> int:
     """Self-attention, then a feed-forward network whose first weights are `[F, D]`."""
-    feed = args[13]
+    feed: Shape = args[13]
     return _whole_attention(x, x) + 4 * x[0] * x[1] * feed[0] * feed[1]
 
 

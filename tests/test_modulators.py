@@ -25,8 +25,8 @@ from agmbench.tasks import SingleLabel
 NAMES = ("a", "b", "c", "d")
 
 
-def context(epoch: int = 0) -> Context:
-    return Context(epoch, 10, 1, {}, torch.Generator().manual_seed(7))
+def context(net: MultimodalModel, epoch: int = 0) -> Context:
+    return Context(epoch, 10, 1, {}, torch.Generator().manual_seed(7), net)
 
 
 def batch(modalities: tuple[str, ...], size: int = 8) -> Batch:
@@ -48,8 +48,8 @@ def gradients(net: nn.Module) -> dict[str, Tensor]:
 
 
 def run(modulator: Modulator, net: MultimodalModel, data: Batch, epoch: int = 0) -> tuple[dict[str, Tensor], dict[str, float]]:
-    modulator.prepare(context(epoch))
-    modulator.begin_epoch(context(epoch))
+    modulator.prepare(context(net, epoch))
+    modulator.begin_epoch(context(net, epoch))
     step = modulator.step(net, [data])
     return gradients(net), {name: float(value) for name, value in step.signals.items()}
 
@@ -226,7 +226,7 @@ def test_ogm_coefficients_by_hand() -> None:
 def test_ogm_ge_ra_measures_against_the_mean_of_the_ratios_before() -> None:
     names = NAMES[:3]
     net, ra = model(names), OGMGERA(names, alpha=0.3)
-    ra.prepare(context())
+    ra.prepare(context(net))
     ratios: list[dict[str, float]] = []
     for number in range(4):
         ra.active = number != 1  # outside the window the mean goes on

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge
-from torch import Tensor, nn
+from torch import Tensor
 
 from agmbench.contracts import Context, Model, Promises
 from agmbench.modulators.joint import Joint
@@ -36,7 +36,7 @@ class FreezeDominant(Joint):
         return None
 
     def prepare(self, context: Context) -> None:
-        encoders = self._encoders(context)
+        encoders = context.model.encoders
         self._learn = {m: [n for n, tensor in encoders[m].named_parameters() if tensor.requires_grad] for m in self.modalities}
 
     def begin_epoch(self, context: Context) -> None:
@@ -50,11 +50,6 @@ class FreezeDominant(Joint):
         else:
             return
         resting = first <= context.epoch < first + self.epochs
-        encoder = self._encoders(context)[modality].train(not resting)
+        encoder = context.model.encoders[modality].train(not resting)
         for name in self._learn[modality]:
             encoder.get_parameter(name).requires_grad_(not resting)
-
-    def _encoders(self, context: Context) -> nn.ModuleDict:
-        if context.model is None:
-            raise TypeError("freeze-dominant acts on an encoder: its context needs the model")
-        return context.model.encoders

@@ -34,19 +34,19 @@ class MSES(Joint):
             self.register_buffer(name, torch.full((len(modalities),), start, dtype=torch.float64))
 
     def prepare(self, context: Context) -> None:
-        encoders = self._encoders(context)
+        encoders = context.model.encoders
         self.best = nn.ModuleDict({m: copy.deepcopy(encoders[m]) for m in self.modalities}).requires_grad_(False)
 
     def begin_epoch(self, context: Context) -> None:
         # here and not where the epoch ends, whose weights should be those that were validated; a second time changes nothing
         for modality, frozen in zip(self.modalities, self.frozen, strict=True):
             if frozen:
-                encoder = self._encoders(context)[modality]
+                encoder = context.model.encoders[modality]
                 encoder.load_state_dict(self.best[modality].state_dict())
                 encoder.eval().requires_grad_(False)
 
     def end_epoch(self, context: Context) -> None:
-        encoders = self._encoders(context)
+        encoders = context.model.encoders
         for number, modality in enumerate(self.modalities):
             if self.frozen[number]:
                 continue
@@ -58,8 +58,3 @@ class MSES(Joint):
                 continue
             self.waited[number] += 1
             self.frozen[number] = self.waited[number] >= self.patience
-
-    def _encoders(self, context: Context) -> nn.ModuleDict:
-        if context.model is None:
-            raise TypeError("MSES acts on the encoders: its context needs the model")
-        return context.model.encoders

@@ -1,4 +1,4 @@
-"""Checks of a data set: four splits that hold what it declares. One that is not on disk is checked on a random sample of itself."""
+"""Checks of a data set: four splits that hold what it declares."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import torch
 from torch import Tensor
 
 from agmbench.contracts import SPLITS, Batch, Dataset, Split, SplitName, Tokens, Unsuitable
-from agmbench.datasets.files import HINT, SAMPLE, FileDataset, folder, found
+from agmbench.datasets.files import HINT, SAMPLE, FileDataset
 from agmbench.errors import describe
 from agmbench.tasks import MultiLabel, Segments, SingleLabel, Task
-from agmbench.testing.checks import Broken, Check, Skipped, judged
+from agmbench.testing.checks import Broken, Check, Outcome, Skipped, judged
 from agmbench.testing.parts import values
 
 LIMIT = 512  # samples of a split that are looked at, spread evenly
@@ -28,9 +29,9 @@ Make = Callable[..., Dataset]
 
 @dataclass(frozen=True)
 class Subject:
-    """A data set that is open, and how to open it again under a seed."""
+    """A data set that is open, and how to open it again."""
 
-    open: Callable[[int], Dataset]
+    open: Callable[[int], Dataset]  # under a seed
     data: Dataset
 
     @property
@@ -40,31 +41,36 @@ class Subject:
 
 
 def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
-    """Every check of a data set."""
-    with _somewhere(make) as sampled:
-        try:
-            subject = Subject(lambda seed: make(seed, **params), make(0, **params))
-        except Unsuitable as reason:
-            said = str(reason).partition(HINT)[0]
-            here = isinstance(make, type) and issubclass(make, FileDataset)  # its files, or those that it wrote itself
-            return [Check("opens", "failed" if here else "skipped", said), Check("the others", "skipped", "it is not open")]
-        except (Exception, SystemExit) as error:  # a stranger's code may raise anything
-            return [Check("opens", "failed", describe(error)), Check("the others", "skipped", "it is not open")]
-        return [*sampled, *(judged(name, CHECKS[name], subject) for name in CHECKS)]
+    """Every check of a data set: of what is here or, where that cannot be opened, of a random sample in its first layout."""
+    opened = partial(make, **params)
+    try:
+        return _checks(opened)
+    except Unsuitable as error:
+        said = str(error).partition(HINT)[0]
+        if not (isinstance(make, type) and issubclass(make, FileDataset)):
+            return _closed("skipped", said)
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+        return _closed("failed", describe(error))
+    told = Check("data", "skipped", f"{said}; checked on a random sample in layout '{make.layouts[0].name}'")
+    try:
+        with _sample(make):
+            return [told, *_checks(opened)]
+    except (Exception, SystemExit) as error:
+        return [told, *_closed("failed", describe(error))]
+
+
+def _checks(opened: Callable[[int], Dataset]) -> list[Check]:
+    subject = Subject(opened, opened(0))
+    return [judged(name, check, subject) for name, check in CHECKS.items()]
+
+
+def _closed(outcome: Outcome, reason: str) -> list[Check]:
+    return [Check("opens", outcome, reason), Check("the others", "skipped", "it is not open")]
 
 
 @contextmanager
-def _somewhere(make: Make) -> Iterator[list[Check]]:
-    """The data that are here; without any, inside, a random sample of them, and what says so."""
-    if not (isinstance(make, type) and issubclass(make, FileDataset)):
-        yield []
-        return
-    try:
-        found(make.name, folder(make.name), make.layouts)
-        yield []
-        return
-    except Unsuitable as error:
-        missing = str(error).partition(HINT)[0]
+def _sample(make: type[FileDataset]) -> Iterator[None]:
+    """Inside, a random sample in the first layout is what is on disk."""
     before = os.environ.get("AGMBENCH_DATA")
     with tempfile.TemporaryDirectory() as root:
         home = Path(root) / make.name
@@ -73,7 +79,7 @@ def _somewhere(make: Make) -> Iterator[list[Check]]:
         make.layouts[0].write_sample(home)
         os.environ["AGMBENCH_DATA"] = root
         try:
-            yield [Check("data", "skipped", f"{missing}; checked on a random sample in layout '{make.layouts[0].name}'")]
+            yield
         finally:
             del os.environ["AGMBENCH_DATA"]
             if before is not None:

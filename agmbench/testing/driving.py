@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from agmbench.conduct import Conduct
 from agmbench.contracts import SPLITS, Batch, Context, Modulator, Promises, Step
 from agmbench.model import MultimodalModel
 from agmbench.testing.checks import Broken, Skipped
 from agmbench.testing.models import SEED, SOME, Case, seed
 
 Make = Callable[..., Modulator]
+
+STEPS = 4  # batches of an epoch: one for each modality of the largest model, should a method take them in turns
 
 
 def context(case: Case, model: MultimodalModel, generator: torch.Generator, epoch: int = 0, ended: bool = False) -> Context:
@@ -22,7 +25,7 @@ def context(case: Case, model: MultimodalModel, generator: torch.Generator, epoc
     return Context(
         epoch=epoch,
         epochs=10,
-        steps_per_epoch=2,
+        steps_per_epoch=STEPS,
         splits=dict.fromkeys(SPLITS, case.split),
         generator=generator,
         valid_accuracy=numbers if epoch or ended else {},
@@ -51,7 +54,7 @@ class Taken(NamedTuple):
         return {name.removeprefix("kappa/"): float(self.signals[name]) for name in names}
 
 
-def take(modulator: Modulator, model: MultimodalModel, batch: Batch, lr: float = 0.0) -> Taken:
+def take(modulator: Modulator, model: MultimodalModel, batch: Batch, lr: float = 0.0, conduct: Conduct | None = None) -> Taken:
     """One batch as the loop takes it, with plain gradient descent for an optimizer; dropout draws the same at every call."""
     seed()
     both = nn.ModuleDict({"model": model, "modulator": modulator})
@@ -60,6 +63,8 @@ def take(modulator: Modulator, model: MultimodalModel, batch: Batch, lr: float =
     gradients: dict[str, Tensor] = {}
     for step in modulator.steps(model, [batch]):
         steps.append(step)
+        if conduct is not None:
+            conduct.see()
         for name, parameter in both.named_parameters():
             if parameter.grad is not None:
                 gradients[name] = gradients[name] + parameter.grad if name in gradients else parameter.grad.clone()
@@ -70,7 +75,10 @@ def take(modulator: Modulator, model: MultimodalModel, batch: Batch, lr: float =
 
 
 class Run(NamedTuple):
-    """A case after two batches of one epoch and one of the next: what each gave, and how often each BatchNorm moved in it."""
+    """A case after one epoch and one batch of the next: what each batch gave, and how often each BatchNorm moved in it.
+
+    `conduct` has seen the steps of the first epoch.
+    """
 
     case: Case
     generator: torch.Generator
@@ -78,6 +86,12 @@ class Run(NamedTuple):
     model: MultimodalModel
     taken: list[Taken]
     moved: list[dict[str, int]]
+    conduct: Conduct
+
+    @property
+    def first(self) -> list[Taken]:
+        """What the batches of the first epoch gave."""
+        return self.taken[:STEPS]
 
 
 def _batches_tracked(model: MultimodalModel) -> dict[str, int]:
@@ -115,8 +129,10 @@ class Subject:
         return found
 
     def made(self, case: Case, params: Mapping[str, object] | None = None) -> Modulator:
-        """A fresh instance."""
-        return self.make(case.modalities, **{**self.params, **(params or {})})
+        """A fresh instance, with the promises that it is held to."""
+        made = self.make(case.modalities, **{**self.params, **(params or {})})
+        made.promises = self.promises  # type: ignore[misc]  # in place of its class's
+        return made
 
     def first(self, case: Case, model: MultimodalModel, batch: Batch, **params: object) -> Taken:
         """What a fresh instance does with a batch of the first epoch."""
@@ -124,7 +140,7 @@ class Subject:
 
     @cached_property
     def runs(self) -> list[Run]:
-        """Two batches of the first epoch and one of the second, for every case."""
+        """The first epoch and a batch of the second, for every case."""
         return [driven(self, case) for case in self.taken()]
 
 
@@ -137,15 +153,15 @@ def begun(modulator: Modulator, case: Case, model: MultimodalModel, epoch: int =
 
 
 def driven(subject: Subject, case: Case, lr: float = 0.0) -> Run:
-    """Two batches of the first epoch and one of the second."""
+    """The first epoch of a training and a batch of the second."""
     generator, model, modulator = torch.Generator().manual_seed(SEED), case.model(), subject.made(case)
     modulator.prepare(context(case, model, generator))
-    taken, moved = [], []
-    for epoch, numbers in enumerate([(0, 1), (2,)]):
+    taken, moved, conduct = [], [], Conduct(modulator, model)
+    for epoch, count in enumerate((STEPS, 1)):
         modulator.begin_epoch(context(case, model, generator, epoch))
-        for number in numbers:
+        for number in range(count):
             before = _batches_tracked(model)
-            taken.append(take(modulator, model, case.batch(number), lr))
-            moved.append({name: count - before[name] for name, count in _batches_tracked(model).items()})
+            taken.append(take(modulator, model, case.batch(number), lr, None if epoch else conduct))
+            moved.append({name: times - before[name] for name, times in _batches_tracked(model).items()})
         modulator.end_epoch(context(case, model, generator, epoch, ended=True))
-    return Run(case, generator, modulator, model, taken, moved)
+    return Run(case, generator, modulator, model, taken, moved, conduct)

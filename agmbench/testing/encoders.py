@@ -11,7 +11,7 @@ from agmbench.contracts import Encoder, Input, Tokens, Unsuitable
 from agmbench.errors import describe
 from agmbench.testing.checks import Broken, Check, Skipped, judged
 from agmbench.testing.models import NAMES, SEED
-from agmbench.testing.parts import BATCH, SHARED, Answer, Trial, finite, values, with_values
+from agmbench.testing.parts import BATCH, SHARED, Answer, Trial, copied, finite, values, with_values
 
 Make = Callable[..., Encoder]
 
@@ -60,7 +60,7 @@ def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
             trial(trial.made())
             trials.append(trial)
         except (Unsuitable, ValueError) as error:
-            refused.append(Check(name, "skipped", f"{list(given.shape)}: {error}"))
+            refused.append(Check(name, "skipped", str(error)))
         except (Exception, SystemExit) as error:  # a stranger's code may raise anything
             broken.append(f"{name}, samples of shape {list(given.shape)}: {describe(error)}")
     return [*refused, judged("takes", _takes, trials, broken), *(judged(name, _on, trials, name) for name in CHECKS)]
@@ -112,7 +112,7 @@ def _output(trials: Sequence[Trial]) -> str:
         encoder = trial.made()
         width = getattr(encoder, "out_features", None)
         for mode in (True, False):
-            feature = _feature(encoder.train(mode), trial.inputs)
+            feature = _feature(encoder.train(mode), copied(trial.inputs))
             expected, found = _shapes(feature, width)
             if found != expected or not isinstance(width, int):
                 raise Broken(f"{trial.name}: out_features is {width}, so features should be {expected}; found {found}")

@@ -201,7 +201,7 @@ def _modulated(trial: Trial, kind: type[MultimodalModel]) -> Mapping[str, Tensor
     batch = Batch(inputs, torch.randint(CLASSES, (BATCH, *length)), torch.arange(BATCH))
     model = kind(encoders, fusion, task=Segments() if fusion.per_segment else None).train()
     agm = built_in("modulator", "agm")(tuple(inputs), clip=None)
-    agm.begin_epoch(Context(epoch=0, epochs=1, steps_per_epoch=1, splits={}, generator=torch.Generator()))
+    agm.begin_epoch(Context(epoch=0, epochs=1, steps_per_epoch=1, splits={}, generator=torch.Generator(), model=model))
     return take(agm, model, batch).gradients
 
 

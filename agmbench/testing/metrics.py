@@ -42,9 +42,13 @@ def check(metric: Metric, params: Mapping[str, object]) -> list[Check]:
     return [*skipped, first, *(judged(name, _on, metric, applies, name) for name in CHECKS)]
 
 
+def _asked(metric: Metric, logits: Tensor, targets: Tensor) -> float | None:
+    return metric(logits.clone(), targets.clone())
+
+
 def _says_none(metric: Metric, answers: Answers) -> bool:
     try:
-        return metric(*answers) is None
+        return _asked(metric, *answers) is None
     except (Exception, SystemExit):  # every check will say so
         return False
 
@@ -65,7 +69,7 @@ def _number(metric: Metric, applies: Mapping[str, Answers]) -> str:
     found: dict[str, float] = {}
     for kind, answers in applies.items():
         for logits in (answers.logits, torch.zeros_like(answers.logits)):
-            value = metric(logits, answers.targets)
+            value = _asked(metric, logits, answers.targets)
             where = f"for targets that are {kind}" if logits is answers.logits else f"for {kind}, where every logit is zero,"
             if not isinstance(value, float) or not math.isfinite(value):
                 raise Broken(f"{where} it should give a finite float; found {value!r}, a {type(value).__name__}")
@@ -89,7 +93,7 @@ def _order(metric: Metric, applies: Mapping[str, Answers]) -> str:
     largest = 0.0
     for kind, answers in applies.items():
         places = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(SEED))
-        one, two = metric(*answers), metric(answers.logits[places], answers.targets[places])
+        one, two = _asked(metric, *answers), _asked(metric, answers.logits[places], answers.targets[places])
         apart = abs(one - two) if one is not None and two is not None else math.inf
         if not apart <= SAME * max(1.0, abs(one or 0.0)):
             raise Broken(f"for {kind}: {one!r}, and {two!r} with the samples in another order; allowed {SAME:.0e} apart")
@@ -100,7 +104,7 @@ def _order(metric: Metric, applies: Mapping[str, Answers]) -> str:
 def _one(metric: Metric, applies: Mapping[str, Answers]) -> str:
     found = []
     for kind, answers in applies.items():
-        value = metric(answers.logits[:1], answers.targets[:1])
+        value = _asked(metric, answers.logits[:1], answers.targets[:1])
         if value is not None and not (isinstance(value, float) and math.isfinite(value)):
             raise Broken(f"for one sample of {kind} it should give a finite float or None; found {value!r}")
         found.append(str(value))

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agmbench.conduct import kept
 from agmbench.contracts import Promises
+from agmbench.shapley import coalitions
 from agmbench.testing import promises
 from agmbench.testing.checks import Broken, Check, Skipped, judged
 from agmbench.testing.distances import NAIVE, Largest
@@ -55,7 +57,7 @@ def _check(name: str, subject: Subject) -> Check:
     }
     if not declared.get(name, True):
         return Check(name, "undeclared", f"its promises do not name `{name}`")
-    if name != "steps" and not subject.promises.trains:
+    if name not in ("steps", "answers") and not subject.promises.trains:
         return Check(name, "skipped", "promises to take no step")
     return judged(name, CHECKS[name], subject)
 
@@ -86,23 +88,19 @@ def _finite(subject: Subject) -> str:
 
 
 def _gradients(subject: Subject) -> str:
-    found, of = 0, 0
+    reached, of = 0, 0
     resting: list[str] = []
-    for case, model, taken in ((run.case, run.model, taken) for run in subject.runs for taken in run.taken):
-        for part, module in {**model.encoders, "fusion": model.fusion}.items():
+    for run in subject.runs:
+        if complaint := run.conduct.left_out(run.case.batch()):
+            raise Broken(f"{run.case}: {complaint}")
+        found = {name for taken in run.first for name in taken.gradients}
+        for part, module in {**run.model.encoders, "fusion": run.model.fusion}.items():
             prefix = part if part == "fusion" else f"encoders.{part}"
-            names = [f"{prefix}.{name}" for name, _ in module.named_parameters()]
-            missing = [name for name in names if name not in taken.gradients]
-            if len(missing) == len(names) and part != "fusion":
-                resting.append(part)
-            elif missing:
-                raise Broken(
-                    f"{case}: {prefix} has gradients for {len(names) - len(missing)} of {len(names)} tensors; "
-                    f"expected all of them, or none of an encoder that rests; the first without is {missing[0]}"
-                )
-            found, of = found + len(names) - len(missing), of + len(names)
-    rest = ", ".join(f"{part} {resting.count(part)} times" for part in dict.fromkeys(resting)) or "never"
-    return f"{found} of {of} tensors in {len(subject.runs)} models; whole encoders at rest: {rest}"
+            names = {f"{prefix}.{name}" for name, _ in module.named_parameters()}
+            resting += [part] if found.isdisjoint(names) else []
+            reached, of = reached + len(names & found), of + len(names)
+    rest = ", ".join(f"{part} {resting.count(part)} times" for part in dict.fromkeys(resting)) or "none"
+    return f"in an epoch reach {reached} of {of} tensors in {len(subject.runs)} models; at rest, as promised: {rest}"
 
 
 def _modulated(subject: Subject) -> str:
@@ -146,7 +144,7 @@ def _resumes(subject: Subject) -> str:
         resumed.begin_epoch(context(case, model, generator, 2))
         expected = take(run.modulator, run.model, case.batch())
         _identical(case, take(resumed, model, case.batch()), expected)
-    return f"the fourth step, after a state_dict, is the same bit by bit in {len(cases)} models"
+    return f"the batch after a state_dict was loaded is the same bit by bit in {len(cases)} models"
 
 
 def _identical(case: Case, found: Taken, expected: Taken) -> None:
@@ -154,7 +152,7 @@ def _identical(case: Case, found: Taken, expected: Taken) -> None:
     wrong = [name for name in one.keys() | two.keys() if name not in one or name not in two or not _same(one[name], two[name])]
     if wrong:
         raise Broken(
-            f"{case}: after its state_dict was loaded, {len(wrong)} of {len(two)} gradients, signals and losses of the fourth step "
+            f"{case}: after its state_dict was loaded, {len(wrong)} of {len(two)} gradients, signals and losses of the next batch "
             f"differ, among them {min(wrong)}; expected none (state belongs in buffers)"
         )
 
@@ -168,7 +166,8 @@ def _batch_statistics(subject: Subject) -> str:
     for case, taken, moved in ((run.case, *pair) for run in subject.runs for pair in zip(run.taken, run.moved, strict=True)):
         for name, times in moved.items():
             part = name.split(".")[1] if name.startswith("encoders.") else "fusion"
-            rests = part != "fusion" and not any(gradient.startswith(f"encoders.{part}.") for gradient in taken.gradients)
+            prefix = part if part == "fusion" else f"encoders.{part}"
+            rests = not any(gradient.startswith(f"{prefix}.") for gradient in taken.gradients)
             if not (0 if rests else 1) <= times <= len(taken.steps):
                 raise Broken(f"{case}: {name} moved {times} times in a batch; expected once a backward, {len(taken.steps)}")
             total += times
@@ -177,31 +176,16 @@ def _batch_statistics(subject: Subject) -> str:
 
 def _not_kept(subject: Subject) -> str:
     for run in subject.runs:
-        own = {id(part): name or "the model" for name, part in run.model.named_modules()}
-        own |= {id(part): name for name, part in run.model.named_parameters()}
-        for attribute, value in (item for holder in run.modulator.modules() for item in vars(holder).items()):
-            for kept in _contents(value):
-                if id(kept) in own:
-                    raise Broken(
-                        f"{run.case}: after a step the attribute `{attribute}` holds {own[id(kept)]}; expected nothing of the model"
-                    )
+        if complaint := kept(run.modulator, run.model):
+            raise Broken(f"{run.case}: {complaint}")
     return f"nothing of the model after a step in {len(subject.runs)} models"
-
-
-def _contents(value: object) -> Iterator[object]:
-    yield value
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple | set | frozenset):
-        for item in value:
-            yield from _contents(item)
 
 
 def _signals(subject: Subject) -> str:
     names: set[str] = set()
     for run in subject.runs:
         steps = [step for taken in run.taken for step in taken.steps]
-        begun = [step for taken in run.taken[:2] for step in taken.steps]  # of one epoch
+        begun = [step for taken in run.first for step in taken.steps]
         for step in steps:
             for name, value in step.signals.items():
                 if not isinstance(value, Tensor) or value.ndim or not torch.isfinite(value):
@@ -213,6 +197,42 @@ def _signals(subject: Subject) -> str:
                 raise Broken(f"{run.case}: signals should be the same at every step of an epoch; found {first}, then {other}")
         names |= begun[0].signals.keys()
     return f"{len(names)} names, finite scalars in {len(subject.runs)} models"
+
+
+def _samples(subject: Subject) -> str:
+    counts: list[int] = []
+    for run in subject.runs:
+        chosen = run.modulator.samples(context(run.case, run.model, run.generator, 1))
+        if chosen is None:
+            continue
+        total = len(run.case.split)
+        if chosen.ndim != 1 or not len(chosen) or chosen.dtype != torch.int64 or bool(((chosen < 0) | (chosen >= total)).any()):
+            found = f"{list(chosen.shape)} of {chosen.dtype}" + (
+                f", from {chosen.min()} to {chosen.max()}" if len(chosen) else ""
+            )
+            raise Broken(
+                f"{run.case}: an epoch's samples should be numbers from 0 to {total - 1} of torch.int64; found {found}"
+            )
+        counts.append(len(chosen))
+    return f"{min(counts)} to {max(counts)} of {total} an epoch" if counts else "all in an epoch, shuffled"
+
+
+def _answers(subject: Subject) -> str:
+    for run in subject.runs:
+        which = coalitions(run.case.modalities)
+        with run.model.evaluating(), torch.no_grad():
+            said = run.modulator.coalitions(run.model, run.case.batch().inputs, which)
+        for coalition in which:
+            if coalition not in said:
+                raise Broken(f"{run.case}: has no answer where {', '.join(sorted(coalition))} is present")
+            logits, representation = said[coalition]
+            if logits.shape != (BATCH, CLASSES) or not torch.isfinite(logits).all() or not torch.isfinite(representation).all():
+                found = f"{list(logits.shape)}, {int(torch.isfinite(logits).sum())} finite"
+                raise Broken(
+                    f"{run.case}: where {', '.join(sorted(coalition))} is present, logits should be finite and of "
+                    f"shape [{BATCH}, {CLASSES}], the representation finite; found logits {found}"
+                )
+    return f"finite for every coalition in {len(subject.runs)} models"
 
 
 def _exact(subject: Subject) -> str:
@@ -242,5 +262,7 @@ CHECKS: Mapping[str, Callable[[Subject], str]] = {
     "batch-statistics": _batch_statistics,
     "not-kept": _not_kept,
     "signals": _signals,
+    "samples": _samples,
+    "answers": _answers,
     "exact": _exact,
 }

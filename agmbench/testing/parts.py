@@ -33,9 +33,9 @@ class Trial:
         return self.make().train()
 
     def __call__(self, part: nn.Module, inputs: Mapping[str, Input] | None = None) -> Answer:
-        """Its outputs; dropout draws the same at every call."""
+        """Its outputs, for a copy of the inputs; dropout draws the same at every call."""
         seed()
-        return self.answers(part, self.inputs if inputs is None else inputs)
+        return self.answers(part, copied(self.inputs if inputs is None else inputs))
 
     def evaluated(self, part: nn.Module, inputs: Mapping[str, Input] | None = None) -> Answer:
         """Its outputs in eval mode."""
@@ -77,7 +77,7 @@ def deterministic(trials: Sequence[Trial]) -> str:
         part = trial.made().eval()
         torch.manual_seed(SEED)
         with torch.no_grad():
-            one, two = (trial.answers(part, trial.inputs) for _ in range(2))
+            one, two = (trial.answers(part, copied(trial.inputs)) for _ in range(2))
         _equal(f"{trial.name}: twice the same input in eval mode", one, two)
     return f"the same output bit by bit for the same input in {forms(trials)}"
 
@@ -130,9 +130,9 @@ def untouched(trials: Sequence[Trial]) -> str:
     """Its inputs are what they were."""
     for trial in trials:
         part = trial.made()
-        given, before = (_copied(trial.inputs) for _ in range(2))
+        given, before = (copied(trial.inputs) for _ in range(2))
         for mode in (True, False):
-            trial(part.train(mode), given)
+            trial.answers(part.train(mode), given)
         changed = [m for m, x in given.items() if not torch.equal(values(x), values(before[m]))]
         if changed:
             raise Broken(f"{trial.name}: changes its input in place, that of {', '.join(changed)}; expected it untouched")
@@ -166,7 +166,8 @@ def with_values(x: Input, new: Tensor) -> Input:
     return Tokens(new, x.mask) if isinstance(x, Tokens) else new
 
 
-def _copied(inputs: Mapping[str, Input]) -> dict[str, Input]:
+def copied(inputs: Mapping[str, Input]) -> dict[str, Input]:
+    """The same numbers, for whoever may change them."""
     return {m: with_values(x, values(x).clone()) for m, x in inputs.items()}
 
 

@@ -716,6 +716,20 @@ def test_what_is_no_component_is_told(line: CommandLine, name: str, target: str,
     assert f"failed      contract    {said}" in result.out
 
 
+def test_a_parameter_without_a_default_may_be_given(line: CommandLine) -> None:
+    code = """
+from agmbench.encoders.mlp import MLP
+
+class Wide(MLP):
+    def __init__(self, shape, *, width: int):
+        super().__init__(shape, hidden=width)
+"""
+    plugin(line.folder, "wide", "encoder", "Wide", code)
+    result = line("check", "encoder/wide", "--set", "width=3")
+    assert result.status == 0, result.out
+    assert "contract   derives from Encoder; parameters: width=3" in result.out
+
+
 def test_a_typo_is_one_line(line: CommandLine) -> None:
     assert "unknown modulator 'agn': did you mean 'agm'?" in line.refused("check", "modulator/agn")
     assert "no kind 'modulater' in 'modulater/agm': did you mean 'modulator'?" in line.refused("check", "modulater/agm")

@@ -6,19 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import yaml
+from conftest import CommandLine
 from pages import command_line, components
 from pages.docstrings import described, prose
 
 import agmbench.registry as registry
 from agmbench.build import parameters
 from agmbench.cli import cli
+from agmbench.errors import AgmbenchError
 
 ROOT = Path(__file__).parents[1]
 KNOWN = registry.load()
 ENTRIES = KNOWN.entries()
-WRITTEN = sorted({ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/**/*.md"), *ROOT.glob("examples/**/*.md")})
+PATTERNS = ("README.md", "CONTRIBUTING.md", "docs/*.md", "plugins/**/*.md", "examples/**/*.md")
+WRITTEN = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
 
 
 def page(entry: registry.Entry) -> str:
@@ -105,6 +109,14 @@ def test_every_command_that_a_document_shows_is_one(path: Path) -> None:
         parse(words)
 
 
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_of_a_document_leads_to_a_file(path: Path) -> None:
+    generated = {"cli.md", *(f"{components.folder(kind)}/index.md" for kind in registry.KINDS)}
+    generated |= {f"{components.folder(entry.kind)}/{entry.name}.md" for entry in ENTRIES}
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", path.read_text(encoding="utf-8")):
+        assert target in generated or (path.parent / target).exists(), target
+
+
 @pytest.mark.parametrize("entry", ENTRIES, ids=str)
 def test_every_command_that_a_page_shows_is_one(entry: registry.Entry) -> None:
     found = list(commands(page(entry)))
@@ -113,11 +125,46 @@ def test_every_command_that_a_page_shows_is_one(entry: registry.Entry) -> None:
         parse(words)
 
 
-@pytest.mark.parametrize("line", ["agmbench rum", "agmbench run --modulater x", "agmbench show fusions sum", "agmbench ui x"])
-def test_a_command_that_is_none_is_found(line: str) -> None:
-    (words,) = commands(f"```sh\n{line}  # as shown\n```")
-    with pytest.raises((click.ClickException, registry.AgmbenchError, AssertionError)):
+@pytest.mark.parametrize("typed", ["agmbench rum", "agmbench run --modulater x", "agmbench show fusions sum", "agmbench ui x"])
+def test_a_command_that_is_none_is_found(typed: str) -> None:
+    (words,) = commands(f"```sh\n{typed}  # as shown\n```")
+    with pytest.raises((click.ClickException, AgmbenchError, AssertionError)):
         parse(words)
+
+
+def blocks(path: str, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", (ROOT / "docs" / path).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+def test_the_first_modulator_passes_its_check_with_the_line_that_the_page_changes(line: CommandLine) -> None:
+    assert line("plugin", "new", "modulator", "mine").status == 0
+    before, after = (text[1:] for text in blocks("first-modulator.md", "diff")[0].splitlines())
+    file = line.folder / "plugins/mine/mine.py"
+    code = file.read_text(encoding="utf-8")
+    assert code.count(before) == 1
+    file.write_text(code.replace(before, after), encoding="utf-8")
+    assert blocks("first-modulator.md", "yaml") == [(line.folder / "plugins/mine/registry.yaml").read_text(encoding="utf-8")]
+    checked = line("check", "modulator/mine")
+    assert checked.status == 0, checked
+    (shown,) = re.findall(r"^\.\.\.\n(.*)$", "".join(blocks("first-modulator.md", "text")), re.MULTILINE)
+    assert shown in checked.out
+
+
+def test_the_first_data_set_passes_its_check_as_the_page_writes_it(line: CommandLine) -> None:
+    assert line("plugin", "new", "dataset", "sensors").status == 0
+    folder = line.folder / "plugins/sensors"
+    for name, language in (("sensors.py", "python"), ("registry.yaml", "yaml")):
+        (folder / name).write_text(blocks("first-dataset.md", language)[0], encoding="utf-8")
+    assert "sensors.npz; ask its owners" in line("check", "dataset/sensors").out
+    drawn, count = np.random.default_rng(0), 400
+    samples = {"sensor": drawn.normal(size=(count, 8)), "image": drawn.normal(size=(count, 1, 8, 8))}
+    np.savez(folder / "sensors.npz", **samples, label=np.arange(count) % 3, person=np.arange(count) // 4)
+    checked = line("check", "dataset/sensors")
+    assert checked.status == 0, checked
+    described = line("run", "--dataset", "sensors", "--dry-run")
+    assert described.status == 0, described
 
 
 def commands(markdown: str) -> Iterator[list[str]]:

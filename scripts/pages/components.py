@@ -165,7 +165,7 @@ def _indent(line: str) -> int:
 
 
 def _commands(entry: Entry) -> str:
-    lines = [f"agmbench show {entry.kind} {entry.name}"]
+    lines = [f"agmbench show {entry.kind} {entry.name}", f"agmbench check {entry}"]
     if entry.kind in ("modulator", "dataset"):
         lines.append(f"agmbench run --{entry.kind} {entry.name}")
     if entry.search:

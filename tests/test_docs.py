@@ -148,8 +148,12 @@ def test_the_first_modulator_passes_its_check_with_the_line_that_the_page_change
     assert blocks("first-modulator.md", "yaml") == [(line.folder / "plugins/mine/registry.yaml").read_text(encoding="utf-8")]
     checked = line("check", "modulator/mine")
     assert checked.status == 0, checked
-    (shown,) = re.findall(r"^\.\.\.\n(.*)$", "".join(blocks("first-modulator.md", "text")), re.MULTILINE)
-    assert shown in checked.out
+    for shown in blocks("first-modulator.md", "text")[1].splitlines():
+        assert shown == "..." or numberless(shown) in numberless(checked.out), shown
+
+
+def numberless(text: str) -> str:
+    return re.sub(r"\d+", "0", text)
 
 
 def test_the_first_data_set_passes_its_check_as_the_page_writes_it(line: CommandLine) -> None:

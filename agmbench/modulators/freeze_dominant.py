@@ -14,8 +14,11 @@ class FreezeDominant(Joint):
     """Joint training in which the strongest modality's encoder rests in the first epochs.
 
     After one joint epoch the modality with the highest validation accuracy of its response is taken for the dominant one; its
-    encoder, BatchNorm statistics included, rests for the next `epochs` epochs and then learns on. A baseline of this benchmark,
-    not a published method.
+    encoder, BatchNorm statistics included, rests for the next `epochs` epochs and then learns on:
+
+        d = argmax_m acc_m after epoch 0,   dL/dtheta_d <- none   for 1 <= epoch <= epochs.
+
+    A baseline of this benchmark, not a published method.
 
     epochs: how long it rests. Ours 2.
     dominant: the modality, by name, frozen from the first epoch on; `None` finds it as above.

@@ -14,11 +14,16 @@ from agmbench.modulators.joint import Joint
 class MSES(Joint):
     """Joint training in which an encoder that has stopped improving goes back to its best weights and is frozen.
 
-    A modality's validation loss is smoothed, `.6 old + .4 new`; when the smoothed loss has not fallen below its best for `patience`
-    epochs, the encoder takes back the weights of its best epoch, at the beginning of the next, and learns no more, BatchNorm statistics
-    included.
+    The validation loss of a modality's response is smoothed from epoch to epoch,
+
+        l_m <- .6 l_m + .4 loss_m,
+
+    and when `l_m` has not fallen below its best for `patience` epochs, the encoder takes back the weights of its best epoch
+    when the next begins, and learns no more, BatchNorm statistics included.
 
     patience: official and default 10.
+
+    Official code: no values of it were recorded to compare with; the rule is tested on cases worked out by hand.
     """
 
     promises = Promises()

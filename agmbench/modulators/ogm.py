@@ -35,6 +35,9 @@ class OGM(Balancing):
 
     With gradient accumulation the scores are summed over the micro-batches and the gradients scaled once, after the last. The
     paper has two modalities; for more, `rho_m` compares with the mean of the others, which is the same at two.
+
+    Official code: the same gradients and weights, step by step (its values are in `tests/reference`), on 4-D tensors alone:
+    `only_conv`. More than two modalities, `shapley`, `scores: dev` and accumulation are ours.
     """
 
     promises = Promises(neutral={"alpha": 0}, balances=True, permutes=True, window=True)

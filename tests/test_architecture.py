@@ -104,6 +104,6 @@ def test_torch_is_imported_by_no_light_room() -> None:
 def test_every_registry_name_is_a_file_of_its_room() -> None:
     from agmbench import registry
 
-    for entry in registry.load().entries():
+    for entry in registry.builtin().entries():
         module, _, _ = entry.target.partition(":")
         assert module == f"agmbench.{entry.kind}s.{entry.name.replace('-', '_')}"

@@ -1,6 +1,6 @@
 """The multimodal model, and the one engine for logits of coalitions: encode once, fuse often."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -42,13 +42,17 @@ class MultimodalModel(nn.Module):
         fused: Fused = self.fusion(self.encode(inputs))
         return fused
 
-    def encode(self, inputs: Mapping[str, Input]) -> dict[str, Feature]:
-        """Features `{m: [B, D_m]}`, or tokens if the fusion takes them, in the present mode; never-present modalities are muted."""
+    def encode(self, inputs: Mapping[str, Input], which: Collection[str] | None = None) -> dict[str, Feature]:
+        """Features `{m: [B, D_m]}` of every modality, or of `which`, or tokens if the fusion takes them, in the present mode.
+
+        Never-present modalities are muted.
+        """
         if self._guided:
             inputs = self._only(frozenset(self.modalities), inputs)
-        present = {m: self._feature(m, inputs) for m in self.modalities}
-        never = self._muted_features(inputs, [m for m in self.encoders if m not in present])
-        return {m: (present if m in present else never)[m] for m in self.encoders}
+        wanted = [m for m in self.encoders if which is None or m in which]
+        present = {m: self._feature(m, inputs) for m in self.modalities if m in wanted}
+        never = self._muted_features(inputs, [m for m in wanted if m not in present])
+        return {m: (present if m in present else never)[m] for m in wanted}
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The task's loss, averaged over the batch: for single labels, cross entropy."""

@@ -102,7 +102,7 @@ def stepper(work: Work, method: str, device: torch.device) -> Callable[[], None]
     targets = torch.randint(work.classes, (work.batch,))
     batch = Batch(inputs, targets, torch.arange(work.batch)).to(device)
     modulator = make(tuple(work.shapes)).to(device)
-    context = Context(0, 1, 1, {}, torch.Generator(device).manual_seed(0))
+    context = Context(0, 1, 1, {}, torch.Generator(device).manual_seed(0), model)
     modulator.prepare(context)
     modulator.begin_epoch(context)
     optimizer = make_optimizer(Training(lr=1e-4), model, modulator)

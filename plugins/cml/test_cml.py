@@ -69,6 +69,7 @@ def test_three_modalities_have_nine_pairs() -> None:
 def test_a_step_narrows_what_a_removed_modality_adds_to_the_confidence() -> None:
     net, sample = adds("a", "b"), batch(a=2.0, b=-1.0)
 
+    @torch.no_grad()
     def rise() -> float:
         alone, both = frozenset({"a"}), frozenset({"a", "b"})
         said = net.coalitions(sample.inputs, [both, alone])

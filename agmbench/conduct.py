@@ -27,9 +27,10 @@ class Conduct:
 
     def complaint(self, batch: Batch) -> str | None:
         """After the epoch, in one line, what the modulator still owes; `batch` is any of the epoch's."""
-        return kept(self._modulator, self._model) or self._left_out(batch)
+        return kept(self._modulator, self._model) or self.left_out(batch)
 
-    def _left_out(self, batch: Batch) -> str | None:
+    def left_out(self, batch: Batch) -> str | None:
+        """Which tensors had no gradient in the epoch and should have had one."""
         promises = self._modulator.promises
         owed = {f"encoders.{modality}": self._owed(f"encoders.{modality}", promises.rests) for modality in self._model.encoders}
         owed["fusion"] = self._owed("fusion", promises.own_heads)

@@ -118,7 +118,7 @@ class MultimodalModel(nn.Module):
 
     def _fused(self, shown: Sequence[Mapping[str, Feature]]) -> list[Fused]:
         """The fusion on each; in one batch, where a sample does not depend on the others."""
-        if len(shown) == 1 or _reads_batch_statistics(self.fusion):
+        if len(shown) == 1 or reads_batch_statistics(self.fusion):
             return [self.fusion(features) for features in shown]
         fused = self.fusion({m: joined([features[m] for features in shown]) for m in self.encoders})
         return [Fused(*parts) for parts in zip(*(tensor.chunk(len(shown)) for tensor in fused), strict=True)]
@@ -147,7 +147,7 @@ class MultimodalModel(nn.Module):
         """In eval mode; encoded once for all samples that share a muted input, where a sample does not depend on the batch."""
         x = inputs[modality]
         with _evaluating(self.encoders[modality]):
-            if not self.muting.same_for_all or self._guided or _reads_batch_statistics(self.encoders[modality]):
+            if not self.muting.same_for_all or self._guided or reads_batch_statistics(self.encoders[modality]):
                 return self._feature(modality, {**inputs, modality: self.muting(modality, x)})
             first, group = _distinct(x)
             feature = self._feature(modality, {modality: self.muting(modality, x[first])})
@@ -172,7 +172,7 @@ def _repeated(feature: Feature, group: Tensor | None, count: int) -> Feature:
     return feature.expand(count, *feature.shape[1:])
 
 
-def _reads_batch_statistics(part: nn.Module) -> bool:
+def reads_batch_statistics(part: nn.Module) -> bool:
     """Whether what it makes of a sample depends on the rest of the batch in eval mode too."""
     norms = (module for module in part.modules() if isinstance(module, nn.modules.batchnorm._NormBase))
     return any(norm.running_mean is None for norm in norms)

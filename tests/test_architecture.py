@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cost": {"contracts", "model"},
     "train": {"conduct", "contracts", "cost", "errors", "evaluate", "jobs", "model", "optimizers", "records", "tasks"},
     "build": {"contracts", "errors", "jobs", "model", "muting", "registry", "tasks"},
-    "testing": {"contracts", "errors", "model", "registry"},
+    "testing": {"build", "conduct", "contracts", "datasets", "errors", "model", "registry", "shapley", "tasks"},
     "report": {"errors", "records"},
     "trackers": {"errors", "interrupts", "records"},
     "predictions": {"contracts"},
@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweep": {"build", "contracts", "errors", "execute", "interrupts", "jobs", "records", "registry", "report", "train"},
     "cli": {
         *("build", "contracts", "data", "datasets", "errors", "execute", "interrupts", "jobs", "launch"),
-        *("records", "registry", "report", "suite", "sweep", "train", "trackers"),
+        *("records", "registry", "report", "suite", "sweep", "testing", "train", "trackers"),
     },
     "__main__": {"cli"},
     "__init__": set(),

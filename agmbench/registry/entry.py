@@ -45,14 +45,15 @@ class Entry:
         return f"{self.kind}/{self.name}"
 
     def load(self) -> Any:
-        """Import the target, which is `module:attribute`; the modules of a file's folder are looked for there first.
+        """Import the target; what the import prints goes to standard error, as standard output is for results."""
+        with redirect_stdout(sys.stderr):
+            return self.imported()
 
-        What an import prints goes to standard error: standard output is for results.
-        """
+    def imported(self) -> Any:
+        """Import the target, which is `module:attribute`; the modules of a file's folder are looked for there first."""
         module_name, _, attribute = self.target.partition(":")
         try:
-            with redirect_stdout(sys.stderr):
-                module = self._module(module_name)
+            module = self._module(module_name)
         except (Exception, SystemExit) as error:
             raise self._refusal(f"{describe(error)}{_raised_at(error)}{self._near(error, module_name)}") from error
         if not hasattr(module, attribute):

@@ -43,6 +43,7 @@ lint: .venv/installed-test
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/listing.py
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/steps.py

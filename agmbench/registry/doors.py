@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from agmbench.errors import AgmbenchError, describe
+from agmbench.errors import AgmbenchError, describe, shown
 from agmbench.registry.entry import KINDS, Broken, Found
 from agmbench.registry.files import Source, define, read
 from agmbench.registry.located import Located
@@ -49,11 +49,9 @@ def _folders(plugins: Path) -> Iterator[Found]:
 def _own() -> Iterator[Found]:
     if name := os.environ.get(VARIABLE):
         path = Path(name).absolute()
-        below = path.is_relative_to(Path.cwd())
-        shown = str(path.relative_to(Path.cwd()) if below else path)
         if not path.is_file():
-            raise AgmbenchError(f"no file {shown}, which --registry or {VARIABLE} names")
-        yield from read(Source(path, shown, shown, path.parent))
+            raise AgmbenchError(f"no file {shown(path)}, which --registry or {VARIABLE} names")
+        yield from read(Source(path, shown(path), shown(path), path.parent))
 
 
 def _packages() -> Iterator[Found]:
@@ -73,10 +71,11 @@ def _packages() -> Iterator[Found]:
 def _package(distribution: metadata.Distribution, facts: metadata.PackageMetadata) -> Iterator[Found]:
     """Entry points, with what the `registry.yaml` of their top-level package, beside its `__init__.py`, adds to each."""
     name, summary = facts["Name"], (facts.get_all("Summary") or [""])[0]
+    points = distribution.entry_points
     targets = {
         (kind, point.name): point.value.partition("[")[0].strip()
         for kind in KINDS
-        for point in distribution.entry_points.select(group=f"agmbench.{kind}")
+        for point in points.select(group=f"agmbench.{kind}")
     }
     tops = {key: target.partition(":")[0].partition(".")[0] for key, target in targets.items()}
     for top in dict.fromkeys(tops.values()):

@@ -2,9 +2,7 @@
 
 import importlib
 import importlib.util
-import os
 import sys
-import traceback
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -12,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from agmbench.errors import AgmbenchError, allowed, describe
+from agmbench.errors import AgmbenchError, allowed, describe, shown
 
 KINDS = ("dataset", "encoder", "fusion", "modulator", "metric")
 BUILT_IN = "built-in"
@@ -55,7 +53,7 @@ class Entry:
         try:
             module = self._module(module_name)
         except (Exception, SystemExit) as error:
-            raise self._refusal(f"{describe(error)}{_raised_at(error)}{self._near(error, module_name)}") from error
+            raise self._refusal(f"{describe(error)}{self._near(error, module_name)}") from error
         if not hasattr(module, attribute):
             own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
             raise self._refusal(f"AttributeError: no '{attribute}' in '{module_name}': {allowed(attribute, own)}")
@@ -68,9 +66,7 @@ class Entry:
         """Where the target's own module is what is missing: the modules of the folder."""
         if self.folder is None or not (isinstance(error, ModuleNotFoundError) and error.name == module):
             return ""
-        return (
-            f", nor {module}.py in {_shown(self.folder)}: {allowed(module, (path.stem for path in self.folder.glob('*.py')))}"
-        )
+        return f", nor {module}.py in {shown(self.folder)}: {allowed(module, (path.stem for path in self.folder.glob('*.py')))}"
 
     def _module(self, name: str) -> ModuleType:
         if self.folder is None or not (path := self.folder / f"{name}.py").is_file():
@@ -89,21 +85,6 @@ class Entry:
             del sys.modules[unique]
             raise
         return module
-
-
-def _raised_at(error: BaseException) -> str:
-    """File and line of the module that an import ended in; empty where no module was reached."""
-    if isinstance(error, SyntaxError):
-        return f" at {_shown(Path(error.filename))}:{error.lineno}" if error.filename else ""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    reached = [frame for frame in frames if frame.filename not in (__file__, importlib.__file__)]
-    return f" at {_shown(Path(reached[-1].filename))}:{reached[-1].lineno}" if reached else ""
-
-
-def _shown(path: Path) -> str:
-    """Relative to the working directory where it is below it."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith(os.pardir) else relative
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from agmbench.contracts import Dataset, Encoder, Fused, Fusion, Input, Split, Sp
 from agmbench.datasets.files import SAMPLE, FileDataset, Layout
 from agmbench.datasets.synthetic import Synthetic
 from agmbench.encoders.mlp import MLP
+from agmbench.errors import shown
 from agmbench.fusions.concat import Concat
 from agmbench.fusions.early import Early
 from agmbench.fusions.sum import Sum
@@ -525,7 +526,9 @@ def test_a_data_set_that_raises_is_broken() -> None:
         def __init__(self, seed: int) -> None:
             raise RuntimeError("two\nlines")
 
-    assert testing.check(Raises)[0] == testing.Check("opens", "failed", "RuntimeError: two")
+    line = Raises.__init__.__code__.co_firstlineno + 1
+    where = f"{shown(__file__)}:{line}"
+    assert testing.check(Raises)[0] == testing.Check("opens", "failed", f"RuntimeError: two at {where}")
 
 
 # metrics
@@ -605,8 +608,8 @@ def plugin(folder: Path, name: str, kind: str, target: str, code: str) -> regist
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("raise ValueError('no\\nluck')", "metric/bad cannot be imported from 'bad:it' (ValueError: no)"),
-        ("import sys; sys.exit(3)", "metric/bad cannot be imported from 'bad:it' (SystemExit: 3)"),
+        ("raise ValueError('no\\nluck')", "metric/bad cannot be imported from 'bad:it' (ValueError: no at {folder}/bad.py:1)"),
+        ("import sys; sys.exit(3)", "metric/bad cannot be imported from 'bad:it' (SystemExit: 3 at {folder}/bad.py:1)"),
         ("import os; os._exit(3)", "the import of bad:it ended the process with status 3; expected it to go on"),
         ("import os; os.kill(os.getpid(), 9)", "the import of bad:it ended the process by SIGKILL; expected it to go on"),
         ("raise KeyboardInterrupt", "the import of bad:it ended the process"),
@@ -621,7 +624,7 @@ def test_a_bad_import_hurts_nobody(code: str, said: str, tmp_path: Path, monkeyp
     entry = plugin(tmp_path, "bad", "metric", "it", code)
     checks = testing.check_entry(entry, {})
     assert [check.outcome for check in checks] == ["failed", "skipped"]
-    assert checks[0].detail.startswith(said)
+    assert checks[0].detail.startswith(said.format(folder=entry.folder))
     assert "\n" not in checks[0].detail
     assert checks[1] == testing.Check("the others", "skipped", "imports failed")
 
@@ -714,6 +717,20 @@ def test_what_is_no_component_is_told(line: CommandLine, name: str, target: str,
     result = line("check", f"encoder/{name}")
     assert result.status == 1
     assert f"failed      contract    {said}" in result.out
+
+
+def test_a_parameter_without_a_default_may_be_given(line: CommandLine) -> None:
+    code = """
+from agmbench.encoders.mlp import MLP
+
+class Wide(MLP):
+    def __init__(self, shape, *, width: int):
+        super().__init__(shape, hidden=width)
+"""
+    plugin(line.folder, "wide", "encoder", "Wide", code)
+    result = line("check", "encoder/wide", "--set", "width=3")
+    assert result.status == 0, result.out
+    assert "contract   derives from Encoder; parameters: width=3" in result.out
 
 
 def test_a_typo_is_one_line(line: CommandLine) -> None:

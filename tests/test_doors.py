@@ -158,7 +158,19 @@ def test_a_file_of_ones_own_is_an_origin_and_finds_its_code(own: Path, monkeypat
 def test_every_verb_that_reads_the_registry_takes_a_file(own: Path, line: CommandLine) -> None:
     result = line.finish("list", "--registry", "elsewhere/own.yaml")
     assert "elsewhere/own.yaml" in result.out
-    verbs = ["run", "list", "show", "compare", "sweep", "data status", "data verify", "suite list", "suite run", "suite report"]
+    verbs = [
+        "run",
+        "list",
+        "show",
+        "compare",
+        "sweep",
+        "data status",
+        "data verify",
+        "check",
+        "suite list",
+        "suite run",
+        "suite report",
+    ]
     for verb in verbs:
         assert "--registry FILE" in line(*verb.split(), "--help").out, verb
 

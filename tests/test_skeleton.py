@@ -23,7 +23,7 @@ RUNS = {
 def ruff(folder: Path) -> None:
     for words in (("check", *RULES), ("format", "--isolated", "--check")):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *words, "--no-cache", str(folder)], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "ruff", *words, "--no-cache", "."], cwd=folder, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout
 

@@ -39,31 +39,32 @@ def check(
 
 
 def check_entry(entry: Entry, settings: Mapping[str, Any]) -> list[Check]:
-    """The import of an entry's target in a process of its own, its parameters, and then every check of its kind.
+    """The import of an entry's target in a process of its own, its signature, and then every check of its kind.
 
-    `settings` that it does not have raise `AgmbenchError`.
+    `settings` that it cannot take raise `AgmbenchError`.
     """
     found = [imported(entry)]
     if found[0].outcome == "passed":
-        found.append(judged("contract", _contract, entry))
+        given = check_parameters(entry, settings) if settings else None
+        found.append(judged("contract", _contract, entry, given))
     if found[-1].outcome == "failed":
         return [*found, Check("the others", "skipped", f"{found[-1].name} failed")]
     return [*found, *check(entry, params=check_parameters(entry, settings))]
 
 
-def _contract(entry: Entry) -> str:
-    """It is what its kind should be, and its parameters have types and defaults."""
+def _contract(entry: Entry, given: Mapping[str, Any] | None) -> str:
+    """It is what its kind should be, and its parameters have types and defaults, or are given."""
     target, contract = entry.load(), CONTRACTS.get(entry.kind)
     if contract is None and not callable(target):
-        raise Broken(f"{entry.target} should be a function of logits and targets; found a {type(target).__name__}")
+        raise Broken(f"{entry.target} should be a function of logits and targets; found {target!r}")
     if contract is not None and not (inspect.isclass(target) and issubclass(target, contract)):
         raise Broken(f"{entry.target} should be a class that derives from {contract.__name__}; found {target!r}")
     try:
-        known = check_parameters(entry, {})
+        params = check_parameters(entry, {}) if given is None else given
     except AgmbenchError as error:
         raise Broken(str(error)) from error
     noun = "a function" if contract is None else f"derives from {contract.__name__}"
-    return f"{noun}; parameters: {', '.join(f'{name}={value}' for name, value in known.items()) or 'none'}"
+    return f"{noun}; parameters: {', '.join(f'{name}={value}' for name, value in params.items()) or 'none'}"
 
 
 def kind_of(target: Callable[..., Any]) -> str:

@@ -1,6 +1,7 @@
 """Installed packages and files of one's own: both become entries, and what is wrong with them is theirs alone."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -290,3 +291,19 @@ def test_list_imports_tells_what_cannot_be_imported(line: CommandLine) -> None:
     rows, _, _ = out.partition("broken, and only what uses it:")
     assert "plugins/good" in rows
     assert "plugins/raises" not in rows
+
+
+def test_what_cannot_be_imported_does_not_hurt_what_looks_at_all_of_a_kind(line: CommandLine) -> None:
+    plugin = line.folder / "plugins" / "raises"
+    plugin.mkdir(parents=True)
+    (plugin / "code.py").write_text(RAISES)
+    (plugin / "registry.yaml").write_text("datasets:\n  bad: {target: code:X}\nfusions:\n  worse: {target: code:X}\n")
+    status = line("data", "status")
+    assert status.status == 0
+    assert (
+        "bad: dataset/bad cannot be imported from 'code:X' (RuntimeError: imported at plugins/raises/code.py:1)" in status.out
+    )
+    assert re.search(r"^synthetic +built in +1024", status.out, re.MULTILINE)
+    error = line.refused("run", "--dataset", "synthetic", "--fusion", "psp")
+    assert "take --fusion with one of concat, early" in error
+    assert "worse" not in error

@@ -10,6 +10,7 @@ from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry.entry import BUILT_IN, KINDS, Broken, Entry, Found, Matrix
 from agmbench.registry.located import Located, mapping, parse, plain
 
+FILE = "registry.yaml"  # what it is called in a plugin folder and in a package
 SUITES, INCLUDE = "suites", "include"
 KIND_OF = {**{f"{kind}s": kind for kind in KINDS}, SUITES: "suite"}
 SHAPES: dict[str, tuple[tuple[type, ...], str]] = {

@@ -53,6 +53,7 @@ docs: .venv/installed-docs
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/listing.py
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/steps.py

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -24,13 +24,14 @@ from agmbench.contracts import (
     Tokens,
     Unsuitable,
 )
+from agmbench.errors import shown
 from agmbench.fusions.concat import Concat
 from agmbench.model import MultimodalModel
 from agmbench.modulators.agm import AGM
 from agmbench.modulators.joint import Joint
 from agmbench.modulators.ogm import OGM
 
-MODULATORS = registry.load().entries("modulator")
+MODULATORS = registry.builtin().entries("modulator")
 
 
 def failed(checks: Iterable[testing.Check]) -> list[str]:
@@ -413,12 +414,20 @@ def test_encoders_that_take_turns_within_an_epoch_need_no_promise() -> None:
     assert outcome(testing.check(InTurns), "gradients").outcome == "passed"
 
 
+def last_line(function: Callable[..., Any]) -> str:
+    """Where a function of two lines does what it does, as an error names it."""
+    return f"{shown(__file__)}:{function.__code__.co_firstlineno + 1}"
+
+
 def test_a_crash_is_one_line() -> None:
-    assert outcome(testing.check(Crashes), "finite") == testing.Check("finite", "failed", "RuntimeError: two")
+    found = outcome(testing.check(Crashes), "finite")
+    assert found == testing.Check("finite", "failed", f"RuntimeError: two at {last_line(Crashes.prepare)}")
 
 
 def test_a_method_that_ends_the_process_does_not_end_the_check() -> None:
-    assert outcome(testing.check(Quits), "finite") == testing.Check("finite", "failed", "SystemExit: 3")
+    assert outcome(testing.check(Quits), "finite") == testing.Check(
+        "finite", "failed", f"SystemExit: 3 at {last_line(Quits.backward)}"
+    )
 
 
 def test_the_report_has_a_line_a_check_and_counts() -> None:

@@ -22,6 +22,7 @@ VERBS = {
     "list": "The registry: every data set, encoder, fusion, modulator and metric.",
     "show": "One entry: its parameters, defaults, paper, and what it refuses.",
     "check": "Whether a component, built in or your own, keeps what its kind promises.",
+    "plugin": "A component of your own: new, a working skeleton.",
     "ui": "Open the MLflow UI on this store, for this machine alone.",
 }
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -139,8 +138,7 @@ def seed(number: int = SEED) -> None:
 @cache
 def built_in(kind: str, name: str) -> Callable[..., Any]:
     """A component of the registry, whatever plugins there are."""
-    no_plugins = Path(__file__)  # a file has no folders below it
-    make: Callable[..., Any] = registry.load(no_plugins).get(kind, name).load()
+    make: Callable[..., Any] = registry.builtin().get(kind, name).load()
     return make
 
 

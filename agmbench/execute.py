@@ -20,7 +20,7 @@ from agmbench.jobs import JobSpec
 from agmbench.metrics.competition_strength import competition_strength
 from agmbench.model import MultimodalModel
 from agmbench.records import Heading, Point, Record, Run, Tracker, numbers
-from agmbench.registry import Registry
+from agmbench.registry import BUILT_IN, Registry
 from agmbench.report import plots
 from agmbench.tasks import SingleLabel
 from agmbench.train import Epoch, train
@@ -237,6 +237,8 @@ def _confusion(outcome: Outcome) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def heading(job: build.Job, device: torch.device) -> Heading:
+    foreign = [entry for entry in build.entries(job.spec, job.registry) if entry.origin != BUILT_IN]
+    origins = {f"agmbench.origin.{entry}": f"{entry.origin}, version {entry.version}" for entry in foreign}
     sample = {"agmbench.sample": "true"} if getattr(job.dataset, "sample", False) else {}
     return Heading(
         name=job.name,
@@ -247,5 +249,5 @@ def heading(job: build.Job, device: torch.device) -> Heading:
         concept=job.spec.present is not None,
         fingerprint=job.dataset.fingerprint,
         samples={name: len(job.dataset.split(name)) for name in SPLITS},
-        tags={**provenance.tags(device), **sample},
+        tags={**provenance.tags(device), **origins, **sample},
     )

@@ -88,9 +88,7 @@ class Progress:
 
 def read(registry: Registry, name: str) -> Suite:
     """A suite by name."""
-    if name not in registry.suites:
-        raise AgmbenchError(f"unknown suite '{name}': {allowed(name, registry.suites)}")
-    return _parsed(registry.suites[name])
+    return _parsed(registry.suite(name))
 
 
 def _parsed(matrix: Matrix) -> Suite:

@@ -10,6 +10,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "registry": {"errors"},
+    "skeleton": {"errors", "registry"},
     "jobs": {"errors", "registry"},
     "tasks": set(),
     "contracts": {"tasks"},
@@ -22,12 +23,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fusions": {"contracts"},
     "modulators": {"contracts", "tasks"},
     "metrics": set(),
+    "conduct": {"contracts", "model"},
     "optimizers": {"jobs", "model"},
     "evaluate": {"contracts", "model", "shapley"},
     "cost": {"contracts", "model"},
-    "train": {"contracts", "cost", "errors", "evaluate", "jobs", "model", "optimizers", "records", "tasks"},
+    "train": {"conduct", "contracts", "cost", "errors", "evaluate", "jobs", "model", "optimizers", "records", "tasks"},
     "build": {"contracts", "errors", "jobs", "model", "muting", "registry", "tasks"},
-    "testing": {"contracts", "errors", "model", "registry"},
+    "testing": {"build", "conduct", "contracts", "datasets", "errors", "model", "registry", "shapley", "tasks"},
     "report": {"errors", "records"},
     "trackers": {"errors", "interrupts", "records"},
     "predictions": {"contracts"},
@@ -44,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweep": {"build", "contracts", "errors", "execute", "interrupts", "jobs", "records", "registry", "report", "train"},
     "cli": {
         *("build", "contracts", "data", "datasets", "errors", "execute", "interrupts", "jobs", "launch"),
-        *("records", "registry", "report", "suite", "sweep", "train", "trackers"),
+        *("records", "registry", "report", "skeleton", "suite", "sweep", "testing", "train", "trackers"),
     },
     "__main__": {"cli"},
     "__init__": set(),
@@ -104,6 +106,6 @@ def test_torch_is_imported_by_no_light_room() -> None:
 def test_every_registry_name_is_a_file_of_its_room() -> None:
     from agmbench import registry
 
-    for entry in registry.load().entries():
+    for entry in registry.builtin().entries():
         module, _, _ = entry.target.partition(":")
         assert module == f"agmbench.{entry.kind}s.{entry.name.replace('-', '_')}"

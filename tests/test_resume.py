@@ -242,9 +242,9 @@ os.fsync = killing("fsync", os.fsync)
 MlflowClient.log_batch = killing("points", MlflowClient.log_batch)
 MlflowClient.log_artifacts = killing("artifacts", MlflowClient.log_artifacts)
 """
-# within an epoch, while a state is written and after it is renamed, before and after a later epoch's points are kept, while
-# valid is measured, with half of the artifacts kept
-PLACES = ("step 2", "step 11", "fsync 1", "fsync 2", "fsync 3", "points 4", "measure 3", "step 1", "artifacts 2")
+# within an epoch, while a state is written and after it is renamed, while valid is measured, while points wait to be kept,
+# with half of the artifacts kept
+PLACES = ("step 2", "step 11", "fsync 1", "fsync 2", "fsync 3", "measure 3", "step 1", "points 2", "artifacts 2")
 
 
 def test_killed_at_every_kind_of_place_it_ends_the_same(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import click
 
 from agmbench import interrupts
 from agmbench.cli.data import root_option
+from agmbench.cli.options import registry_option
 from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter, such as modulator.alpha=2; repeatable."
 )
 @root_option
+@registry_option
 @click.option("--no-strength", is_flag=True, help="Leave competition strength and its mono-modal reference runs out.")
 @click.option(
     "--job",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agmbench.cli.data import root_option
+from agmbench.cli.options import registry_option
 from agmbench.errors import AgmbenchError, RunFailed
 from agmbench.registry import load
 
@@ -23,7 +24,7 @@ limit_option = click.option("--limit", type=int, help="At most so many samples a
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What says which jobs a suite has."""
-    for option in (root_option, limit_option, seeds_option, scale_option):
+    for option in (registry_option, root_option, limit_option, seeds_option, scale_option):
         command = option(command)
     return command
 
@@ -34,6 +35,7 @@ def command() -> None:
 
 
 @command.command("list")
+@registry_option
 def list_() -> None:
     """The suites of the registry."""
     from rich.table import Table
@@ -41,7 +43,7 @@ def list_() -> None:
     from agmbench.report.grid import print_grid
 
     table = Table("suite", "scales", "summary", box=None, pad_edge=False, header_style="bold")
-    for matrix in load().suites.values():
+    for matrix in load().suites():
         table.add_row(matrix.name, ", ".join(["paper", *matrix.content.get("scales", {})]), matrix.content.get("summary", ""))
     print_grid(table)
 

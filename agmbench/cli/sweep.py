@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import click
 
 from agmbench.cli.data import root_option
+from agmbench.cli.options import registry_option
 from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
@@ -42,6 +43,7 @@ from agmbench.registry import load
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter that is not tuned; repeatable.")
 @root_option
+@registry_option
 def command(
     dataset: str,
     modulator: str | None,

@@ -80,14 +80,6 @@ def read(dataset: AVMNIST, name: SplitName, numbers: Sequence[int]) -> tuple[dic
 # from the command line
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_jobs_run_on_either_layout(layout: str, line: CommandLine, at: Callable[[str], Path]) -> None:
-    at(layout)
-    for modulator in ("joint", "agm"):
-        result = line("run", "-d", "avmnist", "-m", modulator, *TINY)
-        assert result.status == 0, result.err
-
-
 def test_the_data_may_lie_in_the_named_folder_itself(at: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGMBENCH_DATA", str(at("pack")))
     assert AVMNIST(0).layout.name == "pack"

@@ -40,12 +40,6 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return roots
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """The command line on one store for all jobs."""
-    return CommandLine(tmp_path_factory.mktemp("store"))
-
-
 @pytest.fixture
 def opened(samples: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., CREMAD]:
     def open_(layout: str | Path, **params: Any) -> CREMAD:
@@ -73,14 +67,6 @@ def numbers(data: CREMAD, split: str = "train") -> dict[str, Tensor]:
 
 
 # the layouts
-
-
-@every_layout
-def test_a_job_runs(layout: str, samples: dict[str, Path], store: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AGMBENCH_DATA", str(samples[layout].parent))
-    method = "agm" if layout in ("ogm-ge", "prepared") else "joint"
-    result = store("run", "-d", "cremad", "-m", method, *SMALL)
-    assert result.status == 0, result.err
 
 
 @pytest.mark.parametrize("frames", [1, 3])

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,7 +183,7 @@ class One(Two):
 
 def test_layouts_are_told_apart_by_what_is_there(tmp_path: Path) -> None:
     layouts = [Two(), One()]
-    with pytest.raises(Unsuitable, match=r"there is no folder in .*; expected one of two: a\.npy, clips/\*\.wav; one: b\.npy"):
+    with pytest.raises(Unsuitable, match=r"there is no folder .*; expected one of two: a\.npy, clips/\*\.wav; one: b\.npy"):
         found("x", tmp_path / "none", layouts)
     with pytest.raises(Unsuitable, match="there is no data in"):
         found("x", tmp_path, layouts)
@@ -211,12 +212,13 @@ def test_the_fingerprint_is_that_of_the_contents(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("agmbench.datasets.files.PIECE", 10)
     large = tmp_path / "large"
     large.write_bytes(bytes(1000))
-    before = checksum(large)
-    for place in (3, 505, 995):
+    pieces, whole = checksum(large, whole=False), checksum(large)
+    for place in (3, 505, 995, 300):
         content = bytearray(1000)
         content[place] = 1
         large.write_bytes(content)
-        assert checksum(large) != before
+        assert (checksum(large, whole=False) == pieces) == (place == 300), "between the pieces nothing is read"
+        assert checksum(large) != whole
 
 
 # prepared folders
@@ -274,6 +276,26 @@ def test_other_parameters_make_another_folder_and_are_asked_for_by_them(tmp_path
     ) as error:
         prepared.read(tmp_path, "toy")
     one_line(error)
+
+
+def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    first, second = prepared.Store(tmp_path, plan()), prepared.Store(tmp_path, plan())
+    first.open()
+    with pytest.raises(Unsuitable, match="another process is preparing") as error:
+        prepared.fill(second, ITEMS, work, quiet, 1)
+    one_line(error)
+    prepared.fill(first, ITEMS, work, quiet, 1)
+    assert [path.name for path in tmp_path.iterdir()] == [first.final.name]
+    assert not list(first.final.rglob("lock"))
+
+
+def test_a_disk_that_is_too_small_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = 20 * 3 * 4 + 20 * 8 + 4 * 3 * 4 + 4 * 8
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, needed - 1))  # type: ignore[attr-defined]
+    with pytest.raises(Unsuitable, match=r"\.part needs 0\.0 GB more; 0\.0 GB are free there") as error:
+        prepared.fill(prepared.Store(tmp_path, plan()), ITEMS, work, quiet, 1)
+    one_line(error)
+    assert not list(tmp_path.rglob("*.npy"))
 
 
 class Stopped(Exception):

@@ -15,7 +15,7 @@ from packs import load, save, tokens, whole
 
 from agmbench.contracts import SPLITS, Tokens, Unsuitable
 from agmbench.datasets.csd import ComputationalSequence
-from agmbench.datasets.files import load_pickle
+from agmbench.datasets.files import Joined, load_pickle
 from agmbench.datasets.mosei import (
     CSD,
     EMOTIONS,
@@ -30,7 +30,6 @@ from agmbench.datasets.mosei import (
     read_segments,
     video,
 )
-from agmbench.datasets.sequences import Joined
 from agmbench.encoders.language_model import LanguageModel
 from agmbench.encoders.linear import Linear
 from agmbench.encoders.lstm import LSTM
@@ -62,14 +61,6 @@ def root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 
 # every layout
-
-
-@every_layout
-def test_a_job_runs(name: str, runs: CommandLine, root: Path) -> None:
-    LAYOUTS[name].write_sample(root)
-    modulator = "agm" if name == "umons" else "joint"
-    result = runs("run", "-d", "mosei", "-m", modulator, *SMALL, *LSTM_SMALL, "--set", "encoder.*.width=8")
-    assert result.status == 0, result.err
 
 
 @pytest.mark.parametrize("task", ["7-class", "regression", "emotions"])

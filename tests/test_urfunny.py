@@ -26,11 +26,6 @@ LAYOUTS = {layout.name: layout for layout in URFunny.layouts}
 every_layout = pytest.mark.parametrize("name", LAYOUTS)
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    return CommandLine(tmp_path_factory.mktemp("runs"))
-
-
 @pytest.fixture
 def root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path_factory.mktemp("data")
@@ -39,14 +34,6 @@ def root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 
 # every layout
-
-
-@every_layout
-@pytest.mark.parametrize("modulator", ["agm", "mslr"])
-def test_a_job_runs(name: str, modulator: str, runs: CommandLine, root: Path) -> None:
-    LAYOUTS[name].write_sample(root)
-    result = runs("run", "-m", modulator, *SMALL)
-    assert result.status == 0, result.err
 
 
 @every_layout

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from agmbench.datasets.files import FileDataset
 
 Progress = Callable[[int, int], None]
+TOLD = 10  # defects of a data set that its one line names
 
 
 def data_root(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -91,7 +93,8 @@ def verify(name: str, settings: tuple[str, ...]) -> None:
         verdict = verified(dataset, progress)
     _show(verdict, dataset.class_names)
     if verdict.wrong:
-        raise AgmbenchError(f"'{entry.name}' is not sound: {'; '.join(verdict.wrong)}")
+        more = f"; and {len(verdict.wrong) - TOLD} more" if len(verdict.wrong) > TOLD else ""
+        raise AgmbenchError(f"'{entry.name}' is not sound: {'; '.join(verdict.wrong[:TOLD])}{more}")
     click.echo(f"\n'{entry.name}' is sound")
 
 
@@ -173,12 +176,18 @@ def sample(name: str, layout: str | None) -> None:
     if layout is not None and layout not in layouts:
         raise AgmbenchError(f"'{entry.name}' has no layout '{layout}': {allowed(layout, layouts)}")
     target = home(target_class.name)
-    if target.is_dir() and any(target.iterdir()):
-        raise AgmbenchError(f"{target} is not empty; name another place with --data-root")
-    target.mkdir(parents=True, exist_ok=True)
-    (target / SAMPLE).write_text("random numbers, no data\n")
     chosen = layouts[layout] if layout else target_class.layouts[0]
-    chosen.write_sample(target)
+    try:
+        if target.is_dir() and any(target.iterdir()):
+            raise AgmbenchError(f"{target} is not empty; name another place with --data-root")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as aside:
+            chosen.write_sample(Path(aside))
+            (Path(aside) / SAMPLE).write_text("random numbers, no data\n")
+            Path(aside).chmod(0o755)
+            Path(aside).replace(target)
+    except OSError as error:
+        raise AgmbenchError(f"{target} cannot be written ({error.strerror}); name another place with --data-root") from error
     click.echo(f"a random sample of '{entry.name}' in layout '{chosen.name}' is in {target}")
 
 

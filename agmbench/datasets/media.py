@@ -89,15 +89,23 @@ def read_frames(path: Path, times: Sequence[float] | int, side: int | None = SID
             raise ValueError("it has no pictures")
         stream = container.streams.video[0]
         if isinstance(times, int):
-            stamps = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
-            if not stamps:
-                raise ValueError("it holds no frames")
-            step = (max(stamps) - min(stamps)) / max(1, len(stamps) - 1)
-            length = (max(stamps) - min(stamps) + step) * float(stream.time_base or 1)
+            length = _length(container, stream)
             times = [length * (2 * number + 1) / (2 * times) for number in range(times)]
             container.seek(0)
         shown = list(_shown(container.decode(stream), times))
         return np.stack([_squared(frame.to_image(), side) for frame in shown])
+
+
+def _length(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """The seconds that a video's frames take; its header may say more, but not by a second."""
+    packets = [(p.stream.index, float(p.pts * p.time_base)) for p in container.demux() if p.pts is not None and p.time_base]
+    times = [time for index, time in packets if index == stream.index]
+    if not times:
+        raise ValueError("it holds no frames")
+    said, end = (container.duration or 0) / av.time_base, max(time for _, time in packets)
+    if end + 1 < said:
+        raise ValueError(f"it is cut short: it ends after {end:.1f} s, its header says {said:.1f} s")
+    return (max(times) - min(times)) * (1 + 1 / max(1, len(times) - 1))  # the last frame is shown as long as the others
 
 
 def _shown(frames: Iterator[av.VideoFrame], times: Sequence[float]) -> Iterator[av.VideoFrame]:

@@ -21,6 +21,7 @@ from agmbench.datasets.files import (
     FileDataset,
     Held,
     Layout,
+    Protocol,
     Source,
     Stored,
     StoredSplit,
@@ -31,7 +32,6 @@ from agmbench.datasets.files import (
 from agmbench.datasets.sequences import (
     PARTS,
     Part,
-    Protocol,
     decoded,
     entries,
     finite,

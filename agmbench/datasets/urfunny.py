@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from agmbench.datasets.files import (
     Held,
     Layout,
     Progress,
+    Protocol,
     Source,
     Stored,
     check_labels,
@@ -26,7 +28,7 @@ from agmbench.datasets.files import (
     checksum,
     load_pickle,
 )
-from agmbench.datasets.sequences import PARTS, Part, Protocol, entries, finite, held, numbers, padded, read_pack, stored
+from agmbench.datasets.sequences import PARTS, Part, entries, finite, held, numbers, padded, read_pack, stored
 
 WIDTHS = {"visual": 371, "audio": 81, "text": 300}  # OpenFace 2, COVAREP, GloVe
 LENGTH = 50
@@ -137,7 +139,8 @@ class Prepared(Layout):
         parts = {
             part: _part({name: made.array(part, name) for name in names}, made.manifest["facts"]["ids"][part]) for part in PARTS
         }
-        return held(parts, _shapes(length), made.files, options["protocol"], {"clip": str})
+        found = held(parts, _shapes(length), made.files, options["protocol"], {"clip": str})
+        return replace(found, checksums=made.checksums)
 
     def write_sample(self, root: Path) -> None:
         with TemporaryDirectory() as raw:

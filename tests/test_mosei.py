@@ -16,20 +16,9 @@ from packs import load, save, tokens, whole
 from agmbench.contracts import SPLITS, Tokens, Unsuitable
 from agmbench.datasets.csd import ComputationalSequence
 from agmbench.datasets.files import Joined, load_pickle
-from agmbench.datasets.mosei import (
-    CSD,
-    EMOTIONS,
-    LENGTH,
-    MMSA,
-    MOSEI,
-    UMONS,
-    MMSAUnaligned,
-    MulT,
-    MulTRaw,
-    cleaned,
-    read_segments,
-    video,
-)
+from agmbench.datasets.mosei import LENGTH, MMSA, MOSEI, UMONS, MMSAUnaligned, MulT, MulTRaw, cleaned
+from agmbench.datasets.mosei_labels import EMOTIONS, video
+from agmbench.datasets.mosei_sdk import CSD, Prepared, read_segments
 from agmbench.encoders.language_model import LanguageModel
 from agmbench.encoders.linear import Linear
 from agmbench.encoders.lstm import LSTM
@@ -43,6 +32,7 @@ SMALL = (
 )
 LSTM_SMALL = ("--set", "encoder.text.width=8", "--set", "encoder.text.vocabulary=30", "--set", "encoder.text.embedding=8")
 BERT = {"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+FEATURES = ("text", "audio", "vision")
 LAYOUTS = {layout.name: layout for layout in MOSEI.layouts}
 
 every_layout = pytest.mark.parametrize("name", LAYOUTS)
@@ -98,7 +88,7 @@ def test_splits_are_disjoint_and_of_the_right_size(name: str, protocol: Any, roo
     LAYOUTS[name].write_sample(root)
     data = MOSEI(0, protocol=protocol)
     assert data.layout is LAYOUTS[name]
-    dev = 5 if name == "csd" else 4  # a tenth of the videos, of 5 segments in csd's sample and 2 in the others
+    dev = 5 if name in ("csd", "prepared") else 4  # a tenth of the videos, of 5 segments in csd's sample and 2 in the others
     expected = [40 - dev, dev, 10, 10] if protocol == "agmbench" else [36, 5, 9, 9]
     assert [len(data.split(split)) for split in SPLITS] == expected
     if protocol == "agmbench":
@@ -240,6 +230,52 @@ def test_csd_is_averaged_over_each_word(root: Path) -> None:
         assert batch.targets[1] == file[f"All Labels/data/{vid}/features"][number, 0]
 
 
+def quiet(done: int, total: int) -> None:
+    """No progress."""
+
+
+@pytest.mark.parametrize("task", ["7-class", "emotions"])
+def test_prepared_is_the_same_as_csd(task: Any, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    CSD().write_sample(tmp_path / "raw")
+    MOSEI.prepare(tmp_path / "raw", root, quiet, 2)
+    made = MOSEI(0, task=task)
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path / "raw"))
+    raw = MOSEI(0, task=task)
+    assert isinstance(made.layout, Prepared)
+    assert isinstance(raw.layout, CSD)
+    assert made.held.groups == raw.held.groups
+    for split in SPLITS:
+        a, b = whole(made, split), whole(raw, split)
+        assert torch.equal(a.targets, b.targets)
+        for modality in FEATURES:
+            assert torch.equal(tokens(a, modality).values, tokens(b, modality).values)
+            assert torch.equal(tokens(a, modality).mask, tokens(b, modality).mask)  # type: ignore[arg-type]
+
+
+def test_another_length_is_prepared_beside(root: Path, tmp_path: Path, line: CommandLine) -> None:
+    CSD().write_sample(tmp_path / "raw")
+    for length in (60, 4):
+        MOSEI.prepare(tmp_path / "raw", root, quiet, 1, length=length)
+    assert MOSEI(0, length=4).shapes["text"] == (4, 300)
+    assert int(tokens(whole(MOSEI(0, length=4), "test"), "audio").mask.sum(dim=1).max()) == 4  # type: ignore[union-attr]
+    with pytest.raises(Unsuitable, match="should have one prepared folder"):
+        MOSEI(0, length=9)
+    for settings, said in (
+        ("width=3", "takes length; found width"),
+        ("length=0", "from 1; found 0"),
+        ("length=x", "found 'x'"),
+    ):
+        assert said in line.refused("data", "prepare", "mosei", "--from", str(tmp_path / "raw"), "--set", settings)
+    assert "layout 'csd'" in line.refused(
+        "data", "prepare", "mosei", "--from", str(_without(tmp_path / "raw", "CMU_MOSEI_COVAREP.csd"))
+    )
+
+
+def _without(root: Path, name: str) -> Path:
+    (root / name).unlink()
+    return root
+
+
 def test_the_tasks(root: Path) -> None:
     UMONS().write_sample(root)
     sentiment = load(root / "test_sentiment.p")
@@ -360,6 +396,16 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         "mmsa-unaligned",
         edit(UNALIGNED, put("test.audio_lengths", lambda x: [-1, *x[1:]])),
         "has the length -1",
+    ),
+    "prepared cut short": (
+        "prepared",
+        lambda root: [path.write_bytes(path.read_bytes()[:5000]) for path in root.glob("*/train/audio.npy")],
+        "audio.npy cannot be read as an array",
+    ),
+    "prepared a label": (
+        "prepared",
+        lambda root: [np.save(path, np.load(path) + 9) for path in root.glob("*/test/labels.npy")],
+        "expected -3 to 3",
     ),
     "csd a missing file": ("csd", lambda root: (root / "CMU_MOSEI_COVAREP.csd").unlink(), "misses CMU_MOSEI_COVAREP.csd"),
     "csd cut short": ("csd", truncate("CMU_MOSEI_COVAREP.csd"), "cannot be read as HDF5"),

@@ -349,6 +349,43 @@ def test_a_killed_preparation_ends_with_the_same_bytes(tmp_path: Path) -> None:
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
+INTERRUPTED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_files import ITEMS, plan, slow_work
+from agmbench.datasets import prepared
+try:
+    prepared.fill(prepared.Store(Path({target!r}), plan()), ITEMS, slow_work, lambda done, total: print(done, flush=True), 2)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interruption_at_the_terminal_is_told_once(tmp_path: Path) -> None:
+    """It reaches the processes that work, too."""
+    code = INTERRUPTED.format(tests=str(Path(__file__).parent), target=str(tmp_path / "stopped"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    while int(process.stdout.readline()) < 5:
+        pass
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate()
+    assert out.endswith("interrupted\n")
+    assert err == ""
+    assert not prepared.Store(tmp_path / "stopped", plan()).whole
+    prepared.fill(prepared.Store(tmp_path / "stopped", plan()), ITEMS, work, quiet, 2)
+    prepared.fill(prepared.Store(tmp_path / "whole", plan()), ITEMS, work, quiet, 1)
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("text", ["{", "{}", json.dumps({"format": 99})])
 def test_a_broken_manifest_is_one_line(tmp_path: Path, text: str) -> None:
     prepared.fill(prepared.Store(tmp_path, plan()), ITEMS, work, quiet, 1)

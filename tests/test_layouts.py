@@ -42,6 +42,8 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {
     "kinetics-sound": CLIPS,
     "mosei": (*HYBRID, *WORDS),
     "urfunny": TRANSFORMER,
+    "urfunny clips": CLIPS,
+    "urfunny prepared-clips": CLIPS,
 }
 
 

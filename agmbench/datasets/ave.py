@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import av
 import h5py
 import numpy as np
 import torch
@@ -45,6 +43,7 @@ from agmbench.datasets.media import (
     missing,
     read_frames,
     read_sound,
+    write_clip,
     write_picture,
 )
 from agmbench.tasks import Segments, SingleLabel
@@ -425,7 +424,7 @@ class Official(Layout):
         _write_lists(raw, lists)
         _write_events(raw / "Annotations.txt", [event for events in lists.values() for event in events])
         for event in (event for events in lists.values() for event in events):
-            _write_clip(raw / "AVE" / f"{event.video}.mp4", draw)
+            write_clip(raw / "AVE" / f"{event.video}.mp4", draw)
 
 
 AVE.layouts = (Features(), Prepared(), Clip(), Official())
@@ -540,20 +539,3 @@ def _write_events(path: Path, events: Sequence[Event]) -> None:
 def _write_lists(root: Path, lists: Mapping[str, Sequence[Event]]) -> None:
     for split, events in lists.items():
         _write_events(root / f"{FILES[split]}Set.txt", events)
-
-
-def _write_clip(path: Path, draw: np.random.Generator) -> None:
-    """Two seconds of noise and of random pictures, five a second."""
-    with av.open(str(path), "w") as file:
-        pictures, sound = file.add_stream("mpeg4", rate=5), file.add_stream("aac", rate=44100)
-        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
-        sound.layout = "mono"
-        for number in range(10):
-            picture = av.VideoFrame.from_ndarray(draw.integers(0, 256, (48, 64, 3), dtype=np.uint8), format="rgb24")
-            picture.pts, picture.time_base = number, Fraction(1, 5)
-            file.mux(pictures.encode(picture))
-        noise = av.AudioFrame.from_ndarray(draw.normal(0, 0.1, (1, 88200)).astype(np.float32), format="fltp", layout="mono")
-        noise.rate, noise.pts, noise.time_base = 44100, 0, Fraction(1, 44100)
-        file.mux(sound.encode(noise))
-        file.mux(pictures.encode(None))
-        file.mux(sound.encode(None))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from math import gcd
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,23 @@ def write_video(path: Path, draw: np.random.Generator, seconds: float, rate: int
         for _ in range(round(seconds * rate)):
             container.mux(stream.encode(av.VideoFrame.from_image(_noise(draw))))
         container.mux(stream.encode())
+
+
+def write_clip(path: Path, draw: np.random.Generator) -> None:
+    """An mp4 of two seconds: noise, and random pictures, five a second."""
+    with av.open(str(path), "w") as file:
+        pictures, sound = file.add_stream("mpeg4", rate=5), file.add_stream("aac", rate=44100)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        sound.layout = "mono"
+        for number in range(10):
+            picture = av.VideoFrame.from_ndarray(draw.integers(0, 256, (48, 64, 3), dtype=np.uint8), format="rgb24")
+            picture.pts, picture.time_base = number, Fraction(1, 5)
+            file.mux(pictures.encode(picture))
+        noise = av.AudioFrame.from_ndarray(draw.normal(0, 0.1, (1, 88200)).astype(np.float32), format="fltp", layout="mono")
+        noise.rate, noise.pts, noise.time_base = 44100, 0, Fraction(1, 44100)
+        file.mux(sound.encode(noise))
+        file.mux(pictures.encode(None))
+        file.mux(sound.encode(None))
 
 
 def _noise(draw: np.random.Generator) -> Image.Image:

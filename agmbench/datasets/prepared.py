@@ -213,7 +213,7 @@ class Prepared:
 
 def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) -> Prepared:
     """The prepared folder below `root`, the one with those parameters if there are several."""
-    found = [Prepared(path.parent, _manifest(path)) for path in sorted(root.glob(f"prepared-*/{MANIFEST}"))]
+    found = [Prepared(path.parent, _manifest(path, dataset)) for path in sorted(root.glob(f"prepared-*/{MANIFEST}"))]
     wanted = dict(parameters or {})
     fitting = [prepared for prepared in found if wanted.items() <= prepared.manifest["parameters"].items()]
     if len(fitting) == 1:
@@ -222,7 +222,7 @@ def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) 
     raise Unsuitable(f"{root} should have one prepared folder of '{dataset}' with {wanted or 'any parameters'}; found {have}")
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(path: Path, dataset: str) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
         parts: Iterable[str] = ("format", "dataset", "parameters", "arrays", "facts", "sources", "outputs")
@@ -231,4 +231,6 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise Unsuitable(f"{path} cannot be read as JSON: {error}") from error
     if missing or manifest["format"] != FORMAT:
         raise Unsuitable(f"{path} is no manifest of format {FORMAT}; prepare the data again")
+    if manifest["dataset"] != dataset:
+        raise Unsuitable(f"{path} is of the data set {manifest['dataset']!r}; expected '{dataset}'")
     return dict(manifest)

@@ -8,6 +8,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,7 +51,7 @@ class Entry:
         module_name, _, attribute = self.target.partition(":")
         try:
             module = self._module(module_name)
-            return getattr(module, attribute)
+            return attrgetter(attribute)(module)
         except (Exception, SystemExit) as error:
             raise AgmbenchError(
                 f"{self} cannot be imported from '{self.target}' ({describe(error)}); it is named in {self.place}"

@@ -498,11 +498,20 @@ def test_a_clip_that_cannot_be_read_is_one_line(
     assert "Traceback" not in result.err
 
 
-def test_frames_to_prepare_are_a_number() -> None:
-    with pytest.raises(Unsuitable, match="frames should be a whole number from 1 to 10; found 'many'"):
-        AVE.prepare(Path(), Path(), quiet, 1, frames="many")  # type: ignore[arg-type]
-    with pytest.raises(Unsuitable, match="takes frames; found fps"):
-        AVE.prepare(Path(), Path(), quiet, 1, fps=2)
+@pytest.mark.parametrize("frames", ["many", "0", "11"])
+def test_frames_to_prepare_are_a_number(line: CommandLine, packs: dict[str, Path], frames: str) -> None:
+    error = line.refused("data", "prepare", "ave", "--from", str(packs["official"]), "--set", f"frames={frames}")
+    assert "parameter 'frames' of preparation/ave is " in error
+    assert "should be a whole number > 0 and <= 10" in error
+
+
+def test_a_list_without_clips_is_not_prepared(line: CommandLine, copied: Callable[[str], Path]) -> None:
+    root = copied("official")
+    (root / "AVE_Dataset" / "valSet.txt").unlink()
+    (root / "AVE_Dataset" / "valSet.txt").write_text("")
+    error = line.refused("data", "prepare", "ave", "--from", str(root))
+    assert "there is nothing for 'valid'; expected one sample or more" in error
+    assert not list(root.glob("prepared-*"))
 
 
 # the real annotations, lists and two real clips

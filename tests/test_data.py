@@ -169,7 +169,7 @@ def test_prepare_writes_a_whole_folder_or_says_why_not(line: CommandLine, toy: P
     assert line("data", "status", "toy").out.count("prepared in") == 1
 
     unknown = line("data", "prepare", "toy", "--from", ".", "--set", "colour=1")
-    assert unknown.err == "error: dataset/toy: its preparation takes no colour\n"
+    assert unknown.err == "error: preparation/toy has no parameter 'colour': did you mean 'count'? Known: count.\n"
     assert "there is no such folder" in line.refused("data", "prepare", "toy", "--from", "nowhere")
 
 

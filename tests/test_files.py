@@ -300,7 +300,7 @@ def test_a_disk_that_is_too_small_is_one_line(tmp_path: Path, monkeypatch: pytes
 
 def test_what_was_prepared_for_another_data_set_is_refused(tmp_path: Path) -> None:
     prepared.fill(prepared.Store(tmp_path, plan()), ITEMS, work, quiet, 1)
-    with pytest.raises(Unsuitable, match="manifest.json is of the data set 'toy'; expected 'ave'") as error:
+    with pytest.raises(Unsuitable, match=r"manifest\.json is of the data set 'toy'; expected 'ave'") as error:
         prepared.read(tmp_path, "ave")
     one_line(error)
 

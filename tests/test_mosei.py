@@ -261,9 +261,9 @@ def test_another_length_is_prepared_beside(root: Path, tmp_path: Path, line: Com
     with pytest.raises(Unsuitable, match="should have one prepared folder"):
         MOSEI(0, length=9)
     for settings, said in (
-        ("width=3", "takes length; found width"),
-        ("length=0", "from 1; found 0"),
-        ("length=x", "found 'x'"),
+        ("width=3", "preparation/mosei has no parameter 'width': Known: length."),
+        ("length=0", "is 0: should be a whole number > 0"),
+        ("length=x", "is 'x': should be a whole number > 0"),
     ):
         assert said in line.refused("data", "prepare", "mosei", "--from", str(tmp_path / "raw"), "--set", settings)
     assert "layout 'csd'" in line.refused(

@@ -148,8 +148,6 @@ def test_another_length_is_prepared_beside(root: Path, tmp_path: Path) -> None:
     assert URFunny(0, length=8).shapes["text"] == (8, 300)
     with pytest.raises(Unsuitable, match="should have one prepared folder"):
         URFunny(0, length=9)
-    with pytest.raises(Unsuitable, match="takes length and context; found width"):
-        URFunny.prepare(tmp_path / "raw", root, lambda done, total: None, 1, width=3)
     (tmp_path / "raw" / "data_folds.pkl").unlink()
     with pytest.raises(Unsuitable, match=r"misses data_folds\.pkl"):
         URFunny.prepare(tmp_path / "raw", root, lambda done, total: None, 1)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -140,6 +141,7 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
 @root_option
 def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> None:
     """Raw files to what the loader maps from disk. An interrupted preparation is gone on with by the same command."""
+    from agmbench.build import check_parameters
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.files import home
     from agmbench.jobs import parse_settings
@@ -149,16 +151,13 @@ def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> Non
     if not Path(source).is_dir():
         raise AgmbenchError(f"--from {source}: there is no such folder")
     target = home(target_class.name)
-    options = dict(parse_settings(settings))
+    function = replace(entry, kind="preparation", target=f"{entry.target}.prepare", params={})
+    options = check_parameters(function, dict(parse_settings(settings)))
     try:
         with _progress(f"preparing {entry.name}") as progress:
             target_class.prepare(Path(source), target, progress, jobs, **options)
     except Unsuitable as error:
         raise AgmbenchError(f"{entry}: {error}") from error
-    except TypeError as error:
-        if options and "unexpected keyword" in str(error):
-            raise AgmbenchError(f"{entry}: its preparation takes no {', '.join(options)}") from error
-        raise
     click.echo(f"'{entry.name}' is ready in {target}")
 
 

@@ -109,12 +109,16 @@ class AVE(FileDataset):
         self.class_names = [*EVENTS, "background"] if segments else list(EVENTS)
 
     @classmethod
-    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, *, frames: int = 3, **options: Any) -> None:
+    def prepare(
+        cls,
+        source: Path,
+        target: Path,
+        progress: Progress,
+        jobs: int,
+        *,
+        frames: Annotated[int, Gt(0), Le(SECONDS)] = 3,
+    ) -> None:
         """The official clips to spectrograms and `frames` pictures each; `source` is AVE_Dataset or the folder that holds it."""
-        if options:
-            raise Unsuitable(f"preparing 'ave' takes frames; found {', '.join(options)}")
-        if not isinstance(frames, int) or not 1 <= frames <= SECONDS:
-            raise Unsuitable(f"frames should be a whole number from 1 to {SECONDS}; found {frames!r}")
         raw = source / "AVE_Dataset" if (source / "AVE_Dataset").is_dir() else source
         lists = _lists(raw)
         clips = {split: [raw / "AVE" / f"{event.video}.mp4" for event in events] for split, events in lists.items()}

@@ -251,6 +251,6 @@ class AVMNIST(FileDataset):
         self.hold(protocol=protocol, test_pca=test_pca)
 
     @classmethod
-    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, **options: Any) -> None:
-        """Raw MNIST and FSDD below `source` to a prepared folder below `target`; the options are those of `avmnist_raw.build`."""
-        build(source, target, progress, jobs, **options)
+    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, *, test_pca: TestPCA = "train") -> None:
+        """Raw MNIST and FSDD below `source` to a prepared folder below `target`."""
+        build(source, target, progress, jobs, test_pca)

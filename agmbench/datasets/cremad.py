@@ -402,10 +402,8 @@ class CREMAD(FileDataset):
         self.hold(splits=splits, protocol=protocol, frames=frames)
 
     @classmethod
-    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, **options: Any) -> None:
+    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int) -> None:
         """Spectrograms and three frames of each clip, from any of the raw layouts."""
-        if options:
-            raise Unsuitable(f"preparing '{cls.name}' has no options; found '{next(iter(options))}'")
         raw = [layout for layout in cls.layouts if isinstance(layout, _Raw)]
         layout = found(cls.name, source, raw)
         assert isinstance(layout, _Raw)

@@ -101,8 +101,8 @@ class FileDataset(Dataset):
         return self.held.splits[name]
 
     @classmethod
-    def prepare(cls, source: Path, target: Path, progress: "Progress", jobs: int, **options: Any) -> None:
-        """Raw files below `source` to a layout below `target`."""
+    def prepare(cls, *known: Any, **options: Any) -> None:
+        """Raw files to a layout; a subclass has `(source, target, progress, jobs)`, and what a user may set keyword-only."""
         raise Unsuitable(f"'{cls.name}' needs no preparation: its layouts are read as they are")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -346,14 +346,8 @@ class KineticsSound(FileDataset):
         self.hold(protocol=protocol, missing=missing)
 
     @classmethod
-    def prepare(
-        cls, source: Path, target: Path, progress: Progress, jobs: int, *, missing: Missing = "error", **options: Any
-    ) -> None:
+    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, *, missing: Missing = "error") -> None:
         """Filterbanks and three pictures of each clip; `missing` as in the data set."""
-        if options:
-            raise Unsuitable(f"preparing '{cls.name}' has no option '{next(iter(options))}'; it has missing")
-        if missing not in get_args(Missing):
-            raise Unsuitable(f"missing should be one of {', '.join(get_args(Missing))}; found {missing!r}")
         layout = OGMGE()
         found(cls.name, source, [layout])
         lists, sounds, pictures, notes = layout.clips(source, missing)

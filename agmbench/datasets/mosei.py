@@ -300,13 +300,9 @@ class MOSEI(FileDataset):
 
     @classmethod
     def prepare(
-        cls, source: Path, target: Path, progress: Progress, jobs: int, *, length: int = LENGTH, **options: Any
+        cls, source: Path, target: Path, progress: Progress, jobs: int, *, length: Annotated[int, Gt(0)] = LENGTH
     ) -> None:
         """The SDK's sequences to arrays mapped from disk, `length` words a segment."""
-        if options:
-            raise Unsuitable(f"preparing 'mosei' takes length; found {', '.join(options)}")
-        if not isinstance(length, int) or length < 1:
-            raise Unsuitable(f"length should be a whole number from 1; found {length!r}")
         prepare(source, target, progress, jobs, length)
 
 

@@ -68,6 +68,9 @@ class Store:
 
     def open(self) -> None:
         """Make the arrays, or go on with those of an interrupted run."""
+        for split, arrays in self.plan.arrays.items():
+            if not all(shape[0] for shape, _ in arrays.values()):
+                raise Unsuitable(f"there is nothing for '{split}'; expected one sample or more")
         try:
             self.aside.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)

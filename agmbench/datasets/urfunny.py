@@ -200,17 +200,10 @@ class URFunny(FileDataset):
         progress: Progress,
         jobs: int,
         *,
-        length: int = LENGTH,
+        length: Annotated[int, Gt(0)] = LENGTH,
         context: bool = True,
-        **options: Any,
     ) -> None:
         """The official pickles to arrays mapped from disk, of that length and context; without them, the clips to theirs."""
-        if options:
-            raise Unsuitable(f"preparing 'urfunny' takes length and context; found {', '.join(options)}")
-        if not isinstance(length, int) or length < 1 or not isinstance(context, bool):
-            raise Unsuitable(
-                f"length should be a whole number from 1 and context true or false; found {length!r} and {context!r}"
-            )
         if isinstance(found(cls.name, source, [Official(), Clips()]), Clips):
             urfunny_clips.prepare(source, target, progress, jobs)
             return

@@ -111,11 +111,12 @@ class _Range:
         values = _values(batch.inputs[self.modality])
         if tuple(values.shape[1:]) != tuple(self.shape):
             yield f"{self.modality} has samples of shape {list(values.shape[1:])}; its data set says {list(self.shape)}"
-        finite = values[torch.isfinite(values)]
+        sound = torch.isfinite(values)
+        finite = values if sound.all() else values[sound]
         self.not_finite += values.numel() - finite.numel()
         if finite.numel():
             self.least, self.largest = min(self.least, float(finite.min())), max(self.largest, float(finite.max()))
-            self.total, self.count = self.total + float(finite.double().sum()), self.count + finite.numel()
+            self.total, self.count = self.total + float(finite.sum(dtype=torch.float64)), self.count + finite.numel()
 
     def seen(self, split: str) -> Seen:
         return Seen(split, self.modality, self.shape, self.least, self.total / max(1, self.count), self.largest)

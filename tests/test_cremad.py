@@ -391,6 +391,19 @@ def test_a_clip_that_cannot_be_read_stops_the_preparation(copy: Callable[[str], 
         CREMAD.prepare(root, tmp_path, lambda done, of: None, jobs=1)
 
 
+def test_a_folder_in_place_of_a_sound_is_one_line(
+    copy: Callable[[str], Path], line: CommandLine, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = copy("ogm-ge")
+    broken = sorted(root.glob("AudioWAV/*"))[30]
+    broken.unlink()
+    broken.mkdir()
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path_factory.mktemp("made")))
+    assert f"{broken} cannot be read or written (Is a directory)" in line.refused(
+        "data", "prepare", "cremad", "--from", str(root)
+    )
+
+
 # the real lists
 
 

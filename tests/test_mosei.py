@@ -149,6 +149,7 @@ def test_umons_reads_the_cache_and_the_encoder_its_vectors(root: Path) -> None:
     np.save(root / "train_glove.npy", np.arange(12, dtype=np.float32).reshape(3, 4))
     data = MOSEI(0)
     assert set(tokens(whole(data, "train"), "text").values.unique().tolist()) == {0.0, 1.0, 2.0}
+    assert f"--set encoder.text.vectors={root}/train_glove.npy" in data.held.notes[-1]
     encoder = LSTM(data.shapes["text"], width=5, vectors=str(root / "train_glove.npy"))
     assert encoder.embed is not None
     assert encoder.embed.weight.requires_grad

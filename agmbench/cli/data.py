@@ -158,6 +158,8 @@ def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> Non
             target_class.prepare(Path(source), target, progress, jobs, **options)
     except Unsuitable as error:
         raise AgmbenchError(f"{entry}: {error}") from error
+    except OSError as error:
+        raise AgmbenchError(f"{entry}: {error.filename} cannot be read or written ({error.strerror})") from error
     click.echo(f"'{entry.name}' is ready in {target}")
 
 

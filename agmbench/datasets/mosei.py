@@ -43,6 +43,7 @@ from agmbench.tasks import MultiLabel, Regression
 Words = Literal["features", "bert"]
 
 LENGTH = 60
+VECTORS = "train_glove.npy"
 SAME = {"text": "text", "audio": "audio", "vision": "vision"}
 
 
@@ -80,6 +81,8 @@ class UMONS(Layout):
             )
             parts[part] = Part(inputs, targets, np.arange(len(ids)), ids)
         notes = [f"dropped segments that are not in all files: {dropped}"] if dropped else []
+        if (vectors := root / VECTORS) in cache:
+            notes.append(f"words can begin as these vectors: --set encoder.text.vectors={vectors}")
         return held(parts, {"text": (length, 1), "audio": (length, 80)}, files + cache, options["protocol"], KINDS, notes)
 
     def write_sample(self, root: Path) -> None:
@@ -318,7 +321,7 @@ def cleaned(words: Any) -> list[str]:
 
 def _vocabulary(root: Path, train: Sequence[list[str]] | Any) -> tuple[Mapping[str, int], list[Path]]:
     """A number for each word, and the files it was read from: UMONS's cache if it is there, else the words of train by frequency."""
-    path, vectors = root / "token_to_ix.pkl", root / "train_glove.npy"
+    path, vectors = root / "token_to_ix.pkl", root / VECTORS
     if not path.is_file():
         counted = Counter(word for words in train for word in words)
         return {

@@ -7,7 +7,7 @@ Shapes: B samples in a batch, N in a split, C classes, D features, M modalities.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
@@ -191,8 +191,8 @@ class Model(Protocol):
     task: Task
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
-    def encode(self, inputs: Mapping[str, Input]) -> dict[str, Any]:
-        """Features of every modality in the model's present mode, `{m: [B, D_m]}`, or tokens if the fusion takes them."""
+    def encode(self, inputs: Mapping[str, Input], which: Collection[str] | None = None) -> dict[str, Any]:
+        """Features of every modality, or of `which`, in the present mode, `{m: [B, D_m]}`, or tokens if the fusion takes them."""
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Inside, every module is in eval mode; afterwards each is as it was."""
@@ -237,10 +237,10 @@ class Context:
     steps_per_epoch: int
     splits: Mapping[SplitName, Split]
     generator: torch.Generator
+    model: Model
     valid_accuracy: Mapping[str, float] = field(default_factory=dict)
     valid_loss: Mapping[str, float] = field(default_factory=dict)
-    model: "Model | None" = None
-    concepts: Mapping[str, "Model"] = field(default_factory=dict)
+    concepts: Mapping[str, Model] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -252,6 +252,8 @@ class Promises:
     permutes: permuting the modalities permutes its `kappa/m`.
     window: it has parameters `starts` and `ends`, and outside them its gradients are those of joint training.
     trains: it takes optimizer steps; a method that only combines finished models does not.
+    rests: whole encoders may have no gradient for an epoch. Otherwise every tensor that joint training reaches has one.
+    own_heads: it answers by heads of its own, so the model's fusion need not learn.
     """
 
     neutral: Mapping[str, object] | None = None
@@ -259,6 +261,8 @@ class Promises:
     permutes: bool = False
     window: bool = False
     trains: bool = True
+    rests: bool = False
+    own_heads: bool = False
 
 
 class Modulator(nn.Module):
@@ -292,6 +296,10 @@ class Modulator(nn.Module):
         """Factors of this epoch's learning rate, by parameter group: a modality, `fusion` or `modulator`; 1 where none is named."""
         return {}
 
+    def samples(self, context: Context) -> Tensor | None:
+        """The numbers `[n]` of the training samples of this epoch, in order, on the CPU; `None`, the default: all, shuffled."""
+        return None
+
     def end_epoch(self, context: Context) -> None:
         """After validation."""
 
@@ -309,7 +317,8 @@ class Modulator(nn.Module):
             parts.append(self.backward(model, batch))
         if len(parts) > 1:
             self._scale(model, counts[-1] / sum(counts))
-        adjusted = self.adjust(model)
+        with torch.autocast(batches[0].targets.device.type, enabled=False):  # gradients are float32
+            adjusted = self.adjust(model)
         merged = _merged(parts, counts) if len(parts) > 1 else parts[0]
         return merged._replace(signals={**merged.signals, **adjusted})
 
@@ -325,6 +334,10 @@ class Modulator(nn.Module):
     def adjust(self, model: Model) -> Mapping[str, Tensor]:
         """Change the gradients in `.grad` before the optimizer step; returns signals."""
         return {}
+
+    def named(self, **values: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Values `[M]`, one a modality, as signals: `kappa/audio`, `kappa/image`, ..."""
+        return {f"{name}/{m}": value for name, row in values.items() for m, value in zip(self.modalities, row, strict=True)}
 
     def coalitions(self, model: Model, inputs: Mapping[str, Input], which: Sequence[Coalition]) -> dict[Coalition, Fused]:
         """What the trained method says when only the modalities of a coalition are present; by default what the model says."""

@@ -1,6 +1,6 @@
 """The multimodal model, and the one engine for logits of coalitions: encode once, fuse often."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -42,13 +42,17 @@ class MultimodalModel(nn.Module):
         fused: Fused = self.fusion(self.encode(inputs))
         return fused
 
-    def encode(self, inputs: Mapping[str, Input]) -> dict[str, Feature]:
-        """Features `{m: [B, D_m]}`, or tokens if the fusion takes them, in the present mode; never-present modalities are muted."""
+    def encode(self, inputs: Mapping[str, Input], which: Collection[str] | None = None) -> dict[str, Feature]:
+        """Features `{m: [B, D_m]}` of every modality, or of `which`, or tokens if the fusion takes them, in the present mode.
+
+        Never-present modalities are muted.
+        """
         if self._guided:
             inputs = self._only(frozenset(self.modalities), inputs)
-        present = {m: self._feature(m, inputs) for m in self.modalities}
-        never = self._muted_features(inputs, [m for m in self.encoders if m not in present])
-        return {m: (present if m in present else never)[m] for m in self.encoders}
+        wanted = [m for m in self.encoders if which is None or m in which]
+        present = {m: self._feature(m, inputs) for m in self.modalities if m in wanted}
+        never = self._muted_features(inputs, [m for m in wanted if m not in present])
+        return {m: (present if m in present else never)[m] for m in wanted}
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The task's loss, averaged over the batch: for single labels, cross entropy."""
@@ -114,7 +118,7 @@ class MultimodalModel(nn.Module):
 
     def _fused(self, shown: Sequence[Mapping[str, Feature]]) -> list[Fused]:
         """The fusion on each; in one batch, where a sample does not depend on the others."""
-        if len(shown) == 1 or _reads_batch_statistics(self.fusion):
+        if len(shown) == 1 or reads_batch_statistics(self.fusion):
             return [self.fusion(features) for features in shown]
         fused = self.fusion({m: joined([features[m] for features in shown]) for m in self.encoders})
         return [Fused(*parts) for parts in zip(*(tensor.chunk(len(shown)) for tensor in fused), strict=True)]
@@ -143,7 +147,7 @@ class MultimodalModel(nn.Module):
         """In eval mode; encoded once for all samples that share a muted input, where a sample does not depend on the batch."""
         x = inputs[modality]
         with _evaluating(self.encoders[modality]):
-            if not self.muting.same_for_all or self._guided or _reads_batch_statistics(self.encoders[modality]):
+            if not self.muting.same_for_all or self._guided or reads_batch_statistics(self.encoders[modality]):
                 return self._feature(modality, {**inputs, modality: self.muting(modality, x)})
             first, group = _distinct(x)
             feature = self._feature(modality, {modality: self.muting(modality, x[first])})
@@ -168,7 +172,7 @@ def _repeated(feature: Feature, group: Tensor | None, count: int) -> Feature:
     return feature.expand(count, *feature.shape[1:])
 
 
-def _reads_batch_statistics(part: nn.Module) -> bool:
+def reads_batch_statistics(part: nn.Module) -> bool:
     """Whether what it makes of a sample depends on the rest of the batch in eval mode too."""
     norms = (module for module in part.modules() if isinstance(module, nn.modules.batchnorm._NormBase))
     return any(norm.running_mean is None for norm in norms)

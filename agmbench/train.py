@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agmbench.conduct import Conduct
 from agmbench.contracts import Batch, Context, Metric, Modulator, Split, SplitName, Step, Tokens
 from agmbench.cost import Meter
 from agmbench.errors import RunFailed
@@ -95,6 +96,7 @@ def train(
         for name, part in parts.items():
             part.load_state_dict(state[name])
         _set_generators(generators, state["generators"])
+    conduct = Conduct(modulator, model)
     for epoch in range(first, 0 if idle else recipe.epochs):
         context = replace(context, epoch=epoch)
         lr = float(schedule.get_last_lr()[0])
@@ -105,20 +107,27 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] *= rates.get(group["name"], 1.0)
         begun = log.steps
-        for batches in in_groups(shuffled(splits["train"], recipe.batch_size, order, device), recipe.accumulate):
+        samples = modulator.samples(context)
+        if samples is None:
+            samples = torch.randperm(len(splits["train"]), generator=order)
+        for batches in in_groups(in_batches(splits["train"], samples, recipe.batch_size, device), recipe.accumulate):
             with precision(), meter.batch(sum(len(batch.targets) for batch in batches)):
                 for step in modulator.steps(model, batches):
                     if not isfinite(step.loss.item()):
                         raise RunFailed(
                             f"the loss is not finite at epoch {epoch}, step {log.steps}: {_culprit(model, batches)}"
                         )
+                    if epoch == first:
+                        conduct.see()
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                     log.add(step, batches)
         if log.steps > begun:
             schedule.step()
+        if epoch == first and (complaint := conduct.complaint(batches[0])):
+            raise RunFailed(complaint)
         points = log.flush(epoch)
-        costs = numbers(meter.stop(len(splits["train"])), epoch)
+        costs = numbers(meter.stop(len(samples)), epoch)
         outcome = evaluate(model, modulator, splits["valid"], device)
         if not torch.isfinite(outcome.full).all():
             where = f"epoch {epoch}, after step {log.steps - 1}"
@@ -160,12 +169,10 @@ def _set_generators(generators: Mapping[str, torch.Generator], states: Mapping[s
     torch.cuda.set_rng_state_all([cuda.cpu() for cuda in states["cuda"]])
 
 
-def shuffled(split: Split, size: int, order: torch.Generator, device: torch.device) -> Iterator[Batch]:
-    """Every sample once, in the generator's order; a last batch of one sample, which BatchNorm cannot take, is left out."""
-    permutation = torch.randperm(len(split), generator=order)
-    for piece in _batches_of(len(split), size):
-        batch = split.batch(permutation[piece])
-        yield batch.to(device)
+def in_batches(split: Split, samples: Tensor, size: int, device: torch.device) -> Iterator[Batch]:
+    """The samples of these numbers in batches; a last batch of one sample, which BatchNorm cannot take, is left out."""
+    for piece in _batches_of(len(samples), size):
+        yield split.batch(samples[piece]).to(device)
 
 
 def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

@@ -35,7 +35,7 @@ def gradients(net: MultimodalModel) -> dict[str, Tensor]:
 
 def begun(modulator: Modulator, dev: Batch | None = None) -> Modulator:
     splits = {} if dev is None else {"dev": TensorSplit(dev.inputs, dev.targets)}
-    context = Context(0, 1, 1, splits, torch.Generator().manual_seed(7))  # type: ignore[arg-type]
+    context = Context(0, 1, 1, splits, torch.Generator().manual_seed(7), model())  # type: ignore[arg-type]
     modulator.prepare(context)
     modulator.begin_epoch(context)
     return modulator

@@ -23,8 +23,8 @@ from agmbench.tasks import SingleLabel
 NAMES = ("a", "b", "c", "d")
 
 
-def context(epoch: int = 0) -> Context:
-    return Context(epoch, 10, 1, {}, torch.Generator().manual_seed(7))
+def context(net: MultimodalModel, epoch: int = 0) -> Context:
+    return Context(epoch, 10, 1, {}, torch.Generator().manual_seed(7), net)
 
 
 def batch(modalities: tuple[str, ...], size: int = 8) -> Batch:
@@ -46,8 +46,8 @@ def gradients(net: nn.Module) -> dict[str, Tensor]:
 
 
 def run(modulator: Modulator, net: MultimodalModel, data: Batch, epoch: int = 0) -> tuple[dict[str, Tensor], dict[str, float]]:
-    modulator.prepare(context(epoch))
-    modulator.begin_epoch(context(epoch))
+    modulator.prepare(context(net, epoch))
+    modulator.begin_epoch(context(net, epoch))
     step = modulator.step(net, [data])
     return gradients(net), {name: float(value) for name, value in step.signals.items()}
 

@@ -168,7 +168,7 @@ def test_a_muted_guide_no_longer_moves_attention() -> None:
 def test_agm_steps_are_finite_with_muted_inputs_and_one_sample(size: int, head: str) -> None:
     net, given = network(head=head, dropout=0.1).train(), batch(size)
     agm = AGM(NAMES)
-    agm.prepare(Context(0, 1, 1, {}, torch.Generator()))
+    agm.prepare(Context(0, 1, 1, {}, torch.Generator(), net))
     silent = Batch({m: torch.zeros_like(x) for m, x in given.inputs.items()}, given.targets, given.index)  # type: ignore[arg-type]
     for shown in (given, silent):
         step = agm.step(net, [shown])

@@ -48,8 +48,8 @@ class Case:
         s = self.settings
         return torch.optim.SGD(model.parameters(), lr=s["lr"], momentum=s["momentum"], weight_decay=s["weight_decay"])
 
-    def context(self, epoch: int) -> Context:
-        return Context(epoch, self.settings["epochs"], self.settings["steps_per_epoch"], {}, torch.Generator())
+    def context(self, epoch: int, model: MultimodalModel) -> Context:
+        return Context(epoch, self.settings["epochs"], self.settings["steps_per_epoch"], {}, torch.Generator(), model)
 
 
 class Loaded(Encoder):
@@ -127,13 +127,13 @@ def ogm_model(case: Case) -> MultimodalModel:
 
 def run(case: Case, model: MultimodalModel, modulator: Modulator) -> list[dict[str, Tensor]]:
     """Train as recorded; the signals of every step."""
-    modulator.prepare(case.context(0))
+    modulator.prepare(case.context(0, model))
     optimizer = case.optimizer(model)
     signals = []
     model.train()
     for step in range(case.steps):
         if step % case.settings["steps_per_epoch"] == 0:
-            modulator.begin_epoch(case.context(step // case.settings["steps_per_epoch"]))
+            modulator.begin_epoch(case.context(step // case.settings["steps_per_epoch"], model))
         batch = case.batch(step)
         if "conv_padding" in case.settings:
             batch = Batch(

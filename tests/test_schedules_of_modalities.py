@@ -24,7 +24,7 @@ def model() -> MultimodalModel:
 
 
 def context(net: MultimodalModel, epoch: int = 0) -> Context:
-    return Context(epoch, 20, 1, {}, torch.Generator(), model=net)
+    return Context(epoch, 20, 1, {}, torch.Generator(), net)
 
 
 def test_mslr_is_the_factor_alone_in_the_first_five_epochs_then_follows_the_accuracy() -> None:

@@ -135,7 +135,7 @@ def test_agm_divides_a_regression_s_error_by_the_variance() -> None:
     batch = data(task)["train"].batch(torch.arange(8))
     phi = {m: term.detach() for m, term in copy.deepcopy(model).responses(batch.inputs).items()}
     agm = AGM(NAMES)
-    agm.prepare(Context(0, 1, 1, {}, torch.Generator()))
+    agm.prepare(Context(0, 1, 1, {}, torch.Generator(), model))
     step = agm.step(model.train(), [batch])
     expected = ((phi["a"].squeeze(1) - batch.targets) ** 2).mean() / 2
     assert float(step.signals["score/a"]) == pytest.approx(float(expected), rel=1e-4)

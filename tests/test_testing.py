@@ -1,7 +1,8 @@
 """Every modulator of the registry keeps the conformance checks, and each kind of broken one is caught by the check meant for it."""
 
 import math
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from agmbench import registry, testing
-from agmbench.contracts import Batch, Context, Mode, Model, Modulator, Promises, Step, Unsuitable
+from agmbench.contracts import Batch, Coalition, Context, Fused, Input, Mode, Model, Modulator, Promises, Step, Unsuitable
 from agmbench.fusions.concat import Concat
 from agmbench.model import MultimodalModel
 from agmbench.modulators.agm import AGM
@@ -161,7 +162,7 @@ class Changing(Joint):
     steps_seen = 0
 
     def backward(self, model: Model, batch: Batch) -> Step:
-        self.steps_seen = (self.steps_seen + 1) % 3  # back to its start at the checkpoint, so that only the names are wrong
+        self.steps_seen = (self.steps_seen + 1) % 5  # back to its start at the checkpoint, so that only the names are wrong
         return super().backward(model, batch)._replace(signals={f"step/{self.steps_seen}": torch.ones(())})
 
 
@@ -176,6 +177,28 @@ class Secret(Joint):
     """Takes steps, and says that it does not."""
 
     promises = Promises(trains=False)
+
+
+class Outside(Joint):
+    """Asks for a sample that is not there."""
+
+    def samples(self, context: Context) -> Tensor:
+        return torch.tensor([14, 15, 16])
+
+
+class Mute(Joint):
+    """Has no answer for one modality alone."""
+
+    def coalitions(self, model: Model, inputs: Mapping[str, Input], which: Sequence[Coalition]) -> dict[Coalition, Fused]:
+        said = super().coalitions(model, inputs, which)
+        return {c: fused if len(c) > 1 else Fused(fused.logits / 0, fused.representation) for c, fused in said.items()}
+
+
+class Quits(Joint):
+    """Ends the process."""
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        sys.exit(3)
 
 
 class Shares(AGM):
@@ -194,13 +217,19 @@ BROKEN: list[tuple[type[Modulator], str, str]] = [
     (Secret, "steps", "promises to take no step; found 1 in a batch"),
     (NotANumber, "finite", "the loss should be finite; found nan"),
     (InfiniteGradient, "finite", "1 of 10 gradients are not finite, the first of fusion.head.weight"),
-    (Keeps, "not-kept", "after a step the attribute `kept` holds encoders.radar; expected nothing of the model"),
-    (Partial, "gradients", "encoders.radar has gradients for 3 of 4 tensors; expected all of them"),
+    (Keeps, "not-kept", "its attribute `kept` holds encoders.radar after a step"),
+    (Partial, "gradients", "in a whole epoch 1 of 4 tensors of encoders.radar had none, the first encoders.radar."),
     (Forgets, "resumes", "after its state_dict was loaded, "),
     (Twice, "batch-statistics", "num_batches_tracked moved 2 times in a batch; expected once a backward, 1"),
     (NoWindow, "window", "outside the window, the gradient of encoders.radar."),
     (Vectors, "signals", "the signal score should be a finite scalar tensor; found [1.0, 1.0]"),
     (Changing, "signals", "signals should be the same at every step of an epoch; found step/1, then step/2"),
+    (
+        Outside,
+        "samples",
+        "an epoch's samples should be numbers from 0 to 15 of torch.int64; found [3] of torch.int64, from 14 to 16",
+    ),
+    (Mute, "answers", "where radar is present, logits should be finite and of shape [8, 3], the representation finite; found"),
     (Shares, "exact", "full passes are the mode 'exact'; found 'shared'"),
 ]
 
@@ -275,9 +304,9 @@ class TakesNothing(Joint):
 
 
 class Rests(Joint):
-    """Lets the first encoder rest, as MSES and freezing do."""
+    """Lets the first encoder rest."""
 
-    promises = Promises()
+    promises = Promises(rests=True)
 
     def backward(self, model: Model, batch: Batch) -> Step:
         step = super().backward(model, batch)
@@ -322,14 +351,61 @@ def test_what_refuses_everything_passes_nothing() -> None:
     assert outcome(checks, "finite").detail == "refuses every model that this check has"
 
 
-def test_a_whole_encoder_at_rest_is_no_failure_and_is_told() -> None:
-    checks = testing.check(Rests)
-    assert failed(checks) == []
-    assert "whole encoders at rest: radar 45 times" in outcome(checks, "gradients").detail
+class OwnHead(Joint):
+    """Answers by a head of its own."""
+
+    promises = Promises(own_heads=True)
+
+    def prepare(self, context: Context) -> None:
+        self.head = nn.LazyLinear(3)
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        features = torch.cat([feature for _, feature in model.encode(batch.inputs).items()], dim=1)
+        logits = self.head(features)
+        loss = model.loss(logits, batch.targets)
+        loss.backward()
+        return Step(loss.detach(), logits.detach())
+
+
+class InTurns(Joint):
+    """Lets one encoder after another learn, a batch each; promises nothing."""
+
+    promises = Promises()
+    turn = 0
+
+    def begin_epoch(self, context: Context) -> None:
+        self.turn = 0
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        step = super().backward(model, batch)
+        for number, modality in enumerate(self.modalities):
+            if number != self.turn % len(self.modalities):
+                for tensor in model.encoders[modality].parameters():
+                    tensor.grad = None
+        self.turn += 1
+        return step
+
+
+@pytest.mark.parametrize(
+    ("method", "part", "rested"), [(Rests, "encoders.radar", "radar 15 times"), (OwnHead, "fusion", "fusion 15 times")]
+)
+def test_a_whole_part_rests_if_that_is_promised(method: type[Modulator], part: str, rested: str) -> None:
+    assert f"at rest, as promised: {rested}" in outcome(testing.check(method), "gradients").detail
+    complaint = outcome(testing.check(method, Promises()), "gradients")
+    assert complaint.outcome == "failed"
+    assert f"of {part} had none" in complaint.detail
+
+
+def test_encoders_that_take_turns_within_an_epoch_need_no_promise() -> None:
+    assert outcome(testing.check(InTurns), "gradients").outcome == "passed"
 
 
 def test_a_crash_is_one_line() -> None:
     assert outcome(testing.check(Crashes), "finite") == testing.Check("finite", "failed", "RuntimeError: two")
+
+
+def test_a_method_that_ends_the_process_does_not_end_the_check() -> None:
+    assert outcome(testing.check(Quits), "finite") == testing.Check("finite", "failed", "SystemExit: 3")
 
 
 def test_the_report_has_a_line_a_check_and_counts() -> None:

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from agmbench import build, jobs, registry
-from agmbench.contracts import SPLITS, Batch, Context, Encoder, Model, Modulator, Split, SplitName, Step, TensorSplit
+from agmbench.contracts import SPLITS, Batch, Context, Encoder, Model, Modulator, Promises, Split, SplitName, Step, TensorSplit
 from agmbench.errors import RunFailed
 from agmbench.execute import Selection
 from agmbench.fusions.concat import Concat
 from agmbench.model import MultimodalModel
 from agmbench.modulators.joint import Joint
 from agmbench.optimizers import make_optimizer, make_schedule
-from agmbench.train import Epoch, shuffled, train
+from agmbench.train import Epoch, in_batches, train
 
 CPU = torch.device("cpu")
 JOINT = Joint(("m0", "m1"))
@@ -63,14 +63,14 @@ def test_another_seed_is_another_result() -> None:
 
 def test_every_sample_is_seen_once_an_epoch() -> None:
     split = TensorSplit({"m0": torch.zeros(10, 1)}, torch.zeros(10, dtype=torch.long))
-    batches = list(shuffled(split, 4, torch.Generator().manual_seed(0), CPU))
+    batches = list(in_batches(split, torch.randperm(len(split)), 4, CPU))
     assert sorted(torch.cat([batch.index for batch in batches]).tolist()) == list(range(10))
     assert [len(batch.targets) for batch in batches] == [4, 4, 2]
 
 
 def test_a_last_batch_of_one_sample_is_left_out() -> None:
     split = TensorSplit({"m0": torch.zeros(9, 1)}, torch.zeros(9, dtype=torch.long))
-    assert [len(batch.targets) for batch in shuffled(split, 4, torch.Generator(), CPU)] == [4, 4]
+    assert [len(batch.targets) for batch in in_batches(split, torch.randperm(len(split)), 4, CPU)] == [4, 4]
 
 
 def test_the_loop_is_a_plain_training_loop_for_joint() -> None:
@@ -105,6 +105,27 @@ def test_a_modulator_may_take_several_steps_a_batch() -> None:
     job = make("agm")
     _, epochs = run(job, TwoSteps(("m0", "m1")))
     assert [point.step for point in epochs[0].points if point.name == "train/loss"] == [0]
+
+
+class Chosen(Joint):
+    """Says which samples it wants, and writes down which it is given."""
+
+    def __init__(self, modalities: tuple[str, ...]) -> None:
+        super().__init__(modalities)
+        self.given: list[list[int]] = []
+
+    def samples(self, context: Context) -> torch.Tensor:
+        return torch.arange(70) if context.epoch == 0 else torch.tensor([5, 5, 3])
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        self.given.append(batch.index.tolist())
+        return super().backward(model, batch)
+
+
+def test_a_modulator_may_steer_the_sampler() -> None:
+    chosen = Chosen(("m0", "m1"))
+    run(make(), chosen)
+    assert chosen.given == [list(range(64)), list(range(64, 70)), [5, 5, 3]]
 
 
 def test_signals_have_one_point_an_optimizer_step() -> None:
@@ -147,6 +168,8 @@ def test_the_context_tells_the_last_validation() -> None:
 
 def test_a_parameter_that_rests_has_no_momentum_and_no_decay() -> None:
     class Rest(Joint):
+        promises = Promises(rests=True)
+
         def backward(self, model: Model, batch: Batch) -> Step:
             step = super().backward(model, batch)
             for tensor in model.encoders["m0"].parameters():
@@ -171,7 +194,7 @@ def test_a_nan_in_the_data_names_epoch_step_and_modality(name: str) -> None:
     job = make(name)
     splits = splits_of(job)
     splits["train"] = broken(splits["train"], "m1", at=5)
-    with pytest.raises(RunFailed, match=r"the loss is not finite at epoch 0, step [01]: the input of m1 is not finite"):
+    with pytest.raises(RunFailed, match=r"the loss is not finite at epoch 0, step [0-3]: the input of m1 is not finite"):
         run(job, splits=splits)
 
 

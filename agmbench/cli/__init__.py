@@ -21,6 +21,7 @@ VERBS = {
     "data": "The data sets on this machine: status, prepare, verify, sample.",
     "list": "The registry: every data set, encoder, fusion, modulator and metric.",
     "show": "One entry: its parameters, defaults, paper, and what it refuses.",
+    "check": "Whether a component, built in or your own, keeps what its kind promises.",
     "ui": "Open the MLflow UI on this store, for this machine alone.",
 }
 

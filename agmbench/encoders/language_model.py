@@ -32,6 +32,8 @@ class LanguageModel(Encoder):
             raise Unsuitable(f"takes ids, mask and segments [3, T]; found the shape {list(shape)}; take encoder lstm")
         try:
             body: Any = AutoModel.from_pretrained(model) if config is None else AutoModel.from_config(_config(config))
+            if hasattr(body, "pooler"):
+                body.pooler = None  # works on the first token's state, which nothing here reads
             self.body = body
             self._takes_segments = "token_type_ids" in inspect.signature(body.forward).parameters
             self.eval()

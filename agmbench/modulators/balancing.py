@@ -54,7 +54,3 @@ class Balancing(Modulator):
         dev = self._dev.batch(drawn.cpu()).to(device)
         with model.evaluating():
             return self.terms(model, dev), dev.targets
-
-    def named(self, **values: Tensor) -> dict[str, Tensor]:
-        """Values `[M]` as signals: `kappa/audio`, `kappa/image`, ..."""
-        return {f"{name}/{m}": value for name, row in values.items() for m, value in zip(self.modalities, row, strict=True)}

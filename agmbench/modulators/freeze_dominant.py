@@ -36,8 +36,6 @@ class FreezeDominant(Joint):
         return None
 
     def begin_epoch(self, context: Context) -> None:
-        if context.model is None:
-            raise TypeError("freeze-dominant acts on an encoder: its context needs the model")
         if self.dominant is not None:
             modality, first = self.dominant, 0
         elif context.epoch > 0:

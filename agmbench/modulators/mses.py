@@ -33,16 +33,16 @@ class MSES(Joint):
             self.register_buffer(name, torch.full((len(modalities),), start, dtype=torch.float64))
 
     def prepare(self, context: Context) -> None:
-        encoders = self._encoders(context)
+        encoders = context.model.encoders
         self.best = nn.ModuleDict({m: copy.deepcopy(encoders[m]) for m in self.modalities}).requires_grad_(False)
 
     def begin_epoch(self, context: Context) -> None:
         for modality, frozen in zip(self.modalities, self.frozen, strict=True):
             if frozen:
-                self._encoders(context)[modality].eval().requires_grad_(False)
+                context.model.encoders[modality].eval().requires_grad_(False)
 
     def end_epoch(self, context: Context) -> None:
-        encoders = self._encoders(context)
+        encoders = context.model.encoders
         for number, modality in enumerate(self.modalities):
             if self.frozen[number]:
                 continue
@@ -56,8 +56,3 @@ class MSES(Joint):
             if self.waited[number] >= self.patience:
                 encoders[modality].load_state_dict(self.best[modality].state_dict())
                 self.frozen[number] = 1
-
-    def _encoders(self, context: Context) -> nn.ModuleDict:
-        if context.model is None:
-            raise TypeError("MSES acts on the encoders: its context needs the model")
-        return context.model.encoders

@@ -1,15 +1,16 @@
 """OGM: on-the-fly gradient modulation (Peng et al., CVPR 2022, equations 7-9)."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
 from agmbench.contracts import Batch, Model, Promises, Step
+from agmbench.modulators import terms
 from agmbench.modulators.balancing import Balancing, Scores
-from agmbench.tasks import Task
+from agmbench.modulators.terms import Responses
 
 
 class OGM(Balancing):
@@ -46,7 +47,7 @@ class OGM(Balancing):
         starts: Annotated[int, Ge(0)] = 0,
         ends: Annotated[int, Ge(0)] | None = None,
         only_conv: bool = False,
-        responses: Literal["additive", "shapley"] = "additive",
+        responses: Responses = "additive",
         scores: Scores = "batch",
     ) -> None:
         super().__init__(modalities, starts, ends, scores)
@@ -56,29 +57,24 @@ class OGM(Balancing):
         self._scores: list[Tensor] = []  # of this optimizer step's micro-batches
 
     def refuses(self, model: Model) -> str | None:
-        if reason := super().refuses(model):
+        if reason := super().refuses(model) or terms.missing(model, self.responses):
             return reason
-        if self.responses == "additive" and not model.fusion.additive:
-            return (
-                f"needs a term of each modality's own, which the fusion {type(model.fusion).__name__} does not have; "
-                "take --set modulator.responses=shapley, an additive fusion (concat, sum), or agm"
-            )
         for modality in model.modalities:
             if not any(True for _ in self.modulated(model.encoders[modality])):
                 return f"finds no tensor to modulate in the encoder of '{modality}'; leave only_conv off"
         return None
 
     def backward(self, model: Model, batch: Batch) -> Step:
-        logits, terms = self.forward_terms(model, batch)
+        logits, own = self.forward_terms(model, batch)
         loss = model.loss(logits, batch.targets)
         loss.backward()
-        self._scores.append(self.score(model.task, *self.scored(model, batch, terms)))
+        self._scores.append(terms.likelihoods(model.task, *self.scored(model, batch, own), self.modalities))
         return Step(loss.detach(), logits.detach())
 
     def adjust(self, model: Model) -> Mapping[str, Tensor]:
         score = torch.stack(self._scores).sum(dim=0)  # [M]
         self._scores.clear()
-        rho = (len(score) - 1) * score / (score.sum() - score)
+        rho = terms.to_the_others(score)
         excess = rho / self.reference(rho)
         k = torch.where(excess > 1, 1 - torch.tanh(self.alpha * excess), 1.0)
         if self.active:
@@ -95,21 +91,16 @@ class OGM(Balancing):
     def forward_terms(self, model: Model, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits `[B, C]`, and what each modality says of them, `{m: [B, C]}`."""
         if self.responses == "shapley":
-            terms = model.responses(batch.inputs, "exact", partial_gradient=False)
-            return torch.stack(list(terms.values())).sum(dim=0), terms
+            phi = model.responses(batch.inputs, "exact", partial_gradient=False)
+            return torch.stack(list(phi.values())).sum(dim=0), phi
         features = model.encode(batch.inputs)
         with torch.no_grad():
-            terms = model.fusion.terms(features)
-        return model.fusion(features).logits, terms
+            own = model.fusion.terms(features)
+        return model.fusion(features).logits, own
 
     def reference(self, rho: Tensor) -> Tensor:
         """`[M]`: the discrepancy that counts as balanced; in OGM, 1."""
         return torch.ones_like(rho)
-
-    @torch.no_grad()
-    def score(self, task: Task, terms: Mapping[str, Tensor], targets: Tensor) -> Tensor:
-        """`s_m`, `[M]`: the probability of the right class under each modality's own term, summed over the batch."""
-        return torch.stack([task.likelihood(terms[modality].float(), targets).sum() for modality in self.modalities])
 
     def modulated(self, encoder: nn.Module) -> Iterator[nn.Parameter]:
         """The tensors of an encoder that are modulated."""

@@ -1,0 +1,86 @@
+"""What a modulator owes the model it trains: gradients for all that should learn, and no hold on it."""
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+
+import torch
+
+from agmbench.contracts import Batch, Modulator
+from agmbench.model import MultimodalModel
+
+
+class Conduct:
+    """Watches the steps of an epoch: which tensors of the model were to learn, and which of them had a gradient."""
+
+    def __init__(self, modulator: Modulator, model: MultimodalModel) -> None:
+        self._modulator, self._model = modulator, model
+        self._learning: dict[str, None] = {}  # names, in order
+        self._reached: set[str] = set()
+
+    def see(self) -> None:
+        """At each yielded step, before the optimizer's."""
+        for name, tensor in self._model.named_parameters():
+            if tensor.requires_grad:
+                self._learning[name] = None
+                if tensor.grad is not None:
+                    self._reached.add(name)
+
+    def complaint(self, batch: Batch) -> str | None:
+        """After the epoch, in one line, what the modulator still owes; `batch` is any of the epoch's."""
+        return kept(self._modulator, self._model) or self.left_out(batch)
+
+    def left_out(self, batch: Batch) -> str | None:
+        """Which tensors had no gradient in the epoch and should have had one."""
+        promises = self._modulator.promises
+        owed = {f"encoders.{modality}": self._owed(f"encoders.{modality}", promises.rests) for modality in self._model.encoders}
+        owed["fusion"] = self._owed("fusion", promises.own_heads)
+        if all(self._reached.issuperset(names) for names in owed.values()):
+            return None
+        joint = reached_jointly(self._model, batch)
+        for part, names in owed.items():
+            due = [name for name in names if name in joint]
+            if missing := [name for name in due if name not in self._reached]:
+                return (
+                    f"the modulator leaves gradients out: in a whole epoch {len(missing)} of {len(due)} tensors of {part} had none, "
+                    f"the first {missing[0]}; joint training reaches all of them (a method that means to leave out the whole of "
+                    f"it says so: Promises({'own_heads' if part == 'fusion' else 'rests'}=True))"
+                )
+        return None
+
+    def _owed(self, part: str, may_rest: bool) -> list[str]:
+        names = [name for name in self._learning if name.startswith(f"{part}.")]
+        return [] if may_rest and self._reached.isdisjoint(names) else names
+
+
+def reached_jointly(model: MultimodalModel, batch: Batch) -> set[str]:
+    """The names of the tensors that the loss of joint training depends on; some networks have others too."""
+    named = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
+    with model.evaluating(), model.muting.evaluation(), torch.enable_grad():
+        loss = model.loss(model(batch.inputs).logits, batch.targets)
+        gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    return {name for name, gradient in zip(named, gradients, strict=True) if gradient is not None}
+
+
+def kept(modulator: Modulator, model: MultimodalModel) -> str | None:
+    """Which attribute of the modulator holds the model, or a part of it that learns."""
+    own: dict[int, str] = {id(model): "the model"}
+    for part in (model.encoders, model.fusion):
+        prefix = "encoders" if part is model.encoders else "fusion"
+        own |= {id(item): f"{prefix}.{name}".rstrip(".") for name, item in chain(part.named_modules(), part.named_parameters())}
+    for attribute, value in (item for holder in modulator.modules() for item in vars(holder).items()):
+        for item in _contents(value):
+            if id(item) in own:
+                return (
+                    f"the modulator keeps the model: its attribute `{attribute}` holds {own[id(item)]} after a step; "
+                    "take what is needed from the model that each call is given"
+                )
+    return None
+
+
+def _contents(value: object) -> Iterator[object]:
+    yield value
+    if isinstance(value, Mapping):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _contents(item)

@@ -1,0 +1,53 @@
+"""A linear head of a modality's own, for methods that ask each modality by itself."""
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from agmbench.contracts import Model, Tokens
+from agmbench.tasks import SingleLabel
+
+
+def vectors(model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
+    """Features as a head takes them: `[B, D_m]`, tokens averaged; `[B, T, D_m]` where the model answers for each segment."""
+    as_they_are = model.fusion.per_segment
+    return {m: (e.values if as_they_are else e.pooled()) if isinstance(e, Tokens) else e for m, e in features.items()}
+
+
+def classes(model: Model) -> int:
+    """C, the number of logits."""
+    return model.fusion.heads()[0].out_features
+
+
+def width(model: Model, modality: str) -> int:
+    """D_m, the number of a modality's features."""
+    return int(model.encoders[modality].out_features)  # type: ignore[arg-type]
+
+
+def late(model: Model) -> str | None:
+    """Why a method that classifies by heads of its own, one modality at a time, cannot train a model, with the way out."""
+    if len(model.modalities) < 2:
+        return f"needs two or more modalities; found {', '.join(model.modalities)}"
+    if not model.fusion.additive:
+        name = type(model.fusion).__name__
+        return f"answers by heads of its own, so the fusion {name} would never be used; take --fusion concat or sum"
+    if not isinstance(model.task, SingleLabel):
+        return f"weighs probabilities of classes; the task of this data set is {type(model.task).__name__}"
+    return None
+
+
+def joined(features: Mapping[str, Tensor], present: Collection[str]) -> Tensor:
+    """The representation of late fusion, `[B, sum D_m]`: all features, those of absent modalities zero."""
+    return torch.cat([e if m in present else torch.zeros_like(e) for m, e in features.items()], dim=-1)
+
+
+class Heads(nn.ModuleDict):
+    """`h_m`: features `{m: [B, D_m]}` (or tokens) to logits of each modality alone, `{m: [B, C]}`."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__({m: nn.Linear(width(model, m), classes(model)) for m in model.modalities})
+
+    def answers(self, model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
+        """`z_m = h_m(e_m)`, of the modalities whose features are given."""
+        return {modality: self[modality](e) for modality, e in vectors(model, features).items() if modality in self}

@@ -1,0 +1,86 @@
+"""MLA: multimodal learning with alternating unimodal adaptation (Zhang et al., CVPR 2024)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from agmbench.contracts import Batch, Coalition, Context, Fused, Input, Model, Modulator, Promises, Step
+from agmbench.modulators.heads import classes, joined, late, vectors, width
+
+
+class MLA(Modulator):
+    """One modality after another takes an optimizer step of its own through a head W that they share; no parameters.
+
+    On a batch, for each m: `L = CE(W e_m, y)` gives the gradients of encoder m and of W. What the modalities before have taught the
+    head is protected: `dL/dW <- dL/dW P^T`, after which, with `r = mean_i e_m[i]` `[1, D]` and `k = P r^T`,
+
+        P <- P - k k^T / (a + r k),    a = .1^(1 + t / T),    step t of the T of an epoch; P is the identity at first.
+
+    The answer weighs the modalities that are present, sample by sample, by how sure each is (H the entropy of `softmax(W e_m)`):
+
+        f(S) = sum_{m in S} g_m W e_m,    g_m = exp(max_k H_k - H_m) / sum_k exp(max_k H_k - H_k) = softmax(-H)_m
+
+    `r k` is a number; published codes multiply `k r` `[D, D]` instead. The paper's method has no fusion, so the model's own, which
+    has to be additive, does not learn. With gradient accumulation a modality takes its step after the last micro-batch, and r is
+    the mean over all of them.
+    """
+
+    promises = Promises(own_heads=True)
+    projection: Tensor
+
+    def __init__(self, modalities: tuple[str, ...]) -> None:
+        super().__init__(modalities)
+        self._features: list[Tensor] = []  # of this optimizer step
+
+    def refuses(self, model: Model) -> str | None:
+        if reason := late(model):
+            return reason
+        widths = {modality: width(model, modality) for modality in model.modalities}
+        if len(set(widths.values())) > 1:
+            found = ", ".join(f"{modality} {size}" for modality, size in widths.items())
+            return f"shares one head, so its encoders should give equally many features; found {found}"
+        return None
+
+    def prepare(self, context: Context) -> None:
+        size, device = width(context.model, self.modalities[0]), context.generator.device
+        self.head = nn.Linear(size, classes(context.model))
+        self.register_buffer("projection", torch.eye(size, device=device))  # P
+
+    def begin_epoch(self, context: Context) -> None:
+        self._step, self._steps = 0, context.steps_per_epoch
+
+    def steps(self, model: Model, batches: Sequence[Batch]) -> Iterable[Step]:
+        for modality in self.modalities:
+            self._turn = modality
+            yield self.step(model, batches)
+        self._step += 1
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        feature = vectors(model, model.encode(batch.inputs, [self._turn]))[self._turn]  # [B, D]
+        logits = self.head(feature)
+        loss = model.loss(logits, batch.targets)
+        loss.backward()
+        self._features.append(feature.detach().float())
+        return Step(loss.detach(), logits.detach())
+
+    def adjust(self, model: Model) -> Mapping[str, Tensor]:
+        r = torch.cat(self._features).mean(dim=0, keepdim=True)  # [1, D]
+        self._features.clear()
+        gradient = self.head.weight.grad
+        assert gradient is not None  # `backward` has just been
+        self.head.weight.grad = gradient @ self.projection.T
+        k = self.projection @ r.T  # [D, 1]
+        a = 0.1 ** (1 + self._step / self._steps)
+        self.projection -= k @ k.T / (a + r @ k)
+        return {}
+
+    def coalitions(self, model: Model, inputs: Mapping[str, Input], which: Sequence[Coalition]) -> dict[Coalition, Fused]:
+        features = vectors(model, model.encode(inputs, self.modalities))
+        return {c: self._answer({m: e for m, e in features.items() if m in c}, features) for c in which}
+
+    def _answer(self, present: Mapping[str, Tensor], features: Mapping[str, Tensor]) -> Fused:
+        logits = torch.stack([self.head(e).float() for e in present.values()])  # [|S|, B, C]
+        entropy = -(logits.softmax(dim=-1) * logits.log_softmax(dim=-1)).sum(dim=-1)  # H, [|S|, B]
+        weight = (-entropy).softmax(dim=0).unsqueeze(-1)
+        return Fused((weight * logits).sum(dim=0), joined(features, present))

@@ -1,0 +1,113 @@
+"""OPM: on-the-fly prediction modulation (Wei et al., "On-the-fly Modulation for Balanced Multimodal Learning", TPAMI 2024)."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Le
+from torch import Tensor
+
+from agmbench.contracts import Batch, Model, Promises, Step, Tokens
+from agmbench.modulators import terms
+from agmbench.modulators.balancing import Balancing, Scores
+from agmbench.modulators.terms import Responses
+
+Features = Mapping[str, Tensor | Tokens]
+
+
+class OPM(Balancing):
+    """Drops features of the modality that is ahead, so that the others' turn to predict comes more often.
+
+    With `s_m` as in OGM, from the batch's undropped features, and `rho_m = s_m / mean_{k != m} s_k - 1`:
+
+        q_m = clip( base (1 + lambda tanh(rho_m)), 0, 1 )   if rho_m > 0,   else 0
+
+    In a batch, with probability `executes`: each sample's feature `e_m` is dropped (zero) with probability `q_m`, all that is left is
+    scaled by `1 / (1 - sum_k q_k D_k / sum_k D_k)`, `D_k` the number of a modality's features, and samples that lost every modality
+    leave the batch (if that leaves fewer than two, the batch stays whole).
+
+    base: `q_base`; paper and ours .5.
+    slope: `lambda`; paper and ours .5.
+    executes: `p_exe`; paper and ours .7.
+    starts, ends: drop in epochs `starts <= epoch < ends`; `None` is to the end. Ours: all epochs.
+    responses: what `s_m` is read from. `additive`, the fusion's own terms, as in the paper and by default; `shapley`, AGM's responses
+        in eval mode, for any fusion.
+    scores: of the training `batch`, as in the paper and by default, or of a batch of the same size drawn from `dev`, in eval mode.
+
+    The paper has two modalities; for more, `rho_m` compares with the mean of the others, as our OGM does. Draws come from the
+    modulator's own generator. The logits it records are those of the undropped features.
+    """
+
+    promises = Promises(neutral={"base": 0.0}, window=True)
+
+    def __init__(
+        self,
+        modalities: tuple[str, ...],
+        *,
+        base: Annotated[float, Ge(0), Le(1)] = 0.5,
+        slope: Annotated[float, Ge(0)] = 0.5,
+        executes: Annotated[float, Ge(0), Le(1)] = 0.7,
+        starts: Annotated[int, Ge(0)] = 0,
+        ends: Annotated[int, Ge(0)] | None = None,
+        responses: Responses = "additive",
+        scores: Scores = "batch",
+    ) -> None:
+        super().__init__(modalities, starts, ends, scores)
+        self.base = base
+        self.slope = slope
+        self.executes = executes
+        self.responses = responses
+
+    def refuses(self, model: Model) -> str | None:
+        return super().refuses(model) or terms.missing(model, self.responses)
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        features = model.encode(batch.inputs)
+        own = self._terms_of(model, batch, features)
+        score = terms.likelihoods(model.task, *self.scored(model, batch, own), self.modalities)
+        rho = terms.to_the_others(score) - 1
+        q = self.probabilities(rho)
+        left, shown = self.drop(features, q, len(batch.targets))
+        loss = model.loss(model.fusion(shown).logits, batch.targets[left])
+        loss.backward()
+        logits = torch.stack(list(own.values())).sum(dim=0)
+        return Step(loss.detach(), logits, self.named(dropped=q, score=score, ratio=rho))
+
+    def probabilities(self, rho: Tensor) -> Tensor:
+        """`q_m`, `[M]`; zero outside the window."""
+        q = (self.base * (1 + self.slope * torch.tanh(rho))).clamp(0, 1)
+        return torch.where(rho > 0, q, 0.0) if self.active else torch.zeros_like(q)
+
+    def drop(self, features: Features, q: Tensor, count: int) -> tuple[Tensor, dict[str, Tensor | Tokens]]:
+        """The numbers of the samples that are left, and their features with what was dropped."""
+        drawn = torch.rand(len(q) + 1, count, generator=self.generator, device=q.device)
+        kept = drawn[1:] >= q.unsqueeze(1)  # [M, B]
+        left = kept.any(dim=0).nonzero().squeeze(1)
+        if drawn[0, 0] >= self.executes or len(left) < 2:
+            return torch.arange(count, device=q.device), dict(features)
+        sizes = q.new_tensor([_size(features[m]) for m in self.modalities])
+        scale = 1 / (1 - (q * sizes).sum() / sizes.sum())
+        factors = dict(zip(self.modalities, kept * scale, strict=True))
+        never = torch.ones(count, device=q.device)  # what stands in for a modality that is never present stays
+        return left, {m: _scaled(e, factors.get(m, never), left) for m, e in features.items()}
+
+    @torch.no_grad()
+    def _terms_of(self, model: Model, batch: Batch, features: Features) -> dict[str, Tensor]:
+        if self.responses == "additive":
+            return model.fusion.terms(features)  # type: ignore[arg-type]  # an additive fusion takes vectors
+        with model.evaluating():
+            return model.responses(batch.inputs)
+
+    def terms(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        return self._terms_of(model, batch, model.encode(batch.inputs))
+
+
+def _size(feature: Tensor | Tokens) -> int:
+    return (feature.values if isinstance(feature, Tokens) else feature).shape[-1]
+
+
+def _scaled(feature: Tensor | Tokens, factor: Tensor, left: Tensor) -> Tensor | Tokens:
+    if isinstance(feature, Tokens):
+        values = feature.values * factor.to(feature.values.dtype).view(-1, 1, 1)
+        return Tokens(values, feature.mask)[left]
+    return (feature * factor.to(feature.dtype).unsqueeze(1))[left]

@@ -1,0 +1,33 @@
+"""What OGM and OPM read the balance of modalities from: how likely each one's own term makes the right answer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from agmbench.contracts import Model
+from agmbench.tasks import Task
+
+Responses = Literal["additive", "shapley"]
+
+
+def missing(model: Model, responses: Responses) -> str | None:
+    """Why a model has no such terms, with the way out."""
+    if responses == "additive" and not model.fusion.additive:
+        return (
+            f"needs a term of each modality's own, which the fusion {type(model.fusion).__name__} does not have; "
+            "take --set modulator.responses=shapley, an additive fusion (concat, sum), or agm"
+        )
+    return None
+
+
+@torch.no_grad()
+def likelihoods(task: Task, terms: Mapping[str, Tensor], targets: Tensor, modalities: Sequence[str]) -> Tensor:
+    """`s_m`, `[M]`: the probability of the right class under each modality's own term, summed over the batch."""
+    return torch.stack([task.likelihood(terms[modality].float(), targets).sum() for modality in modalities])
+
+
+def to_the_others(score: Tensor) -> Tensor:
+    """`rho_m = s_m / mean_{k != m} s_k`, `[M]`; the papers have two modalities, where it is `s_m / s_other`."""
+    return (len(score) - 1) * score / (score.sum() - score)

@@ -1,0 +1,13 @@
+"""Conformance checks of components, for whoever writes one: `print(report(check(MyMethod)))`.
+
+Each check drives the component as the engine and the training loop do. It passes with the numbers that it found, fails with the
+promise that is broken, or is skipped because.
+"""
+
+from agmbench.testing.checks import Check, report
+from agmbench.testing.kinds import check, check_entry
+from agmbench.testing.models import ENCODERS as ENCODERS
+from agmbench.testing.models import EVERY, NAMES, SOME, Case, NaiveModel, equal, unbalanced
+from agmbench.testing.modulators import CHECKS as CHECKS
+
+__all__ = ["EVERY", "NAMES", "SOME", "Case", "Check", "NaiveModel", "check", "check_entry", "equal", "report", "unbalanced"]

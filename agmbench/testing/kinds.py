@@ -1,0 +1,73 @@
+"""Which checks a component gets: by the kind of its entry, or by what a class derives from."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from agmbench.build import check_parameters
+from agmbench.contracts import Dataset, Encoder, Fusion, Modulator, Promises
+from agmbench.errors import AgmbenchError
+from agmbench.registry import Entry
+from agmbench.testing import datasets, encoders, fusions, metrics, modulators
+from agmbench.testing.checks import Broken, Check, judged, one_thread
+from agmbench.testing.imports import imported
+
+KINDS: Mapping[str, Callable[..., list[Check]]] = {
+    "dataset": datasets.check,
+    "encoder": encoders.check,
+    "fusion": fusions.check,
+    "modulator": modulators.check,
+    "metric": metrics.check,
+}
+CONTRACTS = {"dataset": Dataset, "encoder": Encoder, "fusion": Fusion, "modulator": Modulator}
+
+
+def check(
+    make: Entry | Callable[..., Any], promises: Promises | None = None, params: Mapping[str, Any] | None = None
+) -> list[Check]:
+    """Every check of a component, given its entry, its class or, for a metric, the function.
+
+    promises: in place of those that a modulator declares.   params: in place of those of the entry and of the signature.
+    """
+    target = make.load() if isinstance(make, Entry) else make
+    kind = make.kind if isinstance(make, Entry) else kind_of(target)
+    known = {**(make.params if isinstance(make, Entry) else {}), **(params or {})}
+    with torch.random.fork_rng(devices=[]), one_thread():
+        return KINDS[kind](target, known, *([promises] if kind == "modulator" else []))
+
+
+def check_entry(entry: Entry, settings: Mapping[str, Any]) -> list[Check]:
+    """The import of an entry's target in a process of its own, its signature, and then every check of its kind.
+
+    `settings` that it cannot take raise `AgmbenchError`.
+    """
+    found = [imported(entry)]
+    if found[0].outcome == "passed":
+        given = check_parameters(entry, settings) if settings else None
+        found.append(judged("contract", _contract, entry, given))
+    if found[-1].outcome == "failed":
+        return [*found, Check("the others", "skipped", f"{found[-1].name} failed")]
+    return [*found, *check(entry, params=check_parameters(entry, settings))]
+
+
+def _contract(entry: Entry, given: Mapping[str, Any] | None) -> str:
+    """It is what its kind should be, and its parameters have types and defaults, or are given."""
+    target, contract = entry.load(), CONTRACTS.get(entry.kind)
+    if contract is None and not callable(target):
+        raise Broken(f"{entry.target} should be a function of logits and targets; found {target!r}")
+    if contract is not None and not (inspect.isclass(target) and issubclass(target, contract)):
+        raise Broken(f"{entry.target} should be a class that derives from {contract.__name__}; found {target!r}")
+    try:
+        params = check_parameters(entry, {}) if given is None else given
+    except AgmbenchError as error:
+        raise Broken(str(error)) from error
+    noun = "a function" if contract is None else f"derives from {contract.__name__}"
+    return f"{noun}; parameters: {', '.join(f'{name}={value}' for name, value in params.items()) or 'none'}"
+
+
+def kind_of(target: Callable[..., Any]) -> str:
+    """By the contract that a class derives from; what is no class is a metric."""
+    bases = target.__mro__ if inspect.isclass(target) else ()
+    return next((kind for kind, contract in CONTRACTS.items() if contract in bases), "metric")

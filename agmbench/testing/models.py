@@ -1,0 +1,211 @@
+"""Small models on the CPU, with their data: two to four modalities, every way of fusing and three kinds of encoder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agmbench import registry
+from agmbench.contracts import Batch, Coalition, Encoder, Fused, Fusion, Input, Mode, TensorSplit, Tokens
+from agmbench.model import MultimodalModel
+
+CLASSES, BATCH, SEED = 3, 8, 17
+NAMES = ("radar", "sonar", "touch", "scent")  # no name that a test for `audio` or `visual` would find
+
+
+class NormedLinear(Encoder):
+    """Linear, LayerNorm, ReLU; the bias keeps a muted input's variance from being zero."""
+
+    def __init__(self, shape: tuple[int, ...], *, hidden: int = 6) -> None:
+        super().__init__(shape)
+        self.net = nn.Sequential(nn.Linear(shape[0], hidden), nn.LayerNorm(hidden), nn.ReLU())
+        self.out_features = hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.net(x)  # [B, hidden]
+        return features
+
+
+class NaiveModel(MultimodalModel):
+    """A model whose coalitions are one full forward pass each: slow, and evidently what `exact` should give.
+
+    For muted inputs that are the same at every pass (zeros, mean), and for `exact` alone. `passes` counts them.
+    """
+
+    passes = 0
+
+    def coalitions(
+        self,
+        inputs: Mapping[str, Input],
+        which: Sequence[Coalition],
+        mode: Mode = "exact",
+        muted_gradient: bool = True,
+        partial_gradient: bool = True,
+    ) -> dict[Coalition, Fused]:
+        """The full coalition in the present mode and first, all others in eval mode."""
+        if mode != "exact" and self.training:
+            raise ValueError(f"full passes are the mode 'exact'; found '{mode}'")
+        full, training = frozenset(self.modalities), [module for module in self.modules() if module.training]
+        fused: dict[Coalition, Fused] = {}
+        self.passes += len(which)
+        try:
+            if full in which:
+                fused[full] = self.forward(inputs)
+            self.eval()
+            with torch.set_grad_enabled(torch.is_grad_enabled() and partial_gradient):
+                return fused | {c: self._full_pass(inputs, c, muted_gradient) for c in which if c != full}
+        finally:
+            for module in training:
+                module.training = True
+
+    def _full_pass(self, inputs: Mapping[str, Input], coalition: Coalition, muted_gradient: bool) -> Fused:
+        shown = {m: x if m in coalition else self.muting(m, x) for m, x in inputs.items()}
+        features = self.encode(shown)
+        if not muted_gradient:
+            features = {m: feature if m in coalition else _detached(feature) for m, feature in features.items()}
+        fused: Fused = self.fusion(features)
+        return fused
+
+
+def _detached(feature: Tensor | Tokens) -> Tensor | Tokens:
+    return Tokens(feature.values.detach(), feature.mask) if isinstance(feature, Tokens) else feature.detach()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A small model: `count` encoders of one kind and a fusion."""
+
+    encoder: str
+    fusion: str
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.fusion} of {self.count} {self.encoder}"
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The first `count` of NAMES."""
+        return NAMES[: self.count]
+
+    def model(self, kind: type[MultimodalModel] = MultimodalModel) -> MultimodalModel:
+        """The same weights at every call, in train mode."""
+        seed()
+        shape, make = ENCODERS[self.encoder]
+        encoders = {modality: make(shape) for modality in self.modalities}
+        features = {modality: encoder.out_features for modality, encoder in encoders.items()}
+        fusion: Fusion = built_in("fusion", self.fusion)(features, CLASSES, **FUSIONS[self.fusion])
+        return kind(encoders, fusion).train()
+
+    def concepts(self) -> dict[str, MultimodalModel]:
+        """A mono-modal model for each modality, as a trained one looks: frozen, in eval mode."""
+        models = {modality: self.model() for modality in self.modalities}
+        alone = {}
+        for modality, model in models.items():
+            encoder = encoder_of(model, modality)
+            head = built_in("fusion", "concat")({modality: encoder.out_features}, CLASSES)
+            alone[modality] = MultimodalModel({modality: encoder}, head).requires_grad_(False).eval()
+        return alone
+
+    @cached_property
+    def split(self) -> TensorSplit:
+        """Two batches of samples, each the middle of its class and noise."""
+        drawn = torch.Generator().manual_seed(SEED)
+        shape, _ = ENCODERS[self.encoder]
+        targets = torch.arange(2 * BATCH) % CLASSES
+        middles = {modality: torch.randn(CLASSES, *shape, generator=drawn) for modality in self.modalities}
+        noise = {modality: torch.randn(2 * BATCH, *shape, generator=drawn) for modality in self.modalities}
+        return TensorSplit({modality: middles[modality][targets] + noise[modality] for modality in self.modalities}, targets)
+
+    def batch(self, number: int = 0) -> Batch:
+        """One of the two batches."""
+        return self.split.batch(torch.arange(BATCH) + BATCH * (number % 2))
+
+
+def seed(number: int = SEED) -> None:
+    """The same draws from here on."""
+    torch.default_generator.manual_seed(
+        number
+    )  # torch.manual_seed is slow for what is called so often: it asks for every device
+
+
+@cache
+def built_in(kind: str, name: str) -> Callable[..., Any]:
+    """A component of the registry, whatever plugins there are."""
+    no_plugins = Path(__file__)  # a file has no folders below it
+    make: Callable[..., Any] = registry.load(no_plugins).get(kind, name).load()
+    return make
+
+
+FUSIONS: Mapping[str, Mapping[str, Any]] = {
+    "concat": {},
+    "sum": {},
+    "early": {"hidden": 8, "out": 6},
+    "film": {},
+    "gated": {"width": 6},
+}
+ENCODERS: Mapping[str, tuple[tuple[int, ...], Callable[[tuple[int, ...]], Encoder]]] = {
+    "mlp": ((5,), lambda shape: built_in("encoder", "mlp")(shape, hidden=6, layers=2, dropout=0.3)),
+    "conv": ((2, 5, 5), lambda shape: built_in("encoder", "conv")(shape, width=3, layers=2)),
+    "layernorm": ((5,), NormedLinear),
+}
+COUNTS = (2, 3, 4)
+EVERY = [Case(encoder, fusion, count) for count, fusion, encoder in product(COUNTS, FUSIONS, ENCODERS)]
+# each fusion with each number of modalities, and with each encoder once
+SOME = [
+    Case(list(ENCODERS)[(row + column) % len(ENCODERS)], fusion, count)
+    for row, count in enumerate(COUNTS)
+    for column, fusion in enumerate(FUSIONS)
+]
+
+
+@cache
+def _trained(case: Case, strong: str) -> dict[str, Any]:
+    model, split = case.model(), case.split
+    seed()
+    learns = [*model.encoders[strong].parameters(), *model.fusion.parameters()]
+    for _ in range(25):
+        shown = {m: x if m == strong else x[torch.randperm(len(x))] for m, x in split.inputs.items()}
+        gradients = torch.autograd.grad(model.loss(model(shown).logits, split.targets), learns)
+        with torch.no_grad():
+            for parameter, gradient in zip(learns, gradients, strict=True):
+                parameter.sub_(0.3 * gradient)
+    return model.state_dict()
+
+
+def unbalanced(case: Case, strong: str) -> MultimodalModel:
+    """A model in which one modality has been trained while the samples of the others were shuffled."""
+    model = case.model()
+    model.load_state_dict(_trained(case, strong))
+    return model
+
+
+def equal(case: Case) -> tuple[MultimodalModel, Batch]:
+    """A concat model whose modalities have the same weights, and a batch in which they have the same inputs."""
+    model, batch = without_dropout(case.model()), case.batch()
+    first, *others = case.modalities
+    for modality in others:
+        model.encoders[modality].load_state_dict(model.encoders[first].state_dict())
+    (head,) = model.fusion.heads()
+    with torch.no_grad():
+        head.weight.copy_(head.weight[:, : head.in_features // case.count].repeat(1, case.count))
+    return model, Batch(dict.fromkeys(case.modalities, batch.inputs[first]), batch.targets, batch.index)
+
+
+def without_dropout(model: MultimodalModel) -> MultimodalModel:
+    """The model itself, its dropout turned off."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def encoder_of(model: MultimodalModel, modality: str) -> Encoder:
+    """One of its encoders."""
+    encoder = model.encoders[modality]
+    assert isinstance(encoder, Encoder)
+    return encoder

@@ -1,0 +1,63 @@
+"""What a modulator may promise (`contracts.Promises`), held against plain joint training."""
+
+import copy
+from itertools import product
+
+from agmbench.model import MultimodalModel
+from agmbench.testing.checks import Broken
+from agmbench.testing.distances import JOINT, KAPPA, Largest, close, numbers
+from agmbench.testing.driving import Subject, begun, plain_joint, take
+from agmbench.testing.models import EVERY, SOME, encoder_of, equal, unbalanced, without_dropout
+
+
+def neutral(subject: Subject) -> str:
+    """With its neutral parameters its gradients are those of joint training."""
+    params = dict(subject.promises.neutral or {})
+    shown = ", ".join(f"{name}={value}" for name, value in params.items()) or "any parameters"
+    largest = Largest(f"with {shown}", JOINT)
+    for case in subject.taken():
+        found = subject.first(case, case.model(), case.batch(), **params)
+        largest.add(case, found.gradients, plain_joint(case))
+    return largest.detail("from joint training")
+
+
+def window(subject: Subject) -> str:
+    """Outside its window too."""
+    largest = Largest("outside the window", JOINT)
+    for case, epoch in product(subject.taken(case for case in SOME if case.count < 4), (1, 4)):
+        model = case.model()
+        modulator = begun(subject.made(case, {"starts": 2, "ends": 4}), case, model, epoch)
+        found = take(modulator, model, case.batch())
+        largest.add(f"{case}, starts=2, ends=4, epoch {epoch}", found.gradients, plain_joint(case))
+    return largest.detail("from joint training")
+
+
+def balances(subject: Subject) -> str:
+    """Equal modalities have equal kappa, the stronger the smallest."""
+    cases = subject.taken(case for case in EVERY if case.fusion == "concat")
+    for case in cases:
+        kappa = subject.first(case, *equal(case)).kappa(case.modalities)
+        close(f"{case}: equal modalities should have equal kappa", kappa, dict.fromkeys(kappa, max(kappa.values())))
+    tried = [(case, strong) for case in cases if case in SOME for strong in case.modalities]
+    for case, strong in tried:
+        kappa = subject.first(case, unbalanced(case, strong), case.batch()).kappa(case.modalities)
+        if not kappa[strong] < min(value for modality, value in kappa.items() if modality != strong):
+            raise Broken(f"{case}: the stronger modality {strong} should have the smallest kappa; found {numbers(kappa)}")
+    return f"equal kappa in {len(cases)} models of equal modalities, the smallest for the stronger in {len(tried)} others"
+
+
+def permutes(subject: Subject) -> str:
+    """Kappa is permuted with the modalities."""
+    cases = subject.taken(case for case in SOME if case.count < 4)
+    for case in cases:
+        names = case.modalities[1:] + case.modalities[:1]
+        model = without_dropout(case.model())
+        other = copy.deepcopy(model)
+        turned = MultimodalModel({m: encoder_of(other, m) for m in names}, other.fusion).train()
+        one = begun(subject.made(case), case, model)
+        two = begun(subject.make(names, **subject.params), case, turned)
+        for number in range(2):
+            expected = take(one, model, case.batch(number)).kappa(case.modalities)
+            found = take(two, turned, case.batch(number)).kappa(case.modalities)
+            close(f"{case}: permuted to {', '.join(names)}, at step {number}, kappa should be permuted too", found, expected)
+    return f"kappa in {len(cases)} models, allowed {KAPPA:.0e}"

@@ -1,0 +1,745 @@
+"""`agmbench check`: every built-in keeps what its kind promises, and each kind of broken component is caught by the check meant for it."""
+
+import os
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import CommandLine
+from torch import Tensor, nn
+
+from agmbench import registry, testing
+from agmbench.contracts import Dataset, Encoder, Fused, Fusion, Input, Split, SplitName, TensorSplit, Tokens, Unsuitable
+from agmbench.datasets.files import SAMPLE, FileDataset, Layout
+from agmbench.datasets.synthetic import Synthetic
+from agmbench.encoders.mlp import MLP
+from agmbench.fusions.concat import Concat
+from agmbench.fusions.early import Early
+from agmbench.fusions.sum import Sum
+from agmbench.testing import datasets, encoders, fusions, imports, metrics
+
+BUILT_IN = registry.load(Path(__file__))  # no plugins: a file has no folders below it
+
+# built-ins that are large, or ask for a network, in small; and ways to make one that are not its default
+BERT = {"model_type": "bert", "vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+FORMS: Mapping[str, Sequence[dict[str, Any]]] = {
+    "encoder/language-model": [{"config": {**BERT, "intermediate_size": 8, "max_position_embeddings": 8}}],
+    "encoder/lstm": [{"width": 8, "vocabulary": 100}],
+    "encoder/resnet": [{"width": 8}],
+    "encoder/transformer": [{"width": 16, "layers": 1}],
+    "fusion/early": [{"hidden": 16, "out": 8}],
+    "fusion/film": [{}, {"width": 6}],
+    "fusion/hybrid": [{"width": 16, "layers": 2, "feed_forward": 16}],
+    "fusion/psp": [{}, {"head": "relevance"}],
+}
+PARTS = [
+    pytest.param(entry, params, id=f"{entry}-{number}")
+    for kind in ("encoder", "fusion", "metric")
+    for entry in BUILT_IN.entries(kind)
+    for number, params in enumerate(FORMS.get(str(entry), [{}]))
+]
+
+
+def failed(checks: Iterable[testing.Check]) -> list[str]:
+    return [check.name for check in checks if check.outcome == "failed"]
+
+
+def outcome(checks: Iterable[testing.Check], name: str) -> testing.Check:
+    (found,) = [check for check in checks if check.name == name]
+    return found
+
+
+# built-ins
+
+
+@pytest.mark.parametrize(("entry", "params"), PARTS)
+def test_a_part_of_the_registry_fails_no_check(entry: registry.Entry, params: dict[str, Any]) -> None:
+    state = torch.get_rng_state()
+    checks = testing.check(entry, params=params)
+    assert failed(checks) == [], testing.report(checks)
+    assert [check.outcome for check in checks].count("passed") >= 5
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def layouts() -> list[Any]:
+    """Every data set, those on disk in each of their layouts."""
+    found = []
+    for entry in BUILT_IN.entries("dataset"):
+        target = entry.load()
+        several = target.layouts if issubclass(target, FileDataset) else [None]
+        found += [pytest.param(entry, layout, id=f"{entry.name}-{layout.name if layout else 'built-in'}") for layout in several]
+    return found
+
+
+@pytest.mark.parametrize(("entry", "layout"), layouts())
+def test_a_data_set_of_the_registry_fails_no_check(
+    entry: registry.Entry, layout: Layout | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if layout is not None:
+        layout.write_sample(tmp_path)
+        (tmp_path / SAMPLE).touch()
+        monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path))
+    checks = testing.check(entry)
+    assert failed(checks) == [], testing.report(checks)
+    assert [check.outcome for check in checks].count("passed") >= 8
+
+
+def test_what_is_not_on_disk_is_checked_on_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path))
+    checks = testing.check(BUILT_IN.get("dataset", "urfunny"))
+    assert failed(checks) == []
+    assert outcome(checks, "data").outcome == "skipped"
+    assert f"there is no data in {tmp_path}; expected one of" in outcome(checks, "data").detail
+    assert outcome(checks, "data").detail.endswith("; checked on a random sample in layout 'prepared'")
+    assert os.environ["AGMBENCH_DATA"] == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_copy_of_a_data_set_is_not_what_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path))
+    (tmp_path / "mosei_senti_data.pkl").write_bytes(b"no pickle")
+    checks = testing.check(BUILT_IN.get("dataset", "mosei"))
+    assert failed(checks) == []
+    assert "mosei_senti_data.pkl cannot be read as a pickle" in outcome(checks, "data").detail
+
+
+def test_a_sample_that_cannot_be_opened_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Never(FileDataset):
+        """Refuses its own sample."""
+
+        name = "never"
+        layouts = BUILT_IN.get("dataset", "mosei").load().layouts
+
+        def __init__(self, seed: int) -> None:
+            raise Unsuitable("no such file")
+
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path))
+    assert [check[:2] for check in testing.check(Never)] == [
+        ("data", "skipped"),
+        ("opens", "failed"),
+        ("the others", "skipped"),
+    ]
+
+
+# encoders that are broken in one way each
+
+
+class Narrow(MLP):
+    """Makes fewer features than it says."""
+
+    def forward(self, x: Input) -> Tensor:
+        return super().forward(x)[:, 1:]
+
+
+class Normed(MLP):
+    """Divides by the input's length; takes vectors alone."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        if len(shape) != 1:
+            raise Unsuitable("takes vectors")
+
+    def forward(self, x: Input) -> Tensor:
+        features = super().forward(x)
+        return features / masked(x).norm(dim=1, keepdim=True)
+
+
+class Severed(MLP):
+    """Lets the second layer alone learn."""
+
+    def forward(self, x: Input) -> Tensor:
+        hidden: Tensor = self.net[:3](masked(x)).detach()
+        features: Tensor = self.net[3:](hidden)
+        return features
+
+
+class Restless(MLP):
+    """Draws in eval mode."""
+
+    def forward(self, x: Input) -> Tensor:
+        return super().forward(x) + torch.rand(())
+
+
+class Centred(MLP):
+    """Looks at the rest of the batch."""
+
+    def forward(self, x: Input) -> Tensor:
+        features = super().forward(x)
+        return features - features.mean(dim=0)
+
+
+class Forgetful(MLP):
+    """Has a random projection that no `state_dict` shows."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape, hidden=6)
+        self.mixed = torch.randn(6, 6)
+
+    def forward(self, x: Input) -> Tensor:
+        return super().forward(x) @ self.mixed
+
+
+class Unseeded(MLP):
+    """Draws its weights as it likes."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        nn.init.normal_(self.net[1].weight, generator=torch.Generator().manual_seed(random.randrange(2**40)))
+
+
+class InPlace(MLP):
+    """Clamps its input where it stands."""
+
+    def forward(self, x: Input) -> Tensor:
+        encoders.values(x).clamp_(min=-0.1)
+        return super().forward(x)
+
+
+class Precise(MLP):
+    """Counts on digits that bfloat16 does not have."""
+
+    def forward(self, x: Input) -> Tensor:
+        features = super().forward(x)
+        return features / (features * 0 + 1.002 - 1)
+
+
+class Unmasked(MLP):
+    """Reads what a mask hides."""
+
+    def forward(self, x: Input) -> Tensor:
+        return super().forward(encoders.values(x))
+
+
+class Choosy(MLP):
+    """Takes nothing."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        raise Unsuitable(f"takes other inputs; found {list(shape)}")
+
+
+class Careless(MLP):
+    """Takes any shape, and fails on most."""
+
+    def forward(self, x: Input) -> Tensor:
+        return super().forward(masked(x).flatten(1)[:, :5])
+
+
+def masked(x: Input) -> Tensor:
+    return x if isinstance(x, Tensor) else x.values if x.mask is None else x.values * x.mask.unsqueeze(2)
+
+
+ENCODERS: list[tuple[type[Encoder], str, str]] = [
+    (Narrow, "output", "vectors: out_features is 128, so features should be [4, 128]; found [4, 127]"),
+    (Normed, "muted", "vectors, all zero: 512 of 512 numbers of the features are not finite"),
+    (Severed, "gradients", "vectors: gradients reach 2 of 4 trainable tensors; the first without is net.1.weight"),
+    (Restless, "eval", "vectors: twice the same input in eval mode, 1 of 1 tensors differ, features by "),
+    (Centred, "alone", "vectors: in eval mode the features of a sample alone and in a batch of 4 differ by "),
+    (Forgetful, "state", "vectors: after its state_dict was loaded into another, 1 of 1 tensors differ, features by "),
+    (Unseeded, "seed", "vectors: made twice under the same seed, 1 of 4 tensors differ, net.1.weight by "),
+    (InPlace, "untouched", "vectors: changes its input in place, that of radar; expected it untouched"),
+    (Precise, "bf16", "vectors under autocast to bfloat16: 512 of 512 numbers of the features are not finite"),
+    (Unmasked, "padding", "masked sequences: 50 in place of what the mask hides moves the features by "),
+    (Choosy, "takes", "takes none of 8 kinds of input, for the reasons above"),
+    (Careless, "takes", "images of one channel, samples of shape [1, 32, 32]: RuntimeError: "),
+]
+
+
+@pytest.mark.parametrize(("broken", "name", "detail"), ENCODERS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_encoder_is_caught_by_the_check_meant_for_it(broken: type[Encoder], name: str, detail: str) -> None:
+    checks = testing.check(broken)
+    assert failed(checks) == [name], testing.report(checks)
+    assert outcome(checks, name).detail.startswith(detail)
+
+
+def test_every_check_of_encoders_catches_something() -> None:
+    assert {name for _, name, _ in ENCODERS} == {*encoders.CHECKS, "takes"}
+
+
+def test_an_encoder_that_reads_batch_statistics_is_not_asked_to_answer_alone() -> None:
+    class Statistics(MLP):
+        def __init__(self, shape: tuple[int, ...]) -> None:
+            super().__init__(shape, hidden=6)
+            self.net.append(nn.BatchNorm1d(6, track_running_stats=False))
+
+    found = outcome(testing.check(Statistics), "alone")
+    assert found.outcome == "skipped"
+    assert found.detail.startswith("reads batch statistics in eval mode too")
+
+
+def test_a_guided_encoder_is_given_its_guide() -> None:
+    seen = set()
+
+    class Watching(Encoder):
+        guided = True
+
+        def __init__(self, shape: tuple[int, ...], *, guide: str = "audio", guide_size: int = 7) -> None:
+            super().__init__(shape)
+            if len(shape) != 2:
+                raise Unsuitable("takes sequences")
+            self.net, self.out_features = nn.Linear(7, 3), 3
+
+        def forward(self, x: Input, inputs: Mapping[str, Input]) -> Tokens:
+            seen.update(inputs)
+            return Tokens(self.net(encoders.values(inputs["audio"])), x.mask if isinstance(x, Tokens) else None)
+
+    assert failed(testing.check(Watching)) == []
+    assert seen == {"radar", "audio"}
+
+
+# fusions
+
+
+class Flat(Concat):
+    """Gives one number a sample for a representation."""
+
+    def forward(self, features: Mapping[str, Tensor]) -> Fused:
+        logits, representation = super().forward(features)
+        return Fused(logits, representation.mean())
+
+
+class Biased(Concat):
+    """Its terms are without the bias."""
+
+    def terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {m: z - self.head.bias / len(features) for m, z in super().terms(features).items()}
+
+
+class Mixed(Sum):
+    """Its terms sum to the logits, and are not its modalities' own."""
+
+    def terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        terms = super().terms(features)
+        return dict.fromkeys(terms, torch.stack(list(terms.values())).mean(dim=0))
+
+    def forward(self, features: Mapping[str, Tensor]) -> Fused:
+        return Fused(torch.stack(list(super().terms(features).values())).sum(dim=0), torch.cat(list(features.values()), dim=1))
+
+
+class Hidden(Early):
+    """Names a layer that is not the last."""
+
+    def __init__(self, features: Mapping[str, int], classes: int) -> None:
+        super().__init__(features, classes, hidden=8, out=6, dropout=0.0)
+        self.spare = nn.Linear(6, classes)
+
+    def heads(self) -> list[nn.Linear]:
+        return [self.spare]
+
+    def forward(self, features: Mapping[str, Tensor]) -> Fused:
+        logits, representation = super().forward(features)
+        return Fused(logits + 0 * self.spare(representation), representation)
+
+
+class Twofold(Concat):
+    """Names one of its two heads."""
+
+    additive = False
+
+    def __init__(self, features: Mapping[str, int], classes: int) -> None:
+        super().__init__(features, classes)
+        self.second = nn.Linear(self.head.in_features, classes)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Fused:
+        logits, representation = super().forward(features)
+        return Fused(logits + self.second(representation), representation)
+
+
+class Deaf(Concat):
+    """Lets no gradient through to one modality."""
+
+    def forward(self, features: Mapping[str, Tensor]) -> Fused:
+        return super().forward({m: x.detach() if m == "sonar" else x for m, x in features.items()})
+
+
+FUSIONS: list[tuple[type[Fusion], str, str]] = [
+    (Flat, "output", "1 of width 5: logits should be [4, 3], the representation [4, R]; found [4, 3] and []"),
+    (Biased, "terms", "1 of width 5: the sum of its terms differs from the logits by "),
+    (Mixed, "terms", "2 of width 5/7: the term of radar depends on the features of another modality"),
+    (Hidden, "heads", "1 of width 5: another weight of its head spare does not move the logits"),
+    (Twofold, "heads", "1 of width 5: with the weights of its 1 heads at zero, logits still differ from sample to sample by "),
+    (Deaf, "reaches", "2 of width 5/7: no gradient reaches the features of sonar; 1 of 2 modalities have one"),
+]
+
+
+@pytest.mark.parametrize(("broken", "name", "detail"), FUSIONS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_fusion_is_caught_by_the_check_meant_for_it(broken: type[Fusion], name: str, detail: str) -> None:
+    checks = testing.check(broken)
+    assert name in failed(checks), testing.report(checks)
+    assert outcome(checks, name).detail.startswith(detail)
+    if broken is not Flat:  # which the engine cannot cut into coalitions
+        assert failed(checks) == [name]
+
+
+def test_a_fusion_that_asks_for_equal_widths_is_given_some() -> None:
+    class Equal(Sum):
+        def __init__(self, features: Mapping[str, int], classes: int) -> None:
+            super().__init__(features, classes)
+            if len(set(features.values())) > 1:
+                raise Unsuitable("takes equally wide features")
+
+    checks = testing.check(Equal)
+    assert failed(checks) == []
+    assert outcome(checks, "takes").detail == "1 of width 5, 2 of width 6/6, 3 of width 6/6/6, 4 of width 6/6/6/6"
+    assert outcome(checks, "3 modalities") == testing.Check("3 modalities", "skipped", "takes equally wide features")
+
+
+def test_gradients_that_are_not_those_of_full_passes_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    from agmbench.model import MultimodalModel
+
+    engine = MultimodalModel.responses
+
+    def without_muted_gradient(model: MultimodalModel, inputs: dict[str, Tensor], *modes: Any) -> dict[str, Tensor]:
+        return engine(model, inputs, "exact", isinstance(model, testing.NaiveModel))
+
+    monkeypatch.setattr(MultimodalModel, "responses", without_muted_gradient)
+    checks = testing.check(Concat)
+    assert failed(checks) == ["exact"]
+    assert "2 of width 5/7: under AGM, the gradient of encoders." in outcome(checks, "exact").detail
+
+
+def test_every_check_of_fusions_catches_something() -> None:
+    shared = {name for _, name, _ in ENCODERS}  # those of encoders too
+    assert {name for _, name, _ in FUSIONS} | {"exact"} == {*fusions.CHECKS} - shared | {"output"}
+
+
+# data sets
+
+
+def spoiled(spoil: Callable[[SplitName, TensorSplit], TensorSplit]) -> type[Dataset]:
+    """A data set whose splits are spoiled."""
+
+    class Spoiled(Synthetic):
+        def __init__(self, seed: int) -> None:
+            super().__init__(seed, samples=128)
+
+        def split(self, name: SplitName) -> Split:
+            whole = super().split(name)
+            assert isinstance(whole, TensorSplit)
+            return spoil(name, whole)
+
+    return Spoiled
+
+
+class Unruly(TensorSplit):
+    """Gives samples in its own order."""
+
+    def batch(self, index: Tensor) -> Any:
+        return super().batch(index.sort().values)
+
+
+class Printed(Synthetic):
+    """Has one fingerprint for all seeds."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed, samples=64)
+        self.fingerprint = "mine"
+
+
+class Tall(Synthetic):
+    """Says another shape than it has."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed, samples=64)
+        self.shapes = {**self.shapes, "m1": (17,)}
+
+
+def _with(split: TensorSplit, **inputs: Tensor) -> TensorSplit:
+    return TensorSplit({**split.inputs, **inputs}, split.targets)
+
+
+def _x(split: TensorSplit) -> Tensor:
+    return encoders.values(split.inputs["m0"])
+
+
+DATASETS: list[tuple[type[Dataset], str, str]] = [
+    (
+        spoiled(lambda name, s: TensorSplit({m: s.inputs[m][:0] for m in s.inputs}, s.targets[:0]) if name == "dev" else s),
+        "splits",
+        "dev should have samples; found train 128, dev 0, valid 64, test 64",
+    ),
+    (Tall, "batch", "train: m1 should be [4, 17] of torch.float32, as its shapes say; found [4, 16] of torch.float32"),
+    (spoiled(lambda name, s: _with(s, m0=_x(s).double())), "batch", "train: m0 should be [4, 16] of torch.float32"),
+    (spoiled(lambda name, s: _with(s, m2=_x(s))), "batch", "train: a batch should have m0, m1; found m0, m1, m2"),
+    (
+        spoiled(lambda name, s: TensorSplit(s.inputs, s.targets + 1)),
+        "targets",
+        "train: targets of SingleLabel should be class numbers from 0 to 3 of torch.int64; found [32] of torch.int64, from 1 to 4",
+    ),
+    (
+        spoiled(lambda name, s: Unruly(s.inputs, s.targets)),
+        "order",
+        "train: asked for the samples [127, 0, 64, 0], a batch says",
+    ),
+    (
+        spoiled(lambda name, s: _with(s, m0=torch.where(_x(s) > 2, torch.nan, _x(s)))),
+        "finite",
+        "train: ",
+    ),
+    (
+        spoiled(lambda name, s: _with(s, m0=_x(s) + random.random())),
+        "same",
+        "train: opened twice with the same seed, 128 of 128 samples differ",
+    ),
+    (Printed, "fingerprint", "seeds 0 and 1 give other data and the same fingerprint, mine"),
+    (
+        spoiled(lambda name, s: TensorSplit({m: x.clone().fill_(1.0) for m, x in _tensors(s)}, s.targets)),
+        "apart",
+        "no sample should be in two splits; found that 1 of dev are in train too, ",
+    ),
+    (
+        spoiled(lambda name, s: TensorSplit(s.inputs, s.targets % 3)),
+        "classes",
+        "1 of 4 classes do not occur in train, the first of them class 3",
+    ),
+]
+
+
+def _tensors(split: TensorSplit) -> list[tuple[str, Tensor]]:
+    return [(m, encoders.values(x)) for m, x in split.inputs.items()]
+
+
+@pytest.mark.parametrize(("broken", "name", "detail"), DATASETS, ids=lambda value: value if value in datasets.CHECKS else "")
+def test_a_broken_data_set_is_caught_by_the_check_meant_for_it(broken: type[Dataset], name: str, detail: str) -> None:
+    checks = testing.check(broken)
+    assert name in failed(checks), testing.report(checks)
+    assert outcome(checks, name).detail.startswith(detail)
+
+
+def test_every_check_of_data_sets_catches_something() -> None:
+    assert {name for _, name, _ in DATASETS} == set(datasets.CHECKS)
+
+
+def test_a_data_set_that_is_not_here_is_skipped_with_its_own_message() -> None:
+    class Elsewhere(Synthetic):
+        def __init__(self, seed: int) -> None:
+            raise Unsuitable("its files are at home")
+
+    assert testing.check(Elsewhere)[0] == testing.Check("opens", "skipped", "its files are at home")
+
+
+def test_a_data_set_that_raises_is_broken() -> None:
+    class Raises(Synthetic):
+        def __init__(self, seed: int) -> None:
+            raise RuntimeError("two\nlines")
+
+    assert testing.check(Raises)[0] == testing.Check("opens", "failed", "RuntimeError: two")
+
+
+# metrics
+
+
+def share(logits: Tensor, targets: Tensor) -> float | None:
+    return float((logits.argmax(dim=1) == targets).double().mean()) if targets.dtype == torch.int64 else None
+
+
+def tensor(logits: Tensor, targets: Tensor) -> Any:
+    return None if (found := share(logits, targets)) is None else torch.tensor(found)
+
+
+def spread(logits: Tensor, targets: Tensor) -> float | None:
+    return None if share(logits, targets) is None else float(logits.mean() / logits.std(correction=0))
+
+
+def drawn(logits: Tensor, targets: Tensor) -> float | None:
+    return None if share(logits, targets) is None else random.random()
+
+
+def sorts(logits: Tensor, targets: Tensor) -> float | None:
+    found = share(logits, targets)
+    if found is not None:
+        logits.clamp_(max=0)
+    return found
+
+
+def first(logits: Tensor, targets: Tensor) -> float | None:
+    return None if share(logits, targets) is None else float(logits[0, 0])
+
+
+def deviation(logits: Tensor, targets: Tensor) -> float | None:
+    if share(logits, targets) is None or len(targets) > 1:
+        return share(logits, targets)
+    return float("nan")
+
+
+def never(logits: Tensor, targets: Tensor) -> float | None:
+    return None
+
+
+METRICS: list[tuple[Callable[..., Any], str, str]] = [
+    (never, "applies", "is None for all of classes [N], labels [N, C], a regression [N]; expected a number for one of them"),
+    (tensor, "number", "for targets that are classes [N] it should give a finite float; found tensor("),
+    (spread, "number", "for classes [N], where every logit is zero, it should give a finite float; found nan"),
+    (drawn, "pure", "for classes [N]: the same logits and targets gave 0."),
+    (sorts, "pure", "for classes [N]: changes its logits in place; expected them untouched"),
+    (first, "order", "for classes [N]: "),
+    (deviation, "one", "for one sample of classes [N] it should give a finite float or None; found nan"),
+]
+
+
+@pytest.mark.parametrize(("broken", "name", "detail"), METRICS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_metric_is_caught_by_the_check_meant_for_it(broken: Callable[..., Any], name: str, detail: str) -> None:
+    checks = testing.check(broken)
+    assert name in failed(checks), testing.report(checks)
+    assert outcome(checks, name).detail.startswith(detail)
+
+
+def test_every_check_of_metrics_catches_something() -> None:
+    assert {name for _, name, _ in METRICS} == {*metrics.CHECKS, "applies"}
+
+
+# imports
+
+
+def plugin(folder: Path, name: str, kind: str, target: str, code: str) -> registry.Entry:
+    """A component in a plugin folder of its own."""
+    place = folder / "plugins" / name
+    place.mkdir(parents=True)
+    (place / f"{name}.py").write_text(code)
+    (place / "registry.yaml").write_text(f"{kind}s:\n  {name}:\n    target: {name}:{target}\n")
+    return registry.load(folder / "plugins").get(kind, name)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise ValueError('no\\nluck')", "metric/bad cannot be imported from 'bad:it' (ValueError: no)"),
+        ("import sys; sys.exit(3)", "metric/bad cannot be imported from 'bad:it' (SystemExit: 3)"),
+        ("import os; os._exit(3)", "the import of bad:it ended the process with status 3; expected it to go on"),
+        ("import os; os.kill(os.getpid(), 9)", "the import of bad:it ended the process by SIGKILL; expected it to go on"),
+        ("raise KeyboardInterrupt", "the import of bad:it ended the process"),
+        ("print('hello'); it = 1", "printed 'hello' on import; expected nothing on standard output"),
+        ("import os; os.write(1, b'hello'); it = 1", "printed 'hello' on import"),
+        ("import time; time.sleep(60)", "bad:it is not imported after 5 s; expected an import that ends"),
+        ("", "metric/bad cannot be imported from 'bad:it' (AttributeError: "),
+    ],
+)
+def test_a_bad_import_hurts_nobody(code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "PATIENCE", 5.0)
+    entry = plugin(tmp_path, "bad", "metric", "it", code)
+    checks = testing.check_entry(entry, {})
+    assert [check.outcome for check in checks] == ["failed", "skipped"]
+    assert checks[0].detail.startswith(said)
+    assert "\n" not in checks[0].detail
+    assert checks[1] == testing.Check("the others", "skipped", "imports failed")
+
+
+# the command line
+
+
+@pytest.mark.parametrize("component", ["modulator/joint", "encoder/linear", "fusion/late", "metric/mae", "dataset/synthetic"])
+def test_a_component_of_each_kind_is_checked(line: CommandLine, component: str) -> None:
+    result = line("check", component)
+    assert result.status == 0, result
+    first, *_, last = result.out.splitlines()
+    assert first.startswith("passed ")
+    assert " imports " in first
+    assert ", 0 failed, " in last
+    assert list(line.folder.iterdir()) == []
+
+
+MODULATORS = {
+    "nan": (
+        "return step._replace(loss=step.loss * float('nan'))",
+        "finite",
+        "the loss should be finite; found nan",
+    ),
+    "keeps": (
+        "self.kept = [model]; return step",
+        "not-kept",
+        "the modulator keeps the model: its attribute `kept` holds the model after a step",
+    ),
+    "leaves": (
+        "model.fusion.zero_grad(set_to_none=True); return step",
+        "gradients",
+        "the modulator leaves gradients out: in a whole epoch 2 of 2 tensors of fusion had none",
+    ),
+    "ends": ("raise SystemExit(4)", "finite", "SystemExit: 4"),
+}
+
+
+@pytest.mark.parametrize("name", MODULATORS)
+def test_a_bad_modulator_of_a_plugin_ends_with_status_1(line: CommandLine, name: str) -> None:
+    does, check, detail = MODULATORS[name]
+    code = f"""
+from agmbench.contracts import Modulator
+
+class Mine(Modulator):
+    def backward(self, model, batch):
+        print("noise")
+        loss = model.loss((fused := model(batch.inputs)).logits, batch.targets)
+        loss.backward()
+        from agmbench.contracts import Step
+        step = Step(loss.detach(), fused.logits.detach())
+        {does}
+"""
+    plugin(line.folder, name, "modulator", "Mine", code)
+    result = line("check", f"modulator/{name}")
+    assert result.status == 1
+    assert "noise" not in result.out
+    *lines, counts = result.out.splitlines()
+    (found,) = [told for told in lines if told.split()[:2] == ["failed", check]]
+    assert detail in found
+    assert counts.endswith("undeclared")
+    assert result.err.splitlines()[-1].startswith(f"error: modulator/{name} does not keep ")
+
+
+def test_a_bad_import_is_told_and_nothing_else_is_run(line: CommandLine) -> None:
+    plugin(line.folder, "quits", "encoder", "Quits", "import os; os._exit(5)")
+    result = line("check", "encoder/quits")
+    assert result.status == 1
+    assert result.out.splitlines() == [
+        "failed      imports     the import of quits:Quits ended the process with status 5; expected it to go on",
+        "skipped     the others  imports failed",
+        "0 passed, 1 failed, 1 skipped, 0 undeclared",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "code", "said"),
+    [
+        ("thing", "it", "it = 3", "thing:it should be a class that derives from Encoder; found 3"),
+        (
+            "open",
+            "Open",
+            "from agmbench.contracts import Encoder\nclass Open(Encoder):\n    def __init__(self, shape, *, width: int): ...",
+            "encoder/open needs a value: parameter 'width' of encoder/open has no default",
+        ),
+    ],
+)
+def test_what_is_no_component_is_told(line: CommandLine, name: str, target: str, code: str, said: str) -> None:
+    plugin(line.folder, name, "encoder", target, code)
+    result = line("check", f"encoder/{name}")
+    assert result.status == 1
+    assert f"failed      contract    {said}" in result.out
+
+
+def test_a_parameter_without_a_default_may_be_given(line: CommandLine) -> None:
+    code = """
+from agmbench.encoders.mlp import MLP
+
+class Wide(MLP):
+    def __init__(self, shape, *, width: int):
+        super().__init__(shape, hidden=width)
+"""
+    plugin(line.folder, "wide", "encoder", "Wide", code)
+    result = line("check", "encoder/wide", "--set", "width=3")
+    assert result.status == 0, result.out
+    assert "contract   derives from Encoder; parameters: width=3" in result.out
+
+
+def test_a_typo_is_one_line(line: CommandLine) -> None:
+    assert "unknown modulator 'agn': did you mean 'agm'?" in line.refused("check", "modulator/agn")
+    assert "no kind 'modulater' in 'modulater/agm': did you mean 'modulator'?" in line.refused("check", "modulater/agm")
+    assert "'agm' should be KIND/NAME, such as modulator/agm; KIND is one of dataset, " in line.refused("check", "agm")
+    assert "encoder/mlp has no parameter 'hiden': did you mean 'hidden'?" in line.refused(
+        "check", "encoder/mlp", "--set", "hiden=3"
+    )
+
+
+def test_a_parameter_may_be_set(line: CommandLine) -> None:
+    result = line("check", "encoder/conv", "--set", "width=2")
+    assert result.status == 0
+    assert "finite and as wide as out_features: [4, 8]" in result.out

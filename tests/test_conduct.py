@@ -1,0 +1,85 @@
+"""What a run asks of a modulator while it trains: gradients for all that should learn, and no hold on the model."""
+
+import pytest
+import torch
+from test_train import CPU, JOINT, make, splits_of
+from torch import Tensor, nn
+
+from agmbench import build
+from agmbench.contracts import Batch, Encoder, Model, Modulator, Promises, Step
+from agmbench.errors import RunFailed
+from agmbench.model import MultimodalModel
+from agmbench.modulators.joint import Joint
+from agmbench.train import train
+
+NAMES = ("m0", "m1")
+
+
+def first_epoch(modulator: Modulator, model: MultimodalModel | None = None) -> None:
+    job = make()
+    next(train(model or build.model(job), modulator, splits_of(job), job.spec.training, {}, job.spec.seed, CPU))
+
+
+def forgetting(*forgotten: str, **promises: bool) -> Modulator:
+    """Joint training that leaves out the gradients of tensors whose names begin so."""
+
+    class Forgetting(Joint):
+        def backward(self, model: Model, batch: Batch) -> Step:
+            step = super().backward(model, batch)
+            for name, tensor in model.named_parameters():  # type: ignore[attr-defined]
+                if name.startswith(forgotten):
+                    tensor.grad = None
+            return step
+
+    Forgetting.promises = Promises(**promises)  # type: ignore[arg-type]
+    return Forgetting(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("part", "found", "promise"),
+    [
+        ("encoders.m1", "2 of 2 tensors of encoders.m1 had none, the first encoders.m1.net.1.weight", "rests"),
+        ("encoders.m1.net.1.bias", "1 of 2 tensors of encoders.m1 had none, the first encoders.m1.net.1.bias", "rests"),
+        ("fusion", "2 of 2 tensors of fusion had none, the first fusion.head.weight", "own_heads"),
+    ],
+)
+def test_gradients_that_are_left_out_end_the_run(part: str, found: str, promise: str) -> None:
+    with pytest.raises(RunFailed, match="leaves gradients out") as failed:
+        first_epoch(forgetting(part))
+    assert found in str(failed.value)
+    assert f"{promise}=True" in str(failed.value)
+
+
+def test_what_a_method_says_it_leaves_out_it_may_but_only_whole() -> None:
+    first_epoch(forgetting("encoders.m1", "fusion", rests=True, own_heads=True))
+    with pytest.raises(RunFailed, match="leaves gradients out"):
+        first_epoch(forgetting("encoders.m1.net.1.bias", rests=True))
+
+
+def test_tensors_that_no_loss_depends_on_are_nobodys_debt() -> None:
+    class Idle(Encoder):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__((1,))
+            self.inner, self.out_features = inner, int(inner.out_features)  # type: ignore[arg-type]
+            self.unused = nn.Parameter(torch.zeros(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            features: Tensor = self.inner(x)
+            return features
+
+    made = build.model(make())
+    encoders = {m: Idle(encoder) for m, encoder in made.encoders.items()}
+    model = MultimodalModel(encoders, made.fusion)
+    first_epoch(JOINT, model)
+    with pytest.raises(RunFailed, match=r"1 of 2 tensors of encoders\.m0 had none"):
+        first_epoch(forgetting("encoders.m0.inner.net.1.bias"), MultimodalModel(encoders, made.fusion))
+
+
+def test_a_modulator_that_keeps_the_model_ends_the_run() -> None:
+    class Keeps(Joint):
+        def backward(self, model: Model, batch: Batch) -> Step:
+            self.first = [{"encoder": model.encoders["m0"]}]
+            return super().backward(model, batch)
+
+    with pytest.raises(RunFailed, match=r"keeps the model: its attribute `first` holds encoders.m0 after a step"):
+        first_epoch(Keeps(NAMES))

@@ -337,6 +337,19 @@ def test_broken_features_are_one_line(line: CommandLine, copied: Callable[[str],
     assert BROKEN[spoil] in line.refused("run", "-d", "ave", "--no-strength")
 
 
+def test_numbers_that_are_not_finite_are_told_with_the_modality(line: CommandLine, copied: Callable[[str], Path]) -> None:
+    root = copied("features")
+    values = h5(root / "audio_feature.h5")
+    values[:, 3, 4] = -np.inf
+    rewrite(root / "audio_feature.h5", "avadataset", values)
+    verdict = line("data", "verify", "ave")
+    assert (verdict.status, verdict.err.count("\n")) == (2, 1)
+    assert "train: audio has 7 numbers that are not finite" in verdict.err
+    failed = line("run", "-d", "ave", "--no-strength", "--epochs", "1")
+    assert failed.status == 1
+    assert "the input of audio is not finite" in failed.err
+
+
 class Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("it-ran"),))

@@ -244,6 +244,11 @@ def slow_work(number: int) -> dict[str, Any]:
     return work(number)
 
 
+def last_is_slow(number: int) -> dict[str, Any]:
+    time.sleep(2 if number == 103 else 0)
+    return work(number)
+
+
 def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
@@ -360,17 +365,17 @@ INTERRUPTED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_files import ITEMS, plan, slow_work
+from test_files import ITEMS, last_is_slow, plan
 from agmbench.datasets import prepared
 try:
-    prepared.fill(prepared.Store(Path({target!r}), plan()), ITEMS, slow_work, lambda done, total: print(done, flush=True), 2)
+    prepared.fill(prepared.Store(Path({target!r}), plan()), ITEMS, last_is_slow, lambda done, total: print(done, flush=True), 2)
 except KeyboardInterrupt:
     print("interrupted")
 """
 
 
 def test_an_interruption_at_the_terminal_is_told_once(tmp_path: Path) -> None:
-    """It reaches the processes that work, too."""
+    """It reaches the processes that work, too, and those that wait for work."""
     code = INTERRUPTED.format(tests=str(Path(__file__).parent), target=str(tmp_path / "stopped"))
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -381,7 +386,7 @@ def test_an_interruption_at_the_terminal_is_told_once(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
-    while int(process.stdout.readline()) < 5:
+    while int(process.stdout.readline()) < len(ITEMS) - 1:
         pass
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate()

@@ -76,7 +76,7 @@ class Run(Protocol):
     def __enter__(self) -> "Run": ...
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None: ...
     def points(self, points: Sequence[Point]) -> None:
-        """Append to metric histories, in batches; a point that a run taken over has already is left out."""
+        """Append to metric histories, in batches, at the latest when the run is left; what a run taken over has is left out."""
 
     def files(self, folder: Path) -> None:
         """Keep every file below `folder` as an artifact, under its path relative to it."""

@@ -10,7 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from agmbench import registry, testing
-from agmbench.contracts import Batch, Coalition, Context, Fused, Input, Mode, Model, Modulator, Promises, Step, Unsuitable
+from agmbench.contracts import (
+    Batch,
+    Coalition,
+    Context,
+    Fused,
+    Input,
+    Mode,
+    Model,
+    Modulator,
+    Promises,
+    Step,
+    Tokens,
+    Unsuitable,
+)
 from agmbench.errors import shown
 from agmbench.fusions.concat import Concat
 from agmbench.model import MultimodalModel
@@ -326,7 +339,7 @@ class Crashes(Joint):
 def test_refused_models_are_skipped_with_the_reason() -> None:
     checks = testing.check(OGM)
     skipped = {check.name: check.detail for check in checks if check.outcome == "skipped"}
-    assert skipped.keys() == {"fusion early", "fusion film", "fusion gated", "exact"}
+    assert skipped.keys() == {"fusion early", "fusion film", "fusion gated", "fusion hybrid", "exact"}
     assert skipped["fusion film"].startswith("needs a term of each modality's own, which the fusion FiLM does not have")
     assert skipped["fusion film"].endswith("(9 of 9 models)")
 
@@ -335,7 +348,7 @@ def test_a_refusal_by_the_constructor_is_a_refusal() -> None:
     checks = testing.check(OnlyTwo)
     assert failed(checks) == []
     assert testing.Check("fusion sum", "skipped", "takes two modalities; found 3 (3 of 9 models)") in checks
-    assert "in 5 models" in outcome(checks, "neutral").detail
+    assert "in 6 models" in outcome(checks, "neutral").detail
 
 
 def test_a_parameter_coalitions_that_asks_for_none_is_skipped() -> None:
@@ -361,8 +374,8 @@ class OwnHead(Joint):
         self.head = nn.LazyLinear(3)
 
     def backward(self, model: Model, batch: Batch) -> Step:
-        features = torch.cat([feature for _, feature in model.encode(batch.inputs).items()], dim=1)
-        logits = self.head(features)
+        features = model.encode(batch.inputs).values()
+        logits = self.head(torch.cat([e.pooled() if isinstance(e, Tokens) else e for e in features], dim=1))
         loss = model.loss(logits, batch.targets)
         loss.backward()
         return Step(loss.detach(), logits.detach())
@@ -388,7 +401,7 @@ class InTurns(Joint):
 
 
 @pytest.mark.parametrize(
-    ("method", "part", "rested"), [(Rests, "encoders.radar", "radar 15 times"), (OwnHead, "fusion", "fusion 15 times")]
+    ("method", "part", "rested"), [(Rests, "encoders.radar", "radar 18 times"), (OwnHead, "fusion", "fusion 18 times")]
 )
 def test_a_whole_part_rests_if_that_is_promised(method: type[Modulator], part: str, rested: str) -> None:
     assert f"at rest, as promised: {rested}" in outcome(testing.check(method), "gradients").detail

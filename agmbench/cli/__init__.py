@@ -29,7 +29,7 @@ VERBS = {
 
 class _Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*VERBS]  # `list` is a verb here, once it is imported
+        return [*VERBS]  # `list` is the verb here, once it is imported
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:

@@ -37,6 +37,9 @@ METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
 PARAMS_A_CALL = 100
 LONGEST_PARAM = 6000
 RUNS_A_PAGE = 1000
+SHARE = (
+    0.02  # of the time may go into writing points: a call costs two commits, or two ways over a network, however few they are
+)
 
 
 class MlflowTracker:
@@ -271,7 +274,10 @@ def _connected(uri: str) -> MlflowClient:
 
 
 class MlflowWriter:
-    """One MLflow run being written, by explicit run id: never the process's active run."""
+    """One MLflow run being written, by explicit run id: never the process's active run.
+
+    Points wait until enough time has passed since the last were written, until files are kept, or until the run is left.
+    """
 
     def __init__(
         self, client: MlflowClient, run_id: str, reopened: bool = False, seen: AbstractSet[tuple[str, int]] = frozenset()
@@ -280,15 +286,21 @@ class MlflowWriter:
         self._seen = seen
         self._client = client
         self._reopened = reopened
+        self._waiting: list[Metric] = []
+        self._written = 0.0  # when
+        self._took = 0.0
 
     def __enter__(self) -> "MlflowWriter":
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if self._reopened:
-            return
         if error is None:
-            self._client.set_terminated(self.id, FINISHED)
+            with interrupts.held():  # a transaction that is cut in two leaves the database locked
+                self._write()
+                if not self._reopened:
+                    self._client.set_terminated(self.id, FINISHED)
+            return
+        if self._reopened:
             return
         if isinstance(error, MlflowException) and isinstance(error.__context__, OSError):
             # nobody is there to be told; the run is taken over when its job is started again
@@ -300,12 +312,13 @@ class MlflowWriter:
         interrupted = not isinstance(error, Exception)
         known = isinstance(error, AgmbenchError | Stopped)
         reason = str(error) if known else "interrupted" if interrupted else describe(error)
-        with (
-            interrupts.held(then_check=False),
-            suppress(MlflowException),
-        ):  # a store that cannot be written hides no error; its run is taken over
-            self._client.set_tag(self.id, "agmbench.reason", reason[:5000])
-            self._client.set_terminated(self.id, KILLED if interrupted or isinstance(error, Stopped) else FAILED)
+        with interrupts.held(then_check=False):  # a store that cannot be written hides no error; its run is taken over
+            if not isinstance(error, MlflowException):
+                with suppress(MlflowException):
+                    self._write()
+            with suppress(MlflowException):
+                self._client.set_tag(self.id, "agmbench.reason", reason[:5000])
+                self._client.set_terminated(self.id, KILLED if interrupted or isinstance(error, Stopped) else FAILED)
 
     def describe(self, heading: Heading) -> None:
         """Log the parameters of the spec, and the data set as the run's input."""
@@ -323,12 +336,22 @@ class MlflowWriter:
 
     def points(self, points: Sequence[Point]) -> None:
         now = int(time.time() * 1000)
-        metrics = [Metric(point.name, point.value, now, point.step) for point in points if point[::2] not in self._seen]
-        with interrupts.held():  # a transaction that is cut in two leaves the database locked
-            for start in range(0, len(metrics), METRICS_A_CALL):
-                self._client.log_batch(self.id, metrics=metrics[start : start + METRICS_A_CALL])
+        self._waiting += [Metric(point.name, point.value, now, point.step) for point in points if point[::2] not in self._seen]
+        if time.monotonic() - self._written >= self._took / SHARE:
+            with interrupts.held():
+                self._write()
+
+    def _write(self) -> None:
+        begun = time.monotonic()
+        while self._waiting:
+            self._client.log_batch(self.id, metrics=self._waiting[:METRICS_A_CALL])
+            del self._waiting[:METRICS_A_CALL]
+        self._written = time.monotonic()
+        self._took = self._written - begun
 
     def files(self, folder: Path) -> None:
+        with interrupts.held():
+            self._write()
         for path in folder.iterdir():
             if (path / "MLmodel").is_file():
                 self._model(path)

@@ -25,6 +25,9 @@ class CML(Modulator):
     coalitions: `exact` runs partial coalitions in eval mode, as all evaluation here does; `shared` reuses the training pass's
         features, which costs less. Ours `exact`.
 
+    Official code: no values of it were recorded to compare with; the rule is written from the paper's equations and tested on cases
+        worked out by hand.
+
     Gradient flows through both confidences. Records `surer`: the share of samples and pairs with a penalty.
     """
 

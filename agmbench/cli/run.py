@@ -70,9 +70,10 @@ def command(
         "seed": seed,
         "limit": limit,
     }
+    parent = None
     if job_file is not None:
         _alone("--job")
-        spec = job_of(job_file)
+        spec, parent = job_of(job_file)
     else:
         spec = compose(
             load(),
@@ -93,7 +94,7 @@ def command(
         _describe(build.resolve(spec, registry), tracker, strength=not no_strength)
         return
     with Watcher() as watcher:
-        record = execute(spec, registry, tracker, chosen, watcher, strength=not no_strength, force=force)
+        record = execute(spec, registry, tracker, chosen, watcher, strength=not no_strength, force=force, parent=parent)
     _show(record, tracker.shown, watcher.trained)
 
 

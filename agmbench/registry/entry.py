@@ -49,7 +49,7 @@ class Entry:
             return self.imported()
 
     def imported(self) -> Any:
-        """Import the target, which is `module:attribute` (or `module:Class.method`); the modules of a file's folder are looked for there first."""
+        """Import the target, `module:attribute` or `module:Class.method`; modules of a file's folder are looked for there first."""
         module_name, _, attribute = self.target.partition(":")
         try:
             module = self._module(module_name)

@@ -4,16 +4,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODULATORS := joint ogm-ge agm agm-ge
 
-.PHONY: help install demo test lint bench baselines study clean
+.PHONY: help install demo test lint docs bench baselines study clean
 
 help:
 	@echo "make demo       install, then joint, OGM-GE, AGM and AGM-GE on the embedded data set, side by side"
 	@echo "make test       install what tests need, run them all"
 	@echo "make lint       ruff and mypy"
+	@echo "make docs       the documentation, built into site/; a warning is an error"
 	@echo "make bench      the measurements behind the figures in docs/"
 	@echo "make baselines  logistic regression on each modality of avmnist-mini and on both"
 	@echo "make study      the five-seed comparisons in README and docs/study.md (about half an hour)"
-	@echo "make clean      remove .venv and caches; runs/ stays"
+	@echo "make clean      remove .venv, site/ and caches; runs/ stays"
 
 # A stamp tells an install that finished from one that was cut off; it is older than pyproject.toml when that has changed.
 .venv/installed: pyproject.toml
@@ -25,6 +26,10 @@ help:
 
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 install: .venv/installed
@@ -41,8 +46,14 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# NO_MKDOCS_2_WARNING keeps the theme from telling of MkDocs 2, which pyproject.toml keeps out
+docs: .venv/installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html is the start; to search: $(PYTHON) -m http.server --bind 127.0.0.1 --directory site"
+
 bench: .venv/installed
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/listing.py
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/steps.py
@@ -61,4 +72,4 @@ study: .venv/installed
 	@$(BIN)/agmbench compare --dataset avmnist-mini --cost
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache

@@ -2,7 +2,8 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
@@ -69,7 +70,7 @@ def resolve(spec: JobSpec, registry: Registry, dataset: Dataset | None = None) -
     content = full.canonical()
     versions = {
         "core": str(CORE_VERSION),
-        **{str(entry): entry.version for entry in _entries(full, registry)},
+        **{str(entry): entry.version for entry in entries(full, registry)},
     }
     cell = {**content, "modulator": None, "seed": None}
     cell_versions = {name: version for name, version in versions.items() if not name.startswith("modulator/")}
@@ -118,11 +119,12 @@ class _Part:
         return replace(batch, index=index)
 
 
-def _entries(spec: JobSpec, registry: Registry) -> list[Entry]:
+def entries(spec: JobSpec, registry: Registry) -> list[Entry]:
+    """Those of every component that a job names."""
     named = [("dataset", spec.dataset), ("fusion", spec.fusion), ("modulator", spec.modulator)]
     named += [("encoder", component) for component in spec.encoders.values()]
-    entries = [registry.get(kind, component.name) for kind, component in named]
-    return entries + [registry.get("metric", name) for name in spec.metrics]
+    found = [registry.get(kind, component.name) for kind, component in named]
+    return found + [registry.get("metric", name) for name in spec.metrics]
 
 
 def _encoders(spec: JobSpec, dataset: Dataset) -> dict[str, Component]:
@@ -173,7 +175,7 @@ def model(job: Job) -> MultimodalModel:
     fusion: Fusion = _make(job.registry, "fusion", job.spec.fusion, features, task.outputs(len(job.dataset.class_names)))
     if fusion.per_segment != isinstance(task, Segments):
         asked, given = ("each segment", "a sample") if isinstance(task, Segments) else ("a sample", "each segment")
-        fitting = [e.name for e in job.registry.entries("fusion") if e.load().per_segment != fusion.per_segment]
+        fitting = [name for name, other in _fusions(job.registry) if other.per_segment != fusion.per_segment]
         raise AgmbenchError(
             f"data set '{job.spec.dataset.name}' has a class for {asked}, fusion '{job.spec.fusion.name}' answers for {given}; "
             f"take --fusion with one of {', '.join(fitting)}"
@@ -182,6 +184,13 @@ def model(job: Job) -> MultimodalModel:
     widths = [module.out_channels for module in made.modules() if isinstance(module, nn.Conv2d)]
     # convolutions are quicker so; torch 2.14 corrupts memory in the backward pass of narrow ones on a CPU
     return made.to(memory_format=torch.channels_last) if all(width >= 16 for width in widths) else made
+
+
+def _fusions(registry: Registry) -> Iterator[tuple[str, type[Fusion]]]:
+    """Those that can be imported; what is wrong with another is not the job's."""
+    for entry in registry.entries("fusion"):
+        with suppress(AgmbenchError):
+            yield entry.name, entry.load()
 
 
 def concept_models(

@@ -7,7 +7,7 @@ Shapes: B samples in a batch, N in a split, C classes, D features, M modalities.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
@@ -189,6 +189,10 @@ class Model(Protocol):
     fusion: Fusion
     modalities: tuple[str, ...]
     task: Task
+
+    @property
+    def muting(self) -> Callable[[str, Input], Input]:
+        """What stands in for the input of a modality, given its name and a batch of it, where it is absent."""
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
     def encode(self, inputs: Mapping[str, Input], which: Collection[str] | None = None) -> dict[str, Any]:

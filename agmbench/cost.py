@@ -34,12 +34,26 @@ def _attention_backward(grad: Shape, query: Shape, key: Shape, value: Shape, *_:
     return int(sdpa_backward_flop_count(grad, query, key, value))
 
 
+def _whole_attention(query: Shape, key: Shape, *_: Any, **__: Any) -> int:
+    """`[B, T, D]` projected to queries, keys, values and the output by `D * D` weights, and the attention between them."""
+    (batch, asked, width), seen = query, key[1]
+    return 4 * batch * width * (width * (asked + seen) + asked * seen)
+
+
+def _encoder_layer(x: Shape, *args: Any, **__: Any) -> int:
+    """Self-attention, then a feed-forward network whose first weights are `[F, D]`."""
+    feed: Shape = args[13]
+    return _whole_attention(x, x) + 4 * x[0] * x[1] * feed[0] * feed[1]
+
+
 aten = torch.ops.aten
 FORMULAS: dict[Any, Callable[..., int]] = {  # what torch's own counter takes for nothing on a CPU
     aten.mkldnn_rnn_layer: _lstm,
     aten.mkldnn_rnn_layer_backward: _lstm_backward,
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    aten._native_multi_head_attention: _whole_attention,  # of torch's modules where there is no gradient and no training
+    aten._transformer_encoder_layer_fwd: _encoder_layer,
 }
 
 

@@ -1,7 +1,13 @@
 """What users see in place of a traceback: one line that says what was found, what was expected and how to mend it."""
 
 import difflib
+import os
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+OURS = (f"{Path(__file__).parent}{os.sep}", f"{sysconfig.get_path('stdlib')}{os.sep}", "<")  # agmbench, Python, frozen modules
 
 
 class AgmbenchError(Exception):
@@ -25,6 +31,21 @@ def allowed(name: str, known: Iterable[str]) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """A stranger's exception in one line: its class and the first line of its text."""
+    """A stranger's exception in one line: its class, the first line of its text, and where in the stranger's code it arose."""
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return (f"{type(error).__name__}: {text[0]}" if text else type(error).__name__) + _place(error)
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line that is neither of agmbench nor of an installed library, if there is one."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" at {shown(error.filename)}:{error.lineno}"
+    lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    theirs = [(file, line) for file, line in lines if not (file.startswith(OURS) or "-packages" in file)]
+    return f" at {shown(theirs[-1][0])}:{theirs[-1][1]}" if theirs else ""
+
+
+def shown(path: str | Path) -> str:
+    """A path as a reader finds it: relative where it is below the working directory."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith(os.pardir) else relative

@@ -3,6 +3,7 @@
 import copy
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from agmbench.jobs import JobSpec
 from agmbench.metrics.competition_strength import competition_strength
 from agmbench.model import MultimodalModel
 from agmbench.records import Heading, Point, Record, Run, Tracker, numbers
-from agmbench.registry import Registry
+from agmbench.registry import BUILT_IN, Registry
 from agmbench.report import plots
 from agmbench.tasks import SingleLabel
 from agmbench.train import Epoch, train
@@ -44,15 +45,24 @@ def execute(
     observer: Observer,
     strength: bool = True,
     force: bool = False,
+    parent: str | None = None,
 ) -> Record:
-    """The finished record of a job, trained now unless it is done already.
+    """The finished record of a job, trained now unless it is done already; what is trained stands under the run `parent`.
 
     Its mono-modal concepts come first, with `strength` or if the method needs them.
     """
-    return _execute(build.resolve(spec, registry), tracker, device, observer, strength, force)
+    return _execute(build.resolve(spec, registry), tracker, device, observer, strength, force, parent)
 
 
-def _execute(job: build.Job, tracker: Tracker, device: torch.device, observer: Observer, strength: bool, force: bool) -> Record:
+def _execute(
+    job: build.Job,
+    tracker: Tracker,
+    device: torch.device,
+    observer: Observer,
+    strength: bool,
+    force: bool,
+    parent: str | None,
+) -> Record:
     modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
     measured = job.modalities if strength and job.spec.present is None else ()
     done = None if force else tracker.find(job.digest)
@@ -60,14 +70,14 @@ def _execute(job: build.Job, tracker: Tracker, device: torch.device, observer: O
         observer.finished(done, trained=False)
         return done
     concepts = build.references(job) if strength or modulator.needs_concepts else {}
-    references = {m: _execute(concept, tracker, device, observer, True, force) for m, concept in concepts.items()}
+    references = {m: _execute(concept, tracker, device, observer, True, force, parent) for m, concept in concepts.items()}
     with tracker.lock(job.digest):
         record = None if force else tracker.find(job.digest)
         if record is None:
             checkpoints = Checkpoints(tracker.scratch(job.digest))
             if force:
                 checkpoints.clear()
-            with tracker.start(heading(job, device)) as run:
+            with tracker.start(replace(heading(job, device), parent=parent)) as run:
                 try:
                     _run(job, run, tracker, device, references, strength, checkpoints, observer)
                 except SystemExit as error:
@@ -227,6 +237,8 @@ def _confusion(outcome: Outcome) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def heading(job: build.Job, device: torch.device) -> Heading:
+    foreign = [entry for entry in build.entries(job.spec, job.registry) if entry.origin != BUILT_IN]
+    origins = {f"agmbench.origin.{entry}": f"{entry.origin}, version {entry.version}" for entry in foreign}
     sample = {"agmbench.sample": "true"} if getattr(job.dataset, "sample", False) else {}
     return Heading(
         name=job.name,
@@ -237,5 +249,5 @@ def heading(job: build.Job, device: torch.device) -> Heading:
         concept=job.spec.present is not None,
         fingerprint=job.dataset.fingerprint,
         samples={name: len(job.dataset.split(name)) for name in SPLITS},
-        tags={**provenance.tags(device), **sample},
+        tags={**provenance.tags(device), **origins, **sample},
     )

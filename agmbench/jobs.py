@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -223,14 +223,20 @@ def _canonical_names(spec: JobSpec, registry: Registry) -> JobSpec:
     )
 
 
-def job_of(path: Path) -> JobSpec:
-    """The spec in a job's file: one that a suite wrote, or the `job.yaml` of a run."""
+class JobFile(NamedTuple):
+    """A job as a file has it; `parent` is the run that it stands under, if a suite wrote the file."""
+
+    spec: JobSpec
+    parent: str | None = None
+
+
+def job_of(path: Path) -> JobFile:
+    """Read a job's file: one that a suite wrote, or the `job.yaml` of a run."""
     try:
         content = yaml.safe_load(path.read_text())
-        spec: JobSpec = JobSpec.model_validate(content.get("spec", content))
+        return JobFile(JobSpec.model_validate(content.get("spec", content)), content.get("parent"))
     except (OSError, yaml.YAMLError, AttributeError, ValidationError) as error:
         raise AgmbenchError(f"{path} is no job: {' '.join(str(error).split())[:200]}") from error
-    return spec
 
 
 def parse_settings(texts: Iterable[str]) -> list[tuple[str, Any]]:

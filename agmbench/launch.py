@@ -5,8 +5,9 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -35,7 +36,7 @@ class Launcher(Protocol):
 class LocalProcesses:
     """At most `count` jobs at once on this machine, each in a process of its own, forked from one that has imported once.
 
-    Cores are shared: each job has `cores // count` threads. With GPUs, the jobs take turns on them.
+    Cores are shared: each job has `cores // count` threads. So are GPUs: each of the `count` places has one.
     """
 
     def __init__(self, count: int) -> None:
@@ -45,32 +46,53 @@ class LocalProcesses:
     def run(self, paths: Sequence[Path]) -> Iterator[Ended]:
         context = get_context("forkserver")
         context.set_forkserver_preload(list(IMPORTED_ONCE))
-        waiting = list(enumerate(paths))
-        running: dict[int, tuple[Any, Path, Connection, Connection, float]] = {}  # by the sentinel of the process
+        waiting, places = deque(paths), deque(range(self.count))
+        running: dict[int, _Running] = {}  # by the sentinel of the process
         try:
             while waiting or running:
-                while waiting and len(running) < self.count:
-                    number, path = waiting.pop(0)
-                    said, saying = context.Pipe(duplex=False)
-                    watched, alive = context.Pipe(duplex=False)
-                    process = context.Process(target=_child, args=(path, self.threads, number, saying, watched), name=path.stem)
-                    with _threads(self.threads):
-                        process.start()
-                    saying.close()
-                    watched.close()
-                    running[process.sentinel] = (process, path, said, alive, time.monotonic())
+                while waiting and places:
+                    started = self._started(waiting.popleft(), places.popleft(), context)
+                    running[started.process.sentinel] = started
                 for sentinel in wait(list(running)):
-                    process, path, said, alive, begun = running.pop(cast(int, sentinel))
-                    process.join()
-                    reason = said.recv() if said.poll() else f"its process ended with status {process.exitcode}"
-                    said.close()
-                    alive.close()
-                    yield Ended(path, reason, time.monotonic() - begun)
+                    ended = running.pop(cast(int, sentinel))
+                    places.append(ended.place)
+                    yield ended.result()
         finally:
-            for process, *_ in running.values():
-                process.terminate()
-            for process, *_ in running.values():
-                process.join()
+            for one in running.values():
+                one.process.terminate()
+            for one in running.values():
+                one.process.join()
+
+    def _started(self, path: Path, place: int, context: Any) -> "_Running":
+        said, saying = context.Pipe(duplex=False)
+        watched, alive = context.Pipe(duplex=False)
+        process = context.Process(target=_child, args=(path, self.threads, place, saying, watched), name=path.stem)
+        with _threads(self.threads):
+            process.start()
+        saying.close()
+        watched.close()
+        return _Running(process, path, place, said, alive, time.monotonic())
+
+
+class _Running(NamedTuple):
+    """A job's process; `alive` is closed when this one is gone, however it ends."""
+
+    process: Any
+    path: Path
+    place: int
+    said: Connection
+    alive: Connection
+    begun: float
+
+    def result(self) -> Ended:
+        self.process.join()
+        try:
+            reason = str(self.said.recv())
+        except EOFError:
+            reason = f"its process ended with status {self.process.exitcode}"
+        self.said.close()
+        self.alive.close()
+        return Ended(self.path, reason, time.monotonic() - self.begun)
 
 
 @contextmanager
@@ -85,7 +107,7 @@ def _threads(count: int) -> Iterator[None]:
             del os.environ["OMP_NUM_THREADS"]
 
 
-def _child(path: Path, threads: int, number: int, saying: Connection, watched: Connection) -> None:
+def _child(path: Path, threads: int, place: int, saying: Connection, watched: Connection) -> None:
     """A job in a process of its own: what it prints goes beside its file, and it stops when its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is asked and tells its children
     interrupts.listen()
@@ -95,9 +117,11 @@ def _child(path: Path, threads: int, number: int, saying: Connection, watched: C
         os.dup2(log.fileno(), 2)
         sys.stdout = sys.stderr = log
         try:
-            saying.send(work(path, threads, number))
+            reason = work(path, threads, place)
         except KeyboardInterrupt:
-            saying.send("interrupted")
+            reason = "interrupted"
+        with suppress(BrokenPipeError):  # the parent is gone
+            saying.send(reason)
 
 
 def _watch(watched: Connection) -> None:
@@ -107,7 +131,7 @@ def _watch(watched: Connection) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def work(path: Path, threads: int | None = None, number: int = 0) -> str:
+def work(path: Path, threads: int | None = None, place: int = 0) -> str:
     """Run the job of a file, in the store that the working directory or the environment names; why it failed, or nothing."""
     import torch
 
@@ -123,8 +147,9 @@ def work(path: Path, threads: int | None = None, number: int = 0) -> str:
     try:
         device = build.device("auto")
         if device.type == "cuda":
-            device = torch.device("cuda", number % torch.cuda.device_count())
-        execute(job_of(path), load(), MlflowTracker(), device, _Log())
+            device = torch.device("cuda", place % torch.cuda.device_count())
+        spec, parent = job_of(path)
+        execute(spec, load(), MlflowTracker(), device, _Log(), parent=parent)
     except AgmbenchError as error:
         return str(error)
     except Exception as error:

@@ -102,11 +102,12 @@ class MultimodalModel(nn.Module):
         partial = [coalition for coalition in which if coalition != full]
         if partial:
             with self.evaluating(), torch.set_grad_enabled(partial_gradient and torch.is_grad_enabled()):
+                absent = [m for m in self.encoders if any(m not in c for c in partial)]  # in order: muting may draw
                 if self._guided:
-                    return fused | {c: self.fusion(self._guided_features(c, inputs, muted_gradient)) for c in partial}
+                    blank = {m: self.muting(m, inputs[m]) for m in absent}
+                    return fused | {c: self._guided_pass(c, inputs, blank, muted_gradient) for c in partial}
                 if encode_again:
                     features = {m: self._feature(m, inputs) for m in self.encoders if any(m in c for c in partial)}
-                absent = [m for m in self.encoders if any(m not in c for c in partial)]  # in order: muting may draw
                 muted = self._muted_features(inputs, absent, muted_gradient)
                 shown = [{m: (features if m in coalition else muted)[m] for m in self.encoders} for coalition in partial]
                 fused |= zip(partial, self._fused(shown), strict=True)
@@ -133,11 +134,16 @@ class MultimodalModel(nn.Module):
     def _only(self, coalition: Coalition, inputs: Mapping[str, Input]) -> dict[str, Input]:
         return {m: inputs[m] if m in coalition else self.muting(m, inputs[m]) for m in self.encoders}
 
-    def _guided_features(self, coalition: Coalition, inputs: Mapping[str, Input], muted_gradient: bool) -> dict[str, Feature]:
-        shown = self._only(coalition, inputs)
+    def _guided_pass(
+        self, coalition: Coalition, inputs: Mapping[str, Input], blank: Mapping[str, Input], muted_gradient: bool
+    ) -> Fused:
+        """A full pass of its own, in which every encoder sees the `blank` inputs of the absent."""
+        shown = {m: (inputs if m in coalition else blank)[m] for m in self.encoders}
         features = {m: self._feature(m, shown) for m in self.encoders if m in coalition}
         with torch.set_grad_enabled(muted_gradient and torch.is_grad_enabled()):
-            return features | {m: self._feature(m, shown) for m in self.encoders if m not in coalition}
+            features |= {m: self._feature(m, shown) for m in self.encoders if m not in coalition}
+        fused: Fused = self.fusion(features)
+        return fused
 
     def _muted_features(self, inputs: Mapping[str, Input], absent: Iterable[str], gradient: bool = True) -> dict[str, Feature]:
         with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):

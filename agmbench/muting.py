@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from agmbench.contracts import Input, Split, Tokens, in_order
 
 EVALUATION_SEED = 0
+NO_STATE = torch.empty(0, dtype=torch.uint8)
 
 
 class Zeros(nn.Module):
@@ -65,28 +66,29 @@ class Random(Zeros):
     def __init__(self, seed: int) -> None:
         super().__init__()
         self._seed = seed
-        self._generator: torch.Generator | None = None
+        self._state = NO_STATE
+        self._generator: torch.Generator | None = None  # made where the first inputs are
 
     def values(self, modality: str, x: Tensor) -> Tensor:
         if self._generator is None:
             self._generator = torch.Generator(x.device).manual_seed(self._seed)
+            if len(self._state) == len(self._generator.get_state()):  # of the same kind of device
+                self._generator.set_state(self._state)
         return torch.empty_like(x).normal_(generator=self._generator)
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        training, seed = self._generator, self._seed
-        self._generator, self._seed = None, EVALUATION_SEED
+        training = self._generator, self._seed, self._state
+        self._generator, self._seed, self._state = None, EVALUATION_SEED, NO_STATE
         try:
             yield
         finally:
-            self._generator, self._seed = training, seed
+            self._generator, self._seed, self._state = training
 
     def get_extra_state(self) -> Tensor:
         """The generator's state, for a checkpoint."""
-        return torch.empty(0, dtype=torch.uint8) if self._generator is None else self._generator.get_state()
+        return self._state if self._generator is None else self._generator.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
         """Go on where a checkpoint was taken."""
-        if len(state):
-            self._generator = torch.Generator().manual_seed(self._seed)
-            self._generator.set_state(state.cpu())
+        self._generator, self._state = None, state.cpu()

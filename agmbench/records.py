@@ -76,7 +76,7 @@ class Run(Protocol):
     def __enter__(self) -> "Run": ...
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None: ...
     def points(self, points: Sequence[Point]) -> None:
-        """Append to metric histories, in batches; a point that a run taken over has already is left out."""
+        """Append to metric histories, in batches, at the latest when the run is left; what a run taken over has is left out."""
 
     def files(self, folder: Path) -> None:
         """Keep every file below `folder` as an artifact, under its path relative to it."""
@@ -99,6 +99,9 @@ class Tracker(Protocol):
 
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> Run:
         """A run for others to stand under: the one of these tags in the data set's experiment, or a new one."""
+
+    def lost(self, digest: str, reason: str) -> None:
+        """The process of a job is gone: a run that it left RUNNING is FAILED, for this reason."""
 
     def reopen(self, record: Record) -> Run:
         """A finished run, to add measurements to."""

@@ -7,7 +7,7 @@ In `registry.yaml`:
         summary: what it shows
         seeds: [1, 2, 3]
         jobs:                          # each item is the product of its lists
-          - dataset: avmnist-mini
+          - dataset: avmnist-mini      # or a list
             fusion: [concat, early]    # default: the data set's
             modulator: [joint, agm]
             encoder: {image: resnet}   # default: the data set's
@@ -16,8 +16,10 @@ In `registry.yaml`:
           quick: {training.epochs: 2, limit: 500}
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -43,13 +45,13 @@ class _Strict(BaseModel):
 class Block(_Strict):
     """One item of a suite's `jobs`."""
 
-    dataset: str
+    dataset: tuple[str, ...]
     modulator: tuple[str, ...]
     fusion: tuple[str | None, ...] = (None,)
     encoder: Mapping[str, str] = Field(default_factory=dict)
     set: Mapping[str, Any] = Field(default_factory=dict)
 
-    @field_validator("modulator", "fusion", mode="before")
+    @field_validator("dataset", "modulator", "fusion", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -86,9 +88,7 @@ class Progress:
 
 def read(registry: Registry, name: str) -> Suite:
     """A suite by name."""
-    if name not in registry.suites:
-        raise AgmbenchError(f"unknown suite '{name}': {allowed(name, registry.suites)}")
-    return _parsed(registry.suites[name])
+    return _parsed(registry.suite(name))
 
 
 def _parsed(matrix: Matrix) -> Suite:
@@ -120,18 +120,48 @@ def _plan(suite: Suite, registry: Registry, settings: Mapping[str, Any], seeds: 
     opened: dict[str, Dataset] = {}
     for block in suite.jobs:
         ranges = {key: value if isinstance(value, list) else [value] for key, value in {**block.set, **settings}.items()}
-        for fusion, values, modulator, seed in product(block.fusion, product(*ranges.values()), block.modulator, seeds):
+        matrix = product(block.dataset, block.fusion, product(*ranges.values()), block.modulator, seeds)
+        for dataset, fusion, values, modulator, seed in matrix:
             given = dict(zip(ranges, values, strict=True))
             shown = [f"{key}={value}" for key, value in given.items()]
-            label = " ".join([block.dataset, *([fusion] if fusion else []), modulator, *shown, f"seed {seed}"])
+            label = " ".join([dataset, *([fusion] if fusion else []), modulator, *shown, f"seed {seed}"])
             try:
-                spec = compose(registry, block.dataset, modulator, fusion, block.encoder, [*given.items(), ("seed", seed)])
+                spec = compose(registry, dataset, modulator, fusion, block.encoder, [*given.items(), ("seed", seed)])
                 key = digest([spec.dataset.model_dump(), spec.seed, spec.limit])
                 job = build.resolve(spec, registry, opened.get(key))
                 opened[key] = job.dataset
                 yield Planned(label, job)
             except AgmbenchError as error:
                 yield Planned(label, skipped=str(error))
+
+
+def checked(planned: Sequence[Planned]) -> list[Planned]:
+    """The plan with what cannot be built, or what a method refuses, skipped; jobs that differ in the seed alone are tried once."""
+    jobs = {_but_for_seed(one.job): one.job for one in planned if one.job}
+    cells: dict[str, dict[str, build.Job]] = defaultdict(dict)
+    for key, job in jobs.items():
+        cells[job.cell][key] = job
+    reasons = {key: reason for alike in cells.values() for key, reason in _refusals(alike).items()}
+    return [replace(one, skipped=reasons[_but_for_seed(one.job)]) if one.job else one for one in planned]
+
+
+def _but_for_seed(job: build.Job) -> str:
+    return digest([job.cell, job.spec.modulator.model_dump()])
+
+
+def _refusals(jobs: Mapping[str, build.Job]) -> dict[str, str]:
+    """Why each job of one cell cannot be; empty if it can."""
+    reasons = dict.fromkeys(jobs, "")
+    try:
+        model = build.model(next(iter(jobs.values())))
+    except AgmbenchError as error:
+        return dict.fromkeys(jobs, str(error))
+    for key, job in jobs.items():
+        try:
+            build.modulator(job, model)
+        except AgmbenchError as error:
+            reasons[key] = str(error)
+    return reasons
 
 
 def progress(planned: Iterable[Planned], tracker: Tracker) -> Progress:
@@ -142,15 +172,14 @@ def progress(planned: Iterable[Planned], tracker: Tracker) -> Progress:
         for record in reversed(tracker.records(dataset)):  # the newest last, a finished one always
             if newest.get(record.digest, record).status != FINISHED or record.status == FINISHED:
                 newest[record.digest] = record
-    done, failed, missing, skipped = [], [], [], []
+    done: list[Planned] = []
+    rest: list[Planned] = []
     for one in planned:
-        last = newest.get(one.job.digest) if one.job else None
-        if one.job is None:
+        (done if one.job and _measured(newest.get(one.job.digest), one.job) else rest).append(one)
+    failed, missing, skipped = [], [], []
+    for one in checked(rest):
+        if one.skipped or one.job is None:
             skipped.append(one)
-        elif last is not None and _measured(last, one.job):
-            done.append(one)
-        elif reason := _refusal(one.job):
-            skipped.append(Planned(one.label, one.job, reason))
         elif lost := _lost(one.job, newest):
             failed.append((one, lost))
         else:
@@ -164,36 +193,57 @@ def _lost(job: build.Job, newest: Mapping[str, Record]) -> Record | None:
     return next((record for record in found if record.status == FAILED), None)
 
 
-def _measured(record: Record, job: build.Job) -> bool:
-    return record.status == FINISHED and all(f"test/strength/{m}" in record.metrics for m in job.modalities)
+def _measured(record: Record | None, job: build.Job) -> bool:
+    return (
+        record is not None and record.status == FINISHED and all(f"test/strength/{m}" in record.metrics for m in job.modalities)
+    )
 
 
-def _refusal(job: build.Job) -> str:
-    try:
-        build.modulator(job, build.model(job))
-    except AgmbenchError as error:
-        return str(error)
-    return ""
-
-
-def run(planned: Sequence[Planned], registry: Registry, tracker: Tracker, launcher: Launcher, folder: Path) -> Iterator[Ended]:
+def run(
+    name: str, planned: Sequence[Planned], registry: Registry, tracker: Tracker, launcher: Launcher, folder: Path
+) -> Iterator[Ended]:
     """Start what is missing or failed, mono-modal concepts first so that no job waits for another's; yields each as it ends.
 
-    Each job is a file `<folder>/<digest>.yaml`, which is all that a launcher is given.
+    Each job is a file `<folder>/<digest>.yaml`, which is all that a launcher is given. In each data set's experiment they stand
+    under a run of the suite.
     """
     found = progress(planned, tracker)
     jobs = [one.job for one in (*found.missing, *(one for one, _ in found.failed)) if one.job]
     concepts = [concept for job in jobs for concept in build.references(job).values()]
+    concepts = [concept for concept in concepts if tracker.find(concept.digest) is None]
     folder.mkdir(parents=True, exist_ok=True)
-    for stage in (concepts, jobs):
-        missing = {job.digest: job for job in stage}
-        if stage is concepts:
-            missing = {digest: job for digest, job in missing.items() if tracker.find(digest) is None}
-        yield from launcher.run([written(job, folder) for job in missing.values()])
+    with ExitStack() as groups:
+        parents = {}
+        for dataset in sorted({job.spec.dataset.name for job in jobs}):
+            parents[dataset] = groups.enter_context(tracker.group(dataset, f"suite {name}", {"agmbench.suite": name})).id
+        lost: dict[str, str] = {}  # why, by digest
+        for stage in (concepts, jobs):
+            reasons = {job.digest: _without(job, lost) for job in stage}
+            for ended in launcher.run(_written((job for job in stage if not reasons[job.digest]), parents, folder)):
+                if ended.reason:
+                    tracker.lost(ended.path.stem, ended.reason)
+                    lost[ended.path.stem] = ended.reason
+                yield ended
+            for path in _written((job for job in stage if reasons[job.digest]), parents, folder):
+                yield Ended(path, reasons[path.stem], 0)
 
 
-def written(job: build.Job, folder: Path) -> Path:
-    """The job's file: its name, and its spec in full."""
-    path = folder / f"{job.digest}.yaml"
-    path.write_text(yaml.safe_dump({"name": job.name, "spec": job.spec.canonical()}, sort_keys=False))
-    return path
+def _without(job: build.Job, lost: Mapping[str, str]) -> str:
+    """Why a job whose concept has just failed is not started."""
+    if not lost:  # as a rule, and concepts take a moment to resolve
+        return ""
+    reasons = (
+        f"its concept of {m} failed: {lost[one.digest]}" for m, one in build.references(job).items() if one.digest in lost
+    )
+    return next(reasons, "")
+
+
+def _written(jobs: Iterable[build.Job], parents: Mapping[str, str], folder: Path) -> list[Path]:
+    """The jobs' files, one each: name, the run that it stands under, and its spec in full."""
+    paths = []
+    for job in {job.digest: job for job in jobs}.values():
+        path = folder / f"{job.digest}.yaml"
+        content = {"name": job.name, "parent": parents[job.spec.dataset.name], "spec": job.spec.canonical()}
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        paths.append(path)
+    return paths

@@ -157,6 +157,36 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "grid": lambda seed: RandomSampler(seed=seed),  # its points are enqueued, so none is drawn
     "cmaes": lambda seed: CmaEsSampler(seed=seed, warn_independent_sampling=False),
 }
+
+
+class Numbered(BaseSampler):
+    """A sampler that begins anew at each trial with a seed of the trial's number: two processes never draw the same."""
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+        self._make, self._seed = make, seed
+        self._of_trial = make(seed)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._of_trial = self._make(int(digest([self._seed, trial.number]), 16) % 2**32)
+        self._of_trial.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._of_trial.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._of_trial.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._of_trial.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._of_trial.after_trial(study, trial, state, values)
+
+
 PRUNERS: dict[str, Callable[[int], BasePruner]] = {
     "median": lambda epochs: MedianPruner(),
     "none": lambda epochs: NopPruner(),
@@ -247,6 +277,7 @@ def open_study(sweep: Sweep) -> optuna.Study:
         study_name=sweep.name,
         direction="maximize",
         load_if_exists=True,
+        sampler=Numbered(SAMPLERS[sweep.sampler], sweep.base.seed),
         pruner=PRUNERS[sweep.pruner](sweep.base.training.epochs),
     )
     known = study.user_attrs.get("agmbench.sweep")
@@ -328,14 +359,12 @@ class _Surplus(Exception):
 def search(sweep: Sweep, tracker: Callable[[], Tracker], parent: str, jobs: int, say: Say) -> None:
     """Work on a study until its trials are done: in this process, or in `jobs` processes that share the cores."""
     if jobs == 1:
-        work(sweep, tracker(), parent, 0, say)
+        work(sweep, tracker(), parent, say)
         return
     context = multiprocessing.get_context("spawn")
     failures = context.SimpleQueue()
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    workers = [
-        context.Process(target=_worker, args=(sweep, tracker, parent, number, threads, say, failures)) for number in range(jobs)
-    ]
+    workers = [context.Process(target=_worker, args=(sweep, tracker, parent, threads, say, failures)) for _ in range(jobs)]
     try:
         for worker in workers:
             worker.start()
@@ -354,14 +383,12 @@ def search(sweep: Sweep, tracker: Callable[[], Tracker], parent: str, jobs: int,
         raise RunFailed(f"a process of study '{sweep.name}' was ended; the same command goes on with it")
 
 
-def _worker(
-    sweep: Sweep, tracker: Callable[[], Tracker], parent: str, number: int, threads: int, say: Say, failures: Any
-) -> None:
+def _worker(sweep: Sweep, tracker: Callable[[], Tracker], parent: str, threads: int, say: Say, failures: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells all of them; only the command ends its processes
     interrupts.listen()
     torch.set_num_threads(threads)
     try:
-        work(sweep, tracker(), parent, number, say)
+        work(sweep, tracker(), parent, say)
     except KeyboardInterrupt:
         sys.exit(130)
     except AgmbenchError as error:
@@ -370,7 +397,7 @@ def _worker(
         failures.put(RunFailed(describe(error)))
 
 
-def work(sweep: Sweep, tracker: Tracker, parent: str, worker: int, say: Say) -> None:
+def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:
     """Trial after trial until as many are complete or pruned as the sweep asks for, whoever makes them."""
     registry, device, study = load(), build.device(sweep.device), open_study(sweep)
     command = multiprocessing.parent_process()
@@ -395,13 +422,11 @@ def work(sweep: Sweep, tracker: Tracker, parent: str, worker: int, say: Say) -> 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(study)
-        trials = study.get_trials(deepcopy=False)
-        if len(counted(trials)) >= sweep.trials:
+        if len(counted(study.get_trials(deepcopy=False))) >= sweep.trials:
             return
         if _claimed(study) >= sweep.trials:  # others are at work on the last ones
             time.sleep(1)
             continue
-        study.sampler = SAMPLERS[sweep.sampler](int(digest([sweep.base.seed, len(trials), worker]), 16) % 2**32)
         study.optimize(objective, n_trials=1, catch=(_Surplus,))
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/variants.py [--rounds 5] [--device cpu]
 
-`job` is an epoch's worth of joint steps of avmnist-mini's default job, `resnet` a joint step of two ResNet18 at AV-MNIST's shapes.
+An epoch's worth of joint steps of avmnist-mini's default job, and a joint step of two ResNet18 at AV-MNIST's shapes.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from agmbench.contracts import Split, TensorSplit
 from agmbench.model import MultimodalModel
 
 KNOWN = registry.load()
+JOB, RESNETS = "default job of avmnist-mini", "2 x ResNet18"
 Step = Callable[[], None]
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
     print("| work | variant | ratio to as it is |\n|---|---|---:|", flush=True)
-    for work, model, split, size, rate in (("job", *job(), 64, 0.1), ("resnet", *resnet(), 64, 1e-4)):
+    for work, model, split, size, rate in ((JOB, *job(), 64, 0.1), (RESNETS, *resnet(), 64, 1e-4)):
         usual = epoch(model(), split, size, rate, device)
         for name, variant in {
             "contiguous instead of channels_last": epoch(

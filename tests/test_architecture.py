@@ -10,6 +10,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "registry": {"errors"},
+    "skeleton": {"errors", "registry"},
     "jobs": {"errors", "registry"},
     "tasks": set(),
     "contracts": {"tasks"},
@@ -45,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweep": {"build", "contracts", "errors", "execute", "interrupts", "jobs", "records", "registry", "report", "train"},
     "cli": {
         *("build", "contracts", "data", "datasets", "errors", "execute", "interrupts", "jobs", "launch"),
-        *("records", "registry", "report", "suite", "sweep", "testing", "train", "trackers"),
+        *("records", "registry", "report", "skeleton", "suite", "sweep", "testing", "train", "trackers"),
     },
     "__main__": {"cli"},
     "__init__": set(),
@@ -105,6 +106,6 @@ def test_torch_is_imported_by_no_light_room() -> None:
 def test_every_registry_name_is_a_file_of_its_room() -> None:
     from agmbench import registry
 
-    for entry in registry.load().entries():
+    for entry in registry.builtin().entries():
         module, _, _ = entry.target.partition(":")
         assert module == f"agmbench.{entry.kind}s.{entry.name.replace('-', '_')}"

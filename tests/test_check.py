@@ -16,12 +16,13 @@ from agmbench.contracts import Dataset, Encoder, Fused, Fusion, Input, Split, Sp
 from agmbench.datasets.files import SAMPLE, FileDataset, Layout
 from agmbench.datasets.synthetic import Synthetic
 from agmbench.encoders.mlp import MLP
+from agmbench.errors import shown
 from agmbench.fusions.concat import Concat
 from agmbench.fusions.early import Early
 from agmbench.fusions.sum import Sum
 from agmbench.testing import datasets, encoders, fusions, imports, metrics
 
-BUILT_IN = registry.load(Path(__file__))  # no plugins: a file has no folders below it
+BUILT_IN = registry.builtin()
 
 # built-ins that are large, or ask for a network, in small; and ways to make one that are not its default
 BERT = {"model_type": "bert", "vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -525,7 +526,9 @@ def test_a_data_set_that_raises_is_broken() -> None:
         def __init__(self, seed: int) -> None:
             raise RuntimeError("two\nlines")
 
-    assert testing.check(Raises)[0] == testing.Check("opens", "failed", "RuntimeError: two")
+    line = Raises.__init__.__code__.co_firstlineno + 1
+    where = f"{shown(__file__)}:{line}"
+    assert testing.check(Raises)[0] == testing.Check("opens", "failed", f"RuntimeError: two at {where}")
 
 
 # metrics
@@ -605,8 +608,8 @@ def plugin(folder: Path, name: str, kind: str, target: str, code: str) -> regist
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("raise ValueError('no\\nluck')", "metric/bad cannot be imported from 'bad:it' (ValueError: no)"),
-        ("import sys; sys.exit(3)", "metric/bad cannot be imported from 'bad:it' (SystemExit: 3)"),
+        ("raise ValueError('no\\nluck')", "metric/bad cannot be imported from 'bad:it' (ValueError: no at {folder}/bad.py:1)"),
+        ("import sys; sys.exit(3)", "metric/bad cannot be imported from 'bad:it' (SystemExit: 3 at {folder}/bad.py:1)"),
         ("import os; os._exit(3)", "the import of bad:it ended the process with status 3; expected it to go on"),
         ("import os; os.kill(os.getpid(), 9)", "the import of bad:it ended the process by SIGKILL; expected it to go on"),
         ("raise KeyboardInterrupt", "the import of bad:it ended the process"),
@@ -621,7 +624,7 @@ def test_a_bad_import_hurts_nobody(code: str, said: str, tmp_path: Path, monkeyp
     entry = plugin(tmp_path, "bad", "metric", "it", code)
     checks = testing.check_entry(entry, {})
     assert [check.outcome for check in checks] == ["failed", "skipped"]
-    assert checks[0].detail.startswith(said)
+    assert checks[0].detail.startswith(said.format(folder=entry.folder))
     assert "\n" not in checks[0].detail
     assert checks[1] == testing.Check("the others", "skipped", "imports failed")
 

@@ -12,7 +12,7 @@ from conftest import SMALL, CommandLine
 
 import agmbench.registry as registry
 
-ENTRIES = registry.load().entries()
+ENTRIES = registry.builtin().entries()
 
 
 def test_help_and_list_import_nothing_heavy(line: CommandLine) -> None:
@@ -147,15 +147,22 @@ def test_a_plugin_registry_that_does_not_parse_names_file_and_line(line: Command
     plugin = line.folder / "plugins" / "mine"
     plugin.mkdir(parents=True)
     (plugin / "registry.yaml").write_text("modulators:\n  mine: {target: a:b\n")
-    assert "plugins/mine/registry.yaml:3 is not YAML" in line.refused("run")
+    reason = "plugins/mine/registry.yaml:3 is not YAML"
+    assert f"Not read: {reason}" in line.refused("run", "--modulator", "mine")
+    assert f"\nbroken, and only what uses it:\n  file (plugins/mine): {reason}" in line("list").out
+    assert line("run", "--dry-run").status == 0
 
 
 def test_a_name_defined_twice_names_both_places(line: CommandLine) -> None:
     plugin = line.folder / "plugins" / "mine"
     plugin.mkdir(parents=True)
     (plugin / "registry.yaml").write_text("modulators:\n  agm: {target: a:b}\n")
-    error = line.refused("list")
-    assert re.search(r"modulator 'agm' is defined twice: in registry.yaml:\d+ and in plugins/mine/registry.yaml:2", error)
+    twice = r"modulator 'agm' is defined twice: in registry.yaml:\d+ and in plugins/mine/registry.yaml:2; rename one of them"
+    assert re.search(twice, line.refused("run", "--modulator", "agm"))
+    out = line("list").out
+    assert re.search(rf"\n  modulator/agm \(built-in, plugins/mine\): {twice}", out)
+    assert not re.search(r"^modulator +agm ", out, re.MULTILINE)
+    assert line("run", "--modulator", "joint", "--dry-run").status == 0
 
 
 @pytest.mark.parametrize(

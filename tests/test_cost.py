@@ -40,6 +40,18 @@ def test_attention_by_hand() -> None:
     assert counted(lambda: F.scaled_dot_product_attention(q, k, v).sum().backward()) == (2 + 5) * product
 
 
+def test_torchs_own_attention_by_hand_with_and_without_gradient() -> None:
+    batch, steps, width, feed = 3, 5, 8, 16
+    x = torch.randn(batch, steps, width)
+    attention = nn.MultiheadAttention(width, 2, batch_first=True).eval()
+    layer = nn.TransformerEncoderLayer(width, 2, feed, batch_first=True).eval()
+    projections, products = 4 * 2 * batch * steps * width**2, 2 * 2 * batch * steps * steps * width
+    for gradient in (True, False):  # without, torch takes a quicker way through operations of their own
+        with torch.set_grad_enabled(gradient):
+            assert counted(lambda: attention(x, x, x, need_weights=False)) == projections + products
+            assert counted(lambda: layer(x)) == projections + products + 2 * 2 * batch * steps * width * feed
+
+
 def test_a_linear_layer_by_hand() -> None:
     layer, x = nn.Linear(4, 6), torch.randn(3, 4)
     assert counted(lambda: layer(x)) == 2 * 3 * 4 * 6
@@ -53,6 +65,8 @@ def test_a_linear_layer_by_hand() -> None:
         ("ogm-ge", {}, 2.0),
         ("agm", {}, 4 + 2 / 64),  # twice a modality, and a muted input of one
         ("agm", {"modulator.coalitions": "shared"}, 2 + 2 / 64),
+        ("agm", {"dataset.modalities": 5}, 10 + 5 / 64),
+        ("agm", {"dataset.modalities": 5, "modulator.coalitions": "shared"}, 5 + 5 / 64),
     ],
 )
 def test_encoder_passes_of_a_step(modulator: str, settings: dict[str, object], passes: float) -> None:

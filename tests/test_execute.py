@@ -226,7 +226,7 @@ def test_a_plugin_that_raises_ends_its_run_failed_with_one_line(line: CommandLin
     assert result.err.startswith("error: KeyError: 'oops'")
     assert "Traceback" not in result.err
     assert runs(line)[0].info.status == "FAILED"
-    assert runs(line)[0].data.tags["agmbench.reason"] == "KeyError: 'oops'"
+    assert runs(line)[0].data.tags["agmbench.reason"] == "KeyError: 'oops' at plugins/broken/code.py:5"
 
 
 def test_a_plugin_that_exits_ends_its_run_failed(line: CommandLine) -> None:

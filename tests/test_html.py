@@ -16,7 +16,7 @@ from PIL import Image
 
 from agmbench.records import FINISHED, Record
 from agmbench.report import svg
-from agmbench.report.html import page, thin, write
+from agmbench.report.html import page, thin
 from agmbench.report.tables import compare
 from agmbench.trackers.mlflow import MlflowTracker
 
@@ -115,11 +115,12 @@ def test_histories_are_those_of_the_store(store: CommandLine) -> None:
     assert found["kappa/m0"][-1][1] == agm.metrics["kappa/m0"]
 
 
-def test_it_can_be_written_from_records(store: CommandLine, tmp_path: Path) -> None:
+def test_title_and_notes_stand_first(store: CommandLine) -> None:
     tracker = MlflowTracker(store.folder / "runs")
-    write(tmp_path / "suite.html", tracker.records(), tracker, title="agmbench suite <mini>")
-    text = (tmp_path / "suite.html").read_text(encoding="utf-8")
+    tables = compare(tracker.records())
+    text = page(tables, tracker.history, "joint", title="agmbench suite <mini>", notes=["failed: <one>", "skipped: another"])
     assert "<h1>agmbench suite &lt;mini&gt;</h1>" in text
+    assert "<p>failed: &lt;one&gt;</p><p>skipped: another</p>" in text
     assert "8 finished runs in 2 cells on 1 data set; baseline joint" in text
 
 
@@ -221,10 +222,21 @@ def test_a_bar_stands_where_its_numbers_are() -> None:
     text = svg.intervals("title", [svg.Bar("a", 50, 40, 60, [40, 60])], "Acc", mark=50)
     root = ET.fromstring(text)
     (mean,) = (each for each in root.iter("circle") if each.get("class") == "c0 fill")
-    first, second = (float(each.get("cx", 0)) for each in root.iter("circle") if each.get("class") == "faint")
-    assert float(mean.get("cx", 0)) == pytest.approx((first + second) / 2, abs=0.1)
-    (bar,) = (each for each in root.iter("path") if each.get("class") == "interval")
+    first, second = (each.get("d", "")[1:].split()[0] for each in root.iter("path") if each.get("class") == "tick")
+    assert float(mean.get("cx", 0)) == pytest.approx((float(first) + float(second)) / 2, abs=0.1)
+    (bar,) = (each for each in root.iter("path") if each.get("class") == "c0 line faint")
     assert bar.get("d") == f"M{first} {mean.get('cy')}H{second}"
+
+
+def test_means_are_led_to_from_the_mark() -> None:
+    bars = [svg.Bar("before", 0.5, None, None, []), svg.Bar("after", 0.3, None, None, [0.25, 0.35])]
+    root = ET.fromstring(svg.intervals("title", bars, "d", mark=0.5, colour=2, led=True))
+    before, after = (each.get("cx") for each in root.iter("circle") if each.get("class") == "c2 fill")
+    first, second = (each.get("d", "") for each in root.iter("path") if each.get("class") == "c2 led")
+    assert first.startswith(f"M{before} ")
+    assert first.endswith(f"H{before}")
+    assert second.startswith(f"M{before} ")
+    assert second.endswith(f"H{after}")
 
 
 def test_names_of_near_points_do_not_cover_each_other() -> None:
@@ -232,6 +244,19 @@ def test_names_of_near_points_do_not_cover_each_other() -> None:
     root = ET.fromstring(svg.scatter("title", dots, "x", "y"))
     places = sorted(float(each.get("y", 0)) for each in root.iter("text") if (each.text or "").startswith("method"))
     assert min(b - a for a, b in pairwise(places)) >= 12.9
+
+
+def test_names_stand_right_of_their_column_and_reach_no_other() -> None:
+    dots = [svg.Dot("joint", 1, 60), svg.Dot("a method of a long name", 1.01, 60.1), svg.Dot("agm", 2, 61)]
+    root = ET.fromstring(svg.scatter("title", dots, "x", "y"))
+    points = [float(each.get("cx", 0)) for each in root.iter("circle")]
+    names = {each.text: float(each.get("x", 0)) for each in root.iter("text")}
+    assert names["joint"] == names["a method of a long name"] == pytest.approx(points[1] + 14)
+    assert names["joint"] + 7 * len("a method of a long name") < points[2] < names["agm"]
+
+
+def test_bounds_without_a_margin_are_the_ends() -> None:
+    assert svg.bounds([0.0, 5.0], 0) == (0, 5)
 
 
 # the command line

@@ -37,10 +37,24 @@ class BatchStatistics(Encoder):
         return features
 
 
+class Normed(Encoder):
+    """BatchNorm, LayerNorm and dropout in one encoder."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        self.net = nn.Sequential(nn.Linear(shape[0], 6), nn.BatchNorm1d(6), nn.ReLU(), nn.LayerNorm(6), nn.Dropout(0.3))
+        self.out_features = 6
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.net(x)
+        return features
+
+
 ENCODERS: Mapping[str, tuple[tuple[int, ...], Callable[[tuple[int, ...]], Encoder]]] = {
     "conv": ((2, 7, 6), lambda shape: Conv(shape, width=4, layers=2)),
     "transformer": ((4, 3), lambda shape: Transformer(shape, layers=1, heads=2, width=8, dropout=0.0)),
     "mlp": ((5,), lambda shape: MLP(shape, hidden=7, layers=2, dropout=0.5)),
+    "normed": ((5,), Normed),
     "batch-statistics": ((5,), BatchStatistics),
 }
 SMALL: Mapping[str, Mapping[str, int]] = {
@@ -137,7 +151,7 @@ def batch_norm_steps(model: nn.Module, moved: int) -> Iterator[None]:
     assert counts() == {name: count + moved for name, count in before.items()}
 
 
-@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_exact_is_one_full_pass_a_coalition(encoder: str, fusion: str, count: int) -> None:
@@ -262,7 +276,7 @@ def test_nothing_has_a_gradient_where_none_is_wanted() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_responses_sum_to_the_logits_of_the_full_pass(count: int, mode: Mode) -> None:
     model, inputs = make("conv", "early", count).train(), sample("conv", count)
     other = copy.deepcopy(model)

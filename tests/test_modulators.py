@@ -14,10 +14,12 @@ from agmbench.fusions.early import Early
 from agmbench.fusions.sum import Sum
 from agmbench.model import MultimodalModel
 from agmbench.modulators.agm import AGM
+from agmbench.modulators.agm_1 import AGM1
 from agmbench.modulators.agm_ge import AGMGE
 from agmbench.modulators.joint import Joint
 from agmbench.modulators.ogm import OGM
 from agmbench.modulators.ogm_ge import OGMGE, add_noise
+from agmbench.modulators.ogm_ge_ra import OGMGERA
 from agmbench.tasks import SingleLabel
 
 NAMES = ("a", "b", "c", "d")
@@ -95,6 +97,15 @@ def test_a_hopeless_sample_counts_no_more_than_max_score() -> None:
     targets = torch.tensor([0])
     assert AGM(("a", "b")).score(SingleLabel(), phi, targets)[0].item() == pytest.approx(-math.log(1e-8))
     assert AGM(("a", "b"), max_score=None).score(SingleLabel(), phi, targets)[0].item() == pytest.approx(100)
+
+
+def test_agm_1_is_held_to_the_same_pace_whatever_was_before() -> None:
+    agm = AGM1(("a", "b", "c"), alpha=0.5)
+    agm.remember(torch.tensor([9.0, 1.0, 2.0], dtype=torch.float64))
+    kappa, ratio, reference = agm.coefficients(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
+    assert reference.tolist() == [1, 1, 1]
+    assert ratio.tolist() == pytest.approx([math.exp(1.5), 1, math.exp(-1.5)])  # M/(M-1) = 3/2, mean 2
+    assert kappa.tolist() == pytest.approx([math.exp(0.5 * (1 - r)) for r in ratio.tolist()])
 
 
 def test_agm_cap_bounds_the_gap_from_above() -> None:
@@ -212,11 +223,39 @@ def test_ogm_coefficients_by_hand() -> None:
                 torch.testing.assert_close(found[name], value, atol=1e-7, rtol=1e-6)
 
 
+def test_ogm_ge_ra_measures_against_the_mean_of_the_ratios_before() -> None:
+    names = NAMES[:3]
+    net, ra = model(names), OGMGERA(names, alpha=0.3)
+    ra.prepare(context(net))
+    ratios: list[dict[str, float]] = []
+    for number in range(4):
+        ra.active = number != 1  # outside the window the mean goes on
+        data = batch(names)
+        data = Batch({m: (1 + number) * x for m, x in data.inputs.items()}, data.targets.roll(number), data.index)
+        net.zero_grad()
+        signals = {name: float(value) for name, value in ra.step(net, [data]).signals.items()}
+        for m in names:
+            usual = sum(before[m] for before in ratios) / len(ratios) if ratios else 1.0
+            rho = signals[f"ratio/{m}"]
+            expected = 1 - math.tanh(0.3 * rho / usual) if rho > usual and ra.active else 1.0
+            assert signals[f"kappa/{m}"] == pytest.approx(expected, abs=1e-5)
+        ratios.append({m: signals[f"ratio/{m}"] for m in names})
+    assert any(before[m] > 1.001 for before in ratios for m in names)
+
+
 def test_only_conv_leaves_other_tensors_and_refuses_encoders_without_any() -> None:
     names = NAMES[:2]
     reason = OGM(names, only_conv=True).refuses(model(names))  # type: ignore[arg-type]
     assert reason is not None
-    assert "finds no tensor to modulate in the encoder of 'a'" in reason
+    assert "finds no tensor to modulate in the encoder of 'a'; leave only_conv off" in reason
+
+
+def test_ogm_refuses_an_encoder_that_is_frozen() -> None:
+    names, net = NAMES[:2], model(NAMES[:2])
+    net.encoders["b"].requires_grad_(False)
+    reason = OGM(names).refuses(net)  # type: ignore[arg-type]
+    assert reason is not None
+    assert "finds no tensor to modulate in the encoder of 'b'; train it, or take agm" in reason
 
 
 def test_noise_has_the_size_of_the_gradient_and_its_own_generator() -> None:

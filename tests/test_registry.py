@@ -11,7 +11,7 @@ import agmbench.registry as registry
 from agmbench.errors import AgmbenchError
 from agmbench.registry import Entry, Registry
 
-ENTRIES = registry.load(Path("no plugins")).entries()
+ENTRIES = registry.builtin().entries()
 
 
 def write(folder: Path, name: str, text: str, **modules: str) -> Path:
@@ -24,10 +24,15 @@ def write(folder: Path, name: str, text: str, **modules: str) -> Path:
     return folder / "plugins"
 
 
-def refused(plugins: Path) -> str:
+def refused(plugins: Path, kind: str = "metric", name: str = "mine") -> str:
+    """Why a name cannot be used, which is all that is broken; everything else can."""
+    found = registry.load(plugins)
     with pytest.raises(AgmbenchError) as error:
-        registry.load(plugins)
-    return str(error.value)
+        found.get(kind, name)
+    (broken,) = found.broken
+    assert broken.reason in str(error.value)
+    assert {str(entry) for entry in ENTRIES} - {f"{kind}/{name}"} == {str(entry) for entry in found.entries()}
+    return broken.reason
 
 
 def entry(name: str, target: str, place: str = "here:1", aliases: tuple[str, ...] = ()) -> Entry:
@@ -38,7 +43,7 @@ def test_loading_the_registry_imports_nothing_that_it_names() -> None:
     code = """
 import sys
 import agmbench.registry as registry
-entries = registry.load().entries()
+entries = registry.builtin().entries()
 named = {entry.target.partition(":")[0] for entry in entries} | {"torch", "timm", "transformers", "sklearn"}
 found = named & set(sys.modules)
 sys.exit(f"imported {found}" if found or not entries else 0)
@@ -88,15 +93,18 @@ def test_an_unknown_name_of_an_empty_kind() -> None:
 
 
 def test_an_alias_that_is_taken_names_both_places() -> None:
+    found = Registry([entry("one", "a:b"), entry("two", "a:b", "there:2", aliases=("one", "second"))])
     with pytest.raises(AgmbenchError, match=r"metric 'one' is defined twice: in here:1 and in there:2; rename one of them"):
-        Registry([entry("one", "a:b"), entry("two", "a:b", "there:2", aliases=("one",))])
+        found.get("metric", "one")
+    assert found.get("metric", "second").name == "two"
+    assert found.names("metric") == ["second", "two"]
 
 
 # what is wrong in a file
 
 
 def test_a_name_defined_twice_names_both_places(tmp_path: Path) -> None:
-    error = refused(write(tmp_path, "mine", "modulators:\n  agm: {target: a:b}\n"))
+    error = refused(write(tmp_path, "mine", "modulators:\n  agm: {target: a:b}\n"), "modulator", "agm")
     assert re.search(r"modulator 'agm' is defined twice: in registry\.yaml:\d+ and in plugins/mine/registry\.yaml:2", error)
 
 

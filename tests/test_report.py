@@ -245,6 +245,19 @@ def test_rows_that_differ_in_two_parameters_name_both() -> None:
     assert labels(only(*runs)) == ["concept", "agm alpha=1.0 cap=None", "agm alpha=2.0 cap=3.0"]
 
 
+def test_a_table_says_what_its_methods_are_set_to_there_alone() -> None:
+    early = {"fusion": {"name": "early", "params": {}}}
+    runs = [record("ogm", 1, {"alpha": 0.8, "responses": "additive"}), record("agm", 1, {"alpha": 1.0})]
+    runs += [record("agm", 1, {"alpha": 1.0}, cell="b", settings=early)]
+    runs += [record("ogm", seed, {"alpha": 0.8, "responses": "shapley"}, cell="b", settings=early) for seed in (1, 2)]
+    assert [table.notes for table in compare(runs)] == [
+        ["Here, and not in every table: ogm responses=additive"],
+        ["Here, and not in every table: ogm responses=shapley"],
+    ]
+    assert labels(compare(runs)[1]) == ["concept", "agm", "ogm"]
+    assert only(record("ogm", 1, {"alpha": 0.8}), record("ogm", 1, {"alpha": 0.9})).notes == []
+
+
 def test_one_cell_has_a_plain_title() -> None:
     table = only(record(seed=1), record("agm", seed=2, params={"alpha": 1}))
     assert (table.title, table.settings) == ("digits, fusion concat", {})

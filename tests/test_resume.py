@@ -2,7 +2,10 @@
 
 import itertools
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -170,7 +173,7 @@ def results(line: CommandLine) -> tuple[dict[str, Any], dict[str, list[tuple[int
     client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
     (run,) = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
     history = {
-        name: [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
+        name: sorted((metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name))
         for name in run.data.metrics
         if not name.startswith("cost/")
     }
@@ -199,12 +202,71 @@ def test_a_killed_run_is_taken_over_and_ends_the_same(
     weights, history, status = results(line)  # one run, taken over each time
     expected, whole, _ = undisturbed
     assert status == "FINISHED"
-    assert {name: sorted(points) for name, points in history.items()} == {name: sorted(p) for name, p in whole.items()}
+    assert history == whole
     for part in ("model", "modulator"):
         assert weights[part].keys() == expected[part].keys()
         for name, value in expected[part].items():
             assert torch.equal(weights[part][name], value), name
     assert not any((line.folder / "runs" / "unfinished").iterdir())
+
+
+FATAL = """
+import os, signal
+from collections import Counter
+from mlflow import MlflowClient
+from agmbench.metrics.accuracy import accuracy
+from agmbench.modulators.agm import AGM
+
+counts = Counter()
+
+
+def reached(place):
+    counts[place] += 1
+    if os.environ.get("KILL_AT") == f"{place} {counts[place]}":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killing(place, function):
+    def called(*given, **named):
+        reached(place)
+        return function(*given, **named)
+    return called
+
+
+class Fatal(AGM):
+    backward = killing("step", AGM.backward)
+
+
+fatal = killing("measure", accuracy)
+os.fsync = killing("fsync", os.fsync)
+MlflowClient.log_batch = killing("points", MlflowClient.log_batch)
+MlflowClient.log_artifacts = killing("artifacts", MlflowClient.log_artifacts)
+"""
+# within an epoch, while a state is written and after it is renamed, while valid is measured, while points wait to be kept,
+# with half of the artifacts kept
+PLACES = ("step 2", "step 11", "fsync 1", "fsync 2", "fsync 3", "measure 3", "step 1", "points 2", "artifacts 2")
+
+
+def test_killed_at_every_kind_of_place_it_ends_the_same(tmp_path: Path) -> None:
+    job = ("run", "-d", "synthetic", "-m", "fatal", "--no-strength", "--epochs", "20", "--set", "metrics=[fatal]")
+    job = (*job, "--set", "dataset.samples=256", "--set", "mute=random")
+    whole, killed = (CommandLine(tmp_path / name) for name in ("whole", "killed"))
+    for line in (whole, killed):
+        plugin = line.folder / "plugins" / "fatal"
+        plugin.mkdir(parents=True)
+        (plugin / "fatal.py").write_text(FATAL)
+        (plugin / "registry.yaml").write_text(
+            "modulators: {fatal: {target: 'fatal:Fatal'}}\nmetrics: {fatal: {target: 'fatal:fatal'}}\n"
+        )
+    assert whole.finish(*job, env={"OMP_NUM_THREADS": "1"}).status == 0
+    for place in PLACES:
+        assert killed.finish(*job, env={"OMP_NUM_THREADS": "1", "KILL_AT": place}).status == -signal.SIGKILL, place
+    assert killed.finish(*job, env={"OMP_NUM_THREADS": "1"}).status == 0
+    expected, found = results(whole), results(killed)
+    assert found[1:] == expected[1:], "every step once"
+    for part in ("model", "modulator"):
+        for name, value in expected[0][part].items():
+            assert torch.equal(found[0][part][name], value), name
 
 
 def test_force_begins_anew(line: CommandLine) -> None:
@@ -224,3 +286,52 @@ def test_a_job_goes_on_from_the_state_before_a_corrupt_one(line: CommandLine) ->
     assert result.status == 0, result.err
     assert "warning: the checkpoint" in result.err
     assert "goes on after epoch" in result.err
+
+
+# a full disk: one of memory, in a namespace of its own
+
+ON_A_FULL_DISK = r"""
+mkdir -p runs/"$1"; mount -t tmpfs -o size=64m tmpfs runs/"$1"
+$AGMBENCH run -d synthetic -m joint --no-strength --epochs 1 --set dataset.samples=64 || exit 3
+head -c $(( $(df --output=avail -B1 runs/"$1" | tail -1) - $2 )) /dev/zero > runs/"$1"/filler
+"${@:3}"; echo "status $?"
+find runs/unfinished -name 'state*.pt' | sort
+rm runs/"$1"/filler
+"${@:3}"; echo "status $?"
+cp -r runs/. whole
+"""
+
+
+def can_mount() -> bool:
+    words = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
+    return shutil.which("unshare") is not None and subprocess.run(words, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="no namespace in which a disk can be mounted (unshare -rm)")
+@pytest.mark.parametrize(("where", "left"), [("artifacts", 60_000), ("unfinished", 100_000), (".", 300_000)])
+def test_on_a_full_disk_the_run_fails_and_goes_on_when_there_is_room(
+    line: CommandLine, undisturbed: tuple[Any, Any, str], where: str, left: int
+) -> None:
+    agmbench = [sys.executable, "-m", "agmbench"]
+    result = subprocess.run(
+        ["unshare", "-rm", "bash", "-c", ON_A_FULL_DISK, "bash", where, str(left), *agmbench, *JOB],
+        cwd=line.folder, env={**os.environ, "AGMBENCH": " ".join(agmbench), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    statuses = [text for text in result.stdout.splitlines() if text.startswith("status")]
+    assert statuses == ["status 1", "status 0"], result.stderr
+    (error,) = [text for text in result.stderr.splitlines() if text.startswith("error: ")]
+    assert "the disk is full; make room and give the same command again: the job goes on from its last state (" in error
+    assert f"/{NEWEST}" in result.stdout, "the states so far are intact"
+    assert "goes on after epoch" in result.stderr
+    client = MlflowClient(f"sqlite:///{line.folder / 'whole' / 'mlflow.db'}")
+    (experiment,) = [found for found in client.search_experiments() if found.name == "synthetic"]
+    last, *before = client.search_runs([experiment.experiment_id], "attributes.run_name LIKE '%agm%'")
+    assert last.info.status == "FINISHED"
+    assert [run.info.status for run in before] in ([], ["FAILED"])  # taken over where even that could not be written
+    assert all("the disk is full" in run.data.tags["agmbench.reason"] for run in before)
+    _, whole, _ = undisturbed
+    history = {
+        name: sorted((point.step, point.value) for point in client.get_metric_history(last.info.run_id, name)) for name in whole
+    }
+    assert history == whole

@@ -70,8 +70,8 @@ def test_mses_smooths_waits_restores_and_freezes() -> None:
             assert mses.smoothed[0] == pytest.approx(expected[epoch])
     assert mses.frozen.tolist() == [1, 0]
     best = expected.index(min(expected[:4]))
-    assert all(torch.equal(value, weights[best][name]) for name, value in net.encoders["a"].state_dict().items())
     mses.begin_epoch(context(net, 4))
+    assert all(torch.equal(value, weights[best][name]) for name, value in net.encoders["a"].state_dict().items())
     assert not any(tensor.requires_grad for tensor in net.encoders["a"].parameters())
     assert not net.encoders["a"].training
     assert all(tensor.requires_grad for tensor in net.encoders["b"].parameters())
@@ -88,6 +88,7 @@ def test_mses_state_survives() -> None:
 
 def test_freeze_dominant_rests_the_strongest_after_one_epoch() -> None:
     net, freeze = model(), FreezeDominant(NAMES, epochs=2)
+    freeze.prepare(context(net))
     resting = []
     for epoch in range(5):
         accuracy = {"a": 0.3, "b": 0.6 if epoch == 1 else 0.1} if epoch else {}
@@ -100,8 +101,20 @@ def test_freeze_dominant_rests_the_strongest_after_one_epoch() -> None:
 
 def test_freeze_dominant_by_name_from_the_first_epoch() -> None:
     net, freeze = model(), FreezeDominant(NAMES, epochs=1, dominant="a")
+    freeze.prepare(context(net))
     freeze.begin_epoch(context(net))
     assert not any(t.requires_grad for t in net.encoders["a"].parameters())
     freeze.begin_epoch(context(net, 1))
     assert all(t.requires_grad for t in net.encoders["a"].parameters())
     assert FreezeDominant(NAMES, dominant="z").refuses(net) is not None  # type: ignore[arg-type]
+
+
+def test_a_tensor_that_its_encoder_keeps_frozen_is_not_woken() -> None:
+    net, freeze = model(), FreezeDominant(NAMES, epochs=1, dominant="a")
+    first, *others = net.encoders["a"].parameters()
+    first.requires_grad_(False)
+    freeze.prepare(context(net))
+    for epoch, learns in enumerate([False, True]):
+        freeze.begin_epoch(context(net, epoch))
+        assert not first.requires_grad
+        assert all(tensor.requires_grad == learns for tensor in others)

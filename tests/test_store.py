@@ -1,15 +1,39 @@
 """The store of runs on this machine: when it is made, how it is addressed, and what is said when it cannot be used."""
 
 import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import SMALL, CommandLine, files
 from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 
 from agmbench.errors import AgmbenchError
+from agmbench.records import Heading, Point, Stopped
 from agmbench.trackers.mlflow import MlflowTracker
 
+HEADING = Heading(
+    name="a job",
+    digest="d" * 16,
+    cell="c" * 16,
+    spec={
+        "dataset": {"name": "synthetic", "params": {}},
+        "fusion": {"name": "concat", "params": {}},
+        "modulator": {"name": "joint", "params": {}},
+        "encoders": {},
+        "training": {"schedule": {}},
+    },
+    modalities=("m0", "m1"),
+    concept=False,
+    fingerprint="f",
+    samples={"train": 2},
+    tags={},
+)
 PLAIN = (*SMALL, "--modulator", "joint", "--no-strength")
 
 
@@ -84,3 +108,48 @@ def test_comparing_takes_no_lock(line: CommandLine) -> None:
             folder.chmod(0o755)
     assert result.status == 0, result.err
     assert files(line.folder) == before
+
+
+@pytest.mark.parametrize("error", [None, ValueError("broken"), KeyboardInterrupt(), Stopped("pruned")], ids=repr)
+def test_points_wait_for_one_another_and_are_there_when_the_run_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException | None
+) -> None:
+    calls: list[int] = []
+    log_batch = MlflowClient.log_batch
+
+    def counted(client: MlflowClient, run_id: str, metrics: Sequence[Metric] = (), **others: Any) -> None:
+        calls.append(len(metrics))
+        time.sleep(0.1)  # a store that is slow is asked less often
+        log_batch(client, run_id, metrics=metrics, **others)
+
+    tracker = MlflowTracker(tmp_path)
+    monkeypatch.setattr(MlflowClient, "log_batch", counted)
+    with nullcontext() if error is None else pytest.raises(type(error)), tracker.start(HEADING) as run:
+        calls.clear()  # of the parameters
+        for step in range(30):
+            run.points([Point("valid/accuracy", step / 30, step)])
+        assert calls == [1]
+        if error is not None:
+            raise error
+    assert calls == [1, 29]
+    (record,) = tracker.records()
+    assert tracker.history(record, ["valid/accuracy"]) == {"valid/accuracy": [(step, step / 30) for step in range(30)]}
+
+
+def test_points_are_written_before_files_that_come_after_them(tmp_path: Path) -> None:
+    tracker = MlflowTracker(tmp_path / "runs")
+    (tmp_path / "empty").mkdir()
+    with tracker.start(HEADING) as run:
+        for step in range(3):
+            run.points([Point("valid/accuracy", 0.5, step)])
+        run.files(tmp_path / "empty")
+        (record,) = tracker.records()
+        assert len(tracker.history(record, ["valid/accuracy"])["valid/accuracy"]) == 3
+
+
+def test_points_that_the_store_refuses_fail_the_run(tmp_path: Path) -> None:
+    tracker = MlflowTracker(tmp_path)
+    with pytest.raises(MlflowException, match="Invalid"), tracker.start(HEADING) as run:
+        run.points([Point("what?*", 0.5, 0)])
+    (record,) = tracker.records()
+    assert record.status == "FAILED"

@@ -32,6 +32,9 @@ suites:
       - {dataset: synthetic, fusion: early, modulator: ogm, set: {training.epochs: 1, dataset.samples: 64}}
       - {dataset: synthetic, modulator: nothing}
       - {dataset: cremad, modulator: joint}
+  killer:
+    jobs:
+      - {dataset: synthetic, modulator: [joint, killed], set: {training.epochs: 1, dataset.samples: 64}}
   long:
     jobs:
       - {dataset: synthetic, modulator: agm, set: {training.epochs: 60, dataset.samples: 512}}
@@ -57,9 +60,9 @@ def known(tmp_path: Path, text: str = SUITES) -> registry.Registry:
     return registry.load(with_suites(tmp_path, text))
 
 
-def runs(line: CommandLine) -> list[Run]:
+def runs(line: CommandLine, condition: str = "tags.`agmbench.digest` != ''") -> list[Run]:
     client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
-    return [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
+    return [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id], condition)]
 
 
 # plans
@@ -87,6 +90,13 @@ def test_lists_of_settings_are_a_dimension_and_seeds_count_up(tmp_path: Path) ->
     assert len(suite.plan(suite.read(found, "s"), found, seeds=1)) == 2
 
 
+def test_data_sets_are_a_dimension_too(tmp_path: Path) -> None:
+    found = known(tmp_path, "suites: {s: {jobs: [{dataset: [avmnist-mini, synthetic], modulator: [joint, agm]}]}}")
+    planned = suite.plan(suite.read(found, "s"), found)
+    both = ("avmnist-mini", "synthetic")
+    assert labels(planned) == [f"{dataset} {modulator} seed 999" for dataset in both for modulator in ("joint", "agm")]
+
+
 def test_a_scale_sets_on_top(tmp_path: Path) -> None:
     found = known(tmp_path)
     (first, *_) = suite.plan(suite.read(found, "tiny"), found, scale="one")
@@ -103,6 +113,17 @@ def test_what_cannot_be_is_skipped_because(tmp_path: Path, monkeypatch: pytest.M
     assert [bool(one.skipped) for one in planned] == [False, False, False, True, True]
     assert "unknown modulator 'nothing'" in planned[3].skipped
     assert "dataset/cremad: there is no data in" in planned[4].skipped
+    assert "needs a term of each modality's own" in suite.checked(planned)[2].skipped
+
+
+@pytest.mark.parametrize("name", ["main", "table6", "table7", "table8"])
+def test_every_cell_of_the_papers_suites_can_be(line: CommandLine, name: str) -> None:
+    found = registry.builtin()
+    asked = suite.read(found, name)
+    for dataset in {dataset for block in asked.jobs for dataset in block.dataset}:
+        assert line("data", "sample", dataset).status == 0
+    planned = suite.checked(suite.plan(asked, found))
+    assert [one.skipped for one in planned] == [""] * len(planned)
 
 
 @pytest.mark.parametrize(
@@ -124,13 +145,13 @@ def test_suites_have_one_name(tmp_path: Path) -> None:
     with pytest.raises(
         AgmbenchError, match=r"suite 'mini' is defined twice: in registry\.yaml:\d+ and in plugins/mine/registry\.yaml:1"
     ):
-        known(tmp_path, "suites: {mini: {jobs: []}}")
+        known(tmp_path, "suites: {mini: {jobs: []}}").suite("mini")
 
 
 def test_every_built_in_suite_is_well_formed() -> None:
-    found = registry.load(Path("no plugins"))
-    assert {"main", "mini", "table5", "table6", "table7", "table8"} <= found.suites.keys()
-    for name in found.suites:
+    found = registry.builtin()
+    assert {"main", "mini", "table5", "table6", "table7", "table8"} <= set(found.names("suite"))
+    for name in found.names("suite"):
         parsed = suite.read(found, name)
         for planned in suite.plan(parsed, found, seeds=1):
             assert "unknown" not in planned.skipped, planned
@@ -145,6 +166,9 @@ def test_every_built_in_suite_is_well_formed() -> None:
 def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     assert "tiny" in line("suite", "list").out
     assert "4 jobs, 0 skipped" in line("suite", "show", "tiny").out
+    assert "early ogm training.epochs=1 dataset.samples=64 seed 999: skipped, modulator 'ogm' needs" in (
+        line("suite", "show", "mixed").out
+    )
     assert "0 done, 0 failed, 4 missing, 0 skipped" in line("suite", "status", "tiny").out
     assert "nothing of suite 'tiny' is done; run it with: agmbench suite run tiny" in line("suite", "report", "tiny").err
     assert not (line.folder / "runs").exists()
@@ -154,6 +178,9 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     assert "suite 'tiny': 4 done, 0 failed, 0 missing, 0 skipped" in result.out
     assert result.err.count(": done (") == 8  # two concepts a seed
     assert {run.info.status for run in runs(line)} == {"FINISHED"}
+    (parent,) = runs(line, "tags.`agmbench.suite` = 'tiny'")
+    assert (parent.info.run_name, parent.info.status) == ("suite tiny", "FINISHED")
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs(line)} == {parent.info.run_id}
     assert len(runs(line)) == 8
     assert all(
         any(name.startswith("test/strength") for name in r.data.metrics)
@@ -166,9 +193,12 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     assert len(runs(line)) == 8
     assert "missing: synthetic joint" in line("suite", "status", "tiny", "--scale", "one").out
 
-    report = line("suite", "report", "tiny")
+    report = line("suite", "report", "tiny", "--published")
     assert report.status == 0, report.err
-    assert "<table" in (line.folder / "tiny.html").read_text()
+    page = (line.folder / "tiny.html").read_text()
+    assert "<table" in page
+    assert "4 done, 0 failed, 0 missing, 0 skipped" in page
+    assert "supplement, has no figures of synthetic" in page
 
 
 def test_a_failed_job_is_recorded_and_the_rest_go_on(line: CommandLine) -> None:
@@ -178,7 +208,28 @@ def test_a_failed_job_is_recorded_and_the_rest_go_on(line: CommandLine) -> None:
     assert "the loss" in next(text for text in result.out.splitlines() if text.startswith("failed: "))
     assert "because modulator 'ogm' needs a term of each modality's own" in result.out
     assert result.err.splitlines()[-1].startswith("error: ")
-    assert "jobs of suite 'mixed' failed; their logs are in runs/suites/mixed" in result.err
+    assert "3 jobs of suite 'mixed' failed; what each printed is in runs/suites/mixed" in result.err
+    (unstarted,) = [text for text in result.err.splitlines() if "its concept of m" in text]
+    assert "synthetic concat joint seed 999: failed: its concept of m0 failed: the loss" in unstarted
+    assert not runs(line, "attributes.run_name = 'synthetic concat joint seed 999' and attributes.status = 'FAILED'")
+    line("suite", "report", "mixed")
+    page = (line.folder / "mixed.html").read_text()
+    assert "failed: synthetic joint training.epochs=1" in page
+    assert "skipped: synthetic early ogm" in page
+
+
+def test_a_job_whose_process_is_killed_is_recorded_and_the_rest_go_on(line: CommandLine) -> None:
+    (line.folder / "plugins" / "mine" / "killed.py").write_text(
+        "import os, signal\nfrom agmbench.modulators.joint import Joint\n\n\nclass Killed(Joint):\n"
+        "    def backward(self, model, batch):\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with_suites(line.folder, f"modulators:\n  killed: {{target: 'killed:Killed'}}\n{SUITES}")
+    result = line("suite", "run", "killer")
+    assert result.status == 1
+    assert "killed seed 999: failed: its process ended with status -9" in result.err
+    assert "suite 'killer': 1 done, 1 failed, 0 missing, 0 skipped" in result.out
+    (run,) = runs(line, "attributes.status = 'FAILED'")
+    assert run.data.tags["agmbench.reason"] == "its process ended with status -9"
 
 
 def test_a_job_is_started_from_its_file_alone(line: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> None:

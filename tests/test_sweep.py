@@ -28,11 +28,11 @@ from agmbench.errors import AgmbenchError
 from agmbench.jobs import compose
 from agmbench.registry import Registry, load
 from agmbench.report.sweeps import Chosen, Tuned, sensitivity
-from agmbench.sweep import grid, search_space, shown
+from agmbench.sweep import SAMPLERS, Numbered, grid, search_space, shown
 
 BUILT_IN = load(Path("none"))
 SYNTHETIC = ("sweep", "--dataset", "synthetic", "--epochs", "2", "--set", "dataset.samples=256")
-FAIR = (*SYNTHETIC, "--fair", "joint,agm", "--trials", "9", "--sampler", "grid")
+FAIR = (*SYNTHETIC, "--fair", "agm", "--trials", "9", "--sampler", "grid")
 LONG = ("sweep", "-d", "synthetic", "-m", "agm", "--trials", "2", "--epochs", "90", "--set", "dataset.samples=512")
 
 
@@ -188,12 +188,29 @@ def test_many_values_are_shown_by_ranges() -> None:
 DIST = FloatDistribution(0.1, 8.0, log=True)
 
 
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_a_draw_follows_from_the_number_of_its_trial_alone(name: str) -> None:
+    def drawn(study: optuna.Study) -> float:
+        return study.ask().suggest_float("alpha", 0.1, 8)
+
+    alone = optuna.create_study(sampler=Numbered(SAMPLERS[name], 999))
+    first, second = drawn(alone), drawn(alone)
+    storage = optuna.storages.InMemoryStorage()
+    workers = [
+        optuna.create_study(storage=storage, study_name="s", load_if_exists=True, sampler=Numbered(SAMPLERS[name], 999))
+        for _ in range(2)
+    ]
+    assert [drawn(worker) for worker in workers] == [first, second]
+    assert first != second
+    assert drawn(optuna.create_study(sampler=Numbered(SAMPLERS[name], 1))) != first
+
+
 # a sweep
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[CommandLine, str]:
-    """The folder of a fair sweep of joint and agm that has ended, and its report."""
+    """The folder of a fair sweep of agm, and so of joint, that has ended, and its report."""
     line = CommandLine(tmp_path_factory.mktemp("swept"))
     result = line(*FAIR)
     assert result.status == 0, result.err

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,14 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from agmbench import registry, testing
-from agmbench.contracts import Batch, Coalition, Context, Fused, Input, Mode, Model, Modulator, Promises, Step, Unsuitable
+from agmbench.contracts import (
+    Batch,
+    Coalition,
+    Context,
+    Fused,
+    Input,
+    Mode,
+    Model,
+    Modulator,
+    Promises,
+    Step,
+    Tokens,
+    Unsuitable,
+)
+from agmbench.errors import shown
 from agmbench.fusions.concat import Concat
 from agmbench.model import MultimodalModel
 from agmbench.modulators.agm import AGM
 from agmbench.modulators.joint import Joint
 from agmbench.modulators.ogm import OGM
 
-MODULATORS = registry.load().entries("modulator")
+MODULATORS = registry.builtin().entries("modulator")
 
 
 def failed(checks: Iterable[testing.Check]) -> list[str]:
@@ -325,7 +339,7 @@ class Crashes(Joint):
 def test_refused_models_are_skipped_with_the_reason() -> None:
     checks = testing.check(OGM)
     skipped = {check.name: check.detail for check in checks if check.outcome == "skipped"}
-    assert skipped.keys() == {"fusion early", "fusion film", "fusion gated", "exact"}
+    assert skipped.keys() == {"fusion early", "fusion film", "fusion gated", "fusion hybrid", "exact"}
     assert skipped["fusion film"].startswith("needs a term of each modality's own, which the fusion FiLM does not have")
     assert skipped["fusion film"].endswith("(9 of 9 models)")
 
@@ -334,7 +348,7 @@ def test_a_refusal_by_the_constructor_is_a_refusal() -> None:
     checks = testing.check(OnlyTwo)
     assert failed(checks) == []
     assert testing.Check("fusion sum", "skipped", "takes two modalities; found 3 (3 of 9 models)") in checks
-    assert "in 5 models" in outcome(checks, "neutral").detail
+    assert "in 6 models" in outcome(checks, "neutral").detail
 
 
 def test_a_parameter_coalitions_that_asks_for_none_is_skipped() -> None:
@@ -360,8 +374,8 @@ class OwnHead(Joint):
         self.head = nn.LazyLinear(3)
 
     def backward(self, model: Model, batch: Batch) -> Step:
-        features = torch.cat([feature for _, feature in model.encode(batch.inputs).items()], dim=1)
-        logits = self.head(features)
+        features = model.encode(batch.inputs).values()
+        logits = self.head(torch.cat([e.pooled() if isinstance(e, Tokens) else e for e in features], dim=1))
         loss = model.loss(logits, batch.targets)
         loss.backward()
         return Step(loss.detach(), logits.detach())
@@ -387,7 +401,7 @@ class InTurns(Joint):
 
 
 @pytest.mark.parametrize(
-    ("method", "part", "rested"), [(Rests, "encoders.radar", "radar 15 times"), (OwnHead, "fusion", "fusion 15 times")]
+    ("method", "part", "rested"), [(Rests, "encoders.radar", "radar 18 times"), (OwnHead, "fusion", "fusion 18 times")]
 )
 def test_a_whole_part_rests_if_that_is_promised(method: type[Modulator], part: str, rested: str) -> None:
     assert f"at rest, as promised: {rested}" in outcome(testing.check(method), "gradients").detail
@@ -400,12 +414,20 @@ def test_encoders_that_take_turns_within_an_epoch_need_no_promise() -> None:
     assert outcome(testing.check(InTurns), "gradients").outcome == "passed"
 
 
+def last_line(function: Callable[..., Any]) -> str:
+    """Where a function of two lines does what it does, as an error names it."""
+    return f"{shown(__file__)}:{function.__code__.co_firstlineno + 1}"
+
+
 def test_a_crash_is_one_line() -> None:
-    assert outcome(testing.check(Crashes), "finite") == testing.Check("finite", "failed", "RuntimeError: two")
+    found = outcome(testing.check(Crashes), "finite")
+    assert found == testing.Check("finite", "failed", f"RuntimeError: two at {last_line(Crashes.prepare)}")
 
 
 def test_a_method_that_ends_the_process_does_not_end_the_check() -> None:
-    assert outcome(testing.check(Quits), "finite") == testing.Check("finite", "failed", "SystemExit: 3")
+    assert outcome(testing.check(Quits), "finite") == testing.Check(
+        "finite", "failed", f"SystemExit: 3 at {last_line(Quits.backward)}"
+    )
 
 
 def test_the_report_has_a_line_a_check_and_counts() -> None:

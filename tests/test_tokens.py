@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from agmbench import shapley
-from agmbench.contracts import Encoder, Input, TensorSplit, Tokens
+from agmbench.contracts import Encoder, Input, Mode, TensorSplit, Tokens
 from agmbench.encoders.mlp import MLP
 from agmbench.encoders.transformer import Transformer
 from agmbench.fusions.concat import Concat
@@ -16,6 +16,7 @@ from agmbench.fusions.gated import Gated
 from agmbench.fusions.hybrid import Hybrid
 from agmbench.model import MultimodalModel
 from agmbench.muting import Mean, Random, Zeros
+from agmbench.testing import NaiveModel
 
 BATCH, FRAMES = 6, 5
 LENGTHS = torch.tensor([5, 3, 3, 1, 5, 2])
@@ -117,6 +118,18 @@ def test_random_muting_is_the_same_at_each_evaluation_and_goes_on_in_training() 
     assert torch.equal(resumed("a", x), second)  # type: ignore[arg-type]
 
 
+def test_a_state_from_another_kind_of_device_is_no_obstacle() -> None:
+    """A model trained on CUDA, whose generators have short states, is looked at on a CPU; its state is handed on as it is."""
+    foreign, x = torch.zeros(16, dtype=torch.uint8), torch.zeros(2, 3)
+    muting = Random(5)
+    muting.set_extra_state(foreign)
+    assert torch.equal(muting.get_extra_state(), foreign)
+    with muting.evaluation():
+        muting("a", x)
+    assert torch.equal(muting.get_extra_state(), foreign)
+    assert torch.equal(muting("a", x), Random(5)("a", x))  # type: ignore[arg-type]
+
+
 class Guided(Encoder):
     """Features of one modality, scaled by the mean of another's input."""
 
@@ -144,6 +157,40 @@ def test_a_guided_encoder_sees_the_muted_inputs_of_the_absent() -> None:
     net.eval()
     for coalition in (frozenset("a"), frozenset("b")):
         seen = {m: x if m in coalition else torch.zeros_like(x) for m, x in inputs.items()}
+        torch.testing.assert_close(found[coalition].logits, net(seen).logits)
+
+
+def guided(muting: Zeros | None = None) -> tuple[MultimodalModel, dict[str, Input]]:
+    torch.manual_seed(0)
+    encoders: dict[str, Encoder] = {"a": Guided((5,), "b"), "b": Guided((5,), "c"), "c": MLP((5,), hidden=4, layers=1)}
+    return MultimodalModel(encoders, Concat(dict.fromkeys("abc", 4), 3), muting=muting), {
+        m: torch.randn(BATCH, 5) for m in "abc"
+    }
+
+
+@pytest.mark.parametrize("mode", ["exact", "shared"])
+@pytest.mark.parametrize("muted_gradient", [True, False])
+def test_with_guided_encoders_both_modes_are_full_passes_in_every_gradient(mode: Mode, muted_gradient: bool) -> None:
+    found = []
+    for kind, how in ((MultimodalModel, mode), (NaiveModel, "exact")):
+        net, inputs = guided()
+        net = kind({m: net.encoders[m] for m in net.encoders}, net.fusion).train()  # type: ignore[misc]
+        phi = net.responses(inputs, how, muted_gradient)  # type: ignore[arg-type]
+        sum((place + 1) * values.square().sum() for place, values in enumerate(phi.values())).backward()  # type: ignore[union-attr]
+        found.append([*phi.values(), *(tensor.grad for tensor in net.parameters())])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_a_guided_encoder_is_shown_one_draw_in_every_coalition() -> None:
+    net, inputs = guided(Random(3))
+    net.eval()
+    which = [c for c in shapley.coalitions(tuple("abc")) if len(c) < 3]
+    found = net.coalitions(inputs, which)
+    again = Random(3)
+    blank = {m: again(m, inputs[m]) for m in "abc"}
+    for coalition in which:
+        seen = {m: (inputs if m in coalition else blank)[m] for m in "abc"}
         torch.testing.assert_close(found[coalition].logits, net(seen).logits)
 
 

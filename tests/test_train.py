@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from agmbench import build, jobs, registry
 from agmbench.contracts import SPLITS, Batch, Context, Encoder, Model, Modulator, Promises, Split, SplitName, Step, TensorSplit
 from agmbench.errors import RunFailed
+from agmbench.evaluate import evaluate, measure
 from agmbench.execute import Selection
 from agmbench.fusions.concat import Concat
 from agmbench.model import MultimodalModel
 from agmbench.modulators.joint import Joint
+from agmbench.modulators.mses import MSES
 from agmbench.optimizers import make_optimizer, make_schedule
 from agmbench.train import Epoch, in_batches, train
 
@@ -55,6 +57,19 @@ def test_the_same_job_twice_is_equal_bit_by_bit(name: str) -> None:
     (first, metrics), (second, again) = run(job), run(job)
     assert metrics == again
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("name", REGISTRY.names("modulator"))
+def test_the_weights_after_an_epoch_are_those_that_were_validated(name: str) -> None:
+    job = make(name, **{"training.epochs": 4, "training.lr": 2.0}, **({"modulator.patience": 1} if name == "mses" else {}))
+    model = build.model(job)
+    modulator = build.modulator(job, model)
+    concepts = untrained_concepts(job) if modulator.needs_concepts else {}
+    for epoch in train(model, modulator, splits_of(job), job.spec.training, {}, job.spec.seed, CPU, concepts):
+        found = measure(evaluate(model, modulator, job.dataset.split("valid"), CPU), {})
+        assert found == epoch.valid
+    if isinstance(modulator, MSES):
+        assert modulator.frozen.any()
 
 
 def test_another_seed_is_another_result() -> None:

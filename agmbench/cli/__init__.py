@@ -22,13 +22,14 @@ VERBS = {
     "list": "The registry: every data set, encoder, fusion, modulator and metric.",
     "show": "One entry: its parameters, defaults, paper, and what it refuses.",
     "check": "Whether a component, built in or your own, keeps what its kind promises.",
+    "plugin": "A component of your own: new, a working skeleton.",
     "ui": "Open the MLflow UI on this store, for this machine alone.",
 }
 
 
 class _Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return [*VERBS]  # `list` is the verb here, once it is imported
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
@@ -38,7 +39,7 @@ class _Verbs(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+            formatter.write_dl([*VERBS.items()])
 
 
 @click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

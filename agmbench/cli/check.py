@@ -5,6 +5,7 @@ from contextlib import redirect_stdout
 
 import click
 
+from agmbench.cli.options import registry_option
 from agmbench.errors import AgmbenchError, RunFailed, allowed
 from agmbench.registry import KINDS, Entry, load
 
@@ -12,6 +13,7 @@ from agmbench.registry import KINDS, Entry, load
 @click.command("check")
 @click.argument("component", metavar="KIND/NAME")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
+@registry_option
 def command(component: str, settings: tuple[str, ...]) -> None:
     """The conformance checks of a component, built in or not; exit status 1 if one fails.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agmbench.cli.options import registry_option
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import Registry, load
 
@@ -28,6 +29,7 @@ HTML = Path("compare.html")
 @click.option("--samples", is_flag=True, help="Also show runs on random samples (agmbench data sample).")
 @click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True, help="What to write.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to. [default: the terminal; html: compare.html]")
+@registry_option
 def command(
     dataset: str | None,
     modulators: tuple[str, ...],

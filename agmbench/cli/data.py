@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agmbench.cli.options import registry_option
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import Entry, load
 
@@ -49,6 +50,7 @@ def command() -> None:
 @command.command("status")
 @click.argument("names", nargs=-1)
 @root_option
+@registry_option
 def status(names: tuple[str, ...]) -> None:
     """Which data sets are there, in which layout, with how many samples; what is missing and where to get it."""
     from rich.markup import escape
@@ -84,6 +86,7 @@ def _told(state: "State") -> Iterator[str]:
 @click.argument("name")
 @set_option
 @root_option
+@registry_option
 def verify(name: str, settings: tuple[str, ...]) -> None:
     """Read every sample of a data set once: counts, shapes, ranges, labels, checksums, and what its splits share."""
     from agmbench.data.verify import verify as verified
@@ -139,6 +142,7 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
 )
 @set_option
 @root_option
+@registry_option
 def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> None:
     """Raw files to what the loader maps from disk. An interrupted preparation is gone on with by the same command."""
     from agmbench.build import check_parameters
@@ -167,6 +171,7 @@ def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> Non
 @click.argument("name")
 @click.option("--layout", help="Which of its layouts. [default: the first]")
 @root_option
+@registry_option
 def sample(name: str, layout: str | None) -> None:
     """A tiny random pack in a true layout, to try the pipeline. Its runs are tagged and stay out of compare."""
     from agmbench.datasets.files import SAMPLE, home

@@ -1,21 +1,52 @@
 """`agmbench list`."""
 
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+
 import click
 
-from agmbench.registry import KINDS, load
+from agmbench.cli.options import registry_option
+from agmbench.registry import BUILT_IN, KINDS, Broken, Entry, load
 
 
 @click.command("list")
 @click.argument("kind", required=False, type=click.Choice(KINDS))
-def command(kind: str | None) -> None:
-    """The registry: every data set, encoder, fusion, modulator and metric. Nothing they name is imported."""
+@click.option(
+    "--imports", is_flag=True, help="Import what is not built in, each in a process of its own, to see what is broken."
+)
+@registry_option
+def command(kind: str | None, imports: bool) -> None:
+    """The registry: every data set, encoder, fusion, modulator and metric, and what is broken. Nothing they name is imported."""
     from rich.markup import escape
     from rich.table import Table
 
     from agmbench.report.grid import print_grid
 
+    registry = load()
+    entries, broken = registry.entries(kind), [one for one in registry.broken if not kind or one.kind in (kind, "")]
+    if imports:
+        broken += _failing(entries)
     table = Table("kind", "name", "origin", "summary", box=None, pad_edge=False, header_style="bold")
-    for entry in load().entries(kind):
-        also = f" (also: {', '.join(entry.aliases)})" if entry.aliases else ""
-        table.add_row(entry.kind, entry.name + also, entry.origin, escape(entry.summary))
+    names = {(one.kind, one.name) for one in broken}
+    for entry in entries:
+        if (entry.kind, entry.name) not in names:
+            also = f" (also: {', '.join(entry.aliases)})" if entry.aliases else ""
+            table.add_row(entry.kind, escape(entry.name + also), escape(entry.origin), escape(entry.summary))
     print_grid(table)
+    if broken:
+        click.echo("\nbroken, and only what uses it:")
+    for one in broken:
+        what = f"{one.kind}/{one.name}" if one.name else "file"
+        click.echo(f"  {what} ({one.origin}): {one.reason}")
+
+
+def _failing(entries: Iterable[Entry]) -> Iterator[Broken]:
+    """The entries that are not built in and that `agmbench show` cannot show."""
+    for entry in entries:
+        if entry.origin != BUILT_IN:
+            words = [sys.executable, "-m", "agmbench", "show", entry.kind, entry.name]
+            shown = subprocess.run(words, capture_output=True, text=True, check=False)
+            if shown.returncode:
+                told = shown.stderr.strip().splitlines() or [f"its import ended the process with status {shown.returncode}"]
+                yield Broken(entry.kind, entry.name, entry.place, entry.origin, told[-1].removeprefix("error: "))

@@ -7,6 +7,7 @@ import click
 
 from agmbench import interrupts
 from agmbench.cli.data import root_option
+from agmbench.cli.options import registry_option
 from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter, such as modulator.alpha=2; repeatable."
 )
 @root_option
+@registry_option
 @click.option("--no-strength", is_flag=True, help="Leave competition strength and its mono-modal reference runs out.")
 @click.option(
     "--job",
@@ -68,9 +70,10 @@ def command(
         "seed": seed,
         "limit": limit,
     }
+    parent = None
     if job_file is not None:
         _alone("--job")
-        spec = job_of(job_file)
+        spec, parent = job_of(job_file)
     else:
         spec = compose(
             load(),
@@ -91,7 +94,7 @@ def command(
         _describe(build.resolve(spec, registry), tracker, strength=not no_strength)
         return
     with Watcher() as watcher:
-        record = execute(spec, registry, tracker, chosen, watcher, strength=not no_strength, force=force)
+        record = execute(spec, registry, tracker, chosen, watcher, strength=not no_strength, force=force, parent=parent)
     _show(record, tracker.shown, watcher.trained)
 
 

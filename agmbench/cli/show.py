@@ -4,12 +4,14 @@ import inspect
 
 import click
 
-from agmbench.registry import KINDS, Entry, load
+from agmbench.cli.options import registry_option
+from agmbench.registry import BUILT_IN, KINDS, Entry, load
 
 
 @click.command("show")
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("name")
+@registry_option
 def command(kind: str, name: str) -> None:
     """One entry: its parameters, defaults, paper, and what it refuses."""
     import yaml
@@ -21,6 +23,7 @@ def command(kind: str, name: str) -> None:
         "paper": entry.paper,
         "refuses": entry.refuses,
         "defined in": f"{entry.place} ({entry.target}, version {entry.version})",
+        "origin": entry.origin if entry.origin != BUILT_IN else "",
     }
     click.echo(f"{entry}: {entry.summary}")
     for label, text in facts.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agmbench.cli.data import root_option
+from agmbench.cli.options import registry_option
 from agmbench.errors import AgmbenchError, RunFailed
 from agmbench.registry import load
 
@@ -23,7 +24,7 @@ limit_option = click.option("--limit", type=int, help="At most so many samples a
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What says which jobs a suite has."""
-    for option in (root_option, limit_option, seeds_option, scale_option):
+    for option in (registry_option, root_option, limit_option, seeds_option, scale_option):
         command = option(command)
     return command
 
@@ -34,6 +35,7 @@ def command() -> None:
 
 
 @command.command("list")
+@registry_option
 def list_() -> None:
     """The suites of the registry."""
     from rich.table import Table
@@ -41,7 +43,7 @@ def list_() -> None:
     from agmbench.report.grid import print_grid
 
     table = Table("suite", "scales", "summary", box=None, pad_edge=False, header_style="bold")
-    for matrix in load().suites.values():
+    for matrix in load().suites():
         table.add_row(matrix.name, ", ".join(["paper", *matrix.content.get("scales", {})]), matrix.content.get("summary", ""))
     print_grid(table)
 
@@ -51,7 +53,9 @@ def list_() -> None:
 @_options
 def show(name: str, scale: str, seeds: int | None, limit: int | None) -> None:
     """Every job of a suite, and those that cannot be, because."""
-    planned = _planned(name, scale, seeds, limit)
+    from agmbench.suite import checked
+
+    planned = checked(_planned(name, scale, seeds, limit))
     for one in planned:
         click.echo(f"{one.label}{f': skipped, {one.skipped}' if one.skipped else ''}")
     click.echo(f"{len(planned)} jobs, {sum(bool(one.skipped) for one in planned)} skipped")
@@ -66,7 +70,7 @@ def status(name: str, scale: str, seeds: int | None, limit: int | None) -> None:
     from agmbench.trackers.mlflow import MlflowTracker
 
     found = progress(_planned(name, scale, seeds, limit), MlflowTracker())
-    _tell(name, found)
+    click.echo("\n".join(_said(name, found)))
     for one in found.missing:
         click.echo(f"missing: {one.label}")
 
@@ -87,34 +91,40 @@ def run(name: str, jobs: int, scale: str, seeds: int | None, limit: int | None) 
     planned = suite.plan(suite.read(registry, name), registry, scale, seeds, limit)
     failed = 0
     folder = Path("runs") / "suites" / name
-    for number, ended in enumerate(suite.run(planned, registry, tracker, LocalProcesses(jobs), folder), 1):
+    for number, ended in enumerate(suite.run(name, planned, registry, tracker, LocalProcesses(jobs), folder), 1):
         what = f"failed: {ended.reason}" if ended.reason else "done"
         failed += bool(ended.reason)
         click.echo(f"[{number}] {_name(ended.path)}: {what} ({ended.seconds:.0f} s)", err=True)
-    _tell(name, suite.progress(planned, tracker))
+    click.echo("\n".join(_said(name, suite.progress(planned, tracker))))
     if failed:
-        raise RunFailed(f"{failed} jobs of suite '{name}' failed; their logs are in {folder}")
+        jobs_ = "a job" if failed == 1 else f"{failed} jobs"
+        raise RunFailed(f"{jobs_} of suite '{name}' failed; what each printed is in {folder}")
 
 
 @command.command("report")
 @click.argument("name")
 @click.option("--output", default=None, metavar="FILE", help="[default: NAME.html]")
+@click.option("--published", is_flag=True, help="Also show the figures that the paper's supplement printed.")
 @_options
-def report(name: str, output: str | None, scale: str, seeds: int | None, limit: int | None) -> None:
+def report(name: str, output: str | None, published: bool, scale: str, seeds: int | None, limit: int | None) -> None:
     """The report of a suite's finished jobs: one HTML file that needs no network."""
-    from agmbench.report.html import write
+    from agmbench.report.html import page
+    from agmbench.report.render import save
+    from agmbench.report.tables import BASELINE, compare
     from agmbench.suite import progress
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
     found = progress(_planned(name, scale, seeds, limit), tracker)
-    digests = {one.job.digest for one in (*found.done, *(one for one, _ in found.failed)) if one.job}
-    if not digests:
+    tried = [one.job for one in (*found.done, *(one for one, _ in found.failed)) if one.job]
+    if not tried:
         raise AgmbenchError(f"nothing of suite '{name}' is done; run it with: agmbench suite run {name}")
-    names = {one.job.spec.dataset.name for one in found.done if one.job}
+    digests = {job.digest for job in tried}
+    names = sorted({job.spec.dataset.name for job in tried})
     records = [record for dataset in names for record in tracker.records(dataset) if record.digest in digests]
     path = Path(output or f"{name}.html")
-    write(path, records, tracker, title=f"agmbench suite {name}")
+    tables = compare(records, cost=True, coalitions=True)
+    save(page(tables, tracker.history, BASELINE, published, f"agmbench suite {name}", _said(name, found)), path)
     click.echo(f"{path}: {len(found.done)} of {len(found.done) + len(found.failed) + len(found.missing)} jobs")
 
 
@@ -125,15 +135,15 @@ def _planned(name: str, scale: str, seeds: int | None, limit: int | None) -> "li
     return suite.plan(suite.read(registry, name), registry, scale, seeds, limit)
 
 
-def _tell(name: str, found: "Progress") -> None:
+def _said(name: str, found: "Progress") -> list[str]:
+    """How far a suite is, what failed, and what cannot be, because: a line each."""
     counts = {"done": found.done, "failed": found.failed, "missing": found.missing, "skipped": found.skipped}
-    click.echo(f"suite '{name}': " + ", ".join(f"{len(some)} {what}" for what, some in counts.items()))
-    for one, record in found.failed:
-        click.echo(f"failed: {one.label}: {record.reason}")
-    reasons = Counter(one.skipped for one in found.skipped)
-    for reason, count in reasons.items():
-        labels = [one.label for one in found.skipped if one.skipped == reason]
-        click.echo(f"skipped: {labels[0]}{f' and {count - 1} more' if count > 1 else ''}, because {reason}")
+    lines = [f"suite '{name}': " + ", ".join(f"{len(some)} {what}" for what, some in counts.items())]
+    lines += [f"failed: {one.label}: {record.reason}" for one, record in found.failed]
+    for reason, count in Counter(one.skipped for one in found.skipped).items():
+        label = next(one.label for one in found.skipped if one.skipped == reason)
+        lines.append(f"skipped: {label}{f' and {count - 1} more' if count > 1 else ''}, because {reason}")
+    return lines
 
 
 def _name(path: Path) -> str:

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import click
 
 from agmbench.cli.data import root_option
+from agmbench.cli.options import registry_option
 from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
@@ -13,7 +14,9 @@ from agmbench.registry import load
 @click.option("-d", "--dataset", default="avmnist-mini", show_default=True, help="Data set.")
 @click.option("-m", "--modulator", help="Modulator to tune, by the ranges in its entry.")
 @click.option(
-    "--fair", metavar="M1,M2,...", help="Tune each of these with as many trials, training.lr always among the parameters."
+    "--fair",
+    metavar="M1,M2,...",
+    help="Tune each of these, and joint, with as many trials, training.lr always among the parameters.",
 )
 @click.option("-f", "--fusion", help="Fusion. [default: the data set's]")
 @click.option("--trials", type=click.IntRange(min=1), default=20, show_default=True, help="Trials of each modulator.")
@@ -40,6 +43,7 @@ from agmbench.registry import load
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter that is not tuned; repeatable.")
 @root_option
+@registry_option
 def command(
     dataset: str,
     modulator: str | None,
@@ -63,11 +67,14 @@ def command(
     names = [modulator] if modulator is not None else [name.strip() for name in (fair or "").split(",")]
 
     from agmbench.jobs import parse_settings
+    from agmbench.report.tables import BASELINE
 
     registry = load()
     modulators = [registry.get("modulator", name).name for name in names]
     if len(set(modulators)) < len(modulators):
         raise AgmbenchError(f"--fair {fair}: a modulator is named twice")
+    if fair is not None and BASELINE not in modulators:
+        modulators = [BASELINE, *modulators]
     named = {"training.epochs": epochs, "seed": seed, "limit": limit}
     given = [*parse_settings(settings), *((key, value) for key, value in named.items() if value is not None)]
 

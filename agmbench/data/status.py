@@ -6,7 +6,7 @@ from typing import Any
 
 from agmbench.contracts import SPLITS, Dataset, Unsuitable
 from agmbench.datasets.files import HINT, FileDataset, Source, folder
-from agmbench.errors import describe
+from agmbench.errors import AgmbenchError, describe
 from agmbench.registry import Entry
 
 BUILT_IN = "built in"
@@ -26,7 +26,10 @@ class State:
 
 def state(entry: Entry, seed: int) -> State:
     """A data set with its entry's own parameters, opened."""
-    target: Any = entry.load()
+    try:
+        target: Any = entry.load()
+    except AgmbenchError as error:
+        return State(entry.name, missing=str(error))
     source = getattr(target, "source", None)
     try:
         dataset: Dataset = target(seed, **entry.params)

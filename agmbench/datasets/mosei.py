@@ -252,11 +252,13 @@ class MOSEI(FileDataset):
     """A sample is a sentence of a speaker in a video; sentiment in [-3, 3], and six emotions in [0, 3].
 
     Layouts, told apart by their files; of several in one folder the first of these is read:
-    `umons` (the AGM paper's): `text` `[60, 1]` word numbers (0 none, 1 unknown), `audio` `[60, 80]` mel spectrogram, zeros behind.
-    `mult`, `mult-noalign`, `mult-raw`: `text` `[T, 300]` GloVe, `audio` `[T, 74]` COVAREP, `vision` `[T, 35]` FACET (`mult-raw`: 713
+
+    - `umons` (the AGM paper's): `text` `[60, 1]` word numbers (0 none, 1 unknown), `audio` `[60, 80]` mel spectrogram, zeros behind.
+    - `mult`, `mult-noalign`, `mult-raw`: `text` `[T, 300]` GloVe, `audio` `[T, 74]` COVAREP, `vision` `[T, 35]` FACET (`mult-raw`: 713
         OpenFace), zeros in front or behind; rows without text are dropped.
-    `mmsa`, `mmsa-unaligned`: `text` `[50, 768]` BERT, `audio` `[50|500, 74]`, `vision` `[50|500, 35]`, zeros behind.
-    `csd`: GloVe, COVAREP and a visual sequence averaged over each word, `[60, F]`, read from disk; `prepared`: the same, averaged once.
+    - `mmsa`, `mmsa-unaligned`: `text` `[50, 768]` BERT, `audio` `[50|500, 74]`, `vision` `[50|500, 35]`, zeros behind.
+    - `csd`: GloVe, COVAREP and a visual sequence averaged over each word, `[60, F]`, read from disk; `prepared`: the same, averaged once.
+
     All are sequences with masks; COVAREP's -inf, and whatever else is not finite in audio or vision, reads as 0.
 
     Splits: the copy's own train, valid and test (16,327/1,871/4,662 segments); dev is a tenth of the videos of train (of its

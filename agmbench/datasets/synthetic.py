@@ -38,6 +38,8 @@ class Synthetic(Dataset):
         chance. `spurious-fast`: m0 is three times as strong in train, dev and valid, and shows a random class in test.
     strength, noise, redundancy: a number for every modality, or a list with one number a modality.
     modalities: M; they are named m0, m1, ...
+    classes: C; `None` is 2 where `kind` is complementary, else 4.
+    size: length of the vector `x_m`.
     samples: of train; dev, valid and test have a quarter of it, at least 64 each.
     """
 

@@ -14,7 +14,8 @@ class BiLSTM(Encoder):
 
     Tokens that a mask hides are zero to the LSTM, not skipped.
 
-    width: of the LSTM, a direction. Official PSP code and default 128.   inner: official and default 256.
+    width: of the LSTM, a direction. Official PSP code and default 128.
+    inner: between the linear layers. Official and default 256.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ class Guided(Encoder):
     layers that also feed the audio's LSTM; here it has layers of its own, so that no encoder is part of another. A guide that is not
     there, as in a mono-modal concept, is zero.
 
-    guide: the modality that guides; its inputs are `[B, T, guide_size]`. Official: audio, 128 VGGish features.
+    guide, guide_size: the modality that guides; its inputs are `[B, T, guide_size]`. Official: audio, 128 VGGish features.
     attention: width in which places and guide meet. Official and default 512.
     width, inner: of encoder `bilstm`, and of the guide's layers. Official and defaults 128, 256.
     """

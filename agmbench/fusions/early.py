@@ -28,7 +28,8 @@ class Early(Fusion):
 
     The representation is the input of the head, `[B, out]`.
 
-    hidden, out: official code and defaults 2048 and 1024.   dropout: official code and default .3.
+    hidden, out: official code and defaults 2048 and 1024.
+    dropout: official code and default .3.
     """
 
     def __init__(

@@ -18,7 +18,8 @@ class Hybrid(Fusion):
     it attends to itself alone, the audio to itself and to the text.
 
     guide: the modality that guides all others and has no guide itself; `None` lets every modality be guided by all others.
-    width, heads, layers: paper 512, 4, 6; defaults 512, 4, 6.   feed_forward: paper and default 1024.
+    width, heads, layers: paper 512, 4, 6; defaults 512, 4, 6.
+    feed_forward: width inside its layers. Paper and default 1024.
     dropout: of attention and feed-forward layers. Official code and default .1.
     """
 

@@ -40,6 +40,10 @@ class AGM(Balancing):
 
     Scores and coefficients carry no gradient. S counts iterations over the whole run; it is 0 at first, so tau starts at 1. With
     gradient accumulation each micro-batch has its own kappa, and S moves once an optimizer step, by the mean of their scores.
+
+    Official code: the same gradients and weights, step by step (its values are in `tests/reference`), from a pass of the whole
+    network for each coalition; here each encoder runs once a mode. `shared`, `muted_gradient`, `scores: dev` and accumulation are
+    ours.
     """
 
     promises = Promises(neutral={"alpha": 0, "clip": None}, balances=True, permutes=True, window=True)

@@ -6,10 +6,14 @@ from agmbench.modulators.ogm_ge import add_noise
 
 
 class AGMGE(AGM):
-    """AGM, then noise `N(0, (std(grad) + 1e-8)^2)` on the encoders' tensors of two or more dimensions, then clipping.
+    """AGM, then noise on the encoders' tensors of two or more dimensions, then clipping:
 
-    The paper names the method and gives no formula; the standard deviation is that of the gradient as AGM left it. Inside the
-    modulation window only. Parameters: those of AGM.
+        grad <- grad + N(0, (std(grad) + 1e-8)^2),   std of the gradient as AGM left it.
+
+    The paper names the method and gives no formula; this is our reading. Inside the modulation window only. Parameters: those of
+    AGM.
+
+    Official code: no values of it were recorded to compare with. All but the noise is the code of AGM, for which they were.
     """
 
     promises = Promises(balances=True, permutes=True, window=True)

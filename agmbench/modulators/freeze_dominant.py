@@ -14,8 +14,11 @@ class FreezeDominant(Joint):
     """Joint training in which the strongest modality's encoder rests in the first epochs.
 
     After one joint epoch the modality with the highest validation accuracy of its response is taken for the dominant one; its
-    encoder, BatchNorm statistics included, rests for the next `epochs` epochs and then learns on. A baseline of this benchmark,
-    not a published method.
+    encoder, BatchNorm statistics included, rests for the next `epochs` epochs and then learns on:
+
+        d = argmax_m acc_m after epoch 0,   dL/dtheta_d <- none   for 1 <= epoch <= epochs.
+
+    A baseline of this benchmark, not a published method.
 
     epochs: how long it rests. Ours 2.
     dominant: the modality, by name, frozen from the first epoch on; `None` finds it as above.
@@ -35,6 +38,10 @@ class FreezeDominant(Joint):
             return f"cannot freeze '{self.dominant}', no modality of this data set: {', '.join(self.modalities)}"
         return None
 
+    def prepare(self, context: Context) -> None:
+        encoders = context.model.encoders
+        self._learn = {m: [n for n, tensor in encoders[m].named_parameters() if tensor.requires_grad] for m in self.modalities}
+
     def begin_epoch(self, context: Context) -> None:
         if self.dominant is not None:
             modality, first = self.dominant, 0
@@ -46,4 +53,6 @@ class FreezeDominant(Joint):
         else:
             return
         resting = first <= context.epoch < first + self.epochs
-        context.model.encoders[modality].requires_grad_(not resting).train(not resting)
+        encoder = context.model.encoders[modality].train(not resting)
+        for name in self._learn[modality]:
+            encoder.get_parameter(name).requires_grad_(not resting)

@@ -4,7 +4,12 @@ from agmbench.contracts import Batch, Model, Modulator, Promises, Step
 
 
 class Joint(Modulator):
-    """Plain gradients of `CE(f, y)` for all modalities together; no parameters."""
+    """Plain gradients for all modalities together; no parameters.
+
+        L = CE( f, y ),   f the logits with every modality present;
+
+    on other tasks than one label, the task's own loss.
+    """
 
     promises = Promises(neutral={})
 

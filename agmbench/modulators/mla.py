@@ -21,9 +21,11 @@ class MLA(Modulator):
 
         f(S) = sum_{m in S} g_m W e_m,    g_m = exp(max_k H_k - H_m) / sum_k exp(max_k H_k - H_k) = softmax(-H)_m
 
-    `r k` is a number; published codes multiply `k r` `[D, D]` instead. The paper's method has no fusion, so the model's own, which
-    has to be additive, does not learn. With gradient accumulation a modality takes its step after the last micro-batch, and r is
-    the mean over all of them.
+    The paper's method has no fusion, so the model's own, which has to be additive, does not learn. With gradient accumulation a
+    modality takes its step after the last micro-batch, and r is the mean over all of them.
+
+    Official code: `r k` is a number; published codes multiply `k r` `[D, D]` instead, which we do not follow. No values were recorded
+    to compare with; the rule is tested on cases worked out by hand.
     """
 
     promises = Promises(own_heads=True)

@@ -28,6 +28,8 @@ class MMPareto(Modulator):
     G0 and G1 each come from a backward pass of their own; reimplementations that do not clear gradients in between have cos = 1 and
     up to three times the gradient. With gradient accumulation the means of G0 and G1 over the micro-batches are combined once. Of
     an encoder that looks at other modalities, G1 is the gradient of all `L_k`.
+
+    Official code: no values of it were recorded to compare with; the rule is tested on cases worked out by hand.
     """
 
     def __init__(self, modalities: tuple[str, ...], *, gamma: Annotated[float, Gt(0)] = 1.5) -> None:

@@ -14,10 +14,16 @@ from agmbench.modulators.joint import Joint
 class MSES(Joint):
     """Joint training in which an encoder that has stopped improving goes back to its best weights and is frozen.
 
-    A modality's validation loss is smoothed, `.6 old + .4 new`; when the smoothed loss has not fallen below its best for `patience`
-    epochs, the encoder takes back the weights of its best epoch and learns no more, BatchNorm statistics included.
+    The validation loss of a modality's response is smoothed from epoch to epoch,
+
+        l_m <- .6 l_m + .4 loss_m,
+
+    and when `l_m` has not fallen below its best for `patience` epochs, the encoder takes back the weights of its best epoch
+    when the next begins, and learns no more, BatchNorm statistics included.
 
     patience: official and default 10.
+
+    Official code: no values of it were recorded to compare with; the rule is tested on cases worked out by hand.
     """
 
     promises = Promises()
@@ -37,9 +43,12 @@ class MSES(Joint):
         self.best = nn.ModuleDict({m: copy.deepcopy(encoders[m]) for m in self.modalities}).requires_grad_(False)
 
     def begin_epoch(self, context: Context) -> None:
+        # here and not where the epoch ends, whose weights should be those that were validated; a second time changes nothing
         for modality, frozen in zip(self.modalities, self.frozen, strict=True):
             if frozen:
-                context.model.encoders[modality].eval().requires_grad_(False)
+                encoder = context.model.encoders[modality]
+                encoder.load_state_dict(self.best[modality].state_dict())
+                encoder.eval().requires_grad_(False)
 
     def end_epoch(self, context: Context) -> None:
         encoders = context.model.encoders
@@ -53,6 +62,4 @@ class MSES(Joint):
                 self.best[modality].load_state_dict(encoders[modality].state_dict())
                 continue
             self.waited[number] += 1
-            if self.waited[number] >= self.patience:
-                encoders[modality].load_state_dict(self.best[modality].state_dict())
-                self.frozen[number] = 1
+            self.frozen[number] = self.waited[number] >= self.patience

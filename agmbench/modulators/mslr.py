@@ -16,11 +16,12 @@ class MSLR(Joint):
 
         c_m acc_m(now) / mean of acc_m over the last five epochs
 
-    with acc_m the **validation** accuracy of modality m's response; `c_m` alone in the first five epochs. The official AGM code
-    reads test accuracy here, which we do not follow.
+    with acc_m the **validation** accuracy of modality m's response; `c_m` alone in the first five epochs.
 
     factors: `c_m` by modality, 1 where none is named. Official: audio 1.3, visual .7 (AV-MNIST); .9, 1.1 (CREMA-D); audio .9,
         visual 1.4, text .7 (UR-FUNNY); else, and by default, 1.
+
+    Official code: that of AGM reads test accuracy here, which we do not follow.
     """
 
     promises = Promises()

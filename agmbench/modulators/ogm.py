@@ -35,6 +35,9 @@ class OGM(Balancing):
 
     With gradient accumulation the scores are summed over the micro-batches and the gradients scaled once, after the last. The
     paper has two modalities; for more, `rho_m` compares with the mean of the others, which is the same at two.
+
+    Official code: the same gradients and weights, step by step (its values are in `tests/reference`), on 4-D tensors alone:
+    `only_conv`. More than two modalities, `shapley`, `scores: dev` and accumulation are ours.
     """
 
     promises = Promises(neutral={"alpha": 0}, balances=True, permutes=True, window=True)
@@ -61,7 +64,8 @@ class OGM(Balancing):
             return reason
         for modality in model.modalities:
             if not any(True for _ in self.modulated(model.encoders[modality])):
-                return f"finds no tensor to modulate in the encoder of '{modality}'; leave only_conv off"
+                way_out = "leave only_conv off" if self.only_conv else "train it, or take agm"
+                return f"finds no tensor to modulate in the encoder of '{modality}'; {way_out}"
         return None
 
     def backward(self, model: Model, batch: Batch) -> Step:

@@ -12,8 +12,9 @@ class OGMGE(OGM):
 
         grad <- k_m grad + N(0, (std(grad) + 1e-8)^2),   std of the gradient before it is damped.
 
-    The paper's equation and its official code agree, and so does ours: the noise is added whether or not a modality is damped.
-    It comes from the modulator's own generator. Parameters: those of OGM.
+    The noise is added whether or not a modality is damped. It comes from the modulator's own generator. Parameters: those of OGM.
+
+    Official code: agrees with the paper's equation, and ours with both (recorded with the noise at zero). Otherwise as for OGM.
     """
 
     promises = Promises(balances=True, permutes=True, window=True)

@@ -14,6 +14,8 @@ class OGMGERA(OGMGE):
 
     with `rho_hat_m` the cumulative mean of `rho_m` over the earlier iterations, 1 before the first. The supplement names the method
     and gives no formula; this is our reading. Parameters: those of OGM.
+
+    Official code: no values of it were recorded to compare with. All but the reference is the code of OGM-GE, for which they were.
     """
 
     running_ratio: Tensor

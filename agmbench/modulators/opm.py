@@ -36,6 +36,8 @@ class OPM(Balancing):
 
     The paper has two modalities; for more, `rho_m` compares with the mean of the others, as our OGM does. Draws come from the
     modulator's own generator. The logits it records are those of the undropped features.
+
+    Official code: no values of it were recorded to compare with; the rule is tested on cases worked out by hand.
     """
 
     promises = Promises(neutral={"base": 0.0}, window=True)

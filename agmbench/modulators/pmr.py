@@ -36,6 +36,9 @@ class PMR(Modulator):
 
     The paper has two modalities, where `gamma` of the one ahead is `beta` of the other; for more we compare with the mean of the
     others. Prototypes carry no gradient.
+
+    Official code: has a constant `beta` and no entropy term; the defaults are the paper's. No values of it were recorded to compare
+    with; the rule is tested on cases worked out by hand.
     """
 
     promises = Promises(neutral={"mu": 0.0, "entropy": 0.0})

@@ -19,6 +19,8 @@ class UMT(Modulator):
     the same data with the same recipe, finished, frozen, in eval mode. Of sequences, tokens that are there count.
 
     weight: `lambda`. Ours 10.
+
+    Official code: no values of it were recorded to compare with; the rule is tested on cases worked out by hand.
     """
 
     promises = Promises(neutral={"weight": 0.0})

@@ -12,6 +12,8 @@ from agmbench.modulators.ensemble import Ensemble, alone
 class Unimodal(Ensemble):
     """Answers with one mono-modal concept, the reference run of competition strength; trains nothing itself. A baseline.
 
+        f = log softmax( C^m(x_m) ),   m = argmin_k CE( C^k(x_k), y ) on valid
+
     modality: whose concept; `None`, the default, is the one with the least loss on valid.
     """
 

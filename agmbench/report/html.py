@@ -5,22 +5,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from math import isfinite
-from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
-from agmbench.records import Record, Tracker
+from agmbench.records import Record
 from agmbench.report import sheets, svg
-from agmbench.report.render import save
 from agmbench.report.sheets import Sheet
-from agmbench.report.tables import BASELINE, Row, Table, Value, compare
+from agmbench.report.tables import Row, Table, Value
 
 TITLE = "agmbench report"
-UPRIGHT = "Points are means over the seeds; upright lines are 95 % intervals of Acc."
 SEEDS = "Mean over the seeds, of which the first five at most are read; the band is from the least to the greatest."
-OVER_TIME = {
-    "step": f"Above 1, a modality's gradient is enlarged, below it is damped. {SEEDS}",
-    "epoch": f"Accuracy on valid, in %: of the model, and of each modality's Shapley response. {SEEDS}",
-}
 POINTS = 200  # of a curve, at most
 RUNS = 5  # whose histories are read, a method
 
@@ -28,13 +22,16 @@ History = Callable[[Record, Sequence[str]], Mapping[str, Sequence[tuple[int, flo
 Colours = Mapping[str, int]
 
 
-def write(path: Path, records: Iterable[Record], tracker: Tracker, title: str = TITLE, baseline: str = BASELINE) -> None:
-    """The report of these runs as a file."""
-    save(page(compare(records, cost=True), tracker.history, baseline, title=title), path)
-
-
-def page(tables: Sequence[Table], history: History, baseline: str, beside: bool = False, title: str = TITLE) -> str:
-    """The whole report. `history` reads metrics of a run, as a tracker does; `beside` adds the published figures."""
+def page(
+    tables: Sequence[Table],
+    history: History,
+    baseline: str,
+    beside: bool = False,
+    title: str = TITLE,
+    notes: Sequence[str] = (),
+) -> str:
+    """The whole report. `history` reads metrics of a run, as a tracker does; `beside` adds the published figures; `notes` stand
+    below the title."""
     together = "".join(f'<section id="all">{_sheet(sheet)}</section>' for sheet in sheets.of_all(tables, baseline))
     links = "".join(f'<a href="#cell-{place}">{escape(table.title)}</a>' for place, table in enumerate(tables))
     cells = "".join(
@@ -42,12 +39,13 @@ def page(tables: Sequence[Table], history: History, baseline: str, beside: bool 
     )
     runs = sum(len(row.records) for table in tables for row in table.rows)
     sets = len({table.dataset for table in tables})
+    below = "".join(f"<p>{escape(note)}</p>" for note in notes)
     lead = f"{_count(runs, 'finished run')} in {_count(len(tables), 'cell')} on {_count(sets, 'data set')}; baseline {baseline}"
     style = files("agmbench.report").joinpath("page.css").read_text(encoding="utf-8")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f"<style>{style}</style></head><body><header><h1>{escape(title)}</h1><p>{escape(lead)}</p>"
+        f"<style>{style}</style></head><body><header><h1>{escape(title)}</h1><p>{escape(lead)}</p>{below}"
         f"<nav>{links if len(tables) > 1 else ''}</nav></header><main>{together}{cells}</main></body></html>\n"
     )
 
@@ -108,44 +106,49 @@ def _legend(colours: Colours) -> str:
 
 
 def _accuracy(methods: Sequence[Row], baseline: str) -> str:
-    bars = []
-    for row in methods:
-        value = row.values["acc"]
-        if value.mean is not None:
-            low, high = value.interval or (None, None)
-            bars.append(svg.Bar(row.label, value.mean, low, high, value.values))
-    mark = {bar.label: bar.mean for bar in bars}.get(baseline)
+    bars = _bars(methods, "acc")
+    mark = _mean_of(bars, baseline)
     title = "Accuracy on test: mean, 95 % interval, each seed" + (f"; dashed: {baseline}" if mark is not None else "")
     return svg.intervals(title, bars, "Acc, %", mark) if bars else ""
 
 
+def _bars(methods: Sequence[Row], key: str) -> list[svg.Bar]:
+    bars = []
+    for row in methods:
+        value = row.values.get(key, Value())
+        if value.mean is not None:
+            low, high = value.interval or (None, None)
+            bars.append(svg.Bar(row.label, value.mean, low, high, value.values))
+    return bars
+
+
+def _mean_of(bars: Sequence[svg.Bar], label: str) -> float | None:
+    return next((bar.mean for bar in bars if bar.label == label), None)
+
+
 def _strength(methods: Sequence[Row], colours: Colours, baseline: str) -> str:
-    """A panel a modality: a method's accuracy over the strength of its competition, led to from the baseline's."""
+    """A panel a modality: from the baseline's competition strength to each method's."""
     panels = []
     for modality, colour in colours.items():
-        at = {row.label: (row.values[f"d_{modality}"].mean, row.values["acc"]) for row in methods}
-        dots = [
-            svg.Dot(label, strength, accuracy.mean, 0 if label == baseline else colour, bounds=accuracy.interval)
-            for label, (strength, accuracy) in at.items()
-            if strength is not None and accuracy.mean is not None
-        ]
-        start = next(((dot.x, dot.y) for dot in dots if dot.label == baseline), None)
-        dots = [dot if dot.label == baseline else dot._replace(start=start) for dot in dots]
-        if dots:
-            panels.append(svg.scatter(modality, dots, f"d_{modality}, competition strength", "Acc, %"))
-    caption = f"A line leads from {baseline}, before, to each method, after: left is less competition, up is more accuracy."
-    return _plots(panels, "Competition strength and accuracy", f"{caption} {UPRIGHT}")
+        bars = [bar._replace(low=None, high=None) for bar in _bars(methods, f"d_{modality}")]
+        before, label = _mean_of(bars, baseline), f"d_{modality}, competition strength (0 kept, 1 lost)"
+        if bars:
+            panels.append(svg.intervals(modality, bars, label, before, colour, led=True, width=340))
+    caption = (
+        f"From {baseline}, before (dashed), to each method, after: left is less competition. Points are means, ticks are seeds."
+    )
+    return _plots(panels, "Competition strength before and after", caption)
 
 
 def _cost(methods: Sequence[Row]) -> str:
     at = {row.label: (row.values.get("gflops", Value()).mean, row.values["acc"]) for row in methods}
     dots = [
-        svg.Dot(label, cost, accuracy.mean, bounds=accuracy.interval)
+        svg.Dot(label, cost, accuracy.mean, accuracy.interval)
         for label, (cost, accuracy) in at.items()
         if cost is not None and accuracy.mean is not None
     ]
-    drawn = [svg.scatter("Accuracy over cost", dots, "GFLOP a step", "Acc, %", from_zero=True)] if dots else []
-    return _plots(drawn, "Accuracy and cost", UPRIGHT)
+    drawn = [svg.scatter("Each method by the cost of a step", dots, "GFLOP a step", "Acc, %")] if dots else []
+    return _plots(drawn, "Accuracy against cost", "Points are means over the seeds; upright lines are 95 % intervals of Acc.")
 
 
 # plots over time
@@ -154,27 +157,44 @@ def _cost(methods: Sequence[Row]) -> str:
 def _over_time(methods: Sequence[Row], colours: Colours, history: History) -> str:
     kappa = {modality: f"kappa/{modality}" for modality in colours}
     accuracy = {"all": "valid/accuracy", **{modality: f"valid/response/{modality}" for modality in colours}}
+    enlarged = f"Above 1, a modality's gradient is enlarged, below it is damped. {SEEDS}"
+    of = f"Accuracy on valid: of the model, and of each modality's Shapley response. {SEEDS}"
     return "".join(
         [
-            _panels("Kappa over time", "step", methods, kappa, colours, history, 1),
-            _panels("Mono-modal accuracy over time", "epoch", methods, accuracy, {"all": 0, **colours}, history, 100),
+            _panels(Panels("Kappa over time", "step", "kappa", enlarged, mark=1), methods, kappa, colours, history),
+            _panels(
+                Panels("Mono-modal accuracy over time", "epoch", "Acc on valid, %", of, scale=100),
+                methods,
+                accuracy,
+                {"all": 0, **colours},
+                history,
+            ),
         ]
     )
 
 
-def _panels(
-    title: str, x: str, methods: Sequence[Row], names: Mapping[str, str], colours: Colours, history: History, scale: float
-) -> str:
+class Panels(NamedTuple):
+    """What panels side by side are of: the names of their axes, what is said below, and what values are multiplied by."""
+
+    title: str
+    x: str
+    y: str
+    caption: str
+    scale: float = 1
+    mark: float | None = None
+
+
+def _panels(about: Panels, methods: Sequence[Row], names: Mapping[str, str], colours: Colours, history: History) -> str:
     """A panel a method that has any of the metrics, all on the same axes."""
-    found = {row.label: _lines(row, names, colours, history, scale) for row in methods}
+    found = {row.label: _lines(row, names, colours, history, about.scale) for row in methods}
     found = {label: lines for label, lines in found.items() if lines}
     if not found:
         return ""
     every = [line for lines in found.values() for line in lines]
     xs = svg.bounds([at for line in every for at, *_ in line.band], 0)
     ys = svg.bounds([value for line in every for _, low, high in line.band for value in (low, high)])
-    drawn = [svg.curves(label, lines, x, xs, ys) for label, lines in found.items()]
-    return _plots(drawn, title, OVER_TIME[x], _legend({name: colours[name] for name in names}))
+    drawn = [svg.curves(label, lines, about.x, about.y, xs, ys, about.mark) for label, lines in found.items()]
+    return _plots(drawn, about.title, about.caption, _legend({name: colours[name] for name in names}))
 
 
 def _lines(row: Row, names: Mapping[str, str], colours: Colours, history: History, scale: float) -> list[svg.Curve]:

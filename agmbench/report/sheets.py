@@ -7,9 +7,14 @@ from itertools import groupby
 from agmbench.report.against import FIGURE, Comparison, against, best, differences, pool
 from agmbench.report.published import SOURCE, Published, published
 from agmbench.report.statistics import ALPHA, Interval, smallest_p
-from agmbench.report.tables import CAPTION, RESULTS, Column, Row, Table, Value
+from agmbench.report.tables import CAPTION, COALITIONS, COST, RESULTS, Column, Row, Table, Value
 
 INTERVAL = "95 % interval"
+CAPTIONS = {
+    COALITIONS: "Accuracy on test, %, of the model as trained with all; the modalities that are not named are muted.",
+    COST: "Encoder passes a sample (joint training of M modalities has M) and GFLOP of a training step; samples/s and peak memory "
+    "are of training, on the machines of these runs.",
+}
 BOLD = f"Bold: the highest mean, where its paired test against each other method of the table passes at {ALPHA} after Holm."
 
 
@@ -77,7 +82,9 @@ def _part(table: Table, part: str, columns: Sequence[Column]) -> Sheet:
     texts = _Texts()
     rows = [row for row in table.rows if row.method]
     body = [[row.label, str(row.seeds), *(texts.value(c, row.values[c.key]) for c in columns)] for row in rows]
-    return Sheet(f"{table.title}: {part}", ["method", "n", *(column.title for column in columns)], body, notes=texts.notes)
+    return Sheet(
+        f"{table.title}: {part}", ["method", "n", *(column.title for column in columns)], body, CAPTIONS[part], texts.notes
+    )
 
 
 class _Texts:

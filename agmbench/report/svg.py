@@ -19,13 +19,11 @@ class Curve(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """A named point; `bounds` are those of its interval in y, `start` is where the line that leads to it begins."""
+    """A named point; `bounds` are those of its interval in y."""
 
     label: str
     x: float
     y: float
-    colour: int = 0
-    start: tuple[float, float] | None = None
     bounds: tuple[float, float] | None = None
 
 
@@ -71,7 +69,7 @@ class Frame:
             x = self.x(value)
             parts.append(f'<path class="grid" d="M{x} {self.top}V{self.bottom}"/>')
             parts.append(text(x, self.bottom + 14, _number(value), "middle"))
-        for value in ticks(*self.ys, max(2, int(self.height / 26))) if y_label else ():
+        for value in ticks(*self.ys, max(2, int(self.height / 20))) if y_label else ():
             y = self.y(value)
             parts.append(f'<path class="grid" d="M{self.left} {y}H{self.right}"/>')
             parts.append(text(self.left - 5, y + 4, _number(value), "end"))
@@ -93,7 +91,7 @@ def bounds(values: Sequence[float], margin: float = 0.06) -> tuple[float, float]
     """Bounds that hold all finite values, with room; of equal values, one around them."""
     finite = [value for value in values if isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
-    room = (high - low) * margin or abs(low) * 0.1 or 1.0
+    room = (high - low) * margin if high > low else abs(low) * 0.1 or 1.0
     return low - room, high + room
 
 
@@ -112,42 +110,62 @@ def _svg(width: float, height: float, title: str, body: str) -> str:
     )
 
 
-def intervals(title: str, bars: Sequence[Bar], x_label: str, mark: float | None = None) -> str:
-    """A line a bar: its interval, its mean, faintly its values; `mark` is a dashed line through all."""
+def intervals(
+    title: str,
+    bars: Sequence[Bar],
+    x_label: str,
+    mark: float | None = None,
+    colour: int = 0,
+    led: bool = False,
+    width: float = 560,
+) -> str:
+    """A line a bar: its interval, its mean, a tick a value; `mark` is a dashed line through all, from which means may be `led` to."""
     ends = [value for bar in bars for value in (*bar.values, bar.low, bar.high) if value is not None]
     names = 7 * max(len(bar.label) for bar in bars) + 12
-    frame = Frame(names, 26, 560, 24 * len(bars), bounds(ends))
+    frame = Frame(names, 26, width, 24 * len(bars), bounds(ends))
     parts = [text(0, 12, title, kind="title"), frame.grid(x_label)]
     if mark is not None:
         parts.append(f'<path class="mark" d="M{frame.x(mark)} {frame.top}V{frame.bottom}"/>')
     for place, bar in enumerate(bars):
         y = frame.top + 24 * place + 12
         parts.append(text(names - 8, y + 4, bar.label, "end"))
-        parts += [f'<circle class="faint" cx="{frame.x(value)}" cy="{y}" r="2.5"/>' for value in bar.values]
         if bar.low is not None and bar.high is not None:
-            parts.append(f'<path class="interval" d="M{frame.x(bar.low)} {y}H{frame.x(bar.high)}"/>')
-        parts.append(f'<circle class="c0 fill" cx="{frame.x(bar.mean)}" cy="{y}" r="4.5"/>')
+            parts.append(f'<path class="c{colour} line faint" d="M{frame.x(bar.low)} {y}H{frame.x(bar.high)}"/>')
+        parts += [f'<path class="tick" d="M{frame.x(value)} {y - 5}V{y + 5}"/>' for value in bar.values]
+        if led and mark is not None:
+            parts.append(f'<path class="c{colour} led" d="M{frame.x(mark)} {y}H{frame.x(bar.mean)}"/>')
+        parts.append(f'<circle class="c{colour} fill" cx="{frame.x(bar.mean)}" cy="{y}" r="4.5"/>')
     return _svg(frame.right + 12, frame.bottom + 36, title, "".join(parts))
 
 
-def scatter(title: str, dots: Sequence[Dot], x_label: str, y_label: str, from_zero: bool = False) -> str:
-    """Named points; the names stand in a column at the right, led to by thin lines, so that none covers another."""
-    xs = [dot.x for dot in dots] + [dot.start[0] for dot in dots if dot.start] + ([0.0] if from_zero else [])
-    ys = [dot.y for dot in dots] + [dot.start[1] for dot in dots if dot.start]
-    ys += [end for dot in dots for end in dot.bounds or ()]
-    frame = Frame(44, 42, 300, max(220, 14 * len(dots)), bounds(xs), bounds(ys))
+def scatter(title: str, dots: Sequence[Dot], x_label: str, y_label: str) -> str:
+    """Named points over an axis from zero. Names stand right of their points, or of the column that near points make."""
+    names = 7 * max(len(dot.label) for dot in dots) + 24
+    ends = [end for dot in dots for end in (dot.y, *(dot.bounds or ()))]
+    frame = Frame(44, 42, 560, max(220, 14 * len(dots)), bounds([0.0, *(dot.x for dot in dots)]), bounds(ends))
     parts = [text(0, 12, title, kind="title"), frame.grid(x_label, y_label)]
-    for dot, name_y in zip(dots, _apart([frame.y(dot.y) for dot in dots], 13, frame.top, frame.bottom), strict=True):
-        x, y = frame.x(dot.x), frame.y(dot.y)
-        if dot.start:
-            parts.append(f'<path class="c{dot.colour} line" d="M{frame.x(dot.start[0])} {frame.y(dot.start[1])}L{x} {y}"/>')
-        if dot.bounds:
-            parts.append(f'<path class="c{dot.colour} line faint" d="M{x} {frame.y(dot.bounds[0])}V{frame.y(dot.bounds[1])}"/>')
-        parts.append(f'<path class="leader" d="M{x} {y}L{frame.right + 4} {name_y:.1f}"/>')
-        parts.append(f'<circle class="c{dot.colour} fill" cx="{x}" cy="{y}" r="4.5"/>')
-        parts.append(text(frame.right + 8, name_y + 4, dot.label))
-    names = 7 * max(len(dot.label) for dot in dots) + 12
+    for column in _columns(sorted(dots, key=lambda dot: dot.x), names, frame):
+        beside = frame.x(column[-1].x) + 14
+        heights = _apart([frame.y(dot.y) for dot in column], 13, frame.top, frame.bottom)
+        for dot, name_y in zip(column, heights, strict=True):
+            x, y = frame.x(dot.x), frame.y(dot.y)
+            if dot.bounds:
+                parts.append(f'<path class="c0 line faint" d="M{x} {frame.y(dot.bounds[0])}V{frame.y(dot.bounds[1])}"/>')
+            parts.append(f'<path class="leader" d="M{x} {y}L{beside - 3} {name_y:.1f}"/>')
+            parts.append(f'<circle class="c0 fill" cx="{x}" cy="{y}" r="4.5"/>')
+            parts.append(text(beside, name_y + 4, dot.label))
     return _svg(frame.right + names, frame.bottom + 36, title, "".join(parts))
+
+
+def _columns(dots: Sequence[Dot], room: float, frame: Frame) -> list[list[Dot]]:
+    """The points, from left to right, in groups that leave `room` for names between them."""
+    columns: list[list[Dot]] = []
+    for dot in dots:
+        if columns and frame.x(dot.x) - frame.x(columns[-1][-1].x) < room:
+            columns[-1].append(dot)
+        else:
+            columns.append([dot])
+    return columns
 
 
 def _apart(places: Sequence[float], space: float, top: float, bottom: float) -> list[float]:
@@ -165,10 +183,20 @@ def _apart(places: Sequence[float], space: float, top: float, bottom: float) -> 
     return moved
 
 
-def curves(title: str, lines: Sequence[Curve], x_label: str, xs: tuple[float, float], ys: tuple[float, float]) -> str:
-    """Curves in a small frame of given bounds, so that several can be read side by side."""
-    frame = Frame(40, 26, 220, 120, xs, ys)
-    parts = [text(0, 12, title, kind="title"), frame.grid(x_label, " ")]
+def curves(
+    title: str,
+    lines: Sequence[Curve],
+    x_label: str,
+    y_label: str,
+    xs: tuple[float, float],
+    ys: tuple[float, float],
+    mark: float | None = None,
+) -> str:
+    """Curves in a small frame of given bounds, so that several can be read side by side; `mark` is a dashed line across."""
+    frame = Frame(40, 40, 270, 130, xs, ys)
+    parts = [text(0, 12, title, kind="title"), frame.grid(x_label, y_label)]
+    if mark is not None and ys[0] <= mark <= ys[1]:
+        parts.append(f'<path class="mark" d="M{frame.left} {frame.y(mark)}H{frame.right}"/>')
     for line in lines:
         kind = f"c{line.colour}"
         if line.band:

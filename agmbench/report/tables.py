@@ -110,15 +110,16 @@ def compare(
 
     With `cost`, what a step took; with `coalitions`, the accuracy where only some modalities are present. Concept runs are no rows.
     """
+    kept = [record for record in _newest(records) if not record.concept]
     cells: dict[str, list[Record]] = defaultdict(list)
-    for record in _newest(records):
-        if not record.concept:
-            cells[record.cell].append(record)
+    for record in kept:
+        cells[record.cell].append(record)
     settings = _differences({cell: found[0].spec for cell, found in cells.items()})
+    anywhere = _varied(kept)
     tables = []
     for cell, found in cells.items():
         more = [*(_coalitions(found) if coalitions else ()), *(COSTS if cost else ())]
-        tables.append(_table(found, modulators, settings[cell], more))
+        tables.append(_table(found, modulators, settings[cell], more, anywhere))
     return sorted(tables, key=lambda table: (table.dataset, table.fusion, table.title))
 
 
@@ -165,7 +166,13 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def _table(records: Sequence[Record], modulators: Sequence[str], settings: Mapping[str, Any], more: Sequence[Column]) -> Table:
+def _table(
+    records: Sequence[Record],
+    modulators: Sequence[str],
+    settings: Mapping[str, Any],
+    more: Sequence[Column],
+    anywhere: Mapping[str, Sequence[str]],
+) -> Table:
     first = records[0]
     columns = [
         Column("acc", "Acc", "test/accuracy", 100, 2),
@@ -180,7 +187,8 @@ def _table(records: Sequence[Record], modulators: Sequence[str], settings: Mappi
     named = {record.spec["modulator"]["name"] for found in groups.values() for record in found}
     rows = [_row(label, found, columns) for label, found in sorted(groups.items(), key=lambda item: _rank(item[0]))]
     rows += [_absent(name, columns, "no run in this setting") for name in modulators if name not in named]
-    notes = [note for label, found in groups.items() for note in _failures(label, found)]
+    notes = _elsewhere([found[0] for _, found in sorted(groups.items())], anywhere, _varied(records))
+    notes += [note for label, found in groups.items() for note in _failures(label, found)]
     notes += [
         f"{row.label}: {column.key} of {len(row.values[column.key].values)} seeds of {row.seeds}"
         for row in rows
@@ -203,16 +211,32 @@ def _rank(label: str) -> tuple[bool, str]:
 
 def _labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
     """Each record with its row's name: the modulator, and those of its parameters in which this table's runs differ."""
+    varied = _varied(records)
+    labelled = []
+    for record in records:
+        name, params = record.spec["modulator"]["name"], record.spec["modulator"]["params"]
+        labelled.append((" ".join([name, *(f"{key}={params[key]}" for key in varied.get(name, ()) if key in params)]), record))
+    return labelled
+
+
+def _varied(records: Sequence[Record]) -> dict[str, list[str]]:
+    """The parameters in which runs of one modulator differ, by modulator."""
     seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for record in records:
         for key, value in record.spec["modulator"]["params"].items():
             seen[record.spec["modulator"]["name"]][key].add(repr(value))
-    labelled = []
-    for record in records:
+    return {name: [key for key, values in params.items() if len(values) > 1] for name, params in seen.items()}
+
+
+def _elsewhere(rows: Sequence[Record], anywhere: Mapping[str, Sequence[str]], here: Mapping[str, Sequence[str]]) -> list[str]:
+    """A note of what modulators are set to in this table and not in others; what rows differ in is in their names."""
+    found = {}
+    for record in rows:
         name, params = record.spec["modulator"]["name"], record.spec["modulator"]["params"]
-        varied = [f"{key}={value}" for key, value in params.items() if len(seen[name][key]) > 1]
-        labelled.append((" ".join([name, *varied]), record))
-    return labelled
+        keys = [key for key in anywhere.get(name, ()) if key in params and key not in here.get(name, ())]
+        if keys:
+            found[name] = " ".join([name, *(f"{key}={params[key]}" for key in keys)])
+    return [f"Here, and not in every table: {'; '.join(found.values())}"] if found else []
 
 
 def _row(label: str, records: Sequence[Record], columns: Sequence[Column]) -> Row:

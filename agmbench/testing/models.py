@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,13 +102,16 @@ class Case:
 
     def concepts(self) -> dict[str, MultimodalModel]:
         """A mono-modal model for each modality, as a trained one looks: frozen, in eval mode."""
-        models = {modality: self.model() for modality in self.modalities}
-        alone = {}
-        for modality, model in models.items():
-            encoder = encoder_of(model, modality)
-            head = built_in("fusion", "concat")({modality: encoder.out_features}, CLASSES)
-            alone[modality] = MultimodalModel({modality: encoder}, head).requires_grad_(False).eval()
-        return alone
+        return {modality: self._alone(modality).requires_grad_(False).eval() for modality in self.modalities}
+
+    def _alone(self, modality: str) -> MultimodalModel:
+        """One encoder and a head; under a fusion that is not additive the same network, the others muted."""
+        model = self.model()
+        encoders = {m: encoder_of(model, m) for m in self.modalities}
+        if not model.fusion.additive:
+            return MultimodalModel(encoders, model.fusion, (modality,))
+        head = built_in("fusion", self.fusion)({modality: encoders[modality].out_features}, CLASSES)
+        return MultimodalModel({modality: encoders[modality]}, head)
 
     @cached_property
     def split(self) -> TensorSplit:
@@ -136,8 +138,7 @@ def seed(number: int = SEED) -> None:
 @cache
 def built_in(kind: str, name: str) -> Callable[..., Any]:
     """A component of the registry, whatever plugins there are."""
-    no_plugins = Path(__file__)  # a file has no folders below it
-    make: Callable[..., Any] = registry.load(no_plugins).get(kind, name).load()
+    make: Callable[..., Any] = registry.builtin().get(kind, name).load()
     return make
 
 
@@ -147,6 +148,7 @@ FUSIONS: Mapping[str, Mapping[str, Any]] = {
     "early": {"hidden": 8, "out": 6},
     "film": {},
     "gated": {"width": 6},
+    "hybrid": {"width": 8, "heads": 2, "layers": 1, "feed_forward": 8, "dropout": 0.0},
 }
 ENCODERS: Mapping[str, tuple[tuple[int, ...], Callable[[tuple[int, ...]], Encoder]]] = {
     "mlp": ((5,), lambda shape: built_in("encoder", "mlp")(shape, hidden=6, layers=2, dropout=0.3)),

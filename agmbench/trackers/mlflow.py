@@ -1,5 +1,6 @@
 """Runs in an MLflow store: `sqlite:///runs/mlflow.db` with artifacts under `runs/artifacts`, or wherever MLFLOW_TRACKING_URI says."""
 
+import errno
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, LoggedModelOutput, LoggedModelStatus, Metric, Param
 from mlflow.entities import Run as MlflowRun
@@ -37,6 +38,10 @@ METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
 PARAMS_A_CALL = 100
 LONGEST_PARAM = 6000
 RUNS_A_PAGE = 1000
+FULL = "the disk is full; make room and give the same command again: the job goes on from its last state"
+SHARE = (
+    0.02  # of the time may go into writing points: a call costs two commits, or two ways over a network, however few they are
+)
 
 
 class MlflowTracker:
@@ -209,13 +214,21 @@ class MlflowTracker:
         client = self._client
         experiment = self._experiment(dataset)
         condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = client.search_runs([experiment], condition, max_results=1)
-        if not found:
-            return MlflowWriter(client, client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id)
+        with self._lock("groups"):  # two first commands at once would both make one
+            found = client.search_runs([experiment], condition, max_results=1)
+            if not found:
+                return MlflowWriter(client, client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id)
         run_id = found[0].info.run_id
         client.update_run(run_id, status=RUNNING)
         client.set_tag(run_id, "agmbench.reason", "")
         return MlflowWriter(client, run_id, seen=self._points(run_id))
+
+    def lost(self, digest: str, reason: str) -> None:
+        condition = f"tags.`agmbench.digest` = '{digest}' and attributes.status = '{RUNNING}'"
+        with suppress(Timeout), self._lock(digest).acquire(timeout=0):  # held: another process is at it
+            for record in self._search(condition, None):
+                self._client.set_tag(record.run_id, "agmbench.reason", reason)
+                self._client.set_terminated(record.run_id, FAILED)
 
     def reopen(self, record: Record) -> "MlflowWriter":
         return MlflowWriter(self._client, record.run_id, reopened=True)
@@ -271,7 +284,10 @@ def _connected(uri: str) -> MlflowClient:
 
 
 class MlflowWriter:
-    """One MLflow run being written, by explicit run id: never the process's active run."""
+    """One MLflow run being written, by explicit run id: never the process's active run.
+
+    Points wait until enough time has passed since the last were written, until files are kept, or until the run is left.
+    """
 
     def __init__(
         self, client: MlflowClient, run_id: str, reopened: bool = False, seen: AbstractSet[tuple[str, int]] = frozenset()
@@ -280,15 +296,21 @@ class MlflowWriter:
         self._seen = seen
         self._client = client
         self._reopened = reopened
+        self._waiting: list[Metric] = []
+        self._written = 0.0  # when
+        self._took = 0.0
 
     def __enter__(self) -> "MlflowWriter":
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if self._reopened:
-            return
         if error is None:
-            self._client.set_terminated(self.id, FINISHED)
+            with interrupts.held():  # a transaction that is cut in two leaves the database locked
+                self._write()
+                if not self._reopened:
+                    self._client.set_terminated(self.id, FINISHED)
+            return
+        if self._reopened:
             return
         if isinstance(error, MlflowException) and isinstance(error.__context__, OSError):
             # nobody is there to be told; the run is taken over when its job is started again
@@ -297,15 +319,18 @@ class MlflowWriter:
                 f"the tracking server {_hidden(uri, uri)} does not answer any more; when it is back, give the same command "
                 f"again and the job goes on ({_hidden(describe(error), uri)})"
             ) from error
-        interrupted = not isinstance(error, Exception)
+        interrupted, full = not isinstance(error, Exception), _full(error)
         known = isinstance(error, AgmbenchError | Stopped)
-        reason = str(error) if known else "interrupted" if interrupted else describe(error)
-        with (
-            interrupts.held(then_check=False),
-            suppress(MlflowException),
-        ):  # a store that cannot be written hides no error; its run is taken over
-            self._client.set_tag(self.id, "agmbench.reason", reason[:5000])
-            self._client.set_terminated(self.id, KILLED if interrupted or isinstance(error, Stopped) else FAILED)
+        reason = FULL if full else str(error) if known else "interrupted" if interrupted else describe(error)
+        with interrupts.held(then_check=False):  # a store that cannot be written hides no error; its run is taken over
+            if not isinstance(error, MlflowException):
+                with suppress(MlflowException):
+                    self._write()
+            with suppress(MlflowException):
+                self._client.set_tag(self.id, "agmbench.reason", reason[:5000])
+                self._client.set_terminated(self.id, KILLED if interrupted or isinstance(error, Stopped) else FAILED)
+        if full:
+            raise RunFailed(f"{FULL} ({describe(error)})") from error
 
     def describe(self, heading: Heading) -> None:
         """Log the parameters of the spec, and the data set as the run's input."""
@@ -323,12 +348,22 @@ class MlflowWriter:
 
     def points(self, points: Sequence[Point]) -> None:
         now = int(time.time() * 1000)
-        metrics = [Metric(point.name, point.value, now, point.step) for point in points if point[::2] not in self._seen]
-        with interrupts.held():  # a transaction that is cut in two leaves the database locked
-            for start in range(0, len(metrics), METRICS_A_CALL):
-                self._client.log_batch(self.id, metrics=metrics[start : start + METRICS_A_CALL])
+        self._waiting += [Metric(point.name, point.value, now, point.step) for point in points if point[::2] not in self._seen]
+        if time.monotonic() - self._written >= self._took / SHARE:
+            with interrupts.held():
+                self._write()
+
+    def _write(self) -> None:
+        begun = time.monotonic()
+        while self._waiting:
+            self._client.log_batch(self.id, metrics=self._waiting[:METRICS_A_CALL])
+            del self._waiting[:METRICS_A_CALL]
+        self._written = time.monotonic()
+        self._took = self._written - begun
 
     def files(self, folder: Path) -> None:
+        with interrupts.held():
+            self._write()
         for path in folder.iterdir():
             if (path / "MLmodel").is_file():
                 self._model(path)
@@ -351,6 +386,15 @@ class MlflowWriter:
         known = run.outputs.model_outputs if run.outputs else []
         if model.model_id not in {output.model_id for output in known}:
             self._client.log_outputs(self.id, [LoggedModelOutput(model.model_id, step=0)])
+
+
+def _full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error: of a file's or of SQLite's."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _record(run: MlflowRun) -> Record:

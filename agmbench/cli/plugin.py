@@ -1,0 +1,36 @@
+"""`agmbench plugin`: new."""
+
+from pathlib import Path
+
+import click
+
+from agmbench.registry import KINDS
+
+
+@click.group("plugin")
+def command() -> None:
+    """Components of your own, beside agmbench: a folder in plugins/, or a package to install."""
+
+
+@command.command("new")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("name")
+@click.option("--package", is_flag=True, help="A project that pip installs, with entry point, tests and CI.")
+@click.option("--into", metavar="DIR", type=click.Path(path_type=Path), help="Where to. [default: plugins; --package: here]")
+def new(kind: str, name: str, package: bool, into: Path | None) -> None:
+    """A working skeleton of a component, with README and test, which passes its check as it is."""
+    from agmbench.skeleton import Skeleton, write
+
+    skeleton = Skeleton(kind, name, package)
+    folder = write(skeleton, into or Path("." if package else "plugins"))
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    click.echo(f"made {folder}: {', '.join(files)}\nnext:")
+    check = f"agmbench check {kind}/{name}"
+    if package:
+        commands = [f"python -m pip install --editable {folder}", check, skeleton.use]
+    else:
+        found = folder.resolve().parent == Path("plugins").resolve()
+        own = "" if found else f" --registry {folder / 'registry.yaml'}"
+        commands = [f"{check}{own}", f"{skeleton.use}{own}", "agmbench compare"]
+    for words in commands:
+        click.echo(f"  {words}")

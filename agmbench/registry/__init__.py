@@ -1,0 +1,11 @@
+"""Names become entries; nothing they name is imported until `Entry.load`.
+
+Four sources, one kind of entry: the built-in `registry.yaml`, every `plugins/*/registry.yaml` below the working directory, the
+entry points of installed packages, and a file of the user's own (`--registry`, `AGMBENCH_REGISTRY`).
+"""
+
+from agmbench.registry.doors import builtin, load
+from agmbench.registry.entry import BUILT_IN, KINDS, Broken, Entry, Matrix
+from agmbench.registry.names import Registry
+
+__all__ = ["BUILT_IN", "KINDS", "Broken", "Entry", "Matrix", "Registry", "builtin", "load"]

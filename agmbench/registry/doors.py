@@ -1,0 +1,51 @@
+"""The ways into the registry. Built-ins and the user's own file have to be sound; what comes from others may be broken by itself."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from agmbench.errors import AgmbenchError, shown
+from agmbench.registry.entry import Found
+from agmbench.registry.files import FILE, Source, read
+from agmbench.registry.names import Registry
+from agmbench.registry.packages import packages
+
+VARIABLE = "AGMBENCH_REGISTRY"
+
+
+def load(plugins: Path | None = None) -> Registry:
+    """All of it; plugin folders are those below `plugins` (default: `plugins/` of the working directory)."""
+    return Registry([*_sound(_built_ins()), *_folders(plugins or Path("plugins")), *packages(), *_sound(_own())])
+
+
+def builtin() -> Registry:
+    """The built-in registry alone."""
+    return Registry(_sound(_built_ins()))
+
+
+def _sound(found: Iterable[Found]) -> list[Found]:
+    """All of it, if nothing in it is broken."""
+    whole = list(found)
+    for broken in Registry(whole).broken:
+        raise AgmbenchError(broken.reason)
+    return whole
+
+
+def _built_ins() -> Iterator[Found]:
+    package = Path(__file__).parents[1]
+    shipped = package / FILE  # in a wheel; a checkout keeps the file at its top level
+    yield from read(Source(shipped if shipped.is_file() else package.parent / FILE, FILE))
+
+
+def _folders(plugins: Path) -> Iterator[Found]:
+    for path in sorted(plugins.glob(f"*/{FILE}")):
+        origin = f"plugins/{path.parent.name}"
+        yield from read(Source(path, f"{origin}/{FILE}", origin, path.parent))
+
+
+def _own() -> Iterator[Found]:
+    if name := os.environ.get(VARIABLE):
+        path = Path(name).absolute()
+        if not path.is_file():
+            raise AgmbenchError(f"no file {shown(path)}, which --registry or {VARIABLE} names")
+        yield from read(Source(path, shown(path), shown(path), path.parent))

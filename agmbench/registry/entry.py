@@ -1,0 +1,116 @@
+"""What a place says of a name: an entry, which imports its target when it is asked for, a suite, or nothing, because."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from agmbench.errors import AgmbenchError, allowed, describe, shown
+
+KINDS = ("dataset", "encoder", "fusion", "modulator", "metric")
+BUILT_IN = "built-in"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name of the registry.
+
+    `params` override the defaults of the target's signature; `search` gives the range of each parameter worth tuning;
+    `job` (data sets only) holds the defaults of a job on that data set; `version` is raised when the numbers change.
+    """
+
+    kind: str
+    name: str
+    target: str
+    place: str
+    origin: str = BUILT_IN
+    folder: Path | None = None
+    version: str = "1"
+    summary: str = ""
+    paper: str = ""
+    refuses: str = ""
+    aliases: tuple[str, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
+    job: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    def load(self) -> Any:
+        """Import the target; what the import prints goes to standard error, as standard output is for results."""
+        with redirect_stdout(sys.stderr):
+            return self.imported()
+
+    def imported(self) -> Any:
+        """Import the target, `module:attribute` or `module:Class.method`; modules of a file's folder are looked for there first."""
+        module_name, _, attribute = self.target.partition(":")
+        try:
+            module = self._module(module_name)
+        except (Exception, SystemExit) as error:
+            raise self._refusal(f"{describe(error)}{self._near(error, module_name)}") from error
+        try:
+            return attrgetter(attribute)(module)
+        except AttributeError as error:
+            own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+            raise self._refusal(f"AttributeError: no '{attribute}' in '{module_name}': {allowed(attribute, own)}") from error
+
+    def _refusal(self, reason: str) -> AgmbenchError:
+        return AgmbenchError(f"{self} cannot be imported from '{self.target}' ({reason}); it is named in {self.place}")
+
+    def _near(self, error: BaseException, module: str) -> str:
+        """Where the target's own module is what is missing: the modules of the folder."""
+        if self.folder is None or not (isinstance(error, ModuleNotFoundError) and error.name == module):
+            return ""
+        return f", nor {module}.py in {shown(self.folder)}: {allowed(module, (path.stem for path in self.folder.glob('*.py')))}"
+
+    def _module(self, name: str) -> ModuleType:
+        if self.folder is None or not (path := self.folder / f"{name}.py").is_file():
+            return importlib.import_module(name)
+        unique = f"agmbench_plugins.{self.folder.name}.{name}"
+        if (known := sys.modules.get(unique)) is not None and known.__file__ == str(path):
+            return known
+        spec = importlib.util.spec_from_file_location(unique, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[unique] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[unique]
+            raise
+        return module
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A suite: a named matrix of jobs. `suite.py` says what its parts are."""
+
+    name: str
+    place: str
+    content: Mapping[str, Any]
+    origin: str = BUILT_IN
+    kind: str = "suite"
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A name that cannot be used, or without a name a file that cannot be read, because."""
+
+    kind: str
+    name: str
+    place: str
+    origin: str
+    reason: str
+    aliases: tuple[str, ...] = ()
+
+
+Found = Entry | Matrix | Broken

@@ -1,0 +1,122 @@
+"""A file of entries and suites. What is wrong in it breaks the name that it is about, and where that is none, the file."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agmbench.errors import AgmbenchError, allowed
+from agmbench.registry.entry import BUILT_IN, KINDS, Broken, Entry, Found, Matrix
+from agmbench.registry.located import Located, mapping, parse, plain
+
+FILE = "registry.yaml"  # what it is called in a plugin folder and in a package
+SUITES, INCLUDE = "suites", "include"
+KIND_OF = {**{f"{kind}s": kind for kind in KINDS}, SUITES: "suite"}
+SHAPES: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("target", "summary", "paper", "refuses"), ((str,), "a text")),
+    **dict.fromkeys(("params", "search", "job"), ((dict,), "a mapping")),
+    "version": ((str, int), "a text or a whole number"),
+    "aliases": ((list,), "a list of names"),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, and what its entries have in common.
+
+    `shown` is what errors call it, `folder` where the modules of its targets are looked for first, `version` that of entries
+    which state none, `targets` those that entry points name in place of the file, `above` the files that include it.
+    """
+
+    path: Path
+    shown: str
+    origin: str = BUILT_IN
+    folder: Path | None = None
+    version: str = "1"
+    targets: Mapping[tuple[str, str], str] | None = None
+    above: tuple[Path, ...] = ()
+
+
+def read(source: Source) -> Iterator[Found]:
+    """Everything that a file and those that it includes define, in their order."""
+    yield from _or_broken(source, _sections(source))
+
+
+def _or_broken(source: Source, found: Iterator[Found], kind: str = "", name: str = "", place: str = "") -> Iterator[Found]:
+    """What is found until something is wrong, and then that."""
+    try:
+        yield from found
+    except AgmbenchError as error:
+        yield Broken(kind, name, place or source.shown, source.origin, str(error))
+
+
+def _sections(source: Source) -> Iterator[Found]:
+    tree = mapping(parse(source.path, source.shown), source.shown)
+    for section, content in tree.items():
+        if section == INCLUDE:
+            yield from _or_broken(source, _included(source, content, f"{source.shown}:{tree.lines[section]}"))
+        else:
+            yield from _or_broken(source, _section(source, section, content))
+
+
+def _included(source: Source, names: object, place: str) -> Iterator[Found]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise AgmbenchError(f"{place}: 'include' should be a list of files; found {names!r}")
+    above = (*source.above, source.path.resolve())
+    for name in names:
+        path = source.path.parent / name
+        if not path.is_file():
+            raise AgmbenchError(f"{place} includes '{name}': there is no such file")
+        if path.resolve() in above:
+            raise AgmbenchError(f"{place} includes '{name}', which includes this file in turn; leave one of the two out")
+        shown = os.path.normpath(os.path.join(os.path.dirname(source.shown), name))
+        yield from read(replace(source, path=path, shown=shown, folder=source.folder and path.parent, above=above))
+
+
+def _section(source: Source, section: object, content: object) -> Iterator[Found]:
+    if section not in KIND_OF:
+        raise AgmbenchError(f"{source.shown}: unknown section '{section}': {allowed(str(section), (*KIND_OF, INCLUDE))}")
+    kind, entries = KIND_OF[section], mapping(content, f"{source.shown}: '{section}'")
+    for name, body in entries.items():
+        yield from define(source, kind, str(name), body, f"{source.shown}:{entries.lines[name]}")
+
+
+def define(source: Source, kind: str, name: str, content: object, place: str) -> Iterator[Found]:
+    """What the source says of one name."""
+    yield from _or_broken(source, _one(source, kind, name, content, place), kind, name, place)
+
+
+def _one(source: Source, kind: str, name: str, content: object, place: str) -> Iterator[Found]:
+    body = mapping(content, f"{place}: '{name}'")
+    yield Matrix(name, place, plain(body), source.origin) if kind == "suite" else _entry(source, kind, name, body, place)
+
+
+def _entry(source: Source, kind: str, name: str, body: Located, place: str) -> Entry:
+    for key, value in body.items():
+        if key not in SHAPES:
+            raise AgmbenchError(f"{place}: {kind} '{name}' has an unknown key '{key}': {allowed(str(key), SHAPES)}")
+        types, noun = SHAPES[key]
+        if not isinstance(value, types):
+            raise AgmbenchError(f"{place}: '{key}' of {kind} '{name}' should be {noun}; found {value!r}")
+    for parameter, bounds in body.get("search", {}).items():
+        if not isinstance(bounds, dict):
+            raise AgmbenchError(f"{place}: search of '{parameter}' of {kind} '{name}' should be a mapping; found {bounds!r}")
+    fields: dict[str, Any] = plain(body)
+    fields["target"] = _target(source, kind, name, body, place)
+    fields["version"] = str(fields.get("version", source.version))
+    fields["aliases"] = tuple(map(str, fields.get("aliases", ())))
+    return Entry(kind=kind, name=name, place=place, origin=source.origin, folder=source.folder, **fields)
+
+
+def _target(source: Source, kind: str, name: str, body: Located, place: str) -> str:
+    target = body.get("target")
+    if source.targets is not None:
+        if target is not None:
+            raise AgmbenchError(f"{place}: {kind} '{name}' names a target, as its entry point does; leave it out here")
+        target = source.targets.get((kind, name))
+        if target is None:
+            raise AgmbenchError(f"{place}: {kind} '{name}' has no entry point; its package should name one in agmbench.{kind}")
+    if target is None or not all(target.partition(":")):
+        raise AgmbenchError(f"{place}: {kind} '{name}' needs a target 'module:attribute'; found {target!r}")
+    return str(target)

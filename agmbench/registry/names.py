@@ -1,0 +1,76 @@
+"""All that was found, by kind and name."""
+
+from collections.abc import Iterable
+
+from agmbench.errors import AgmbenchError, allowed
+from agmbench.registry.entry import KINDS, Broken, Entry, Found, Matrix
+
+
+class Registry:
+    """Entries by kind and name (or alias), and suites by name.
+
+    A name that is broken, or that two places define, is an error when it is used; the others go on working.
+    """
+
+    def __init__(self, found: Iterable[Found]) -> None:
+        self._claims: dict[tuple[str, str], list[Found]] = {}
+        self._unread: list[Broken] = []
+        for one in found:
+            if isinstance(one, Broken) and not one.name:
+                self._unread.append(one)
+            else:
+                self._claim(one)
+
+    def _claim(self, one: Found) -> None:
+        for name in (one.name, *one.aliases):
+            claims = self._claims.setdefault((one.kind, name), [])
+            if not any(other.place == one.place for other in claims):  # a file to which two ways lead
+                claims.append(one)
+
+    @property
+    def broken(self) -> list[Broken]:
+        """Every file that cannot be read and every name that cannot be used."""
+        names = [self._trouble(kind, name) for kind, name in sorted(self._claims)]
+        return [*self._unread, *(trouble for trouble in names if trouble is not None)]
+
+    def _trouble(self, kind: str, name: str) -> Broken | None:
+        claims = self._claims[kind, name]
+        if len(claims) == 1:
+            return claims[0] if isinstance(claims[0], Broken) else None
+        times = "twice" if len(claims) == 2 else f"{len(claims)} times"
+        places, origins = (" and in ".join(one.place for one in claims), ", ".join(one.origin for one in claims))
+        reason = f"{kind} '{name}' is defined {times}: in {places}; rename one of them"
+        return Broken(kind, name, places, origins, reason)
+
+    def get(self, kind: str, name: str) -> Entry:
+        """The entry of that kind with that name or alias."""
+        found = self._found(kind, name)
+        assert isinstance(found, Entry)
+        return found
+
+    def suite(self, name: str) -> Matrix:
+        """The suite of that name."""
+        found = self._found("suite", name)
+        assert isinstance(found, Matrix)
+        return found
+
+    def _found(self, kind: str, name: str) -> Found:
+        if (kind, name) not in self._claims:
+            unread = "".join(f" Not read: {broken.reason}." for broken in self._unread)
+            raise AgmbenchError(f"unknown {kind} '{name}': {allowed(name, self.names(kind))}{unread}")
+        if trouble := self._trouble(kind, name):
+            raise AgmbenchError(trouble.reason)
+        return self._claims[kind, name][0]
+
+    def names(self, kind: str) -> list[str]:
+        """Every name of that kind that can be used, aliases included."""
+        return sorted(name for of, name in self._claims if of == kind and self._trouble(of, name) is None)
+
+    def entries(self, kind: str | None = None) -> list[Entry]:
+        """Entries whose names can be used, in the order of KINDS, then by name."""
+        kinds = KINDS if kind is None else (kind,)
+        return [entry for of in kinds for name in self.names(of) if (entry := self.get(of, name)).name == name]
+
+    def suites(self) -> list[Matrix]:
+        """Suites whose names can be used."""
+        return [self.suite(name) for name in self.names("suite")]

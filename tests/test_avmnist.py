@@ -80,14 +80,6 @@ def read(dataset: AVMNIST, name: SplitName, numbers: Sequence[int]) -> tuple[dic
 # from the command line
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_jobs_run_on_either_layout(layout: str, line: CommandLine, at: Callable[[str], Path]) -> None:
-    at(layout)
-    for modulator in ("joint", "agm"):
-        result = line("run", "-d", "avmnist", "-m", modulator, *TINY)
-        assert result.status == 0, result.err
-
-
 def test_the_data_may_lie_in_the_named_folder_itself(at: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGMBENCH_DATA", str(at("pack")))
     assert AVMNIST(0).layout.name == "pack"
@@ -448,9 +440,9 @@ def test_broken_raw_files_are_one_clear_line(defect: str, raw: Path, tmp_path: P
     assert not list((tmp_path / "made").glob("prepared-*/manifest.json"))
 
 
-def test_an_unknown_recipe_is_refused(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(Unsuitable, match="test_pca should be one of train, own; found both"):
-        AVMNIST.prepare(raw, tmp_path / "made", quiet, 1, test_pca="both")
+def test_an_unknown_recipe_is_refused(raw: Path, line: CommandLine) -> None:
+    error = line.refused("data", "prepare", "avmnist", "--from", str(raw), "--set", "test_pca=both")
+    assert "parameter 'test_pca' of preparation/avmnist is 'both': should be one of train, own" in error
 
 
 # real data

@@ -40,12 +40,6 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return roots
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """The command line on one store for all jobs."""
-    return CommandLine(tmp_path_factory.mktemp("store"))
-
-
 @pytest.fixture
 def opened(samples: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., CREMAD]:
     def open_(layout: str | Path, **params: Any) -> CREMAD:
@@ -73,14 +67,6 @@ def numbers(data: CREMAD, split: str = "train") -> dict[str, Tensor]:
 
 
 # the layouts
-
-
-@every_layout
-def test_a_job_runs(layout: str, samples: dict[str, Path], store: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AGMBENCH_DATA", str(samples[layout].parent))
-    method = "agm" if layout in ("ogm-ge", "prepared") else "joint"
-    result = store("run", "-d", "cremad", "-m", method, *SMALL)
-    assert result.status == 0, result.err
 
 
 @pytest.mark.parametrize("frames", [1, 3])
@@ -403,6 +389,19 @@ def test_a_clip_that_cannot_be_read_stops_the_preparation(copy: Callable[[str], 
     broken.write_text("x")
     with pytest.raises(Unsuitable, match=f"{broken} cannot be read as sound"):
         CREMAD.prepare(root, tmp_path, lambda done, of: None, jobs=1)
+
+
+def test_a_folder_in_place_of_a_sound_is_one_line(
+    copy: Callable[[str], Path], line: CommandLine, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = copy("ogm-ge")
+    broken = sorted(root.glob("AudioWAV/*"))[30]
+    broken.unlink()
+    broken.mkdir()
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path_factory.mktemp("made")))
+    assert f"{broken} cannot be read or written (Is a directory)" in line.refused(
+        "data", "prepare", "cremad", "--from", str(root)
+    )
 
 
 # the real lists

@@ -169,7 +169,7 @@ def test_prepare_writes_a_whole_folder_or_says_why_not(line: CommandLine, toy: P
     assert line("data", "status", "toy").out.count("prepared in") == 1
 
     unknown = line("data", "prepare", "toy", "--from", ".", "--set", "colour=1")
-    assert unknown.err == "error: dataset/toy: its preparation takes no colour\n"
+    assert unknown.err == "error: preparation/toy has no parameter 'colour': did you mean 'count'? Known: count.\n"
     assert "there is no such folder" in line.refused("data", "prepare", "toy", "--from", "nowhere")
 
 
@@ -186,6 +186,24 @@ def test_a_sample_never_overwrites(line: CommandLine, toy: Path) -> None:
     assert line("data", "sample", "toy", "--layout", "prepared").status == 0
     assert "is not empty; name another place with --data-root" in line("data", "sample", "toy").err
     assert "has no layout 'packed': did you mean 'pack'?" in line("data", "sample", "toy", "--layout", "packed").err
+
+
+@pytest.mark.parametrize("root", ["a-file", "/proc"])
+def test_a_sample_that_cannot_be_written_is_one_line(
+    line: CommandLine, toy: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    monkeypatch.setenv("AGMBENCH_DATA", str(toy / root))
+    (toy / "a-file").touch()
+    assert "toy cannot be written (" in line.refused("data", "sample", "toy")
+
+
+def test_a_sample_is_whole_or_not_there(line: CommandLine, toy: Path) -> None:
+    broken = TOY.replace('np.save(root / "labels.npy", np.arange(64) % 2)', "raise RuntimeError(list(root.iterdir()))")
+    (line.folder / "plugins" / "toy" / "toy.py").write_text(broken)
+    result = line("data", "sample", "toy")
+    assert result.status == 1
+    assert "a.npy" in result.err
+    assert not list(toy.iterdir())
 
 
 def test_data_root_is_an_option_too(line: CommandLine, toy: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,7 +183,7 @@ class One(Two):
 
 def test_layouts_are_told_apart_by_what_is_there(tmp_path: Path) -> None:
     layouts = [Two(), One()]
-    with pytest.raises(Unsuitable, match=r"there is no folder in .*; expected one of two: a\.npy, clips/\*\.wav; one: b\.npy"):
+    with pytest.raises(Unsuitable, match=r"there is no folder .*; expected one of two: a\.npy, clips/\*\.wav; one: b\.npy"):
         found("x", tmp_path / "none", layouts)
     with pytest.raises(Unsuitable, match="there is no data in"):
         found("x", tmp_path, layouts)
@@ -211,12 +212,13 @@ def test_the_fingerprint_is_that_of_the_contents(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("agmbench.datasets.files.PIECE", 10)
     large = tmp_path / "large"
     large.write_bytes(bytes(1000))
-    before = checksum(large)
-    for place in (3, 505, 995):
+    pieces, whole = checksum(large, whole=False), checksum(large)
+    for place in (3, 505, 995, 300):
         content = bytearray(1000)
         content[place] = 1
         large.write_bytes(content)
-        assert checksum(large) != before
+        assert (checksum(large, whole=False) == pieces) == (place == 300), "between the pieces nothing is read"
+        assert checksum(large) != whole
 
 
 # prepared folders
@@ -239,6 +241,11 @@ def work(number: int) -> dict[str, Any]:
 
 def slow_work(number: int) -> dict[str, Any]:
     time.sleep(0.02)
+    return work(number)
+
+
+def last_is_slow(number: int) -> dict[str, Any]:
+    time.sleep(2 if number == 103 else 0)
     return work(number)
 
 
@@ -273,6 +280,33 @@ def test_other_parameters_make_another_folder_and_are_asked_for_by_them(tmp_path
         Unsuitable, match="should have one prepared folder of 'toy' with any parameters; found prepared-"
     ) as error:
         prepared.read(tmp_path, "toy")
+    one_line(error)
+
+
+def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    first, second = prepared.Store(tmp_path, plan()), prepared.Store(tmp_path, plan())
+    first.open()
+    with pytest.raises(Unsuitable, match="another process is preparing") as error:
+        prepared.fill(second, ITEMS, work, quiet, 1)
+    one_line(error)
+    prepared.fill(first, ITEMS, work, quiet, 1)
+    assert [path.name for path in tmp_path.iterdir()] == [first.final.name]
+    assert not list(first.final.rglob("lock"))
+
+
+def test_a_disk_that_is_too_small_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = 20 * 3 * 4 + 20 * 8 + 4 * 3 * 4 + 4 * 8
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, needed - 1))  # type: ignore[attr-defined]
+    with pytest.raises(Unsuitable, match=r"\.part needs 0\.0 GB more; 0\.0 GB are free there") as error:
+        prepared.fill(prepared.Store(tmp_path, plan()), ITEMS, work, quiet, 1)
+    one_line(error)
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_what_was_prepared_for_another_data_set_is_refused(tmp_path: Path) -> None:
+    prepared.fill(prepared.Store(tmp_path, plan()), ITEMS, work, quiet, 1)
+    with pytest.raises(Unsuitable, match=r"manifest\.json is of the data set 'toy'; expected 'ave'") as error:
+        prepared.read(tmp_path, "ave")
     one_line(error)
 
 
@@ -325,6 +359,43 @@ def test_a_killed_preparation_ends_with_the_same_bytes(tmp_path: Path) -> None:
     prepared.fill(prepared.Store(tmp_path / "killed", plan()), ITEMS, work, quiet, 1)
     prepared.fill(prepared.Store(tmp_path / "whole", plan()), ITEMS, work, quiet, 1)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_files import ITEMS, last_is_slow, plan
+from agmbench.datasets import prepared
+try:
+    prepared.fill(prepared.Store(Path({target!r}), plan()), ITEMS, last_is_slow, lambda done, total: print(done, flush=True), 2)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interruption_at_the_terminal_is_told_once(tmp_path: Path) -> None:
+    """It reaches the processes that work, too, and those that wait for work."""
+    code = INTERRUPTED.format(tests=str(Path(__file__).parent), target=str(tmp_path / "stopped"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    while int(process.stdout.readline()) < len(ITEMS) - 1:
+        pass
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate()
+    assert out.endswith("interrupted\n")
+    assert err == ""
+    assert not prepared.Store(tmp_path / "stopped", plan()).whole
+    prepared.fill(prepared.Store(tmp_path / "stopped", plan()), ITEMS, work, quiet, 2)
+    prepared.fill(prepared.Store(tmp_path / "whole", plan()), ITEMS, work, quiet, 1)
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("text", ["{", "{}", json.dumps({"format": 99})])

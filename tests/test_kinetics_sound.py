@@ -36,12 +36,6 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return roots
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """The command line on one store for all jobs."""
-    return CommandLine(tmp_path_factory.mktemp("store"))
-
-
 @pytest.fixture
 def opened(samples: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., KineticsSound]:
     def open_(layout: str | Path, **params: Any) -> KineticsSound:
@@ -67,15 +61,6 @@ def numbers(data: KineticsSound, split: str) -> dict[str, Tensor]:
     return {m: x for m, x in inputs.items() if isinstance(x, Tensor)}
 
 
-@pytest.mark.parametrize(("layout", "method"), [("ogm-ge", "agm"), ("prepared", "joint")])
-def test_a_job_runs(
-    layout: str, method: str, samples: dict[str, Path], store: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AGMBENCH_DATA", str(samples[layout].parent))
-    result = store("run", "-d", "kinetics-sound", "-m", method, *SMALL)
-    assert result.status == 0, result.err
-
-
 @every_layout
 def test_splits_are_disjoint_and_always_the_same(layout: str, opened: Callable[..., KineticsSound]) -> None:
     data, again = opened(layout), opened(layout)
@@ -86,6 +71,16 @@ def test_splits_are_disjoint_and_always_the_same(layout: str, opened: Callable[.
     assert data.fingerprint == again.fingerprint
     assert data.held.groups["video"]["test"] == [name[:11] for name in names(data, "test")]
     assert "were never published" in data.held.notes[0]
+
+
+@every_layout
+def test_the_paper_s_protocol_selects_on_test(layout: str, opened: Callable[..., KineticsSound]) -> None:
+    data, whole = opened(layout, protocol="paper"), opened(layout)
+    assert {split: len(data.split(split)) for split in SPLITS} == {"train": 27, "dev": 5, "valid": 7, "test": 7}
+    assert names(data, "valid") == names(data, "test") == names(whole, "test")[:7]
+    assert len({*names(data, "train"), *names(data, "dev"), *names(data, "test")}) == 39
+    assert data.held.notes[-1] == "protocol=paper: valid is the test set, so the best epoch is chosen on test"
+    assert data.fingerprint != whole.fingerprint
 
 
 def test_a_batch_holds_what_the_files_say(samples: dict[str, Path], opened: Callable[..., KineticsSound]) -> None:
@@ -258,7 +253,7 @@ def test_the_real_lists() -> None:
     assert (len(train), len(test)) == (14799, 2597)
     assert {clip.label for clip in train} == {clip.label for clip in test} == set(range(31))
     assert not {clip.name for clip in train} & {clip.name for clip in test}
-    held = kinetics_sound._held({"train": train, "test": test}, None, None, [])
+    held = kinetics_sound._held({"train": train, "test": test}, None, None, [], "agmbench")
     assert [len(held.splits[split]) for split in SPLITS] == [11839, 1480, 1480, 2597]
 
 

@@ -139,6 +139,17 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     refused(lambda: media.load_image(tmp_path), "cannot be read as a picture")
 
 
+@pytest.mark.parametrize(
+    ("suffix", "said"), [(".flv", "it is cut short: it ends after 1.9 s, its header says 3.0 s"), (".mp4", "")]
+)
+def test_a_video_cut_short(tmp_path: Path, suffix: str, said: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    media.write_video(path, np.random.default_rng(0), seconds=3)
+    assert media.read_frames(path, 3).shape == (3, 224, 224, 3)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    refused(lambda: media.read_frames(path, 3), f"{path} cannot be read as video", said)
+
+
 def test_a_picture_cut_short(tmp_path: Path) -> None:
     media.write_picture(tmp_path / "a.jpg", np.random.default_rng(0))
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:2000])

@@ -15,22 +15,10 @@ from packs import load, save, tokens, whole
 
 from agmbench.contracts import SPLITS, Tokens, Unsuitable
 from agmbench.datasets.csd import ComputationalSequence
-from agmbench.datasets.files import load_pickle
-from agmbench.datasets.mosei import (
-    CSD,
-    EMOTIONS,
-    LENGTH,
-    MMSA,
-    MOSEI,
-    UMONS,
-    MMSAUnaligned,
-    MulT,
-    MulTRaw,
-    cleaned,
-    read_segments,
-    video,
-)
-from agmbench.datasets.sequences import Joined
+from agmbench.datasets.files import Joined, load_pickle
+from agmbench.datasets.mosei import LENGTH, MMSA, MOSEI, UMONS, MMSAUnaligned, MulT, MulTRaw, cleaned
+from agmbench.datasets.mosei_labels import EMOTIONS, video
+from agmbench.datasets.mosei_sdk import CSD, Prepared, read_segments
 from agmbench.encoders.language_model import LanguageModel
 from agmbench.encoders.linear import Linear
 from agmbench.encoders.lstm import LSTM
@@ -44,6 +32,7 @@ SMALL = (
 )
 LSTM_SMALL = ("--set", "encoder.text.width=8", "--set", "encoder.text.vocabulary=30", "--set", "encoder.text.embedding=8")
 BERT = {"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+FEATURES = ("text", "audio", "vision")
 LAYOUTS = {layout.name: layout for layout in MOSEI.layouts}
 
 every_layout = pytest.mark.parametrize("name", LAYOUTS)
@@ -62,14 +51,6 @@ def root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 
 # every layout
-
-
-@every_layout
-def test_a_job_runs(name: str, runs: CommandLine, root: Path) -> None:
-    LAYOUTS[name].write_sample(root)
-    modulator = "agm" if name == "umons" else "joint"
-    result = runs("run", "-d", "mosei", "-m", modulator, *SMALL, *LSTM_SMALL, "--set", "encoder.*.width=8")
-    assert result.status == 0, result.err
 
 
 @pytest.mark.parametrize("task", ["7-class", "regression", "emotions"])
@@ -107,7 +88,7 @@ def test_splits_are_disjoint_and_of_the_right_size(name: str, protocol: Any, roo
     LAYOUTS[name].write_sample(root)
     data = MOSEI(0, protocol=protocol)
     assert data.layout is LAYOUTS[name]
-    dev = 5 if name == "csd" else 4  # a tenth of the videos, of 5 segments in csd's sample and 2 in the others
+    dev = 5 if name in ("csd", "prepared") else 4  # a tenth of the videos, of 5 segments in csd's sample and 2 in the others
     expected = [40 - dev, dev, 10, 10] if protocol == "agmbench" else [36, 5, 9, 9]
     assert [len(data.split(split)) for split in SPLITS] == expected
     if protocol == "agmbench":
@@ -168,6 +149,7 @@ def test_umons_reads_the_cache_and_the_encoder_its_vectors(root: Path) -> None:
     np.save(root / "train_glove.npy", np.arange(12, dtype=np.float32).reshape(3, 4))
     data = MOSEI(0)
     assert set(tokens(whole(data, "train"), "text").values.unique().tolist()) == {0.0, 1.0, 2.0}
+    assert f"--set encoder.text.vectors={root}/train_glove.npy" in data.held.notes[-1]
     encoder = LSTM(data.shapes["text"], width=5, vectors=str(root / "train_glove.npy"))
     assert encoder.embed is not None
     assert encoder.embed.weight.requires_grad
@@ -247,6 +229,52 @@ def test_csd_is_averaged_over_each_word(root: Path) -> None:
     assert int(tokens(batch, "text").mask[1].sum()) == len(mine)  # type: ignore[union-attr]
     with h5py.File(root / "CMU_MOSEI_Labels.csd") as file:
         assert batch.targets[1] == file[f"All Labels/data/{vid}/features"][number, 0]
+
+
+def quiet(done: int, total: int) -> None:
+    """No progress."""
+
+
+@pytest.mark.parametrize("task", ["7-class", "emotions"])
+def test_prepared_is_the_same_as_csd(task: Any, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    CSD().write_sample(tmp_path / "raw")
+    MOSEI.prepare(tmp_path / "raw", root, quiet, 2)
+    made = MOSEI(0, task=task)
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path / "raw"))
+    raw = MOSEI(0, task=task)
+    assert isinstance(made.layout, Prepared)
+    assert isinstance(raw.layout, CSD)
+    assert made.held.groups == raw.held.groups
+    for split in SPLITS:
+        a, b = whole(made, split), whole(raw, split)
+        assert torch.equal(a.targets, b.targets)
+        for modality in FEATURES:
+            assert torch.equal(tokens(a, modality).values, tokens(b, modality).values)
+            assert torch.equal(tokens(a, modality).mask, tokens(b, modality).mask)  # type: ignore[arg-type]
+
+
+def test_another_length_is_prepared_beside(root: Path, tmp_path: Path, line: CommandLine) -> None:
+    CSD().write_sample(tmp_path / "raw")
+    for length in (60, 4):
+        MOSEI.prepare(tmp_path / "raw", root, quiet, 1, length=length)
+    assert MOSEI(0, length=4).shapes["text"] == (4, 300)
+    assert int(tokens(whole(MOSEI(0, length=4), "test"), "audio").mask.sum(dim=1).max()) == 4  # type: ignore[union-attr]
+    with pytest.raises(Unsuitable, match="should have one prepared folder"):
+        MOSEI(0, length=9)
+    for settings, said in (
+        ("width=3", "preparation/mosei has no parameter 'width': Known: length."),
+        ("length=0", "is 0: should be a whole number > 0"),
+        ("length=x", "is 'x': should be a whole number > 0"),
+    ):
+        assert said in line.refused("data", "prepare", "mosei", "--from", str(tmp_path / "raw"), "--set", settings)
+    assert "layout 'csd'" in line.refused(
+        "data", "prepare", "mosei", "--from", str(_without(tmp_path / "raw", "CMU_MOSEI_COVAREP.csd"))
+    )
+
+
+def _without(root: Path, name: str) -> Path:
+    (root / name).unlink()
+    return root
 
 
 def test_the_tasks(root: Path) -> None:
@@ -369,6 +397,16 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         "mmsa-unaligned",
         edit(UNALIGNED, put("test.audio_lengths", lambda x: [-1, *x[1:]])),
         "has the length -1",
+    ),
+    "prepared cut short": (
+        "prepared",
+        lambda root: [path.write_bytes(path.read_bytes()[:5000]) for path in root.glob("*/train/audio.npy")],
+        "audio.npy cannot be read as an array",
+    ),
+    "prepared a label": (
+        "prepared",
+        lambda root: [np.save(path, np.load(path) + 9) for path in root.glob("*/test/labels.npy")],
+        "expected -3 to 3",
     ),
     "csd a missing file": ("csd", lambda root: (root / "CMU_MOSEI_COVAREP.csd").unlink(), "misses CMU_MOSEI_COVAREP.csd"),
     "csd cut short": ("csd", truncate("CMU_MOSEI_COVAREP.csd"), "cannot be read as HDF5"),

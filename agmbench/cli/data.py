@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agmbench.cli.options import registry_option
+from agmbench.cli.options import registry_option, root_option
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import Entry, load
 
@@ -18,24 +20,9 @@ if TYPE_CHECKING:
     from agmbench.datasets.files import FileDataset
 
 Progress = Callable[[int, int], None]
+TOLD = 10  # defects of a data set that its one line names
 
 
-def data_root(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """`--data-root`: what `AGMBENCH_DATA` is for this process and those that it starts."""
-    if value is not None:
-        if not Path(value).is_dir():
-            raise AgmbenchError(f"--data-root {value}: there is no such folder")
-        os.environ["AGMBENCH_DATA"] = value
-
-
-root_option = click.option(
-    "--data-root",
-    metavar="DIR",
-    callback=data_root,
-    expose_value=False,
-    is_eager=True,
-    help="Where data sets are, in place of AGMBENCH_DATA. [default: ~/.cache/agmbench/data]",
-)
 set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
 
 
@@ -94,7 +81,8 @@ def verify(name: str, settings: tuple[str, ...]) -> None:
         verdict = verified(dataset, progress)
     _show(verdict, dataset.class_names)
     if verdict.wrong:
-        raise AgmbenchError(f"'{entry.name}' is not sound: {'; '.join(verdict.wrong)}")
+        more = f"; and {len(verdict.wrong) - TOLD} more" if len(verdict.wrong) > TOLD else ""
+        raise AgmbenchError(f"'{entry.name}' is not sound: {'; '.join(verdict.wrong[:TOLD])}{more}")
     click.echo(f"\n'{entry.name}' is sound")
 
 
@@ -141,6 +129,7 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
 @registry_option
 def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> None:
     """Raw files to what the loader maps from disk. An interrupted preparation is gone on with by the same command."""
+    from agmbench.build import check_parameters
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.files import home
     from agmbench.jobs import parse_settings
@@ -150,16 +139,15 @@ def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> Non
     if not Path(source).is_dir():
         raise AgmbenchError(f"--from {source}: there is no such folder")
     target = home(target_class.name)
-    options = dict(parse_settings(settings))
+    function = replace(entry, kind="preparation", target=f"{entry.target}.prepare", params={})
+    options = check_parameters(function, dict(parse_settings(settings)))
     try:
         with _progress(f"preparing {entry.name}") as progress:
             target_class.prepare(Path(source), target, progress, jobs, **options)
     except Unsuitable as error:
         raise AgmbenchError(f"{entry}: {error}") from error
-    except TypeError as error:
-        if options and "unexpected keyword" in str(error):
-            raise AgmbenchError(f"{entry}: its preparation takes no {', '.join(options)}") from error
-        raise
+    except OSError as error:
+        raise AgmbenchError(f"{entry}: {error.filename} cannot be read or written ({error.strerror})") from error
     click.echo(f"'{entry.name}' is ready in {target}")
 
 
@@ -178,12 +166,18 @@ def sample(name: str, layout: str | None) -> None:
     if layout is not None and layout not in layouts:
         raise AgmbenchError(f"'{entry.name}' has no layout '{layout}': {allowed(layout, layouts)}")
     target = home(target_class.name)
-    if target.is_dir() and any(target.iterdir()):
-        raise AgmbenchError(f"{target} is not empty; name another place with --data-root")
-    target.mkdir(parents=True, exist_ok=True)
-    (target / SAMPLE).write_text("random numbers, no data\n")
     chosen = layouts[layout] if layout else target_class.layouts[0]
-    chosen.write_sample(target)
+    try:
+        if target.is_dir() and any(target.iterdir()):
+            raise AgmbenchError(f"{target} is not empty; name another place with --data-root")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as aside:
+            chosen.write_sample(Path(aside))
+            (Path(aside) / SAMPLE).write_text("random numbers, no data\n")
+            Path(aside).chmod(0o755)
+            Path(aside).replace(target)
+    except OSError as error:
+        raise AgmbenchError(f"{target} cannot be written ({error.strerror}); name another place with --data-root") from error
     click.echo(f"a random sample of '{entry.name}' in layout '{chosen.name}' is in {target}")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agmbench.contracts import SPLITS, Batch, Dataset, Input, SplitName, Tokens, Unsuitable, in_order
+from agmbench.contracts import SPLITS, Batch, Dataset, Input, Split, SplitName, Tokens, Unsuitable
 from agmbench.datasets.files import FileDataset, checksum
 from agmbench.tasks import Regression
 
@@ -63,11 +63,17 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None]) -> Verdict:
             continue
         ranges = [_Range(m, shape) for m, shape in dataset.shapes.items()]
         targets: list[Tensor] = []
-        for batch in in_order(split, BATCH):
-            wrong += [f"{name}: {text}" for found in ranges for text in found.add(batch)]
-            targets.append(batch.targets)
-            done += len(batch.targets)
+        for batch in _read(split, torch.arange(len(split)), BATCH):
+            if isinstance(batch, Unsuitable):
+                wrong.append(f"{name}: {batch}")
+                done += 1
+            else:
+                wrong += [f"{name}: {text}" for found in ranges for text in found.add(batch)]
+                targets.append(batch.targets)
+                done += len(batch.targets)
             progress(done, total)
+        if not targets:
+            continue
         seen += [found.seen(name) for found in ranges]
         bad = {found.modality: found.not_finite for found in ranges if found.not_finite}
         wrong += [f"{name}: {modality} has {count} numbers that are not finite" for modality, count in bad.items()]
@@ -76,6 +82,18 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None]) -> Verdict:
             classes[name] = _counts(torch.cat(targets), len(dataset.class_names))
     groups = dataset.held.groups if isinstance(dataset, FileDataset) else {}
     return Verdict({n: len(s) for n, s in splits.items()}, classes, seen, leaks(groups), list(dict.fromkeys(wrong)))
+
+
+def _read(split: Split, index: Tensor, size: int) -> Iterator[Batch | Unsuitable]:
+    """Those samples in batches; where one cannot be read, its samples one by one, or why they cannot be read."""
+    for part in index.split(size):
+        try:
+            yield split.batch(part)
+        except Unsuitable as error:
+            if size == 1:
+                yield error
+            else:
+                yield from _read(split, part, 1)
 
 
 class _Range:
@@ -93,11 +111,12 @@ class _Range:
         values = _values(batch.inputs[self.modality])
         if tuple(values.shape[1:]) != tuple(self.shape):
             yield f"{self.modality} has samples of shape {list(values.shape[1:])}; its data set says {list(self.shape)}"
-        finite = values[torch.isfinite(values)]
+        sound = torch.isfinite(values)
+        finite = values if sound.all() else values[sound]
         self.not_finite += values.numel() - finite.numel()
         if finite.numel():
             self.least, self.largest = min(self.least, float(finite.min())), max(self.largest, float(finite.max()))
-            self.total, self.count = self.total + float(finite.double().sum()), self.count + finite.numel()
+            self.total, self.count = self.total + float(finite.sum(dtype=torch.float64)), self.count + finite.numel()
 
     def seen(self, split: str) -> Seen:
         return Seen(split, self.modality, self.shape, self.least, self.total / max(1, self.count), self.largest)

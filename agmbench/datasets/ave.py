@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import av
 import h5py
 import numpy as np
 import torch
@@ -14,22 +13,26 @@ from annotated_types import Gt, Le
 from scipy.signal import spectrogram
 from torch import Tensor
 
-from agmbench.contracts import Split, SplitName, Unsuitable
+from agmbench.contracts import SplitName, Unsuitable
 from agmbench.datasets import prepared
 from agmbench.datasets.files import (
+    ON_TEST,
     Array,
     FileDataset,
     Held,
     Layout,
     Progress,
+    Protocol,
     Source,
     Stored,
     StoredSplit,
+    chained,
     check_labels,
     check_lengths,
     check_shape,
     load_pickle,
     open_h5,
+    tenths,
 )
 from agmbench.datasets.media import (
     SIDE,
@@ -40,6 +43,7 @@ from agmbench.datasets.media import (
     missing,
     read_frames,
     read_sound,
+    write_clip,
     write_picture,
 )
 from agmbench.tasks import Segments, SingleLabel
@@ -65,9 +69,10 @@ class AVE(FileDataset):
 
     What a sample is depends on the layout. `features` has segments of a second: `audio` `[10, 128]` (VGGish), `visual`
     `[10, 7, 7, 512]` (VGG-19's last pooling), and a class a segment, the event's or 28 for background (29 classes, task `Segments`).
-    `clip` and `prepared` have one of 28 classes a clip: `audio` `[1, 257, 1004]`, a log spectrogram of 16 kHz sound (window 512, hop
-    159), and `visual` `[frames, 3, 224, 224]` (of one frame `[3, 224, 224]`), normalised as ImageNet is. `prepared` makes the
-    spectrogram as VGGSound's code does: sound repeated to fill 10 s, `log(power + 1e-7)`, each clip with mean 0 and deviation 1.
+    `clip`, `official` and `prepared` have one of 28 classes a clip: `audio` `[1, 257, 1004]`, a log spectrogram of 16 kHz sound (window
+    512, hop 159), and `visual` `[frames, 3, 224, 224]` (of one frame `[3, 224, 224]`), normalised as ImageNet is. `official` and
+    `prepared` make the spectrogram as VGGSound's code does: sound repeated to fill 10 s, `log(power + 1e-7)`, each clip with mean 0
+    and deviation 1.
 
     train, valid and test are the official lists: 3,339 / 402 / 402 clips in the order files of `features`, one train clip less in the
     text lists of the other layouts, that of the one event of zero length (all background in `features`). dev is cut from train: the
@@ -75,6 +80,8 @@ class AVE(FileDataset):
 
     splits: `official`, in which 8 videos are in train and test and 10 in train and valid; or `video-disjoint`, in which the clips of
         such videos are left out of train. Official and default: official.
+    protocol: `agmbench` (default) is that. `paper` cuts as AGM does: train is the first 90 % of the list of train, valid and test are
+        the same first 90 % of that of test, so the best epoch is chosen ON THE TEST SET; dev is the last 10 % of both.
     frames: pictures of a clip, evenly spread; of `features` it says nothing. OGM-GE's code for AVE and default 3. A prepared folder
         has as many as it was prepared with.
     """
@@ -85,22 +92,33 @@ class AVE(FileDataset):
         licence="research only, clips under YouTube's terms",
         size="features 4.1 GB, clips 4.3 GB",
         then="put audio_feature.h5, visual_feature.h5, the *_order.h5 files and labels.h5 or Annotations.txt into one folder; "
-        "or unpack AVE_Dataset.zip and make it ready with 'agmbench data prepare ave --from DIR'",
+        "or unpack AVE_Dataset.zip and run 'agmbench data prepare ave --from DIR' (put here, it is read as it is, slowly)",
     )
 
-    def __init__(self, seed: int, *, splits: Splits = "official", frames: Annotated[int, Gt(0), Le(SECONDS)] = 3) -> None:
-        self.hold(splits=splits, frames=frames)
+    def __init__(
+        self,
+        seed: int,
+        *,
+        splits: Splits = "official",
+        protocol: Protocol = "agmbench",
+        frames: Annotated[int, Gt(0), Le(SECONDS)] = 3,
+    ) -> None:
+        self.hold(splits=splits, protocol=protocol, frames=frames)
         segments = isinstance(self.layout, Features)
         self.task = Segments() if segments else SingleLabel()
         self.class_names = [*EVENTS, "background"] if segments else list(EVENTS)
 
     @classmethod
-    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, *, frames: int = 3, **options: Any) -> None:
+    def prepare(
+        cls,
+        source: Path,
+        target: Path,
+        progress: Progress,
+        jobs: int,
+        *,
+        frames: Annotated[int, Gt(0), Le(SECONDS)] = 3,
+    ) -> None:
         """The official clips to spectrograms and `frames` pictures each; `source` is AVE_Dataset or the folder that holds it."""
-        if options:
-            raise Unsuitable(f"preparing 'ave' takes frames; found {', '.join(options)}")
-        if not isinstance(frames, int) or not 1 <= frames <= SECONDS:
-            raise Unsuitable(f"frames should be a whole number from 1 to {SECONDS}; found {frames!r}")
         raw = source / "AVE_Dataset" if (source / "AVE_Dataset").is_dir() else source
         lists = _lists(raw)
         clips = {split: [raw / "AVE" / f"{event.video}.mp4" for event in events] for split, events in lists.items()}
@@ -168,10 +186,15 @@ def _lists(root: Path) -> dict[str, list[Event]]:
 # splits
 
 
-def divided(videos: Mapping[str, Sequence[str]], splits: Splits) -> dict[SplitName, tuple[str, Array]]:
-    """Each split as the list that it comes from and its places there. Clips of one video are never in both train and dev."""
+Places = Mapping[SplitName, Sequence[tuple[str, Array]]]  # the lists that a split comes from, and its places there
+
+
+def divided(videos: Mapping[str, Sequence[str]], splits: Splits, protocol: Protocol = "agmbench") -> Places:
+    """Under `agmbench` clips of one video are never in both train and dev."""
     if empty := [split for split in FILES if not len(videos[split])]:
         raise Unsuitable(f"the official list of {empty[0]} names no clips")
+    if protocol == "paper":
+        return _paper(videos, splits)
     train = np.asarray(videos["train"], dtype=str)
     known = [*videos["valid"], *videos["test"]] if splits == "video-disjoint" else []
     left = np.flatnonzero(~np.isin(train, np.asarray(known, dtype=str)))
@@ -183,27 +206,36 @@ def divided(videos: Mapping[str, Sequence[str]], splits: Splits) -> dict[SplitNa
     if splits == "video-disjoint" and (both := {*videos["valid"]} & {*videos["test"]}):
         raise Unsuitable(f"{len(both)} videos are in valid and in test, such as {min(both)}; expected none")
     return {
-        "train": ("train", left[~in_dev]),
-        "dev": ("train", left[in_dev]),
-        "valid": ("valid", np.arange(len(videos["valid"]))),
-        "test": ("test", np.arange(len(videos["test"]))),
+        "train": [("train", left[~in_dev])],
+        "dev": [("train", left[in_dev])],
+        "valid": [("valid", np.arange(len(videos["valid"])))],
+        "test": [("test", np.arange(len(videos["test"])))],
     }
+
+
+def _paper(videos: Mapping[str, Sequence[str]], splits: Splits) -> Places:
+    if splits != "official":
+        raise Unsuitable(f"protocol=paper is of splits=official alone; found splits={splits}")
+    (train, dev), (test, rest) = (tenths(np.arange(len(videos[listed]))) for listed in ("train", "test"))
+    judged = [("test", test)]
+    return {"train": [("train", train)], "dev": [("train", dev), ("test", rest)], "valid": judged, "test": judged}
 
 
 def _held(
     videos: Mapping[str, Sequence[str]],
-    splits: Splits,
-    make: Callable[[str, Array], Split],
+    options: Mapping[str, Any],
+    make: Callable[[str, Array], StoredSplit],
     shapes: Mapping[str, tuple[int, ...]],
     files: Sequence[Path],
     media: Sequence[Path] = (),
 ) -> Held:
     """`make(list, places)` is the split of those clips."""
-    parts = divided(videos, splits)
-    groups = {name: [videos[listed][place] for place in places] for name, (listed, places) in parts.items()}
-    left_out = len(videos["train"]) - len(groups["train"]) - len(groups["dev"])
+    parts = divided(videos, options["splits"], options["protocol"])
+    groups = {name: [videos[listed][place] for listed, places in some for place in places] for name, some in parts.items()}
+    left_out = len(videos["train"]) - sum(len(places) for name in parts for listed, places in parts[name] if listed == "train")
     notes = [f"{left_out} clips of train are left out: their videos are in valid or test"] if left_out else []
-    made = {name: make(listed, places) for name, (listed, places) in parts.items()}
+    notes += [ON_TEST] if options["protocol"] == "paper" else []
+    made = {name: chained([make(listed, places) for listed, places in some]) for name, some in parts.items()}
     return Held(made, shapes, files, groups={"video": groups}, notes=notes, media=media)
 
 
@@ -238,14 +270,14 @@ class Features(Layout):
         names = [str(row) for row in range(len(labels))] if events is None else [event.video for event in events]
         inputs = {"audio": Stored(audio), "visual": Stored(visual)}
 
-        def make(listed: str, places: Array) -> Split:
+        def make(listed: str, places: Array) -> StoredSplit:
             rows = orders[listed][places]
             return StoredSplit(inputs, torch.from_numpy(labels[rows]), rows)
 
         read = [*(root / sign for sign in self.signs), source, *([annotations] if events is not None else [])]
         videos: Mapping[str, Sequence[str]] = {listed: [names[row] for row in rows] for listed, rows in orders.items()}
         shapes = {"audio": audio.shape[1:], "visual": visual.shape[1:]}
-        held = _held(videos, options["splits"], make, shapes, read)
+        held = _held(videos, options, make, shapes, read)
         told = [f"labels were made from {annotations.name}"] if source == annotations else []
         unknown = ["there is no Annotations.txt: no clip's video is known"] if events is None else []
         return replace(held, groups={} if unknown else held.groups, notes=[*told, *unknown, *held.notes])
@@ -324,7 +356,7 @@ class Prepared(Layout):
         frames = options["frames"]
         folder = prepared.read(root, "ave", {"frames": frames})
 
-        def make(listed: str, places: Array) -> Split:
+        def make(listed: str, places: Array) -> StoredSplit:
             inputs = {
                 "audio": Stored(folder.array(listed, "audio"), _as_audio),
                 "visual": Stored(folder.array(listed, "visual"), _as_pictures),
@@ -334,7 +366,7 @@ class Prepared(Layout):
             return StoredSplit(inputs, torch.from_numpy(np.array(targets)), places)
 
         videos = folder.manifest["facts"]["videos"]
-        return replace(_held(videos, options["splits"], make, _shapes(frames), folder.files), checksums=folder.checksums)
+        return replace(_held(videos, options, make, _shapes(frames), folder.files), checksums=folder.checksums)
 
     def write_sample(self, root: Path) -> None:
         draw, lists = np.random.default_rng(0), _sample_lists()
@@ -356,25 +388,13 @@ class Clip(Layout):
     def read(self, root: Path, **options: Any) -> Held:
         frames, lists = options["frames"], _lists(root)
         pictures = min(root.glob("Image-*-FPS-SE"))  # of several the fewest a second
-        names = sorted({event.video for events in lists.values() for event in events})
+        names = _names(lists)
         sounds = [root / "Audio-1004-SE" / f"{name}.pkl" for name in names]
         folders = [pictures / name for name in names]
         missing([*sounds, *folders])
         shown = [_spread(folder, frames) for folder in folders]
-        inputs = {
-            "audio": Stored(Decoded(sounds, _load_spectrogram), _as_audio),
-            "visual": Stored(Decoded(shown, load_images), _as_pictures),
-        }
-        numbers = {name: number for number, name in enumerate(names)}
-
-        def make(listed: str, places: Array) -> Split:
-            events = [lists[listed][place] for place in places]
-            rows = np.array([numbers[event.video] for event in events], dtype=np.int64)
-            return StoredSplit(inputs, torch.tensor([event.kind for event in events]), rows)
-
-        videos: Mapping[str, Sequence[str]] = {listed: [event.video for event in events] for listed, events in lists.items()}
         media = [*sounds, *{path for paths in shown for path in paths}]
-        return _held(videos, options["splits"], make, _shapes(frames), _texts(root), media)
+        return _of_clips(lists, Decoded(sounds, _load_spectrogram), Decoded(shown, load_images), options, _texts(root), media)
 
     def write_sample(self, root: Path) -> None:
         draw, lists = np.random.default_rng(0), _sample_lists()
@@ -389,13 +409,18 @@ class Clip(Layout):
 
 
 class Official(Layout):
-    """AVE_Dataset.zip as it unpacks: clips and lists, to be prepared."""
+    """AVE_Dataset.zip as it unpacks: clips and lists. A clip is decoded whenever a batch asks for it; `AVE.prepare` does so once."""
 
     name = "official"
     signs = ("AVE_Dataset/AVE", *(f"AVE_Dataset/{name}Set.txt" for name in FILES.values()))
 
     def read(self, root: Path, **options: Any) -> Held:
-        raise Unsuitable(f"{root / 'AVE_Dataset'} holds clips; make them ready with 'agmbench data prepare ave --from {root}'")
+        raw = root / "AVE_Dataset"
+        lists = _lists(raw)
+        clips = [raw / "AVE" / f"{name}.mp4" for name in _names(lists)]
+        missing(clips)
+        pictures = Decoded(clips, partial(read_frames, times=options["frames"]))
+        return _of_clips(lists, Decoded(clips, _spectrogram), pictures, options, _texts(raw), clips)
 
     def write_sample(self, root: Path) -> None:
         draw, lists, raw = np.random.default_rng(0), _sample_lists(), root / "AVE_Dataset"
@@ -403,7 +428,7 @@ class Official(Layout):
         _write_lists(raw, lists)
         _write_events(raw / "Annotations.txt", [event for events in lists.values() for event in events])
         for event in (event for events in lists.values() for event in events):
-            _write_clip(raw / "AVE" / f"{event.video}.mp4", draw)
+            write_clip(raw / "AVE" / f"{event.video}.mp4", draw)
 
 
 AVE.layouts = (Features(), Prepared(), Clip(), Official())
@@ -413,6 +438,31 @@ def _whole(path: Path, shape: tuple[int | None, ...], key: str = KEY) -> Array:
     """A small data set of an HDF5 file, read at once."""
     values: Array = open_h5(path, key, shape)[:]
     return values
+
+
+def _names(lists: Mapping[str, Sequence[Event]]) -> list[str]:
+    return sorted({event.video for events in lists.values() for event in events})
+
+
+def _of_clips(
+    lists: Mapping[str, Sequence[Event]],
+    sounds: Decoded,
+    pictures: Decoded,
+    options: Mapping[str, Any],
+    files: Sequence[Path],
+    media: Sequence[Path],
+) -> Held:
+    """Clips of one class each; `sounds` and `pictures` are in the order of `_names`."""
+    inputs = {"audio": Stored(sounds, _as_audio), "visual": Stored(pictures, _as_pictures)}
+    numbers = {name: number for number, name in enumerate(_names(lists))}
+
+    def make(listed: str, places: Array) -> StoredSplit:
+        events = [lists[listed][place] for place in places]
+        rows = np.array([numbers[event.video] for event in events], dtype=np.int64)
+        return StoredSplit(inputs, torch.tensor([event.kind for event in events]), rows)
+
+    videos = {listed: [event.video for event in events] for listed, events in lists.items()}
+    return _held(videos, options, make, _shapes(options["frames"]), files, media)
 
 
 def _shapes(frames: int) -> dict[str, tuple[int, ...]]:
@@ -463,11 +513,15 @@ def _plan(lists: Mapping[str, Sequence[Event]], frames: int, sources: Mapping[st
 
 def _clip(what: tuple[Path, int, int]) -> dict[str, Array]:
     path, frames, kind = what
+    return {"audio": _spectrogram(path), "visual": read_frames(path, frames), "targets": np.asarray(kind)}
+
+
+def _spectrogram(path: Path) -> Array:
     sound = np.resize(read_sound(path, RATE), SECONDS * RATE).clip(-1, 1)  # said again until it is long enough
     _, _, power = spectrogram(sound, RATE, nperseg=512, noverlap=353)
     audio = np.log(power + 1e-7)
-    audio = (audio - audio.mean()) / (audio.std() + 1e-9)  # all of this as in VGGSound's code
-    return {"audio": audio, "visual": read_frames(path, frames), "targets": np.asarray(kind)}
+    normalised: Array = (audio - audio.mean()) / (audio.std() + 1e-9)  # all of this as in VGGSound's code
+    return normalised
 
 
 # samples
@@ -489,20 +543,3 @@ def _write_events(path: Path, events: Sequence[Event]) -> None:
 def _write_lists(root: Path, lists: Mapping[str, Sequence[Event]]) -> None:
     for split, events in lists.items():
         _write_events(root / f"{FILES[split]}Set.txt", events)
-
-
-def _write_clip(path: Path, draw: np.random.Generator) -> None:
-    """Two seconds of noise and of random pictures, five a second."""
-    with av.open(str(path), "w") as file:
-        pictures, sound = file.add_stream("mpeg4", rate=5), file.add_stream("aac", rate=44100)
-        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
-        sound.layout = "mono"
-        for number in range(10):
-            picture = av.VideoFrame.from_ndarray(draw.integers(0, 256, (48, 64, 3), dtype=np.uint8), format="rgb24")
-            picture.pts, picture.time_base = number, Fraction(1, 5)
-            file.mux(pictures.encode(picture))
-        noise = av.AudioFrame.from_ndarray(draw.normal(0, 0.1, (1, 88200)).astype(np.float32), format="fltp", layout="mono")
-        noise.rate, noise.pts, noise.time_base = 44100, 0, Fraction(1, 44100)
-        file.mux(sound.encode(noise))
-        file.mux(pictures.encode(None))
-        file.mux(sound.encode(None))

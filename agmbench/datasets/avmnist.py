@@ -1,7 +1,7 @@
 """AV-MNIST: written digits of MNIST, weakened, with spoken digits of FSDD as spectrograms."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from agmbench.contracts import SplitName, Unsuitable
 from agmbench.datasets import prepared
 from agmbench.datasets.avmnist_raw import CLASSES, SIZE, TestPCA, build, write_raw_sample
 from agmbench.datasets.files import (
+    ON_TEST,
     Array,
     FileDataset,
     Held,
@@ -26,6 +27,7 @@ from agmbench.datasets.files import (
     check_lengths,
     check_shape,
     load_npy,
+    tenths,
 )
 from agmbench.datasets.media import cut
 from agmbench.tasks import SingleLabel
@@ -78,10 +80,9 @@ def _rows(train: int, test: int, protocol: Protocol) -> dict[SplitName, Array]:
     """The rows of each split; those of test are numbered after those of train."""
     everything = np.arange(train)
     if protocol == "paper":
-        first, evaluated = int(train * 0.9), train + int(test * 0.9)
-        judged = np.arange(train, evaluated)
-        dev = np.concatenate([everything[first:], np.arange(evaluated, train + test)])
-        return {"train": everything[:first], "dev": dev, "valid": judged, "test": judged}
+        fitted, rest = tenths(everything)
+        judged, unjudged = tenths(np.arange(train, train + test))
+        return {"train": fitted, "dev": np.concatenate([rest, unjudged]), "valid": judged, "test": judged}
     if protocol == "agmbench":
         fitted, dev, valid = cut(everything, (HELD_OUT, HELD_OUT))
     else:
@@ -106,7 +107,7 @@ def _held(
     labels = torch.from_numpy(np.concatenate([targets["train"], targets["test"]]).astype(np.int64))
     rows = _rows(counts["train"], counts["test"], protocol)
     if protocol == "paper":
-        notes = [*notes, "protocol=paper: valid is the test set, so the best epoch is chosen on test"]
+        notes = [*notes, ON_TEST]
     groups: dict[str, dict[SplitName, list[str]]] = {}
     if recordings is not None:
         groups["recording"] = {name: recordings[chosen].tolist() for name, chosen in rows.items()}
@@ -207,15 +208,9 @@ class PreparedFolder(Layout):
             check_labels(f"{path}/targets.npy", targets[part], CLASSES)
             check_labels(f"{path}/recording.npy", which[-1], len(audio))
         number = np.concatenate(which)
-        return _held(
-            _Chained(*images),
-            _Shared(audio, number),
-            targets,
-            options["protocol"],
-            store.files,
-            names[number],
-            [SHARE],
-        )
+        shown, heard = _Chained(*images), _Shared(audio, number)
+        held = _held(shown, heard, targets, options["protocol"], store.files, names[number], [SHARE])
+        return replace(held, checksums=store.checksums)
 
     def write_sample(self, root: Path) -> None:
         with TemporaryDirectory() as raw:
@@ -256,6 +251,6 @@ class AVMNIST(FileDataset):
         self.hold(protocol=protocol, test_pca=test_pca)
 
     @classmethod
-    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, **options: Any) -> None:
-        """Raw MNIST and FSDD below `source` to a prepared folder below `target`; the options are those of `avmnist_raw.build`."""
-        build(source, target, progress, jobs, **options)
+    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, *, test_pca: TestPCA = "train") -> None:
+        """Raw MNIST and FSDD below `source` to a prepared folder below `target`."""
+        build(source, target, progress, jobs, test_pca)

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import soundfile
@@ -51,8 +51,6 @@ def build(source: Path, target: Path, progress: Progress, jobs: int, test_pca: T
 
     test_pca: what the components of the test images are fitted on. Default `train`; the pack's generator: `own`.
     """
-    if test_pca not in get_args(TestPCA):
-        raise Unsuitable(f"test_pca should be one of {', '.join(get_args(TestPCA))}; found {test_pca}")
     digits = _digits(source)
     recordings = _recordings(source)
     dealt = {part: _dealt(part, digits.targets[part], recordings) for part in IDX}

@@ -4,7 +4,7 @@ import csv
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -16,11 +16,13 @@ from torch import Tensor
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.datasets import prepared
 from agmbench.datasets.files import (
+    ON_TEST,
     Array,
     FileDataset,
     Held,
     Layout,
     Progress,
+    Protocol,
     Source,
     Stored,
     StoredSplit,
@@ -28,6 +30,7 @@ from agmbench.datasets.files import (
     check_lengths,
     check_shape,
     found,
+    tenths,
 )
 from agmbench.datasets.media import (
     SIDE,
@@ -54,7 +57,6 @@ SOUND = (1, 257, 188)  # frequencies, frames
 PREPARED_FRAMES = 3
 
 Splits = Literal["literature", "actor-disjoint"]
-Protocol = Literal["agmbench", "paper"]
 Part = Literal["train", "valid", "test", "all"]
 
 
@@ -128,15 +130,9 @@ def _paper(splits: Splits, lists: Mapping[Part, Array]) -> tuple[dict[SplitName,
         raise Unsuitable(f"protocol=paper is of splits=literature alone; found splits={splits}")
     if set(lists) != {"train", "test"}:
         raise Unsuitable(f"protocol=paper cuts train.csv and test.csv of OGM-GE; found the lists {', '.join(lists)}")
-    train, dev = _first_tenths(lists["train"])
-    test, rest = _first_tenths(lists["test"])
-    note = "protocol=paper: valid is the test set, so the best epoch is chosen on test"
-    return {"train": train, "dev": np.concatenate([dev, rest]), "valid": test, "test": test}, [note]
-
-
-def _first_tenths(rows: Array) -> tuple[Array, Array]:
-    place = len(rows) * 9 // 10
-    return rows[:place], rows[place:]
+    train, dev = tenths(lists["train"])
+    test, rest = tenths(lists["test"])
+    return {"train": train, "dev": np.concatenate([dev, rest]), "valid": test, "test": test}, [ON_TEST]
 
 
 def _one_frame(frames: Tensor) -> Tensor:
@@ -165,7 +161,6 @@ class _Raw(Layout):
         sounds = [root / self.sounds / f"{clip.name}.wav" for clip in clips]
         missing(sounds)
         pictures, seen = self.pictures(root, clips, frames)
-        _decoded_item((sounds[0], pictures.things[0], pictures.decode))  # a copy that cannot be read is refused at once
         return Clips(
             clips=clips,
             counts={part: len(named) for part, named in lists.items()},
@@ -310,7 +305,8 @@ class Prepared(Layout):
         check_shape(f"{made.folder}/clips/visual.npy", pictures.shape, (len(clips), PREPARED_FRAMES, SIDE, SIDE, 3))
         if options["frames"] == 1:
             pictures = pictures[:, 1:2]
-        return Clips(clips, counts, sounds, pictures, made.files).held(**options)
+        held = Clips(clips, counts, sounds, pictures, made.files).held(**options)
+        return replace(held, checksums=made.checksums)
 
     def write_sample(self, root: Path) -> None:
         draw = np.random.default_rng(0)
@@ -406,10 +402,8 @@ class CREMAD(FileDataset):
         self.hold(splits=splits, protocol=protocol, frames=frames)
 
     @classmethod
-    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, **options: Any) -> None:
+    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int) -> None:
         """Spectrograms and three frames of each clip, from any of the raw layouts."""
-        if options:
-            raise Unsuitable(f"preparing '{cls.name}' has no options; found '{next(iter(options))}'")
         raw = [layout for layout in cls.layouts if isinstance(layout, _Raw)]
         layout = found(cls.name, source, raw)
         assert isinstance(layout, _Raw)

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import h5py
 import numpy as np
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agmbench.contracts import Batch, Dataset, Input, Split, SplitName, Tokens, Unsuitable
+from agmbench.contracts import Batch, Dataset, Input, Split, SplitName, Tokens, Unsuitable, joined
 
 Array = NDArray[Any]
 WHOLE = 64 << 20  # a larger file enters the fingerprint by its size, beginning, middle and end
@@ -90,6 +90,7 @@ class FileDataset(Dataset):
         root = folder(self.name)
         self.layout = found(self.name, root, self.layouts)
         self.held = self.layout.read(root, **options)
+        self.held.splits["train"].batch(torch.tensor([0]))  # a copy that cannot be read is refused at once
         self.shapes = self.held.shapes
         self.sample = (root / SAMPLE).is_file()
         settings: list[Any] = [self.layout.name, {k: repr(v) for k, v in options.items()}]
@@ -100,11 +101,13 @@ class FileDataset(Dataset):
         return self.held.splits[name]
 
     @classmethod
-    def prepare(cls, source: Path, target: Path, progress: "Progress", jobs: int, **options: Any) -> None:
-        """Raw files below `source` to a layout below `target`."""
+    def prepare(cls, *known: Any, **options: Any) -> None:
+        """Raw files to a layout; a subclass has `(source, target, progress, jobs)`, and what a user may set keyword-only."""
         raise Unsuitable(f"'{cls.name}' needs no preparation: its layouts are read as they are")
 
 
+Protocol = Literal["agmbench", "paper"]
+ON_TEST = "protocol=paper: valid is the test set, so the best epoch is chosen on test"
 HINT = ". 'agmbench data status' says where to get"
 SAMPLE = "AGMBENCH_SAMPLE"  # a file of this name marks a random pack
 Progress = Callable[[int, int], None]  # how many items are done, of how many
@@ -136,8 +139,8 @@ def found(name: str, root: Path, layouts: Sequence[Layout]) -> Layout:
         missing = [sign for sign in nearest.signs if sign not in signs]
         raise Unsuitable(f"in {root} the layout '{nearest.name}' misses {', '.join(missing)} (found {', '.join(signs)})")
     expected = "; ".join(f"{layout.name}: {', '.join(layout.signs)}" for layout in layouts)
-    state = "there is no data" if root.is_dir() else "there is no folder"
-    raise Unsuitable(f"{state} in {root}; expected one of {expected}{HINT} '{name}'")
+    state = "there is no data in" if root.is_dir() else "there is no folder"
+    raise Unsuitable(f"{state} {root}; expected one of {expected}{HINT} '{name}'")
 
 
 def _there(root: Path, sign: str) -> bool:
@@ -148,21 +151,20 @@ def fingerprint(root: Path, files: Iterable[Path], settings: Any) -> str:
     """Equal if and only if the files are: their contents, of those above 64 MiB the size and three pieces of 4 MiB."""
     total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for path in sorted(set(files)):
-        total.update(f"{path.relative_to(root)} {checksum(path)}\n".encode())
+        total.update(f"{path.relative_to(root)} {checksum(path, whole=False)}\n".encode())
     return total.hexdigest()[:16]
 
 
-def checksum(path: Path) -> str:
-    """sha256 of a file's contents, or of its size and three pieces where it is large."""
-    size, digest = path.stat().st_size, hashlib.sha256()
+def checksum(path: Path, whole: bool = True) -> str:
+    """sha256 of a file's contents; unless `whole`, of a large one its size and three pieces."""
+    size = path.stat().st_size
     with path.open("rb") as file:
-        if size <= WHOLE:
-            digest.update(file.read())
-        else:
-            digest.update(str(size).encode())
-            for start in (0, size // 2, size - PIECE):
-                file.seek(start)
-                digest.update(file.read(PIECE))
+        if whole or size <= WHOLE:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(str(size).encode())
+        for start in (0, size // 2, size - PIECE):
+            file.seek(start)
+            digest.update(file.read(PIECE))
     return digest.hexdigest()
 
 
@@ -300,6 +302,40 @@ class StoredSplit:
         """The samples of those numbers."""
         rows = self.rows[index.numpy()]
         return Batch({m: stored.read(rows) for m, stored in self.inputs.items()}, self.targets[index], index)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Splits one after another."""
+
+    splits: Sequence[StoredSplit]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.splits))
+
+    def batch(self, index: Tensor) -> Batch:
+        """The samples of those numbers, whichever split they are of."""
+        ends = torch.tensor([len(split) for split in self.splits]).cumsum(0)
+        owner = torch.bucketize(index, ends, right=True)
+        asked = [
+            (split, end - len(split), owner == number)
+            for number, (split, end) in enumerate(zip(self.splits, ends, strict=True))
+        ]
+        batches = [split.batch(index[mine] - start) for split, start, mine in asked if mine.any()]
+        back = torch.cat([mine.nonzero().flatten() for _, _, mine in asked]).argsort()
+        inputs = {m: joined([batch.inputs[m] for batch in batches])[back] for m in batches[0].inputs}
+        return Batch(inputs, torch.cat([batch.targets for batch in batches])[back], index)
+
+
+def chained(splits: Sequence[StoredSplit]) -> Split:
+    """One split of one or more."""
+    return splits[0] if len(splits) == 1 else Joined(splits)
+
+
+def tenths(rows: Array) -> tuple[Array, Array]:
+    """The first nine tenths and the last, as the AGM paper cuts its sets."""
+    place = len(rows) * 9 // 10
+    return rows[:place], rows[place:]
 
 
 def take(array: Any, rows: Array) -> Array:

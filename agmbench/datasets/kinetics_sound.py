@@ -2,9 +2,10 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +14,13 @@ from torch import Tensor
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.datasets import prepared
 from agmbench.datasets.files import (
+    ON_TEST,
     Array,
     FileDataset,
     Held,
     Layout,
     Progress,
+    Protocol,
     Source,
     Stored,
     StoredSplit,
@@ -26,6 +29,7 @@ from agmbench.datasets.files import (
     check_shape,
     found,
     load_npy,
+    tenths,
 )
 from agmbench.datasets.media import (
     SIDE,
@@ -137,14 +141,13 @@ def _held(
     sounds: Any,
     pictures: Any,
     files: Sequence[Path],
+    protocol: Protocol,
     media: Sequence[Path] = (),
     notes: Sequence[str] = (),
 ) -> Held:
     clips = [*lists["train"], *lists["test"]]
     names, targets = np.array([clip.name for clip in clips]), torch.tensor([clip.label for clip in clips])
-    first = len(lists["train"])
-    train, dev, valid = cut(np.arange(first))
-    rows: dict[SplitName, Array] = {"train": train, "dev": dev, "valid": valid, "test": np.arange(first, len(clips))}
+    rows = _rows(len(lists["train"]), len(clips), protocol)
     inputs = {"audio": Stored(sounds, Tensor.float), "visual": Stored(pictures, frame_tensor)}
     return Held(
         splits={name: StoredSplit(inputs, targets[chosen], chosen) for name, chosen in rows.items()},
@@ -155,8 +158,19 @@ def _held(
             "clip": {name: names[chosen].tolist() for name, chosen in rows.items()},
             "video": {name: [clip[:11] for clip in names[chosen].tolist()] for name, chosen in rows.items()},
         },
-        notes=[LABELLED, *notes],
+        notes=[LABELLED, *notes, *([ON_TEST] if protocol == "paper" else [])],
     )
+
+
+def _rows(first: int, count: int, protocol: Protocol) -> dict[SplitName, Array]:
+    """The rows of each split; those of test are numbered after the `first`, which are train's."""
+    listed, test = np.arange(first), np.arange(first, count)
+    if protocol == "paper":
+        train, dev = tenths(listed)
+        test, rest = tenths(test)
+        return {"train": train, "dev": np.concatenate([dev, rest]), "valid": test, "test": test}
+    train, dev, valid = cut(listed)
+    return {"train": train, "dev": dev, "valid": valid, "test": test}
 
 
 class OGMGE(Layout):
@@ -168,10 +182,9 @@ class OGMGE(Layout):
 
     def read(self, root: Path, **options: Any) -> Held:
         lists, sounds, pictures, notes = self.clips(root, options["missing"])
-        _decoded_item((sounds[0], pictures[0]))  # a copy that cannot be read is refused at once
         media = [*sounds, *(path for paths in pictures for path in paths)]
         files = [root / name for name in LISTS.values()]
-        return _held(lists, Decoded(sounds, _sound), Decoded(pictures, load_images), files, media, notes)
+        return _held(lists, Decoded(sounds, _sound), Decoded(pictures, load_images), files, options["protocol"], media, notes)
 
     def clips(
         self, root: Path, missing: Missing
@@ -244,7 +257,9 @@ class Prepared(Layout):
         sounds, pictures = made.array("clips", "audio"), made.array("clips", "visual")
         check_shape(f"{made.folder}/clips/audio.npy", sounds.shape, (count, 1, FRAMES, BANDS))
         check_shape(f"{made.folder}/clips/visual.npy", pictures.shape, (count, PICTURES, SIDE, SIDE, 3))
-        return _held(lists, sounds, pictures, made.files, notes=made.manifest["facts"].get("notes", []))
+        notes = made.manifest["facts"].get("notes", [])
+        held = _held(lists, sounds, pictures, made.files, options["protocol"], notes=notes)
+        return replace(held, checksums=made.checksums)
 
     def write_sample(self, root: Path) -> None:
         draw = np.random.default_rng(0)
@@ -308,6 +323,8 @@ class KineticsSound(FileDataset):
     OGM-GE's code; an npy is taken as it is, already normalised. Pictures are brought to 224x224 and normalised by ImageNet's mean
     and deviation, the same at each epoch: OGM-GE's code crops and flips those of train at random.
 
+    protocol: `agmbench` (default) is that. `paper` cuts as AGM does: train is the first 90 % of the list of train, valid and test are
+        the same first 90 % of that of test, so the best epoch is chosen ON THE TEST SET; dev is the last 10 % of both.
     missing: what to do about clips of the lists that are not there or have fewer than three pictures, for videos leave YouTube:
         `error`, or `drop` them and say how many. Official code drops them and says nothing; default error. A prepared folder holds
         what was there when it was made.
@@ -325,18 +342,12 @@ class KineticsSound(FileDataset):
     class_names = CLASSES
     task = SingleLabel()
 
-    def __init__(self, seed: int, *, missing: Missing = "error") -> None:
-        self.hold(missing=missing)
+    def __init__(self, seed: int, *, protocol: Protocol = "agmbench", missing: Missing = "error") -> None:
+        self.hold(protocol=protocol, missing=missing)
 
     @classmethod
-    def prepare(
-        cls, source: Path, target: Path, progress: Progress, jobs: int, *, missing: Missing = "error", **options: Any
-    ) -> None:
+    def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, *, missing: Missing = "error") -> None:
         """Filterbanks and three pictures of each clip; `missing` as in the data set."""
-        if options:
-            raise Unsuitable(f"preparing '{cls.name}' has no option '{next(iter(options))}'; it has missing")
-        if missing not in get_args(Missing):
-            raise Unsuitable(f"missing should be one of {', '.join(get_args(Missing))}; found {missing!r}")
         layout = OGMGE()
         found(cls.name, source, [layout])
         lists, sounds, pictures, notes = layout.clips(source, missing)

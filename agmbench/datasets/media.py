@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from math import gcd
 from pathlib import Path
 from typing import Any
@@ -89,15 +90,23 @@ def read_frames(path: Path, times: Sequence[float] | int, side: int | None = SID
             raise ValueError("it has no pictures")
         stream = container.streams.video[0]
         if isinstance(times, int):
-            stamps = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
-            if not stamps:
-                raise ValueError("it holds no frames")
-            step = (max(stamps) - min(stamps)) / max(1, len(stamps) - 1)
-            length = (max(stamps) - min(stamps) + step) * float(stream.time_base or 1)
+            length = _length(container, stream)
             times = [length * (2 * number + 1) / (2 * times) for number in range(times)]
             container.seek(0)
         shown = list(_shown(container.decode(stream), times))
         return np.stack([_squared(frame.to_image(), side) for frame in shown])
+
+
+def _length(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """The seconds that a video's frames take; its header may say more, but not by a second."""
+    packets = [(p.stream.index, float(p.pts * p.time_base)) for p in container.demux() if p.pts is not None and p.time_base]
+    times = [time for index, time in packets if index == stream.index]
+    if not times:
+        raise ValueError("it holds no frames")
+    said, end = (container.duration or 0) / av.time_base, max(time for _, time in packets)
+    if end + 1 < said:
+        raise ValueError(f"it is cut short: it ends after {end:.1f} s, its header says {said:.1f} s")
+    return (max(times) - min(times)) * (1 + 1 / max(1, len(times) - 1))  # the last frame is shown as long as the others
 
 
 def _shown(frames: Iterator[av.VideoFrame], times: Sequence[float]) -> Iterator[av.VideoFrame]:
@@ -219,6 +228,23 @@ def write_video(path: Path, draw: np.random.Generator, seconds: float, rate: int
         for _ in range(round(seconds * rate)):
             container.mux(stream.encode(av.VideoFrame.from_image(_noise(draw))))
         container.mux(stream.encode())
+
+
+def write_clip(path: Path, draw: np.random.Generator) -> None:
+    """An mp4 of two seconds: noise, and random pictures, five a second."""
+    with av.open(str(path), "w") as file:
+        pictures, sound = file.add_stream("mpeg4", rate=5), file.add_stream("aac", rate=44100)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        sound.layout = "mono"
+        for number in range(10):
+            picture = av.VideoFrame.from_ndarray(draw.integers(0, 256, (48, 64, 3), dtype=np.uint8), format="rgb24")
+            picture.pts, picture.time_base = number, Fraction(1, 5)
+            file.mux(pictures.encode(picture))
+        noise = av.AudioFrame.from_ndarray(draw.normal(0, 0.1, (1, 88200)).astype(np.float32), format="fltp", layout="mono")
+        noise.rate, noise.pts, noise.time_base = 44100, 0, Fraction(1, 44100)
+        file.mux(sound.encode(noise))
+        file.mux(pictures.encode(None))
+        file.mux(sound.encode(None))
 
 
 def _noise(draw: np.random.Generator) -> Image.Image:

@@ -1,37 +1,34 @@
 """CMU-MOSEI: sentiment and emotions in videos of speakers (Zadeh et al., ACL 2018)."""
 
-import csv
 import pickle
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
-import h5py
 import numpy as np
-import torch
 from annotated_types import Gt
-from torch import Tensor
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.csd import Aligned, ComputationalSequence, within
 from agmbench.datasets.files import (
     Array,
     FileDataset,
     Held,
     Layout,
+    Progress,
+    Protocol,
     Source,
     Stored,
     StoredSplit,
-    check_shape,
     load_npy,
     load_pickle,
 )
+from agmbench.datasets.mosei_labels import KINDS, NAMES, SAMPLE_SEGMENTS, Kind, as_targets, drawn_labels, video
+from agmbench.datasets.mosei_sdk import CSD, Prepared, prepare
 from agmbench.datasets.sequences import (
     PARTS,
     Part,
-    Protocol,
     decoded,
     entries,
     finite,
@@ -43,28 +40,11 @@ from agmbench.datasets.sequences import (
 )
 from agmbench.tasks import MultiLabel, Regression
 
-Kind = Literal["binary", "3-class", "7-class", "regression", "emotions"]
 Words = Literal["features", "bert"]
 
-EMOTIONS = ["happy", "sad", "anger", "surprise", "disgust", "fear"]
-NAMES: Mapping[Kind, list[str]] = {
-    "binary": ["negative", "not negative"],
-    "3-class": ["negative", "neutral", "positive"],
-    "7-class": ["-3", "-2", "-1", "0", "1", "2", "3"],
-    "regression": ["sentiment"],
-    "emotions": EMOTIONS,
-}
 LENGTH = 60
-SAMPLE_SEGMENTS = {"train": 40, "valid": 10, "test": 10}
+VECTORS = "train_glove.npy"
 SAME = {"text": "text", "audio": "audio", "vision": "vision"}
-
-
-def video(id_: str) -> str:
-    """The video of a segment: `vid[k]` of UMONS, `vid$_$k` of MMSA."""
-    return re.sub(r"(\[\d+\]|\$_\$.*)$", "", id_)
-
-
-KINDS: Mapping[str, Callable[[str], str]] = {"video": video, "segment": str}
 
 
 class UMONS(Layout):
@@ -96,11 +76,13 @@ class UMONS(Layout):
                 ),
             }
             labels = [np.asarray(found[2][id_]).ravel() for id_ in ids]
-            targets = _targets(
+            targets = as_targets(
                 kind, numbers(str(root / f"{part}_{label}.p"), labels, (None, 6 if kind == "emotions" else 1)), where
             )
             parts[part] = Part(inputs, targets, np.arange(len(ids)), ids)
         notes = [f"dropped segments that are not in all files: {dropped}"] if dropped else []
+        if (vectors := root / VECTORS) in cache:
+            notes.append(f"words can begin as these vectors: --set encoder.text.vectors={vectors}")
         return held(parts, {"text": (length, 1), "audio": (length, 80)}, files + cache, options["protocol"], KINDS, notes)
 
     def write_sample(self, root: Path) -> None:
@@ -111,7 +93,7 @@ class UMONS(Layout):
             _write(root / f"{part}_sentences.p", words)
             mels = {id_: draw.normal(size=(draw.integers(20, 90), 80)).astype(np.float32) for id_ in ids}
             _write(root / f"{part}_mels.p", mels)
-            sentiment, emotions = _drawn_labels(draw, count)
+            sentiment, emotions = drawn_labels(draw, count)
             _write(root / f"{part}_sentiment.p", dict(zip(ids, sentiment, strict=True)))
             _write(root / f"{part}_emotion.p", dict(zip(ids, emotions, strict=True)))
 
@@ -134,10 +116,10 @@ class MulT(Layout):
             inputs, rows = stored(arrays, f"{path} '{name}'", SAME)
             labels = arrays["labels"].reshape(len(arrays["labels"]), -1)[rows]
             if kind == "emotions" and labels.shape[1] < 7:
-                raise Unsuitable(f"{path} has sentiment alone; the emotions are in layouts umons, mult-raw and csd")
+                raise Unsuitable(f"{path} has sentiment alone; the emotions are in layouts umons, mult-raw, csd and prepared")
             chosen = labels[:, 1:7] if kind == "emotions" else labels[:, :1]
             ids = [decoded(arrays["id"][row]) for row in rows] if "id" in arrays else ()
-            parts[name] = Part(inputs, _targets(kind, chosen, where), rows, ids)
+            parts[name] = Part(inputs, as_targets(kind, chosen, where), rows, ids)
             dropped += len(arrays["labels"]) - len(rows)
         notes = [f"dropped rows without any text: {dropped}"] if dropped else []
         sizes = {modality: pack["train"][modality].shape[1:] for modality in SAME}
@@ -157,7 +139,7 @@ class MulT(Layout):
             for array in arrays.values():
                 array[np.arange(array.shape[1]) < begin[:, None]] = 0
             arrays["audio"][:, -1, 0] = -np.inf
-            sentiment, emotions = _drawn_labels(draw, count)
+            sentiment, emotions = drawn_labels(draw, count)
             ids = np.array([[f"{part}{number // 2}".encode(), b"0.0", b"1.0"] for number in range(count)])
             wide = np.concatenate([sentiment, emotions], axis=1)[:, None, :labels]
             pack[part] = {
@@ -202,7 +184,7 @@ class MMSA(Layout):
         kind, text = options["kind"], options["text"]
         path = root / self.signs[0]
         if kind == "emotions":
-            raise Unsuitable(f"{path} has sentiment alone; the emotions are in layouts umons, mult-raw and csd")
+            raise Unsuitable(f"{path} has sentiment alone; the emotions are in layouts umons, mult-raw, csd and prepared")
         sequences = {"text": (None, 50, 768), "audio": (None, self.steps, 74), "vision": (None, self.steps, 35)}
         others: dict[str, tuple[int | None, ...]] = {"text_bert": (None, 3, 50), "regression_labels": (None,)}
         if self.steps != 50:
@@ -216,7 +198,7 @@ class MMSA(Layout):
                     inputs[modality] = Stored(arrays["text_bert"])
                 else:
                     inputs[modality] = Stored(arrays[modality], finite, self._lengths(arrays, modality, f"{path} '{name}'"))
-            targets = _targets(kind, arrays["regression_labels"][:, None], f"{path} '{name}' 'regression_labels'")
+            targets = as_targets(kind, arrays["regression_labels"][:, None], f"{path} '{name}' 'regression_labels'")
             ids = [decoded(id_) for id_ in arrays["id"]] if "id" in arrays else ()
             parts[name] = Part(inputs, targets, np.arange(len(targets)), ids)
         sizes = {modality: pack["train"][modality].shape[1:] for modality in SAME}
@@ -245,7 +227,7 @@ class MMSA(Layout):
             for modality, array in arrays.items():
                 array[np.arange(array.shape[1]) >= lengths[modality][:, None]] = 0
             arrays["audio"][:, 0, 0] = -np.inf
-            sentiment, _ = _drawn_labels(draw, count)
+            sentiment, _ = drawn_labels(draw, count)
             arrays["text_bert"] = np.stack([ids, mask, np.zeros_like(ids)], axis=1).astype(np.float64)
             arrays["raw_text"] = np.array([f"sentence {number}" for number in range(count)])
             arrays["id"] = np.array([f"{part}{number // 2}$_${number % 2}" for number in range(count)])
@@ -266,115 +248,6 @@ class MMSAUnaligned(MMSA):
     steps = 500
 
 
-class Segment(NamedTuple):
-    """A line of `CMU_MOSEI_Labels.csv`: segment `number` of a `video`, in seconds, and its part."""
-
-    video: str
-    number: str
-    start: float
-    end: float
-    part: str
-
-
-def read_segments(path: Path) -> list[Segment]:
-    """The segments that are in a part: split 0 is train, 1 valid, 2 test, 3 none."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        return [
-            Segment(row["file"], row["index"], float(row["start"]), float(row["end"]), PARTS[int(row["split"])])
-            for row in rows
-            if row["split"] != "3"
-        ]
-    except FileNotFoundError as error:
-        raise Unsuitable(f"{path} is missing") from error
-    except (KeyError, IndexError, TypeError, ValueError, csv.Error) as error:
-        said = " ".join(str(error).split())
-        raise Unsuitable(f"{path} should have columns file, index, start, end and split (0 to 3); found {said}") from error
-
-
-class CSD(Layout):
-    """Computational sequences of the CMU-MultimodalSDK, aligned with words as they are read, and the split of each segment."""
-
-    name = "csd"
-    files: ClassVar[Mapping[str, str]] = {
-        "text": "CMU_MOSEI_TimestampedWordVectors.csd",
-        "audio": "CMU_MOSEI_COVAREP.csd",
-        "vision": "CMU_MOSEI_Visual*.csd",
-    }
-    labels, segments = "CMU_MOSEI_Labels.csd", "CMU_MOSEI_Labels.csv"
-    signs = (*files.values(), labels, segments)
-
-    def read(self, root: Path, **options: Any) -> Held:
-        kind, length = options["kind"], options["length"]
-        paths = {modality: next(iter(sorted(root.glob(name)))) for modality, name in self.files.items()}
-        sequences = {modality: ComputationalSequence(path) for modality, path in paths.items()}
-        labels = ComputationalSequence(root / self.labels)
-        check_shape(f"{labels.path} features", (0, labels.width), (None, 7))
-        words = sequences["text"]
-        found: dict[str, list[tuple[Segment, slice, Array]]] = {part: [] for part in PARTS}
-        listed = read_segments(root / self.segments)
-        times: dict[str, tuple[Array, Array]] = {}
-        for segment in listed:
-            if not all(segment.video in sequence for sequence in (*sequences.values(), labels)):
-                continue
-            if segment.video not in times:
-                for sequence in (*sequences.values(), labels):
-                    sequence.check(segment.video)
-                times = {segment.video: (words.intervals(segment.video), labels.intervals(segment.video))}
-            spoken, judged = times[segment.video]
-            rows = within(spoken, segment.start, segment.end)
-            match = np.flatnonzero(np.abs(judged - [segment.start, segment.end]).max(axis=1) < 0.01)
-            if rows.stop > rows.start and len(match):
-                kept = slice(rows.start, min(rows.stop, rows.start + length))
-                found[segment.part].append((segment, kept, labels.features(segment.video, slice(match[0], match[0] + 1))[0]))
-        parts = {}
-        for part, some in found.items():
-            places = [(segment.video, rows) for segment, rows, _ in some]
-            lengths = np.array([rows.stop - rows.start for _, rows in places])
-            inputs = {m: Stored(Aligned(sequence, words, places, length), finite, lengths) for m, sequence in sequences.items()}
-            judgements = np.array([judgement for _, _, judgement in some]).reshape(-1, 7)
-            targets = _targets(kind, judgements[:, 1:] if kind == "emotions" else judgements[:, :1], str(labels.path))
-            ids = [f"{segment.video}[{segment.number}]" for segment, _, _ in some]
-            parts[part] = Part(inputs, targets, np.arange(len(some)), ids)
-        dropped = len(listed) - sum(map(len, found.values()))
-        notes = [f"dropped segments without words or labels: {dropped}"] if dropped else []
-        sizes = {m: (length, sequence.width) for m, sequence in sequences.items()}
-        return held(parts, sizes, [*paths.values(), labels.path, root / self.segments], options["protocol"], KINDS, notes)
-
-    def write_sample(self, root: Path) -> None:
-        draw = np.random.default_rng(0)
-        root.mkdir(parents=True, exist_ok=True)
-        pace = {"text": 3, "audio": 100, "vision": 30}  # rows a second
-        width = {"text": 300, "audio": 74, "vision": 35}
-        names = {**self.files, "vision": "CMU_MOSEI_VisualFacet42.csd"}
-        files = {m: h5py.File(root / name, "w").create_group(f"{m}/data") for m, name in names.items()}
-        labels = h5py.File(root / self.labels, "w").create_group("All Labels/data")
-        lines = ["file,index,start,end,split"]
-        for place, (part, count) in enumerate(SAMPLE_SEGMENTS.items()):
-            for first in range(0, count, 5):
-                vid, seconds = f"{part}{first}", 10
-                sentiment, emotions = _drawn_labels(draw, 5)
-                begins = np.arange(5)[:, None] * 2 + np.array([0, 2])
-                _group(labels, vid, np.concatenate([sentiment, emotions], axis=1), begins)
-                for modality, group in files.items():
-                    rows = seconds * pace[modality]
-                    ticks = np.arange(rows)[:, None] / pace[modality] + np.array([0, 1 / pace[modality]])
-                    features = draw.normal(size=(rows, width[modality]))
-                    if modality == "audio":
-                        features[0, 0] = -np.inf
-                    _group(group, vid, features, ticks)
-                lines += [f"{vid},{number},{2 * number},{2 * number + 2},{place}" for number in range(5)]
-        for group in (*files.values(), labels):
-            group.file.close()
-        (root / self.segments).write_text("\n".join(lines) + "\n")
-
-
-def _group(data: h5py.Group, vid: str, features: Array, intervals: Array) -> None:
-    group = data.create_group(vid)
-    group["features"], group["intervals"] = features.astype(np.float32), intervals.astype(np.float64)
-
-
 class MOSEI(FileDataset):
     """A sample is a sentence of a speaker in a video; sentiment in [-3, 3], and six emotions in [0, 3].
 
@@ -384,7 +257,7 @@ class MOSEI(FileDataset):
     - `mult`, `mult-noalign`, `mult-raw`: `text` `[T, 300]` GloVe, `audio` `[T, 74]` COVAREP, `vision` `[T, 35]` FACET (`mult-raw`: 713
         OpenFace), zeros in front or behind; rows without text are dropped.
     - `mmsa`, `mmsa-unaligned`: `text` `[50, 768]` BERT, `audio` `[50|500, 74]`, `vision` `[50|500, 35]`, zeros behind.
-    - `csd`: GloVe, COVAREP and a visual sequence averaged over each word, `[60, F]`, read from disk.
+    - `csd`: GloVe, COVAREP and a visual sequence averaged over each word, `[60, F]`, read from disk; `prepared`: the same, averaged once.
 
     All are sequences with masks; COVAREP's -inf, and whatever else is not finite in audio or vision, reads as 0.
 
@@ -393,10 +266,10 @@ class MOSEI(FileDataset):
 
     task: `binary` (paper and default; 1 if sentiment >= 0), `3-class` (its sign), `7-class` (rounded; UMONS code takes intervals),
         `regression` (sentiment itself; AGM's scores are over the variance of train) or `emotions` (each there if above 0; in layouts
-        `umons`, `mult-raw` and `csd`).
+        `umons`, `mult-raw`, `csd` and `prepared`).
     protocol: `agmbench` (default) is the splits above. `paper` (AGM, supplement): train is the first 90 % of train, the evaluation set
         the first 90 % of test, dev the last 10 % of both. Valid IS the test set there: epochs are selected on test.
-    length: tokens of `umons` and `csd`; longer sequences are cut. UMONS code and default 60.
+    length: tokens of `umons`, `csd` and `prepared`; longer sequences are cut. UMONS code and default 60.
     text: of the `mmsa` layouts: BERT's `features` (default), or `bert`, its ids, mask and segments `[3, 50]` for encoder language-model.
     """
 
@@ -406,9 +279,9 @@ class MOSEI(FileDataset):
         licence="research only, terms on the page; UMONS's lists Apache-2.0 or MIT",
         size="22,860 segments; by their shapes mult 2 GB, mmsa 4 GB (unaligned 8 GB), csd 7 GB of COVAREP and 20 GB of OpenFace",
         then="put one layout's files here: UMONS's *.p (github.com/jbdel/MOSEI_UMONS), MultiBench's mosei_*.pkl, MMSA's "
-        "*aligned_50.pkl, or the SDK's .csd files with CMU_MOSEI_Labels.csv",
+        "*aligned_50.pkl, or the SDK's .csd files with CMU_MOSEI_Labels.csv; 'agmbench data prepare mosei' makes the last quicker",
     )
-    layouts = (UMONS(), MulT(), MulTNoAlign(), MulTRaw(), MMSA(), MMSAUnaligned(), CSD())
+    layouts = (Prepared(), UMONS(), MulT(), MulTNoAlign(), MulTRaw(), MMSA(), MMSAUnaligned(), CSD())
 
     def __init__(
         self,
@@ -430,20 +303,12 @@ class MOSEI(FileDataset):
             assert isinstance(train, StoredSplit)
             self.task = Regression(float(train.targets.double().var(correction=0).clamp(min=1e-8)))
 
-
-def _targets(kind: Kind, labels: Array, where: str) -> Tensor:
-    """Targets of labels `[N, 1]` (sentiment) or `[N, 6]` (emotions)."""
-    low, high = (0, 3) if kind == "emotions" else (-3, 3)
-    wrong = labels[~((labels >= low) & (labels <= high))]
-    if len(wrong):
-        raise Unsuitable(f"{where} has the label {wrong.flat[0]:g}; expected {low} to {high}")
-    if kind == "emotions":
-        return torch.from_numpy((labels > 0).astype(np.float32))
-    sentiment = labels[:, 0]
-    if kind == "regression":
-        return torch.from_numpy(sentiment.astype(np.float32))
-    classes = {"binary": sentiment >= 0, "3-class": np.sign(sentiment) + 1, "7-class": np.round(sentiment) + 3}[kind]
-    return torch.from_numpy(classes.astype(np.int64))
+    @classmethod
+    def prepare(
+        cls, source: Path, target: Path, progress: Progress, jobs: int, *, length: Annotated[int, Gt(0)] = LENGTH
+    ) -> None:
+        """The SDK's sequences to arrays mapped from disk, `length` words a segment."""
+        prepare(source, target, progress, jobs, length)
 
 
 def _dictionary(path: Path) -> Mapping[Any, Any]:
@@ -458,7 +323,7 @@ def cleaned(words: Any) -> list[str]:
 
 def _vocabulary(root: Path, train: Sequence[list[str]] | Any) -> tuple[Mapping[str, int], list[Path]]:
     """A number for each word, and the files it was read from: UMONS's cache if it is there, else the words of train by frequency."""
-    path, vectors = root / "token_to_ix.pkl", root / "train_glove.npy"
+    path, vectors = root / "token_to_ix.pkl", root / VECTORS
     if not path.is_file():
         counted = Counter(word for words in train for word in words)
         return {
@@ -482,10 +347,6 @@ def _numbered(text: Sequence[list[str]], known: Mapping[str, int], length: int) 
     for row, words in enumerate(text):
         found[row, : len(words), 0] = [known.get(word, 1) for word in words]
     return found
-
-
-def _drawn_labels(draw: np.random.Generator, count: int) -> tuple[Array, Array]:
-    return draw.integers(-9, 10, (count, 1)) / 3.0, draw.integers(0, 10, (count, 6)) / 3.0
 
 
 def _write(path: Path, content: Any) -> None:

@@ -11,21 +11,24 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from math import prod
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets.files import Array, Progress, checksum, load_npy
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Store:
         self.final = target / f"prepared-{plan.digest}"
         self.aside = target / f"prepared-{plan.digest}.part"
         self._arrays: dict[tuple[str, str], Array] = {}
+        self._lock = FileLock(self.aside / "lock")
 
     @property
     def whole(self) -> bool:
@@ -64,9 +68,15 @@ class Store:
 
     def open(self) -> None:
         """Make the arrays, or go on with those of an interrupted run."""
+        for split, arrays in self.plan.arrays.items():
+            if not all(shape[0] for shape, _ in arrays.values()):
+                raise Unsuitable(f"there is nothing for '{split}'; expected one sample or more")
         try:
+            self.aside.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+            self._check_space()
             for split, arrays in self.plan.arrays.items():
-                (self.aside / split).mkdir(parents=True, exist_ok=True)
+                (self.aside / split).mkdir(exist_ok=True)
                 done = (max(shape[0] for shape, _ in arrays.values()),)
                 for name, (shape, dtype) in {**arrays, "done": (done, "bool")}.items():
                     path = self.aside / split / f"{name}.npy"
@@ -75,8 +85,19 @@ class Store:
                         np.lib.format.open_memmap(fresh, mode="w+", dtype=np.dtype(dtype), shape=shape).flush()
                         fresh.replace(path)
                     self._arrays[split, name] = np.load(path, mmap_mode="r+", allow_pickle=False)
+        except Timeout as error:
+            raise Unsuitable(f"another process is preparing {self.final}; wait for it, or end it and start again") from error
         except OSError as error:
             raise Unsuitable(f"{self.aside} cannot be written ({error.strerror})") from error
+
+    def _check_space(self) -> None:
+        """A mapped array that outgrows the disk would end the process without a word."""
+        shapes = [shape for arrays in self.plan.arrays.values() for shape in arrays.values()]
+        needed = sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in shapes)
+        needed -= sum(path.stat().st_blocks * 512 for path in self.aside.glob("*/*.npy"))
+        free = shutil.disk_usage(self.aside).free
+        if needed > free:
+            raise Unsuitable(f"{self.aside} needs {needed / 1e9:.1f} GB more; {free / 1e9:.1f} GB are free there")
 
     def place(self, split: str, name: str) -> Array:
         """The array of a split, mapped for writing."""
@@ -115,7 +136,14 @@ class Store:
             os.fsync(file.fileno())
         if self.final.exists():
             shutil.rmtree(self.final)
+        self.release()
         self.aside.replace(self.final)
+
+    def release(self) -> None:
+        """Let another process go on."""
+        if self._lock.is_locked:
+            (self.aside / "lock").unlink(missing_ok=True)
+            self._lock.release(force=True)
 
 
 Item = tuple[str, int, Any]  # split, row, and what the work on it needs
@@ -132,21 +160,25 @@ def fill(
     store.open()
     left = [item for item in items if not store.done(item[0])[item[1]]]
     count = len(items) - len(left)
-    progress(count, len(items))
-    for (split, row, _), arrays in zip(left, _mapped(work, [what for _, _, what in left], jobs), strict=True):
-        for name, array in arrays.items():
-            store.place(split, name)[row] = array
-        store.done(split)[row] = True
-        count += 1
+    try:
         progress(count, len(items))
-    store.close()
+        for (split, row, _), arrays in zip(left, _mapped(work, [what for _, _, what in left], jobs), strict=True):
+            for name, array in arrays.items():
+                store.place(split, name)[row] = array
+            store.done(split)[row] = True
+            count += 1
+            progress(count, len(items))
+        store.close()
+    finally:
+        store.release()
 
 
 def _mapped(work: Callable[[Any], Any], things: Sequence[Any], jobs: int) -> Iterator[Any]:
     if jobs == 1:
         yield from map(work, things)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    deaf = (signal.SIGINT, signal.SIG_IGN)  # an interruption is the first process's to tell
+    with ProcessPoolExecutor(jobs, get_context("spawn"), signal.signal, deaf) as pool:
         try:
             waiting = iter(things)
             running = [pool.submit(work, thing) for thing in islice(waiting, 4 * jobs)]
@@ -184,7 +216,7 @@ class Prepared:
 
 def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) -> Prepared:
     """The prepared folder below `root`, the one with those parameters if there are several."""
-    found = [Prepared(path.parent, _manifest(path)) for path in sorted(root.glob(f"prepared-*/{MANIFEST}"))]
+    found = [Prepared(path.parent, _manifest(path, dataset)) for path in sorted(root.glob(f"prepared-*/{MANIFEST}"))]
     wanted = dict(parameters or {})
     fitting = [prepared for prepared in found if wanted.items() <= prepared.manifest["parameters"].items()]
     if len(fitting) == 1:
@@ -193,7 +225,7 @@ def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) 
     raise Unsuitable(f"{root} should have one prepared folder of '{dataset}' with {wanted or 'any parameters'}; found {have}")
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(path: Path, dataset: str) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
         parts: Iterable[str] = ("format", "dataset", "parameters", "arrays", "facts", "sources", "outputs")
@@ -202,4 +234,6 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise Unsuitable(f"{path} cannot be read as JSON: {error}") from error
     if missing or manifest["format"] != FORMAT:
         raise Unsuitable(f"{path} is no manifest of format {FORMAT}; prepare the data again")
+    if manifest["dataset"] != dataset:
+        raise Unsuitable(f"{path} is of the data set {manifest['dataset']!r}; expected '{dataset}'")
     return dict(manifest)

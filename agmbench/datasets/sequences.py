@@ -1,21 +1,31 @@
 """What UR-FUNNY and CMU-MOSEI share: sequences of features in packs of three splits, and how those become our four."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from agmbench.contracts import Batch, Split, SplitName, Unsuitable, joined
-from agmbench.datasets.files import Array, Held, Stored, StoredSplit, check_lengths, check_shape, load_pickle
+from agmbench.contracts import Split, SplitName, Unsuitable
+from agmbench.datasets.files import (
+    ON_TEST,
+    Array,
+    Held,
+    Protocol,
+    Stored,
+    StoredSplit,
+    chained,
+    check_lengths,
+    check_shape,
+    load_pickle,
+    tenths,
+)
 from agmbench.datasets.media import cut
 
 PARTS = ("train", "valid", "test")
-Protocol = Literal["agmbench", "paper"]
 CHUNK = 1024  # rows looked at together
 
 
@@ -51,8 +61,9 @@ def held(
         if len(part.rows) < 4:
             raise Unsuitable(f"{files[0]} has {len(part.rows)} usable samples in '{name}'; expected at least 4")
     if protocol == "paper":
-        train, train_rest = _at(train, np.split(np.arange(len(train.rows)), [int(len(train.rows) * 0.9)]))
-        test, test_rest = _at(test, np.split(np.arange(len(test.rows)), [int(len(test.rows) * 0.9)]))
+        train, train_rest = _at(train, tenths(np.arange(len(train.rows))))
+        test, test_rest = _at(test, tenths(np.arange(len(test.rows))))
+        notes = [*notes, ON_TEST]
         pieces: dict[SplitName, list[Part]] = {
             "train": [train],
             "dev": [train_rest, test_rest],
@@ -77,31 +88,7 @@ def _at(part: Part, places: Sequence[Array]) -> list[Part]:
 
 
 def _split(parts: Sequence[Part]) -> Split:
-    splits = [StoredSplit(part.inputs, part.targets, part.rows) for part in parts]
-    return splits[0] if len(splits) == 1 else Joined(splits)
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Splits one after another."""
-
-    splits: Sequence[StoredSplit]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.splits))
-
-    def batch(self, index: Tensor) -> Batch:
-        """The samples of those numbers, whichever split they are of."""
-        ends = torch.tensor([len(split) for split in self.splits]).cumsum(0)
-        owner = torch.bucketize(index, ends, right=True)
-        asked = [
-            (split, end - len(split), owner == number)
-            for number, (split, end) in enumerate(zip(self.splits, ends, strict=True))
-        ]
-        batches = [split.batch(index[mine] - start) for split, start, mine in asked if mine.any()]
-        back = torch.cat([mine.nonzero().flatten() for _, _, mine in asked]).argsort()
-        inputs = {m: joined([batch.inputs[m] for batch in batches])[back] for m in batches[0].inputs}
-        return Batch(inputs, torch.cat([batch.targets for batch in batches])[back], index)
+    return chained([StoredSplit(part.inputs, part.targets, part.rows) for part in parts])
 
 
 # packs: one pickle {'train', 'valid', 'test'} x {name of an array}

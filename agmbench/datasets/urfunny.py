@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,21 +13,24 @@ import torch
 from annotated_types import Gt
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets import prepared
+from agmbench.datasets import prepared, urfunny_clips
 from agmbench.datasets.files import (
     Array,
     FileDataset,
     Held,
     Layout,
     Progress,
+    Protocol,
     Source,
     Stored,
     check_labels,
     check_lengths,
     checksum,
+    found,
     load_pickle,
 )
-from agmbench.datasets.sequences import PARTS, Part, Protocol, entries, finite, held, numbers, padded, read_pack, stored
+from agmbench.datasets.sequences import PARTS, Part, entries, finite, held, numbers, padded, read_pack, stored
+from agmbench.datasets.urfunny_clips import Clips, PreparedClips
 
 WIDTHS = {"visual": 371, "audio": 81, "text": 300}  # OpenFace 2, COVAREP, GloVe
 LENGTH = 50
@@ -128,7 +132,7 @@ class Prepared(Layout):
     """Arrays made of the official pickles, mapped from disk."""
 
     name = "prepared"
-    signs = ("prepared-*/manifest.json",)
+    signs = ("prepared-*/manifest.json", "prepared-*/train/text.npy")
 
     def read(self, root: Path, **options: Any) -> Held:
         length = options["length"]
@@ -137,7 +141,8 @@ class Prepared(Layout):
         parts = {
             part: _part({name: made.array(part, name) for name in names}, made.manifest["facts"]["ids"][part]) for part in PARTS
         }
-        return held(parts, _shapes(length), made.files, options["protocol"], {"clip": str})
+        sequences = held(parts, _shapes(length), made.files, options["protocol"], {"clip": str})
+        return replace(sequences, checksums=made.checksums)
 
     def write_sample(self, root: Path) -> None:
         with TemporaryDirectory() as raw:
@@ -152,7 +157,9 @@ class URFunny(FileDataset):
     `[T, 300]` GloVe 840B; each the mean over the word's time, zeros in front, with masks. Classes: not humorous, humorous.
 
     Layouts: `pack` (MultiBench's `humor.pkl`, T = 50, as AGM uses it; rows without text are dropped; label 0 if below 1, else 1),
-    `official` (version 2: 10,166 clips), `prepared` (the official pickles by `agmbench data prepare`).
+    `official` (version 2: 10,166 clips), `prepared` (the official pickles by `agmbench data prepare`). Of the clips themselves, `clips`
+    and `prepared-clips`, a sample is `audio` `[1, 257, 454]` and `visual` `[3, 3, 224, 224]`: a log spectrogram of the last ten seconds
+    and three frames, no words; ours, for --encoder '*=resnet'.
 
     Splits: the copy's own train, valid (`dev` in the official folds) and test; dev is a tenth of train, by a fixed permutation.
 
@@ -169,9 +176,10 @@ class URFunny(FileDataset):
         licence="none stated, publicly available for research (paper); TED talks CC BY-NC-ND",
         size="10,166 clips; humor.pkl and prepared arrays 1.5 GB by their shapes",
         then="put MultiBench's humor.pkl here; or download the six .pkl files of UR-FUNNY-V2's extracted features and run "
-        "'agmbench data prepare urfunny --from DIR' (put here, they are read as they are, slowly)",
+        "'agmbench data prepare urfunny --from DIR' (put here, they are read as they are, slowly); so do urfunny2_videos/ with "
+        "data_folds.pkl and humor_label_sdk.pkl",
     )
-    layouts = (Prepared(), Pack(), Official())
+    layouts = (Prepared(), Pack(), Official(), PreparedClips(), Clips())
 
     def __init__(
         self,
@@ -192,18 +200,15 @@ class URFunny(FileDataset):
         progress: Progress,
         jobs: int,
         *,
-        length: int = LENGTH,
+        length: Annotated[int, Gt(0)] = LENGTH,
         context: bool = True,
-        **options: Any,
     ) -> None:
-        """The official pickles to arrays mapped from disk, of that length and context."""
-        if options:
-            raise Unsuitable(f"preparing 'urfunny' takes length and context; found {', '.join(options)}")
+        """The official pickles to arrays mapped from disk, of that length and context; without them, the clips to theirs."""
+        if isinstance(found(cls.name, source, [Official(), Clips()]), Clips):
+            urfunny_clips.prepare(source, target, progress, jobs)
+            return
         parameters = {"length": length, "context": context}
-        sources = {name: checksum(source / name) for name in OFFICIAL if (source / name).is_file()}
-        missing = [name for name in OFFICIAL if name not in sources]
-        if missing:
-            raise Unsuitable(f"{source} misses {', '.join(missing)}")
+        sources = {name: checksum(source / name) for name in OFFICIAL}
         clips = _Clips(source)
         arrays = {
             part: {

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,16 +49,17 @@ class Entry:
             return self.imported()
 
     def imported(self) -> Any:
-        """Import the target, which is `module:attribute`; the modules of a file's folder are looked for there first."""
+        """Import the target, `module:attribute` or `module:Class.method`; modules of a file's folder are looked for there first."""
         module_name, _, attribute = self.target.partition(":")
         try:
             module = self._module(module_name)
         except (Exception, SystemExit) as error:
             raise self._refusal(f"{describe(error)}{self._near(error, module_name)}") from error
-        if not hasattr(module, attribute):
+        try:
+            return attrgetter(attribute)(module)
+        except AttributeError as error:
             own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
-            raise self._refusal(f"AttributeError: no '{attribute}' in '{module_name}': {allowed(attribute, own)}")
-        return getattr(module, attribute)
+            raise self._refusal(f"AttributeError: no '{attribute}' in '{module_name}': {allowed(attribute, own)}") from error
 
     def _refusal(self, reason: str) -> AgmbenchError:
         return AgmbenchError(f"{self} cannot be imported from '{self.target}' ({reason}); it is named in {self.place}")

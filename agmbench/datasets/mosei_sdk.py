@@ -1,0 +1,234 @@
+"""CMU-MOSEI as the CMU-MultimodalSDK has it: computational sequences, aligned with words as they are read or once by `prepare`."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, NamedTuple
+
+import h5py
+import numpy as np
+
+from agmbench.contracts import Unsuitable
+from agmbench.datasets import prepared
+from agmbench.datasets.csd import Aligned, ComputationalSequence, within
+from agmbench.datasets.files import Array, Held, Layout, Progress, Stored, check_shape, checksum, found
+from agmbench.datasets.mosei_labels import KINDS, SAMPLE_SEGMENTS, Kind, as_targets, drawn_labels
+from agmbench.datasets.sequences import PARTS, Part, finite, held
+
+NAME = "mosei"
+FILES: Mapping[str, str] = {
+    "text": "CMU_MOSEI_TimestampedWordVectors.csd",
+    "audio": "CMU_MOSEI_COVAREP.csd",
+    "vision": "CMU_MOSEI_Visual*.csd",
+}
+LABELS, SEGMENTS = "CMU_MOSEI_Labels.csd", "CMU_MOSEI_Labels.csv"
+
+
+class Segment(NamedTuple):
+    """A line of `CMU_MOSEI_Labels.csv`: segment `number` of a `video`, in seconds, and its part."""
+
+    video: str
+    number: str
+    start: float
+    end: float
+    part: str
+
+
+def read_segments(path: Path) -> list[Segment]:
+    """The segments that are in a part: split 0 is train, 1 valid, 2 test, 3 none."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        return [
+            Segment(row["file"], row["index"], float(row["start"]), float(row["end"]), PARTS[int(row["split"])])
+            for row in rows
+            if row["split"] != "3"
+        ]
+    except FileNotFoundError as error:
+        raise Unsuitable(f"{path} is missing") from error
+    except (KeyError, IndexError, TypeError, ValueError, csv.Error) as error:
+        said = " ".join(str(error).split())
+        raise Unsuitable(f"{path} should have columns file, index, start, end and split (0 to 3); found {said}") from error
+
+
+class Spoken(NamedTuple):
+    """A segment with words: the rows `words` of its video; `labels` `[7]` are its sentiment and emotions."""
+
+    id: str
+    video: str
+    words: slice
+    labels: Array
+
+    @property
+    def length(self) -> int:
+        return int(self.words.stop - self.words.start)
+
+
+class Recordings:
+    """The SDK's files below a folder, and what each part has: segments with words, of which the first `length`, and labels."""
+
+    def __init__(self, root: Path, length: int) -> None:
+        self.length = length
+        self.paths = {modality: next(iter(sorted(root.glob(name)))) for modality, name in FILES.items()}
+        self.sequences = {modality: ComputationalSequence(path) for modality, path in self.paths.items()}
+        self.files = [*self.paths.values(), root / LABELS, root / SEGMENTS]
+        self._labels = ComputationalSequence(root / LABELS)
+        check_shape(f"{root / LABELS} features", (0, self._labels.width), (None, 7))
+        listed = read_segments(root / SEGMENTS)
+        self.parts: dict[str, list[Spoken]] = {part: [] for part in PARTS}
+        self._times: dict[str, tuple[Array, Array]] = {}
+        for segment in listed:
+            if (spoken := self._spoken(segment)) is not None:
+                self.parts[segment.part].append(spoken)
+        self.dropped = len(listed) - sum(map(len, self.parts.values()))
+
+    def _spoken(self, segment: Segment) -> Spoken | None:
+        sequences = (*self.sequences.values(), self._labels)
+        if not all(segment.video in sequence for sequence in sequences):
+            return None
+        if segment.video not in self._times:
+            for sequence in sequences:
+                sequence.check(segment.video)
+            words = self.sequences["text"].intervals(segment.video)
+            self._times = {segment.video: (words, self._labels.intervals(segment.video))}
+        times, judged = self._times[segment.video]
+        rows = within(times, segment.start, segment.end)
+        match = np.flatnonzero(np.abs(judged - [segment.start, segment.end]).max(axis=1) < 0.01)
+        if rows.stop == rows.start or not len(match):
+            return None
+        labels = self._labels.features(segment.video, slice(match[0], match[0] + 1))[0]
+        kept = slice(rows.start, min(rows.stop, rows.start + self.length))
+        return Spoken(f"{segment.video}[{segment.number}]", segment.video, kept, labels)
+
+
+class CSD(Layout):
+    """Computational sequences of the CMU-MultimodalSDK, aligned with words as they are read, and the split of each segment."""
+
+    name = "csd"
+    signs: ClassVar[tuple[str, ...]] = (*FILES.values(), LABELS, SEGMENTS)
+
+    def read(self, root: Path, **options: Any) -> Held:
+        recordings = Recordings(root, options["length"])
+        words, parts = recordings.sequences["text"], {}
+        for part, some in recordings.parts.items():
+            places, lengths = [(spoken.video, spoken.words) for spoken in some], np.array([spoken.length for spoken in some])
+            inputs = {
+                m: Stored(Aligned(sequence, words, places, recordings.length), finite, lengths)
+                for m, sequence in recordings.sequences.items()
+            }
+            labels = np.array([spoken.labels for spoken in some]).reshape(-1, 7)
+            parts[part] = _part(inputs, labels, [spoken.id for spoken in some], options["kind"], str(root / LABELS))
+        sizes = {m: (recordings.length, sequence.width) for m, sequence in recordings.sequences.items()}
+        return held(parts, sizes, recordings.files, options["protocol"], KINDS, _notes(recordings.dropped))
+
+    def write_sample(self, root: Path) -> None:
+        draw = np.random.default_rng(0)
+        root.mkdir(parents=True, exist_ok=True)
+        pace = {"text": 3, "audio": 100, "vision": 30}  # rows a second
+        width = {"text": 300, "audio": 74, "vision": 35}
+        names = {**FILES, "vision": "CMU_MOSEI_VisualFacet42.csd"}
+        files = {m: h5py.File(root / name, "w").create_group(f"{m}/data") for m, name in names.items()}
+        labels = h5py.File(root / LABELS, "w").create_group("All Labels/data")
+        lines = ["file,index,start,end,split"]
+        for place, (part, count) in enumerate(SAMPLE_SEGMENTS.items()):
+            for first in range(0, count, 5):
+                vid, seconds = f"{part}{first}", 10
+                sentiment, emotions = drawn_labels(draw, 5)
+                begins = np.arange(5)[:, None] * 2 + np.array([0, 2])
+                _group(labels, vid, np.concatenate([sentiment, emotions], axis=1), begins)
+                for modality, group in files.items():
+                    rows = seconds * pace[modality]
+                    ticks = np.arange(rows)[:, None] / pace[modality] + np.array([0, 1 / pace[modality]])
+                    features = draw.normal(size=(rows, width[modality]))
+                    if modality == "audio":
+                        features[0, 0] = -np.inf
+                    _group(group, vid, features, ticks)
+                lines += [f"{vid},{number},{2 * number},{2 * number + 2},{place}" for number in range(5)]
+        for group in (*files.values(), labels):
+            group.file.close()
+        (root / SEGMENTS).write_text("\n".join(lines) + "\n")
+
+
+class Prepared(Layout):
+    """The sequences aligned once, as arrays mapped from disk."""
+
+    name = "prepared"
+    signs = (f"prepared-*/{prepared.MANIFEST}",)
+
+    def read(self, root: Path, **options: Any) -> Held:
+        made = prepared.read(root, NAME, {"length": options["length"]})
+        parts = {}
+        for part in PARTS:
+            lengths = made.array(part, "length")
+            arrays = {modality: made.array(part, modality) for modality in FILES}
+            inputs = {modality: Stored(array, finite, lengths) for modality, array in arrays.items()}
+            where = f"{made.folder / part}/labels.npy"
+            labels = np.array(made.array(part, "labels"))
+            parts[part] = _part(inputs, labels, made.manifest["facts"]["ids"][part], options["kind"], where)
+        sizes = {modality: array.shape[1:] for modality, array in arrays.items()}
+        notes = _notes(made.manifest["facts"]["dropped"])
+        return replace(held(parts, sizes, made.files, options["protocol"], KINDS, notes), checksums=made.checksums)
+
+    def write_sample(self, root: Path) -> None:
+        with TemporaryDirectory() as raw:
+            CSD().write_sample(Path(raw))
+            prepare(Path(raw), root, lambda done, total: None, 1, 60)
+
+
+def prepare(source: Path, target: Path, progress: Progress, jobs: int, length: int) -> None:
+    """The sequences below `source` to arrays of `length` words a segment below `target`."""
+    found(NAME, source, [CSD()])
+    recordings = Recordings(source, length)
+    widths = {modality: sequence.width for modality, sequence in recordings.sequences.items()}
+    arrays = {
+        part: {
+            **{modality: ((len(some), length, width), "float32") for modality, width in widths.items()},
+            "length": ((len(some),), "int64"),
+            "labels": ((len(some), 7), "float32"),
+        }
+        for part, some in recordings.parts.items()
+    }
+    facts = {
+        "ids": {part: [spoken.id for spoken in some] for part, some in recordings.parts.items()},
+        "dropped": recordings.dropped,
+    }
+    sources = {path.name: checksum(path) for path in recordings.files}
+    store = prepared.Store(target, prepared.Plan(NAME, {"length": length}, sources, arrays, facts))
+    if not store.whole:
+        items = [
+            (part, row, (recordings.paths, length, spoken))
+            for part, some in recordings.parts.items()
+            for row, spoken in enumerate(some)
+        ]
+        prepared.fill(store, items, _aligned, progress, jobs)
+
+
+def _aligned(what: tuple[Mapping[str, Path], int, Spoken]) -> dict[str, Array]:
+    paths, length, spoken = what
+    sequences = {modality: _opened(path, path.stat().st_mtime_ns) for modality, path in paths.items()}
+    places = [(spoken.video, spoken.words)]
+    aligned = {m: Aligned(sequence, sequences["text"], places, length)[np.array([0])][0] for m, sequence in sequences.items()}
+    return {**aligned, "length": np.asarray(spoken.length), "labels": spoken.labels}
+
+
+@lru_cache(len(FILES))
+def _opened(path: Path, changed: int) -> ComputationalSequence:
+    """A process opens each file once, unless it has changed."""
+    return ComputationalSequence(path)
+
+
+def _part(inputs: Mapping[str, Stored], labels: Array, ids: Sequence[str], kind: Kind, where: str) -> Part:
+    targets = as_targets(kind, labels[:, 1:] if kind == "emotions" else labels[:, :1], where)
+    return Part(inputs, targets, np.arange(len(targets)), ids)
+
+
+def _notes(dropped: int) -> list[str]:
+    return [f"dropped segments without words or labels: {dropped}"] if dropped else []
+
+
+def _group(data: h5py.Group, vid: str, features: Array, intervals: Array) -> None:
+    group = data.create_group(vid)
+    group["features"], group["intervals"] = features.astype(np.float32), intervals.astype(np.float64)

@@ -1,0 +1,92 @@
+"""Every layout of every data set on disk: a pack in it is sound, and `joint` and `agm` end with a finished run on it."""
+
+from collections.abc import Mapping
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+from conftest import CommandLine
+
+from agmbench import registry
+from agmbench.datasets.files import FileDataset
+from agmbench.records import Record
+from agmbench.registry import Entry
+from agmbench.trackers.mlflow import MlflowTracker
+
+ENTRIES = [entry for entry in registry.load().entries("dataset") if issubclass(entry.load(), FileDataset)]
+LAYOUTS = [(entry, layout.name) for entry in ENTRIES for layout in entry.load().layouts]
+
+SMALL = ("--epochs", "1", "--no-strength", "--limit", "16", "--set", "training.batch_size=8")
+
+
+def tiny(encoder: str, *modalities: str) -> tuple[str, ...]:
+    return tuple(word for m in modalities for word in ("-e", f"{m}={encoder}", "--set", f"encoder.{m}.hidden=2"))
+
+
+CLIPS = tiny("mlp", "audio", "visual")
+HYBRID = ("--set", "fusion.width=8", "--set", "fusion.heads=2", "--set", "fusion.layers=1", "--set", "fusion.feed_forward=8")
+WORDS = ("--set", "encoder.text.vocabulary=30", "--set", "encoder.text.embedding=8", "--set", "encoder.*.width=8")
+TRANSFORMER = ("--set", "encoder.*.layers=1", "--set", "encoder.*.heads=2", "--set", "encoder.*.width=8")
+NETWORKS: Mapping[str, tuple[str, ...]] = {
+    "ave": (*CLIPS, "--fusion", "concat"),
+    "ave features": (
+        "--set",
+        "encoder.visual.attention=8",
+        "--set",
+        "encoder.visual.width=4",
+        "--set",
+        "encoder.audio.width=4",
+    ),
+    "avmnist": tiny("mlp", "audio", "image"),
+    "cremad": CLIPS,
+    "kinetics-sound": CLIPS,
+    "mosei": (*HYBRID, *WORDS),
+    "urfunny": TRANSFORMER,
+    "urfunny clips": CLIPS,
+    "urfunny prepared-clips": CLIPS,
+}
+
+
+def network(entry: Entry, layout: str) -> tuple[str, ...]:
+    return NETWORKS.get(f"{entry.name} {layout}", NETWORKS[entry.name])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """The command line on one store for all jobs."""
+    return CommandLine(tmp_path_factory.mktemp("store"))
+
+
+@pytest.mark.parametrize(("entry", "layout"), LAYOUTS, ids=[f"{entry.name}-{layout}" for entry, layout in LAYOUTS])
+def test_a_pack_is_told_apart_sound_and_trained_on(
+    entry: Entry, layout: str, store: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path))
+    assert store("data", "sample", entry.name, "--layout", layout).status == 0
+    assert f"{layout} in {tmp_path}" in store("data", "status", entry.name).out
+    sound = store("data", "verify", entry.name)
+    assert sound.status == 0, sound.err
+    before = len(finished(store, entry))
+    for modulator in ("joint", "agm"):
+        result = store("run", "-d", entry.name, "-m", modulator, *SMALL, *network(entry, layout))
+        assert result.status == 0, result.err
+    made = finished(store, entry)
+    assert len(made) == before + 2
+    assert all(record.sample for record in made)
+
+
+def finished(store: CommandLine, entry: Entry) -> list[Record]:
+    with chdir(store.folder):
+        return [record for record in MlflowTracker().records(entry.name) if record.status == "FINISHED"]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_a_process_of_its_own_trains_on_each_data_set(
+    entry: Entry, line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `--data-root`, which comes before AGMBENCH_DATA."""
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path / "data"))
+    assert line("data", "sample", entry.name).status == 0
+    words = ("run", "-d", entry.name, "-m", "joint", *SMALL, *network(entry, entry.load().layouts[0].name))
+    result = line.finish(*words, "--data-root", str(tmp_path / "data"), env={"AGMBENCH_DATA": str(tmp_path / "none")})
+    assert result.status == 0, result.err

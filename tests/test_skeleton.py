@@ -28,10 +28,11 @@ def ruff(folder: Path) -> None:
         assert done.returncode == 0, done.stdout
 
 
-def pytest_in(folder: Path, **env: str) -> None:
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), str(folder)]
+def pytest_in(folder: Path, *tests: Path, **env: str) -> None:
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), *map(str, tests)]
     done = subprocess.run(words, cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+    assert f"{len(tests)} passed" in done.stdout
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -40,32 +41,42 @@ def test_a_folder_works_as_it_is(kind: str, line: CommandLine) -> None:
     assert made.status == 0, made.err
     assert made.out.startswith("made plugins/my-own: README.md, my_own.py, registry.yaml, test_my_own.py\nnext:\n")
     assert f"\n  agmbench check {kind}/my-own\n" in made.out
-    folder = line.folder / "plugins" / "my-own"
-    ruff(folder)
+    ruff(line.folder / "plugins" / "my-own")
     checked = line("check", f"{kind}/my-own")
     assert checked.status == 0, checked.out
     assert " 0 failed" in checked.out
-    pytest_in(folder)
     ran = line("run", *RUNS[kind], "--epochs", "1", "--limit", "64", "--no-strength")
     assert ran.status == 0, ran.err
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_package_works_as_it_is(kind: str, line: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> None:
-    made = line("plugin", "new", kind, "my-own", "--package")
-    assert made.status == 0, made.err
-    assert "python -m pip install --editable my-own\n" in made.out
-    project, site = line.folder / "my-own", tmp_path_factory.mktemp("site")
-    assert {str(path.relative_to(project)) for path in files(project) if path.is_file()} == {
-        *(".github/workflows/ci.yml", "README.md", "pyproject.toml", "tests/test_my_own.py"),
-        *(f"src/my_own/{name}" for name in ("__init__.py", f"{kind}.py", "registry.yaml")),
-    }
-    ruff(project)
-    words = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--target", str(site), str(project)]
-    subprocess.run([sys.executable, "-m", "pip", "install", *words], check=True)
+def test_the_tests_that_folders_come_with_pass(line: CommandLine) -> None:
+    for kind in KINDS:
+        assert line("plugin", "new", kind, f"own-{kind}").status == 0
+    plugins = line.folder / "plugins"
+    pytest_in(plugins, *(plugins / f"own-{kind}" / f"test_own_{kind}.py" for kind in KINDS))
+
+
+def test_packages_work_as_they_are(line: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> None:
+    projects, site = [line.folder / f"own-{kind}" for kind in KINDS], tmp_path_factory.mktemp("site")
+    for kind, project in zip(KINDS, projects, strict=True):
+        made = line("plugin", "new", kind, project.name, "--package")
+        assert made.status == 0, made.err
+        assert f"python -m pip install --editable {project.name}\n" in made.out
+        assert {str(path.relative_to(project)) for path in files(project) if path.is_file()} == {
+            *(".github/workflows/ci.yml", "README.md", "pyproject.toml", f"tests/test_own_{kind}.py"),
+            *(f"src/own_{kind}/{name}" for name in ("__init__.py", f"{kind}.py", "registry.yaml")),
+        }
+        ruff(project)
+    words = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--target", str(site)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *words, *map(str, projects)], check=True)
     path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
-    assert "package my-own 0.1.0  " in line.finish("list", kind, env={"PYTHONPATH": path}).out
-    pytest_in(project / "tests", PYTHONPATH=path)
+    listed = line.finish("list", env={"PYTHONPATH": path}).out
+    assert all(f"package own-{kind} 0.1.0  " in listed for kind in KINDS)
+    pytest_in(
+        line.folder,
+        *(project / "tests" / f"test_own_{kind}.py" for kind, project in zip(KINDS, projects, strict=True)),
+        PYTHONPATH=path,
+    )
 
 
 def test_elsewhere_the_next_commands_name_the_file(line: CommandLine) -> None:

@@ -1,9 +1,10 @@
-"""What a modulator owes the model it trains: gradients for all that should learn, and no hold on it."""
+"""What a modulator owes the model it trains: samples to learn from, gradients for all that should learn, and no hold on it."""
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
 import torch
+from torch import Tensor
 
 from agmbench.contracts import Batch, Modulator
 from agmbench.model import MultimodalModel
@@ -50,6 +51,24 @@ class Conduct:
     def _owed(self, part: str, may_rest: bool) -> list[str]:
         names = [name for name in self._learning if name.startswith(f"{part}.")]
         return [] if may_rest and self._reached.isdisjoint(names) else names
+
+
+def wrong_samples(samples: object, total: int) -> str | None:
+    """Why an epoch cannot take these for its training samples, of `total`."""
+    if not isinstance(samples, Tensor):
+        found = f"a {type(samples).__name__}"
+    elif samples.ndim != 1 or samples.dtype != torch.int64 or samples.device.type != "cpu":
+        found = f"{list(samples.shape)} of {samples.dtype} on {samples.device}"
+    elif len(samples) < 2:
+        found = f"{len(samples)} of them"
+    elif samples.min() < 0 or samples.max() >= total:
+        found = f"{len(samples)} from {samples.min()} to {samples.max()}"
+    else:
+        return None
+    return (
+        f"an epoch's samples should be two or more numbers from 0 to {total - 1}, a tensor [n] of torch.int64 on the CPU; "
+        f"found {found}"
+    )
 
 
 def reached_jointly(model: MultimodalModel, batch: Batch) -> set[str]:

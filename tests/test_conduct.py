@@ -6,7 +6,7 @@ from test_train import CPU, JOINT, make, splits_of
 from torch import Tensor, nn
 
 from agmbench import build
-from agmbench.contracts import Batch, Encoder, Model, Modulator, Promises, Step
+from agmbench.contracts import Batch, Context, Encoder, Model, Modulator, Promises, Step
 from agmbench.errors import RunFailed
 from agmbench.model import MultimodalModel
 from agmbench.modulators.joint import Joint
@@ -83,3 +83,25 @@ def test_a_modulator_that_keeps_the_model_ends_the_run() -> None:
 
     with pytest.raises(RunFailed, match=r"keeps the model: its attribute `first` holds encoders.m0 after a step"):
         first_epoch(Keeps(NAMES))
+
+
+@pytest.mark.parametrize(
+    ("samples", "found"),
+    [
+        (torch.tensor([], dtype=torch.int64), "0 of them"),
+        (torch.tensor([3]), "1 of them"),
+        (torch.tensor([0, 128]), "2 from 0 to 128"),
+        (torch.tensor([-1, 5]), "2 from -1 to 5"),
+        (torch.zeros(4), r"\[4\] of torch.float32 on cpu"),
+        (torch.ones(4, dtype=torch.bool), r"\[4\] of torch.bool on cpu"),
+        (torch.zeros(2, 2, dtype=torch.int64), r"\[2, 2\] of torch.int64 on cpu"),
+        ([0, 1], "a list"),
+    ],
+)
+def test_an_epoch_of_samples_that_cannot_be_is_one_line(samples: Tensor, found: str) -> None:
+    class Chooses(Joint):
+        def samples(self, context: Context) -> Tensor:
+            return samples
+
+    with pytest.raises(RunFailed, match=rf"numbers from 0 to 127, .*; found {found}$"):
+        first_epoch(Chooses(NAMES))

@@ -113,7 +113,8 @@ def train(
         if complaint := wrong_samples(samples, len(splits["train"])):
             raise RunFailed(complaint)
         for batches in in_groups(in_batches(splits["train"], samples, recipe.batch_size, device), recipe.accumulate):
-            with precision(), meter.batch(sum(len(batch.targets) for batch in batches)):
+            watching = conduct.watching() if epoch == first else nullcontext()
+            with precision(), meter.batch(sum(len(batch.targets) for batch in batches)), watching:
                 for step in modulator.steps(model, batches):
                     if not isfinite(step.loss.item()):
                         raise RunFailed(

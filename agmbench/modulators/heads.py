@@ -33,7 +33,10 @@ def late(model: Model) -> str | None:
         return f"weighs probabilities of classes; the task of this data set is {type(model.task).__name__}"
     if not model.fusion.additive:
         name = type(model.fusion).__name__
-        return f"answers by heads of its own, so the fusion {name} would never be used; take --fusion concat or sum, or another modulator"
+        return (
+            f"answers by heads of its own, so the fusion {name} would never be used; "
+            "take --fusion concat or sum, or another modulator"
+        )
     if looking := [m for m in model.modalities if model.encoders[m].guided]:
         return (
             f"asks each modality by itself, and the encoder of {', '.join(looking)} looks at others too; take one that does not"

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 import torch
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from agmbench import muting
 from agmbench.contracts import Batch, Dataset, Encoder, Fusion, Metric, Modulator, Split, SplitName, Unsuitable
@@ -180,10 +181,26 @@ def model(job: Job) -> MultimodalModel:
             f"data set '{job.spec.dataset.name}' has a class for {asked}, fusion '{job.spec.fusion.name}' answers for {given}; "
             f"take --fusion with one of {', '.join(fitting)}"
         )
+    _apart({**{f"encoder of '{modality}'": encoder for modality, encoder in encoders.items()}, "fusion": fusion})
     made = MultimodalModel(encoders, fusion, job.spec.present, _muting(job), task)
     widths = [module.out_channels for module in made.modules() if isinstance(module, nn.Conv2d)]
     # convolutions are quicker so; torch 2.14 corrupts memory in the backward pass of narrow ones on a CPU
     return made.to(memory_format=torch.channels_last) if all(width >= 16 for width in widths) else made
+
+
+def _apart(parts: Mapping[str, nn.Module]) -> None:
+    """Raise unless every part has tensors of its own, of known shape: the optimizer and the methods take the parts by themselves."""
+    owner: dict[nn.Parameter, str] = {}
+    for part, module in parts.items():
+        for name, tensor in module.named_parameters():
+            if is_lazy(tensor):
+                raise AgmbenchError(
+                    f"the {part} does not know the shape of its {name} yet; make it in __init__, without Lazy layers"
+                )
+            if owner.setdefault(tensor, part) != part:
+                raise AgmbenchError(
+                    f"the {part} shares its {name} with the {owner[tensor]}; each should have tensors of its own"
+                )
 
 
 def _fusions(registry: Registry) -> Iterator[tuple[str, type[Fusion]]]:

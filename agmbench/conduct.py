@@ -1,9 +1,12 @@
-"""What a modulator owes the model it trains: gradients for all that should learn, and no hold on it."""
+"""What a modulator owes the model it trains: samples to learn from, gradients for all that should learn, and no hold on it."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from agmbench.contracts import Batch, Modulator
 from agmbench.model import MultimodalModel
@@ -16,6 +19,22 @@ class Conduct:
         self._modulator, self._model = modulator, model
         self._learning: dict[str, None] = {}  # names, in order
         self._reached: set[str] = set()
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._ran: set[str] = set()  # modules, in passes with gradient
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Around the steps of a batch. The hook is no module's own, for torch takes other kernels where there is one."""
+
+        def note(module: nn.Module, _: object) -> None:
+            if torch.is_grad_enabled() and id(module) in self._names:
+                self._ran.add(self._names[id(module)])
+
+        hook = register_module_forward_pre_hook(note)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def see(self) -> None:
         """At each yielded step, before the optimizer's."""
@@ -38,7 +57,7 @@ class Conduct:
             return None
         joint = reached_jointly(self._model, batch)
         for part, names in owed.items():
-            due = [name for name in names if name in joint]
+            due = [name for name in names if name in joint and not self._skipped(name, part)]
             if missing := [name for name in due if name not in self._reached]:
                 return (
                     f"the modulator leaves gradients out: in a whole epoch {len(missing)} of {len(due)} tensors of {part} had none, "
@@ -47,15 +66,38 @@ class Conduct:
                 )
         return None
 
+    def _skipped(self, name: str, part: str) -> bool:
+        """Whether its part ran without the module that it is of, as networks that drop layers do."""
+        return part in self._ran and name.rpartition(".")[0] not in self._ran
+
     def _owed(self, part: str, may_rest: bool) -> list[str]:
         names = [name for name in self._learning if name.startswith(f"{part}.")]
         return [] if may_rest and self._reached.isdisjoint(names) else names
 
 
+def wrong_samples(samples: object, total: int) -> str | None:
+    """Why an epoch cannot take these for its training samples, of `total`."""
+    if not isinstance(samples, Tensor):
+        found = f"a {type(samples).__name__}"
+    elif samples.ndim != 1 or samples.dtype != torch.int64 or samples.device.type != "cpu":
+        found = f"{list(samples.shape)} of {samples.dtype} on {samples.device}"
+    elif len(samples) < 2:
+        found = f"{len(samples)} of them"
+    elif samples.min() < 0 or samples.max() >= total:
+        found = f"{len(samples)} from {samples.min()} to {samples.max()}"
+    else:
+        return None
+    return (
+        f"an epoch's samples should be two or more numbers from 0 to {total - 1}, a tensor [n] of torch.int64 on the CPU; "
+        f"found {found}"
+    )
+
+
 def reached_jointly(model: MultimodalModel, batch: Batch) -> set[str]:
     """The names of the tensors that the loss of joint training depends on; some networks have others too."""
     named = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
-    with model.evaluating(), model.muting.evaluation(), torch.enable_grad():
+    without_cudnn = torch.backends.cudnn.flags(enabled=False)  # whose recurrent layers have no gradients in eval mode
+    with model.evaluating(), model.muting.evaluation(), torch.enable_grad(), without_cudnn:
         loss = model.loss(model(batch.inputs).logits, batch.targets)
         gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {name for name, gradient in zip(named, gradients, strict=True) if gradient is not None}

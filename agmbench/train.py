@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agmbench.conduct import Conduct
+from agmbench.conduct import Conduct, wrong_samples
 from agmbench.contracts import Batch, Context, Metric, Modulator, Split, SplitName, Step, Tokens
 from agmbench.cost import Meter
 from agmbench.errors import RunFailed
@@ -110,8 +110,11 @@ def train(
         samples = modulator.samples(context)
         if samples is None:
             samples = torch.randperm(len(splits["train"]), generator=order)
+        if complaint := wrong_samples(samples, len(splits["train"])):
+            raise RunFailed(complaint)
         for batches in in_groups(in_batches(splits["train"], samples, recipe.batch_size, device), recipe.accumulate):
-            with precision(), meter.batch(sum(len(batch.targets) for batch in batches)):
+            watching = conduct.watching() if epoch == first else nullcontext()
+            with precision(), meter.batch(sum(len(batch.targets) for batch in batches)), watching:
                 for step in modulator.steps(model, batches):
                     if not isfinite(step.loss.item()):
                         raise RunFailed(

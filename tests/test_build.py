@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import agmbench.registry as registry
 from agmbench import build
 from agmbench.build import Job
+from agmbench.contracts import Encoder
 from agmbench.errors import AgmbenchError
 from agmbench.jobs import Component, JobSpec, compose, parse_settings
 from agmbench.registry import Entry, Registry
@@ -352,6 +354,49 @@ def test_an_encoder_refuses_a_shape_that_it_cannot_take(encoder: str) -> None:
     text = refused(encoders={"m1": encoder})
     assert f"encoder/{encoder} of 'm1': takes " in text
     assert "found the shape [16]; take encoder mlp" in text
+
+
+HEARD = nn.Linear(16, 4)
+
+
+class Sharing(Encoder):
+    """Its layer is that of every other."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        self.layer, self.out_features = HEARD, 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.layer(x)
+        return features
+
+
+class Late(Sharing):
+    """Its layer waits for its first input."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        self.layer = nn.LazyLinear(4)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "reason"),
+    [
+        (
+            "Sharing",
+            "the encoder of 'm1' shares its layer.weight with the encoder of 'm0'; each should have tensors of its own",
+        ),
+        (
+            "Late",
+            "the encoder of 'm0' does not know the shape of its layer.weight yet; make it in __init__, without Lazy layers",
+        ),
+    ],
+)
+def test_parts_that_cannot_be_taken_by_themselves_are_refused(encoder: str, reason: str) -> None:
+    known = changed("encoder/linear", target=f"{__name__}:{encoder}")
+    with pytest.raises(AgmbenchError) as error:
+        build.model(build.resolve(spec(encoders={"*": "linear"}), known))
+    assert str(error.value) == reason
 
 
 def avmnist(*settings: str, **names: Any) -> Job:

@@ -6,7 +6,7 @@ from test_train import CPU, JOINT, make, splits_of
 from torch import Tensor, nn
 
 from agmbench import build
-from agmbench.contracts import Batch, Encoder, Model, Modulator, Promises, Step
+from agmbench.contracts import Batch, Context, Encoder, Model, Modulator, Promises, Step
 from agmbench.errors import RunFailed
 from agmbench.model import MultimodalModel
 from agmbench.modulators.joint import Joint
@@ -75,6 +75,37 @@ def test_tensors_that_no_loss_depends_on_are_nobodys_debt() -> None:
         first_epoch(forgetting("encoders.m0.inner.net.1.bias"), MultimodalModel(encoders, made.fusion))
 
 
+def test_a_layer_that_a_network_drops_is_nobodys_debt() -> None:
+    class Drops(Encoder):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__((1,))
+            self.inner, self.out_features = inner, int(inner.out_features)  # type: ignore[arg-type]
+            self.layer = nn.Linear(self.out_features, self.out_features)
+
+        def forward(self, x: Tensor) -> Tensor:
+            features: Tensor = self.inner(x)
+            return features if self.training else features + self.layer(features)
+
+    made = build.model(make())
+    dropping = {m: Drops(encoder) for m, encoder in made.encoders.items()}
+    first_epoch(JOINT, MultimodalModel(dropping, made.fusion))
+    with pytest.raises(RunFailed, match=r"1 of 2 tensors of encoders\.m0 had none"):
+        first_epoch(forgetting("encoders.m0.inner.net.1.bias"), MultimodalModel(dropping, made.fusion))
+
+
+def test_an_encoder_that_is_never_asked_is_a_debt() -> None:
+    class Skips(Joint):
+        def backward(self, model: Model, batch: Batch) -> Step:
+            features = model.encode(batch.inputs, ["m0"])
+            logits = model.fusion({**features, "m1": torch.zeros_like(features["m0"])}).logits
+            loss = model.loss(logits, batch.targets)
+            loss.backward()
+            return Step(loss.detach(), logits.detach())
+
+    with pytest.raises(RunFailed, match=r"2 of 2 tensors of encoders\.m1 had none"):
+        first_epoch(Skips(NAMES))
+
+
 def test_a_modulator_that_keeps_the_model_ends_the_run() -> None:
     class Keeps(Joint):
         def backward(self, model: Model, batch: Batch) -> Step:
@@ -83,3 +114,25 @@ def test_a_modulator_that_keeps_the_model_ends_the_run() -> None:
 
     with pytest.raises(RunFailed, match=r"keeps the model: its attribute `first` holds encoders.m0 after a step"):
         first_epoch(Keeps(NAMES))
+
+
+@pytest.mark.parametrize(
+    ("samples", "found"),
+    [
+        (torch.tensor([], dtype=torch.int64), "0 of them"),
+        (torch.tensor([3]), "1 of them"),
+        (torch.tensor([0, 128]), "2 from 0 to 128"),
+        (torch.tensor([-1, 5]), "2 from -1 to 5"),
+        (torch.zeros(4), r"\[4\] of torch.float32 on cpu"),
+        (torch.ones(4, dtype=torch.bool), r"\[4\] of torch.bool on cpu"),
+        (torch.zeros(2, 2, dtype=torch.int64), r"\[2, 2\] of torch.int64 on cpu"),
+        ([0, 1], "a list"),
+    ],
+)
+def test_an_epoch_of_samples_that_cannot_be_is_one_line(samples: Tensor, found: str) -> None:
+    class Chooses(Joint):
+        def samples(self, context: Context) -> Tensor:
+            return samples
+
+    with pytest.raises(RunFailed, match=rf"numbers from 0 to 127, .*; found {found}$"):
+        first_epoch(Chooses(NAMES))

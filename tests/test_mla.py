@@ -1,7 +1,7 @@
 """MLA against steps worked out by hand."""
 
 import torch
-from toys import NAMES, batch, context, gradient, model
+from toys import NAMES, Scale, batch, context, gradient, model
 
 from agmbench.contracts import Batch
 from agmbench.fusions.early import Early
@@ -48,7 +48,7 @@ def test_a_falls_with_the_steps_of_an_epoch() -> None:
     walk(net, method, [batch(net, [0])])
     before = method.projection.clone()
     next(iter(method.steps(net, [batch(net, [0])])))
-    k = before @ torch.tensor([[1.0], [0.0]])
+    k = before[:, :1]  # r = (1, 0)
     torch.testing.assert_close(method.projection, before - k @ k.T / (0.1**1.5 + k[0, 0]))
 
 
@@ -75,6 +75,31 @@ def test_what_it_cannot_train_is_refused() -> None:
     encoders = dict(made()[0].encoders.items())
     early = MultimodalModel(encoders, Early({"a": 2, "v": 2}, 2, hidden=4, out=4))  # type: ignore[arg-type]
     assert "take --fusion concat or sum" in str(MLA(NAMES).refuses(early))
+
+
+def test_an_encoder_that_looks_at_others_is_refused() -> None:
+    class Looks(Scale):
+        guided = True
+
+    net, method = made()
+    net.encoders["v"] = Looks([1.0, 1.0])
+    assert "asks each modality by itself, and the encoder of v looks at others too" in str(method.refuses(net))
+
+
+def test_a_long_run_over_large_features_stays_stable() -> None:
+    torch.manual_seed(0)
+    net = model({"a": [0.0] * 64, "v": [0.0] * 64}, [[0.0] * 128] * 2)
+    method = MLA(NAMES)
+    method.prepare(context(net))
+    method.begin_epoch(context(net))
+    method.head.weight.grad = torch.ones(2, 64)
+    middle = 50 * torch.rand(1, 64)
+    for _ in range(1500):
+        method._features.append(middle * (1 + 0.05 * torch.randn(1, 64)).double())
+        method.adjust(net)
+        least = torch.linalg.eigvalsh(method.projection).min()
+        assert least > 0  # P stays positive definite
+        assert method.projection.diagonal().max() <= 1
 
 
 def test_micro_batches_make_one_step_a_modality() -> None:

@@ -61,6 +61,15 @@ def test_micro_batches_are_combined_once_from_their_means() -> None:
         torch.testing.assert_close(method.heads[modality].weight.grad, whole.heads[modality].weight.grad)
 
 
+def test_an_encoder_with_nothing_to_learn_is_left_alone() -> None:
+    net, method = made()
+    net.encoders["v"].requires_grad_(False)
+    step = method.step(net, [batch(net, [0])])
+    assert set(step.signals) == {"loss/a", "loss/v", "cosine/a", "weight/a"}
+    assert gradient(net, "v") is None
+    torch.testing.assert_close(method.heads["v"].bias.grad, torch.tensor([-0.5, 0.5]))
+
+
 @pytest.mark.parametrize(
     ("g0", "g1", "expected"),
     [

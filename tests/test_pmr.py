@@ -52,6 +52,18 @@ def test_a_constant_stands_in_for_beta_as_in_the_official_code() -> None:
     assert beta.tolist() == pytest.approx([0.6, 0.0])
 
 
+def test_features_so_far_apart_that_no_likelihood_is_left_leave_the_loss_finite() -> None:
+    net, method = made()
+    with torch.no_grad():
+        for encoder in net.encoders.values():
+            encoder.weight.mul_(1e4)  # type: ignore[operator, union-attr]
+        for modality in NAMES:
+            method.prototypes.get_buffer(f"of_{modality}").mul_(1e4)
+        net.encoders["v"].weight.copy_(net.encoders["a"].weight)  # type: ignore[operator, union-attr, arg-type]
+    step = method.step(net, [batch(net, [1])])  # both stand by class 0
+    assert all(torch.isfinite(value) for value in (step.loss, *step.signals.values()))
+
+
 def test_prototypes_move_by_momentum_and_wait_for_a_class_that_does_not_occur() -> None:
     prototypes = Prototypes({"a": 1}, 3)
     prototypes.renew({"a": torch.tensor([[2.0], [4.0], [1.0]])}, torch.tensor([0, 0, 1]), momentum=0.5)

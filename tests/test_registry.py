@@ -209,8 +209,11 @@ def test_plugins_of_one_name_in_two_places_keep_their_own_code(tmp_path: Path) -
     assert [result("here"), result("there")] == ["here", "there"]
 
 
-def test_a_module_is_imported_once(tmp_path: Path) -> None:
-    found = registry.load(write(tmp_path, "once", METRIC, code="class mine: ...\n")).get("metric", "mine")
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_module_is_imported_once(relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plugins = write(tmp_path, "once", METRIC, code="class mine: ...\n")
+    found = registry.load(plugins.relative_to(tmp_path) if relative else plugins).get("metric", "mine")
     assert found.load() is found.load()
 
 

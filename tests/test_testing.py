@@ -241,7 +241,7 @@ BROKEN: list[tuple[type[Modulator], str, str]] = [
     (
         Outside,
         "samples",
-        "an epoch's samples should be numbers from 0 to 15 of torch.int64; found [3] of torch.int64, from 14 to 16",
+        "an epoch's samples should be two or more numbers from 0 to 15, a tensor [n] of torch.int64 on the CPU; found 3 from 14 to 16",
     ),
     (Mute, "answers", "where radar is present, logits should be finite and of shape [8, 3], the representation finite; found"),
     (Shares, "exact", "full passes are the mode 'exact'; found 'shared'"),

@@ -62,3 +62,16 @@ def test_of_sequences_only_tokens_that_are_there_count() -> None:
         method = UMT(("a",))
         method.prepare(context(net, concepts={"a": taught.requires_grad_(False).eval()}))  # type: ignore[arg-type]
         assert float(method.step(net, [given]).signals["distance/a"]) == pytest.approx(1)
+
+
+def test_a_batch_without_a_token_of_a_modality_adds_nothing() -> None:
+    net, taught = (
+        MultimodalModel({"a": Sequence(weight)}, Hybrid({"a": 4}, 2, width=4, heads=1, layers=1, feed_forward=4, dropout=0.0))
+        for weight in (1.0, 0.0)
+    )
+    method = UMT(("a",))
+    method.prepare(context(net, concepts={"a": taught.requires_grad_(False).eval()}))
+    empty = Tokens(torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool))
+    step = method.step(net, [Batch({"a": empty}, torch.tensor([0, 1]), torch.arange(2))])
+    assert float(step.signals["distance/a"]) == 0
+    assert torch.isfinite(step.loss)

@@ -29,11 +29,18 @@ def late(model: Model) -> str | None:
     """Why a method that classifies by heads of its own, one modality at a time, cannot train a model, with the way out."""
     if len(model.modalities) < 2:
         return f"needs two or more modalities; found {', '.join(model.modalities)}"
-    if not model.fusion.additive:
-        name = type(model.fusion).__name__
-        return f"answers by heads of its own, so the fusion {name} would never be used; take --fusion concat or sum"
     if not isinstance(model.task, SingleLabel):
         return f"weighs probabilities of classes; the task of this data set is {type(model.task).__name__}"
+    if not model.fusion.additive:
+        name = type(model.fusion).__name__
+        return (
+            f"answers by heads of its own, so the fusion {name} would never be used; "
+            "take --fusion concat or sum, or another modulator"
+        )
+    if looking := [m for m in model.modalities if model.encoders[m].guided]:
+        return (
+            f"asks each modality by itself, and the encoder of {', '.join(looking)} looks at others too; take one that does not"
+        )
     return None
 
 

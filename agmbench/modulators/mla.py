@@ -47,7 +47,8 @@ class MLA(Modulator):
     def prepare(self, context: Context) -> None:
         size, device = width(context.model, self.modalities[0]), context.generator.device
         self.head = nn.Linear(size, classes(context.model))
-        self.register_buffer("projection", torch.eye(size, device=device))  # P
+        # P in float64: in float32 rounding makes `a + r k` negative in a long run over large features
+        self.register_buffer("projection", torch.eye(size, dtype=torch.float64, device=device))
 
     def begin_epoch(self, context: Context) -> None:
         self._step, self._steps = 0, context.steps_per_epoch
@@ -63,7 +64,7 @@ class MLA(Modulator):
         logits = self.head(feature)
         loss = model.loss(logits, batch.targets)
         loss.backward()
-        self._features.append(feature.detach().float())
+        self._features.append(feature.detach().double())
         return Step(loss.detach(), logits.detach())
 
     def adjust(self, model: Model) -> Mapping[str, Tensor]:
@@ -71,7 +72,7 @@ class MLA(Modulator):
         self._features.clear()
         gradient = self.head.weight.grad
         assert gradient is not None  # `backward` has just been
-        self.head.weight.grad = gradient @ self.projection.T
+        self.head.weight.grad = (gradient.double() @ self.projection.T).to(gradient.dtype)
         k = self.projection @ r.T  # [D, 1]
         a = 0.1 ** (1 + self._step / self._steps)
         self.projection -= k @ k.T / (a + r @ k)

@@ -68,6 +68,8 @@ class MMPareto(Modulator):
         for modality in self.modalities:
             pairs = zip(_learning(model.encoders[modality]), self._alone[modality], strict=True)
             reached = [(tensor, tensor.grad, g1 / self._samples) for tensor, g1 in pairs if tensor.grad is not None]
+            if not reached:  # nothing of this encoder learns
+                continue
             cosine, w0 = weights([g0 for _, g0, _ in reached], [g1 for *_, g1 in reached])
             for tensor, g0, g1 in reached:
                 tensor.grad = self.combined(g0, g1, w0)

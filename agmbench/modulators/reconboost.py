@@ -86,12 +86,12 @@ class ReconBoost(Modulator):
     def boosted(self, answers: Mapping[str, Tensor], targets: Tensor) -> Tensor:
         """L of the modality whose turn it is."""
         own, before = self._at(self.turn), self._at(self.turn - 1)
-        log_p = answers[own].float().log_softmax(dim=1)  # [B, C]
-        rest = torch.stack([z.float() for m, z in answers.items() if m != own]).sum(dim=0).softmax(dim=1)
-        right = targets.unsqueeze(1)
-        loss = -((self.w1 - self.w2 * rest.gather(1, right)) * log_p.gather(1, right)).mean()
+        log_p = answers[own].float().log_softmax(dim=-1)  # [B, C]
+        rest = torch.stack([z.float() for m, z in answers.items() if m != own]).sum(dim=0).softmax(dim=-1)
+        right = targets.unsqueeze(-1)
+        loss = -((self.w1 - self.w2 * rest.gather(-1, right)) * log_p.gather(-1, right)).mean()
         if self.turn > 0:
-            loss = loss + self.alpha * F.mse_loss(log_p.exp(), answers[before].float().softmax(dim=1))
+            loss = loss + self.alpha * F.mse_loss(log_p.exp(), answers[before].float().softmax(dim=-1))
         return loss
 
     def coalitions(self, model: Model, inputs: Mapping[str, Input], which: Sequence[Coalition]) -> dict[Coalition, Fused]:

@@ -29,5 +29,8 @@ def likelihoods(task: Task, terms: Mapping[str, Tensor], targets: Tensor, modali
 
 
 def to_the_others(score: Tensor) -> Tensor:
-    """`rho_m = s_m / mean_{k != m} s_k`, `[M]`; the papers have two modalities, where it is `s_m / s_other`."""
-    return (len(score) - 1) * score / (score.sum() - score)
+    """`rho_m = s_m / mean_{k != m} s_k`, `[M]`; the papers have two modalities, where it is `s_m / s_other`.
+
+    Finite where the others have no part in any right answer, and zero where nobody has.
+    """
+    return (len(score) - 1) * score / (score.sum() - score).clamp(min=1e-8)

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -74,7 +75,7 @@ class Entry:
         if self.folder is None or not (path := self.folder / f"{name}.py").is_file():
             return importlib.import_module(name)
         unique = f"agmbench_plugins.{self.folder.name}.{name}"
-        if (known := sys.modules.get(unique)) is not None and known.__file__ == str(path):
+        if (known := sys.modules.get(unique)) is not None and known.__file__ == os.path.abspath(path):
             return known
         spec = importlib.util.spec_from_file_location(unique, path)
         assert spec is not None

@@ -1,6 +1,7 @@
 """A modulator at work, driven as the training loop does."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, NamedTuple
@@ -61,16 +62,17 @@ def take(modulator: Modulator, model: MultimodalModel, batch: Batch, lr: float =
     both.zero_grad(set_to_none=True)
     steps: list[Step] = []
     gradients: dict[str, Tensor] = {}
-    for step in modulator.steps(model, [batch]):
-        steps.append(step)
-        if conduct is not None:
-            conduct.see()
-        for name, parameter in both.named_parameters():
-            if parameter.grad is not None:
-                gradients[name] = gradients[name] + parameter.grad if name in gradients else parameter.grad.clone()
-                if lr:
-                    parameter.data.sub_(lr * parameter.grad)
-        both.zero_grad(set_to_none=True)
+    with nullcontext() if conduct is None else conduct.watching():
+        for step in modulator.steps(model, [batch]):
+            steps.append(step)
+            if conduct is not None:
+                conduct.see()
+            for name, parameter in both.named_parameters():
+                if parameter.grad is not None:
+                    gradients[name] = gradients[name] + parameter.grad if name in gradients else parameter.grad.clone()
+                    if lr:
+                        parameter.data.sub_(lr * parameter.grad)
+            both.zero_grad(set_to_none=True)
     return Taken(steps, {name.removeprefix("model."): gradient for name, gradient in gradients.items()})
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agmbench.conduct import kept
+from agmbench.conduct import kept, wrong_samples
 from agmbench.contracts import Promises
 from agmbench.shapley import coalitions
 from agmbench.testing import promises
@@ -206,13 +206,8 @@ def _samples(subject: Subject) -> str:
         if chosen is None:
             continue
         total = len(run.case.split)
-        if chosen.ndim != 1 or not len(chosen) or chosen.dtype != torch.int64 or bool(((chosen < 0) | (chosen >= total)).any()):
-            found = f"{list(chosen.shape)} of {chosen.dtype}" + (
-                f", from {chosen.min()} to {chosen.max()}" if len(chosen) else ""
-            )
-            raise Broken(
-                f"{run.case}: an epoch's samples should be numbers from 0 to {total - 1} of torch.int64; found {found}"
-            )
+        if complaint := wrong_samples(chosen, total):
+            raise Broken(f"{run.case}: {complaint}")
         counts.append(len(chosen))
     return f"{min(counts)} to {max(counts)} of {total} an epoch" if counts else "all in an epoch, shuffled"
 

@@ -213,6 +213,7 @@ def test_a_killed_run_is_taken_over_and_ends_the_same(
 FATAL = """
 import os, signal
 from collections import Counter
+from pathlib import Path
 from mlflow import MlflowClient
 from agmbench.metrics.accuracy import accuracy
 from agmbench.modulators.agm import AGM
@@ -239,12 +240,13 @@ class Fatal(AGM):
 
 fatal = killing("measure", accuracy)
 os.fsync = killing("fsync", os.fsync)
+Path.replace = killing("rename", Path.replace)
 MlflowClient.log_batch = killing("points", MlflowClient.log_batch)
 MlflowClient.log_artifacts = killing("artifacts", MlflowClient.log_artifacts)
 """
-# within an epoch, while a state is written and after it is renamed, while valid is measured, while points wait to be kept,
-# with half of the artifacts kept
-PLACES = ("step 2", "step 11", "fsync 1", "fsync 2", "fsync 3", "measure 3", "step 1", "points 2", "artifacts 2")
+# within an epoch; once a state is renamed, while the next is written, between its two renames; while valid is measured; while
+# points wait to be kept; with half of the artifacts kept
+PLACES = ("step 2", "step 11", "fsync 2", "fsync 1", "rename 2", "measure 3", "step 1", "points 2", "artifacts 2")
 
 
 def test_killed_at_every_kind_of_place_it_ends_the_same(tmp_path: Path) -> None:

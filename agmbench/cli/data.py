@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agmbench.cli.options import registry_option
+from agmbench.cli.options import registry_option, root_option
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import Entry, load
 
@@ -23,22 +23,6 @@ Progress = Callable[[int, int], None]
 TOLD = 10  # defects of a data set that its one line names
 
 
-def data_root(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """`--data-root`: what `AGMBENCH_DATA` is for this process and those that it starts."""
-    if value is not None:
-        if not Path(value).is_dir():
-            raise AgmbenchError(f"--data-root {value}: there is no such folder")
-        os.environ["AGMBENCH_DATA"] = value
-
-
-root_option = click.option(
-    "--data-root",
-    metavar="DIR",
-    callback=data_root,
-    expose_value=False,
-    is_eager=True,
-    help="Where data sets are, in place of AGMBENCH_DATA. [default: ~/.cache/agmbench/data]",
-)
 set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
 
 

@@ -23,6 +23,24 @@ registry_option = click.option(
     is_eager=True,
     help="A registry of your own beside the others, in place of AGMBENCH_REGISTRY.",
 )
+
+
+def data_root(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """`--data-root`: what `AGMBENCH_DATA` is for this process and those that it starts."""
+    if value is not None:
+        if not Path(value).is_dir():
+            raise AgmbenchError(f"--data-root {value}: there is no such folder")
+        os.environ["AGMBENCH_DATA"] = value
+
+
+root_option = click.option(
+    "--data-root",
+    metavar="DIR",
+    callback=data_root,
+    expose_value=False,
+    is_eager=True,
+    help="Where data sets are, in place of AGMBENCH_DATA. [default: ~/.cache/agmbench/data]",
+)
 component_argument = click.argument("component", metavar="KIND/NAME", nargs=-1, required=True)
 
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agmbench import interrupts
-from agmbench.cli.data import root_option
-from agmbench.cli.options import registry_option
+from agmbench.cli.options import registry_option, root_option
 from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 

@@ -4,8 +4,7 @@ from contextlib import nullcontext
 
 import click
 
-from agmbench.cli.data import root_option
-from agmbench.cli.options import registry_option
+from agmbench.cli.options import registry_option, root_option
 from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 

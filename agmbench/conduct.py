@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from agmbench.contracts import Batch, Modulator
+from agmbench.contracts import Batch, Modulator, Step
 from agmbench.model import MultimodalModel
 
 
@@ -93,6 +93,18 @@ def wrong_samples(samples: object, total: int) -> str | None:
     )
 
 
+def malformed(step: object) -> str | None:
+    """What of a yielded step is not as the contract has it."""
+    if not isinstance(step, Step):
+        return f"the modulator should give a Step(loss, logits, signals) for each optimizer step; found a {type(step).__name__}"
+    for name, value in {"loss": step.loss, **{f"signal '{name}'": value for name, value in step.signals.items()}}.items():
+        if not isinstance(value, Tensor):
+            return f"the {name} of the modulator's step should be a tensor of one number; found a {type(value).__name__}"
+        if value.numel() != 1:
+            return f"the {name} of the modulator's step should be one number; found shape {list(value.shape)}"
+    return None
+
+
 def reached_jointly(model: MultimodalModel, batch: Batch) -> set[str]:
     """The names of the tensors that the loss of joint training depends on; some networks have others too."""
     named = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
@@ -109,7 +121,7 @@ def kept(modulator: Modulator, model: MultimodalModel) -> str | None:
     for part in (model.encoders, model.fusion):
         prefix = "encoders" if part is model.encoders else "fusion"
         own |= {id(item): f"{prefix}.{name}".rstrip(".") for name, item in chain(part.named_modules(), part.named_parameters())}
-    for attribute, value in (item for holder in modulator.modules() for item in vars(holder).items()):
+    for attribute, value in (item for holder in modulator.modules() for item in _attributes(holder)):
         for item in _contents(value):
             if id(item) in own:
                 return (
@@ -117,6 +129,12 @@ def kept(modulator: Modulator, model: MultimodalModel) -> str | None:
                     "take what is needed from the model that each call is given"
                 )
     return None
+
+
+def _attributes(holder: nn.Module) -> Iterator[tuple[str, object]]:
+    """By the names that its author gave them; torch keeps modules, parameters and buffers apart from the others."""
+    for name, value in vars(holder).items():
+        yield from value.items() if name in ("_modules", "_parameters", "_buffers") else [(name, value)]
 
 
 def _contents(value: object) -> Iterator[object]:

@@ -319,6 +319,9 @@ class Modulator(nn.Module):
             if number and counts[number] != counts[number - 1]:  # what is there, in units of this micro-batch
                 self._scale(model, counts[number - 1] / counts[number])
             parts.append(self.backward(model, batch))
+            if not isinstance(parts[-1], Step):
+                found = type(parts[-1]).__name__
+                raise TypeError(f"{type(self).__name__}.backward should return a Step(loss, logits, signals); found a {found}")
         if len(parts) > 1:
             self._scale(model, counts[-1] / sum(counts))
         with torch.autocast(batches[0].targets.device.type, enabled=False):  # gradients are float32

@@ -14,7 +14,7 @@ import yaml
 from agmbench import build, predictions, provenance, served
 from agmbench.checkpoints import Checkpoints, pack, unpack
 from agmbench.contracts import SPLITS, Modulator, Outcome, SplitName, Unsuitable
-from agmbench.errors import RunFailed
+from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import evaluate, measure
 from agmbench.jobs import JobSpec
 from agmbench.metrics.competition_strength import competition_strength
@@ -81,7 +81,7 @@ def _execute(
                 try:
                     _run(job, run, tracker, device, references, strength, checkpoints, observer)
                 except SystemExit as error:
-                    raise RunFailed(f"a component of the job ended the process (exit status {error.code})") from error
+                    raise RunFailed(f"a component of the job ended the process ({describe(error)})") from error
                 except Unsuitable as error:  # a file that turned out to be broken when it was read
                     raise RunFailed(str(error)) from error
             record = _found(tracker, job.digest)

@@ -6,9 +6,10 @@ Names are checked against the registry here; parameters are checked against the 
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -101,14 +102,16 @@ def compose(
     """A job from names: the data set's defaults, then the named components, then dotted `settings` such as `modulator.alpha`."""
     entry = registry.get("dataset", dataset)
     modulator = registry.get("modulator", modulator).name
-    defaults = _Defaults(entry, registry)
-    tree: dict[str, Any] = {
-        **defaults.rest,
-        "dataset": {"name": entry.name},
-        "modulator": {"name": modulator, "params": defaults.modulators.get(modulator, {})},
-        "encoders": defaults.encoders,
-        "fusion": defaults.fusion,
-    }
+    with _at(f"{entry.place}: job of {entry}"):
+        defaults = _Defaults(entry, registry)
+        tree: dict[str, Any] = {
+            **defaults.rest,
+            "dataset": {"name": entry.name},
+            "modulator": {"name": modulator, "params": defaults.modulators.get(modulator, {})},
+            "encoders": defaults.encoders,
+            "fusion": defaults.fusion,
+        }
+        _validated(tree)
     if fusion is not None:
         tree["fusion"] = _replace(tree["fusion"], registry.get("fusion", fusion).name)
     wild = tree["encoders"].get("*")
@@ -123,32 +126,41 @@ def compose(
     return _canonical_names(spec, registry)
 
 
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """What is wrong inside is wrong there."""
+    try:
+        yield
+    except AgmbenchError as error:
+        raise AgmbenchError(f"{place}: {error}") from error
+
+
 class _Defaults:
     """A data set's `job`, checked as far as `compose` reads it, in containers of its own."""
 
     def __init__(self, entry: Entry, registry: Registry) -> None:
-        self.place, self.registry = entry.place, registry
+        self.registry = registry
         self.rest = copy.deepcopy(dict(entry.job))
         self.modulators = self._mappings("modulators")
-        encoders = self._mapping("job.encoders", self.rest.pop("encoders", {}))
-        self.encoders = {m: self._component("encoder", f"job.encoders.{m}", value) for m, value in encoders.items()}
-        self.fusion = self._component("fusion", "job.fusion", self.rest.pop("fusion", "concat"))
-        self._mapping("job.training", self.rest.get("training", {}))
+        encoders = self._mapping("encoders", self.rest.pop("encoders", {}))
+        self.encoders = {m: self._component("encoder", f"encoders.{m}", value) for m, value in encoders.items()}
+        self.fusion = self._component("fusion", "fusion", self.rest.pop("fusion", "concat"))
+        self._mapping("training", self.rest.get("training", {}))
 
     def _mappings(self, key: str) -> dict[str, Any]:
-        found = self._mapping(f"job.{key}", self.rest.pop(key, {}))
-        return {name: self._mapping(f"job.{key}.{name}", value) for name, value in found.items()}
+        found = self._mapping(key, self.rest.pop(key, {}))
+        return {name: self._mapping(f"{key}.{name}", value) for name, value in found.items()}
 
     def _component(self, kind: str, where: str, value: Any) -> dict[str, Any]:
         tree = self._mapping(where, {"name": value} if isinstance(value, str) else value)
         params = self._mapping(f"{where}.params", tree.get("params", {}))
         if not isinstance(tree.get("name"), str):
-            raise AgmbenchError(f"{self.place}: {where} needs a name; found {value!r}")
+            raise AgmbenchError(f"{where} needs a name; found {value!r}")
         return {**tree, "name": self.registry.get(kind, tree["name"]).name, "params": params}
 
     def _mapping(self, where: str, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise AgmbenchError(f"{self.place}: {where} should be a mapping; found {value!r}")
+            raise AgmbenchError(f"{where} should be a mapping; found {value!r}")
         return value
 
 
@@ -189,20 +201,28 @@ def _validated(tree: Mapping[str, Any]) -> JobSpec:
     try:
         return JobSpec.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise AgmbenchError(
-                f"unknown setting '{where}': {allowed(str(first['loc'][-1]), _siblings(first['loc']))}"
-            ) from error
-        raise AgmbenchError(f"'{where}' is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        raise AgmbenchError(fault(error, JobSpec, "setting")) from error
 
 
-def _siblings(location: tuple[int | str, ...]) -> Iterable[str]:
-    model: Any = JobSpec
+def fault(error: ValidationError, model: type[BaseModel], noun: str) -> str:
+    """In one line, what pydantic found first; a key that is unknown before one that is missing, of which it may be a typo."""
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown {noun} '{where}': {allowed(str(first['loc'][-1]), _siblings(model, first['loc']))}"
+    if first["type"] == "missing":
+        return f"needs '{where}'"
+    message = first["msg"].replace("valid tuple", "list").replace("valid dictionary", "mapping")
+    return f"'{where}' is {first['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _siblings(model: Any, location: tuple[int | str, ...]) -> Iterable[str]:
     for part in location[:-1]:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        model = field.annotation if field is not None else None
+        if hasattr(model, "model_fields"):
+            field = model.model_fields.get(part)
+            model = field.annotation if field is not None else None
+        else:  # one item of a mapping or a list
+            model = next((item for item in get_args(model) if hasattr(item, "model_fields")), None)
     return model.model_fields if hasattr(model, "model_fields") else ()
 
 
@@ -232,6 +252,8 @@ class JobFile(NamedTuple):
 
 def job_of(path: Path) -> JobFile:
     """Read a job's file: one that a suite wrote, or the `job.yaml` of a run."""
+    if not path.is_file():
+        raise AgmbenchError(f"no file {path}, which --job names")
     try:
         content = yaml.safe_load(path.read_text())
         return JobFile(JobSpec.model_validate(content.get("spec", content)), content.get("parent"))

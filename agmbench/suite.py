@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from agmbench import build
 from agmbench.contracts import Dataset
 from agmbench.errors import AgmbenchError, allowed
-from agmbench.jobs import compose, digest
+from agmbench.jobs import compose, digest, fault
 from agmbench.launch import Ended, Launcher
 from agmbench.records import FAILED, FINISHED, Record, Tracker
 from agmbench.registry import Matrix, Registry
@@ -95,9 +95,7 @@ def _parsed(matrix: Matrix) -> Suite:
     try:
         return Suite.model_validate({**matrix.content, "name": matrix.name})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise AgmbenchError(f"{matrix.place}: suite '{matrix.name}', {where}: {first['msg'].lower()}") from error
+        raise AgmbenchError(f"{matrix.place}: suite '{matrix.name}': {fault(error, Suite, 'key')}") from error
 
 
 def plan(

@@ -1,6 +1,6 @@
 """The training loop: one for every method. A modulator says how gradients come to be; the loop does the rest."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agmbench.conduct import Conduct, wrong_samples
+from agmbench.conduct import Conduct, malformed, wrong_samples
 from agmbench.contracts import Batch, Context, Metric, Modulator, Split, SplitName, Step, Tokens
 from agmbench.cost import Meter
 from agmbench.errors import RunFailed
@@ -116,12 +116,14 @@ def train(
             watching = conduct.watching() if epoch == first else nullcontext()
             with precision(), meter.batch(sum(len(batch.targets) for batch in batches)), watching:
                 for step in modulator.steps(model, batches):
+                    if epoch == first:
+                        if complaint := malformed(step):
+                            raise RunFailed(complaint)
+                        conduct.see()
                     if not isfinite(step.loss.item()):
                         raise RunFailed(
                             f"the loss is not finite at epoch {epoch}, step {log.steps}: {_culprit(model, batches)}"
                         )
-                    if epoch == first:
-                        conduct.see()
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                     log.add(step, batches)
@@ -134,7 +136,9 @@ def train(
         outcome = evaluate(model, modulator, splits["valid"], device)
         if not torch.isfinite(outcome.full).all():
             where = f"epoch {epoch}, after step {log.steps - 1}"
-            raise RunFailed(f"the loss on valid is not finite at {where}: {_culprit(model, batches)}")
+            with model.evaluating():
+                everything = in_batches(splits["valid"], torch.arange(len(splits["valid"])), recipe.batch_size, device)
+                raise RunFailed(f"the loss on valid is not finite at {where}: {_culprit(model, everything)}")
         valid = measure(outcome, metrics)
         context = replace(
             context,
@@ -203,7 +207,9 @@ class StepLog:
 
     def add(self, step: Step, batches: Sequence[Batch]) -> None:
         targets = [batch.targets for batch in batches]
-        self._kept.append((step, targets[0] if len(targets) == 1 else torch.cat(targets)))
+        signals = {name: value.detach() for name, value in step.signals.items()}
+        found = Step(step.loss.detach(), step.logits.detach(), signals)  # an author may have left the graph on
+        self._kept.append((found, targets[0] if len(targets) == 1 else torch.cat(targets)))
         self.steps += 1
 
     def flush(self, epoch: int) -> list[Point]:
@@ -218,9 +224,7 @@ class StepLog:
         points = numbers(means, epoch)
         names = list(self._kept[0][0].signals)
         if names:
-            rows = torch.stack(
-                [torch.stack([value.detach().double() for value in step.signals.values()]) for step, _ in self._kept]
-            )
+            rows = torch.stack([torch.stack([value.double() for value in step.signals.values()]) for step, _ in self._kept])
             for offset, row in enumerate(rows.tolist()):
                 points += numbers(dict(zip(names, row, strict=True)), self._begun + offset)
         self._begun, self._kept = self.steps, []
@@ -228,16 +232,19 @@ class StepLog:
 
 
 @torch.no_grad()
-def _culprit(model: MultimodalModel, batches: Sequence[Batch]) -> str:
-    """Where a loss that is not finite comes from, with the weights that made it."""
-    inputs = [m for m in model.modalities if not all(_finite(batch.inputs[m]) for batch in batches)]
-    if inputs:
-        return f"the input of {', '.join(inputs)} is not finite; look at the data"
-    encoded = [model.encode(batch.inputs) for batch in batches]
-    features = [m for m in model.modalities if not all(_finite(features[m]) for features in encoded)]
-    if features:
-        return f"the encoder of {', '.join(features)} gives features that are not finite; try a smaller training.lr"
-    return f"inputs and features of {', '.join(model.modalities)} are finite, the fusion is not; try a smaller training.lr"
+def _culprit(model: MultimodalModel, batches: Iterable[Batch]) -> str:
+    """Where numbers that are not finite come from, with the weights that made them: the first place of the first batch."""
+    for batch in batches:
+        if inputs := [m for m in model.modalities if not _finite(batch.inputs[m])]:
+            return f"the input of {', '.join(inputs)} is not finite; look at the data"
+        encoded = model.encode(batch.inputs)
+        if features := [m for m in model.modalities if not _finite(encoded[m])]:
+            return f"the encoder of {', '.join(features)} gives features that are not finite; try a smaller training.lr"
+        if not _finite(model(batch.inputs).logits):
+            return (
+                f"inputs and features of {', '.join(model.modalities)} are finite, the fusion is not; try a smaller training.lr"
+            )
+    return "inputs, features and logits of the model are finite, what the modulator makes of them is not; look at its losses"
 
 
 def _finite(x: Tensor | Tokens) -> bool:

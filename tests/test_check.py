@@ -736,7 +736,14 @@ class Wide(MLP):
 def test_a_typo_is_one_line(line: CommandLine) -> None:
     assert "unknown modulator 'agn': did you mean 'agm'?" in line.refused("check", "modulator/agn")
     assert "no kind 'modulater' in 'modulater/agm': did you mean 'modulator'?" in line.refused("check", "modulater/agm")
-    assert "'agm' should be KIND/NAME, such as modulator/agm; KIND is one of dataset, " in line.refused("check", "agm")
+    assert "'agm' should be KIND/NAME, such as modulator/agm; did you mean modulator/agm?" in line.refused("check", "agm")
+    assert "'amg' should be KIND/NAME, such as modulator/agm; KIND is one of dataset, " in line.refused("show", "amg")
+    assert "unknown modulator 'agm/1'" in line.refused("check", "modulator", "agm", "1")
+
+
+@pytest.mark.parametrize("words", [["modulator/joint"], ["modulator", "joint"]])
+def test_a_component_is_named_in_one_word_or_two(line: CommandLine, words: list[str]) -> None:
+    assert line("show", *words).out.startswith("modulator/joint: ")
     assert "encoder/mlp has no parameter 'hiden': did you mean 'hidden'?" in line.refused(
         "check", "encoder/mlp", "--set", "hiden=3"
     )

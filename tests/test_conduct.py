@@ -1,5 +1,10 @@
 """What a run asks of a modulator while it trains: gradients for all that should learn, and no hold on the model."""
 
+import re
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import pytest
 import torch
 from test_train import CPU, JOINT, make, splits_of
@@ -7,7 +12,7 @@ from torch import Tensor, nn
 
 from agmbench import build
 from agmbench.contracts import Batch, Context, Encoder, Model, Modulator, Promises, Step
-from agmbench.errors import RunFailed
+from agmbench.errors import RunFailed, describe
 from agmbench.model import MultimodalModel
 from agmbench.modulators.joint import Joint
 from agmbench.train import train
@@ -136,3 +141,62 @@ def test_an_epoch_of_samples_that_cannot_be_is_one_line(samples: Tensor, found: 
 
     with pytest.raises(RunFailed, match=rf"numbers from 0 to 127, .*; found {found}$"):
         first_epoch(Chooses(NAMES))
+
+
+def test_a_model_kept_as_a_submodule_is_named_as_its_author_named_it() -> None:
+    class Keeps(Joint):
+        def backward(self, model: Model, batch: Batch) -> Step:
+            self.teacher = model
+            return super().backward(model, batch)
+
+    with pytest.raises(RunFailed, match=r"its attribute `teacher` holds the model after a step"):
+        first_epoch(Keeps(NAMES))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, r"TypeError: Odd\.backward should return a Step\(loss, logits, signals\); found a NoneType"),
+        (torch.tensor(1.0), r"TypeError: Odd\.backward should return a Step\(loss, logits, signals\); found a Tensor"),
+        (Step(torch.zeros(2), torch.zeros(2, 2)), r"the loss of the modulator's step should be one number; found shape \[2\]"),
+        (Step(0.5, torch.zeros(2, 2)), r"the loss of the modulator's step should be a tensor of one number; found a float"),
+        (Step(torch.tensor(1.0), torch.zeros(2, 2), {"rho/m0": "1"}), r"the signal 'rho/m0' of .* found a str"),
+    ],
+)
+def test_what_is_no_step_is_told_by_its_type(given: Any, said: str) -> None:
+    class Odd(Joint):
+        def backward(self, model: Model, batch: Batch) -> Step:
+            super().backward(model, batch)
+            return given  # type: ignore[no-any-return]
+
+    with pytest.raises((RunFailed, TypeError)) as caught:
+        first_epoch(Odd(NAMES))
+    assert re.search(said, describe(caught.value))
+
+
+def test_steps_that_yield_something_else_are_told_too() -> None:
+    class Odd(Joint):
+        def steps(self, model: Model, batches: Sequence[Batch]) -> Iterator[Step]:
+            yield from super().steps(model, batches)
+            yield None  # type: ignore[misc]
+
+    with pytest.raises(
+        RunFailed, match=r"should give a Step\(loss, logits, signals\) for each optimizer step; found a NoneType"
+    ):
+        first_epoch(Odd(NAMES))
+
+
+def test_no_graph_is_kept_of_a_step_whose_author_left_it_on() -> None:
+    seen: list[weakref.ref[Tensor]] = []
+
+    class Attached(Joint):
+        def backward(self, model: Model, batch: Batch) -> Step:
+            assert all(loss() is None for loss in seen[:-1])  # of the last, the loop still has the step
+            full = model(batch.inputs).logits  # type: ignore[operator]
+            loss = model.loss(full, batch.targets)
+            loss.backward()
+            seen.append(weakref.ref(loss))
+            return Step(loss, full, {"twice": 2 * loss})
+
+    first_epoch(Attached(NAMES))
+    assert len(seen) == 2

@@ -236,7 +236,7 @@ def test_a_plugin_that_exits_ends_its_run_failed(line: CommandLine) -> None:
     (plugin / "code_exits.py").write_text(PLUGIN.replace('raise KeyError("oops")', "raise SystemExit(0)"))
     result = line("run", *SMALL, "--no-strength", "--modulator", "exits")
     assert result.status == 1
-    assert "a component of the job ended the process" in result.err
+    assert "a component of the job ended the process (SystemExit: 0 at plugins/exits/code_exits.py:5)" in result.err
     assert runs(line)[0].info.status == "FAILED"
 
 

@@ -311,6 +311,21 @@ def test_the_digest_of_a_value_does_not_depend_on_the_order_of_keys() -> None:
     assert set(digest({})) <= set("0123456789abcdef")
 
 
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        ({"encoder": {"*": "mlp"}}, "unknown setting 'encoder': did you mean 'encoders'?"),
+        ({"encoders": {"*": "mpl"}}, "unknown encoder 'mpl': did you mean 'mlp'?"),
+        ({"training": {"lr": "high"}}, "'training.lr' is 'high': "),
+        ({"encoders": {"*": {"name": "mlp", "parms": {}}}}, "unknown setting 'encoders.*.parms': did you mean 'params'?"),
+    ],
+)
+def test_what_is_wrong_in_a_data_set_s_job_names_its_place_and_not_the_command(job: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(AgmbenchError) as error:
+        compose(changed("dataset/synthetic", job=job), "synthetic", settings=[("training.lr", 0.1)])
+    assert str(error.value).startswith(f"{builtin().get('dataset', 'synthetic').place}: job of dataset/synthetic: {said}")
+
+
 def test_the_digest_of_a_job_does_not_depend_on_the_order_of_settings() -> None:
     settings = ["modulator.alpha=2", "modulator.cap=3", "encoder.m0.hidden=8", "training.epochs=3"]
     one, two = (synthetic(*each, modulator="agm") for each in (settings, settings[::-1]))

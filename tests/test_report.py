@@ -242,7 +242,7 @@ def test_rows_name_the_parameters_in_which_their_runs_differ() -> None:
 
 def test_rows_that_differ_in_two_parameters_name_both() -> None:
     runs = [record("agm", 1, {"alpha": 1.0, "cap": None}), record("agm", 1, {"alpha": 2.0, "cap": 3.0})]
-    assert labels(only(*runs)) == ["concept", "agm alpha=1.0 cap=None", "agm alpha=2.0 cap=3.0"]
+    assert labels(only(*runs)) == ["concept", "agm alpha=1.0 cap=null", "agm alpha=2.0 cap=3.0"]
 
 
 def test_a_table_says_what_its_methods_are_set_to_there_alone() -> None:

@@ -129,9 +129,15 @@ def test_every_cell_of_the_papers_suites_can_be(line: CommandLine, name: str) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("suites: {s: {jobs: [{dataset: synthetic}]}}", "suite 's', jobs.0.modulator: field required"),
-        ("suites: {s: {jobs: [{dataset: synthetic, modulator: agm, colour: 1}]}}", "jobs.0.colour: extra inputs"),
-        ("suites: {s: {}}", "suite 's', jobs: field required"),
+        ("suites: {s: {jobs: [{dataset: synthetic}]}}", "suite 's': needs 'jobs.0.modulator'"),
+        (
+            "suites: {s: {jobs: [{dataset: synthetic, modulator: agm, colour: 1}]}}",
+            "unknown key 'jobs.0.colour': Known: dataset, encoder, fusion, ",
+        ),
+        ("suites: {s: {jobs: [{dataset: synthetic, modulater: agm}]}}", "key 'jobs.0.modulater': did you mean 'modulator'?"),
+        ("suites: {s: {}}", "suite 's': needs 'jobs'"),
+        ("suites: {s: {jobs: [], seeds: 3}}", "suite 's': 'seeds' is 3: input should be a list"),
+        ("suites: {s: {job: []}}", "suite 's': unknown key 'job': did you mean 'jobs'?"),
     ],
 )
 def test_a_suite_that_is_none(tmp_path: Path, text: str, said: str) -> None:
@@ -245,6 +251,7 @@ def test_a_job_is_started_from_its_file_alone(line: CommandLine, tmp_path_factor
     assert "--job says all of the job; leave --seed out" in elsewhere("run", "--job", str(file), "--seed", "3").err
     (elsewhere.folder / "broken.yaml").write_text(yaml.safe_dump({"spec": {"dataset": 1}}))
     assert "broken.yaml is no job: " in elsewhere("run", "--job", "broken.yaml").err
+    assert elsewhere.refused("run", "--job", "gone.yaml").strip() == "error: no file gone.yaml, which --job names"
 
 
 def wait_for_state(line: CommandLine) -> None:

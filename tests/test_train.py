@@ -357,3 +357,25 @@ def test_bf16_trains_every_modulator_with_scores_in_float32(name: str) -> None:
     assert scores == pytest.approx(exact, rel=0.02)
     if scores:  # bf16 has 8 bits: were a score rounded to it, it would be its own bf16 value
         assert any(float(torch.tensor(value).bfloat16()) != value for value in scores.values())
+
+
+def test_a_modulator_whose_loss_alone_is_not_finite_is_named() -> None:
+    class Lost(Joint):
+        def backward(self, model: Model, batch: Batch) -> Step:
+            step = super().backward(model, batch)
+            return step._replace(loss=step.loss * float("nan"))
+
+    with pytest.raises(
+        RunFailed, match=r"epoch 0, step 0: inputs, features and logits of the model are finite, what the modulator"
+    ):
+        run(make(), Lost(("m0", "m1")))
+
+
+def test_a_nan_in_the_validation_data_is_looked_for_there() -> None:
+    job = make()
+    splits = splits_of(job)
+    splits["valid"] = broken(splits["valid"], "m0", at=5)
+    with pytest.raises(
+        RunFailed, match=r"the loss on valid is not finite at .*: the input of m0 is not finite; look at the data"
+    ):
+        run(job, splits=splits)

@@ -5,21 +5,20 @@ from contextlib import redirect_stdout
 
 import click
 
-from agmbench.cli.options import registry_option
-from agmbench.errors import AgmbenchError, RunFailed, allowed
-from agmbench.registry import KINDS, Entry, load
+from agmbench.cli.options import component_argument, named, registry_option
+from agmbench.errors import RunFailed
 
 
 @click.command("check")
-@click.argument("component", metavar="KIND/NAME")
+@component_argument
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
 @registry_option
-def command(component: str, settings: tuple[str, ...]) -> None:
+def command(component: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """The conformance checks of a component, built in or not; exit status 1 if one fails.
 
     A line a check: what was found, which promise is broken with the numbers, or why it was skipped.
     """
-    entry = _entry(component)
+    entry = named(component)
     from agmbench.jobs import parse_settings
     from agmbench.testing import check_entry, report
 
@@ -28,12 +27,3 @@ def command(component: str, settings: tuple[str, ...]) -> None:
     click.echo(report(checks))
     if failed := [check.name for check in checks if check.outcome == "failed"]:
         raise RunFailed(f"{entry} does not keep {', '.join(failed)}")
-
-
-def _entry(component: str) -> Entry:
-    kind, _, name = component.partition("/")
-    if not name:
-        raise AgmbenchError(f"'{component}' should be KIND/NAME, such as modulator/agm; KIND is one of {', '.join(KINDS)}")
-    if kind not in KINDS:
-        raise AgmbenchError(f"no kind '{kind}' in '{component}': {allowed(kind, KINDS)}")
-    return load().get(kind, name)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from agmbench.errors import AgmbenchError
+from agmbench.errors import AgmbenchError, allowed
+from agmbench.registry import KINDS, Entry, load
 
 
 def own_registry(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -40,3 +41,18 @@ root_option = click.option(
     is_eager=True,
     help="Where data sets are, in place of AGMBENCH_DATA. [default: ~/.cache/agmbench/data]",
 )
+component_argument = click.argument("component", metavar="KIND/NAME", nargs=-1, required=True)
+
+
+def named(component: tuple[str, ...]) -> Entry:
+    """The entry that `component_argument` names: `modulator/agm`, or the same in two words."""
+    text = "/".join(component)
+    kind, _, name = text.partition("/")
+    if not name:
+        known = load()
+        near = [f"{of}/{text}" for of in KINDS if text in known.names(of)]
+        hint = f"did you mean {' or '.join(near)}?" if near else f"KIND is one of {', '.join(KINDS)}"
+        raise AgmbenchError(f"'{text}' should be KIND/NAME, such as modulator/agm; {hint}")
+    if kind not in KINDS:
+        raise AgmbenchError(f"no kind '{kind}' in '{text}': {allowed(kind, KINDS)}")
+    return load().get(kind, name)

@@ -1,22 +1,22 @@
 """`agmbench show`."""
 
 import inspect
+import json
 
 import click
 
-from agmbench.cli.options import registry_option
-from agmbench.registry import BUILT_IN, KINDS, Entry, load
+from agmbench.cli.options import component_argument, named, registry_option
+from agmbench.registry import BUILT_IN, Entry
 
 
 @click.command("show")
-@click.argument("kind", type=click.Choice(KINDS))
-@click.argument("name")
+@component_argument
 @registry_option
-def command(kind: str, name: str) -> None:
+def command(component: tuple[str, ...]) -> None:
     """One entry: its parameters, defaults, paper, and what it refuses."""
     import yaml
 
-    entry = load().get(kind, name)
+    entry = named(component)
     target = entry.load()
     facts = {
         "also called": ", ".join(entry.aliases),
@@ -48,6 +48,11 @@ def _parameters(entry: Entry) -> None:
     table = Table("parameter", "takes", "default", "search", box=None, pad_edge=False, header_style="bold")
     for name, field in schema.model_fields.items():
         default = entry.params.get(name, "required" if field.is_required() else field.default)
-        search = ", ".join(f"{key} {value}" for key, value in entry.search.get(name, {}).items())
-        table.add_row(name, annotation(schema, name), "null" if default is None else str(default), search)
+        search = ", ".join(f"{key} {_typed(value)}" for key, value in entry.search.get(name, {}).items())
+        table.add_row(name, annotation(schema, name), _typed(default), search)
     print_grid(table)
+
+
+def _typed(value: object) -> str:
+    """As `--set` takes it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)

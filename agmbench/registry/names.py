@@ -56,7 +56,7 @@ class Registry:
 
     def _found(self, kind: str, name: str) -> Found:
         if (kind, name) not in self._claims:
-            unread = "".join(f" Not read: {broken.reason}." for broken in self._unread)
+            unread = "".join(f" Not read: {broken.reason.rstrip('.')}." for broken in self._unread)
             raise AgmbenchError(f"unknown {kind} '{name}': {allowed(name, self.names(kind))}{unread}")
         if trouble := self._trouble(kind, name):
             raise AgmbenchError(trouble.reason)

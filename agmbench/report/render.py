@@ -15,7 +15,7 @@ from agmbench.report import sheets
 from agmbench.report.against import against, pool
 from agmbench.report.published import published
 from agmbench.report.sheets import Sheet
-from agmbench.report.tables import BASELINE, Row, Table
+from agmbench.report.tables import BASELINE, Row, Table, setting
 
 
 def show(*tables: Table, baseline: str = BASELINE, beside: bool = False) -> None:
@@ -132,7 +132,7 @@ def _csv(tables: Sequence[Table], baseline: str, beside: bool) -> str:
         ["dataset", "fusion", "settings", "method", "column", "mean", "std", "low", "high", "n", "reason", "source"]
     )
     for table in tables:
-        settings = " ".join(f"{key}={value}" for key, value in table.settings.items())
+        settings = " ".join(setting(key, value) for key, value in table.settings.items())
         cell = [table.dataset, table.fusion, settings]
         for row in table.rows:
             for column in table.columns:

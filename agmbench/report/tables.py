@@ -1,5 +1,6 @@
 """Records become tables: one a setting, one row a modulator. The numbers are made here; `render` only writes them."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,8 +85,13 @@ class Table:
 
     @property
     def title(self) -> str:
-        extra = "".join(f", {key}={value}" for key, value in self.settings.items())
+        extra = "".join(f", {setting(key, value)}" for key, value in self.settings.items())
         return f"{self.dataset}, fusion {self.fusion}{extra}"
+
+
+def setting(key: str, value: object) -> str:
+    """As `--set` takes it."""
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 CAPTION = (
@@ -215,7 +221,9 @@ def _labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
     labelled = []
     for record in records:
         name, params = record.spec["modulator"]["name"], record.spec["modulator"]["params"]
-        labelled.append((" ".join([name, *(f"{key}={params[key]}" for key in varied.get(name, ()) if key in params)]), record))
+        labelled.append(
+            (" ".join([name, *(setting(key, params[key]) for key in varied.get(name, ()) if key in params)]), record)
+        )
     return labelled
 
 
@@ -235,7 +243,7 @@ def _elsewhere(rows: Sequence[Record], anywhere: Mapping[str, Sequence[str]], he
         name, params = record.spec["modulator"]["name"], record.spec["modulator"]["params"]
         keys = [key for key in anywhere.get(name, ()) if key in params and key not in here.get(name, ())]
         if keys:
-            found[name] = " ".join([name, *(f"{key}={params[key]}" for key in keys)])
+            found[name] = " ".join([name, *(setting(key, params[key]) for key in keys)])
     return [f"Here, and not in every table: {'; '.join(found.values())}"] if found else []
 
 

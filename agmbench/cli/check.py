@@ -5,20 +5,21 @@ from contextlib import redirect_stdout
 
 import click
 
-from agmbench.cli.options import component_argument, named, registry_option
+from agmbench.cli.options import component_argument, registry_option
 from agmbench.errors import RunFailed
+from agmbench.registry import load
 
 
 @click.command("check")
 @component_argument
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
 @registry_option
-def command(component: tuple[str, ...], settings: tuple[str, ...]) -> None:
+def command(component: tuple[str, str], settings: tuple[str, ...]) -> None:
     """The conformance checks of a component, built in or not; exit status 1 if one fails.
 
     A line a check: what was found, which promise is broken with the numbers, or why it was skipped.
     """
-    entry = named(component)
+    entry = load().get(*component)
     from agmbench.jobs import parse_settings
     from agmbench.testing import check_entry, report
 

@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from agmbench.errors import AgmbenchError, allowed
-from agmbench.registry import KINDS, Entry, load
+from agmbench.registry import KINDS, load
 
 
 def own_registry(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -41,18 +42,24 @@ root_option = click.option(
     is_eager=True,
     help="Where data sets are, in place of AGMBENCH_DATA. [default: ~/.cache/agmbench/data]",
 )
-component_argument = click.argument("component", metavar="KIND/NAME", nargs=-1, required=True)
 
 
-def named(component: tuple[str, ...]) -> Entry:
-    """The entry that `component_argument` names: `modulator/agm`, or the same in two words."""
-    text = "/".join(component)
-    kind, _, name = text.partition("/")
-    if not name:
-        known = load()
-        near = [f"{of}/{text}" for of in KINDS if text in known.names(of)]
-        hint = f"did you mean {' or '.join(near)}?" if near else f"KIND is one of {', '.join(KINDS)}"
-        raise AgmbenchError(f"'{text}' should be KIND/NAME, such as modulator/agm; {hint}")
-    if kind not in KINDS:
-        raise AgmbenchError(f"no kind '{kind}' in '{text}': {allowed(kind, KINDS)}")
-    return load().get(kind, name)
+class _Component(click.Argument):
+    """Kind and name of a component: `modulator/agm`, or the same in two words."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> tuple[str, str] | None:
+        if not value:
+            return None
+        text = "/".join(value)
+        kind, _, name = text.partition("/")
+        if not name:
+            known = load()
+            near = [f"{of}/{text}" for of in KINDS if text in known.names(of)]
+            hint = f"did you mean {' or '.join(near)}?" if near else f"KIND is one of {', '.join(KINDS)}"
+            raise AgmbenchError(f"'{text}' should be KIND/NAME, such as modulator/agm; {hint}")
+        if kind not in KINDS:
+            raise AgmbenchError(f"no kind '{kind}' in '{text}': {allowed(kind, KINDS)}")
+        return kind, name
+
+
+component_argument = click.argument("component", cls=_Component, metavar="KIND/NAME", nargs=-1, required=True)

@@ -5,18 +5,18 @@ import json
 
 import click
 
-from agmbench.cli.options import component_argument, named, registry_option
-from agmbench.registry import BUILT_IN, Entry
+from agmbench.cli.options import component_argument, registry_option
+from agmbench.registry import BUILT_IN, Entry, load
 
 
 @click.command("show")
 @component_argument
 @registry_option
-def command(component: tuple[str, ...]) -> None:
+def command(component: tuple[str, str]) -> None:
     """One entry: its parameters, defaults, paper, and what it refuses."""
     import yaml
 
-    entry = named(component)
+    entry = load().get(*component)
     target = entry.load()
     facts = {
         "also called": ", ".join(entry.aliases),

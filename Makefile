@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODULATORS := joint ogm-ge agm agm-ge
 
-.PHONY: help install demo test lint docs bench baselines study clean
+.PHONY: help install demo test test-long lint docs bench baselines study clean
 
 help:
 	@echo "make demo       install, then joint, OGM-GE, AGM and AGM-GE on the embedded data set, side by side"
-	@echo "make test       install what tests need, run them all"
+	@echo "make test       install what tests need, run all that are quick"
+	@echo "make test-long  the tests that take long: kills at every place, full disks, servers that go down"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the documentation, built into site/; a warning is an error"
 	@echo "make bench      the measurements behind the figures in docs/"
@@ -39,7 +40,10 @@ demo: .venv/installed
 	@$(BIN)/agmbench compare --dataset avmnist-mini
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: .venv/installed-test
+	$(BIN)/python -m pytest -m long
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

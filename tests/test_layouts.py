@@ -80,6 +80,7 @@ def finished(store: CommandLine, entry: Entry) -> list[Record]:
         return [record for record in MlflowTracker().records(entry.name) if record.status == "FINISHED"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_a_process_of_its_own_trains_on_each_data_set(
     entry: Entry, line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -49,6 +49,7 @@ def test_the_unpacked_wheel_resolves_a_job_in_another_folder(wheel: Path, tmp_pa
     assert "name: avmnist-mini" in done.stdout
 
 
+@pytest.mark.long
 def test_from_the_wheel_a_new_method_gets_into_the_table(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     folder = tmp_path / "outside"

@@ -138,6 +138,7 @@ def test_a_killed_run_is_taken_over(server: Server, line: CommandLine) -> None:
     assert sorted(point.step for point in history) == list(range(60))
 
 
+@pytest.mark.long
 def test_a_server_that_is_not_there_is_one_line_within_20_seconds(line: CommandLine) -> None:
     begun = time.monotonic()
     result = line.finish("compare", env={"MLFLOW_TRACKING_URI": f"http://someone:hidden%21word@127.0.0.1:{free_port()}"})
@@ -148,6 +149,7 @@ def test_a_server_that_is_not_there_is_one_line_within_20_seconds(line: CommandL
     assert "hidden" not in message
 
 
+@pytest.mark.long
 def test_a_server_that_goes_down_meanwhile_is_one_line_and_the_job_goes_on_when_it_is_back(
     tmp_path: Path, line: CommandLine
 ) -> None:

@@ -249,6 +249,7 @@ MlflowClient.log_artifacts = killing("artifacts", MlflowClient.log_artifacts)
 PLACES = ("step 2", "step 11", "fsync 2", "fsync 1", "rename 2", "measure 3", "step 1", "points 2", "artifacts 2")
 
 
+@pytest.mark.long
 def test_killed_at_every_kind_of_place_it_ends_the_same(tmp_path: Path) -> None:
     job = ("run", "-d", "synthetic", "-m", "fatal", "--no-strength", "--epochs", "20", "--set", "metrics=[fatal]")
     job = (*job, "--set", "dataset.samples=256", "--set", "mute=random")
@@ -271,6 +272,7 @@ def test_killed_at_every_kind_of_place_it_ends_the_same(tmp_path: Path) -> None:
             assert torch.equal(found[0][part][name], value), name
 
 
+@pytest.mark.long
 def test_force_begins_anew(line: CommandLine) -> None:
     killed(line, 2)
     result = line.finish(
@@ -309,6 +311,7 @@ def can_mount() -> bool:
     return shutil.which("unshare") is not None and subprocess.run(words, capture_output=True).returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not can_mount(), reason="no namespace in which a disk can be mounted (unshare -rm)")
 @pytest.mark.parametrize(("where", "left"), [("artifacts", 60_000), ("unfinished", 100_000), (".", 300_000)])
 def test_on_a_full_disk_the_run_fails_and_goes_on_when_there_is_room(

@@ -296,6 +296,7 @@ def test_a_suite_that_was_killed_leaves_nobody_and_goes_on(line: CommandLine, nu
     assert len(names) == len(set(names)) == 3
 
 
+@pytest.mark.long
 def test_two_suites_at_once_train_each_job_once(line: CommandLine) -> None:
     both = [line.process("suite", "run", "tiny", "--seeds", "1") for _ in range(2)]
     for process in both:

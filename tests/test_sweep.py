@@ -335,6 +335,7 @@ def at_work(line: CommandLine, process: "subprocess.Popen[str]", epochs: int = 3
     raise AssertionError("no trial began within a minute")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_trial_is_tried_again(line: CommandLine, how: signal.Signals) -> None:
     process = line.process(*LONG)
@@ -363,6 +364,7 @@ def test_a_stopped_trial_is_tried_again(line: CommandLine, how: signal.Signals) 
 # several workers
 
 
+@pytest.mark.long
 def test_two_commands_on_one_study_stay_within_its_budget(line: CommandLine) -> None:
     words = (*SYNTHETIC, "-m", "agm", "--trials", "5", "--sampler", "random")
     both = [line.process(*words), line.process(*words)]
@@ -419,6 +421,7 @@ def server() -> Iterator[Server]:
         server.stop()
 
 
+@pytest.mark.long
 def test_processes_share_a_study_in_postgresql(line: CommandLine, server: Server) -> None:
     result = line.finish(*SYNTHETIC, "-m", "agm", "--trials", "5", "--jobs", "2", "--storage", server.url())
     assert result.status == 0, result.err

@@ -8,6 +8,8 @@ One process, one job after another, into the store of the working directory; wha
 
 import argparse
 
+import torch
+
 from agmbench import build, jobs, registry
 from agmbench.execute import execute
 from agmbench.records import Record
@@ -40,6 +42,7 @@ class Lines:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    torch.set_num_threads(1)  # another number is another rounding, and other means
     known, tracker = registry.load(), MlflowTracker()
     for seed in range(1, parser.parse_args().seeds + 1):
         for fusion, methods in METHODS.items():

@@ -4,37 +4,56 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar, get_type_hints
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import torch
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from agmbench import muting
-from agmbench.contracts import Batch, Dataset, Encoder, Fusion, Metric, Modulator, Split, SplitName, Unsuitable
+from agmbench import measures, muting
+from agmbench.contracts import Batch, Dataset, Encoder, Fusion, Modulator, Split, SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, allowed, describe
-from agmbench.jobs import CORE_VERSION, Component, JobSpec, digest
+from agmbench.fingerprint import contents
+from agmbench.jobs import CORE_VERSION, MADE_OF_THE_SEED, Component, JobSpec, cell_of, digest
+from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
-from agmbench.registry import Entry, Registry
+from agmbench.registry import BUILT_IN, Entry, Registry
+from agmbench.registry.source import stated
 from agmbench.tasks import Segments
 
 T = TypeVar("T")
+
+
+class Data(NamedTuple):
+    """A data set that is open, the fingerprint of what its splits contain, and that by which runs of other seeds are on the same."""
+
+    dataset: Dataset
+    fingerprint: str
+    of_any_seed: str = ""
 
 
 @dataclass(frozen=True)
 class Job:
     """A spec whose every parameter is known, with the opened data set.
 
-    `digest` covers the spec, the data's fingerprint and the components' versions; `cell` the same without modulator and seed.
+    `digest` covers the spec, what the splits contain and the components' versions and sources; `cell` the same without modulator
+    and seed. `setting` is the spec alone: of two jobs of one setting and other digests, the data or the code have changed.
+    `components` has the version and source of each component by its name.
     """
 
     spec: JobSpec
     registry: Registry
-    dataset: Dataset
+    data: Data
     digest: str
-    cell: str
+    cell: str = ""
+    setting: str = ""
+    components: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.data.dataset
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -48,40 +67,66 @@ class Job:
         return f"{self.spec.dataset.name} {self.spec.fusion.name} {method} seed {self.spec.seed}"
 
 
-def resolve(spec: JobSpec, registry: Registry, dataset: Dataset | None = None) -> Job:
+def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:
     """Fill in every parameter, open the data set, and take the digest.
 
-    `dataset` is that of another job whose data set, seed and limit are the same, so that it is opened once.
+    `data` is that of another job whose data set, seed and limit are the same, so that it is opened once.
     """
-    dataset_component = resolved(registry, "dataset", spec.dataset)
-    if dataset is None:
-        dataset = _make(registry, "dataset", dataset_component, spec.seed)
-        if spec.limit is not None:
-            dataset = Limited(dataset, spec.limit)
+    component = resolved(registry, "dataset", spec.dataset)
+    data = data or _data(registry, component, spec)
     full = spec.model_copy(
         update={
-            "dataset": dataset_component,
-            "encoders": {
-                modality: resolved(registry, "encoder", component) for modality, component in _encoders(spec, dataset).items()
-            },
+            "dataset": component,
+            "encoders": {m: resolved(registry, "encoder", named) for m, named in _encoders(spec, data.dataset).items()},
             "fusion": resolved(registry, "fusion", spec.fusion),
             "modulator": resolved(registry, "modulator", spec.modulator),
         }
     )
-    content = full.canonical()
-    versions = {
-        "core": str(CORE_VERSION),
-        **{str(entry): entry.version for entry in entries(full, registry)},
-    }
-    cell = {**content, "modulator": None, "seed": None}
-    cell_versions = {name: version for name, version in versions.items() if not name.startswith("modulator/")}
+    versions = registry.versions()
+    components = {str(entry): stated(entry, versions) for entry in entries(full, registry)}
+    if (chosen_by := judge(full, registry, data.dataset).measure) is not None:
+        components[str(chosen_by.entry)] = chosen_by.version
+    content = full.identity()
+    known = {"core": str(CORE_VERSION), **components, **{f"metric/{name}": "1" for name in content["metrics"]}}
+    of_all = {name: version for name, version in known.items() if not name.startswith("modulator/")}
     return Job(
         spec=full,
         registry=registry,
-        dataset=dataset,
-        digest=digest([content, dataset.fingerprint, versions]),
-        cell=digest([cell, cell_versions]),
+        data=data,
+        digest=digest([content, data.fingerprint, known]),
+        cell=cell_of(digest([{**content, "modulator": None, "seed": None}, of_all]), data.of_any_seed),
+        setting=digest(content),
+        components=components,
     )
+
+
+def _data(registry: Registry, component: Component, spec: JobSpec) -> Data:
+    """The job's data set, and what it contains. What is built in says so itself; of a stranger's, agmbench looks."""
+    entry = registry.get("dataset", component.name)
+    dataset: Dataset = _make(registry, "dataset", component, spec.seed)
+    if entry.origin == BUILT_IN:
+        found = Data(dataset, dataset.fingerprint, MADE_OF_THE_SEED if dataset.follows_seed else dataset.fingerprint)
+    else:
+        fingerprint = _contents(entry, dataset)
+        same = dataset.follows_seed is False or spec.seed == 0
+        of_any = fingerprint if same else _contents(entry, _make(registry, "dataset", component, 0))
+        found = Data(dataset, fingerprint, of_any)
+    return found if spec.limit is None else found._replace(dataset=Limited(dataset, spec.limit))
+
+
+def _contents(entry: Entry, dataset: Dataset) -> str:
+    try:
+        return contents(dataset)
+    except Unsuitable as error:
+        raise AgmbenchError(f"{entry}: {error}") from error
+    except Exception as error:  # a stranger's data set may raise anything
+        raise AgmbenchError(f"{entry}: its splits cannot be read ({describe(error)}); see {entry.place}") from error
+
+
+def judge(spec: JobSpec, registry: Registry, dataset: Dataset) -> Judge:
+    """By what the recipe chooses epochs."""
+    task = dataset.task
+    return measures.judge(registry, spec.training.select_by, task.kind, task.figure, spec.present or tuple(dataset.shapes))
 
 
 def opened(registry: Registry, name: str, params: Mapping[str, Any], seed: int = 0) -> Dataset:
@@ -96,8 +141,7 @@ class Limited(Dataset):
 
     def __init__(self, whole: Dataset, limit: int) -> None:
         self._whole, self._limit = whole, limit
-        self.shapes, self.class_names, self.fingerprint = whole.shapes, whole.class_names, whole.fingerprint
-        self.task = whole.task
+        self.shapes, self.class_names, self.task = whole.shapes, whole.class_names, whole.task
         self.sample = getattr(whole, "sample", False)
 
     def split(self, name: SplitName) -> Split:
@@ -124,8 +168,7 @@ def entries(spec: JobSpec, registry: Registry) -> list[Entry]:
     """Those of every component that a job names."""
     named = [("dataset", spec.dataset), ("fusion", spec.fusion), ("modulator", spec.modulator)]
     named += [("encoder", component) for component in spec.encoders.values()]
-    found = [registry.get(kind, component.name) for kind, component in named]
-    return found + [registry.get("metric", name) for name in spec.metrics]
+    return [registry.get(kind, component.name) for kind, component in named]
 
 
 def _encoders(spec: JobSpec, dataset: Dataset) -> dict[str, Component]:
@@ -147,12 +190,16 @@ def concepts(job: Job) -> dict[str, JobSpec]:
     """
     joint = Component(name="joint")
     fusion = job.registry.get("fusion", job.spec.fusion.name).load()
+    training = job.spec.training
+    if not judge(job.spec, job.registry, job.dataset).of_any_model:
+        training = training.model_copy(update={"select_by": None})
     return {
         modality: job.spec.model_copy(
             update={
                 "modulator": joint,
                 "present": (modality,),
                 "encoders": {modality: job.spec.encoders[modality]} if fusion.additive else job.spec.encoders,
+                "training": training,
             }
         )
         for modality in (job.modalities if job.spec.present is None else ())
@@ -161,7 +208,7 @@ def concepts(job: Job) -> dict[str, JobSpec]:
 
 def references(job: Job) -> dict[str, Job]:
     """The jobs of the mono-modal concepts, on the data set as it is opened."""
-    return {modality: resolve(spec, job.registry, job.dataset) for modality, spec in concepts(job).items()}
+    return {modality: resolve(spec, job.registry, job.data) for modality, spec in concepts(job).items()}
 
 
 def model(job: Job) -> MultimodalModel:
@@ -236,11 +283,6 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
     if reason := made.refuses(model):
         raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
     return made
-
-
-def metrics(job: Job) -> dict[str, Metric]:
-    """The job's metrics by name."""
-    return {name: job.registry.get("metric", name).load() for name in job.spec.metrics}
 
 
 def device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""What the author of a component imports: the five kinds of component and what passes between them.
+"""What the author of a component imports: the kinds of component and what passes between them; of metrics, see `outcomes.py`.
 
 What the job knows comes to a component by position (shapes, classes, modalities, the seed); its parameters are keyword-only and
 typed, and their defaults stand in the signature. `registry.yaml` may override a default; `--set` overrides both.
@@ -15,12 +15,12 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
+from agmbench.shapley import Coalition as Coalition
 from agmbench.tasks import SingleLabel, Task
 
 SplitName = Literal["train", "dev", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
-Coalition = frozenset[str]
 Mode = Literal["exact", "shared"]
 
 
@@ -111,15 +111,21 @@ class TensorSplit:
 class Dataset(ABC):
     """Four splits of multimodal samples. Built from the job's seed and its own parameters.
 
-    `shapes[m]` is the shape of one sample of modality m, `class_names` has C names, `task` says what the targets are, and
-    `fingerprint` is equal if and only if the data are: it enters the digest of every job on them.
+    `shapes[m]` is the shape of one sample of modality m, `class_names` has C names, `task` says what the targets are.
+
+    What the splits contain is hashed by agmbench and enters the digest of every job on them. `fingerprint` is for what it cannot see:
+    it reads a split that is not in memory in a few places only.
+
+    follows_seed: `False`, the splits are the same under every seed; `True`, they are made of seed and parameters alone; `None`, it is
+    not known, and agmbench opens the data set under one more seed to tell runs on the same data from others.
     """
 
     task: Task = SingleLabel()
+    follows_seed: ClassVar[bool | None] = None
 
     shapes: Mapping[str, tuple[int, ...]]
     class_names: Sequence[str]
-    fingerprint: str
+    fingerprint: str = ""
 
     @abstractmethod
     def __init__(self, seed: int) -> None: ...
@@ -227,12 +233,18 @@ class Step(NamedTuple):
     signals: Mapping[str, Tensor] = {}
 
 
+def _unranked(model: Model) -> tuple[float, float]:
+    raise TypeError("this context has no validation by which models could be ranked")
+
+
 @dataclass(frozen=True)
 class Context:
     """What a modulator may know of the training around it.
 
     `generator` is the modulator's own, on the model's device, and part of the checkpoint. `valid_accuracy` and `valid_loss` are
-    those of each modality's response after the last epoch, empty before the first. `model` is there to act on, not to keep.
+    those of each modality's response after the last epoch, empty before the first (of a regression, R2 in place of accuracy).
+    `model` is there to act on, not to keep. `rank` says where a model of one modality would stand on valid, as epochs are ranked:
+    the larger the better.
     `concepts` are the trained mono-modal concepts, frozen and in eval mode, for a modulator that `needs_concepts`.
     """
 
@@ -245,6 +257,7 @@ class Context:
     valid_accuracy: Mapping[str, float] = field(default_factory=dict)
     valid_loss: Mapping[str, float] = field(default_factory=dict)
     concepts: Mapping[str, Model] = field(default_factory=dict)
+    rank: Callable[[Model], tuple[float, float]] = _unranked
 
 
 @dataclass(frozen=True)
@@ -360,35 +373,6 @@ def _merged(parts: Sequence[Step], counts: Sequence[int]) -> Step:
 
     signals = {name: mean(part.signals[name] for part in parts) for name in parts[0].signals}
     return Step(mean(part.loss for part in parts), torch.cat([part.logits for part in parts]), signals)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a model says of a split: the logits `[N, C]` of each coalition, the fused `representation` `[N, R]`, `targets` `[N, ...]`.
-
-    N counts samples, or segments where the task judges those.
-    """
-
-    modalities: tuple[str, ...]
-    logits: Mapping[Coalition, Tensor]
-    responses: Mapping[str, Tensor]
-    representation: Tensor
-    targets: Tensor
-    task: Task
-
-    @property
-    def full(self) -> Tensor:
-        """Logits `[N, C]` with every modality present."""
-        return self.logits[frozenset(self.modalities)]
-
-
-class Metric(Protocol):
-    """A pure function of logits `[N, C]` and targets: `[N]` class numbers, `[N, C]` labels, or `[N]` floats of a regression.
-
-    `None` says that it does not apply to such targets.
-    """
-
-    def __call__(self, logits: Tensor, targets: Tensor) -> float | None: ...
 
 
 class Unsuitable(ValueError):

@@ -1,9 +1,9 @@
-"""One job from spec to finished run: references, build, train, evaluate, track."""
+"""One job from spec to finished run: references, build, train, evaluate, measure, track."""
 
 import copy
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,18 +11,18 @@ import numpy as np
 import torch
 import yaml
 
-from agmbench import build, predictions, provenance, served
+from agmbench import build, measures, outcomes, predictions, protocol, provenance, served
 from agmbench.checkpoints import Checkpoints, pack, unpack
-from agmbench.contracts import SPLITS, Modulator, Outcome, SplitName, Unsuitable
+from agmbench.contracts import SPLITS, Modulator, SplitName, Unsuitable
 from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import evaluate, measure
-from agmbench.jobs import JobSpec
-from agmbench.metrics.competition_strength import competition_strength
+from agmbench.jobs import JobSpec, setting, spec_of
+from agmbench.measures import Judge, Measure
 from agmbench.model import MultimodalModel
+from agmbench.outcomes import Outcome, Outcomes
 from agmbench.records import Heading, Point, Record, Run, Tracker, numbers
 from agmbench.registry import BUILT_IN, Registry
 from agmbench.report import plots
-from agmbench.tasks import SingleLabel
 from agmbench.train import Epoch, train
 
 AFTER: tuple[SplitName, ...] = ("dev", "valid", "test")  # what the selected weights are evaluated on
@@ -43,131 +43,168 @@ def execute(
     tracker: Tracker,
     device: torch.device,
     observer: Observer,
-    strength: bool = True,
+    wanted: Sequence[Measure] | None = None,
     force: bool = False,
     parent: str | None = None,
 ) -> Record:
     """The finished record of a job, trained now unless it is done already; what is trained stands under the run `parent`.
 
-    Its mono-modal concepts come first, with `strength` or if the method needs them.
+    It is measured by the metrics `wanted`, all that there are by default. Its unimodal models ("mono-modal concepts") come first if
+    one of these, the method or the recipe's choice of epochs needs them.
     """
-    return _execute(build.resolve(spec, registry), tracker, device, observer, strength, force, parent)
+    known = measures.measures(registry) if wanted is None else wanted
+    return Execution(tracker, device, observer, known, force, parent).run(build.resolve(spec, registry))
 
 
-def _execute(
-    job: build.Job,
-    tracker: Tracker,
-    device: torch.device,
-    observer: Observer,
-    strength: bool,
-    force: bool,
-    parent: str | None,
-) -> Record:
-    modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
-    measured = job.modalities if strength and job.spec.present is None else ()
-    done = None if force else tracker.find(job.digest)
-    if done is not None and not _unmeasured(done, measured):
-        observer.finished(done, trained=False)
-        return done
-    concepts = build.references(job) if strength or modulator.needs_concepts else {}
-    references = {m: _execute(concept, tracker, device, observer, True, force, parent) for m, concept in concepts.items()}
-    with tracker.lock(job.digest):
-        record = None if force else tracker.find(job.digest)
+@dataclass(frozen=True)
+class Execution:
+    """What the jobs of one command have in common."""
+
+    tracker: Tracker
+    device: torch.device
+    observer: Observer
+    wanted: Sequence[Measure]
+    force: bool
+    parent: str | None
+
+    def run(self, job: build.Job) -> Record:
+        """The finished record of one job."""
+        modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
+        judge = build.judge(job.spec, job.registry, job.dataset)
+        comparing = [one for one in self.wanted if one.metric.compares and job.spec.present is None]
+        done = self._done(job)
+        if done is not None and not measures.lacking(done, comparing):
+            self.observer.finished(done, trained=False)
+            return done
+        if done is None and (before := self.tracker.before(job.setting, job.digest)):
+            self.observer.warned(changed(job, before))
+        needed = comparing or modulator.needs_concepts or (judge.measure is not None and judge.measure.metric.compares)
+        references = {m: self.run(concept) for m, concept in build.references(job).items()} if needed else {}
+        with self.tracker.lock(job.digest):
+            record = self._done(job)
+            trained = record is None
+            if record is None:
+                record = self._trained(job, references, judge)
+            elif measures.lacking(record, comparing):
+                record = self._measured(job, record)
+            self.observer.finished(record, trained=trained)
+        return record
+
+    def _done(self, job: build.Job) -> Record | None:
+        return None if self.force else self.tracker.find(job.digest)
+
+    def _trained(self, job: build.Job, references: Mapping[str, Record], judge: Judge) -> Record:
+        states = Checkpoints(self.tracker.scratch(job.digest))
+        if self.force:
+            states.clear()
+        with self.tracker.start(replace(heading(job, self.device), parent=self.parent)) as run:
+            try:
+                self._run(job, run, references, judge, states)
+            except SystemExit as error:
+                raise RunFailed(f"a component of the job ended the process ({describe(error)})") from error
+            except Unsuitable as error:  # a file that turned out to be broken when it was read
+                raise RunFailed(str(error)) from error
+        states.clear()
+        return self._found(job)
+
+    def _found(self, job: build.Job) -> Record:
+        record = self.tracker.find(job.digest)
         if record is None:
-            checkpoints = Checkpoints(tracker.scratch(job.digest))
-            if force:
-                checkpoints.clear()
-            with tracker.start(replace(heading(job, device), parent=parent)) as run:
-                try:
-                    _run(job, run, tracker, device, references, strength, checkpoints, observer)
-                except SystemExit as error:
-                    raise RunFailed(f"a component of the job ended the process ({describe(error)})") from error
-                except Unsuitable as error:  # a file that turned out to be broken when it was read
-                    raise RunFailed(str(error)) from error
-            record = _found(tracker, job.digest)
-            checkpoints.clear()
-            observer.finished(record, trained=True)
-        else:
-            if _unmeasured(record, measured):
-                with tracker.reopen(record) as run:
-                    _add_strength(job, run, tracker, record, references, device)
-                record = _found(tracker, job.digest)
-            observer.finished(record, trained=False)
-    return record
+            raise RunFailed(f"the finished run of job {job.digest} is not in the store any more; run the job again")
+        return record
+
+    def _run(self, job: build.Job, run: Run, references: Mapping[str, Record], judge: Judge, states: Checkpoints) -> None:
+        spec, device, named = job.spec, self.device, f"'{job.spec.dataset.name}'"
+        saved = states.load(device)
+        for text in states.warnings:
+            self.observer.warned(text)
+        epochs_done = 0 if saved is None else saved["training"]["epoch"] + 1
+        self.observer.started(job.name, spec.training.epochs, epochs_done)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            (folder / "job.yaml").write_text(yaml.safe_dump(spec.canonical(), sort_keys=False))
+            run.files(folder)
+            splits = {name: job.dataset.split(name) for name in SPLITS}
+            model = build.model(job).to(device)
+            modulator = build.modulator(job, model)
+            concepts = self._concepts(job, model, modulator, references)
+            said = {m: measures.kept(self.tracker, one) for m, one in references.items()}
+            judge = replace(judge, references={m: measures.judged(one, "valid") for m, one in said.items()})
+            best = Selection(spec.training.select)
+            history: list[Point] = []
+            if saved is not None:
+                best.load_state_dict(saved["selection"])
+                history = unpack(saved["history"])
+                run.points(history)
+            state = None if saved is None else saved["training"]
+            for epoch in train(model, modulator, splits, spec.training, spec.seed, device, concepts, state, judge, data=named):
+                best.see(epoch, model, modulator)
+                history += [*epoch.points, *epoch.costs]
+                if states.due():
+                    training = epoch.state()
+                    states.save({"training": training, "selection": best.state_dict(), "history": pack(history)})
+                run.points([*epoch.points, *epoch.costs])
+                epochs_done = epoch.number + 1
+                self.observer.epoch(epoch)
+
+            checkpoints = folder / "checkpoints"
+            checkpoints.mkdir()
+            torch.save({"model": model.state_dict(), "modulator": modulator.state_dict()}, checkpoints / "last.pt")
+            torch.save({**best.weights, "epoch": best.epoch}, checkpoints / "best.pt")
+            model.load_state_dict(best.weights["model"])
+            modulator.load_state_dict(best.weights["modulator"])
+
+            found = evaluated(job, model, modulator, device)
+            run.points(numbers({**losses(job, found["test"]), "best/epoch": best.epoch}, epochs_done - 1))
+            predictions.write(found, folder / "predictions.parquet")
+            outcomes.save(found, folder / outcomes.FILE)
+            served.save(job, best.weights, folder / "model")
+            departs = protocol.departures(spec, job.registry)
+            title = f"{job.name}{''.join(f', {setting(key, value)}' for key, value in departs.items())}"
+            plots.save(folder / "plots", history, job.modalities, title, job.dataset.class_names, _confusion(found["test"]))
+            run.files(folder)
+            self._measure(run, found, {m: measures.judged(one) for m, one in said.items()}, epochs_done - 1)
+
+    def _measure(self, run: Run, found: Mapping[str, Outcome], references: Mapping[str, Outcomes], step: int) -> None:
+        """By every metric wanted; those that compare with unimodal models, where these are there."""
+        judged = measures.judged(found)
+        asked = [one for one in self.wanted if one.quantities(judged.judged.kind) and (references or not one.metric.compares)]
+        run.measured([one.of(judged, references) for one in asked], step)
+
+    def _measured(self, job: build.Job, record: Record) -> Record:
+        """Measure a finished run anew, from its outcomes, or where these were not kept, from its best checkpoint."""
+        with self.tracker.reopen(record) as run:
+            if not record.outcomes_kept:
+                keep_outcomes(job, run, self.tracker, record, self.device)
+            record = self._found(job)
+            references = measures.references(self.tracker, replace(record, references=digests(job)))
+            self._measure(run, measures.kept(self.tracker, record), references, job.spec.training.epochs - 1)
+        return self._found(job)
+
+    def _concepts(
+        self, job: build.Job, model: MultimodalModel, modulator: Modulator, references: Mapping[str, Record]
+    ) -> dict[str, MultimodalModel]:
+        """The trained unimodal models of a method that needs them."""
+        if not modulator.needs_concepts:
+            return {}
+        paths = {m: self.tracker.artifact(reference, "checkpoints/best.pt") for m, reference in references.items()}
+        weights = {m: torch.load(path, map_location=self.device, weights_only=True)["model"] for m, path in paths.items()}
+        return build.concept_models(job, model, self.device, weights)
 
 
-def _unmeasured(record: Record, modalities: Iterable[str]) -> list[str]:
-    return [modality for modality in modalities if f"test/strength/{modality}" not in record.metrics]
-
-
-def _found(tracker: Tracker, digest: str) -> Record:
-    record = tracker.find(digest)
-    if record is None:
-        raise RunFailed(f"the finished run of job {digest} is not in the store any more; run the job again")
-    return record
-
-
-def _run(
-    job: build.Job,
-    run: Run,
-    tracker: Tracker,
-    device: torch.device,
-    references: Mapping[str, Record],
-    strength: bool,
-    states: Checkpoints,
-    observer: Observer,
-) -> None:
-    spec = job.spec
-    saved = states.load(device)
-    for text in states.warnings:
-        observer.warned(text)
-    epochs_done = 0 if saved is None else saved["training"]["epoch"] + 1
-    observer.started(job.name, spec.training.epochs, epochs_done)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        (folder / "job.yaml").write_text(yaml.safe_dump(spec.canonical(), sort_keys=False))
-        run.files(folder)
-        splits = {name: job.dataset.split(name) for name in SPLITS}
-        metrics = build.metrics(job)
-        model = build.model(job).to(device)
-        modulator = build.modulator(job, model)
-        concepts = _concepts(job, model, modulator, references, tracker, device)
-        best = Selection(spec.training.select)
-        history: list[Point] = []
-        if saved is not None:
-            best.load_state_dict(saved["selection"])
-            history = unpack(saved["history"])
-            run.points(history)
-        state = None if saved is None else saved["training"]
-        for epoch in train(model, modulator, splits, spec.training, metrics, spec.seed, device, concepts, state):
-            best.see(epoch, model, modulator)
-            history += [*epoch.points, *epoch.costs]
-            if states.due():
-                training = epoch.state()
-                states.save({"training": training, "selection": best.state_dict(), "history": pack(history)})
-            run.points([*epoch.points, *epoch.costs])
-            epochs_done = epoch.number + 1
-            observer.epoch(epoch)
-
-        checkpoints = folder / "checkpoints"
-        checkpoints.mkdir()
-        torch.save({"model": model.state_dict(), "modulator": modulator.state_dict()}, checkpoints / "last.pt")
-        torch.save({**best.weights, "epoch": best.epoch}, checkpoints / "best.pt")
-        model.load_state_dict(best.weights["model"])
-        modulator.load_state_dict(best.weights["modulator"])
-
-        outcomes = {name: evaluate(model, modulator, splits[name], device) for name in AFTER}
-        final = {f"test/{name}": value for name, value in measure(outcomes["test"], metrics).items()}
-        final |= strengths(outcomes, references, tracker) if strength else {}
-        run.points(numbers({**final, "best/epoch": best.epoch}, epochs_done - 1))
-        predictions.write(outcomes, folder / "predictions.parquet")
-        served.save(job, best.weights, folder / "model")
-        plots.save(folder / "plots", history, job.modalities, job.dataset.class_names, _confusion(outcomes["test"]))
-        run.files(folder)
+def changed(job: build.Job, before: Record) -> str:
+    """What is not as it was when a job of the same setting was run."""
+    components = [name for name, stated in job.components.items() if before.components.get(name, stated) != stated]
+    entries = {str(entry): entry for entry in build.entries(job.spec, job.registry)}
+    what = [f"{name} ({entries[name].origin})" if name in entries else name for name in components]
+    if before.fingerprint != job.data.fingerprint and not any(name.startswith("dataset/") for name in components):
+        what.append(f"the data of '{job.spec.dataset.name}'")
+    have = "have" if len(what) > 1 else "has"
+    return f"{' and '.join(what) or 'agmbench'} {have} changed since run {before.run_id[:8]}; training anew"
 
 
 class Selection:
-    """Which epoch's weights are kept: `valid`, the best accuracy on valid and among equals the least loss; or the `last`."""
+    """Which epoch's weights are kept: `valid`, the one of the highest rank there; or the `last`."""
 
     def __init__(self, rule: str) -> None:
         self.rule = rule
@@ -185,55 +222,56 @@ class Selection:
 
     def see(self, epoch: Epoch, model: MultimodalModel, modulator: Modulator) -> None:
         """Keep a copy of the weights, the modulator's too, if this epoch is the best so far."""
-        value = (epoch.valid["accuracy"], -epoch.valid["loss"])
-        if self.rule == "last" or self.epoch < 0 or value > self._best:
-            self._best, self.epoch = value, epoch.number
+        if self.rule == "last" or self.epoch < 0 or epoch.rank > self._best:
+            self._best, self.epoch = epoch.rank, epoch.number
             self.weights = copy.deepcopy({"model": model.state_dict(), "modulator": modulator.state_dict()})
 
 
-def _add_strength(
-    job: build.Job, run: Run, tracker: Tracker, record: Record, references: Mapping[str, Record], device: torch.device
-) -> None:
-    """Measure the competition strength of a run that was made without it, from its best checkpoint."""
+def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, device: torch.device) -> dict[str, Outcome]:
+    """What a trained model says of dev, valid and test."""
+    where = f"of '{job.spec.dataset.name}'"
+    return {
+        name: evaluate(
+            model, modulator, job.dataset.split(name), device, job.dataset.class_names, terms=True, where=f"{name} {where}"
+        )
+        for name in AFTER
+    }
+
+
+def losses(job: build.Job, test: Outcome) -> dict[str, float]:
+    """The task's own losses on test, of the model and of each response."""
+    return {
+        f"test/{name}": value for name, value in measure(test, job.dataset.task).items() if "loss" in name.partition("/")[0]
+    }
+
+
+def keep_outcomes(job: build.Job, run: Run, tracker: Tracker, record: Record, device: torch.device) -> None:
+    """Ask the best checkpoint of a run that was made before outcomes were kept."""
     weights = torch.load(tracker.artifact(record, "checkpoints/best.pt"), map_location=device, weights_only=True)
     model, modulator = served.restored(job, weights, device)
-    outcomes = {name: evaluate(model, modulator, job.dataset.split(name), device) for name in AFTER}
-    run.points(numbers(strengths(outcomes, references, tracker), job.spec.training.epochs - 1))
+    with tempfile.TemporaryDirectory() as scratch:
+        outcomes.save(evaluated(job, model, modulator, device), Path(scratch) / outcomes.FILE)
+        run.files(Path(scratch))
 
 
-def _concepts(
-    job: build.Job,
-    model: MultimodalModel,
-    modulator: Modulator,
-    references: Mapping[str, Record],
-    tracker: Tracker,
-    device: torch.device,
-) -> dict[str, MultimodalModel]:
-    """The trained mono-modal models of a method that needs them."""
-    if not modulator.needs_concepts:
-        return {}
-    paths = {m: tracker.artifact(reference, "checkpoints/best.pt") for m, reference in references.items()}
-    weights = {m: torch.load(path, map_location=device, weights_only=True)["model"] for m, path in paths.items()}
-    return build.concept_models(job, model, device, weights)
-
-
-def strengths(outcomes: Mapping[SplitName, Outcome], references: Mapping[str, Record], tracker: Tracker) -> dict[str, float]:
-    """`test/strength/m` for each reference run, and `test/concept/m`, the concept's own accuracy."""
-    values = {}
-    for modality, reference in references.items():
-        concept = predictions.read_logits(tracker.artifact(reference, "predictions.parquet"))
-        values[f"test/strength/{modality}"] = competition_strength(
-            outcomes["dev"].representation.numpy(), outcomes["test"].representation.numpy(), concept["dev"], concept["test"]
-        )
-        values[f"test/concept/{modality}"] = reference.metrics["test/accuracy"]
-    return values
+def kept_again(record: Record, registry: Registry, tracker: Tracker, device: str) -> Record:
+    """A run that was made before outcomes were kept, with its outcomes; the data have to be as they were."""
+    job = build.resolve(spec_of(record.spec), registry)
+    if job.digest != record.digest:
+        raise RunFailed("it kept no outcomes, and its data or components have changed since, so it cannot be evaluated again")
+    with tracker.reopen(record) as run:
+        keep_outcomes(job, run, tracker, record, build.device(device))
+    return replace(record, outcomes_kept=True, references=digests(job))
 
 
 def _confusion(outcome: Outcome) -> tuple[np.ndarray, np.ndarray] | None:
     """Classes and predicted classes, where a sample has one class."""
-    if not isinstance(outcome.task, SingleLabel):
-        return None
-    return outcome.targets.numpy(), outcome.task.predicted(outcome.full).numpy()
+    return (outcome.targets, outcome.predicted(outcome.full)) if outcome.kind == "classification" else None
+
+
+def digests(job: build.Job) -> dict[str, str]:
+    """Those of the jobs of a job's unimodal models."""
+    return {m: reference.digest for m, reference in build.references(job).items()}
 
 
 def heading(job: build.Job, device: torch.device) -> Heading:
@@ -244,10 +282,16 @@ def heading(job: build.Job, device: torch.device) -> Heading:
         name=job.name,
         digest=job.digest,
         cell=job.cell,
+        setting=job.setting,
         spec=job.spec.canonical(),
         modalities=job.modalities,
         concept=job.spec.present is not None,
-        fingerprint=job.dataset.fingerprint,
+        fingerprint=job.data.fingerprint,
+        task=job.dataset.task.kind,
+        selected=protocol.selected(job.spec, job.dataset),
+        components=job.components,
+        departures=protocol.departures(job.spec, job.registry),
+        references=digests(job),
         samples={name: len(job.dataset.split(name)) for name in SPLITS},
         tags={**provenance.tags(device), **origins, **sample},
     )

@@ -17,7 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import Entry, Registry
 
-CORE_VERSION = 1  # raised when the loop, the engine or the measures change a number: it enters every digest
+CORE_VERSION = 1  # raised when the loop or the engine change a number: it enters every digest
+# Metrics were part of a job once. What they were by default stands in the digests for good, so that old runs are found.
+METRICS_ONCE = {"mosei": ["accuracy", "macro-f1", "mae", "pearson"]}
+METRICS_ELSEWHERE = ["accuracy", "macro-f1"]
+NO_METRICS = "metrics are no part of a job: every run is measured by all of them; take agmbench compare --columns NAME,NAME"
 
 
 class _Frozen(BaseModel):
@@ -43,10 +47,12 @@ class Schedule(_Frozen):
 
 
 class Training(_Frozen):
-    """The recipe. `select` says which epoch's weights are kept: the best on `valid` (accuracy, then loss), or the `last`.
+    """The recipe. `select` says which epoch's weights are kept: the best on `valid`, or the `last`.
 
-    `precision` is that of training's passes: `bf16` is autocast, with weights, losses and scores in float32. Evaluation is float32.
-    `accumulate` is the number of batches whose gradients make one optimizer step.
+    `select_by` is the quantity that is best there, such as `macro-f1` or `response/audio`; `None` is the task's own (accuracy, of a
+    regression R2). Among equals the least loss decides. `precision` is that of training's passes: `bf16` is autocast, with weights,
+    losses and scores in float32. Evaluation is float32. `accumulate` is the number of batches whose gradients make one optimizer
+    step.
     """
 
     epochs: int = Field(default=100, ge=1)
@@ -58,6 +64,7 @@ class Training(_Frozen):
     weight_decay: float = Field(default=1e-4, ge=0)
     schedule: Schedule = Field(default_factory=Schedule)
     select: Literal["valid", "last"] = "valid"
+    select_by: str | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
@@ -74,7 +81,6 @@ class JobSpec(_Frozen):
     fusion: Component
     modulator: Component
     training: Training = Field(default_factory=Training)
-    metrics: tuple[str, ...] = ("accuracy", "macro-f1")
     mute: Literal["zeros", "random", "mean"] = "zeros"
     seed: int = Field(default=999, ge=0, lt=2**31)
     present: tuple[str, ...] | None = None
@@ -84,11 +90,45 @@ class JobSpec(_Frozen):
         """The spec as plain containers."""
         return self.model_dump(mode="json")
 
+    def identity(self) -> dict[str, Any]:
+        """What of it enters a digest. A setting that came later is left out where it is not made use of."""
+        content = self.canonical()
+        if self.training.select_by is None:
+            del content["training"]["select_by"]
+        return {**content, "metrics": METRICS_ONCE.get(self.dataset.name, METRICS_ELSEWHERE)}
+
+
+def flat(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec in plain containers under the keys that `--set` takes: `modulator`, `modulator.alpha`, `encoder.audio.width`, `limit`."""
+    components = {"dataset": spec["dataset"], "fusion": spec["fusion"], "modulator": spec["modulator"]}
+    components |= {f"encoder.{modality}": component for modality, component in spec["encoders"].items()}
+    values: dict[str, Any] = {}
+    for key, component in components.items():
+        values[key] = component["name"]
+        values |= {f"{key}.{name}": value for name, value in component["params"].items()}
+    training = {f"training.{key}": value for key, value in spec["training"].items() if key != "schedule"}
+    schedule = {f"training.schedule.{key}": value for key, value in spec["training"].get("schedule", {}).items()}
+    rest = {key: spec[key] for key in ("seed", "mute", "limit", "present") if key in spec}
+    return {**values, **training, **schedule, **rest}
+
+
+def setting(key: str, value: object) -> str:
+    """As `--set` takes it."""
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+
 
 def digest(content: Any) -> str:
     """The first 16 hexadecimal digits of the sha256 of a value's canonical JSON."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+MADE_OF_THE_SEED = "made of the seed"  # in place of a fingerprint, of data that every seed makes anew
+
+
+def cell_of(setting: str, fingerprint: str) -> str:
+    """A cell: what runs have in common that may stand in one table, of a setting and the data that it is on."""
+    return digest([setting, fingerprint])
 
 
 def compose(
@@ -141,6 +181,8 @@ class _Defaults:
     def __init__(self, entry: Entry, registry: Registry) -> None:
         self.registry = registry
         self.rest = copy.deepcopy(dict(entry.job))
+        if "metrics" in self.rest:
+            raise AgmbenchError(NO_METRICS)
         self.modulators = self._mappings("modulators")
         encoders = self._mapping("encoders", self.rest.pop("encoders", {}))
         self.encoders = {m: self._component("encoder", f"encoders.{m}", value) for m, value in encoders.items()}
@@ -190,10 +232,12 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
             if not isinstance(node, dict):
                 raise AgmbenchError(f"--set {key}: '{key.rpartition('.')[0]}' is {node!r}, which has no parts")
         node[rest[-1]] = value
-    elif key in ("seed", "metrics", "mute", "limit"):
+    elif key in ("seed", "mute", "limit"):
         tree[key] = value
+    elif key == "metrics":
+        raise AgmbenchError(f"--set {key}: {NO_METRICS}")
     else:
-        known = ("dataset.P", "encoder.MODALITY.P", "fusion.P", "modulator.P", "training.P", "seed", "metrics", "mute", "limit")
+        known = ("dataset.P", "encoder.MODALITY.P", "fusion.P", "modulator.P", "training.P", "seed", "mute", "limit")
         raise AgmbenchError(f"--set {key}: no such setting: {allowed(key, known)}")
 
 
@@ -238,9 +282,13 @@ def _canonical_names(spec: JobSpec, registry: Registry) -> JobSpec:
             "encoders": {modality: named("encoder", component) for modality, component in spec.encoders.items()},
             "fusion": named("fusion", spec.fusion),
             "modulator": named("modulator", spec.modulator),
-            "metrics": tuple(registry.get("metric", name).name for name in spec.metrics),
         }
     )
+
+
+def spec_of(content: Mapping[str, Any]) -> JobSpec:
+    """A spec from plain containers; one that was written when metrics were part of a job has some to leave out."""
+    return JobSpec.model_validate({key: value for key, value in content.items() if key != "metrics"})
 
 
 class JobFile(NamedTuple):
@@ -256,8 +304,8 @@ def job_of(path: Path) -> JobFile:
         raise AgmbenchError(f"no file {path}, which --job names")
     try:
         content = yaml.safe_load(path.read_text())
-        return JobFile(JobSpec.model_validate(content.get("spec", content)), content.get("parent"))
-    except (OSError, yaml.YAMLError, AttributeError, ValidationError) as error:
+        return JobFile(spec_of(content.get("spec", content)), content.get("parent"))
+    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise AgmbenchError(f"{path} is no job: {' '.join(str(error).split())[:200]}") from error
 
 

@@ -168,7 +168,8 @@ class _Log:
 
     def epoch(self, epoch: Any) -> None:
         interrupts.check()
-        print(f"epoch {epoch.number}: valid accuracy {epoch.valid['accuracy']:.4f}", flush=True)
+        print(f"epoch {epoch.number}: valid {epoch.by} {epoch.valid[epoch.by]:.4f}", flush=True)
 
     def finished(self, record: Any, trained: bool) -> None:
-        print(f"{record.name}: test accuracy {record.metrics['test/accuracy']:.4f}", flush=True)
+        name, value = record.figure
+        print(f"{record.name}: test {name} {value:.4f}", flush=True)

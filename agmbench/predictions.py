@@ -1,4 +1,4 @@
-"""Per-sample predictions of a run as Parquet: what people look into, and what competition strength reads of a concept."""
+"""Per-sample predictions of a run as Parquet, for people to look into."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,42 +8,51 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
-from torch import Tensor
 
-from agmbench.contracts import Outcome, SplitName
+from agmbench.outcomes import Kind, Outcome
 
 
-def write(outcomes: Mapping[SplitName, Outcome], path: Path) -> None:
+def write(outcomes: Mapping[str, Outcome], path: Path) -> None:
     """One row a sample (or segment) of each split: its number, target, prediction, each response's prediction, and the C logits."""
     parquet.write_table(pa.concat_tables([_table(split, outcome) for split, outcome in outcomes.items()]), path)
 
 
-def _table(split: SplitName, outcome: Outcome) -> pa.Table:
+def _table(split: str, outcome: Outcome) -> pa.Table:
     count = len(outcome.targets)
     table: dict[str, NDArray[Any]] = {
         "split": np.repeat(split, count),
         "index": np.arange(count),
         **columns("target", outcome.targets),
-        **columns("prediction", outcome.task.predicted(outcome.full)),
+        **columns("prediction", outcome.predicted(outcome.full)),
         **{
             name: column
             for m, response in outcome.responses.items()
-            for name, column in columns(f"prediction/{m}", outcome.task.predicted(response)).items()
+            for name, column in columns(f"prediction/{m}", outcome.predicted(response)).items()
         },
         **columns("logit", outcome.full),
     }
     return pa.table(table)
 
 
-def columns(name: str, values: Tensor) -> dict[str, NDArray[Any]]:
+def columns(name: str, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """One column, or one a label."""
-    if values.ndim == 1:
-        return {name: values.numpy()}
-    return {f"{name}/{number}": column for number, column in enumerate(values.numpy().T)}
+    return {name: values} if values.ndim == 1 else {f"{name}/{number}": column for number, column in enumerate(values.T)}
 
 
-def read_logits(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Logits `[N, C]` of each split, in the order of the samples."""
+def outcomes(path: Path, kind: Kind, modalities: tuple[str, ...], class_names: tuple[str, ...] = ()) -> dict[str, Outcome]:
+    """What predictions tell of each split: the logits with every modality present, and the targets."""
     table = parquet.read_table(path).to_pandas()
-    logits = [name for name in table.columns if name.startswith("logit/")]
-    return {str(split): rows.sort_values("index")[logits].to_numpy() for split, rows in table.groupby("split")}
+    return {
+        str(split): Outcome(
+            kind,
+            modalities,
+            class_names,
+            {frozenset(modalities): _matrix(rows, "logit")},
+            _matrix(rows, "target") if "target" not in rows else rows["target"].to_numpy(),
+        )
+        for split, rows in table.sort_values("index").groupby("split")
+    }
+
+
+def _matrix(rows: Any, name: str) -> NDArray[Any]:
+    return np.ascontiguousarray(rows[[column for column in rows.columns if column.startswith(f"{name}/")]].to_numpy())

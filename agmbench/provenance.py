@@ -1,30 +1,46 @@
-"""Where a run came from: machine, versions, commit. None of it enters a digest."""
+"""Where a run or an export came from: machine, versions, commit. None of it enters a digest. Torch is imported for a run alone."""
 
 import os
 import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("agmbench", "torch", "timm", "transformers", "mlflow", "scikit-learn", "numpy")
 
 
-def tags(device: torch.device) -> dict[str, str]:
+def tags(device: "torch.device") -> dict[str, str]:
     """As MLflow tags."""
+    import torch
+
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": str(torch.get_num_threads()),
         "host": platform.node(),
         "python": platform.python_version(),
         **{f"version.{name}": version(name) for name in PACKAGES},
-        **_commit(),
+        **_checkout(),
     }
 
 
-def _commit() -> dict[str, str]:
-    """The commit of the checkout that this code runs from, if it is one, and whether it was changed since."""
+def version_here() -> str:
+    """The version of agmbench that is installed."""
+    return version("agmbench")
+
+
+def commit() -> str:
+    """The commit of the checkout that this code runs from; `+changes` if it was changed since, and nothing where there is none."""
+    found = _checkout()
+    changed = "+changes" if found.get("git.changed") == "true" else ""
+    return found["mlflow.source.git.commit"][:12] + changed if found else ""
+
+
+def _checkout() -> dict[str, str]:
+    """The commit of the checkout that this code runs from, if it is one, and whether it was changed since, as tags."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:

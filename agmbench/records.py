@@ -1,10 +1,12 @@
 """What a run leaves behind, and the seam through which it does: reports read `Record`s, jobs write through `Run`s. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
+
+from agmbench.outcomes import Kind, Quantity
 
 FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
 
@@ -17,12 +19,31 @@ class Point(NamedTuple):
     step: int
 
 
+Selected = Literal["valid", "test", "last"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one metric, in one `version`, said of a run: `values` by the names under which they are kept (`accuracy`,
+    `response/audio`), and what its `quantities` are; or the `reason` why it says nothing."""
+
+    metric: str
+    version: str
+    quantities: Sequence[Quantity]
+    reason: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Record:
     """One run as a report reads it.
 
-    `spec` is the resolved job as plain containers; `cell` names everything of it but modulator and seed, so that runs of one
-    cell may be compared; `modalities` are those present in training (one of them in a mono-modal concept run).
+    `spec` is the resolved job as plain containers; `cell` names everything that fixes its numbers but modulator and seed, so that
+    runs of one cell may be compared; `modalities` are those present in training (one of them in a mono-modal concept run).
+
+    fingerprint: of what the data contain.   components: version and source of each, by name.   measurements: by metric.
+    departures: what differs from the data set's published recipe, by the keys of `--set`; `None` if nobody noted it.
+    selected: on which split the epoch was chosen, or that the last was taken.   references: digests of its unimodal models' jobs.
     """
 
     run_id: str
@@ -36,6 +57,33 @@ class Record:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     started: int = 0  # milliseconds since 1970
+    attempt: int = 0  # which run of its job it is, as the store counted
+    task: Kind = "classification"
+    selected: Selected = "valid"
+    fingerprint: str = ""
+    components: Mapping[str, str] = field(default_factory=dict)
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    departures: Mapping[str, Any] | None = None
+    references: Mapping[str, str] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
+    outcomes_kept: bool = False
+
+    def with_measured(self, measurements: Iterable[Measurement]) -> "Record":
+        """The same record with what metrics said of it since."""
+        new = {one.metric: one for one in measurements}
+        values = {f"test/{name}": value for one in new.values() for name, value in one.values.items()}
+        return replace(self, measurements={**self.measurements, **new}, metrics={**self.metrics, **values})
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Later runs of one job have a larger one, whatever the clocks say; runs before attempts were counted go by the clock."""
+        return self.attempt, self.started
+
+    @property
+    def figure(self) -> tuple[str, float]:
+        """The one number by which its task is judged on test, and what it is called."""
+        name = "r2" if self.task == "regression" else "accuracy"
+        return name, self.metrics[f"test/{name}"]
 
     @property
     def sample(self) -> bool:
@@ -61,6 +109,12 @@ class Heading:
     fingerprint: str
     samples: Mapping[str, int]
     tags: Mapping[str, str]
+    setting: str = ""
+    task: Kind = "classification"
+    selected: Selected = "valid"
+    components: Mapping[str, str] = field(default_factory=dict)
+    departures: Mapping[str, Any] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None  # the run that it stands under
 
 
@@ -78,6 +132,9 @@ class Run(Protocol):
     def points(self, points: Sequence[Point]) -> None:
         """Append to metric histories, in batches, at the latest when the run is left; what a run taken over has is left out."""
 
+    def measured(self, measurements: Iterable[Measurement], step: int) -> None:
+        """Keep what metrics said: the values as `test/NAME`, and with each metric its version and what its numbers are."""
+
     def files(self, folder: Path) -> None:
         """Keep every file below `folder` as an artifact, under its path relative to it."""
 
@@ -86,7 +143,10 @@ class Tracker(Protocol):
     """A store of runs."""
 
     def find(self, digest: str) -> Record | None:
-        """The newest FINISHED run of a job, if there is one. Makes no store."""
+        """The last FINISHED run of a job, if there is one. Makes no store."""
+
+    def before(self, setting: str, digest: str) -> Record | None:
+        """The last FINISHED run of the same setting under another digest: of data or code that have changed since."""
 
     def records(self, dataset: str | None = None) -> list[Record]:
         """Every run of a data set (of all), newest first, but the trials of sweeps. Makes no store."""
@@ -119,3 +179,14 @@ class Tracker(Protocol):
 def numbers(values: Mapping[str, float], step: int) -> list[Point]:
     """A dictionary of metrics as points of one step."""
     return [Point(name, value, step) for name, value in values.items()]
+
+
+def chosen(selected: Selected, spec: Mapping[str, Any]) -> str:
+    """On what the epoch was chosen, and by what."""
+    if selected == "last":
+        return "The last epoch is taken, and test is read once"
+    by = spec["training"].get("select_by")
+    figure = f" by {by}" if by else ""
+    if selected == "test":
+        return f"The epoch is chosen ON TEST{figure}, as in the paper, so figures are those of the best epoch there"
+    return f"The epoch is chosen on valid{figure}, and test is read once"

@@ -27,7 +27,7 @@ from torch import Tensor
 from agmbench import build, predictions
 from agmbench.contracts import SPLITS, Batch, Dataset, Input, Modulator, Split, SplitName, TensorSplit, Tokens
 from agmbench.evaluate import evaluate
-from agmbench.jobs import JobSpec
+from agmbench.jobs import spec_of
 from agmbench.model import MultimodalModel
 from agmbench.registry import load
 from agmbench.tasks import SingleLabel, Task
@@ -69,16 +69,16 @@ class Served:
         given = {m: _input(m, x, inputs) for m, x in blank.inputs.items()}
         count = len(next(iter(given.values())))
         split = TensorSplit(given, blank.targets.expand(count, *blank.targets.shape[1:]))
-        outcome = evaluate(self.model, self.modulator, split, CPU)
-        return _table(outcome.full, outcome.task, self.data.class_names)
+        outcome = evaluate(self.model, self.modulator, split, CPU, where="the inputs")
+        return _table(torch.from_numpy(outcome.full), self.data.task.of_rows(), self.data.class_names)
 
 
 def _load_pyfunc(path: str) -> Served:
     """What MLflow calls to load the model, on the CPU."""
     folder = Path(path)
     data = Described(json.loads((folder / "data.json").read_text()))
-    spec = JobSpec.model_validate(yaml.safe_load((folder / "job.yaml").read_text()))
-    job = build.Job(spec, load(), data, digest=data.digest, cell="")
+    spec = spec_of(yaml.safe_load((folder / "job.yaml").read_text()))
+    job = build.Job(spec, load(), build.Data(data, data.fingerprint), data.digest)
     weights = torch.load(folder / "weights.pt", map_location=CPU, weights_only=True)
     with torch.random.fork_rng(devices=[]):
         model, modulator = restored(job, weights, CPU)
@@ -127,7 +127,7 @@ def _described(job: build.Job, sample: Batch) -> dict[str, Any]:
         }
     return {
         "digest": job.digest,
-        "fingerprint": job.dataset.fingerprint,
+        "fingerprint": job.data.fingerprint,
         "task": {"class": f"{type(task).__module__}:{type(task).__qualname__}", "with": vars(task)},
         "class_names": list(job.dataset.class_names),
         "inputs": inputs,
@@ -176,5 +176,5 @@ def _table(logits: Tensor, task: Task, class_names: Sequence[str]) -> pd.DataFra
     if isinstance(task, SingleLabel):
         columns["prediction"] = [str(class_names[number]) for number in predicted.tolist()]
     else:
-        columns |= predictions.columns("prediction", predicted)
-    return pd.DataFrame(columns | predictions.columns("logit", logits))
+        columns |= predictions.columns("prediction", predicted.numpy())
+    return pd.DataFrame(columns | predictions.columns("logit", logits.numpy()))

@@ -1,12 +1,12 @@
-"""Shapley responses of modalities: the AGM paper, equations 2-4."""
+"""Shapley responses of modalities: the AGM paper, equations 2-4. For tensors and for arrays of numpy alike; no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from math import factorial
+from typing import Any, TypeVar, cast
 
-from torch import Tensor
-
-from agmbench.contracts import Coalition
+Coalition = frozenset[str]
+Values = TypeVar("Values", bound=Any)  # a torch tensor, a numpy array or a number
 
 
 def coalitions(modalities: Sequence[str]) -> list[Coalition]:
@@ -20,12 +20,12 @@ def coalition_name(coalition: Coalition, modalities: Iterable[str]) -> str:
     return ":".join(modality for modality in modalities if modality in coalition)
 
 
-def responses(logits: Mapping[Coalition, Tensor], modalities: Sequence[str]) -> dict[str, Tensor]:
+def responses(logits: Mapping[Coalition, Values], modalities: Sequence[str]) -> dict[str, Values]:
     """`phi_m` from the logits `[..., C]` of every coalition, the empty one worth nothing by decree. Their sum is `f(all)`."""
     return {modality: _response(logits, modalities, modality) for modality in modalities}
 
 
-def _response(logits: Mapping[Coalition, Tensor], modalities: Sequence[str], modality: str) -> Tensor:
+def _response(logits: Mapping[Coalition, Values], modalities: Sequence[str], modality: str) -> Values:
     # collected by coalition, so that each tensor enters the graph once:
     # f(S) counts |S-1|! (M-|S|)! / M! with m in S, and - |S|! (M-|S|-1)! / M! without
     count = len(modalities)
@@ -39,4 +39,4 @@ def _response(logits: Mapping[Coalition, Tensor], modalities: Sequence[str], mod
     total = terms[0]
     for term in terms[1:]:
         total = total + term
-    return total
+    return cast(Values, total)

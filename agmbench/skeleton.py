@@ -19,13 +19,13 @@ USES = {
     "encoder": "agmbench run --encoder '*={name}'",
     "fusion": "agmbench run --fusion {name}",
     "modulator": "agmbench run --modulator {name}",
-    "metric": "agmbench run --set 'metrics=[accuracy, {name}]'",
+    "metric": "agmbench compare --columns accuracy,{name}",
 }
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What is to be made. `my-method` is the class `MyMethod` of the module `my_method`; a metric is a function of that name."""
+    """What is to be made. `my-method` is the class `MyMethod` of the module `my_method`."""
 
     kind: str
     name: str
@@ -56,12 +56,11 @@ class Skeleton:
 
     def files(self) -> dict[str, str]:
         """The text of each, by its path."""
-        function = self.kind == "metric"
         words = {
             "kind": self.kind,
             "name": self.name,
             "module": self.module,
-            "Class": self.module if function else "".join(word.capitalize() for word in self.name.split("-")),
+            "Class": "".join(word.capitalize() for word in self.name.split("-")),
             "use": self.use,
             "version": version("agmbench"),
         }

@@ -28,10 +28,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agmbench import build
-from agmbench.contracts import Dataset
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.jobs import compose, digest, fault
 from agmbench.launch import Ended, Launcher
+from agmbench.measures import lacking, measures
 from agmbench.records import FAILED, FINISHED, Record, Tracker
 from agmbench.registry import Matrix, Registry
 
@@ -115,7 +115,7 @@ def _seeds(suite: Suite, count: int | None) -> list[int]:
 
 
 def _plan(suite: Suite, registry: Registry, settings: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Planned]:
-    opened: dict[str, Dataset] = {}
+    opened: dict[str, build.Data] = {}
     for block in suite.jobs:
         ranges = {key: value if isinstance(value, list) else [value] for key, value in {**block.set, **settings}.items()}
         matrix = product(block.dataset, block.fusion, product(*ranges.values()), block.modulator, seeds)
@@ -127,7 +127,7 @@ def _plan(suite: Suite, registry: Registry, settings: Mapping[str, Any], seeds: 
                 spec = compose(registry, dataset, modulator, fusion, block.encoder, [*given.items(), ("seed", seed)])
                 key = digest([spec.dataset.model_dump(), spec.seed, spec.limit])
                 job = build.resolve(spec, registry, opened.get(key))
-                opened[key] = job.dataset
+                opened[key] = job.data
                 yield Planned(label, job)
             except AgmbenchError as error:
                 yield Planned(label, skipped=str(error))
@@ -163,17 +163,24 @@ def _refusals(jobs: Mapping[str, build.Job]) -> dict[str, str]:
 
 
 def progress(planned: Iterable[Planned], tracker: Tracker) -> Progress:
-    """What of a plan is done, failed or missing, by the store."""
+    """What of a plan is done, failed or missing, by the store; what is done has been measured by every metric that needs more runs."""
     planned = list(planned)
+    comparing = [
+        one for registry in {p.job.registry for p in planned if p.job} for one in measures(registry) if one.metric.compares
+    ]
     newest: dict[str, Record] = {}
     for dataset in {p.job.spec.dataset.name for p in planned if p.job}:
-        for record in reversed(tracker.records(dataset)):  # the newest last, a finished one always
+        for record in sorted(
+            tracker.records(dataset), key=lambda record: record.order
+        ):  # the last run last, a finished one always
             if newest.get(record.digest, record).status != FINISHED or record.status == FINISHED:
                 newest[record.digest] = record
     done: list[Planned] = []
     rest: list[Planned] = []
     for one in planned:
-        (done if one.job and _measured(newest.get(one.job.digest), one.job) else rest).append(one)
+        last = newest.get(one.job.digest) if one.job else None
+        complete = last is not None and last.status == FINISHED and not lacking(last, comparing)
+        (done if complete else rest).append(one)
     failed, missing, skipped = [], [], []
     for one in checked(rest):
         if one.skipped or one.job is None:
@@ -189,12 +196,6 @@ def _lost(job: build.Job, newest: Mapping[str, Record]) -> Record | None:
     """The failed run of a job, or of a concept without which it cannot be."""
     found = [newest[one.digest] for one in (job, *build.references(job).values()) if one.digest in newest]
     return next((record for record in found if record.status == FAILED), None)
-
-
-def _measured(record: Record | None, job: build.Job) -> bool:
-    return (
-        record is not None and record.status == FINISHED and all(f"test/strength/{m}" in record.metrics for m in job.modalities)
-    )
 
 
 def run(

@@ -36,6 +36,7 @@ from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, allowed, describe
 from agmbench.execute import Observer, execute, heading
 from agmbench.jobs import JobSpec, compose, digest
+from agmbench.measures import giving, measures
 from agmbench.records import Stopped, Tracker, numbers
 from agmbench.registry import Entry, Registry, load
 from agmbench.report.sweeps import Chosen, Tuned, assigned, save
@@ -199,7 +200,10 @@ PRUNERS: dict[str, Callable[[int], BasePruner]] = {
 
 @dataclass(frozen=True)
 class Sweep:
-    """One study before its trials: all that a process which works on it needs. `base` is the job as its recipe stands."""
+    """One study before its trials: all that a process which works on it needs. `base` is the job as its recipe stands.
+
+    objective: the number on valid by which the recipe chooses epochs; `higher` says that more of it is better, `scale` how it is shown.
+    """
 
     name: str
     base: JobSpec
@@ -212,6 +216,9 @@ class Sweep:
     storage: str
     device: str
     fingerprint: str
+    objective: str = "accuracy"
+    higher: bool = True
+    scale: float = 100.0
 
     @property
     def key(self) -> str:
@@ -254,7 +261,14 @@ def plan(
         raise AgmbenchError(f"--study {name}: should be made of letters, digits, '.', '_' and '-'")
     own = f"{job.spec.dataset.name}-{job.spec.fusion.name}-{base.modulator.name}-{fingerprint[:8]}"
     study = own if name is None else f"{name}-{base.modulator.name}" if fair else name
-    return Sweep(study, base, fusion, tuple(settings), space, trials, sampler, pruner, storage, device, fingerprint)
+    judge = build.judge(job.spec, registry, job.dataset)
+    if judge.measure is not None and judge.measure.metric.compares:
+        raise AgmbenchError(
+            f"training.select_by={judge.name}: its unimodal models would be trained for every trial; take another"
+        )
+    of = giving(measures(registry), judge.name.partition("/")[0], job.dataset.task.kind)[1]
+    known = (study, base, fusion, tuple(settings), space, trials, sampler, pruner, storage, device, fingerprint)
+    return Sweep(*known, judge.name, judge.higher, of.scale)
 
 
 def _check_cmaes(space: Space) -> None:
@@ -275,7 +289,7 @@ def open_study(sweep: Sweep) -> optuna.Study:
     study = optuna.create_study(
         storage=storage,
         study_name=sweep.name,
-        direction="maximize",
+        direction="maximize" if sweep.higher else "minimize",
         load_if_exists=True,
         sampler=Numbered(SAMPLERS[sweep.sampler], sweep.base.seed),
         pruner=PRUNERS[sweep.pruner](sweep.base.training.epochs),
@@ -415,7 +429,7 @@ def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:
         except BaseException:
             try_again(study, study.get_trials(deepcopy=False)[trial.number])
             raise
-        say(f"{sweep.name}: trial {trial.number}: valid accuracy {value:.4f}, {assigned(params)}")
+        say(f"{sweep.name}: trial {trial.number}: valid {sweep.objective} {value:.4f}, {assigned(params)}")
         return value
 
     while command is None or command.is_alive():
@@ -460,7 +474,7 @@ def _trial(
     tracker: Tracker,
     parent: str,
 ) -> float:
-    """The accuracy on valid of the epoch that the recipe selects. The run of a trial that is tried again goes on as its own."""
+    """The objective on valid at the epoch that the recipe selects. The run of a trial that is tried again goes on as its own."""
     job = build.resolve(sweep.spec(registry, params), registry)
     frozen = study.get_trials(deepcopy=False)[trial.number]
     number = frozen.system_attrs.get("failed_trial", trial.number)
@@ -471,18 +485,19 @@ def _trial(
         parent=parent,
     )
     described = replace(described, tags={**described.tags, "agmbench.trial": str(number), "agmbench.study": sweep.name})
-    recipe, value = job.spec.training, -inf
+    recipe, judge, value, best = job.spec.training, build.judge(job.spec, registry, job.dataset), -inf, (-inf, -inf)
     with tracker.start(described) as run:
         model = build.model(job).to(device)
         modulator = build.modulator(job, model)
         splits = {name: job.dataset.split(name) for name in SEEN}
         try:
-            for epoch in train(model, modulator, splits, recipe, build.metrics(job), job.spec.seed, device):
-                accuracy = epoch.valid["accuracy"]
-                value = accuracy if recipe.select == "last" else max(value, accuracy)
+            named = f"'{job.spec.dataset.name}'"
+            for epoch in train(model, modulator, splits, recipe, job.spec.seed, device, judge=judge, data=named):
+                if recipe.select == "last" or epoch.rank > best:
+                    best, value = epoch.rank, epoch.valid[epoch.by]
                 interrupts.check()
                 run.points(numbers({f"valid/{name}": found for name, found in epoch.valid.items()}, epoch.number))
-                trial.report(accuracy, epoch.number)
+                trial.report(epoch.valid[epoch.by], epoch.number)
                 if epoch.number + 1 < recipe.epochs and trial.should_prune():
                     raise Stopped("pruned")
         except Unsuitable as error:
@@ -500,14 +515,17 @@ def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.d
     if not finished:
         reasons = sorted({str(trial.user_attrs.get("reason")) for trial in trials})
         raise RunFailed(f"no trial of study '{sweep.name}' was finished: {'; '.join(reasons)}")
-    best = max(finished, key=lambda trial: trial.values[0]).params
+    best = (max if sweep.higher else min)(finished, key=lambda trial: trial.values[0]).params
 
     def chosen(spec: JobSpec) -> Chosen:
-        record = execute(spec, registry, tracker, device, observer, strength=False)
-        valid = dict(tracker.history(record, ["valid/accuracy"])["valid/accuracy"])
+        alone = [one for one in measures(registry) if not one.metric.compares]
+        record = execute(spec, registry, tracker, device, observer, alone)
+        followed = f"valid/{sweep.objective}"
+        valid = dict(tracker.history(record, [followed])[followed])
         known = {f"modulator.{name}": value for name, value in record.spec["modulator"]["params"].items()}
         known[RATE] = record.spec["training"]["lr"]
         params = {key: known[key] for key in sweep.space}
-        return Chosen(params, valid[int(record.metrics["best/epoch"])], record.metrics["test/accuracy"])
+        return Chosen(params, valid[int(record.metrics["best/epoch"])], record.metrics[f"test/{sweep.objective}"])
 
-    return Tuned(sweep.base.modulator.name, sweep.space, trials, chosen(sweep.base), chosen(sweep.spec(registry, best)))
+    default, tuned = chosen(sweep.base), chosen(sweep.spec(registry, best))
+    return Tuned(sweep.base.modulator.name, sweep.space, trials, default, tuned, sweep.objective, sweep.higher, sweep.scale)

@@ -1,19 +1,24 @@
 """What the targets of a data set are, and how logits answer them. B samples, C classes, T segments."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from agmbench.outcomes import Kind
+
 
 class Task(ABC):
     """One kind of target. `losses` train, `scores` are what AGM compares, `likelihood` what OGM compares.
 
-    figure: the name of the number that a table shows for it, and by which epochs are selected.
+    kind: what the targets are, as a metric knows them.
+    figure: the name of the number that `accuracy` gives, and by which epochs are selected unless the recipe names another.
     """
 
-    figure = "Acc"
+    kind: ClassVar[Kind] = "classification"
+    figure: ClassVar[str] = "accuracy"
 
     def outputs(self, classes: int) -> int:
         """The number of logits that a head writes."""
@@ -36,7 +41,7 @@ class Task(ABC):
         """The answer that the logits give, comparable with targets."""
 
     def accuracy(self, logits: Tensor, targets: Tensor) -> float:
-        """The share of answers that are right."""
+        """The figure: here, the share of answers that are right."""
         return float((self.predicted(logits) == targets).double().mean())
 
     def rows(self, x: Tensor) -> Tensor:
@@ -80,6 +85,8 @@ class Segments(SingleLabel):
 class MultiLabel(Task):
     """Any of C labels a sample: logits `[B, C]`, targets `[B, C]` of 0 and 1; binary cross entropy, the mean over the labels."""
 
+    kind = "multi-label"
+
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
 
@@ -94,10 +101,11 @@ class Regression(Task):
     """A number a sample: one output `[B, 1]`, targets `[B]`; squared error.
 
     AGM's score is the squared error over the targets' `variance` on train (ours; the paper has classification alone), OGM's
-    likelihood `exp` of minus half of it. The figure in tables is R2, the share of the variance explained, in %.
+    likelihood `exp` of minus half of it. The figure is R2, the share of the variance explained.
     """
 
-    figure = "R2"
+    kind = "regression"
+    figure = "r2"
 
     def __init__(self, variance: float) -> None:
         self.variance = variance

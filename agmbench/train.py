@@ -1,6 +1,6 @@
 """The training loop: one for every method. A modulator says how gradients come to be; the loop does the rest."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from agmbench.conduct import Conduct, malformed, wrong_samples
-from agmbench.contracts import Batch, Context, Metric, Modulator, Split, SplitName, Step, Tokens
+from agmbench.contracts import Batch, Context, Model, Modulator, Split, SplitName, Step
 from agmbench.cost import Meter
 from agmbench.errors import RunFailed
-from agmbench.evaluate import evaluate, measure
+from agmbench.evaluate import culprit, evaluate, measure, response_figures
 from agmbench.jobs import Training
+from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
 from agmbench.optimizers import make_optimizer, make_schedule
 from agmbench.records import Point, numbers
@@ -25,7 +26,8 @@ from agmbench.tasks import Task
 
 @dataclass(frozen=True)
 class Epoch:
-    """One finished epoch: its `number` from 0, what was measured on `valid`, and all points for the tracker.
+    """One finished epoch: its `number` from 0, what was measured on `valid`, its `rank` among epochs (the larger the better) `by`
+    one of these numbers, and all points for the tracker.
 
     `costs` are the points that are no result and differ from one machine, and one run, to the next. `state()`, asked before the
     next epoch is, is all that training needs to go on from here: plain containers and tensors.
@@ -33,6 +35,8 @@ class Epoch:
 
     number: int
     valid: Mapping[str, float]
+    by: str
+    rank: tuple[float, float]
     points: list[Point]
     costs: list[Point] = field(default_factory=list, compare=False)
     state: Callable[[], dict[str, Any]] = field(default=dict, compare=False, repr=False)
@@ -46,8 +50,20 @@ def prepare(
     seed: int,
     device: torch.device,
     concepts: Mapping[str, MultimodalModel] | None = None,
+    judge: Judge | None = None,
 ) -> Context:
     """Let the modulator make what it needs; returns the context before the first epoch."""
+    by = judge if judge is not None and judge.of_any_model else Judge(model.task.figure)
+
+    def rank(concept: Model) -> tuple[float, float]:
+        assert isinstance(concept, MultimodalModel)
+        valid, dev = (
+            partial(evaluate, concept, Modulator(concept.modalities), splits[name], device) for name in ("valid", "dev")
+        )
+        outcome = valid()
+        values = measure(outcome, concept.task)
+        return by.value(values | by.of(outcome, dev))
+
     context = Context(
         epoch=0,
         epochs=recipe.epochs,
@@ -55,6 +71,7 @@ def prepare(
         splits={name: split for name, split in splits.items() if name != "test"},  # no method sees the test set
         generator=torch.Generator(device).manual_seed(seed),
         model=model,
+        rank=rank,
         concepts=concepts or {},
     )
     modulator.prepare(context)
@@ -67,20 +84,23 @@ def train(
     modulator: Modulator,
     splits: Mapping[SplitName, Split],
     recipe: Training,
-    metrics: Mapping[str, Metric],
     seed: int,
     device: torch.device,
     concepts: Mapping[str, MultimodalModel] | None = None,
     state: Mapping[str, Any] | None = None,
+    judge: Judge | None = None,
+    data: str = "the data set",
 ) -> Iterator[Epoch]:
     """Train `model` in place; each epoch is yielded as soon as it is validated, and the next begins when it is asked for.
 
     A method that takes no step in an epoch has nothing to learn: the epoch is its last. `concepts` are the trained mono-modal
-    models, for a modulator that needs them. `state` is that of an epoch, to go on after it with the very same numbers.
+    models, for a modulator that needs them. `state` is that of an epoch, to go on after it with the very same numbers. `judge` ranks
+    epochs, by the task's figure if none is given. `data` is what errors call the data set.
     """
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    context = prepare(model, modulator, splits, recipe, seed, device, concepts)
+    judge = judge or Judge(model.task.figure)
+    context = prepare(model, modulator, splits, recipe, seed, device, concepts, judge)
     optimizer = make_optimizer(recipe, model, modulator)
     schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs)
     log, meter = StepLog(model.task), Meter(model, device)
@@ -122,7 +142,8 @@ def train(
                         conduct.see()
                     if not isfinite(step.loss.item()):
                         raise RunFailed(
-                            f"the loss is not finite at epoch {epoch}, step {log.steps}: {_culprit(model, batches)}"
+                            f"the loss on train of {data} is not finite at epoch {epoch}, step {log.steps}: "
+                            f"{culprit(model, batches)}"
                         )
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
@@ -133,16 +154,14 @@ def train(
             raise RunFailed(complaint)
         points = log.flush(epoch)
         costs = numbers(meter.stop(len(samples)), epoch)
-        outcome = evaluate(model, modulator, splits["valid"], device)
-        if not torch.isfinite(outcome.full).all():
-            where = f"epoch {epoch}, after step {log.steps - 1}"
-            with model.evaluating():
-                everything = in_batches(splits["valid"], torch.arange(len(splits["valid"])), recipe.batch_size, device)
-                raise RunFailed(f"the loss on valid is not finite at {where}: {_culprit(model, everything)}")
-        valid = measure(outcome, metrics)
+        where = f"of {data} at epoch {epoch}, after step {log.steps - 1}"
+        outcome = evaluate(model, modulator, splits["valid"], device, where=f"valid {where}")
+        dev = partial(evaluate, model, modulator, splits["dev"], device, where=f"dev {where}")
+        valid = measure(outcome, model.task)
+        valid |= judge.of(outcome, dev)
         context = replace(
             context,
-            valid_accuracy={modality: valid[f"response/{modality}"] for modality in model.modalities},
+            valid_accuracy=response_figures(valid, model.task),
             valid_loss={modality: valid[f"response-loss/{modality}"] for modality in model.modalities},
         )
         modulator.end_epoch(context)
@@ -158,7 +177,7 @@ def train(
                 "generators": _get_generators(generators),
             }
 
-        yield Epoch(epoch, valid, points, costs, state_now)
+        yield Epoch(epoch, valid, judge.name, judge.value(valid), points, costs, state_now)
         if idle:
             return
 
@@ -220,7 +239,7 @@ class StepLog:
         counts = torch.tensor([len(target) for target in targets], dtype=torch.float64)
         losses = torch.stack([step.loss.double() for step, _ in self._kept]).cpu()
         accuracy = self._task.accuracy(torch.cat([step.logits for step, _ in self._kept]).float(), torch.cat(targets))
-        means = {"train/loss": float((losses * counts).sum() / counts.sum()), "train/accuracy": accuracy}
+        means = {"train/loss": float((losses * counts).sum() / counts.sum()), f"train/{self._task.figure}": accuracy}
         points = numbers(means, epoch)
         names = list(self._kept[0][0].signals)
         if names:
@@ -229,23 +248,3 @@ class StepLog:
                 points += numbers(dict(zip(names, row, strict=True)), self._begun + offset)
         self._begun, self._kept = self.steps, []
         return points
-
-
-@torch.no_grad()
-def _culprit(model: MultimodalModel, batches: Iterable[Batch]) -> str:
-    """Where numbers that are not finite come from, with the weights that made them: the first place of the first batch."""
-    for batch in batches:
-        if inputs := [m for m in model.modalities if not _finite(batch.inputs[m])]:
-            return f"the input of {', '.join(inputs)} is not finite; look at the data"
-        encoded = model.encode(batch.inputs)
-        if features := [m for m in model.modalities if not _finite(encoded[m])]:
-            return f"the encoder of {', '.join(features)} gives features that are not finite; try a smaller training.lr"
-        if not _finite(model(batch.inputs).logits):
-            return (
-                f"inputs and features of {', '.join(model.modalities)} are finite, the fusion is not; try a smaller training.lr"
-            )
-    return "inputs, features and logits of the model are finite, what the modulator makes of them is not; look at its losses"
-
-
-def _finite(x: Tensor | Tokens) -> bool:
-    return bool(torch.isfinite(x.values if isinstance(x, Tokens) else x).all())

@@ -63,7 +63,7 @@ def through_train(job: build.Job) -> Iterator[object]:
     model = build.model(job)
     train_split, valid = job.dataset.split("train"), job.dataset.split("valid").batch(torch.arange(2))
     splits = {"train": train_split, "valid": TensorSplit(valid.inputs, valid.targets)}
-    yield from train(model, build.modulator(job, model), splits, job.spec.training, {}, job.spec.seed, CPU)
+    yield from train(model, build.modulator(job, model), splits, job.spec.training, job.spec.seed, CPU)
 
 
 def plain(job: build.Job) -> Iterator[object]:

@@ -63,9 +63,7 @@ def best(job: build.Job) -> float:
     """The best validation accuracy of a job, in %."""
     model = build.model(job)
     splits = {name: job.dataset.split(name) for name in ("train", "dev", "valid")}
-    epochs = train(
-        model, build.modulator(job, model), splits, job.spec.training, build.metrics(job), job.spec.seed, build.device("cpu")
-    )
+    epochs = train(model, build.modulator(job, model), splits, job.spec.training, job.spec.seed, build.device("cpu"))
     return 100 * max(epoch.valid["accuracy"] for epoch in epochs)
 
 

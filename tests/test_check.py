@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import CommandLine
@@ -20,6 +21,7 @@ from agmbench.errors import shown
 from agmbench.fusions.concat import Concat
 from agmbench.fusions.early import Early
 from agmbench.fusions.sum import Sum
+from agmbench.outcomes import Floats, Metric, OfAnswers, Outcome, Outcomes, Quantity
 from agmbench.testing import datasets, encoders, fusions, imports, metrics
 
 BUILT_IN = registry.builtin()
@@ -534,63 +536,81 @@ def test_a_data_set_that_raises_is_broken() -> None:
 # metrics
 
 
-def share(logits: Tensor, targets: Tensor) -> float | None:
-    return float((logits.argmax(dim=1) == targets).double().mean()) if targets.dtype == torch.int64 else None
+class Share(OfAnswers):
+    """Sound: the share of hits. Those below break one promise each."""
+
+    quantities = (Quantity("share", "share", "share of hits", tasks=("classification",)),)
+
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        return float((logits.argmax(axis=1) == outcome.targets).mean())
 
 
-def tensor(logits: Tensor, targets: Tensor) -> Any:
-    return None if (found := share(logits, targets)) is None else torch.tensor(found)
+class Unexplained(Share):
+    quantities = (Quantity("share", "share", "", tasks=("classification",)),)
 
 
-def spread(logits: Tensor, targets: Tensor) -> float | None:
-    return None if share(logits, targets) is None else float(logits.mean() / logits.std(correction=0))
+class Named(Share):
+    def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, float]:
+        return {"other": 0.5}
 
 
-def drawn(logits: Tensor, targets: Tensor) -> float | None:
-    return None if share(logits, targets) is None else random.random()
+class Texts(Share):
+    def of(self, outcome: Outcome, logits: Floats) -> Any:
+        return "half"
 
 
-def sorts(logits: Tensor, targets: Tensor) -> float | None:
-    found = share(logits, targets)
-    if found is not None:
-        logits.clamp_(max=0)
-    return found
+class Spread(Share):
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        with np.errstate(invalid="ignore"):
+            return float(np.divide(logits.mean(), logits.std()))
 
 
-def first(logits: Tensor, targets: Tensor) -> float | None:
-    return None if share(logits, targets) is None else float(logits[0, 0])
+class DrawnShare(Share):
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        return random.random()
 
 
-def deviation(logits: Tensor, targets: Tensor) -> float | None:
-    if share(logits, targets) is None or len(targets) > 1:
-        return share(logits, targets)
-    return float("nan")
+class Sorts(Share):
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        logits.clip(max=0, out=logits)
+        return 0.5
 
 
-def never(logits: Tensor, targets: Tensor) -> float | None:
-    return None
+class First(Share):
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        return float(logits[0, 0])
 
 
-METRICS: list[tuple[Callable[..., Any], str, str]] = [
-    (never, "applies", "is None for all of classes [N], labels [N, C], a regression [N]; expected a number for one of them"),
-    (tensor, "number", "for targets that are classes [N] it should give a finite float; found tensor("),
-    (spread, "number", "for classes [N], where every logit is zero, it should give a finite float; found nan"),
-    (drawn, "pure", "for classes [N]: the same logits and targets gave 0."),
-    (sorts, "pure", "for classes [N]: changes its logits in place; expected them untouched"),
-    (first, "order", "for classes [N]: "),
-    (deviation, "one", "for one sample of classes [N] it should give a finite float or None; found nan"),
+class Deviation(Share):
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        return super().of(outcome, logits) if len(logits) > 1 else float("nan")
+
+
+METRICS: list[tuple[type[Metric], str, str]] = [
+    (Unexplained, "declares", "'share' should say in one line what it means"),
+    (Named, "values", "for a classification it should give a mapping of share; found {'other': 0.5}"),
+    (Texts, "values", "for a classification 'share' should be a finite number; found 'half', a str"),
+    (Spread, "zeros", "for a classification, where every logit is zero, 'share' should be a finite number; found nan"),
+    (DrawnShare, "pure", "for a classification: the same outcomes gave {'share': 0."),
+    (Sorts, "pure", "for a classification: changes the logits of "),
+    (First, "order", "for a classification: share is "),
+    (Deviation, "one", "for a classification, for one sample, 'share' should be a finite number; found nan"),
 ]
 
 
+def test_a_sound_metric_passes() -> None:
+    assert failed(testing.check(Share)) == []
+
+
 @pytest.mark.parametrize(("broken", "name", "detail"), METRICS, ids=lambda value: getattr(value, "__name__", None))
-def test_a_broken_metric_is_caught_by_the_check_meant_for_it(broken: Callable[..., Any], name: str, detail: str) -> None:
+def test_a_broken_metric_is_caught_by_the_check_meant_for_it(broken: type[Metric], name: str, detail: str) -> None:
     checks = testing.check(broken)
     assert name in failed(checks), testing.report(checks)
     assert outcome(checks, name).detail.startswith(detail)
 
 
 def test_every_check_of_metrics_catches_something() -> None:
-    assert {name for _, name, _ in METRICS} == {*metrics.CHECKS, "applies"}
+    assert {name for _, name, _ in METRICS} == {*metrics.CHECKS, "declares"}
 
 
 # imports

@@ -22,7 +22,7 @@ NAMES = ("m0", "m1")
 
 def first_epoch(modulator: Modulator, model: MultimodalModel | None = None) -> None:
     job = make()
-    next(train(model or build.model(job), modulator, splits_of(job), job.spec.training, {}, job.spec.seed, CPU))
+    next(train(model or build.model(job), modulator, splits_of(job), job.spec.training, job.spec.seed, CPU))
 
 
 def forgetting(*forgotten: str, **promises: bool) -> Modulator:

@@ -1,11 +1,13 @@
 """The baselines that combine finished concepts: ensemble and unimodal, from the command line to the numbers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import SMALL, CommandLine
 from pyarrow import parquet
 
-from agmbench.predictions import read_logits
+from agmbench import predictions
 from agmbench.records import Record
 from agmbench.trackers.mlflow import MlflowTracker
 
@@ -17,6 +19,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
         result = line("run", "--modulator", *words, *SMALL)
         assert result.status == 0, result.err
     return line
+
+
+def read_logits(path: Path) -> dict[str, np.ndarray]:
+    found = predictions.outcomes(path, "classification", ("m0", "m1"))
+    return {split: outcome.full for split, outcome in found.items()}
 
 
 def records(line: CommandLine) -> tuple[MlflowTracker, dict[str, list[Record]]]:

@@ -201,11 +201,11 @@ def test_three_modalities(line: CommandLine) -> None:
 def test_a_loss_that_is_not_finite_ends_the_run_failed_and_compare_says_why(line: CommandLine) -> None:
     result = line("run", *PLAIN, "--set", "training.lr=1e30")
     assert result.status == 1
-    assert result.err.startswith("error: the loss is not finite at epoch 0, step 1")
+    assert result.err.startswith("error: the loss on train of 'synthetic' is not finite at epoch 0, step 1")
     (run,) = runs(line)
     assert run.info.status == "FAILED"
     assert run.data.tags["agmbench.reason"] in result.err
-    assert "FAILED: the loss is not finite at epoch 0, step 1" in line("compare").out
+    assert "FAILED: the loss on train of 'synthetic' is not finite at epoch 0, step 1" in line("compare").out
 
 
 PLUGIN = """

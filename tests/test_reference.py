@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from agmbench.contracts import Batch, Context, Encoder, Fused, Fusion, Modulator
 from agmbench.fusions.concat import Concat
 from agmbench.fusions.sum import Sum
-from agmbench.metrics.competition_strength import competition_strength
+from agmbench.metrics.competition_strength import CompetitionStrength
 from agmbench.model import MultimodalModel
 from agmbench.modulators.agm import AGM, MAX_SCORE
 from agmbench.modulators.ogm import OGM
@@ -232,7 +232,7 @@ def test_competition_strength() -> None:
     case = Case("competition_strength")
     arrays = {key: value.numpy() for key, value in case.arrays.items()}
     for number, m in enumerate(case.settings["order"]):
-        found = competition_strength(
+        found = CompetitionStrength().of(
             arrays["features_dev"], arrays["features_test"], arrays[f"concept_{m}_dev"], arrays[f"concept_{m}_test"]
         )
         assert found == pytest.approx(arrays["strength"][number], abs=case.settings["tolerance"])

@@ -90,29 +90,29 @@ def test_a_value_is_mean_and_sample_deviation_over_seeds() -> None:
     runs = [record(seed=seed, metrics={"test/accuracy": value}) for seed, value in ((1, 0.5), (2, 0.6), (3, 0.7))]
     found = row(only(*runs), "joint")
     assert found.seeds == 3
-    assert found.values["acc"].mean == pytest.approx(60)
-    assert found.values["acc"].std == pytest.approx(10)
-    assert found.values["acc"].values == pytest.approx((50, 60, 70))
+    assert found.values["accuracy"].mean == pytest.approx(60)
+    assert found.values["accuracy"].std == pytest.approx(10)
+    assert found.values["accuracy"].values == pytest.approx((50, 60, 70))
 
 
 def test_values_stand_in_the_order_of_seeds() -> None:
     runs = [record(seed=seed, metrics={"test/accuracy": seed / 10}) for seed in (3, 1, 2)]
-    assert row(only(*runs), "joint").values["acc"].values == pytest.approx((10, 20, 30))
+    assert row(only(*runs), "joint").values["accuracy"].values == pytest.approx((10, 20, 30))
 
 
 def test_one_seed_has_no_deviation() -> None:
-    value = row(only(record()), "joint").values["acc"]
+    value = row(only(record()), "joint").values["accuracy"]
     assert (value.mean, value.std, value.reason) == (50, None, "")
 
 
 def test_accuracies_are_percent_and_strengths_are_not() -> None:
     values = row(only(record()), "joint").values
     assert {key: value.mean for key, value in values.items()} == {
-        "acc": 50,
-        "acc_audio": 25,
-        "acc_image": 40,
-        "d_audio": 0.125,
-        "d_image": 0.75,
+        "accuracy": 50,
+        "response/audio": 25,
+        "response/image": 40,
+        "strength/audio": 0.125,
+        "strength/image": 0.75,
     }
 
 
@@ -122,9 +122,9 @@ def test_the_concept_row_has_the_accuracy_of_each_modality_alone() -> None:
     found = row(table, "concept")
     assert table.rows[0] is found
     assert found.seeds == 2
-    assert found.values["acc_audio"].values == pytest.approx((20, 40))
-    assert found.values["acc_image"].mean == pytest.approx(45)
-    for key in ("acc", "d_audio", "d_image"):
+    assert found.values["response/audio"].values == pytest.approx((20, 40))
+    assert found.values["response/image"].mean == pytest.approx(45)
+    for key in ("accuracy", "strength/audio", "strength/image"):
         assert found.values[key].mean is None
         assert found.values[key].reason == "a concept is one modality alone"
 
@@ -147,20 +147,20 @@ def test_no_records_are_no_tables() -> None:
 
 def test_a_strength_that_was_not_measured_says_so() -> None:
     values = row(only(record(without="test/strength")), "joint").values
-    for key in ("d_audio", "d_image"):
+    for key in ("strength/audio", "strength/image"):
         assert (values[key].mean, values[key].reason) == (None, "not measured (--no-strength)")
-    assert values["acc"].mean == 50
+    assert values["accuracy"].mean == 50
 
 
 def test_a_measure_that_the_run_does_not_have_says_so() -> None:
-    assert row(only(record(without="test/response/audio")), "joint").values["acc_audio"].reason == "not in the run"
+    assert row(only(record(without="test/response/audio")), "joint").values["response/audio"].reason == "not in the run"
 
 
 def test_a_value_of_fewer_seeds_than_its_row_is_noted() -> None:
     table = only(record(seed=1), record(seed=2), record(seed=3, without="test/strength"))
     assert row(table, "joint").seeds == 3
-    assert len(row(table, "joint").values["d_audio"].values) == 2
-    assert any("joint" in note and "d_audio" in note for note in table.notes)
+    assert len(row(table, "joint").values["strength/audio"].values) == 2
+    assert any("joint" in note and "strength/audio" in note for note in table.notes)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_method_without_a_finished_run_is_dashes_with_the_reason(status: str, 
 def test_of_several_unfinished_runs_the_newest_gives_the_reason() -> None:
     old = unfinished(FAILED, "agm", "old trouble", seed=1, started=1)
     new = unfinished(FAILED, "agm", "new trouble", seed=2, started=2)
-    assert row(only(new, old), "agm").values["acc"].reason == "FAILED: new trouble"
+    assert row(only(new, old), "agm").values["accuracy"].reason == "FAILED: new trouble"
 
 
 def test_one_failed_seed_among_finished_ones_is_a_note() -> None:
@@ -213,7 +213,7 @@ def test_the_newest_finished_run_of_a_job_counts() -> None:
         unfinished(RUNNING, digest="job", started=5),
     ]
     table = only(*runs)
-    assert row(table, "joint").values["acc"].values == pytest.approx((30,))
+    assert row(table, "joint").values["accuracy"].values == pytest.approx((30,))
     assert table.notes == []
 
 
@@ -222,7 +222,7 @@ def test_a_seed_counts_once_when_its_modulator_was_renewed() -> None:
     new = record("agm", 1, digest="version 2", started=2, metrics={"test/accuracy": 0.3})
     found = row(only(new, old), "agm")
     assert found.seeds == 1
-    assert found.values["acc"].values == pytest.approx((30,))
+    assert found.values["accuracy"].values == pytest.approx((30,))
 
 
 # rows and tables
@@ -245,17 +245,14 @@ def test_rows_that_differ_in_two_parameters_name_both() -> None:
     assert labels(only(*runs)) == ["concept", "agm alpha=1.0 cap=null", "agm alpha=2.0 cap=3.0"]
 
 
-def test_a_table_says_what_its_methods_are_set_to_there_alone() -> None:
-    early = {"fusion": {"name": "early", "params": {}}}
-    runs = [record("ogm", 1, {"alpha": 0.8, "responses": "additive"}), record("agm", 1, {"alpha": 1.0})]
-    runs += [record("agm", 1, {"alpha": 1.0}, cell="b", settings=early)]
-    runs += [record("ogm", seed, {"alpha": 0.8, "responses": "shapley"}, cell="b", settings=early) for seed in (1, 2)]
-    assert [table.notes for table in compare(runs)] == [
-        ["Here, and not in every table: ogm responses=additive"],
-        ["Here, and not in every table: ogm responses=shapley"],
+def test_rows_name_what_their_method_has_otherwise_than_by_default() -> None:
+    runs = [
+        record("ogm", seed, {"alpha": 0.8, "responses": "shapley"}, departures={"modulator.responses": "shapley"})
+        for seed in (1, 2)
     ]
-    assert labels(compare(runs)[1]) == ["concept", "agm", "ogm"]
-    assert only(record("ogm", 1, {"alpha": 0.8}), record("ogm", 1, {"alpha": 0.9})).notes == []
+    table = only(*runs, record("agm", 1, {"alpha": 1.0}, departures={}))
+    assert labels(table) == ["concept", "agm", "ogm responses=shapley"]
+    assert table.title == "digits, fusion concat"
 
 
 def test_one_cell_has_a_plain_title() -> None:
@@ -277,8 +274,8 @@ def test_cells_that_differ_say_in_what() -> None:
 def test_a_setting_that_one_cell_does_not_have_is_a_dash_there() -> None:
     resnet = {m: {"name": "resnet", "params": {}} for m in ("audio", "image")}
     tables = compare([record(), record(cell="b", settings={"encoders": resnet})])
-    found = [{key.removeprefix("encoders.audio."): value for key, value in table.settings.items()} for table in tables]
-    assert [(each["name"], each["hidden"]) for each in found] == [("resnet", "-"), ("mlp", 32)]
+    found = [(table.settings["encoder.audio"], table.settings["encoder.audio.hidden"]) for table in tables]
+    assert found == [("mlp", 32), ("resnet", "-")]
 
 
 def test_another_fusion_is_another_table_and_no_difference() -> None:
@@ -464,9 +461,9 @@ def test_coalitions_are_columns_smallest_first() -> None:
 def test_published_figures_are_by_data_set_and_fusion() -> None:
     found = published("kinetics-sound", "concat")
     assert [(each.method, each.source) for each in found] == [(name, "table 7") for name in ("concept", "joint", "agm")]
-    assert found[0].figures == {"acc_audio": 42.06, "acc_visual": 49.23}
-    assert found[2].figures["acc"] == 56.93
-    assert {"acc_image", "d_image"} < published("avmnist", "early")[1].figures.keys()
+    assert found[0].figures == {"response/audio": 42.06, "response/visual": 49.23}
+    assert found[2].figures["accuracy"] == 56.93
+    assert {"response/image", "strength/image"} < published("avmnist", "early")[1].figures.keys()
     assert {each.variant for each in published("avmnist", "concat")} == {"seed=99", "seed=999", ""}
     assert published("digits", "concat") == []
 
@@ -481,7 +478,7 @@ def test_published_figures_stand_beside_ours() -> None:
     assert ("agm-1", "ours: no run", "–") in rows
     lines = list(csv.DictReader(io.StringIO(render([table], "csv", beside=True))))
     assert {line["source"] for line in lines if line["method"] == "agm-ge"} == {"table 8"}
-    assert len(json.loads(render([table], "json", beside=True))[0]["published"]) == 7
+    assert len(json.loads(render([table], "json", beside=True))["tables"][0]["published"]) == 7
 
 
 def test_what_was_never_published_is_a_note() -> None:
@@ -496,9 +493,9 @@ def test_csv_and_json_have_the_comparisons() -> None:
     assert float(found["concat", "agm", "difference joint"]["mean"]) == pytest.approx(2)
     assert found["concat", "agm", "p joint"]["n"] == "3"
     assert float(found["all", "agm", "p joint"]["mean"]) == pytest.approx(2 / 32)
-    concat, _, together = json.loads(render(tables, "json"))
-    assert concat["against"][0]["difference"] == pytest.approx(2)
-    assert together["pooled"][0]["wins"] == 1
+    found_json = json.loads(render(tables, "json"))
+    assert found_json["tables"][0]["against"][0]["difference"] == pytest.approx(2)
+    assert found_json["pooled"]["accuracy"][0]["wins"] == 1
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -530,17 +527,17 @@ def some() -> list[Table]:
 
 
 def test_json_has_every_number() -> None:
-    concat, early = json.loads(render(some(), "json"))
+    concat, early = json.loads(render(some(), "json"))["tables"]
     assert (concat["dataset"], concat["fusion"], early["fusion"]) == ("digits", "concat", "early")
     rows = {row["method"]: row for row in concat["rows"]}
     assert list(rows) == ["concept", "joint", "agm", "ogm"]
-    joint = rows["joint"]["values"]["acc"]
+    joint = rows["joint"]["values"]["accuracy"]
     low, high = 62.5 - 12.7062047 * 12.5, 62.5 + 12.7062047 * 12.5  # t(1) = 12.706
     assert joint.pop("interval") == pytest.approx([low, high])
     assert joint == {"mean": 62.5, "std": pytest.approx(17.67767), "n": 2, "values": [50, 75], "seeds": [1, 2], "reason": ""}
-    assert rows["agm"]["values"]["d_audio"]["reason"] == "not measured (--no-strength)"
+    assert rows["agm"]["values"]["strength/audio"]["reason"] == "not measured (--no-strength)"
     nothing = {"mean": None, "std": None, "interval": None, "n": 0, "values": [], "seeds": []}
-    assert rows["ogm"]["values"]["acc"] == {**nothing, "reason": "FAILED: out of memory"}
+    assert rows["ogm"]["values"]["accuracy"] == {**nothing, "reason": "FAILED: out of memory"}
     assert concat["notes"] == ["agm, seed 2: FAILED: 50% of_it"]
 
 
@@ -550,14 +547,15 @@ def test_json_of_a_number_that_is_none_is_json() -> None:
 
 
 def test_csv_has_a_line_a_number() -> None:
-    lines = list(csv.DictReader(io.StringIO(render(some(), "csv"))))
+    everything = list(csv.DictReader(io.StringIO(render(some(), "csv"))))
+    lines = [line for line in everything if line["source"] == "runs"]
     assert len(lines) == (4 + 2) * 5
     found = {(line["fusion"], line["method"], line["column"]): line for line in lines}
-    joint = found["concat", "joint", "acc"]
+    joint = found["concat", "joint", "accuracy"]
     assert (float(joint["mean"]), joint["n"], joint["reason"]) == (62.5, "2", "")
     assert float(joint["std"]) == pytest.approx(17.67767)
-    assert found["early", "joint", "acc"]["std"] == ""
-    dash = found["concat", "ogm", "d_image"]
+    assert found["early", "joint", "accuracy"]["std"] == ""
+    dash = found["concat", "ogm", "strength/image"]
     assert (dash["mean"], dash["std"], dash["n"], dash["reason"]) == ("", "", "0", "FAILED: out of memory")
 
 

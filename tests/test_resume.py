@@ -47,7 +47,7 @@ def run(
     modulator = build.modulator(job, model)
     concepts = untrained_concepts(job) if modulator.needs_concepts else {}
     spec, found, last = job.spec, [], state
-    all_epochs = train(model, modulator, splits_of(job), spec.training, build.metrics(job), spec.seed, CPU, concepts, state)
+    all_epochs = train(model, modulator, splits_of(job), spec.training, spec.seed, CPU, concepts, state)
     for epoch in itertools.islice(all_epochs, epochs):
         found.append(epoch)
         last = epoch.state()
@@ -215,7 +215,7 @@ import os, signal
 from collections import Counter
 from pathlib import Path
 from mlflow import MlflowClient
-from agmbench.metrics.accuracy import accuracy
+import agmbench.train
 from agmbench.modulators.agm import AGM
 
 counts = Counter()
@@ -238,7 +238,7 @@ class Fatal(AGM):
     backward = killing("step", AGM.backward)
 
 
-fatal = killing("measure", accuracy)
+agmbench.train.measure = killing("measure", agmbench.train.measure)
 os.fsync = killing("fsync", os.fsync)
 Path.replace = killing("rename", Path.replace)
 MlflowClient.log_batch = killing("points", MlflowClient.log_batch)
@@ -251,16 +251,14 @@ PLACES = ("step 2", "step 11", "fsync 2", "fsync 1", "rename 2", "measure 3", "s
 
 @pytest.mark.long
 def test_killed_at_every_kind_of_place_it_ends_the_same(tmp_path: Path) -> None:
-    job = ("run", "-d", "synthetic", "-m", "fatal", "--no-strength", "--epochs", "20", "--set", "metrics=[fatal]")
+    job = ("run", "-d", "synthetic", "-m", "fatal", "--no-strength", "--epochs", "20")
     job = (*job, "--set", "dataset.samples=256", "--set", "mute=random")
     whole, killed = (CommandLine(tmp_path / name) for name in ("whole", "killed"))
     for line in (whole, killed):
         plugin = line.folder / "plugins" / "fatal"
         plugin.mkdir(parents=True)
         (plugin / "fatal.py").write_text(FATAL)
-        (plugin / "registry.yaml").write_text(
-            "modulators: {fatal: {target: 'fatal:Fatal'}}\nmetrics: {fatal: {target: 'fatal:fatal'}}\n"
-        )
+        (plugin / "registry.yaml").write_text("modulators: {fatal: {target: 'fatal:Fatal'}}\n")
     assert whole.finish(*job, env={"OMP_NUM_THREADS": "1"}).status == 0
     for place in PLACES:
         assert killed.finish(*job, env={"OMP_NUM_THREADS": "1", "KILL_AT": place}).status == -signal.SIGKILL, place

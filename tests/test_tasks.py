@@ -13,10 +13,7 @@ from agmbench.encoders.transformer import Transformer
 from agmbench.evaluate import evaluate, measure
 from agmbench.fusions.concat import Concat
 from agmbench.jobs import Training
-from agmbench.metrics.accuracy import accuracy
-from agmbench.metrics.macro_f1 import macro_f1
-from agmbench.metrics.mae import mae
-from agmbench.metrics.pearson import pearson
+from agmbench.metrics.figure import figure
 from agmbench.model import MultimodalModel
 from agmbench.modulators.agm import AGM
 from agmbench.modulators.joint import Joint
@@ -69,20 +66,6 @@ def test_regression_by_hand() -> None:
     assert task.accuracy(logits, targets) == pytest.approx(1 - 1 / 4)  # R2
 
 
-def test_metrics_know_which_targets_they_apply_to() -> None:
-    labels, numbers = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([0.5, 1.5])
-    logits = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
-    assert accuracy(logits, labels) == 0.75
-    assert macro_f1(logits, labels) == pytest.approx((2 / 3 + 1) / 2)
-    assert mae(logits, labels) is None
-    assert pearson(logits, labels) is None
-    assert accuracy(logits[:, :1], numbers) is None
-    assert macro_f1(logits[:, :1], numbers) is None
-    assert mae(logits[:, :1], numbers) == pytest.approx((0.5 + 2.5) / 2)
-    assert pearson(logits[:, :1], numbers) == pytest.approx(-1)
-    assert pearson(torch.ones(2, 1), numbers) == 0
-
-
 class PerSegment(Concat):
     """Two segments a sample: the logits of the sample and of its mirror image."""
 
@@ -119,13 +102,18 @@ def test_every_task_is_learned_under_every_kind_of_method(task: Task, kind: type
     model = MultimodalModel({m: MLP((5,), hidden=8, layers=1) for m in NAMES}, fusion, task=task)
     splits = data(task)
     recipe = Training(epochs=15, batch_size=16, lr=0.1, weight_decay=0)
-    *_, last = train(model, kind(NAMES), splits, recipe, {"accuracy": accuracy, "mae": mae}, 1, CPU)
-    assert last.valid["accuracy"] > 0.6
+    *_, last = train(model, kind(NAMES), splits, recipe, 1, CPU)
+    assert last.by == task.figure
+    assert last.valid[task.figure] > 0.6
     outcome = evaluate(model, kind(NAMES), splits["test"], CPU)
     rows = 64 if isinstance(task, Segments) else 32
     assert len(outcome.targets) == len(outcome.full) == len(outcome.representation) == rows
-    values = measure(outcome, {"accuracy": accuracy, "mae": mae})
-    assert ("mae" in values) == isinstance(task, Regression)
+    assert outcome.kind == task.kind
+    values = measure(outcome, task)
+    found = figure(outcome, outcome.full)
+    assert values[task.figure] == pytest.approx(found, abs=1e-6)
+    of = "" if task.figure == "accuracy" else "-r2"
+    assert {f"response{of}/a", "response-loss/b", f"coalition{of}/a:b"} < values.keys()
 
 
 def test_agm_divides_a_regression_s_error_by_the_variance() -> None:

@@ -12,6 +12,7 @@ from agmbench.errors import RunFailed
 from agmbench.evaluate import evaluate, measure
 from agmbench.execute import Selection
 from agmbench.fusions.concat import Concat
+from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
 from agmbench.modulators.joint import Joint
 from agmbench.modulators.mses import MSES
@@ -40,7 +41,7 @@ def run(
     modulator = modulator or build.modulator(job, model)
     recipe = job.spec.training
     concepts = untrained_concepts(job) if modulator.needs_concepts else {}
-    epochs = list(train(model, modulator, splits or splits_of(job), recipe, build.metrics(job), job.spec.seed, CPU, concepts))
+    epochs = list(train(model, modulator, splits or splits_of(job), recipe, job.spec.seed, CPU, concepts))
     return model, epochs
 
 
@@ -65,8 +66,8 @@ def test_the_weights_after_an_epoch_are_those_that_were_validated(name: str) -> 
     model = build.model(job)
     modulator = build.modulator(job, model)
     concepts = untrained_concepts(job) if modulator.needs_concepts else {}
-    for epoch in train(model, modulator, splits_of(job), job.spec.training, {}, job.spec.seed, CPU, concepts):
-        found = measure(evaluate(model, modulator, job.dataset.split("valid"), CPU), {})
+    for epoch in train(model, modulator, splits_of(job), job.spec.training, job.spec.seed, CPU, concepts):
+        found = measure(evaluate(model, modulator, job.dataset.split("valid"), CPU), model.task)
         assert found == epoch.valid
     if isinstance(modulator, MSES):
         assert modulator.frozen.any()
@@ -209,13 +210,15 @@ def test_a_nan_in_the_data_names_epoch_step_and_modality(name: str) -> None:
     job = make(name)
     splits = splits_of(job)
     splits["train"] = broken(splits["train"], "m1", at=5)
-    with pytest.raises(RunFailed, match=r"the loss is not finite at epoch 0, step [0-3]: the input of m1 is not finite"):
+    with pytest.raises(
+        RunFailed, match=r"the loss on train of the data set is not finite at epoch 0, step [0-3]: the input of m1 is"
+    ):
         run(job, splits=splits)
 
 
 def test_weights_that_explode_in_the_last_step_of_an_epoch_are_found_on_valid() -> None:
     job = make(**{"training.batch_size": 128, "training.lr": 1e30})
-    with pytest.raises(RunFailed, match=r"the loss on valid is not finite at epoch 0, after step 0: "):
+    with pytest.raises(RunFailed, match=r"the logits on valid of the data set at epoch 0, after step 0 are not finite: "):
         run(job)
 
 
@@ -241,7 +244,7 @@ def test_an_encoder_that_overflows_is_named() -> None:
     features = {"m0": healthy.encoders["m0"].out_features, "m1": Overflow.out_features}
     model = MultimodalModel({"m0": healthy.encoders["m0"], "m1": Overflow((16,))}, Concat(features, 4))
     with pytest.raises(RunFailed, match=r"epoch 1, step 2: the encoder of m1 gives features that are not finite"):
-        list(train(model, Joint(("m0", "m1")), splits_of(job), job.spec.training, build.metrics(job), 1, CPU))
+        list(train(model, Joint(("m0", "m1")), splits_of(job), job.spec.training, 1, CPU))
 
 
 def test_the_optimizer_has_a_group_an_encoder_and_one_for_the_fusion() -> None:
@@ -280,7 +283,8 @@ def test_schedules(schedule: jobs.Schedule, expected: list[float]) -> None:
 
 
 def epoch(number: int, accuracy: float, loss: float) -> Epoch:
-    return Epoch(number, {"accuracy": accuracy, "loss": loss}, [])
+    valid = {"accuracy": accuracy, "loss": loss}
+    return Epoch(number, valid, "accuracy", Judge("accuracy").value(valid), [])
 
 
 def test_selection_takes_the_best_accuracy_then_the_least_loss() -> None:
@@ -376,6 +380,7 @@ def test_a_nan_in_the_validation_data_is_looked_for_there() -> None:
     splits = splits_of(job)
     splits["valid"] = broken(splits["valid"], "m0", at=5)
     with pytest.raises(
-        RunFailed, match=r"the loss on valid is not finite at .*: the input of m0 is not finite; look at the data"
+        RunFailed,
+        match=r"the logits on valid of .* are not finite: the input of m0 is not finite \(m0: 1 of 64 .* number 5\); look at the data",
     ):
         run(job, splits=splits)

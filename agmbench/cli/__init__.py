@@ -16,6 +16,7 @@ from agmbench.errors import AgmbenchError, allowed, describe
 VERBS = {
     "run": "Train one job, with its mono-modal references, and log it to MLflow.",
     "compare": "Modulators side by side: one table a setting, from the runs in the store.",
+    "measure": "Measure finished runs by metrics that came later; nothing is trained.",
     "suite": "Named matrices of jobs: list, show, run, status, report.",
     "sweep": "Tune modulators on valid by Optuna, each with as many trials.",
     "data": "The data sets on this machine: status, prepare, verify, sample.",

@@ -8,10 +8,11 @@ import click
 
 from agmbench.cli.options import registry_option
 from agmbench.errors import AgmbenchError, allowed
+from agmbench.records import FINISHED, Record
 from agmbench.registry import Registry, load
 
 if TYPE_CHECKING:
-    from agmbench.records import Record
+    from agmbench.trackers.mlflow import MlflowTracker
 
 FORMS = ("table", "markdown", "latex", "csv", "json", "html")
 HTML = Path("compare.html")
@@ -23,7 +24,12 @@ HTML = Path("compare.html")
 @click.option("-f", "--fusion", "fusions", multiple=True, help="Fusion; repeatable. [default: all]")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]")
 @click.option("--baseline", metavar="NAME", help="The row that the others are compared with, kept by -m. [default: joint]")
-@click.option("--coalitions", is_flag=True, help="Also show the accuracy where only some modalities are present.")
+@click.option(
+    "--columns",
+    metavar="NAME,NAME",
+    help="What to show, by metric or quantity; the first is compared. What runs lack is measured. [default: by task]",
+)
+@click.option("--coalitions", is_flag=True, help="Also show the first figure where only some modalities are present.")
 @click.option("--cost", is_flag=True, help="Also show encoder passes, FLOPs, samples a second and memory.")
 @click.option("--published", is_flag=True, help="Also show the figures that the paper's supplement printed.")
 @click.option("--samples", is_flag=True, help="Also show runs on random samples (agmbench data sample).")
@@ -36,6 +42,7 @@ def command(
     fusions: tuple[str, ...],
     seeds: tuple[int, ...],
     baseline: str | None,
+    columns: str | None,
     coalitions: bool,
     cost: bool,
     published: bool,
@@ -52,6 +59,7 @@ def command(
     if output is not None and form == "table":
         raise AgmbenchError("--output needs a written form: --format markdown, latex, csv, json or html")
 
+    from agmbench.report.export import Origin
     from agmbench.report.render import render, save, show
     from agmbench.report.tables import BASELINE, compare
     from agmbench.trackers.mlflow import MlflowTracker
@@ -65,8 +73,10 @@ def command(
         if name not in known:
             raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known)}")
     kept = _chosen(found, registry, fusions, seeds)
+    asked = [word.strip() for word in columns.split(",")] if columns else []
+    kept = _noted(_measured(kept, asked, registry, tracker), registry)
     named = (*modulators, baseline) if modulators and baseline and baseline not in modulators else modulators
-    tables = compare(kept, named, cost or form == "html", coalitions)
+    tables = compare(kept, named, cost or form == "html", coalitions, asked)
     labels = {row.label for table in tables for row in table.rows if row.method and row.records}
     if baseline and baseline not in labels:
         raise AgmbenchError(f"--baseline: no row '{baseline}' in these tables: {allowed(baseline, labels)}")
@@ -78,9 +88,10 @@ def command(
     if form == "html":
         from agmbench.report.html import page
 
-        output, text = output or HTML, page(tables, tracker.history, against, published)
+        text = page(tables, tracker.history, against, published, origin=Origin(tracker.shown))
+        output = output or HTML
     else:
-        text = render(tables, form, against, published)
+        text = render(tables, form, against, published, Origin(tracker.shown))
     if output is None:
         click.echo(text)
     else:
@@ -88,7 +99,37 @@ def command(
         click.echo(f"wrote {output}", err=True)
 
 
-def _chosen(records: "Sequence[Record]", registry: Registry, fusions: Sequence[str], seeds: Sequence[int]) -> "list[Record]":
+def _measured(records: Sequence[Record], asked: Sequence[str], registry: Registry, tracker: "MlflowTracker") -> list[Record]:
+    """The records with what is asked for and was not measured yet, or by another version, from the outcomes that runs kept."""
+    from agmbench import measures
+
+    if not asked:
+        return [*records]
+    known = measures.measures(registry)
+    named = {name for word in asked for name in measures.names_of(known, word)}
+    wanted = [one for one in known if one.name in named]
+    found, count = [], 0
+    for record in records:
+        lacking = measures.stale(record, wanted) if record.status == FINISHED else []
+        found.append(record.with_measured(measures.tried(tracker, record, lacking)) if lacking else record)
+        count += bool(lacking)
+    if count:
+        runs = "1 run was" if count == 1 else f"{count} runs were"
+        click.echo(f"{runs} measured for this table; to keep it: agmbench measure {' '.join(sorted(named))}", err=True)
+    return found
+
+
+def _noted(records: Sequence[Record], registry: Registry) -> list[Record]:
+    """The records with what departs from the published recipe, where nobody noted it when they were made."""
+    if all(record.departures is not None for record in records):
+        return [*records]
+
+    from agmbench.protocol import noted
+
+    return [record if record.departures is not None else noted(record, registry) for record in records]
+
+
+def _chosen(records: Sequence[Record], registry: Registry, fusions: Sequence[str], seeds: Sequence[int]) -> list[Record]:
     """The runs under the fusions (or their aliases) and of the seeds named; all where none are."""
     used = {record.spec["fusion"]["name"] for record in records}
     names = {fusion if fusion in used else registry.get("fusion", fusion).name for fusion in fusions}

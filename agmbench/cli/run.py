@@ -8,9 +8,10 @@ import click
 from agmbench import interrupts
 from agmbench.cli.options import registry_option, root_option
 from agmbench.errors import AgmbenchError
-from agmbench.registry import load
+from agmbench.registry import Registry, load
 
 if TYPE_CHECKING:
+    from agmbench.measures import Measure
     from agmbench.records import Record
     from agmbench.train import Epoch
 
@@ -93,8 +94,17 @@ def command(
         _describe(build.resolve(spec, registry), tracker, strength=not no_strength)
         return
     with Watcher() as watcher:
-        record = execute(spec, registry, tracker, chosen, watcher, strength=not no_strength, force=force, parent=parent)
+        record = execute(
+            spec, registry, tracker, chosen, watcher, wanted=_wanted(registry, no_strength), force=force, parent=parent
+        )
     _show(record, tracker.shown, watcher.trained)
+
+
+def _wanted(registry: Registry, no_strength: bool) -> "list[Measure]":
+    """The metrics that the run is measured by: all, or those that need no unimodal models."""
+    from agmbench.measures import measures
+
+    return [one for one in measures(registry) if not (no_strength and one.metric.compares)]
 
 
 BESIDE_A_JOB = {"job_file", "device", "no_strength", "dry_run", "force", "data_root"}  # what does not say which job
@@ -178,9 +188,10 @@ class Watcher:
 
     def epoch(self, epoch: "Epoch") -> None:
         interrupts.check()
-        self._bar.update(self._task, advance=1, now=f"valid accuracy {epoch.valid['accuracy']:.3f}")
+        self._bar.update(self._task, advance=1, now=f"valid {epoch.by} {epoch.valid[epoch.by]:.3f}")
 
     def finished(self, record: "Record", trained: bool) -> None:
         self.trained = trained
         if trained and not self._quiet:
-            click.echo(f"trained '{record.name}': test accuracy {record.metrics['test/accuracy']:.4f}", err=True)
+            name, value = record.figure
+            click.echo(f"trained '{record.name}': test {name} {value:.4f}", err=True)

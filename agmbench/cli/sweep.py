@@ -39,6 +39,11 @@ from agmbench.registry import load
 @click.option("--seed", type=int, help="Seed of the jobs and of the sampler. [default: 999, the paper's]")
 @click.option("--epochs", type=int, help="Epochs. [default: the data set's]")
 @click.option("--limit", type=int, help="At most so many samples a split. [default: all]")
+@click.option(
+    "--objective",
+    metavar="NAME",
+    help="What is tuned, and epochs are chosen by, on valid, such as macro-f1. [default: accuracy, R2]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter that is not tuned; repeatable.")
 @root_option
@@ -57,6 +62,7 @@ def command(
     seed: int | None,
     epochs: int | None,
     limit: int | None,
+    objective: str | None,
     device: str,
     settings: tuple[str, ...],
 ) -> None:
@@ -74,7 +80,7 @@ def command(
         raise AgmbenchError(f"--fair {fair}: a modulator is named twice")
     if fair is not None and BASELINE not in modulators:
         modulators = [BASELINE, *modulators]
-    named = {"training.epochs": epochs, "seed": seed, "limit": limit}
+    named = {"training.epochs": epochs, "seed": seed, "limit": limit, "training.select_by": objective}
     given = [*parse_settings(settings), *((key, value) for key, value in named.items() if value is not None)]
 
     from agmbench import sweep as sweeps

@@ -45,6 +45,8 @@ class AVMNISTMini(Dataset):
     energy: the share of the images' variance kept. AV-MNIST and default .25; 1 keeps the images whole.
     """
 
+    follows_seed = True
+
     def __init__(
         self,
         seed: int,

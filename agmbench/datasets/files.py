@@ -78,6 +78,7 @@ class FileDataset(Dataset):
     `layout` is the one that was found, `held` what it gave; `sample` says that the data are a random pack of `agmbench data sample`.
     """
 
+    follows_seed = False
     name: ClassVar[str]
     source: ClassVar[Source]
     layouts: ClassVar[Sequence[Layout]]

@@ -43,6 +43,8 @@ class Synthetic(Dataset):
     samples: of train; dev, valid and test have a quarter of it, at least 64 each.
     """
 
+    follows_seed = True
+
     def __init__(
         self,
         seed: int,

@@ -1,1 +1,1 @@
-"""Metrics: pure functions of logits and targets, one a file."""
+"""Metrics: measures of outcomes, one a file."""

@@ -1,17 +1,21 @@
-"""Macro-averaged F1."""
+"""Macro-averaged F1, by scikit-learn."""
 
 from sklearn.metrics import f1_score
-from torch import Tensor
+
+from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity
 
 
-def macro_f1(logits: Tensor, targets: Tensor) -> float | None:
-    """The mean over the classes of F1, by scikit-learn; a class that is neither present nor predicted counts 0. Not for regression.
+class MacroF1(OfAnswers):
+    """The mean over the classes of F1; a class that is neither present nor predicted counts 0."""
 
-    Logits `[N, C]`; targets `[N]` class numbers, or `[N, C]` labels.
-    """
-    if targets.ndim == 2:
-        return float(f1_score(targets.numpy() > 0.5, logits.numpy() > 0, average="macro", zero_division=0))
-    if targets.is_floating_point():
-        return None
-    labels = range(logits.shape[1])
-    return float(f1_score(targets.numpy(), logits.argmax(dim=1).numpy(), labels=labels, average="macro", zero_division=0))
+    average = "macro"
+    quantities = (
+        Quantity(
+            "macro-f1", "macro F1", "mean over the classes of F1", "%", decimals=2, tasks=("classification", "multi-label")
+        ),
+    )
+
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        labels = range(logits.shape[1]) if outcome.kind == "classification" else None
+        predicted = outcome.predicted(logits)
+        return float(f1_score(outcome.targets, predicted, labels=labels, average=self.average, zero_division=0))

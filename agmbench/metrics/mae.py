@@ -1,12 +1,14 @@
-"""Mean absolute error."""
+"""Mean absolute error, by scikit-learn."""
 
-from torch import Tensor
+from sklearn.metrics import mean_absolute_error
 
-
-def mae(logits: Tensor, targets: Tensor) -> float | None:
-    """The mean of `|output - target|`; for regression alone (logits `[N, 1]`, targets `[N]` floats)."""
-    return float((logits.squeeze(1) - targets).abs().mean()) if _regression(targets) else None
+from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity
 
 
-def _regression(targets: Tensor) -> bool:
-    return targets.ndim == 1 and targets.is_floating_point()
+class MAE(OfAnswers):
+    """The mean of `|output - target|`."""
+
+    quantities = (Quantity("mae", "MAE", "mean absolute error", better="lower", tasks=("regression",)),)
+
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        return float(mean_absolute_error(outcome.targets, outcome.predicted(logits)))

@@ -1,13 +1,17 @@
 """Pearson's correlation."""
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity, Unmeasured
 
 
-def pearson(logits: Tensor, targets: Tensor) -> float | None:
-    """The correlation of output and target, 0 where either is constant; for regression alone (logits `[N, 1]`, targets `[N]`)."""
-    if targets.ndim != 1 or not targets.is_floating_point():
-        return None
-    if len(targets) < 2:
-        return 0.0  # one sample is constant
-    return float(torch.corrcoef(torch.stack([logits.squeeze(1), targets.to(logits.dtype)]))[0, 1].nan_to_num())
+class Pearson(OfAnswers):
+    """The correlation of output and target."""
+
+    quantities = (Quantity("pearson", "Pearson", "correlation of output and target", tasks=("regression",)),)
+
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        pair = np.stack([outcome.predicted(logits), outcome.targets]).astype(np.float64)
+        if np.ptp(pair, axis=1).min() == 0:
+            raise Unmeasured("outputs or targets are all equal, so they have no correlation")
+        return float(np.corrcoef(*pair)[0][1])

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from agmbench.contracts import Context, Model, Split, in_order
-from agmbench.modulators.ensemble import Ensemble, alone
+from agmbench.contracts import Context, Model
+from agmbench.modulators.ensemble import Ensemble
 
 
 class Unimodal(Ensemble):
     """Answers with one mono-modal concept, the reference run of competition strength; trains nothing itself. A baseline.
 
-        f = log softmax( C^m(x_m) ),   m = argmin_k CE( C^k(x_k), y ) on valid
+        f = log softmax( C^m(x_m) ),   m = argmax_k accuracy of C^k(x_k) on valid
 
-    modality: whose concept; `None`, the default, is the one with the least loss on valid.
+    modality: whose concept; `None`, the default, is the best on valid, by what epochs are chosen by (`training.select_by`, else
+        accuracy; among equals the least loss).
     """
 
     chosen: Tensor
@@ -33,19 +34,9 @@ class Unimodal(Ensemble):
         super().prepare(context)
         modality = self.modality
         if modality is None:
-            device = context.generator.device
-            losses = {m: _loss(concept, m, context.splits["valid"], device) for m, concept in context.concepts.items()}
-            modality = min(self.modalities, key=lambda m: losses[m])
+            ranks = {m: context.rank(concept) for m, concept in context.concepts.items()}
+            modality = max(self.modalities, key=lambda m: ranks[m])
         self.chosen.fill_(self.modalities.index(modality))
 
     def members(self) -> Sequence[str]:
         return (self.modalities[int(self.chosen)],)
-
-
-@torch.no_grad()
-def _loss(concept: Model, modality: str, split: Split, device: torch.device) -> float:
-    """The concept's loss, summed over a split."""
-    total = 0.0
-    for batch in (batch.to(device) for batch in in_order(split)):
-        total += float(concept.loss(alone(concept, modality, batch.inputs).logits, batch.targets)) * len(batch.targets)
-    return total

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from agmbench.errors import AgmbenchError, allowed
-from agmbench.registry.entry import KINDS, Broken, Entry, Found, Matrix
+from agmbench.registry.entry import BUILT_IN, KINDS, Broken, Entry, Found, Matrix
 
 
 class Registry:
@@ -70,6 +70,10 @@ class Registry:
         """Entries whose names can be used, in the order of KINDS, then by name."""
         kinds = KINDS if kind is None else (kind,)
         return [entry for of in kinds for name in self.names(of) if (entry := self.get(of, name)).name == name]
+
+    def versions(self) -> dict[str, str]:
+        """The versions of what is built in, by target."""
+        return {entry.target: entry.version for entry in self.entries() if entry.origin == BUILT_IN}
 
     def suites(self) -> list[Matrix]:
         """Suites whose names can be used."""

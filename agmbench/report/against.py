@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from agmbench.report.columns import Column
 from agmbench.report.statistics import ALPHA, Interval, effect_size, holm, interval, pooled_intervals, sign_flip
 from agmbench.report.tables import Row, Table
-
-FIGURE = "acc"  # the column that is compared
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,18 @@ def against(table: Table, baseline: str) -> list[Comparison]:
     ]
 
 
+def pools(tables: Sequence[Table], baseline: str) -> list[tuple[Column, list[Pooled]]]:
+    """What the tables of each figure say together, with that figure; nothing where there is nothing to pool."""
+    alike: dict[str, list[Table]] = defaultdict(list)
+    for table in tables:
+        alike[table.figure.quantity].append(table)
+    found = [(some[0].figure, pool(some, baseline)) for some in alike.values()]
+    return [(figure, pooled) for figure, pooled in found if pooled]
+
+
 def pool(tables: Sequence[Table], baseline: str) -> list[Pooled]:
-    """Every method that has met the baseline on two or more seeds in all; Holm over these. One cell alone is not pooled.
+    """Every method that has met the baseline on two or more seeds in all; Holm over these. One cell alone is not pooled. The tables
+    are of one figure.
 
     A cell is won or lost where the interval of its mean difference excludes zero, its spread being that within cells, over all
     cells of the method; else it is a tie.
@@ -69,12 +78,14 @@ def pool(tables: Sequence[Table], baseline: str) -> list[Pooled]:
         return []
     ps = {label: sign_flip(cells) for label, cells in strata.items()}
     adjusted = holm(ps)
-    return [_pooled(label, cells, ps[label], adjusted[label]) for label, cells in strata.items()]
+    lower = bool(tables) and tables[0].figure.lower
+    return [_pooled(label, cells, ps[label], adjusted[label], lower) for label, cells in strata.items()]
 
 
-def _pooled(label: str, cells: Sequence[Sequence[float]], p: float, adjusted: float) -> Pooled:
+def _pooled(label: str, cells: Sequence[Sequence[float]], p: float, adjusted: float, lower: bool) -> Pooled:
     bounds = [each for each in pooled_intervals(cells) if each is not None]
-    wins, losses = sum(each.low > 0 for each in bounds), sum(each.high < 0 for each in bounds)
+    above, below = sum(each.low > 0 for each in bounds), sum(each.high < 0 for each in bounds)
+    wins, losses = (below, above) if lower else (above, below)
     difference = mean(map(mean, cells))
     return Pooled(label, sum(map(len, cells)), difference, p, adjusted, wins, len(cells) - wins - losses, losses)
 
@@ -84,23 +95,25 @@ def differences(table: Table, baseline: str) -> dict[str, list[float]]:
     rows = {row.label: row for row in table.rows if row.method}
     if baseline not in rows:
         return {}
-    return {label: _paired(row, rows[baseline]) for label, row in rows.items() if label != baseline}
+    key = table.figure.key
+    return {label: _paired(row, rows[baseline], key) for label, row in rows.items() if label != baseline}
 
 
-def _paired(row: Row, other: Row) -> list[float]:
-    ours, theirs = row.values[FIGURE].by_seed, other.values[FIGURE].by_seed
+def _paired(row: Row, other: Row, key: str) -> list[float]:
+    ours, theirs = row.values[key].by_seed, other.values[key].by_seed
     return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
 
 
 def best(table: Table) -> str | None:
-    """The method of the highest mean, if its paired test against each other method passes after Holm; else nobody."""
-    means = {row.label: value for row in table.rows if row.method and (value := row.values[FIGURE].mean) is not None}
-    if len(means) < 2:
+    """The method of the best mean, if its paired test against each other method passes after Holm; else nobody."""
+    key, sign = table.figure.key, -1 if table.figure.lower else 1
+    means = {row.label: sign * value for row in table.rows if row.method and (value := row.values[key].mean) is not None}
+    if len(means) < 2 or table.figure.better == "neither":
         return None
     first = max(means, key=lambda label: means[label])
     rivals = {label: found for label, found in differences(table, first).items() if label in means}
     if not all(rivals.values()):
         return None  # a rival on other seeds
-    ahead = all(mean(found) < 0 for found in rivals.values())
+    ahead = all(sign * mean(found) < 0 for found in rivals.values())
     adjusted = holm({label: sign_flip([found]) for label, found in rivals.items()})
     return first if ahead and max(adjusted.values()) <= ALPHA else None

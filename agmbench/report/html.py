@@ -8,8 +8,11 @@ from math import isfinite
 from statistics import mean
 from typing import NamedTuple
 
+from agmbench.outcomes import Kind
 from agmbench.records import Record
 from agmbench.report import sheets, svg
+from agmbench.report.columns import Column
+from agmbench.report.export import Origin
 from agmbench.report.sheets import Sheet
 from agmbench.report.tables import Row, Table, Value
 
@@ -17,6 +20,11 @@ TITLE = "agmbench report"
 SEEDS = "Mean over the seeds, of which the first five at most are read; the band is from the least to the greatest."
 POINTS = 200  # of a curve, at most
 RUNS = 5  # whose histories are read, a method
+
+FOLLOWED = {  # what is measured of every epoch: of the model, of each response, its title and scale
+    "classification": ("accuracy", "response", "accuracy in %", 100.0),
+    "regression": ("r2", "response-r2", "R2", 1.0),
+}
 
 History = Callable[[Record, Sequence[str]], Mapping[str, Sequence[tuple[int, float]]]]  # a tracker's
 Colours = Mapping[str, int]
@@ -29,6 +37,7 @@ def page(
     beside: bool = False,
     title: str = TITLE,
     notes: Sequence[str] = (),
+    origin: Origin | None = None,
 ) -> str:
     """The whole report. `history` reads metrics of a run, as a tracker does; `beside` adds the published figures; `notes` stand
     below the title."""
@@ -46,7 +55,8 @@ def page(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
         f"<style>{style}</style></head><body><header><h1>{escape(title)}</h1><p>{escape(lead)}</p>{below}"
-        f"<nav>{links if len(tables) > 1 else ''}</nav></header><main>{together}{cells}</main></body></html>\n"
+        f"<nav>{links if len(tables) > 1 else ''}</nav></header><main>{together}{cells}</main>"
+        f'<footer class="caption"><p>{escape((origin or Origin()).words(tables))}</p></footer></body></html>\n'
     )
 
 
@@ -56,17 +66,16 @@ def _count(number: int, what: str) -> str:
 
 def _cell(table: Table, history: History, baseline: str, beside: bool) -> str:
     first, *rest = sheets.of_table(table, baseline, beside)
-    modalities = [column.key.removeprefix("acc_") for column in table.columns if column.key.startswith("acc_")]
-    colours = {modality: 1 + place % (svg.COLOURS - 1) for place, modality in enumerate(modalities)}
+    colours = {modality: 1 + place % (svg.COLOURS - 1) for place, modality in enumerate(table.modalities)}
     methods = [row for row in table.rows if row.method]
     return "".join(
         [
             _sheet(first),
-            _plots([_accuracy(methods, baseline)]),
+            _plots([_figure(methods, table.figure, baseline)]),
             *map(_sheet, rest),
             _strength(methods, colours, baseline),
-            _over_time(methods, colours, history),
-            _cost(methods),
+            _over_time(methods, table.task, colours, history),
+            _cost(methods, table.figure),
         ]
     )
 
@@ -105,11 +114,15 @@ def _legend(colours: Colours) -> str:
     return f'<div class="legend">{keys}</div>'
 
 
-def _accuracy(methods: Sequence[Row], baseline: str) -> str:
-    bars = _bars(methods, "acc")
+def _figure(methods: Sequence[Row], figure: Column, baseline: str) -> str:
+    bars = _bars(methods, figure.key)
     mark = _mean_of(bars, baseline)
-    title = "Accuracy on test: mean, 95 % interval, each seed" + (f"; dashed: {baseline}" if mark is not None else "")
-    return svg.intervals(title, bars, "Acc, %", mark) if bars else ""
+    title = f"{figure.title} on test: mean, 95 % interval, each seed" + (f"; dashed: {baseline}" if mark is not None else "")
+    return svg.intervals(title, bars, _axis(figure), mark) if bars else ""
+
+
+def _axis(figure: Column) -> str:
+    return figure.title + (f", {figure.unit}" if figure.unit else "") + (" (less is better)" if figure.lower else "")
 
 
 def _bars(methods: Sequence[Row], key: str) -> list[svg.Bar]:
@@ -130,7 +143,7 @@ def _strength(methods: Sequence[Row], colours: Colours, baseline: str) -> str:
     """A panel a modality: from the baseline's competition strength to each method's."""
     panels = []
     for modality, colour in colours.items():
-        bars = [bar._replace(low=None, high=None) for bar in _bars(methods, f"d_{modality}")]
+        bars = [bar._replace(low=None, high=None) for bar in _bars(methods, f"strength/{modality}")]
         before, label = _mean_of(bars, baseline), f"d_{modality}, competition strength (0 kept, 1 lost)"
         if bars:
             panels.append(svg.intervals(modality, bars, label, before, colour, led=True, width=340))
@@ -140,32 +153,34 @@ def _strength(methods: Sequence[Row], colours: Colours, baseline: str) -> str:
     return _plots(panels, "Competition strength before and after", caption)
 
 
-def _cost(methods: Sequence[Row]) -> str:
-    at = {row.label: (row.values.get("gflops", Value()).mean, row.values["acc"]) for row in methods}
+def _cost(methods: Sequence[Row], figure: Column) -> str:
+    at = {row.label: (row.values.get("gflops", Value()).mean, row.values[figure.key]) for row in methods}
     dots = [
         svg.Dot(label, cost, accuracy.mean, accuracy.interval)
         for label, (cost, accuracy) in at.items()
         if cost is not None and accuracy.mean is not None
     ]
-    drawn = [svg.scatter("Each method by the cost of a step", dots, "GFLOP a step", "Acc, %")] if dots else []
-    return _plots(drawn, "Accuracy against cost", "Points are means over the seeds; upright lines are 95 % intervals of Acc.")
+    drawn = [svg.scatter("Each method by the cost of a step", dots, "GFLOP a step", _axis(figure))] if dots else []
+    caption = f"Points are means over the seeds; upright lines are 95 % intervals of {figure.title}."
+    return _plots(drawn, f"{figure.title} against cost", caption)
 
 
 # plots over time
 
 
-def _over_time(methods: Sequence[Row], colours: Colours, history: History) -> str:
+def _over_time(methods: Sequence[Row], task: Kind, colours: Colours, history: History) -> str:
     kappa = {modality: f"kappa/{modality}" for modality in colours}
-    accuracy = {"all": "valid/accuracy", **{modality: f"valid/response/{modality}" for modality in colours}}
+    name, response, title, scale = FOLLOWED["regression" if task == "regression" else "classification"]
+    followed = {"all": f"valid/{name}", **{modality: f"valid/{response}/{modality}" for modality in colours}}
     enlarged = f"Above 1, a modality's gradient is enlarged, below it is damped. {SEEDS}"
-    of = f"Accuracy on valid: of the model, and of each modality's Shapley response. {SEEDS}"
+    of = f"{title} on valid: of the model, and of each modality's Shapley response. {SEEDS}"
     return "".join(
         [
             _panels(Panels("Kappa over time", "step", "kappa", enlarged, mark=1), methods, kappa, colours, history),
             _panels(
-                Panels("Mono-modal accuracy over time", "epoch", "Acc on valid, %", of, scale=100),
+                Panels(f"Each modality's {title} over time", "epoch", f"{title} on valid", of, scale=scale),
                 methods,
-                accuracy,
+                followed,
                 {"all": 0, **colours},
                 history,
             ),

@@ -22,16 +22,22 @@ def save(
     folder: Path,
     history: Sequence[Point],
     modalities: Sequence[str],
+    title: str,
     class_names: Sequence[str],
     confusion: tuple[np.ndarray, np.ndarray] | None,
 ) -> None:
-    """`curves.png`, `modalities.png` and, given classes and predicted classes, `confusion.png` in `folder`, which is made."""
+    """`curves.png`, `modalities.png` and, given classes and predicted classes, `confusion.png` in `folder`, which is made.
+
+    `title` says which job it is and what of it departs from the published recipe; it is plain text.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     series = _series(history)
-    _curves(series).savefig(folder / "curves.png")
-    _modalities(series, modalities).savefig(folder / "modalities.png")
+    figures = {"curves": _curves(series), "modalities": _modalities(series, modalities)}
     if confusion is not None:
-        _confusion(*confusion, class_names).savefig(folder / "confusion.png")
+        figures["confusion"] = _confusion(*confusion, class_names)
+    for name, figure in figures.items():
+        figure.suptitle(title, fontsize="small", parse_math=False, wrap=True)
+        figure.savefig(folder / f"{name}.png")
 
 
 def _series(history: Sequence[Point]) -> Series:
@@ -50,7 +56,8 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
 def _curves(series: Series) -> Figure:
     figure, (loss, accuracy) = _figure(2)
     _lines(loss, series, {"train": "train/loss", "valid": "valid/loss"}, "epoch", "loss")
-    _lines(accuracy, series, {"train": "train/accuracy", "valid": "valid/accuracy"}, "epoch", "accuracy")
+    name = _name(series)
+    _lines(accuracy, series, {"train": f"train/{name}", "valid": f"valid/{name}"}, "epoch", name)
     return figure
 
 
@@ -58,12 +65,19 @@ def _modalities(series: Series, modalities: Sequence[str]) -> Figure:
     """Accuracy of each response over epochs; the coefficient of each modality over steps, if the method has one."""
     modulated = any(f"kappa/{modality}" in series for modality in modalities)
     figure, axes = _figure(2 if modulated else 1)
-    responses = {modality: f"valid/response/{modality}" for modality in modalities}
-    _lines(axes[0], series, {"all": "valid/accuracy", **responses}, "epoch", "accuracy of responses on valid")
+    name = _name(series)
+    response = "response" if name == "accuracy" else f"response-{name}"
+    responses = {modality: f"valid/{response}/{modality}" for modality in modalities}
+    _lines(axes[0], series, {"all": f"valid/{name}", **responses}, "epoch", f"{name} of responses on valid")
     if modulated:
         _lines(axes[1], series, {modality: f"kappa/{modality}" for modality in modalities}, "step", "kappa")
         axes[1].axhline(1, color="gray", linewidth=0.5)
     return figure
+
+
+def _name(series: Series) -> str:
+    """The figure of the task: accuracy, or of a regression R2."""
+    return "accuracy" if "valid/accuracy" in series else "r2"
 
 
 def _lines(axes: Axes, series: Series, names: Mapping[str, str], x: str, y: str) -> None:

@@ -9,12 +9,13 @@ from importlib.resources import files
 SOURCE = "Li et al., ICCV 2023, supplement"
 FUSIONS = {"late": "concat"}  # the paper's words for ours
 MODALITIES = {("avmnist", "visual"): "image"}
+KEYS = {"acc": "response", "d": "strength"}
 FIGURES = ("acc", "acc_audio", "acc_visual", "d_audio", "d_visual")
 
 
 @dataclass(frozen=True)
 class Published:
-    """One row of a printed table: its figures by our column keys; `variant` is what sets it apart there, such as `seed=99`."""
+    """One row of a printed table: its figures by the keys of our columns; `variant` is what sets it apart there, such as `seed=99`."""
 
     table: str
     variant: str
@@ -40,4 +41,4 @@ def published(dataset: str, fusion: str) -> list[Published]:
 
 def _key(dataset: str, name: str) -> str:
     figure, _, modality = name.partition("_")
-    return f"{figure}_{MODALITIES.get((dataset, modality), modality)}" if modality else figure
+    return f"{KEYS[figure]}/{MODALITIES.get((dataset, modality), modality)}" if modality else "accuracy"

@@ -4,18 +4,21 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from agmbench.errors import AgmbenchError
+from agmbench.jobs import setting
+from agmbench.records import Record
 from agmbench.report import sheets
-from agmbench.report.against import against, pool
+from agmbench.report.against import against, pools
+from agmbench.report.export import Origin, run_ids
 from agmbench.report.published import published
 from agmbench.report.sheets import Sheet
-from agmbench.report.tables import BASELINE, Row, Table, setting
+from agmbench.report.tables import BASELINE, Row, Table, Value
 
 
 def show(*tables: Table, baseline: str = BASELINE, beside: bool = False) -> None:
@@ -24,14 +27,19 @@ def show(*tables: Table, baseline: str = BASELINE, beside: bool = False) -> None
         _print(sheet)
 
 
-def render(tables: Sequence[Table], form: str, baseline: str = BASELINE, beside: bool = False) -> str:
-    """The same in one of the written forms."""
+def render(
+    tables: Sequence[Table], form: str, baseline: str = BASELINE, beside: bool = False, origin: Origin | None = None
+) -> str:
+    """The same in one of the written forms, with where it comes from."""
+    origin = origin or Origin()
     if form == "json":
-        return json.dumps(_json(tables, baseline, beside), indent=2, allow_nan=False)
+        return json.dumps(_json(tables, baseline, beside, origin), indent=2, allow_nan=False)
     if form == "csv":
-        return _csv(tables, baseline, beside)
+        return _csv(tables, baseline, beside, origin)
     write = _markdown if form == "markdown" else _latex
-    return "\n\n".join(map(write, _sheets(tables, baseline, beside)))
+    said = origin.words(tables)
+    last = said if form == "markdown" else f"% {said}"
+    return "\n\n".join([*map(write, _sheets(tables, baseline, beside)), last])
 
 
 def save(text: str, path: Path) -> None:
@@ -121,49 +129,84 @@ _LATEX |= {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "\\textb
 _LATEX |= {"±": "$\\pm$", "–": "--", "-": "$-$"}
 
 
-def _csv(tables: Sequence[Table], baseline: str, beside: bool) -> str:
-    """One line a row and column: long, so that tables of unlike columns share one file.
+COLUMNS = ("dataset", "fusion", "settings", "chosen", "method", "column", "unit", "better")
+NUMBERS = ("mean", "std", "low", "high", "n", "reason", "source", "seed", "run")
+FROM = ("date", "version", "commit", "store")
 
-    What is compared with the baseline are columns of their own, of which n is the number of pairs.
+
+def _csv(tables: Sequence[Table], baseline: str, beside: bool, origin: Origin) -> str:
+    """One line a row and column, and below these one a run and column: long, so that tables of unlike columns share one file.
+
+    A line of a method has its mean and the number of seeds, a line of a run its value as `mean`, its `seed` and its id (`run`). What
+    is compared with the baseline are columns of their own, of which n is the number of pairs. Where it all comes from stands in every
+    line.
     """
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["dataset", "fusion", "settings", "method", "column", "mean", "std", "low", "high", "n", "reason", "source"]
-    )
-    for table in tables:
-        settings = " ".join(setting(key, value) for key, value in table.settings.items())
-        cell = [table.dataset, table.fusion, settings]
-        for row in table.rows:
-            for column in table.columns:
-                value = row.values[column.key]
-                numbers = map(_number, (value.mean, value.std, *(value.interval or (None, None))))
-                writer.writerow([*cell, row.label, column.key, *numbers, len(value.values), value.reason, "runs"])
-        for each in against(table, baseline):
-            for key, number in (("difference", each.difference), ("d_z", each.effect), ("p", each.p), ("p_holm", each.holm)):
-                bounds = (each.interval if key == "difference" else None) or (None, None)
-                numbers = map(_number, (number, None, *bounds))
-                writer.writerow([*cell, each.label, f"{key} {baseline}", *numbers, each.pairs, "", "runs"])
-        for printed in published(table.dataset, table.fusion) if beside else ():
-            for key, figure in printed.figures.items():
-                writer.writerow([*cell, printed.method, key, _number(figure), "", "", "", "", "", printed.source])
-    for all_ in pool(tables, baseline):
-        figures = {"difference": all_.difference, "p": all_.p, "p_holm": all_.holm}
-        figures |= {"wins": all_.wins, "ties": all_.ties, "losses": all_.losses}
-        for key, number in figures.items():
-            writer.writerow(["all", "all", "", all_.label, f"{key} {baseline}", number, "", "", "", all_.pairs, "", "runs"])
+    writer = csv.DictWriter(out, (*COLUMNS, *NUMBERS, *FROM), lineterminator="\n", restval="")
+    writer.writeheader()
+    known = {key: getattr(origin, key) for key in FROM}
+    for line in _lines(tables, baseline, beside):
+        writer.writerow({key: _plain_number(value) for key, value in {**line, **known}.items()})
     return out.getvalue().rstrip("\n")
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(value)
+def _lines(tables: Sequence[Table], baseline: str, beside: bool) -> Iterator[dict[str, Any]]:
+    for table in tables:
+        cell = {
+            "dataset": table.dataset,
+            "fusion": table.fusion,
+            "settings": " ".join(setting(key, value) for key, value in table.settings.items()),
+            "chosen": table.chosen,
+        }
+        for row in table.rows:
+            for column in table.columns:
+                value = row.values[column.key]
+                kind = {"method": row.label, "column": column.key, "unit": column.unit, "better": column.better}
+                low, high = value.interval or (None, None)
+                yield {**cell, **kind, **_of(value), "low": low, "high": high, "source": "runs"}
+                for record in row.records:
+                    seed = record.spec["seed"]
+                    if seed in value.by_seed:
+                        found = {"mean": value.by_seed[seed], "n": 1, "source": "run", "seed": seed, "run": record.run_id}
+                        yield {**cell, **kind, **found}
+        for each in against(table, baseline):
+            bounds = each.interval or (None, None)
+            for key, number in (("difference", each.difference), ("d_z", each.effect), ("p", each.p), ("p_holm", each.holm)):
+                low, high = bounds if key == "difference" else (None, None)
+                yield {
+                    **cell,
+                    **{"method": each.label, "column": f"{key} {baseline}", "mean": number, "low": low, "high": high},
+                    **{"n": each.pairs, "source": "runs"},
+                }
+        for printed in published(table.dataset, table.fusion) if beside else ():
+            for key, figure in printed.figures.items():
+                yield {**cell, "method": printed.method, "column": key, "mean": figure, "source": printed.source}
+    for compared, pooled in pools(tables, baseline):
+        for all_ in pooled:
+            figures = {"difference": all_.difference, "p": all_.p, "p_holm": all_.holm}
+            figures |= {"wins": all_.wins, "ties": all_.ties, "losses": all_.losses}
+            for key, number in figures.items():
+                named = {"dataset": "all", "fusion": "all", "settings": compared.quantity, "method": all_.label}
+                yield {**named, "column": f"{key} {baseline}", "mean": number, "n": all_.pairs, "source": "runs"}
 
 
-def _json(tables: Sequence[Table], baseline: str, beside: bool) -> list[dict[str, Any]]:
-    """An object a table; of two cells and more, one object with what they say together comes last."""
-    pooled = pool(tables, baseline)
-    together = [{"baseline": baseline, "pooled": [asdict(each) for each in pooled]}] if pooled else []
-    return [*(_plain(table, baseline, beside) for table in tables), *together]
+def _of(value: Value) -> dict[str, Any]:
+    return {"mean": value.mean, "std": value.std, "n": len(value.values), "reason": value.reason}
+
+
+def _plain_number(value: Any) -> Any:
+    return "" if value is None else repr(value) if isinstance(value, float) else value
+
+
+def _json(tables: Sequence[Table], baseline: str, beside: bool, origin: Origin) -> dict[str, Any]:
+    """Where it comes from, an object a table, and of two cells and more what they say together, by figure."""
+    together = {figure.quantity: [asdict(each) for each in pooled] for figure, pooled in pools(tables, baseline)}
+    return {
+        "origin": {**asdict(origin), "runs": run_ids(tables)},
+        "baseline": baseline,
+        "tables": [_plain(table, baseline, beside) for table in tables],
+        "pooled": together,
+    }
 
 
 def _plain(table: Table, baseline: str, beside: bool) -> dict[str, Any]:
@@ -180,14 +223,23 @@ def _plain(table: Table, baseline: str, beside: bool) -> dict[str, Any]:
             }
             for key, value in row.values.items()
         }
-        return {"method": row.label, "n": row.seeds, "values": values}
+        return {"method": row.label, "n": row.seeds, "values": values, "runs": [run(row, record) for record in row.records]}
+
+    def run(row: Row, record: Record) -> dict[str, object]:
+        seed = record.spec["seed"]
+        values = {key: value.by_seed.get(seed) for key, value in row.values.items()}
+        return {"run": record.run_id, "seed": seed, "values": values}
 
     return {
         "dataset": table.dataset,
         "fusion": table.fusion,
         "settings": dict(table.settings),
+        "sample": table.sample,
+        "chosen": table.chosen,
+        "columns": {
+            c.key: {key: getattr(c, key) for key in ("title", "unit", "better", "digits", "meaning")} for c in table.columns
+        },
         "rows": [row(each) for each in table.rows],
-        "baseline": baseline,
         "against": [asdict(each) for each in against(table, baseline)],
         **({"published": [asdict(each) for each in published(table.dataset, table.fusion)]} if beside else {}),
         "notes": list(table.notes),

@@ -4,18 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from agmbench.report.against import FIGURE, Comparison, against, best, differences, pool
+from agmbench.report.against import Comparison, Pooled, against, best, differences, pools
+from agmbench.report.columns import ALONE, COALITIONS, COST, RESULTS, Column
 from agmbench.report.published import SOURCE, Published, published
 from agmbench.report.statistics import ALPHA, Interval, smallest_p
-from agmbench.report.tables import CAPTION, COALITIONS, COST, RESULTS, Column, Row, Table, Value
+from agmbench.report.tables import Row, Table, Value
 
 INTERVAL = "95 % interval"
 CAPTIONS = {
-    COALITIONS: "Accuracy on test, %, of the model as trained with all; the modalities that are not named are muted.",
+    COALITIONS: "The model as trained with all, on test; the modalities that are not named are muted.",
     COST: "Encoder passes a sample (joint training of M modalities has M) and GFLOP of a training step; samples/s and peak memory "
     "are of training, on the machines of these runs.",
 }
-BOLD = f"Bold: the highest mean, where its paired test against each other method of the table passes at {ALPHA} after Holm."
+BOLD = f"Bold: the best mean, where its paired test against each other method of the table passes at {ALPHA} after Holm."
 
 
 @dataclass(frozen=True)
@@ -41,40 +42,62 @@ def of_table(table: Table, baseline: str, beside: bool = False) -> list[Sheet]:
 
 
 def of_all(tables: Sequence[Table], baseline: str) -> list[Sheet]:
-    """The sheet of all cells together, if there are two or more to pool."""
-    pooled = pool(tables, baseline)
-    if not pooled:
-        return []
-    header = ["method", "cells", "pairs", f"Acc - {baseline}", "p", "p (Holm)", "wins/ties/losses"]
+    """The sheet of all cells of one figure together, if there are two or more to pool."""
+    return [_pooled(figure, pooled, baseline) for figure, pooled in pools(tables, baseline)]
+
+
+def _pooled(figure: Column, pooled: Sequence[Pooled], baseline: str) -> Sheet:
+    header = ["method", "cells", "pairs", f"{figure.title} - {baseline}", "p", "p (Holm)", "wins/ties/losses"]
     body = [
         [
-            *(each.label, str(each.cells), str(each.pairs), f"{each.difference:+.2f}", _p(each.p), _p(each.holm)),
+            *(each.label, str(each.cells), str(each.pairs), _difference(figure, each.difference), _p(each.p), _p(each.holm)),
             f"{each.wins}/{each.ties}/{each.losses}",
         ]
         for each in pooled
     ]
     caption = (
-        "Differences in points, paired by seed within cells (data set, fusion, settings); every cell counts the same. "
+        f"Differences{_in(figure)}, paired by seed within cells (data set, fusion, settings); every cell counts the same. "
         "p: two-sided sign-flip test stratified by cell, exact to 16 pairs, 100,000 seeded draws beyond; Holm over the methods. "
         "A cell is won or lost where the 95 % t-interval of its mean difference excludes zero, with the spread within cells "
         "over all cells of the method; else it is a tie."
     )
-    return [Sheet(f"all cells: against {baseline}", header, body, caption)]
+    return Sheet(f"all cells: against {baseline}", header, body, caption)
+
+
+def _difference(figure: Column, value: float) -> str:
+    return f"{value:+.{figure.digits}f}"
+
+
+def _in(figure: Column) -> str:
+    return " in points" if figure.unit else f" of {figure.title} (less is better)" if figure.lower else f" of {figure.title}"
+
+
+def explained(table: Table) -> str:
+    """What each number of a table is: its meaning, unit and direction, and on what the epoch was chosen."""
+    texts = []
+    for column in table.columns:
+        if column.part == RESULTS:
+            unit = f", {column.unit}" if column.unit else ""
+            alone = "; in the concept row, of the model trained on m alone" if column.quantity in ALONE else ""
+            direction = ", less is better" if column.lower else ""
+            texts.append(f"{column.symbol}: {column.meaning} on test{unit}{direction}{alone}.")
+    return f"{' '.join(dict.fromkeys(texts))} Mean ± sample standard deviation over n seeds. {table.chosen}."
 
 
 def _results(table: Table, columns: Sequence[Column], notes: Sequence[str]) -> Sheet:
-    intervals = any(row.values[FIGURE].interval for row in table.rows)
+    figure = table.figure
+    intervals = any(row.values[figure.key].interval for row in table.rows)
     texts = _Texts()
     header = ["method", "n", columns[0].title, *([INTERVAL] if intervals else []), *(c.title for c in columns[1:])]
     body = []
     for row in table.rows:
         first, *rest = (texts.value(column, row.values[column.key]) for column in columns)
-        between = [_interval(row.values[FIGURE].interval)] if intervals else []
+        between = [_interval(row.values[figure.key].interval, figure.digits)] if intervals else []
         body.append([row.label, str(row.seeds), first, *between, *rest])
     winner = best(table)
     bold = frozenset((place, 2) for place, row in enumerate(table.rows) if row.method and row.label == winner)
     tested = intervals and sum(row.method for row in table.rows) > 1
-    caption = f"{CAPTION} {BOLD}" if tested else CAPTION
+    caption = f"{explained(table)} {BOLD}" if tested else explained(table)
     return Sheet(table.title, header, body, caption, [*texts.notes, *table.notes, *notes], bold)
 
 
@@ -108,14 +131,14 @@ def _against(table: Table, baseline: str) -> list[Sheet]:
     found = against(table, baseline)
     if not found:
         return []
-    header = ["method", "pairs", f"Acc - {baseline}", INTERVAL, "d_z", "p", "p (Holm)"]
-    body = [_compared(each) for each in found]
+    header = ["method", "pairs", f"{table.figure.title} - {baseline}", INTERVAL, "d_z", "p", "p (Holm)"]
+    body = [_compared(each, table.figure) for each in found]
     few = {label: len(pairs) for label, pairs in differences(table, baseline).items() if len(pairs) < 2}
     notes = [f"{label}: {'one seed' if pairs else 'no seed'} in common with {baseline}" for label, pairs in few.items()]
     most = max(each.pairs for each in found)
     least = min(1.0, len(found) * smallest_p(most))
     caption = (
-        "Differences in points, paired by seed. d_z: their mean over their sample standard deviation. "
+        f"Differences{_in(table.figure)}, paired by seed. d_z: their mean over their sample standard deviation. "
         "p: two-sided sign-flip test, exact to 16 pairs; Holm over the methods of the table. "
         f"The least p of {most} pairs is {_p(smallest_p(most))}, after Holm {_p(least)}"
         f"{f': no method of this table alone can be significant at {ALPHA}' if least > ALPHA else ''}."
@@ -123,14 +146,14 @@ def _against(table: Table, baseline: str) -> list[Sheet]:
     return [Sheet(f"{table.title}: against {baseline}", header, body, caption, notes)]
 
 
-def _compared(each: Comparison) -> list[str]:
+def _compared(each: Comparison, figure: Column) -> list[str]:
     effect = "–" if each.effect is None else f"{each.effect:+.2f}"
-    numbers = [f"{each.difference:+.2f}", _interval(each.interval, "+"), effect, _p(each.p), _p(each.holm)]
-    return [each.label, str(each.pairs), *numbers]
+    interval = _interval(each.interval, figure.digits, "+")
+    return [each.label, str(each.pairs), _difference(figure, each.difference), interval, effect, _p(each.p), _p(each.holm)]
 
 
-def _interval(bounds: Interval | None, sign: str = "") -> str:
-    return "–" if bounds is None else f"[{bounds.low:{sign}.2f}, {bounds.high:{sign}.2f}]"
+def _interval(bounds: Interval | None, digits: int, sign: str = "") -> str:
+    return "–" if bounds is None else f"[{bounds.low:{sign}.{digits}f}, {bounds.high:{sign}.{digits}f}]"
 
 
 def _p(value: float) -> str:

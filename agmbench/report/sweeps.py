@@ -21,14 +21,14 @@ matplotlib.use("agg")
 ROWS = 8  # of a table of one parameter
 
 CAPTION = (
-    "Accuracy in %. Default: the recipe as it stands; tuned: the trial that is best on valid. Both are jobs of one seed; "
+    "Default: the recipe as it stands; tuned: the trial that is best on valid. Both are jobs of one seed; "
     "valid is that of the selected epoch, test was read for these two alone, after the choice."
 )
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A job whose test accuracy is read: its tuned parameters, accuracy on valid and on test."""
+    """A job whose test is read: its tuned parameters, the objective on valid and on test."""
 
     params: Mapping[str, Any]
     valid: float
@@ -44,6 +44,14 @@ class Tuned:
     trials: Sequence[FrozenTrial]
     default: Chosen
     best: Chosen
+    objective: str = "accuracy"
+    higher: bool = True
+    scale: float = 100.0
+
+    @property
+    def shown(self) -> str:
+        """The objective with its unit."""
+        return f"{self.objective}, %" if self.scale == 100 else self.objective
 
 
 @dataclass(frozen=True)
@@ -89,26 +97,36 @@ def side_by_side(title: str, found: Sequence[Tuned]) -> Sheet:
     rows = [
         [
             *(tuned.modulator, str(len(tuned.trials)), str(_pruned(tuned.trials))),
-            *(f"{100 * value:.2f}" for job in (tuned.default, tuned.best) for value in (job.valid, job.test)),
+            *(
+                f"{tuned.scale * value:.{_digits(tuned)}f}"
+                for job in (tuned.default, tuned.best)
+                for value in (job.valid, job.test)
+            ),
             assigned(tuned.best.params),
         ]
         for tuned in found
     ]
-    return Sheet(title, header, rows, CAPTION)
+    objectives = ", ".join(dict.fromkeys(f"{tuned.shown} ({'more' if tuned.higher else 'less'} is better)" for tuned in found))
+    return Sheet(title, header, rows, f"By {objectives}. {CAPTION}")
+
+
+def _digits(tuned: Tuned) -> int:
+    return 2 if tuned.scale == 100 else 4
 
 
 def sensitivity(tuned: Tuned, key: str) -> Sheet:
-    """Valid accuracy by the values tried of one parameter: a row a value or, of more than eight, a range."""
+    """The objective on valid by the values tried of one parameter: a row a value or, of more than eight, a range."""
     rows = []
     for name, inside in _groups(tuned, key):
         trials = [trial for trial in tuned.trials if inside(trial.params[key])]
-        values = [100 * trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE]
-        accuracies = [f"{max(values):.2f}", f"{mean(values):.2f}"] if values else ["–", "–"]
+        values = [tuned.scale * trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE]
+        found = ((max if tuned.higher else min)(values), mean(values)) if values else ()
+        accuracies = [f"{value:.{_digits(tuned)}f}" for value in found] or ["–", "–"]
         if trials:
             rows.append([name, str(len(trials)), str(_pruned(trials)), *accuracies])
     others = [other for other in tuned.space if other != key]
     varied = f"; {' and '.join(others)} varied too" if others else ""
-    note = f"Accuracy on valid in %, of the trials that were not pruned{varied}."
+    note = f"On valid ({tuned.shown}), of the trials that were not pruned{varied}."
     return Sheet(f"{tuned.modulator}: sensitivity of {key}", [key, "trials", "pruned", "best valid", "mean valid"], rows, note)
 
 
@@ -162,17 +180,20 @@ def _sensitivity(tuned: Tuned, key: str) -> Figure:
     axes = figure.subplots()
     for state, label, marker in ((TrialState.COMPLETE, "trial", "o"), (TrialState.PRUNED, "pruned", "x")):
         trials = [trial for trial in tuned.trials if trial.state == state]
-        best = [(trial.params[key], max(trial.intermediate_values.values(), default=np.nan)) for trial in trials]
+        furthest = max if tuned.higher else min
+        best = [(trial.params[key], furthest(trial.intermediate_values.values(), default=np.nan)) for trial in trials]
         if state == TrialState.COMPLETE:
             best = [(trial.params[key], trial.values[0]) for trial in trials]
         if best:
             values = [str(value) if isinstance(value, str | bool | None) else value for value, _ in best]
-            axes.plot(values, [100 * accuracy for _, accuracy in best], marker, linestyle="none", markersize=4, label=label)
+            axes.plot(values, [tuned.scale * value for _, value in best], marker, linestyle="none", markersize=4, label=label)
     if getattr(tuned.space[key], "log", False):
         axes.set_xscale("log")
-    axes.axhline(100 * tuned.default.valid, color="gray", linewidth=0.5, label=f"default, {_short(tuned.default.params[key])}")
+    axes.axhline(
+        tuned.scale * tuned.default.valid, color="gray", linewidth=0.5, label=f"default, {_short(tuned.default.params[key])}"
+    )
     axes.set_xlabel(key)
-    axes.set_ylabel("best accuracy on valid, %")
+    axes.set_ylabel(f"best on valid: {tuned.shown}")
     axes.legend()
     return figure
 

@@ -8,7 +8,10 @@ from math import isfinite
 from statistics import mean, stdev
 from typing import Any
 
-from agmbench.records import FAILED, FINISHED, KILLED, Record
+from agmbench.jobs import flat, setting
+from agmbench.outcomes import Kind
+from agmbench.records import FAILED, FINISHED, KILLED, Record, chosen
+from agmbench.report.columns import ALONE, ALWAYS, Column, columns
 from agmbench.report.statistics import Interval, interval
 
 BASELINE = "joint"
@@ -40,24 +43,6 @@ class Value:
         return interval(self.values)
 
 
-RESULTS, COALITIONS, COST = "", "only these modalities present", "cost"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric of a record under a short `key` and a `title`; `scale` 100 for percent; `digits` behind the point.
-
-    Columns of one `part` are shown together.
-    """
-
-    key: str
-    title: str
-    metric: str
-    scale: float = 1.0
-    digits: int = 4
-    part: str = RESULTS
-
-
 @dataclass(frozen=True)
 class Row:
     """One method: its values by column key, the number of seeds, and its finished runs in their order.
@@ -74,7 +59,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All methods of one cell: equal data set, encoders, fusion and recipe."""
+    """All methods of one cell: equal data set, data, encoders, fusion and recipe.
+
+    settings: what of it departs from the published recipe of the data set, and what else tells it from other cells, by key.
+    """
 
     dataset: str
     fusion: str
@@ -82,110 +70,132 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Row]
     notes: Sequence[str]
+    modalities: Sequence[str] = ()
+    task: Kind = "classification"
+    chosen: str = ""  # on what the epoch is chosen, as a sentence
+    sample: bool = False
 
     @property
     def title(self) -> str:
         extra = "".join(f", {setting(key, value)}" for key, value in self.settings.items())
-        return f"{self.dataset}, fusion {self.fusion}{extra}"
+        return f"{self.dataset}, fusion {self.fusion}{extra}{', RANDOM SAMPLE' if self.sample else ''}"
 
-
-def setting(key: str, value: object) -> str:
-    """As `--set` takes it."""
-    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-
-
-CAPTION = (
-    "Acc: accuracy on test, %. Acc_m: accuracy of modality m's Shapley response; in the concept row, of the model trained on m alone. "
-    "d_m: competition strength, 0 where m's concept is wholly kept, near 1 where it is lost. "
-    "Mean ± sample standard deviation over n seeds; the epoch is chosen on valid, test is read once."
-)
-
-
-COSTS = (
-    Column("passes", "encoder passes", "cost/encoder_passes", digits=2, part=COST),
-    Column("gflops", "GFLOP a step", "cost/flops", 1e-9, 3, part=COST),
-    Column("speed", "samples/s", "cost/samples_per_second", digits=0, part=COST),
-    Column("memory", "peak MiB", "cost/peak_memory_mib", digits=0, part=COST),
-)
+    @property
+    def figure(self) -> Column:
+        """The column by which methods are compared."""
+        return self.columns[0]
 
 
 def compare(
-    records: Iterable[Record], modulators: Sequence[str] = (), cost: bool = False, coalitions: bool = False
+    records: Iterable[Record],
+    modulators: Sequence[str] = (),
+    cost: bool = False,
+    coalitions: bool = False,
+    asked: Sequence[str] = (),
 ) -> list[Table]:
     """One table a cell, in the order of data set and fusion; only the `modulators` named, or all.
 
-    With `cost`, what a step took; with `coalitions`, the accuracy where only some modalities are present. Concept runs are no rows.
+    With `cost`, what a step took; with `coalitions`, the figure where only some modalities are present; `asked` names the quantities
+    to show in place of the custom ones. Concept runs are no rows.
     """
-    kept = [record for record in _newest(records) if not record.concept]
     cells: dict[str, list[Record]] = defaultdict(list)
-    for record in kept:
-        cells[record.cell].append(record)
-    settings = _differences({cell: found[0].spec for cell, found in cells.items()})
-    anywhere = _varied(kept)
-    tables = []
-    for cell, found in cells.items():
-        more = [*(_coalitions(found) if coalitions else ()), *(COSTS if cost else ())]
-        tables.append(_table(found, modulators, settings[cell], more, anywhere))
+    for record in _last(records):
+        if not record.concept:
+            cells[record.cell].append(record)
+    notes = _left_out(cells)
+    settings = _settings(cells)
+    tables = [
+        _table(found, modulators, settings[cell], columns(found, asked, cost, coalitions), notes.get(cell, ()))
+        for cell, found in cells.items()
+    ]
     return sorted(tables, key=lambda table: (table.dataset, table.fusion, table.title))
 
 
-def _coalitions(records: Sequence[Record]) -> list[Column]:
-    """A column for each coalition that the runs measured, smallest first."""
-    names = {metric for record in records for metric in record.metrics if metric.startswith("test/coalition/")}
-    places = {modality: place for place, modality in enumerate(records[0].modalities)}
-    members = {name: name.removeprefix("test/coalition/").split(":") for name in names}
-    ordered = sorted(names, key=lambda name: (len(members[name]), [places.get(member, 0) for member in members[name]]))
-    return [Column("+".join(members[n]), " + ".join(members[n]), n, 100, 2, COALITIONS) for n in ordered]
-
-
-def _newest(records: Iterable[Record]) -> list[Record]:
-    """One record a job: the newest finished one, else the newest of all."""
+def _last(records: Iterable[Record]) -> list[Record]:
+    """One record a job: the last finished one, else the last of all."""
     best: dict[str, Record] = {}
-    for record in sorted(records, key=lambda record: (record.status == FINISHED, record.started)):
+    for record in sorted(records, key=lambda record: (record.status == FINISHED, record.order)):
         best[record.digest] = record
     return list(best.values())
 
 
-def _differences(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What tells the cells of one data set and fusion apart, by dotted key."""
-    leaves = {cell: _leaves({**spec, "modulator": None, "seed": None}) for cell, spec in specs.items()}
-    found: dict[str, dict[str, Any]] = {}
+def _left_out(cells: dict[str, list[Record]]) -> dict[str, list[str]]:
+    """Take out the cells without a finished run that differ from one with finished runs in data or code alone; a note for the latter."""
+    notes: dict[str, list[str]] = defaultdict(list)
+    finished = {_same(found[0]): cell for cell, found in cells.items() if any(r.status == FINISHED for r in found)}
+    for cell, found in list(cells.items()):
+        other = finished.get(_same(found[0]))
+        if other is not None and not any(record.status == FINISHED for record in found):
+            del cells[cell]
+            runs = "1 run" if len(found) == 1 else f"{len(found)} runs"
+            statuses = ", ".join(sorted({record.status for record in found}))
+            notes[other].append(f"{runs} on other data or other code ({statuses}) left out")
+    return notes
+
+
+def _same(record: Record) -> str:
+    """What two cells have in common that only data or code tell apart."""
+    return json.dumps(_leaves(record), sort_keys=True, default=str)
+
+
+def _settings(cells: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, Any]]:
+    """What each cell is called by: its departures, and the keys in which cells of one data set and fusion differ beyond these.
+
+    Where that leaves two alike, the data, or the versions and sources of components, tell them apart.
+    """
+    leaves = {cell: _leaves(found[0]) for cell, found in cells.items()}
+    departed = {cell: _departures(found[0]) for cell, found in cells.items()}
+    named: dict[str, dict[str, Any]] = {}
     for cell, own in leaves.items():
-        alike = [other for other in leaves.values() if _name(other) == _name(own)]
-        keys = sorted({key for other in alike for key in own.keys() | other.keys() if other.get(key) != own.get(key)})
-        found[cell] = {key: own.get(key, "-") for key in keys}
-    return found
+        found = dict(departed[cell] or {})
+        for other, theirs in leaves.items():
+            if _name(own) == _name(theirs):
+                explained = {*(departed[cell] or {}), *(departed[other] or {})}
+                keys = {key for key in own.keys() | theirs.keys() if own.get(key) != theirs.get(key)} - explained
+                found |= {key: own.get(key, "-") for key in keys}
+        named[cell] = {key: found[key] for key in sorted(found)}
+    groups: dict[str, list[str]] = defaultdict(list)
+    for cell, found in named.items():
+        groups[json.dumps([_name(leaves[cell]), found], default=str)].append(cell)
+    for alike in groups.values():
+        made_of = {cell: _made_of(cells[cell][0]) for cell in alike}
+        for cell in alike:
+            named[cell] |= {
+                key: v for key, v in made_of[cell].items() if any(other.get(key) != v for other in made_of.values())
+            }
+    return named
+
+
+def _departures(record: Record) -> dict[str, Any] | None:
+    """Those of the cell; those of the modulator are in the names of rows."""
+    if record.departures is None:
+        return None
+    return {key: value for key, value in record.departures.items() if not key.startswith("modulator.")}
+
+
+def _made_of(record: Record) -> dict[str, str]:
+    components = {name: stated for name, stated in record.components.items() if not name.startswith("modulator/")}
+    return {"data": record.fingerprint[:8], **components}
 
 
 def _name(leaves: Mapping[str, Any]) -> tuple[Any, Any]:
-    return leaves["dataset.name"], leaves["fusion.name"]
+    return leaves["dataset"], leaves["fusion"]
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            values |= _leaves(value, f"{path}.")
-        else:
-            values[path.replace(".params.", ".")] = value
-    return values
+def _leaves(record: Record) -> dict[str, Any]:
+    """The cell's settings under the keys of `--set`; one that came later has been `null` before."""
+    found = {key: value for key, value in flat(record.spec).items() if key.partition(".")[0] not in ("modulator", "seed")}
+    return {key: value for key, value in found.items() if key != "training.select_by" or value is not None}
 
 
 def _table(
     records: Sequence[Record],
     modulators: Sequence[str],
     settings: Mapping[str, Any],
-    more: Sequence[Column],
-    anywhere: Mapping[str, Sequence[str]],
+    columns: Sequence[Column],
+    notes: Sequence[str],
 ) -> Table:
     first = records[0]
-    columns = [
-        Column("acc", "Acc", "test/accuracy", 100, 2),
-        *(Column(f"acc_{m}", f"Acc_{m}", f"test/response/{m}", 100, 2) for m in first.modalities),
-        *(Column(f"d_{m}", f"d_{m}", f"test/strength/{m}") for m in first.modalities),
-        *more,
-    ]
     groups: dict[str, list[Record]] = defaultdict(list)
     for label, record in _labelled(records):
         if not modulators or record.spec["modulator"]["name"] in modulators:
@@ -193,9 +203,8 @@ def _table(
     named = {record.spec["modulator"]["name"] for found in groups.values() for record in found}
     rows = [_row(label, found, columns) for label, found in sorted(groups.items(), key=lambda item: _rank(item[0]))]
     rows += [_absent(name, columns, "no run in this setting") for name in modulators if name not in named]
-    notes = _elsewhere([found[0] for _, found in sorted(groups.items())], anywhere, _varied(records))
-    notes += [note for label, found in groups.items() for note in _failures(label, found)]
-    notes += [
+    told = [note for label, found in groups.items() for note in (*_failures(label, found), *_older(label, found, columns))]
+    told += [
         f"{row.label}: {column.key} of {len(row.values[column.key].values)} seeds of {row.seeds}"
         for row in rows
         for column in columns
@@ -207,7 +216,11 @@ def _table(
         settings=settings,
         columns=columns,
         rows=[*_concepts(records, columns), *rows],
-        notes=notes,
+        notes=[*told, *notes],
+        modalities=first.modalities,
+        task=first.task,
+        chosen=chosen(first.selected, first.spec),
+        sample=any(record.sample for record in records),
     )
 
 
@@ -216,15 +229,27 @@ def _rank(label: str) -> tuple[bool, str]:
 
 
 def _labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
-    """Each record with its row's name: the modulator, and those of its parameters in which this table's runs differ."""
+    """Each record with its row's name: the modulator, its parameters that depart from their defaults on this data set or in which
+    this table's runs differ, and its version where runs of several are here."""
     varied = _varied(records)
-    labelled = []
+    names = []
     for record in records:
         name, params = record.spec["modulator"]["name"], record.spec["modulator"]["params"]
-        labelled.append(
-            (" ".join([name, *(setting(key, params[key]) for key in varied.get(name, ()) if key in params)]), record)
-        )
-    return labelled
+        departs = [key.partition(".")[2] for key in record.departures or () if key.startswith("modulator.")]
+        keys = [key for key in params if key in departs or key in varied.get(name, ())]
+        names.append(" ".join([name, *(setting(key, params[key]) for key in keys)]))
+    versions: dict[str, set[str]] = defaultdict(set)
+    for name, record in zip(names, records, strict=True):
+        versions[name].add(_version(record))
+    return [
+        (f"{name} (version {_version(record)})" if len(versions[name]) > 1 else name, record)
+        for name, record in zip(names, records, strict=True)
+    ]
+
+
+def _version(record: Record) -> str:
+    """Version and source of its modulator."""
+    return record.components.get(f"modulator/{record.spec['modulator']['name']}", "")
 
 
 def _varied(records: Sequence[Record]) -> dict[str, list[str]]:
@@ -236,35 +261,34 @@ def _varied(records: Sequence[Record]) -> dict[str, list[str]]:
     return {name: [key for key, values in params.items() if len(values) > 1] for name, params in seen.items()}
 
 
-def _elsewhere(rows: Sequence[Record], anywhere: Mapping[str, Sequence[str]], here: Mapping[str, Sequence[str]]) -> list[str]:
-    """A note of what modulators are set to in this table and not in others; what rows differ in is in their names."""
-    found = {}
-    for record in rows:
-        name, params = record.spec["modulator"]["name"], record.spec["modulator"]["params"]
-        keys = [key for key in anywhere.get(name, ()) if key in params and key not in here.get(name, ())]
-        if keys:
-            found[name] = " ".join([name, *(setting(key, params[key]) for key in keys)])
-    return [f"Here, and not in every table: {'; '.join(found.values())}"] if found else []
-
-
 def _row(label: str, records: Sequence[Record], columns: Sequence[Column]) -> Row:
-    newest_of = {r.spec["seed"]: r for r in sorted(records, key=lambda record: record.started) if r.status == FINISHED}
-    finished = [newest_of[seed] for seed in sorted(newest_of)]
+    last_of = {r.spec["seed"]: r for r in sorted(records, key=lambda record: record.order) if r.status == FINISHED}
+    finished = [last_of[seed] for seed in sorted(last_of)]
     if not finished:
-        newest = max(records, key=lambda record: record.started)
-        return _absent(label, columns, f"{newest.status}{': ' if newest.reason else ''}{newest.reason}")
-    values = {}
-    for column in columns:
-        measured = {r.spec["seed"]: r.metrics[column.metric] for r in finished if column.metric in r.metrics}
-        found = {seed: value * column.scale for seed, value in measured.items() if isfinite(value)}
-        values[column.key] = Value(found) if found else Value(reason=_why_missing(column, bool(measured)))
-    return Row(label, len(finished), values, finished)
+        last = max(records, key=lambda record: record.order)
+        return _absent(label, columns, f"{last.status}{': ' if last.reason else ''}{last.reason}")
+    return Row(label, len(finished), {column.key: _value(column, finished) for column in columns}, finished)
 
 
-def _why_missing(column: Column, measured: bool) -> str:
+def _value(column: Column, records: Sequence[Record]) -> Value:
+    """A number a seed; a metric that refuses to measure a run has no number of it, whatever an earlier version said."""
+    refused = {r.spec["seed"]: reason for r in records if (reason := _refusal(column, r))}
+    measured = {r.spec["seed"]: r.metrics[column.metric] for r in records if column.metric in r.metrics}
+    found = {seed: value * column.scale for seed, value in measured.items() if isfinite(value) and seed not in refused}
+    if found:
+        return Value(found)
+    if refused:
+        return Value(reason=next(iter(refused.values())))
     if measured:
-        return "not a finite number"
-    return "not measured (--no-strength)" if column.key.startswith("d_") else "not in the run"
+        return Value(reason="not a finite number")
+    if column.quantity in ("strength", "concept", "concept-r2"):
+        return Value(reason="not measured (--no-strength)")
+    return Value(reason="not measured (agmbench measure)" if column.quantity not in ALWAYS else "not in the run")
+
+
+def _refusal(column: Column, record: Record) -> str:
+    of = (m.reason for m in record.measurements.values() if any(q.name == column.quantity for q in m.quantities))
+    return next(of, "")
 
 
 def _absent(label: str, columns: Sequence[Column], reason: str) -> Row:
@@ -278,15 +302,28 @@ def _failures(label: str, records: Sequence[Record]) -> list[str]:
     return [f"{label}, seed {r.spec['seed']}: {r.status}{': ' if r.reason else ''}{r.reason}" for r in lost]
 
 
-def _concepts(records: Sequence[Record], columns: Sequence[Column]) -> list[Row]:
-    """The accuracy of each modality trained alone, one value a seed, as the runs that needed it recorded it."""
-    found: dict[str, dict[int, float]] = defaultdict(dict)
+def _older(label: str, records: Sequence[Record], columns: Sequence[Column]) -> list[str]:
+    """A note where the numbers of a row were measured by several versions of one metric."""
+    shown = {column.quantity for column in columns}
+    versions: dict[str, set[str]] = defaultdict(set)
     for record in records:
-        for modality in record.modalities:
-            if (value := record.metrics.get(f"test/concept/{modality}")) is not None:
-                found[modality][record.spec["seed"]] = 100 * value
-    if not found:
-        return []
-    values = {column.key: Value(reason="a concept is one modality alone") for column in columns}
-    values |= {f"acc_{m}": Value(seeds) for m, seeds in found.items()}
-    return [Row("concept", max(map(len, found.values())), values, method=False)]
+        for found in record.measurements.values():
+            if shown & {quantity.name for quantity in found.quantities}:
+                versions[found.metric].add(found.version)
+    return [
+        f"{label}: measured by versions {' and '.join(sorted(found))} of {metric}; agmbench measure {metric} measures all anew"
+        for metric, found in versions.items()
+        if len(found) > 1
+    ]
+
+
+def _concepts(records: Sequence[Record], columns: Sequence[Column]) -> list[Row]:
+    """The figure of each modality trained alone, one value a seed, as the runs that needed it recorded it."""
+    values: dict[str, Value] = {}
+    for column in columns:
+        quantity, _, modality = column.key.partition("/")
+        alone = f"test/{ALONE.get(quantity)}/{modality}"
+        found = {r.spec["seed"]: column.scale * r.metrics[alone] for r in records if alone in r.metrics}
+        values[column.key] = Value(found) if found else Value(reason="a concept is one modality alone")
+    seeds = max((len(value.by_seed) for value in values.values()), default=0)
+    return [Row("concept", seeds, values, method=False)] if seeds else []

@@ -33,6 +33,7 @@ def context(case: Case, model: MultimodalModel, generator: torch.Generator, epoc
         valid_loss=numbers if epoch or ended else {},
         model=model,
         concepts={} if len(model.modalities) == 1 else case.concepts(),
+        rank=lambda concept: (numbers[concept.modalities[0]], 0.0),
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from agmbench.build import check_parameters
 from agmbench.contracts import Dataset, Encoder, Fusion, Modulator, Promises
 from agmbench.errors import AgmbenchError
+from agmbench.outcomes import Metric
 from agmbench.registry import Entry
 from agmbench.testing import datasets, encoders, fusions, metrics, modulators
 from agmbench.testing.checks import Broken, Check, judged, one_thread
@@ -21,13 +22,13 @@ KINDS: Mapping[str, Callable[..., list[Check]]] = {
     "modulator": modulators.check,
     "metric": metrics.check,
 }
-CONTRACTS = {"dataset": Dataset, "encoder": Encoder, "fusion": Fusion, "modulator": Modulator}
+CONTRACTS = {"dataset": Dataset, "encoder": Encoder, "fusion": Fusion, "modulator": Modulator, "metric": Metric}
 
 
 def check(
     make: Entry | Callable[..., Any], promises: Promises | None = None, params: Mapping[str, Any] | None = None
 ) -> list[Check]:
-    """Every check of a component, given its entry, its class or, for a metric, the function.
+    """Every check of a component, given its entry or its class.
 
     promises: in place of those that a modulator declares.   params: in place of those of the entry and of the signature.
     """
@@ -54,20 +55,22 @@ def check_entry(entry: Entry, settings: Mapping[str, Any]) -> list[Check]:
 
 def _contract(entry: Entry, given: Mapping[str, Any] | None) -> str:
     """It is what its kind should be, and its parameters have types and defaults, or are given."""
-    target, contract = entry.load(), CONTRACTS.get(entry.kind)
-    if contract is None and not callable(target):
-        raise Broken(f"{entry.target} should be a function of logits and targets; found {target!r}")
-    if contract is not None and not (inspect.isclass(target) and issubclass(target, contract)):
+    target, contract = entry.load(), CONTRACTS[entry.kind]
+    if not (inspect.isclass(target) and issubclass(target, contract)):
         raise Broken(f"{entry.target} should be a class that derives from {contract.__name__}; found {target!r}")
     try:
         params = check_parameters(entry, {}) if given is None else given
     except AgmbenchError as error:
         raise Broken(str(error)) from error
-    noun = "a function" if contract is None else f"derives from {contract.__name__}"
-    return f"{noun}; parameters: {', '.join(f'{name}={value}' for name, value in params.items()) or 'none'}"
+    return f"derives from {contract.__name__}; parameters: {', '.join(f'{name}={value}' for name, value in params.items()) or 'none'}"
 
 
 def kind_of(target: Callable[..., Any]) -> str:
-    """By the contract that a class derives from; what is no class is a metric."""
+    """By the contract that a class derives from."""
     bases = target.__mro__ if inspect.isclass(target) else ()
-    return next((kind for kind, contract in CONTRACTS.items() if contract in bases), "metric")
+    for kind, contract in CONTRACTS.items():
+        if contract in bases:
+            return kind
+    raise AgmbenchError(
+        f"{target!r} should be a class that derives from one of {', '.join(c.__name__ for c in CONTRACTS.values())}"
+    )

@@ -1,119 +1,212 @@
-"""Checks of a metric: a pure function of logits and targets."""
+"""Checks of a metric: a pure function of outcomes that gives the quantities it declares."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from agmbench.contracts import Metric
+from agmbench.errors import describe
+from agmbench.outcomes import KINDS, Array, Floats, Kind, Metric, Outcome, Outcomes, Unmeasured
+from agmbench.shapley import coalitions
 from agmbench.testing.checks import Broken, Check, Skipped, judged
-from agmbench.testing.models import CLASSES, SEED
+from agmbench.testing.models import CLASSES, NAMES, SEED
 
-SAMPLES = 24
+SAMPLES, FEATURES = 24, 6
+MODALITIES = NAMES[:2]
 SAME = 1e-6  # what another order of the samples may change, in units of the larger of 1 and the value
 
 
-class Answers(NamedTuple):
-    """What a model said of a split."""
+class Asked(NamedTuple):
+    """What a metric is given: the outcomes of a model of two modalities, and those of its unimodal models."""
 
-    logits: Tensor
-    targets: Tensor
+    outcomes: Outcomes
+    references: Mapping[str, Outcomes]
 
 
-def _answers() -> dict[str, Answers]:
-    drawn = torch.Generator().manual_seed(SEED)
-    classes, labels = torch.arange(SAMPLES) % CLASSES, (torch.rand(SAMPLES, CLASSES, generator=drawn) < 0.4).float()
-    numbers, logits = (torch.randn(SAMPLES, *more, generator=drawn) for more in ((), (CLASSES,)))
-    return {
-        "classes [N]": Answers(logits, classes),
-        "labels [N, C]": Answers(logits, labels),
-        "a regression [N]": Answers(logits[:, :1], numbers),
+def _outcome(kind: Kind, seed: int, modalities: tuple[str, ...] = MODALITIES) -> Outcome:
+    drawn = np.random.default_rng([SEED, seed])
+    width = 1 if kind == "regression" else CLASSES
+    terms = {m: _normal(drawn, width) for m in modalities}
+    logits = {
+        which: sum(terms[m] for m in modalities if m in which) + _normal(drawn, width) for which in coalitions(modalities)
     }
+    targets: dict[Kind, Array] = {
+        "classification": np.arange(SAMPLES) % CLASSES,
+        "multi-label": (drawn.random((SAMPLES, CLASSES)) < 0.4).astype(np.float32),
+        "regression": _normal(drawn, 1)[:, 0],
+    }
+    names = tuple(f"class {number}" for number in range(width))
+    return Outcome(kind, modalities, names, logits, targets[kind], _normal(drawn, FEATURES), terms)
 
 
-def check(metric: Metric, params: Mapping[str, object]) -> list[Check]:
-    """Every check of a metric, and one skipped check for each kind of target to which it does not apply."""
-    everything = _answers()
-    applies = {kind: answers for kind, answers in everything.items() if not _says_none(metric, answers)}
-    skipped = [Check(kind, "skipped", "does not apply (None)") for kind in everything if kind not in applies]
-    first = judged("applies", _applies, applies)
-    return [*skipped, first, *(judged(name, _on, metric, applies, name) for name in CHECKS)]
+def _normal(drawn: np.random.Generator, width: int) -> Floats:
+    return drawn.normal(size=(SAMPLES, width)).astype(np.float32)
 
 
-def _asked(metric: Metric, logits: Tensor, targets: Tensor) -> float | None:
-    return metric(logits.clone(), targets.clone())
+def _asked(kind: Kind) -> Asked:
+    def of(seed: int, *modalities: str) -> Outcomes:
+        return Outcomes(_outcome(kind, seed, modalities), _outcome(kind, seed + 1, modalities))
+
+    return Asked(of(0, *MODALITIES), {m: of(2 + 2 * place, m) for place, m in enumerate(MODALITIES)})
 
 
-def _says_none(metric: Metric, answers: Answers) -> bool:
+def check(make: Callable[..., Metric], params: Mapping[str, object]) -> list[Check]:
+    """Every check of a metric, and one skipped check for each kind of task that it is not for or cannot measure here."""
     try:
-        return _asked(metric, *answers) is None
+        metric = make(**params)
+        kinds = {kind for quantity in metric.quantities for kind in quantity.tasks}
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+        return [Check("declares", "failed", f"cannot be made, or declares no quantities ({describe(error)})")]
+    skipped, fitting = [], {}
+    for kind in KINDS:
+        if kind not in kinds:
+            skipped.append(Check(kind, "skipped", "no quantity is for it"))
+        elif reason := _refusal(metric, kind):
+            skipped.append(Check(kind, "skipped", f"not measured: {reason}"))
+        else:
+            fitting[kind] = _asked(kind)
+    declares = judged("declares", _declares, metric)
+    return [*skipped, declares, *(judged(name, _on, metric, fitting, name) for name in CHECKS)]
+
+
+def _refusal(metric: Metric, kind: Kind) -> str:
+    try:
+        metric(*_asked(kind))
+    except Unmeasured as reason:
+        return str(reason)
     except (Exception, SystemExit):  # every check will say so
-        return False
+        return ""
+    return ""
 
 
-def _applies(applies: Mapping[str, Answers]) -> str:
-    if not applies:
-        raise Broken(f"is None for all of {', '.join(_answers())}; expected a number for one of them")
-    return ", ".join(applies)
+def _declares(metric: Metric) -> str:
+    names = [quantity.name for quantity in metric.quantities]
+    if len(set(names)) < len(names) or not names:
+        raise Broken(f"its quantities should have a name each; found {names}")
+    for quantity in metric.quantities:
+        if quantity.per and "{}" not in quantity.title:
+            raise Broken(
+                f"the title of '{quantity.name}' should have {{}} where its {quantity.per} goes; found '{quantity.title}'"
+            )
+        if not quantity.meaning:
+            raise Broken(f"'{quantity.name}' should say in one line what it means")
+        if "/" in quantity.name or not quantity.name:
+            raise Broken(f"'{quantity.name}' should be a name without '/'")
+    return ", ".join(f"{quantity.name} [{quantity.unit or 'no unit'}]" for quantity in metric.quantities)
 
 
-def _on(metric: Metric, applies: Mapping[str, Answers], name: str) -> str:
-    if not applies:
+def _on(metric: Metric, fitting: Mapping[Kind, Asked], name: str) -> str:
+    if not fitting:
         raise Skipped("applies to nothing that this check has")
-    return CHECKS[name](metric, applies)
+    return CHECKS[name](metric, fitting)
 
 
-def _number(metric: Metric, applies: Mapping[str, Answers]) -> str:
-    found: dict[str, float] = {}
-    for kind, answers in applies.items():
-        for logits in (answers.logits, torch.zeros_like(answers.logits)):
-            value = _asked(metric, logits, answers.targets)
-            where = f"for targets that are {kind}" if logits is answers.logits else f"for {kind}, where every logit is zero,"
-            if not isinstance(value, float) or not math.isfinite(value):
-                raise Broken(f"{where} it should give a finite float; found {value!r}, a {type(value).__name__}")
-            found.setdefault(kind, value)
-    return ", ".join(f"{value:.4g} for {kind}" for kind, value in found.items())
+def _numbers(metric: Metric, kind: Kind, asked: Asked, where: str = "") -> dict[str, float]:
+    """All of its values, flat; they should be those that it declares."""
+    given: Any = metric(*asked)
+    expected = {quantity.name: quantity for quantity in metric.quantities if kind in quantity.tasks}
+    if not isinstance(given, Mapping) or given.keys() != expected.keys():
+        raise Broken(f"for a {kind} it should give a mapping of {', '.join(expected)}; found {given!r}"[:300])
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if expected[name].per and not isinstance(value, Mapping):
+            raise Broken(f"for a {kind} '{name}' should be a mapping, a number per {expected[name].per}; found {value!r}"[:300])
+        found |= {f"{name}/{key}": one for key, one in value.items()} if expected[name].per else {name: value}
+    for name, number in found.items():
+        if not isinstance(number, float | int) or not math.isfinite(number):
+            raise Broken(f"for a {kind}{where} '{name}' should be a finite number; found {number!r}, a {type(number).__name__}")
+    return {name: float(number) for name, number in found.items()}
 
 
-def _pure(metric: Metric, applies: Mapping[str, Answers]) -> str:
-    for kind, answers in applies.items():
-        given = Answers(answers.logits.clone(), answers.targets.clone())
-        one, two = (metric(*given) for _ in range(2))
+def _values(metric: Metric, fitting: Mapping[Kind, Asked]) -> str:
+    found = []
+    for kind, asked in fitting.items():
+        numbers = _numbers(metric, kind, asked)
+        found.append(f"of a {kind} {', '.join(f'{name} {number:.4g}' for name, number in numbers.items())}")
+    return "; ".join(found)
+
+
+def _zeros(metric: Metric, fitting: Mapping[Kind, Asked]) -> str:
+    def blank(outcome: Outcome) -> Outcome:
+        logits = {which: np.zeros_like(one) for which, one in outcome.logits.items()}
+        return replace(outcome, logits=logits, terms={m: np.zeros_like(term) for m, term in outcome.terms.items()})
+
+    return _extreme(metric, fitting, blank, "where every logit is zero")
+
+
+def _one(metric: Metric, fitting: Mapping[Kind, Asked]) -> str:
+    return _extreme(metric, fitting, lambda outcome: _rows(outcome, np.array([0])), "for one sample")
+
+
+def _extreme(metric: Metric, fitting: Mapping[Kind, Asked], change: Callable[[Outcome], Outcome], where: str) -> str:
+    """Finite numbers, or a reason why there are none, of outcomes that are changed."""
+    refused = 0
+    for kind, asked in fitting.items():
+        changed = {m: replace(one, judged=change(one.judged)) for m, one in asked.references.items()}
+        try:
+            _numbers(metric, kind, Asked(replace(asked.outcomes, judged=change(asked.outcomes.judged)), changed), f", {where},")
+        except Unmeasured:
+            refused += 1
+    return f"finite, or refused with a reason, {where} (refused for {refused} of {len(fitting)} kinds of task)"
+
+
+def _pure(metric: Metric, fitting: Mapping[Kind, Asked]) -> str:
+    for kind, asked in fitting.items():
+        given = copy.deepcopy(asked)
+        one, two = _numbers(metric, kind, given), _numbers(metric, kind, given)
         if one != two:
-            raise Broken(f"for {kind}: the same logits and targets gave {one!r}, then {two!r}")
-        changed = [name for name in Answers._fields if not torch.equal(getattr(given, name), getattr(answers, name))]
-        if changed:
-            raise Broken(f"for {kind}: changes its {' and '.join(changed)} in place; expected them untouched")
+            raise Broken(f"for a {kind}: the same outcomes gave {one}, then {two}")
+        now, before = _arrays(given), _arrays(asked)
+        if changed := [name for name, array in before.items() if not np.array_equal(array, now[name])]:
+            raise Broken(f"for a {kind}: changes {' and '.join(changed)} in place; expected them untouched")
     return "the same twice, and nothing changed in place"
 
 
-def _order(metric: Metric, applies: Mapping[str, Answers]) -> str:
+def _arrays(asked: Asked) -> dict[str, Array]:
+    judged_ = asked.outcomes.judged
+    names = {"+".join(sorted(which)): one for which, one in judged_.logits.items()}
+    logits = {f"the logits of {name}": one for name, one in names.items()}
+    return {**logits, "the targets": judged_.targets, "the representation": judged_.representation}
+
+
+def _order(metric: Metric, fitting: Mapping[Kind, Asked]) -> str:
     largest = 0.0
-    for kind, answers in applies.items():
-        places = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(SEED))
-        one, two = _asked(metric, *answers), _asked(metric, answers.logits[places], answers.targets[places])
-        apart = abs(one - two) if one is not None and two is not None else math.inf
-        if not apart <= SAME * max(1.0, abs(one or 0.0)):
-            raise Broken(f"for {kind}: {one!r}, and {two!r} with the samples in another order; allowed {SAME:.0e} apart")
-        largest = max(largest, apart)
+    for kind, asked in fitting.items():
+        places = np.random.default_rng(SEED).permutation(SAMPLES)
+        turned = Asked(_turned(asked.outcomes, places), {m: _turned(one, places) for m, one in asked.references.items()})
+        one, two = _numbers(metric, kind, asked), _numbers(metric, kind, turned)
+        for name, value in one.items():
+            apart = abs(value - two.get(name, math.inf))
+            if not apart <= SAME * max(1.0, abs(value)):
+                raise Broken(
+                    f"for a {kind}: {name} is {value!r}, and {two.get(name)!r} with the samples in another order; allowed {SAME:.0e} apart"
+                )
+            largest = max(largest, apart)
     return f"another order of the samples changes it by {largest:.1e} at most, allowed {SAME:.0e}"
 
 
-def _one(metric: Metric, applies: Mapping[str, Answers]) -> str:
-    found = []
-    for kind, answers in applies.items():
-        value = _asked(metric, answers.logits[:1], answers.targets[:1])
-        if value is not None and not (isinstance(value, float) and math.isfinite(value)):
-            raise Broken(f"for one sample of {kind} it should give a finite float or None; found {value!r}")
-        found.append(str(value))
-    return f"of one sample: {', '.join(found)}"
+def _turned(outcomes: Outcomes, places: Array) -> Outcomes:
+    return replace(outcomes, judged=_rows(outcomes.judged, places))
 
 
-CHECKS: Mapping[str, Callable[[Metric, Mapping[str, Answers]], str]] = {
-    "number": _number,
+def _rows(outcome: Outcome, places: Array) -> Outcome:
+    """The same outcome on those samples, in that order."""
+    return replace(
+        outcome,
+        logits={which: logits[places] for which, logits in outcome.logits.items()},
+        targets=outcome.targets[places],
+        fused=outcome.representation[places],
+        terms={m: term[places] for m, term in outcome.terms.items()},
+    )
+
+
+CHECKS: Mapping[str, Callable[[Metric, Mapping[Kind, Asked]], str]] = {
+    "values": _values,
+    "zeros": _zeros,
+    "one": _one,
     "pure": _pure,
     "order": _order,
-    "one": _one,
 }

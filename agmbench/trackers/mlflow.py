@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
@@ -21,8 +21,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, LoggedModelOutput, LoggedModelStatus, Metric, Param
-from mlflow.entities import Run as MlflowRun
+from mlflow.entities import Dataset, DatasetInput, LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -30,12 +29,15 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from agmbench import interrupts
+from agmbench import interrupts, outcomes
 from agmbench.errors import AgmbenchError, RunFailed, describe
-from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Point, Record, Stopped
+from agmbench.jobs import flat
+from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Measurement, Point, Record, Stopped
+from agmbench.trackers.tags import OUTCOMES, as_tag, record, written
 
 METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
 PARAMS_A_CALL = 100
+TAGS_A_CALL = 100
 LONGEST_PARAM = 6000
 RUNS_A_PAGE = 1000
 FULL = "the disk is full; make room and give the same command again: the job goes on from its last state"
@@ -124,7 +126,12 @@ class MlflowTracker:
 
     def find(self, digest: str) -> Record | None:
         found = self._search(f"tags.`agmbench.digest` = '{digest}' and attributes.status = '{FINISHED}'", None)
-        return next(found, None)
+        return max(found, key=lambda record: record.order, default=None)
+
+    def before(self, setting: str, digest: str) -> Record | None:
+        found = self._search(f"tags.`agmbench.setting` = '{setting}' and attributes.status = '{FINISHED}'", None)
+        others = [record for record in found if record.digest != digest and "agmbench.trial" not in record.tags]
+        return max(others, key=lambda record: record.started, default=None)
 
     def records(self, dataset: str | None = None) -> list[Record]:
         found = self._search("tags.`agmbench.digest` != ''", dataset)
@@ -144,7 +151,7 @@ class MlflowTracker:
                 order_by=["attributes.start_time DESC"],
                 page_token=token,
             )
-            yield from map(_record, page)
+            yield from map(record, page)
             token = page.token
             if not token:
                 return
@@ -165,17 +172,14 @@ class MlflowTracker:
         experiment = self._experiment(heading.spec["dataset"]["name"])
         tags = {
             **heading.tags,
-            "agmbench.digest": heading.digest,
-            "agmbench.cell": heading.cell,
-            "agmbench.concept": str(heading.concept).lower(),
-            "agmbench.modalities": json.dumps(heading.modalities),
-            "agmbench.spec": json.dumps(heading.spec),
+            **written(heading),
             **({MLFLOW_PARENT_RUN_ID: heading.parent} if heading.parent else {}),
         }
         if left := self._left_behind(experiment, heading.digest):
             client.update_run(left, status=RUNNING)
             client.set_tag(left, "agmbench.reason", "")
             return MlflowWriter(client, left, seen=self._points(left))
+        tags["agmbench.attempt"] = str(self._attempts(experiment, heading.digest) + 1)  # the job's lock is ours
         run = MlflowWriter(client, client.create_run(experiment, run_name=heading.name, tags=tags).info.run_id)
         try:
             run.describe(heading)
@@ -185,11 +189,16 @@ class MlflowTracker:
         return run
 
     def _left_behind(self, experiment: str, digest: str) -> str | None:
-        """The newest run of a job, if it was stopped: the job's lock is ours, so whoever wrote it is gone."""
-        runs = self._client.search_runs(
-            [experiment], f"tags.`agmbench.digest` = '{digest}'", max_results=1, order_by=["attributes.start_time DESC"]
-        )
-        return runs[0].info.run_id if runs and runs[0].info.status in (RUNNING, KILLED) else None
+        """The last run of a job, if it was stopped: the job's lock is ours, so whoever wrote it is gone."""
+        last = max(self._of_job(experiment, digest), key=lambda record: record.order, default=None)
+        return last.run_id if last and last.status in (RUNNING, KILLED) else None
+
+    def _attempts(self, experiment: str, digest: str) -> int:
+        runs = self._of_job(experiment, digest)
+        return max([len(runs), *(record.attempt for record in runs)])
+
+    def _of_job(self, experiment: str, digest: str) -> list[Record]:
+        return [record(run) for run in self._client.search_runs([experiment], f"tags.`agmbench.digest` = '{digest}'")]
 
     def _points(self, run_id: str) -> set[tuple[str, int]]:
         names = self._client.get_run(run_id).data.metrics
@@ -353,6 +362,17 @@ class MlflowWriter:
             with interrupts.held():
                 self._write()
 
+    def measured(self, measurements: Iterable[Measurement], step: int) -> None:
+        now = int(time.time() * 1000)
+        measurements = list(measurements)
+        values = {name: value for one in measurements for name, value in one.values.items()}
+        metrics = [Metric(f"test/{name}", value, now, step) for name, value in values.items()]
+        tags = [RunTag(*as_tag(one)) for one in measurements]
+        with interrupts.held():
+            self._write()
+            for start in range(0, max(len(metrics), len(tags)), TAGS_A_CALL):
+                self._client.log_batch(self.id, metrics[start : start + TAGS_A_CALL], tags=tags[start : start + TAGS_A_CALL])
+
     def _write(self) -> None:
         begun = time.monotonic()
         while self._waiting:
@@ -371,6 +391,8 @@ class MlflowWriter:
                 self._client.log_artifacts(self.id, str(path), path.name)
             else:
                 self._client.log_artifact(self.id, str(path))
+        if (folder / outcomes.FILE).is_file():
+            self._client.set_tag(self.id, OUTCOMES, outcomes.FILE)
 
     def _model(self, folder: Path) -> None:
         """A folder in MLflow's model format becomes a logged model: `models:/<id>`, and `runs:/<run>/<folder's name>`."""
@@ -395,34 +417,3 @@ def _full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _record(run: MlflowRun) -> Record:
-    tags = run.data.tags
-    return Record(
-        run_id=run.info.run_id,
-        name=run.info.run_name or "",
-        status=run.info.status,
-        digest=tags["agmbench.digest"],
-        cell=tags["agmbench.cell"],
-        spec=json.loads(tags["agmbench.spec"]),
-        modalities=tuple(json.loads(tags["agmbench.modalities"])),
-        concept=tags["agmbench.concept"] == "true",
-        metrics=run.data.metrics,
-        tags=tags,
-        started=run.info.start_time,
-    )
-
-
-def flat(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec as MLflow parameters, under the keys that `--set` takes: `modulator`, `modulator.alpha`, `encoder.audio.width`."""
-    components = {"dataset": spec["dataset"], "fusion": spec["fusion"], "modulator": spec["modulator"]}
-    components |= {f"encoder.{modality}": component for modality, component in spec["encoders"].items()}
-    values: dict[str, Any] = {}
-    for key, component in components.items():
-        values[key] = component["name"]
-        values |= {f"{key}.{name}": value for name, value in component["params"].items()}
-    training = {f"training.{key}": value for key, value in spec["training"].items() if key != "schedule"}
-    schedule = {f"training.schedule.{key}": value for key, value in spec["training"]["schedule"].items()}
-    rest = {key: value for key, value in spec.items() if key in ("seed", "mute", "metrics", "present")}
-    return {**values, **training, **schedule, **rest}

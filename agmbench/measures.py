@@ -1,0 +1,220 @@
+"""Measuring: what each metric of the registry says of a run's outcomes, when it ends or whenever a metric is asked for. No torch."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+from agmbench import outcomes as kept_outcomes
+from agmbench import predictions
+from agmbench.errors import AgmbenchError, RunFailed, allowed, describe
+from agmbench.outcomes import Kind, Metric, Outcome, Outcomes, Quantity, Unmeasured
+from agmbench.records import FINISHED, Measurement, Record, Tracker
+from agmbench.registry import Entry, Registry
+from agmbench.registry.source import stated
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric ready to be asked: its entry, the metric itself, and the version and source by which its numbers are known."""
+
+    entry: Entry
+    metric: Metric
+    version: str
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    def quantities(self, kind: Kind) -> list[Quantity]:
+        """What it gives for a task."""
+        return [quantity for quantity in self.metric.quantities if kind in quantity.tasks]
+
+    def of(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Measurement:
+        """What it says; where it cannot say anything, or is broken, why."""
+        quantities = self.quantities(outcomes.judged.kind)
+        try:
+            values = dict(_values(self.metric(outcomes, references), quantities))
+        except Unmeasured as reason:
+            return Measurement(self.name, self.version, quantities, str(reason))
+        except (Exception, SystemExit) as error:  # a stranger's metric may raise anything
+            return Measurement(self.name, self.version, quantities, f"{self.entry} failed ({describe(error)})")
+        return Measurement(self.name, self.version, quantities, values=values)
+
+
+def _values(given: Any, quantities: Sequence[Quantity]) -> Iterator[tuple[str, float]]:
+    """Each number under the name that it is kept by; raises where it is not what the quantities say."""
+    names = {quantity.name: quantity for quantity in quantities}
+    if not isinstance(given, Mapping) or given.keys() != names.keys():
+        raise TypeError(f"it should give a mapping of {', '.join(names)}; found {given!r}"[:300])
+    for name, value in given.items():
+        if names[name].per and not isinstance(value, Mapping):
+            raise TypeError(f"'{name}' should be a mapping, a number per {names[name].per}; found {value!r}"[:300])
+        parts = {f"{name}/{key}": each for key, each in value.items()} if names[name].per else {name: value}
+        for key, number in parts.items():
+            number = float(number)
+            if not isfinite(number):
+                raise Unmeasured(f"{key} is not a finite number")
+            yield key, number
+
+
+def measures(registry: Registry, names: Iterable[str] | None = None) -> list[Measure]:
+    """The metrics of these names, or all that can be made; one that is named and cannot be made raises."""
+    if names is not None:
+        return [_made(registry, registry.get("metric", name)) for name in names]
+    found = []
+    for entry in registry.entries("metric"):
+        try:
+            found.append(_made(registry, entry))
+        except AgmbenchError:  # broken, and told where it is asked for
+            continue
+    return found
+
+
+def _made(registry: Registry, entry: Entry) -> Measure:
+    target = entry.load()
+    if not (isinstance(target, type) and issubclass(target, Metric)):
+        raise AgmbenchError(
+            f"{entry} should be a class that derives from agmbench.outcomes.Metric; found {target!r}; "
+            "'agmbench plugin new metric NAME' makes one"
+        )
+    try:
+        metric = target(**entry.params)
+    except Exception as error:
+        raise AgmbenchError(f"{entry} cannot be made ({describe(error)}); it is named in {entry.place}") from error
+    return Measure(entry, metric, stated(entry, registry.versions()))
+
+
+def giving(known: Iterable[Measure], name: str, kind: Kind | None = None) -> tuple[Measure, Quantity]:
+    """The metric that gives a quantity, by the quantity's name, or by the metric's if that is its only one of the task."""
+    known = list(known)
+    pairs = [(one, q) for one in known for q in one.metric.quantities if kind is None or kind in q.tasks]
+    by_quantity = [(one, q) for one, q in pairs if q.name == name]
+    by_metric = [(one, q) for one, q in pairs if name in (one.name, *one.entry.aliases)]
+    if len(by_quantity) > 1:
+        places = " and ".join(str(one.entry) for one, _ in by_quantity)
+        raise AgmbenchError(f"{places} both give a quantity '{name}'; rename one of them")
+    found = by_quantity or (by_metric if len(by_metric) == 1 else [])
+    if not found:
+        of = f" of a {kind}" if kind else ""
+        raise AgmbenchError(f"no metric gives '{name}'{of}: {allowed(name, {q.name for _, q in pairs})}")
+    return found[0]
+
+
+# what a run kept
+
+
+def kept(tracker: Tracker, record: Record) -> dict[str, Outcome]:
+    """The outcomes that a run kept, by split; of a run made before they were kept, what its predictions tell."""
+    if record.outcomes_kept:
+        return kept_outcomes.load(tracker.artifact(record, kept_outcomes.FILE))
+    path = tracker.artifact(record, "predictions.parquet")
+    return predictions.outcomes(path, record.task, record.modalities, tuple(record.class_names))
+
+
+def judged(found: Mapping[str, Outcome], split: str = "test") -> Outcomes:
+    """Outcomes by split, as a metric takes them."""
+    return Outcomes(found[split], found.get("dev"))
+
+
+def references(tracker: Tracker, record: Record, split: str = "test") -> dict[str, Outcomes]:
+    """The outcomes of a run's unimodal models, if all of them are finished."""
+    found = {m: tracker.find(digest) for m, digest in record.references.items()}
+    if not all(found.values()):
+        return {}
+    return {m: judged(kept(tracker, one), split) for m, one in found.items() if one is not None}
+
+
+def measured(tracker: Tracker, record: Record, wanted: Sequence[Measure]) -> list[Measurement]:
+    """What metrics say of a finished run, from what it kept: nothing is trained, and the data are not opened."""
+    assert record.status == FINISHED
+    outcomes = judged(kept(tracker, record))
+    comparing = references(tracker, record) if any(one.metric.compares for one in wanted) else {}
+    asked = [one for one in wanted if one.quantities(outcomes.judged.kind) and (comparing or not one.metric.compares)]
+    return [one.of(outcomes, comparing) for one in asked]
+
+
+def tried(tracker: Tracker, record: Record, wanted: Sequence[Measure]) -> list[Measurement]:
+    """The same, with the reason in place of the numbers where what the run kept is lost."""
+    try:
+        return measured(tracker, record, wanted)
+    except AgmbenchError as error:
+        return [Measurement(one.name, one.version, one.quantities(record.task), str(error)) for one in wanted]
+
+
+def names_of(known: Iterable[Measure], word: str) -> list[str]:
+    """The metrics that a word names: by their own name or alias, or by a quantity; none where the runs alone know it."""
+    return [
+        one.name
+        for one in known
+        if word in (one.name, *one.entry.aliases, *(quantity.name for quantity in one.metric.quantities))
+    ]
+
+
+def stale(record: Record, wanted: Iterable[Measure]) -> list[Measure]:
+    """Those of the metrics that have not measured a run, or did in another version."""
+    found = record.measurements
+    return [
+        one
+        for one in wanted
+        if one.quantities(record.task) and (one.name not in found or found[one.name].version != one.version)
+    ]
+
+
+def lacking(record: Record, wanted: Iterable[Measure]) -> list[Measure]:
+    """The metrics that compare with unimodal models and have not measured a run; all others are measured when they are asked for."""
+    return [one for one in wanted if one.name not in record.measurements]
+
+
+# by what epochs are chosen
+
+
+@dataclass(frozen=True)
+class Judge:
+    """By what epochs are chosen: `name` is a number measured on valid, such as `accuracy`, `macro-f1` or `response/audio`.
+
+    Without a `measure` it is among those by which every epoch is followed.
+    """
+
+    name: str
+    higher: bool = True
+    measure: Measure | None = None
+    references: Mapping[str, Outcomes] = field(default_factory=dict)
+
+    @property
+    def of_any_model(self) -> bool:
+        """Whether a model of one modality can be judged by it too."""
+        return self.measure is None or not (self.measure.metric.compares or "/" in self.name)
+
+    def of(self, valid: Outcome, dev: Callable[[], Outcome]) -> dict[str, float]:
+        """The number on valid, where it is not measured anyway."""
+        if self.measure is None:
+            return {}
+        found = self.measure.of(Outcomes(valid, dev), self.references)
+        if self.name not in found.values:
+            raise RunFailed(f"epochs cannot be chosen by '{self.name}': {found.reason or f'there are {list(found.values)}'}")
+        return {self.name: found.values[self.name]}
+
+    def value(self, valid: Mapping[str, float]) -> tuple[float, float]:
+        """Epochs are ordered by it: the number, turned so that more is better, and among equals the least loss."""
+        return (valid[self.name] if self.higher else -valid[self.name]), -valid["loss"]
+
+
+def judge(registry: Registry, name: str | None, kind: Kind, figure: str, modalities: Sequence[str]) -> Judge:
+    """That of a recipe's `select_by`; `None` is the task's own `figure`."""
+    if name is None or name == figure:
+        return Judge(figure)
+    head, _, key = name.partition("/")
+    try:
+        measure, quantity = giving(measures(registry), head, kind)
+    except AgmbenchError as error:
+        raise AgmbenchError(f"training.select_by={name}: {error}") from error
+    if quantity.better == "neither":
+        raise AgmbenchError(f"training.select_by={name}: neither more nor less of it is better; take another")
+    if quantity.per == "modality" and key not in modalities:
+        raise AgmbenchError(f"training.select_by={name}: should be '{quantity.name}/MODALITY': {allowed(key, modalities)}")
+    if bool(quantity.per) != bool(key):
+        raise AgmbenchError(
+            f"training.select_by={name}: '{quantity.name}' has {'one number per ' + quantity.per if quantity.per else 'one number'}"
+        )
+    return Judge(f"{quantity.name}/{key}" if key else quantity.name, quantity.better == "higher", measure)

@@ -1,0 +1,20 @@
+"""Balanced accuracy, by scikit-learn."""
+
+import numpy as np
+from sklearn.metrics import recall_score
+
+from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity
+
+
+class BalancedAccuracy(OfAnswers):
+    """The mean over the classes that occur of the share of their samples that are recognised."""
+
+    quantities = (
+        Quantity(
+            "balanced-accuracy", "bal. Acc", "mean over the classes of recall", "%", decimals=2, tasks=("classification",)
+        ),
+    )
+
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        present = np.unique(outcome.targets)
+        return float(recall_score(outcome.targets, outcome.predicted(logits), labels=present, average="macro", zero_division=0))

@@ -1,0 +1,24 @@
+"""What each modality reaches alone."""
+
+from collections.abc import Mapping
+
+from agmbench.metrics.figure import FIGURES, figure
+from agmbench.outcomes import Metric, Outcomes, Quantity, Unmeasured
+
+
+class Concepts(Metric):
+    """The accuracy (of a regression, R2) of each modality's unimodal model ("mono-modal concept"), trained on that modality alone."""
+
+    compares = True
+    quantities = (
+        Quantity(
+            "concept", "Acc_{}", "accuracy of the model trained on m alone", "%", decimals=2, tasks=FIGURES, per="modality"
+        ),
+        Quantity("concept-r2", "R2_{} (alone)", "R2 of the model trained on m alone", tasks=("regression",), per="modality"),
+    )
+
+    def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, Mapping[str, float]]:
+        if not references:
+            raise Unmeasured("its unimodal models were not trained (--no-strength)")
+        values = {m: figure(one.judged, one.judged.full) for m, one in references.items()}
+        return {"concept-r2" if outcomes.judged.kind == "regression" else "concept": values}

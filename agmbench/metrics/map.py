@@ -1,0 +1,17 @@
+"""Mean average precision of several labels, by scikit-learn."""
+
+from sklearn.metrics import average_precision_score
+
+from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity, Unmeasured
+
+
+class MeanAveragePrecision(OfAnswers):
+    """The mean over the labels that occur of the average precision of their logits."""
+
+    quantities = (Quantity("map", "mAP", "mean over the labels of average precision", "%", decimals=2, tasks=("multi-label",)),)
+
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        occurs = outcome.targets.any(axis=0)
+        if not occurs.any():
+            raise Unmeasured("no label occurs")
+        return float(average_precision_score(outcome.targets[:, occurs], logits[:, occurs], average="macro"))

@@ -1,0 +1,17 @@
+"""The coefficient of determination, by scikit-learn."""
+
+import numpy as np
+from sklearn.metrics import r2_score
+
+from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity, Unmeasured
+
+
+class R2(OfAnswers):
+    """The share of the targets' variance that the outputs explain; below 0 where their mean would be nearer."""
+
+    quantities = (Quantity("r2", "R2", "share of the variance explained", tasks=("regression",)),)
+
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        if np.ptp(outcome.targets) == 0:
+            raise Unmeasured("the targets are all equal, so there is no variance to explain")
+        return float(r2_score(outcome.targets.astype(np.float64), outcome.predicted(logits).astype(np.float64)))

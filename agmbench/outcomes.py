@@ -1,0 +1,181 @@
+"""What a trained model says of a split, and what the author of a metric imports. Arrays of numpy; no torch.
+
+Shapes: N samples of a split (or segments, where the task judges those), C classes, R features of the fused representation.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agmbench import shapley
+from agmbench.shapley import Coalition
+
+Kind = Literal["classification", "multi-label", "regression"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Floats = NDArray[np.floating]
+Array = NDArray[Any]
+
+
+class Unmeasured(ValueError):
+    """Raised by a metric that these outcomes do not allow to measure; the text says why, and stands in place of the number."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What a number of a metric is.
+
+    name: under which it is kept (`test/NAME`, or `test/NAME/audio` where it has a value `per` modality or coalition) and asked for.
+    title: of its column, before `_audio` where there is one per modality.
+    unit: `%` and `points` are kept as shares (0.63) and shown a hundredfold (63.00).
+    """
+
+    name: str
+    title: str
+    meaning: str
+    unit: Literal["%", "points", ""] = ""
+    better: Literal["higher", "lower", "neither"] = "higher"
+    decimals: int = 4
+    tasks: tuple[Kind, ...] = KINDS
+    per: Literal["", "modality", "coalition"] = ""
+
+    @property
+    def scale(self) -> float:
+        """What a kept value is multiplied by to be shown."""
+        return 100.0 if self.unit else 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model says of one split.
+
+    logits: `[N, C]` of each coalition of modalities, the others absent.   targets: `[N]` class numbers, `[N, C]` labels of 0 and 1, or
+    `[N]` numbers of a regression, as `kind` says.   fused: the representation `[N, R]`.   terms: each modality's own part `[N, C]` of the
+    logits, where the fusion is a sum of them.
+    """
+
+    kind: Kind
+    modalities: tuple[str, ...]
+    class_names: tuple[str, ...]
+    logits: Mapping[Coalition, Floats]
+    targets: Array
+    fused: Floats | None = None
+    terms: Mapping[str, Floats] = field(default_factory=dict)
+
+    @property
+    def full(self) -> Floats:
+        """Logits `[N, C]` with every modality present."""
+        return self.logits[frozenset(self.modalities)]
+
+    @property
+    def representation(self) -> Floats:
+        """The fused representation `[N, R]`."""
+        if self.fused is None:
+            raise Unmeasured("the run kept no representation")
+        return self.fused
+
+    @cached_property
+    def responses(self) -> Mapping[str, Floats]:
+        """Each modality's Shapley response `[N, C]`; they sum to the logits (AGM paper, equation 4)."""
+        self.require_coalitions()
+        return shapley.responses(self.logits, self.modalities)
+
+    def require_coalitions(self) -> None:
+        """Raise `Unmeasured` unless the answers of every coalition were kept."""
+        if len(self.logits) < 2 ** len(self.modalities) - 1:
+            raise Unmeasured("the run kept the answers with every modality present alone")
+
+    def predicted(self, logits: Floats) -> Array:
+        """The answers that logits give, comparable with targets."""
+        if self.kind == "classification":
+            answers: Array = logits.argmax(axis=-1)
+            return answers
+        return (logits > 0).astype(logits.dtype) if self.kind == "multi-label" else logits[..., 0]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The outcome that is `judged`, test as a rule, and that on dev, for fits on a trained model."""
+
+    judged: Outcome
+    of_dev: Outcome | Callable[[], Outcome] | None = None
+
+    @cached_property
+    def dev(self) -> Outcome:
+        """What the model says of dev; made when it is asked for, where that is dear."""
+        if self.of_dev is None:
+            raise Unmeasured("the run kept no outcome on dev")
+        return self.of_dev() if callable(self.of_dev) else self.of_dev
+
+
+class Metric(ABC):
+    """A measure of outcomes: a pure function, outside the identity of a job, so that one added later is measured on old runs.
+
+    quantities: what it gives, each for the tasks that it is for.   compares: it reads the outcomes of the unimodal models ("mono-modal
+    concepts") of the same job, by modality, which are then trained with the job.   Parameters are keyword-only, in `__init__`.
+    """
+
+    quantities: ClassVar[Sequence[Quantity]]
+    compares: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, float | Mapping[str, float]]:
+        """A number for each quantity of the task, by its name, or one for each modality or coalition; else raises `Unmeasured`."""
+
+
+class OfAnswers(Metric):
+    """A metric of one quantity that depends on nothing but logits and targets: `of(outcome, logits)` is all that it needs."""
+
+    def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, float]:
+        return {self.quantities[0].name: self.of(outcomes.judged, outcomes.judged.full)}
+
+    @abstractmethod
+    def of(self, outcome: Outcome, logits: Floats) -> float:
+        """The value of some logits `[N, C]` of this outcome."""
+
+
+# kept with a run
+
+
+FILE = "outcomes.npz"
+
+
+def save(outcomes: Mapping[str, Outcome], path: Path) -> None:
+    """Outcomes by split as one file of plain arrays."""
+    arrays: dict[str, Array] = {}
+    about: dict[str, Any] = {}
+    for split, outcome in outcomes.items():
+        known = about[split] = {"kind": outcome.kind, "modalities": outcome.modalities, "class_names": outcome.class_names}
+        known["coalitions"] = [[m for m in outcome.modalities if m in coalition] for coalition in outcome.logits]
+        known["terms"] = [*outcome.terms]
+        arrays[f"{split}/targets"] = outcome.targets
+        arrays |= {f"{split}/logits/{number}": logits for number, logits in enumerate(outcome.logits.values())}
+        arrays |= {f"{split}/terms/{number}": term for number, term in enumerate(outcome.terms.values())}
+        if outcome.fused is not None:
+            arrays[f"{split}/representation"] = outcome.fused
+    np.savez(path, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]  # names become keywords
+
+
+def load(path: Path) -> dict[str, Outcome]:
+    """What `save` was given."""
+    with np.load(path, allow_pickle=False) as file:
+        return {split: _read(file, split, known) for split, known in json.loads(str(file["about"])).items()}
+
+
+def _read(file: Any, split: str, about: Mapping[str, Any]) -> Outcome:
+    fused = f"{split}/representation"
+    return Outcome(
+        kind=about["kind"],
+        modalities=tuple(about["modalities"]),
+        class_names=tuple(about["class_names"]),
+        logits={frozenset(c): file[f"{split}/logits/{number}"] for number, c in enumerate(about["coalitions"])},
+        targets=file[f"{split}/targets"],
+        fused=file[fused] if fused in file.files else None,
+        terms={m: file[f"{split}/terms/{number}"] for number, m in enumerate(about["terms"])},
+    )

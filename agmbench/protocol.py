@@ -1,0 +1,66 @@
+"""What of a job departs from the published recipe of its data set, and on which split its epoch is chosen."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from agmbench.build import parameters, resolved
+from agmbench.contracts import Dataset
+from agmbench.errors import AgmbenchError
+from agmbench.fingerprint import alike
+from agmbench.jobs import Component, JobSpec, compose, flat, spec_of
+from agmbench.records import Record, Selected
+from agmbench.registry import Registry
+
+ITS_OWN = ("dataset", "fusion", "modulator", "seed", "present")  # what a table says of every run by itself
+
+
+def departures(spec: JobSpec, registry: Registry) -> dict[str, Any]:
+    """Every setting of a resolved spec that the job of its data set's entry has otherwise, by the key of `--set`.
+
+    A component that is another one departs, and with it the parameters in which it differs from its own defaults; fusion and
+    modulator are named beside the data set anyway, so of them the parameters alone.
+    """
+    published = compose(registry, spec.dataset.name, spec.modulator.name)
+    encoders = {m: published.encoders.get(m, published.encoders.get("*")) for m in spec.encoders}
+    recipe = published.model_copy(
+        update={
+            "dataset": _like(registry, "dataset", spec.dataset, published.dataset),
+            "encoders": {m: _like(registry, "encoder", spec.encoders[m], found) for m, found in encoders.items()},
+            "fusion": _like(registry, "fusion", spec.fusion, published.fusion),
+            "modulator": _like(registry, "modulator", spec.modulator, published.modulator),
+        }
+    )
+    named = {f"encoder.{m}": None if found is None else found.name for m, found in encoders.items()}
+    expected: Mapping[str, Any] = {**flat(recipe.canonical()), **named}
+    found = flat(spec.canonical())
+    return {key: value for key, value in found.items() if key not in ITS_OWN and value != expected.get(key)}
+
+
+def _like(registry: Registry, kind: str, found: Component, published: Component | None) -> Component:
+    """The published component, or where another one is used, that one's own defaults; with every parameter."""
+    same = published is not None and published.name == found.name
+    required = {} if same else _required(registry, kind, found)
+    return resolved(registry, kind, published if same and published else Component(name=found.name, params=required))
+
+
+def _required(registry: Registry, kind: str, found: Component) -> dict[str, Any]:
+    """Parameters without a default are what they were given."""
+    fields = parameters(registry.get(kind, found.name)).model_fields
+    return {name: found.params[name] for name, field in fields.items() if field.is_required() and name in found.params}
+
+
+def selected(spec: JobSpec, dataset: Dataset) -> Selected:
+    """Where the epoch is chosen: on `valid`, on `test` if valid holds the same samples, or nowhere, as the `last` is taken."""
+    if spec.training.select == "last":
+        return "last"
+    valid, test = dataset.split("valid"), dataset.split("test")
+    return "test" if valid is test or alike(valid, test) else "valid"
+
+
+def noted(record: Record, registry: Registry) -> Record:
+    """A record of a run that did not note what departs; where its components are not here any more, that is not known."""
+    try:
+        return replace(record, departures=departures(spec_of(record.spec), registry))
+    except (AgmbenchError, ValueError):
+        return record

@@ -1,0 +1,30 @@
+"""Where an export comes from: when and by what it was made, from which store and which runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from agmbench import provenance
+from agmbench.report.tables import Table
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What every export carries: the date, the version and commit of agmbench, and the store of runs (without a password)."""
+
+    store: str = ""
+    date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    version: str = field(default_factory=provenance.version_here)
+    commit: str = field(default_factory=provenance.commit)
+
+    def words(self, tables: Sequence[Table]) -> str:
+        """All of it as a sentence or two, with the runs of the tables."""
+        commit = f", commit {self.commit}" if self.commit else ""
+        return (
+            f"Exported on {self.date} by agmbench {self.version}{commit} from {self.store}. Runs: {', '.join(run_ids(tables))}."
+        )
+
+
+def run_ids(tables: Sequence[Table]) -> list[str]:
+    """The finished runs behind the tables, each once."""
+    return list(dict.fromkeys(record.run_id for table in tables for row in table.rows for record in row.records))

@@ -1,0 +1,94 @@
+"""What a run's tags say of it, written and read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, cast
+
+from mlflow.entities import Run
+
+from agmbench import older
+from agmbench.outcomes import Kind, Quantity
+from agmbench.records import Heading, Measurement, Record, Selected, chosen
+
+METRIC = "agmbench.metric."
+OUTCOMES = "agmbench.outcomes"  # the artifact that holds them
+NOTE = "mlflow.note.content"  # what the UI shows as a run's description
+
+
+def written(heading: Heading) -> dict[str, str]:
+    """The tags of a run that begins."""
+    return {
+        "agmbench.digest": heading.digest,
+        "agmbench.cell": heading.cell,
+        "agmbench.setting": heading.setting,
+        "agmbench.concept": str(heading.concept).lower(),
+        "agmbench.modalities": json.dumps(heading.modalities),
+        "agmbench.spec": json.dumps(heading.spec),
+        "agmbench.fingerprint": heading.fingerprint,
+        "agmbench.task": heading.task,
+        "agmbench.selected": heading.selected,
+        "agmbench.components": json.dumps(heading.components),
+        "agmbench.departures": json.dumps(heading.departures),
+        "agmbench.references": json.dumps(heading.references),
+        NOTE: described(heading),
+    }
+
+
+def described(heading: Heading) -> str:
+    """A run's protocol in words."""
+    departs = ", ".join(f"{key}={value}" for key, value in heading.departures.items()) or "nothing"
+    return f"{chosen(heading.selected, heading.spec)}. Departs from the published recipe of its data set in: {departs}."
+
+
+def as_tag(measurement: Measurement) -> tuple[str, str]:
+    """What a metric's numbers are, as one tag; the numbers themselves are metrics of the run."""
+    about = {"version": measurement.version, "reason": measurement.reason[:1000]}
+    return METRIC + measurement.metric, json.dumps({**about, "quantities": [asdict(q) for q in measurement.quantities]})
+
+
+def record(run: Run) -> Record:
+    """A run of the store as reports read it."""
+    tags = run.data.tags
+    found = Record(
+        run_id=run.info.run_id,
+        name=run.info.run_name or "",
+        status=run.info.status,
+        digest=tags["agmbench.digest"],
+        cell=tags["agmbench.cell"],
+        spec=json.loads(tags["agmbench.spec"]),
+        modalities=tuple(json.loads(tags["agmbench.modalities"])),
+        concept=tags["agmbench.concept"] == "true",
+        metrics=run.data.metrics,
+        tags=tags,
+        started=run.info.start_time,
+        attempt=int(tags.get("agmbench.attempt", 0)),
+    )
+    found = replace(found, outcomes_kept=OUTCOMES in tags)
+    if "agmbench.fingerprint" not in tags:
+        inputs = run.inputs.dataset_inputs if run.inputs else []
+        found = older.completed(found, inputs[0].dataset.digest if inputs else "")
+    else:
+        found = replace(
+            found,
+            fingerprint=tags["agmbench.fingerprint"],
+            task=cast(Kind, tags["agmbench.task"]),
+            selected=cast(Selected, tags["agmbench.selected"]),
+            components=json.loads(tags["agmbench.components"]),
+            departures=json.loads(tags["agmbench.departures"]),
+            references=json.loads(tags["agmbench.references"]),
+        )
+    return replace(found, measurements={**found.measurements, **_measurements(found)})
+
+
+def _measurements(found: Record) -> dict[str, Measurement]:
+    tags = {name.removeprefix(METRIC): json.loads(text) for name, text in found.tags.items() if name.startswith(METRIC)}
+    tested = {name.removeprefix("test/"): value for name, value in found.metrics.items() if name.startswith("test/")}
+    return {metric: _measurement(metric, content, tested) for metric, content in tags.items()}
+
+
+def _measurement(metric: str, content: Mapping[str, Any], tested: Mapping[str, float]) -> Measurement:
+    quantities = [Quantity(**{**q, "tasks": tuple(q["tasks"])}) for q in content["quantities"]]
+    names = set() if content["reason"] else {q.name for q in quantities}
+    values = {name: value for name, value in tested.items() if name.partition("/")[0] in names}
+    return Measurement(metric, content["version"], quantities, content["reason"], values)

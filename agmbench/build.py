@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from agmbench import muting
 from agmbench.contracts import Batch, Dataset, Encoder, Fusion, Metric, Modulator, Split, SplitName, Unsuitable
+from agmbench.data.fit import check_fit
 from agmbench.errors import AgmbenchError, allowed, describe
 from agmbench.jobs import CORE_VERSION, Component, JobSpec, digest
 from agmbench.model import MultimodalModel
@@ -58,6 +59,7 @@ def resolve(spec: JobSpec, registry: Registry, dataset: Dataset | None = None) -
         dataset = _make(registry, "dataset", dataset_component, spec.seed)
         if spec.limit is not None:
             dataset = Limited(dataset, spec.limit)
+        check_fit(spec.dataset.name, dataset)
     full = spec.model_copy(
         update={
             "dataset": dataset_component,
@@ -116,8 +118,17 @@ class _Part:
         return self.count
 
     def batch(self, index: Tensor) -> Batch:
-        batch = self.whole.batch(index * len(self.whole) // self.count)
+        batch = self.whole.batch(self._of_whole(index))
         return replace(batch, index=index)
+
+    @property
+    def targets(self) -> Tensor | None:
+        """Those of the whole split, if it holds them in memory."""
+        held = getattr(self.whole, "targets", None)
+        return held[self._of_whole(torch.arange(self.count))] if isinstance(held, Tensor) else None
+
+    def _of_whole(self, index: Tensor) -> Tensor:
+        return index * len(self.whole) // self.count
 
 
 def entries(spec: JobSpec, registry: Registry) -> list[Entry]:

@@ -25,7 +25,7 @@ class Classes:
 
 
 def judged(found: Mapping[SplitName, Classes], titles: Sequence[object], named: Named) -> tuple[list[str], list[str]]:
-    """What is wrong: classes that train lacks and another split has; and what is odd: those that another lacks, or all do."""
+    """The classes that train lacks and another split has; and, which is no more than odd, those that another or all lack."""
     if "train" not in found:
         return [], []
     nowhere = [number for number in range(len(titles)) if not any(classes.counts[number] for classes in found.values())]
@@ -49,13 +49,15 @@ def _lacking(
     if not missing:
         return []
     present = here.counts.nonzero().flatten().tolist()
-    alone = f", all targets are {titles[present[0]]}" if len(present) == 1 else ""
+    alone = f", all targets are '{titles[present[0]]}'" if len(present) == 1 else ""
     samples = sorted({sample for number in missing for sample in there.first[number]})[:NAMED]
+    count = int(there.counts[missing].sum())
+    times = "once" if count == 1 else f"{count:,} times"
     return [
         f"{one}: {len(missing)} of {len(titles)} classes do not occur ({_titled(missing, titles)}){alone}; "
-        f"{other} has them {int(there.counts[missing].sum()):,} times (samples {', '.join(named(other, sample) for sample in samples)})"
+        f"{other} has them {times} (samples {', '.join(named(other, sample) for sample in samples)})"
     ]
 
 
 def _titled(classes: Sequence[int], titles: Sequence[object]) -> str:
-    return ", ".join(str(titles[number]) for number in classes[:NAMED])
+    return ", ".join(f"'{titles[number]}'" for number in classes[:NAMED])

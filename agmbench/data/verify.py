@@ -1,7 +1,7 @@
 """Whether a data set is what it says: every sample of every split read once; and what its splits share."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
@@ -52,24 +52,25 @@ class Verdict:
     odd: Mapping[str, Sequence[str]]
 
 
-def everything(split: Split) -> Tensor:
-    """The numbers of all samples."""
-    return torch.arange(len(split))
+def verify(dataset: Dataset, progress: Callable[[int, int], None]) -> Verdict:
+    """Read every sample once and judge what is there, and compare files with their checksums where those are known."""
+    verdict = judge(dataset, progress, lambda split: torch.arange(len(split)))
+    changed = list(_checksums(dataset))
+    return replace(verdict, wrong={**verdict.wrong, "files": [*changed, *verdict.wrong.get("files", [])]})
 
 
-def verify(dataset: Dataset, progress: Callable[[int, int], None], places: Callable[[Split], Tensor] = everything) -> Verdict:
-    """Read every sample once, or those at some `places` of each split, and judge what is there."""
+def judge(dataset: Dataset, progress: Callable[[int, int], None], places: Callable[[Split], Tensor]) -> Verdict:
+    """Read the samples at some places of each split once, and judge what is there."""
     splits = {name: dataset.split(name) for name in SPLITS}
     chosen = {name: places(split) for name, split in splits.items()}
     named = _named(dataset)
     wrong, odd = Findings(named), Findings(named)
     total, done, readings = sum(map(len, chosen.values())), 0, list[Reading]()
-    for line in _checksums(dataset):
-        wrong.say("files", line)
     for name, index in chosen.items():
         readings.append(Reading(dataset, name, len(index), wrong, odd))
         if not len(index):
-            wrong.say("files", f"{name} has no samples")
+            wrong.say("files", f"{name} has no samples; expected one or more")
+            continue
         for part, batch in _read(splits[name], index, BATCH):
             if isinstance(batch, Unsuitable):
                 wrong.say("files", f"{name}: {batch}")
@@ -78,7 +79,7 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None], places: Calla
             done += len(part)
             progress(done, total)
         readings[-1].close()
-    compare(readings, dataset.class_names, named, wrong, odd)
+    compare(dataset, readings, named, wrong, odd)
     return Verdict(
         samples={name: len(split) for name, split in splits.items()},
         classes={reading.name: reading.classes.counts.tolist() for reading in readings if reading.classified},

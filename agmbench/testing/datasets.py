@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from agmbench.contracts import SPLITS, Batch, Dataset, Split, SplitName, Tokens, Unsuitable
 from agmbench.data.fit import told
-from agmbench.data.verify import Verdict, verify
+from agmbench.data.verify import Verdict, judge
 from agmbench.datasets.files import HINT, SAMPLE, FileDataset
 from agmbench.errors import describe
 from agmbench.testing.checks import Broken, Check, Outcome, Skipped, judged
@@ -36,8 +36,8 @@ class Subject:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """What `agmbench data verify` says of the samples that are looked at."""
-        return verify(self.data, lambda done, total: None, _places)
+        """What `agmbench data verify` says, but for checksums, of the samples that are looked at."""
+        return judge(self.data, lambda done, total: None, _places)
 
     def judged(self, about: str, detail: str) -> str:
         """What is passed, with what is odd in it; raises if something is wrong."""
@@ -62,12 +62,12 @@ def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
             return _closed("skipped", said)
     except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         return _closed("failed", describe(error))
-    told = Check("data", "skipped", f"{said}; checked on a random sample in layout '{make.layouts[0].name}'")
+    absent = Check("data", "skipped", f"{said}; checked on a random sample in layout '{make.layouts[0].name}'")
     try:
         with _sample(make):
-            return [told, *_checks(opened)]
+            return [absent, *_checks(opened)]
     except (Exception, SystemExit) as error:
-        return [told, *_closed("failed", describe(error))]
+        return [absent, *_closed("failed", describe(error))]
 
 
 def _checks(opened: Callable[[int], Dataset]) -> list[Check]:
@@ -157,6 +157,7 @@ def _batch(subject: Subject) -> str:
             raise Broken(f"{name}: a batch should have {', '.join(shapes)}; found {', '.join(batch.inputs) or 'nothing'}")
         if not torch.equal(batch.index, index):
             raise Broken(f"{name}: asked for the samples {index.tolist()}, a batch says that it has {batch.index.tolist()}")
+    subject.judged("files", "")
     return subject.judged("batch", ", ".join(f"{m} {list(shape)}" for m, shape in shapes.items()))
 
 

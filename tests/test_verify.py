@@ -84,8 +84,8 @@ class Faulty(Dataset):
                 if fault == "copies":
                     there_too = first.inputs["m1"]
                     x["m1"][:5] = (there_too.values if tokens else there_too)[10:15]
-                if tokens == 4 and fault == "copies":
-                    there[:, 3], x["m1"][:, 3] = False, 7.0  # padding is no content
+            if tokens == 4 and fault == "copies":
+                there[:, 3], x["m1"][:, 3] = False, float(len(self.made))  # what is hidden is no content
             if tokens is not None:
                 x["m1"] = Tokens(x["m1"], there)
             if name == of and fault == "no m1":

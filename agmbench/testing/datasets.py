@@ -150,6 +150,8 @@ def _counted(counts: Mapping[SplitName, int]) -> str:
 
 def _batch(subject: Subject) -> str:
     shapes = {m: tuple(shape) for m, shape in subject.data.shapes.items()}
+    subject.judged("files", "")
+    fit = subject.judged("batch", ", ".join(f"{m} {list(shape)}" for m, shape in shapes.items()))
     for name, split in subject.splits.items():
         index = torch.arange(min(4, len(split)))
         batch = split.batch(index)
@@ -157,8 +159,7 @@ def _batch(subject: Subject) -> str:
             raise Broken(f"{name}: a batch should have {', '.join(shapes)}; found {', '.join(batch.inputs) or 'nothing'}")
         if not torch.equal(batch.index, index):
             raise Broken(f"{name}: asked for the samples {index.tolist()}, a batch says that it has {batch.index.tolist()}")
-    subject.judged("files", "")
-    return subject.judged("batch", ", ".join(f"{m} {list(shape)}" for m, shape in shapes.items()))
+    return fit
 
 
 def _targets(subject: Subject) -> str:

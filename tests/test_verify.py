@@ -1,8 +1,11 @@
 """What `agmbench data verify` and `check` judge, and what `run` refuses: a small data set with one fault by name."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import CommandLine
+from scipy.io.wavfile import write
 from torch import Tensor
 
 from agmbench import registry, testing
@@ -54,7 +57,8 @@ INPUTS = {
     "shape": lambda x: x[:, :5],
     "not finite": lambda x: changed(x, (9, 2), float("inf")),
     "silent": lambda x: changed(x, [3, 5, 8, 9], 0.0),
-    "same": lambda x: torch.ones_like(x),
+    "quiet": lambda x: changed(x, 3, -16.0),
+    "same": lambda x: torch.ones_like(x) * torch.arange(6),
     "all silent": lambda x: torch.zeros_like(x),
 }
 
@@ -276,10 +280,11 @@ ODD: list[tuple[dict[str, object], str, str]] = [
         "test: 2 of 3 classes do not occur ('green', 'blue'), all targets are 'red'; train has them 32 times (samples 0, 1, 2)",
     ),
     ({"fault": "constant", "task": "regression"}, "targets", "valid: all 24 targets are 0.5"),
-    ({"fault": "silent"}, "content", "valid: m0 is all zero in 4 of 24 samples (3, 5, 8)"),
+    ({"fault": "silent"}, "content", "valid: m0 is one number throughout, such as 0, in 4 of 24 samples (3, 5, 8)"),
+    ({"fault": "quiet"}, "content", "valid: m0 is one number throughout, such as -16, in 1 of 24 samples (3)"),
     ({"fault": "no token", "tokens": 4}, "content", "valid: m1 has no token in 2 of 24 samples (2, 6)"),
     ({"fault": "same"}, "content", "valid: m0 is the same in 24 of 24 samples (0, 1, 2)"),
-    ({"fault": "all silent"}, "content", "valid: m0 is the same, all zero, in 24 of 24 samples (0, 1, 2)"),
+    ({"fault": "all silent"}, "content", "valid: m0 is the same, 0 throughout, in 24 of 24 samples (0, 1, 2)"),
     ({"fault": "copied m0"}, "apart", "valid: m0 of train in 5 of 24 samples (0, 1, 2)"),
     (
         {"fault": "valid is test"},
@@ -363,3 +368,37 @@ def test_what_is_sound_is_sound(faulty: CommandLine, params: dict[str, object]) 
     checks = checked(faulty, params)
     assert "odd: " not in " ".join(check.detail for check in checks.values())
     assert [name for name, check in checks.items() if check.outcome == "failed"] == []
+
+
+@pytest.mark.parametrize("name", ["urfunny", "kinetics-sound"])
+def test_valid_that_is_test_by_protocol_is_a_finding(
+    line: CommandLine, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path / "data"))
+    assert line("data", "sample", name).status == 0
+    verdict = line("data", "verify", name, "--set", "protocol=paper")
+    assert verdict.status == 0, verdict.err
+    assert "odd: test: the samples of valid itself, so that what is chosen on valid is chosen on test, in " in verdict.out
+    assert " samples (0 (clip " in verdict.out
+    checks = {
+        check.name: check for check in testing.check(registry.builtin().get("dataset", name), params={"protocol": "paper"})
+    }
+    assert checks["apart"].outcome == "passed"
+    assert "odd: test: the samples of valid itself" in checks["apart"].detail
+
+
+def test_a_silent_recording_is_a_finding_and_one_without_sound_an_error(
+    line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what the layout decodes: the spectrogram of silence is one number, not zero."""
+    root = tmp_path / "data"
+    monkeypatch.setenv("AGMBENCH_DATA", str(root))
+    assert line("data", "sample", "cremad", "--layout", "official").status == 0
+    first = min((root / "cremad" / "AudioWAV").iterdir())
+    write(first, 16_000, np.zeros(16_000, dtype=np.int16))
+    verdict = line("data", "verify", "cremad")
+    assert verdict.status == 0, verdict.err
+    assert "audio is one number throughout, such as -16.1181, in 1 of " in verdict.out
+    assert f"clip {first.stem})" in verdict.out
+    write(first, 16_000, np.zeros(0, dtype=np.int16))
+    assert str(first) in line("data", "verify", "cremad").err

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import nan
 
 import torch
 from torch import Tensor
@@ -13,28 +14,35 @@ from agmbench.tasks import Wrong
 
 @dataclass(frozen=True)
 class Content:
-    """Some samples of one modality, `[N]` each: their `numbers`, a hash of 64 bits (`prints`), which are `empty` (they have no token)
-    and which all `zero`. Hidden tokens are no content."""
+    """Some samples of one modality, `[N]` each: their `numbers`, a hash of 64 bits (`prints`), which are `empty` (they have no token),
+    and the `level` of a sample that is one number throughout, as the spectrogram of silence is; NaN for all others.
+
+    Hidden tokens are no content.
+    """
 
     numbers: Tensor
     prints: Tensor
     empty: Tensor
-    zero: Tensor
+    level: Tensor
 
     @classmethod
     def of(cls, index: Tensor, x: Input) -> "Content":
         """Of the samples of a batch."""
         values, mask = (x.values, x.mask) if isinstance(x, Tokens) else (x, None)
         rows = list(values) if mask is None else [row[there] for row, there in zip(values, mask, strict=True)]
-        empty = torch.tensor([not row.numel() for row in rows])
-        zero = torch.tensor([not row.any() for row in rows]) & ~empty
-        return cls(index, torch.tensor([_print(row) for row in rows]), empty, zero)
+        prints, empty = torch.tensor([_print(row) for row in rows]), torch.tensor([not row.numel() for row in rows])
+        return cls(index, prints, empty, torch.tensor([_level(row) for row in rows]))
 
     @classmethod
     def joined(cls, parts: Sequence["Content"]) -> "Content":
         """Those of several batches."""
-        columns = zip(*((part.numbers, part.prints, part.empty, part.zero) for part in parts), strict=True)
+        columns = zip(*((part.numbers, part.prints, part.empty, part.level) for part in parts), strict=True)
         return cls(*(torch.cat(column) for column in columns))
+
+    @property
+    def flat(self) -> Tensor:
+        """Which samples are one number throughout."""
+        return ~self.level.isnan()
 
     @property
     def constant(self) -> bool:
@@ -44,18 +52,19 @@ class Content:
     def odd(self, modality: str) -> Iterator[Wrong]:
         """Which samples say nothing."""
         if self.constant:
-            what = ", without a token," if self.empty.all() else ", all zero," if self.zero.all() else ""
+            what = ", without a token," if self.empty[0] else f", {self.level[0]:g} throughout," if self.flat[0] else ""
             yield Wrong(f"{modality} is the same{what}", "", torch.ones_like(self.empty))
             return
-        for what, samples in (("has no token", self.empty), ("is all zero", self.zero)):
-            if samples.any():
-                yield Wrong(f"{modality} {what}", "", samples)
+        if self.empty.any():
+            yield Wrong(f"{modality} has no token", "", self.empty)
+        if self.flat.any():
+            yield Wrong(f"{modality} is one number throughout", "", self.flat, f"{self.level[self.flat][0]:g}")
 
     def shared(self, other: "Content") -> Tensor:
         """Which samples are in another split too, `[N]`, where they say something there and here."""
         if self.constant and other.constant:
             return torch.zeros_like(self.empty)
-        return torch.isin(self.prints, other.prints) & ~self.empty & ~self.zero
+        return torch.isin(self.prints, other.prints) & ~self.empty & ~self.flat
 
 
 def whole(contents: Sequence[Content]) -> Tensor:
@@ -69,3 +78,9 @@ def whole(contents: Sequence[Content]) -> Tensor:
 def _print(row: Tensor) -> int:
     content = row.detach().contiguous().view(-1).numpy().data
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), signed=True)
+
+
+def _level(row: Tensor) -> float:
+    """The number that a sample is throughout, if it has several; a single number says nothing if it is zero."""
+    first = float(row.flatten()[0]) if row.numel() else nan
+    return first if (row == first).all() and (row.numel() > 1 or first == 0) else nan

@@ -390,7 +390,7 @@ def test_valid_that_is_test_by_protocol_is_a_finding(
 def test_a_silent_recording_is_a_finding_and_one_without_sound_an_error(
     line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of what the layout decodes: the spectrogram of silence is one number, not zero."""
+    """Of what the layout decodes: the spectrogram of silence is one number, not zero, and that of dither one of small numbers."""
     root = tmp_path / "data"
     monkeypatch.setenv("AGMBENCH_DATA", str(root))
     assert line("data", "sample", "cremad", "--layout", "official").status == 0
@@ -400,5 +400,9 @@ def test_a_silent_recording_is_a_finding_and_one_without_sound_an_error(
     assert verdict.status == 0, verdict.err
     assert "audio is one number throughout, such as -16.1181, in 1 of " in verdict.out
     assert f"clip {first.stem})" in verdict.out
+    write(first, 16_000, np.random.default_rng(0).integers(-1, 2, 16_000, dtype=np.int16))
+    near = line("data", "verify", "cremad").out
+    assert "throughout, as near silence is, in 1 of " in near
+    assert f"clip {first.stem})" in near
     write(first, 16_000, np.zeros(0, dtype=np.int16))
     assert str(first) in line("data", "verify", "cremad").err

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import inf, nan
 
 import torch
 from torch import Tensor
@@ -11,11 +11,14 @@ from torch import Tensor
 from agmbench.contracts import Input, Tokens
 from agmbench.tasks import Wrong
 
+MANY = 1000  # numbers of a sample
+
 
 @dataclass(frozen=True)
 class Content:
     """Some samples of one modality, `[N]` each: their `numbers`, a hash of 64 bits (`prints`), which are `empty` (they have no token),
-    and the `level` of a sample that is one number throughout, as the spectrogram of silence is; NaN for all others.
+    the `level` of a sample that is one number throughout, as the spectrogram of silence is (NaN for all others), and the `largest`
+    of many numbers (infinite for a sample of few, which may all be small by chance).
 
     Hidden tokens are no content.
     """
@@ -24,6 +27,7 @@ class Content:
     prints: Tensor
     empty: Tensor
     level: Tensor
+    largest: Tensor
 
     @classmethod
     def of(cls, index: Tensor, x: Input) -> "Content":
@@ -31,12 +35,13 @@ class Content:
         values, mask = (x.values, x.mask) if isinstance(x, Tokens) else (x, None)
         rows = list(values) if mask is None else [row[there] for row, there in zip(values, mask, strict=True)]
         prints, empty = torch.tensor([_print(row) for row in rows]), torch.tensor([not row.numel() for row in rows])
-        return cls(index, prints, empty, torch.tensor([_level(row) for row in rows]))
+        largest = torch.tensor([float(row.max()) if row.numel() >= MANY else inf for row in rows])
+        return cls(index, prints, empty, torch.tensor([_level(row) for row in rows]), largest)
 
     @classmethod
     def joined(cls, parts: Sequence["Content"]) -> "Content":
         """Those of several batches."""
-        columns = zip(*((part.numbers, part.prints, part.empty, part.level) for part in parts), strict=True)
+        columns = zip(*((part.numbers, part.prints, part.empty, part.level, part.largest) for part in parts), strict=True)
         return cls(*(torch.cat(column) for column in columns))
 
     @property
@@ -49,8 +54,8 @@ class Content:
         """Whether there are several samples and all are the same."""
         return len(self.prints) > 1 and bool((self.prints == self.prints[0]).all())
 
-    def odd(self, modality: str) -> Iterator[Wrong]:
-        """Which samples say nothing."""
+    def odd(self, modality: str, mean: float) -> Iterator[Wrong]:
+        """Which samples say nothing or little, where the numbers of the split have that mean."""
         if self.constant:
             what = ", without a token," if self.empty[0] else f", {self.level[0]:g} throughout," if self.flat[0] else ""
             yield Wrong(f"{modality} is the same{what}", "", torch.ones_like(self.empty))
@@ -59,6 +64,9 @@ class Content:
             yield Wrong(f"{modality} has no token", "", self.empty)
         if self.flat.any():
             yield Wrong(f"{modality} is one number throughout", "", self.flat, f"{self.level[self.flat][0]:g}")
+        quiet = (self.largest < mean) & ~self.flat
+        if quiet.any():
+            yield Wrong(f"{modality} is below the split's mean of {mean:.4g} throughout, as near silence is,", "", quiet)
 
     def shared(self, other: "Content") -> Tensor:
         """Which samples are in another split too, `[N]`, where they say something there and here."""

@@ -110,7 +110,7 @@ class Reading:
         self.contents = {modality: Content.joined(parts) for modality, parts in self._parts.items() if parts}
         self.whole = whole(list(self.contents.values()))
         for modality, content in self.contents.items():
-            for odd in content.odd(modality):
+            for odd in content.odd(modality, self.ranges[modality].mean):
                 self._odd.add("content", self, odd, content.numbers)
         if self.values.count > 1 and self.values.least == self.values.largest:
             self._odd.say("targets", f"{self.name}: all {self.values.count:,} targets are {self.values.least:g}")

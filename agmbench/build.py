@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from agmbench import measures, muting
 from agmbench.contracts import Batch, Dataset, Encoder, Fusion, Modulator, Split, SplitName, Unsuitable
+from agmbench.data.fit import check_fit
 from agmbench.errors import AgmbenchError, allowed, describe
 from agmbench.fingerprint import contents
 from agmbench.jobs import CORE_VERSION, MADE_OF_THE_SEED, Component, JobSpec, cell_of, digest
@@ -104,6 +105,7 @@ def _data(registry: Registry, component: Component, spec: JobSpec) -> Data:
     """The job's data set, and what it contains. What is built in says so itself; of a stranger's, agmbench looks."""
     entry = registry.get("dataset", component.name)
     dataset: Dataset = _make(registry, "dataset", component, spec.seed)
+    check_fit(spec.dataset.name, dataset if spec.limit is None else Limited(dataset, spec.limit))
     if entry.origin == BUILT_IN:
         found = Data(dataset, dataset.fingerprint, MADE_OF_THE_SEED if dataset.follows_seed else dataset.fingerprint)
     else:
@@ -111,7 +113,9 @@ def _data(registry: Registry, component: Component, spec: JobSpec) -> Data:
         same = dataset.follows_seed is False or spec.seed == 0
         of_any = fingerprint if same else _contents(entry, _make(registry, "dataset", component, 0))
         found = Data(dataset, fingerprint, of_any)
-    return found if spec.limit is None else found._replace(dataset=Limited(dataset, spec.limit))
+    if spec.limit is not None:
+        found = found._replace(dataset=Limited(dataset, spec.limit))
+    return found
 
 
 def _contents(entry: Entry, dataset: Dataset) -> str:
@@ -160,8 +164,17 @@ class _Part:
         return self.count
 
     def batch(self, index: Tensor) -> Batch:
-        batch = self.whole.batch(index * len(self.whole) // self.count)
+        batch = self.whole.batch(self._of_whole(index))
         return replace(batch, index=index)
+
+    @property
+    def targets(self) -> Tensor | None:
+        """Those of the whole split, if it holds them in memory."""
+        held = getattr(self.whole, "targets", None)
+        return held[self._of_whole(torch.arange(self.count))] if isinstance(held, Tensor) else None
+
+    def _of_whole(self, index: Tensor) -> Tensor:
+        return index * len(self.whole) // self.count
 
 
 def entries(spec: JobSpec, registry: Registry) -> list[Entry]:

@@ -81,7 +81,10 @@ class Batch:
 
 
 class Split(Protocol):
-    """One split of a data set: any batch of it by the samples' numbers."""
+    """One split of a data set: any batch of it by the samples' numbers.
+
+    Inputs are float32, word numbers too. A split that holds the targets of all its samples may have them as `targets` `[N, ...]`.
+    """
 
     def __len__(self) -> int: ...
     def batch(self, index: Tensor) -> Batch: ...

@@ -1,13 +1,31 @@
 """What the targets of a data set are, and how logits answer them. B samples, C classes, T segments."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from agmbench.outcomes import Kind
+
+FLOATS = (torch.float32, torch.float64)
+
+
+class Wrong(NamedTuple):
+    """What is wrong with some samples of a batch: what was `found`, `such` as one value, what is `expected`; `samples` `[B]` are true
+    for those."""
+
+    found: str
+    expected: str
+    samples: Tensor
+    such: str = ""
+
+
+def shape_of(lengths: Sequence[int]) -> str:
+    """The shape of samples, as a reader of a message understands it: `[N, 6]`."""
+    return f"[{', '.join(['N', *map(str, lengths)])}]"
 
 
 class Task(ABC):
@@ -44,6 +62,39 @@ class Task(ABC):
         """The figure: here, the share of answers that are right."""
         return float((self.predicted(logits) == targets).double().mean())
 
+    def expected(self, classes: int) -> str:
+        """What targets are, in words."""
+        return "targets that give each sample one finite loss"
+
+    def well_formed(self, targets: Tensor, classes: int) -> bool:
+        """Whether targets are of a type and a shape whose losses can be taken."""
+        try:
+            losses = self.losses(torch.zeros(len(targets), self.outputs(classes)), targets)
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            return False
+        return losses.shape == (len(targets),)
+
+    def inside(self, targets: Tensor, classes: int) -> Tensor:
+        """Which of the well-formed targets have a value that the task knows, `[B, ...]`."""
+        return torch.isfinite(self.losses(torch.zeros(len(targets), self.outputs(classes)), targets))
+
+    def wrong(self, targets: Tensor, classes: int) -> Wrong | None:
+        """Why targets of this many classes cannot be trained on or measured; `None` if they can."""
+        expected = self.expected(classes)
+        if not self.well_formed(targets, classes):
+            found = f"targets of {targets.dtype} {shape_of(targets.shape[1:])}"
+            return Wrong(found, expected, torch.ones(len(targets), dtype=torch.bool))
+        outside = ~self.inside(targets, classes)
+        if not outside.any():
+            return None
+        return Wrong(
+            "targets out of range", expected, outside.reshape(len(targets), -1).any(dim=1), f"{targets[outside].flatten()[0]:g}"
+        )
+
+    def labels(self, targets: Tensor) -> Tensor | None:
+        """`[n, 2]`: sample and class, a row for each class that a sample (or a segment of it) has; `None` where there are none."""
+        return None
+
     def rows(self, x: Tensor) -> Tensor:
         """What is judged by itself, one row each: logits, targets or representations of samples, or of their segments."""
         return x
@@ -55,6 +106,21 @@ class Task(ABC):
 
 class SingleLabel(Task):
     """One class a sample: logits `[B, C]`, targets `[B]`; cross entropy."""
+
+    shape: ClassVar[str] = "[N]"
+
+    def expected(self, classes: int) -> str:
+        return f"torch.int64 {self.shape}, class numbers 0 to {classes - 1}"
+
+    def well_formed(self, targets: Tensor, classes: int) -> bool:
+        return targets.dtype == torch.int64 and targets.ndim == 1
+
+    def inside(self, targets: Tensor, classes: int) -> Tensor:
+        return (targets >= 0) & (targets < classes)
+
+    def labels(self, targets: Tensor) -> Tensor:
+        samples = torch.arange(len(targets)).repeat_interleave(targets[:1].numel())
+        return torch.stack([samples, targets.flatten()], dim=1)
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits, targets, reduction="none")
@@ -68,6 +134,11 @@ class SingleLabel(Task):
 
 class Segments(SingleLabel):
     """One class a segment: logits `[B, T, C]`, targets `[B, T]`; a sample's loss is the mean over its segments."""
+
+    shape = "[N, T]"
+
+    def well_formed(self, targets: Tensor, classes: int) -> bool:
+        return targets.dtype == torch.int64 and targets.ndim == 2 and targets.shape[1] > 0
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape).mean(dim=1)
@@ -86,6 +157,18 @@ class MultiLabel(Task):
     """Any of C labels a sample: logits `[B, C]`, targets `[B, C]` of 0 and 1; binary cross entropy, the mean over the labels."""
 
     kind = "multi-label"
+
+    def expected(self, classes: int) -> str:
+        return f"torch.float32 [N, {classes}] of 0 and 1"
+
+    def well_formed(self, targets: Tensor, classes: int) -> bool:
+        return targets.dtype in FLOATS and targets.shape[1:] == (classes,)
+
+    def inside(self, targets: Tensor, classes: int) -> Tensor:
+        return (targets == 0) | (targets == 1)
+
+    def labels(self, targets: Tensor) -> Tensor:
+        return targets.nonzero()
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
@@ -112,6 +195,15 @@ class Regression(Task):
 
     def outputs(self, classes: int) -> int:
         return 1
+
+    def expected(self, classes: int) -> str:
+        return "torch.float32 [N], finite numbers"
+
+    def well_formed(self, targets: Tensor, classes: int) -> bool:
+        return targets.dtype in FLOATS and targets.ndim == 1
+
+    def inside(self, targets: Tensor, classes: int) -> Tensor:
+        return torch.isfinite(targets)
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         return (logits.squeeze(-1) - targets) ** 2

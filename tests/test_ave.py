@@ -344,7 +344,7 @@ def test_numbers_that_are_not_finite_are_told_with_the_modality(line: CommandLin
     rewrite(root / "audio_feature.h5", "avadataset", values)
     verdict = line("data", "verify", "ave")
     assert (verdict.status, verdict.err.count("\n")) == (2, 1)
-    assert "train: audio has 7 numbers that are not finite" in verdict.err
+    assert "train: audio with numbers that are not finite in 7 of 7 samples (0 (video " in verdict.err
     failed = line("run", "-d", "ave", "--no-strength", "--epochs", "1")
     assert failed.status == 1
     assert "the input of audio is not finite" in failed.err

@@ -463,13 +463,17 @@ DATASETS: list[tuple[type[Dataset], str, str]] = [
         "splits",
         "dev should have samples; found train 128, dev 0, valid 64, test 64",
     ),
-    (Tall, "batch", "train: m1 should be [4, 17] of torch.float32, as its shapes say; found [4, 16] of torch.float32"),
-    (spoiled(lambda name, s: _with(s, m0=_x(s).double())), "batch", "train: m0 should be [4, 16] of torch.float32"),
+    (Tall, "batch", "train: m1 of torch.float32 [N, 16] in 64 of 64 samples (0, 1, 2); expected torch.float32 [N, 17]; dev: "),
+    (
+        spoiled(lambda name, s: _with(s, m0=_x(s).double())),
+        "batch",
+        "train: m0 of torch.float64 [N, 16] in 128 of 128 samples (0, 1, 2);",
+    ),
     (spoiled(lambda name, s: _with(s, m2=_x(s))), "batch", "train: a batch should have m0, m1; found m0, m1, m2"),
     (
         spoiled(lambda name, s: TensorSplit(s.inputs, s.targets + 1)),
         "targets",
-        "train: targets of SingleLabel should be class numbers from 0 to 3 of torch.int64; found [32] of torch.int64, from 1 to 4",
+        "train: targets out of range, such as 4, in 32 of 128 samples (3, 7, 11); expected torch.int64 [N], class numbers 0 to 3; dev: ",
     ),
     (
         spoiled(lambda name, s: Unruly(s.inputs, s.targets)),
@@ -478,8 +482,8 @@ DATASETS: list[tuple[type[Dataset], str, str]] = [
     ),
     (
         spoiled(lambda name, s: _with(s, m0=torch.where(_x(s) > 2, torch.nan, _x(s)))),
-        "finite",
-        "train: ",
+        "content",
+        "train: m0 with numbers that are not finite in ",
     ),
     (
         spoiled(lambda name, s: _with(s, m0=_x(s) + random.random())),
@@ -490,12 +494,12 @@ DATASETS: list[tuple[type[Dataset], str, str]] = [
     (
         spoiled(lambda name, s: TensorSplit({m: x.clone().fill_(1.0) for m, x in _tensors(s)}, s.targets)),
         "apart",
-        "no sample should be in two splits; found that 1 of dev are in train too, ",
+        "dev: inputs of train in 64 of 64 samples (0, 1, 2); expected no sample in two splits; ",
     ),
     (
         spoiled(lambda name, s: TensorSplit(s.inputs, s.targets % 3)),
         "classes",
-        "1 of 4 classes do not occur in train, the first of them class 3",
+        "train: 1 of 4 classes do not occur, the first of them class 3",
     ),
 ]
 

@@ -45,8 +45,9 @@ class Ready(Layout):
     def read(self, root, *, scale=1.0):
         made = prepared.read(root, "toy")
         x = made.array("train", "x")
-        part = StoredSplit({"a": Stored(x), "b": Stored(x)}, torch.zeros(len(x), dtype=torch.long), np.arange(len(x)))
-        return Held({name: part for name in SIZES}, {"a": (3,), "b": (3,)}, made.files, checksums=made.checksums)
+        inputs, rows = {"a": Stored(x), "b": Stored(x)}, {name: np.arange(k, len(x), 4) for k, name in enumerate(SIZES)}
+        parts = {name: StoredSplit(inputs, torch.zeros(len(mine), dtype=torch.long), mine) for name, mine in rows.items()}
+        return Held(parts, {"a": (3,), "b": (3,)}, made.files, checksums=made.checksums)
 
     def write_sample(self, root):
         Toy.prepare(root, root, lambda done, total: None, 1)
@@ -136,8 +137,14 @@ def test_a_sound_data_set_is_verified_and_its_leaks_told(line: CommandLine, toy:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda a, y: (np.where(np.arange(64)[:, None] == 50, np.nan, a), y), "valid: a has 3 numbers that are not finite"),
-        (lambda a, y: (a, np.where(np.arange(64) == 3, 7, y)), "train: the label 7; expected 0 to 1"),
+        (
+            lambda a, y: (np.where(np.arange(64)[:, None] == 50, np.nan, a), y),
+            "valid: a with numbers that are not finite in 1 of 8 samples (2 (person p0)); expected finite numbers",
+        ),
+        (
+            lambda a, y: (a, np.where(np.arange(64) == 3, 7, y)),
+            "train: targets out of range, such as 7, in 1 of 40 samples (3 (person p3)); expected torch.int64 [N], class numbers 0 to 1",
+        ),
     ],
 )
 def test_data_that_are_not_sound(line: CommandLine, toy: Path, spoil, said: str) -> None:  # type: ignore[no-untyped-def]

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from agmbench.datasets.files import FileDataset
 
 Progress = Callable[[int, int], None]
-TOLD = 10  # defects of a data set that its one line names
 
 
 set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
@@ -72,7 +71,9 @@ def _told(state: "State") -> Iterator[str]:
 @root_option
 @registry_option
 def verify(name: str, settings: tuple[str, ...]) -> None:
-    """Read every sample of a data set once: counts, shapes, ranges, labels, checksums, and what its splits share."""
+    """Read every sample of a data set once: counts, shapes, ranges, labels, checksums, what its splits share, and
+    what is odd in them."""
+    from agmbench.data.fit import told
     from agmbench.data.verify import verify as verified
 
     entry = load().get("dataset", name)
@@ -80,10 +81,14 @@ def verify(name: str, settings: tuple[str, ...]) -> None:
     with _progress(f"reading {entry.name}") as progress:
         verdict = verified(dataset, progress)
     _show(verdict, dataset.class_names)
-    if verdict.wrong:
-        more = f"; and {len(verdict.wrong) - TOLD} more" if len(verdict.wrong) > TOLD else ""
-        raise AgmbenchError(f"'{entry.name}' is not sound: {'; '.join(verdict.wrong[:TOLD])}{more}")
-    click.echo(f"\n'{entry.name}' is sound")
+    wrong, odd = ([line for lines in found.values() for line in lines] for found in (verdict.wrong, verdict.odd))
+    for line in odd:
+        click.echo(f"odd: {line}")
+    if wrong:
+        raise AgmbenchError(f"'{entry.name}' is not sound: {told(wrong)}")
+    click.echo(
+        f"\n'{entry.name}' has nothing wrong; findings that are odd: {len(odd)}" if odd else f"\n'{entry.name}' is sound"
+    )
 
 
 def _opened(entry: Entry, settings: tuple[str, ...]) -> Any:
@@ -103,7 +108,7 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
         "split", "samples", "modality", "shape", "least", "mean", "largest", box=None, pad_edge=False, header_style="bold"
     )
     for row in verdict.seen:
-        numbers = (f"{value:.4g}" for value in (row.least, row.mean, row.largest))
+        numbers = (f"{value:.4g}" for value in (row.range.least, row.range.mean, row.range.largest))
         table.add_row(row.split, str(verdict.samples[row.split]), row.modality, "x".join(map(str, row.shape)), *numbers)
     print_grid(table)
     if verdict.classes:

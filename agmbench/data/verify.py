@@ -1,16 +1,16 @@
 """Whether a data set is what it says: every sample of every split read once; and what its splits share."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from agmbench.contracts import SPLITS, Batch, Dataset, Input, Split, SplitName, Tokens, Unsuitable
+from agmbench.contracts import SPLITS, Batch, Dataset, Split, SplitName, Unsuitable
+from agmbench.data.fit import Named
+from agmbench.data.reading import Findings, Range, Reading, compare
 from agmbench.datasets.files import FileDataset, checksum
-from agmbench.tasks import Regression
 
 BATCH = 64
 
@@ -22,9 +22,7 @@ class Seen:
     split: str
     modality: str
     shape: tuple[int, ...]
-    least: float
-    mean: float
-    largest: float
+    range: Range
 
 
 @dataclass(frozen=True)
@@ -41,105 +39,84 @@ class Leak:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found; `wrong` is empty for data that are sound. A leak is no defect of the files: it is told, not judged."""
+    """What was found. `wrong` is what cannot be trained on or measured, or is not what the data set says; `odd` what can, and is
+    seldom meant. Both by what it is about: `files`, `batch`, `targets`, `content`, `apart`, `classes`. A leak is no defect of the
+    files: it is told, not judged.
+    """
 
     samples: Mapping[str, int]
     classes: Mapping[str, Sequence[int]]
     seen: Sequence[Seen]
     leaks: Sequence[Leak]
-    wrong: Sequence[str]
+    wrong: Mapping[str, Sequence[str]]
+    odd: Mapping[str, Sequence[str]]
 
 
 def verify(dataset: Dataset, progress: Callable[[int, int], None]) -> Verdict:
-    """Read every sample once: counts, shapes, ranges, NaN and inf, labels, checksums where known, and the leak report."""
-    wrong: list[str] = list(_checksums(dataset))
-    seen: list[Seen] = []
-    classes: dict[str, Sequence[int]] = {}
+    """Read every sample once and judge what is there, and compare files with their checksums where those are known."""
+    verdict = judge(dataset, progress, lambda split: torch.arange(len(split)))
+    changed = list(_checksums(dataset))
+    return replace(verdict, wrong={**verdict.wrong, "files": [*changed, *verdict.wrong.get("files", [])]})
+
+
+def judge(dataset: Dataset, progress: Callable[[int, int], None], places: Callable[[Split], Tensor]) -> Verdict:
+    """Read the samples at some places of each split once, and judge what is there."""
     splits = {name: dataset.split(name) for name in SPLITS}
-    total, done = sum(map(len, splits.values())), 0
-    for name, split in splits.items():
-        if not len(split):
-            wrong.append(f"{name} has no samples")
+    chosen = {name: places(split) for name, split in splits.items()}
+    named = _named(dataset)
+    wrong, odd = Findings(named), Findings(named)
+    total, done, readings = sum(map(len, chosen.values())), 0, list[Reading]()
+    for name, index in chosen.items():
+        readings.append(Reading(dataset, name, len(index), wrong, odd))
+        if not len(index):
+            wrong.say("files", f"{name} has no samples; expected one or more")
             continue
-        ranges = [_Range(m, shape) for m, shape in dataset.shapes.items()]
-        targets: list[Tensor] = []
-        for batch in _read(split, torch.arange(len(split)), BATCH):
+        for part, batch in _read(splits[name], index, BATCH):
             if isinstance(batch, Unsuitable):
-                wrong.append(f"{name}: {batch}")
-                done += 1
+                wrong.say("files", f"{name}: {batch}")
             else:
-                wrong += [f"{name}: {text}" for found in ranges for text in found.add(batch)]
-                targets.append(batch.targets)
-                done += len(batch.targets)
+                readings[-1].add(part, batch)
+            done += len(part)
             progress(done, total)
-        if not targets:
-            continue
-        seen += [found.seen(name) for found in ranges]
-        bad = {found.modality: found.not_finite for found in ranges if found.not_finite}
-        wrong += [f"{name}: {modality} has {count} numbers that are not finite" for modality, count in bad.items()]
-        wrong += [f"{name}: {text}" for text in _targets(dataset, torch.cat(targets))]
-        if not isinstance(dataset.task, Regression):
-            classes[name] = _counts(torch.cat(targets), len(dataset.class_names))
-    groups = dataset.held.groups if isinstance(dataset, FileDataset) else {}
-    return Verdict({n: len(s) for n, s in splits.items()}, classes, seen, leaks(groups), list(dict.fromkeys(wrong)))
+        readings[-1].close()
+    compare(dataset, readings, named, wrong, odd)
+    return Verdict(
+        samples={name: len(split) for name, split in splits.items()},
+        classes={reading.name: reading.classes.counts.tolist() for reading in readings if reading.classified},
+        seen=[
+            Seen(reading.name, m, dataset.shapes[m], found)
+            for reading in readings
+            for m, found in reading.ranges.items()
+            if found.count
+        ],
+        leaks=leaks(dataset.held.groups if isinstance(dataset, FileDataset) else {}),
+        wrong=wrong.lines(),
+        odd=odd.lines(),
+    )
 
 
-def _read(split: Split, index: Tensor, size: int) -> Iterator[Batch | Unsuitable]:
+def _read(split: Split, index: Tensor, size: int) -> Iterator[tuple[Tensor, Batch | Unsuitable]]:
     """Those samples in batches; where one cannot be read, its samples one by one, or why they cannot be read."""
     for part in index.split(size):
         try:
-            yield split.batch(part)
+            yield part, split.batch(part)
         except Unsuitable as error:
             if size == 1:
-                yield error
+                yield part, error
             else:
                 yield from _read(split, part, 1)
 
 
-class _Range:
-    """The range of one modality, batch by batch."""
+def _named(dataset: Dataset) -> Named:
+    """A sample's number, with the ids that its files give it: `17 (actor 1001, clip 1001_DFA)`."""
+    groups = dataset.held.groups if isinstance(dataset, FileDataset) else {}
 
-    def __init__(self, modality: str, shape: tuple[int, ...]) -> None:
-        self.modality, self.shape = modality, shape
-        self.least, self.largest, self.total, self.count, self.not_finite = np.inf, -np.inf, 0.0, 0, 0
+    def named(split: SplitName, number: int) -> str:
+        known = {kind: ids[split] for kind, ids in groups.items() if number < len(ids.get(split, ()))}
+        ids = ", ".join(f"{kind} {ids[number]}" for kind, ids in known.items())
+        return f"{number} ({ids})" if ids else str(number)
 
-    def add(self, batch: Batch) -> Iterator[str]:
-        """Take a batch in; yields what is wrong with it."""
-        if self.modality not in batch.inputs:
-            yield f"the batch has no {self.modality}"
-            return
-        values = _values(batch.inputs[self.modality])
-        if tuple(values.shape[1:]) != tuple(self.shape):
-            yield f"{self.modality} has samples of shape {list(values.shape[1:])}; its data set says {list(self.shape)}"
-        sound = torch.isfinite(values)
-        finite = values if sound.all() else values[sound]
-        self.not_finite += values.numel() - finite.numel()
-        if finite.numel():
-            self.least, self.largest = min(self.least, float(finite.min())), max(self.largest, float(finite.max()))
-            self.total, self.count = self.total + float(finite.sum(dtype=torch.float64)), self.count + finite.numel()
-
-    def seen(self, split: str) -> Seen:
-        return Seen(split, self.modality, self.shape, self.least, self.total / max(1, self.count), self.largest)
-
-
-def _values(x: Input) -> Tensor:
-    return x.values if isinstance(x, Tokens) else x
-
-
-def _targets(dataset: Dataset, targets: Tensor) -> Iterator[str]:
-    if targets.is_floating_point():
-        if not torch.isfinite(targets).all():
-            yield "targets that are not finite"
-    elif (outside := (targets < 0) | (targets >= len(dataset.class_names))).any():
-        yield f"the label {int(targets[outside][0])}; expected 0 to {len(dataset.class_names) - 1}"
-
-
-def _counts(targets: Tensor, classes: int) -> list[int]:
-    """Samples (or segments) of each class; of labels, how often each is set."""
-    if targets.is_floating_point():
-        return [int(count) for count in (targets > 0.5).sum(dim=0)]
-    inside = targets[(targets >= 0) & (targets < classes)]
-    return torch.bincount(inside.flatten(), minlength=classes).tolist()
+    return named
 
 
 def leaks(groups: Mapping[str, Mapping[SplitName, Sequence[str]]]) -> list[Leak]:

@@ -314,6 +314,11 @@ class Joined:
     def __len__(self) -> int:
         return sum(map(len, self.splits))
 
+    @property
+    def targets(self) -> Tensor:
+        """Those of all."""
+        return torch.cat([split.targets for split in self.splits])
+
     def batch(self, index: Tensor) -> Batch:
         """The samples of those numbers, whichever split they are of."""
         ends = torch.tensor([len(split) for split in self.splits]).cumsum(0)

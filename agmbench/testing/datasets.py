@@ -3,11 +3,10 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from itertools import combinations
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ import torch
 from torch import Tensor
 
 from agmbench.contracts import SPLITS, Batch, Dataset, Split, SplitName, Tokens, Unsuitable
+from agmbench.data.fit import told
+from agmbench.data.verify import Verdict, judge
 from agmbench.datasets.files import HINT, SAMPLE, FileDataset
 from agmbench.errors import describe
-from agmbench.tasks import MultiLabel, Segments, SingleLabel, Task
 from agmbench.testing.checks import Broken, Check, Outcome, Skipped, judged
 from agmbench.testing.parts import values
 
@@ -33,6 +33,17 @@ class Subject:
 
     open: Callable[[int], Dataset]  # under a seed
     data: Dataset
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What `agmbench data verify` says, but for checksums, of the samples that are looked at."""
+        return judge(self.data, lambda done, total: None, _places)
+
+    def judged(self, about: str, detail: str) -> str:
+        """What is passed, with what is odd in it; raises if something is wrong."""
+        if wrong := self.verdict.wrong.get(about):
+            raise Broken(told(wrong))
+        return told([detail, *(f"odd: {line}" for line in self.verdict.odd.get(about, ()))])
 
     @property
     def splits(self) -> Mapping[SplitName, Split]:
@@ -51,12 +62,12 @@ def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
             return _closed("skipped", said)
     except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         return _closed("failed", describe(error))
-    told = Check("data", "skipped", f"{said}; checked on a random sample in layout '{make.layouts[0].name}'")
+    absent = Check("data", "skipped", f"{said}; checked on a random sample in layout '{make.layouts[0].name}'")
     try:
         with _sample(make):
-            return [told, *_checks(opened)]
+            return [absent, *_checks(opened)]
     except (Exception, SystemExit) as error:
-        return [told, *_closed("failed", describe(error))]
+        return [absent, *_closed("failed", describe(error))]
 
 
 def _checks(opened: Callable[[int], Dataset]) -> list[Check]:
@@ -105,13 +116,13 @@ def _looked_at(subject: Subject) -> str:
     return f"in {looked:,} of {total:,} samples"
 
 
-def _digests(split: Split, targets: bool = True) -> list[bytes]:
+def _digests(split: Split) -> list[bytes]:
     """One of each sample that is looked at, over all its modalities."""
     digests: list[bytes] = []
     for batch in _read(split):
         parts = [values(x) for x in batch.inputs.values()]
         parts += [x.mask for x in batch.inputs.values() if isinstance(x, Tokens) and x.mask is not None]
-        parts += [batch.targets] if targets else []
+        parts.append(batch.targets)
         digests += [_digest(part[row] for part in parts) for row in range(len(batch.index))]
     return digests
 
@@ -139,6 +150,8 @@ def _counted(counts: Mapping[SplitName, int]) -> str:
 
 def _batch(subject: Subject) -> str:
     shapes = {m: tuple(shape) for m, shape in subject.data.shapes.items()}
+    subject.judged("files", "")
+    fit = subject.judged("batch", ", ".join(f"{m} {list(shape)}" for m, shape in shapes.items()))
     for name, split in subject.splits.items():
         index = torch.arange(min(4, len(split)))
         batch = split.batch(index)
@@ -146,42 +159,12 @@ def _batch(subject: Subject) -> str:
             raise Broken(f"{name}: a batch should have {', '.join(shapes)}; found {', '.join(batch.inputs) or 'nothing'}")
         if not torch.equal(batch.index, index):
             raise Broken(f"{name}: asked for the samples {index.tolist()}, a batch says that it has {batch.index.tolist()}")
-        for m, x in batch.inputs.items():
-            shape, dtype = tuple(values(x).shape), values(x).dtype
-            if shape != (len(index), *shapes[m]) or dtype != torch.float32:
-                expected = f"{[len(index), *shapes[m]]} of torch.float32"
-                raise Broken(f"{name}: {m} should be {expected}, as its shapes say; found {list(shape)} of {dtype}")
-            if isinstance(x, Tokens) and x.mask is not None and (x.mask.shape != shape[:2] or x.mask.dtype != torch.bool):
-                found_mask = f"{list(x.mask.shape)} of {x.mask.dtype}"
-                raise Broken(f"{name}: the mask of {m} should be {list(shape[:2])} of torch.bool; found {found_mask}")
-    return ", ".join(f"{m} {list(shape)}" for m, shape in shapes.items())
+    return fit
 
 
 def _targets(subject: Subject) -> str:
-    task, classes = subject.data.task, len(subject.data.class_names)
-    for name, split in subject.splits.items():
-        for batch in _read(split):
-            if expected := _unfit(task, batch.targets, classes):
-                low, high = batch.targets.min().item(), batch.targets.max().item()
-                found_range = f"{list(batch.targets.shape)} of {batch.targets.dtype}, from {low:g} to {high:g}"
-                raise Broken(f"{name}: targets of {type(task).__name__} should be {expected}; found {found_range}")
-    return f"fit {type(task).__name__} of {classes} classes {_looked_at(subject)}"
-
-
-def _unfit(task: Task, targets: Tensor, classes: int) -> str | None:
-    """What the targets of a batch should be, if they are not."""
-    if isinstance(task, SingleLabel) and (targets.dtype != torch.int64 or bool(((targets < 0) | (targets >= classes)).any())):
-        return f"class numbers from 0 to {classes - 1} of torch.int64"
-    if isinstance(task, MultiLabel) and bool(((targets != 0) & (targets != 1)).any()):
-        return "0 and 1"
-    segments = targets.shape[1:] if isinstance(task, Segments) else ()
-    try:
-        losses = task.losses(torch.zeros(len(targets), *segments, task.outputs(classes)), targets)
-    except (RuntimeError, ValueError) as error:
-        return f"such that its losses can be taken ({describe(error)})"
-    if losses.shape != (len(targets),) or not bool(torch.isfinite(losses).all()):
-        return f"such that a sample has a finite loss (found losses of shape {list(losses.shape)})"
-    return None
+    task, classes = type(subject.data.task).__name__, len(subject.data.class_names)
+    return subject.judged("targets", f"fit {task} of {classes} classes {_looked_at(subject)}")
 
 
 def _order(subject: Subject) -> str:
@@ -201,14 +184,8 @@ def _order(subject: Subject) -> str:
     return "samples are those asked for, in any order and more than once"
 
 
-def _finite(subject: Subject) -> str:
-    for name, split in subject.splits.items():
-        for batch in _read(split):
-            for m, x in batch.inputs.items():
-                if count := values(x).numel() - int(torch.isfinite(values(x)).sum()):
-                    first = int(batch.index[0])
-                    raise Broken(f"{name}: {count} numbers of {m} are not finite in {len(batch.index)} samples from {first} on")
-    return f"all numbers {_looked_at(subject)}"
+def _content(subject: Subject) -> str:
+    return subject.judged("content", f"all numbers are finite {_looked_at(subject)}")
 
 
 def _same(subject: Subject) -> str:
@@ -237,29 +214,35 @@ def _fingerprint(subject: Subject) -> str:
 
 
 def _apart(subject: Subject) -> str:
-    digests = {name: set(_digests(split, targets=False)) for name, split in subject.splits.items()}
-    shared = {(one, two): len(digests[one] & digests[two]) for one, two in combinations(SPLITS, 2)}
-    if wrong := [f"{count} of {two} are in {one} too" for (one, two), count in shared.items() if count]:
-        raise Broken(f"no sample should be in two splits; found that {', '.join(wrong)}, {_looked_at(subject)}")
-    return f"no sample is in two splits, {_looked_at(subject)}"
+    return subject.judged("apart", f"no sample is in two splits {_looked_at(subject)}")
 
 
 def _classes(subject: Subject) -> str:
-    data, train = subject.data, subject.data.split("train")
+    data = subject.data
     if getattr(data, "sample", False):
         raise Skipped("a random sample is too small for every class")
-    if not isinstance(data.task, SingleLabel | MultiLabel):
+    if data.task.labels(data.split("train").batch(torch.tensor([0])).targets) is None:
         raise Skipped(f"{type(data.task).__name__} has no classes")
-    missing, read = set(range(len(data.class_names))), 0
-    for index in torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).split(READ):
-        targets = train.batch(index).targets
-        present = targets if isinstance(data.task, SingleLabel) else targets.nonzero()[:, 1]
-        missing -= set(present.flatten().tolist())
-        read += len(index)
+    lacking = {name: _missing(data, split) for name, split in subject.splits.items()}
+    lines = {
+        name: f"{name}: {len(missing)} of {len(data.class_names)} classes do not occur, the first of them {missing[0]}"
+        for name, missing in lacking.items()
+        if missing
+    }
+    if "train" in lines:
+        raise Broken(lines["train"])
+    return told([f"all {len(data.class_names)} occur in train", *(f"odd: {line}" for line in lines.values())])
+
+
+def _missing(data: Dataset, split: Split) -> list[str]:
+    """The classes that do not occur in a split, which is read until all are found."""
+    missing = set(range(len(data.class_names)))
+    for index in torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).split(READ):
+        labels = data.task.labels(split.batch(index).targets)
+        missing -= set() if labels is None else set(labels[:, 1].tolist())
         if not missing:
-            return f"all {len(data.class_names)} occur in train, among its first {read:,} samples"
-    names: Sequence[str] = [str(data.class_names[number]) for number in sorted(missing)]
-    raise Broken(f"{len(names)} of {len(data.class_names)} classes do not occur in train, the first of them {names[0]}")
+            break
+    return [str(data.class_names[number]) for number in sorted(missing)]
 
 
 CHECKS: Mapping[str, Callable[[Subject], str]] = {
@@ -267,7 +250,7 @@ CHECKS: Mapping[str, Callable[[Subject], str]] = {
     "batch": _batch,
     "targets": _targets,
     "order": _order,
-    "finite": _finite,
+    "content": _content,
     "same": _same,
     "fingerprint": _fingerprint,
     "apart": _apart,

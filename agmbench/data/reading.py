@@ -1,0 +1,145 @@
+"""What is found in a split while it is read once, batch by batch, and in the splits side by side."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+from math import inf
+
+import torch
+from torch import Tensor
+
+from agmbench.contracts import Batch, Dataset, Input, SplitName, Tokens
+from agmbench.data.classes import Classes, judged
+from agmbench.data.contents import Content, whole
+from agmbench.data.fit import Ledger, Named, wrong_input, wrong_targets
+from agmbench.tasks import Wrong
+
+ITSELF = "the samples of valid itself, so that what is chosen on valid is chosen on test,"
+
+
+class Findings:
+    """What is found, by what it is about: `batch`, `targets`, `content`, `apart`, `classes`; in samples, or (`lines`) otherwise."""
+
+    def __init__(self, named: Named) -> None:
+        self._ledgers: defaultdict[str, Ledger] = defaultdict(lambda: Ledger(named))
+        self._lines: defaultdict[str, list[str]] = defaultdict(list)
+
+    def add(self, about: str, reading: "Reading", wrong: Wrong, numbers: Tensor) -> None:
+        """Something about some of the samples of these numbers."""
+        self._ledgers[about].add(reading.name, wrong, numbers, reading.of)
+
+    def say(self, about: str, line: str) -> None:
+        """Something else."""
+        self._lines[about].append(line)
+
+    def lines(self) -> dict[str, list[str]]:
+        """All of it."""
+        found = {about: ledger.lines() for about, ledger in self._ledgers.items()}
+        return found | {about: [*found.get(about, []), *lines] for about, lines in self._lines.items()}
+
+
+class Range:
+    """The range of all finite numbers of a modality, batch by batch."""
+
+    def __init__(self) -> None:
+        self.least, self.largest, self.total, self.count = inf, -inf, 0.0, 0
+
+    @property
+    def mean(self) -> float:
+        """Of all; 0 where there are none."""
+        return self.total / max(1, self.count)
+
+    def add(self, values: Tensor) -> None:
+        """Take a batch in."""
+        sound = torch.isfinite(values)
+        finite = values if sound.all() else values[sound]
+        if finite.numel():
+            self.least, self.largest = min(self.least, float(finite.min())), max(self.largest, float(finite.max()))
+            self.total, self.count = self.total + float(finite.sum(dtype=torch.float64)), self.count + finite.numel()
+
+
+class Reading:
+    """One split of which `of` samples are read, and what is `wrong` and `odd` in them.
+
+    Kept of a sample are its hashes, so that what stays in memory does not grow with its size.
+    """
+
+    def __init__(self, dataset: Dataset, name: SplitName, of: int, wrong: Findings, odd: Findings) -> None:
+        self.name, self.of = name, of
+        self.ranges = {modality: Range() for modality in dataset.shapes}
+        self.contents: dict[str, Content] = {}
+        self.whole = torch.zeros(0, dtype=torch.int64)
+        self.classes, self.values, self.classified = Classes(len(dataset.class_names)), Range(), False
+        self._dataset, self._wrong, self._odd = dataset, wrong, odd
+        self._parts: dict[str, list[Content]] = {modality: [] for modality in dataset.shapes}
+
+    def add(self, index: Tensor, batch: Batch) -> None:
+        """Take in the samples of these numbers."""
+        for modality, shape in self._dataset.shapes.items():
+            x = batch.inputs.get(modality)
+            if wrong := wrong_input(modality, x, tuple(shape), len(index)):
+                self._wrong.add("batch", self, wrong, index)
+            elif x is not None:
+                self._add_input(modality, x, index)
+        sound = torch.ones(len(index), dtype=torch.bool)
+        if wrong := wrong_targets(self._dataset, batch.targets, len(index)):
+            self._wrong.add("targets", self, wrong, index)
+            sound = ~wrong.samples
+        if sound.any():
+            self._add_targets(index[sound], batch.targets[sound])
+
+    def _add_input(self, modality: str, x: Input, index: Tensor) -> None:
+        values = x.values if isinstance(x, Tokens) else x
+        self.ranges[modality].add(values)
+        self._parts[modality].append(Content.of(index, x))
+        finite = torch.isfinite(values).reshape(len(index), -1).all(dim=1)
+        if not finite.all():
+            wrong = Wrong(f"{modality} with numbers that are not finite", "finite numbers", ~finite)
+            self._wrong.add("content", self, wrong, index)
+
+    def _add_targets(self, index: Tensor, targets: Tensor) -> None:
+        labels = self._dataset.task.labels(targets)
+        if labels is None:
+            self.values.add(targets)
+        else:
+            self.classified = True
+            self.classes.add(index, labels)
+
+    def close(self) -> None:
+        """Judge the split, now that all of it is read."""
+        self.contents = {modality: Content.joined(parts) for modality, parts in self._parts.items() if parts}
+        self.whole = whole(list(self.contents.values()))
+        for modality, content in self.contents.items():
+            for odd in content.odd(modality, self.ranges[modality].mean):
+                self._odd.add("content", self, odd, content.numbers)
+        if self.values.count > 1 and self.values.least == self.values.largest:
+            self._odd.say("targets", f"{self.name}: all {self.values.count:,} targets are {self.values.least:g}")
+
+    def share(self, other: "Reading") -> None:
+        """Judge what a split that comes later has of this one."""
+        both = torch.isin(other.whole, self.whole)
+        if both.any():
+            numbers = next(iter(other.contents.values())).numbers
+            if (self.name, other.name) == ("valid", "test") and both.all() and len(self.whole) == len(both):
+                self._odd.add("apart", other, Wrong(ITSELF, "", both), numbers)
+            else:
+                self._wrong.add("apart", other, Wrong(f"inputs of {self.name}", "no sample in two splits", both), numbers)
+        for modality, content in other.contents.items():
+            if modality in self.contents:
+                shared = content.shared(self.contents[modality])
+                if len(both) == len(shared):
+                    shared &= ~both
+                if shared.any():
+                    self._odd.add("apart", other, Wrong(f"{modality} of {self.name}", "", shared), content.numbers)
+
+
+def compare(dataset: Dataset, readings: Sequence[Reading], named: Named, wrong: Findings, odd: Findings) -> None:
+    """Judge the splits side by side: what they share, and the classes that one of them lacks."""
+    for one, other in combinations(readings, 2):
+        one.share(other)
+    classes = {reading.name: reading.classes for reading in readings if reading.classified}
+    unlearned, absent = judged(classes, dataset.class_names, named)
+    for line in unlearned:  # a random sample is too small for every class
+        (odd if getattr(dataset, "sample", False) else wrong).say("classes", line)
+    for line in absent:
+        odd.say("classes", line)

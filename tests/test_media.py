@@ -136,7 +136,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     refused(lambda: media.read_frames(tmp_path / "whole.wav", 1), "whole.wav", "it has no pictures")
     refused(lambda: media.read_frames(tmp_path / "gone.flv", 1), "gone.flv is missing")
     refused(lambda: media.load_image(tmp_path / "text.jpg"), "text.jpg cannot be read as a picture")
-    refused(lambda: media.load_image(tmp_path), "cannot be read as a picture")
+    refused(lambda: media.load_image(tmp_path), "cannot be read: it is a folder; expected a file")
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def load_pickle(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             return pickles.read(file, size)
-    except Exception as error:  # a broken pickle raises nearly anything
+    except (Exception, SystemExit) as error:  # a broken pickle raises nearly anything
         raise Unsuitable(f"{path} cannot be read as a pickle: {_said(error)}") from error
 
 
@@ -267,7 +267,7 @@ def check_labels(what: str, labels: Array, classes: int) -> None:
         raise Unsuitable(f"{what} has the label {wrong.flat[0]}; expected 0 to {classes - 1}")
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 

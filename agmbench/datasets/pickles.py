@@ -32,7 +32,10 @@ CONTAINERS = {list, tuple, dict, set, frozenset, np.ndarray}
 
 def read(file: BinaryIO, size: int) -> Any:
     """What the pickle in a file of `size` bytes holds; raises an `Exception` if that is no data."""
-    return _Machine(file, size).run()
+    try:
+        return _Machine(file, size).run()
+    except (IndexError, TypeError) as error:  # of an empty stack, or a call with too many arguments
+        raise ValueError("its instructions do not fit one another") from error
 
 
 class _DType:

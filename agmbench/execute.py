@@ -2,10 +2,10 @@
 
 import copy
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import yaml
 
 from agmbench import build, predictions, provenance, served
 from agmbench.checkpoints import Checkpoints, pack, unpack
-from agmbench.contracts import SPLITS, Modulator, Outcome, SplitName, Unsuitable
+from agmbench.contracts import SPLITS, Metric, Modulator, Outcome, Split, SplitName, Unsuitable
 from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import evaluate, measure
 from agmbench.jobs import JobSpec
@@ -23,7 +23,7 @@ from agmbench.records import Heading, Point, Record, Run, Tracker, numbers
 from agmbench.registry import BUILT_IN, Registry
 from agmbench.report import plots
 from agmbench.tasks import SingleLabel
-from agmbench.train import Epoch, train
+from agmbench.train import Epoch, Unfit, fitting, train
 
 AFTER: tuple[SplitName, ...] = ("dev", "valid", "test")  # what the selected weights are evaluated on
 
@@ -74,7 +74,7 @@ def _execute(
     with tracker.lock(job.digest):
         record = None if force else tracker.find(job.digest)
         if record is None:
-            checkpoints = Checkpoints(tracker.scratch(job.digest))
+            checkpoints = Checkpoints(tracker.scratch(job.digest), job.digest)
             if force:
                 checkpoints.clear()
             with tracker.start(replace(heading(job, device), parent=parent)) as run:
@@ -118,28 +118,18 @@ def _run(
     observer: Observer,
 ) -> None:
     spec = job.spec
-    saved = states.load(device)
-    for text in states.warnings:
-        observer.warned(text)
-    epochs_done = 0 if saved is None else saved["training"]["epoch"] + 1
-    observer.started(job.name, spec.training.epochs, epochs_done)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "job.yaml").write_text(yaml.safe_dump(spec.canonical(), sort_keys=False))
         run.files(folder)
         splits = {name: job.dataset.split(name) for name in SPLITS}
         metrics = build.metrics(job)
-        model = build.model(job).to(device)
-        modulator = build.modulator(job, model)
-        concepts = _concepts(job, model, modulator, references, tracker, device)
-        best = Selection(spec.training.select)
-        history: list[Point] = []
-        if saved is not None:
-            best.load_state_dict(saved["selection"])
-            history = unpack(saved["history"])
-            run.points(history)
-        state = None if saved is None else saved["training"]
-        for epoch in train(model, modulator, splits, spec.training, metrics, spec.seed, device, concepts, state):
+        model, modulator, best, history, epochs, epochs_done = _begun(job, splits, metrics, tracker, device, references, states)
+        for text in states.warnings:
+            observer.warned(text)
+        observer.started(job.name, spec.training.epochs, epochs_done)
+        run.points(history)
+        for epoch in epochs:
             best.see(epoch, model, modulator)
             history += [*epoch.points, *epoch.costs]
             if states.due():
@@ -166,6 +156,47 @@ def _run(
         run.files(folder)
 
 
+class _Begun(NamedTuple):
+    model: MultimodalModel
+    modulator: Modulator
+    best: "Selection"
+    history: list[Point]
+    epochs: Iterator[Epoch]
+    done: int
+
+
+def _begun(
+    job: build.Job,
+    splits: Mapping[SplitName, Split],
+    metrics: Mapping[str, Metric],
+    tracker: Tracker,
+    device: torch.device,
+    references: Mapping[str, Record],
+    states: Checkpoints,
+) -> _Begun:
+    """A training at its beginning, or after the newest state that fits; those that do not are set aside."""
+    spec = job.spec
+    saved = states.load(device)
+    model = build.model(job).to(device)
+    modulator = build.modulator(job, model)
+    concepts = _concepts(job, model, modulator, references, tracker, device)
+    best, history, done, state = Selection(spec.training.select), [], 0, None
+    try:
+        if saved is not None:
+            with fitting():
+                best.load_state_dict(saved["selection"])
+                history, state = unpack(saved["history"]), saved["training"]
+                done = state["epoch"] + 1
+        epochs = train(model, modulator, splits, spec.training, metrics, spec.seed, device, concepts, state)
+        if saved is not None:
+            with fitting():
+                best.check(model, modulator)
+    except Unfit as error:
+        states.refuse(str(error))
+        return _begun(job, splits, metrics, tracker, device, references, states)
+    return _Begun(model, modulator, best, history, epochs, done)
+
+
 class Selection:
     """Which epoch's weights are kept: `valid`, the best accuracy on valid and among equals the least loss; or the `last`."""
 
@@ -182,6 +213,14 @@ class Selection:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was taken."""
         self.epoch, self.weights, self._best = state["epoch"], state["weights"], tuple(state["best"])
+
+    def check(self, model: MultimodalModel, modulator: Modulator) -> None:
+        """Raise unless the weights are theirs, into which they are put only in the end."""
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        if {name: value.shape for name, value in self.weights["model"].items()} != shapes:
+            raise ValueError("its best weights are of another model")
+        if self.weights["modulator"].keys() != modulator.state_dict().keys():
+            raise ValueError("its best weights are of another modulator")
 
     def see(self, epoch: Epoch, model: MultimodalModel, modulator: Modulator) -> None:
         """Keep a copy of the weights, the modulator's too, if this epoch is the best so far."""

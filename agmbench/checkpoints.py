@@ -13,14 +13,15 @@ from agmbench.errors import describe
 from agmbench.records import Point
 
 NEWEST, BEFORE = "state.pt", "state-before.pt"
+JOB = "job"  # the key of its digest in a state
 SHARE = 0.05  # of the time may go into writing
 
 
 class Checkpoints:
-    """The newest state of a job and the one before, in a folder of its own. A file is written aside, synced and renamed."""
+    """The newest state of the job of a digest and the one before, in a folder. A file is written aside, synced and renamed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, digest: str) -> None:
+        self.folder, self.digest = folder, digest
         self.warnings: list[str] = []
         self._written = 0.0  # when
         self._took = 0.0
@@ -36,7 +37,7 @@ class Checkpoints:
         newest, fresh = self.folder / NEWEST, self.folder / "state.new"
         try:
             with fresh.open("wb") as file:
-                torch.save(dict(state), file)
+                torch.save({JOB: self.digest, **state}, file)
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException:
@@ -50,18 +51,31 @@ class Checkpoints:
         self._took = self._written - begun
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest state that can be read. One that cannot is moved aside and named in `warnings`."""
+        """The newest state of this job that can be read. One that cannot, or is another's, is moved aside and named in `warnings`."""
         for path in (self.folder / NEWEST, self.folder / BEFORE):
             if not path.is_file():
                 continue
             try:
-                state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-                return state
+                state = torch.load(path, map_location=device, weights_only=True)
             except Exception as error:  # torch raises nearly anything for a broken file
-                aside = path.with_suffix(".corrupt")
-                path.replace(aside)
-                self.warnings.append(f"the checkpoint {path} cannot be read ({describe(error)}); it is kept as {aside.name}")
+                self._set_aside(path, f"cannot be read ({describe(error)})")
+                continue
+            found = state.get(JOB) if isinstance(state, dict) else None
+            if found == self.digest:
+                return {name: part for name, part in state.items() if name != JOB}
+            of = f"of job {found}" if isinstance(found, str) else "of no job that it names"
+            self._set_aside(path, f"is {of}; expected job {self.digest}")
         return None
+
+    def refuse(self, reason: str) -> None:
+        """The state that `load` gave does not fit: move it aside, so that the next `load` gives the one before."""
+        path = next(path for path in (self.folder / NEWEST, self.folder / BEFORE) if path.is_file())
+        self._set_aside(path, f"does not fit its job ({reason})")
+
+    def _set_aside(self, path: Path, what: str) -> None:
+        aside = path.with_suffix(".corrupt")
+        path.replace(aside)
+        self.warnings.append(f"the checkpoint {path} {what}; it is kept as {aside.name}")
 
     def clear(self) -> None:
         """The job is finished, or should begin anew."""

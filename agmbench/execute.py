@@ -2,10 +2,10 @@
 
 import copy
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from agmbench.outcomes import Outcome, Outcomes
 from agmbench.records import Heading, Point, Record, Run, Tracker, numbers
 from agmbench.registry import BUILT_IN, Registry
 from agmbench.report import plots
-from agmbench.train import Epoch, train
+from agmbench.train import Epoch, Unfit, fitting, train
 
 AFTER: tuple[SplitName, ...] = ("dev", "valid", "test")  # what the selected weights are evaluated on
 
@@ -94,7 +94,7 @@ class Execution:
         return None if self.force else self.tracker.find(job.digest)
 
     def _trained(self, job: build.Job, references: Mapping[str, Record], judge: Judge) -> Record:
-        states = Checkpoints(self.tracker.scratch(job.digest))
+        states = Checkpoints(self.tracker.scratch(job.digest), job.digest)
         if self.force:
             states.clear()
         with self.tracker.start(replace(heading(job, self.device), parent=self.parent)) as run:
@@ -114,30 +114,19 @@ class Execution:
         return record
 
     def _run(self, job: build.Job, run: Run, references: Mapping[str, Record], judge: Judge, states: Checkpoints) -> None:
-        spec, device, named = job.spec, self.device, f"'{job.spec.dataset.name}'"
-        saved = states.load(device)
-        for text in states.warnings:
-            self.observer.warned(text)
-        epochs_done = 0 if saved is None else saved["training"]["epoch"] + 1
-        self.observer.started(job.name, spec.training.epochs, epochs_done)
+        spec, device = job.spec, self.device
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             (folder / "job.yaml").write_text(yaml.safe_dump(spec.canonical(), sort_keys=False))
             run.files(folder)
-            splits = {name: job.dataset.split(name) for name in SPLITS}
-            model = build.model(job).to(device)
-            modulator = build.modulator(job, model)
-            concepts = self._concepts(job, model, modulator, references)
             said = {m: measures.kept(self.tracker, one) for m, one in references.items()}
             judge = replace(judge, references={m: measures.judged(one, "valid") for m, one in said.items()})
-            best = Selection(spec.training.select)
-            history: list[Point] = []
-            if saved is not None:
-                best.load_state_dict(saved["selection"])
-                history = unpack(saved["history"])
-                run.points(history)
-            state = None if saved is None else saved["training"]
-            for epoch in train(model, modulator, splits, spec.training, spec.seed, device, concepts, state, judge, data=named):
+            model, modulator, best, history, epochs, epochs_done = self._begun(job, references, judge, states)
+            for text in states.warnings:
+                self.observer.warned(text)
+            self.observer.started(job.name, spec.training.epochs, epochs_done)
+            run.points(history)
+            for epoch in epochs:
                 best.see(epoch, model, modulator)
                 history += [*epoch.points, *epoch.costs]
                 if states.due():
@@ -165,6 +154,31 @@ class Execution:
             run.files(folder)
             self._measure(run, found, {m: measures.judged(one) for m, one in said.items()}, epochs_done - 1)
 
+    def _begun(self, job: build.Job, references: Mapping[str, Record], judge: Judge, states: Checkpoints) -> "_Begun":
+        """A training at its beginning, or after the newest state that fits; those that do not are set aside."""
+        spec, device = job.spec, self.device
+        saved = states.load(device)
+        model = build.model(job).to(device)
+        modulator = build.modulator(job, model)
+        concepts = self._concepts(job, model, modulator, references)
+        splits = {name: job.dataset.split(name) for name in SPLITS}
+        best, history, done, state = Selection(spec.training.select), [], 0, None
+        try:
+            if saved is not None:
+                with fitting():
+                    best.load_state_dict(saved["selection"])
+                    history, state = unpack(saved["history"]), saved["training"]
+                    done = state["epoch"] + 1
+            named = f"'{spec.dataset.name}'"
+            epochs = train(model, modulator, splits, spec.training, spec.seed, device, concepts, state, judge, data=named)
+            if saved is not None:
+                with fitting():
+                    best.check(model, modulator)
+        except Unfit as error:
+            states.refuse(str(error))
+            return self._begun(job, references, judge, states)
+        return _Begun(model, modulator, best, history, epochs, done)
+
     def _measure(self, run: Run, found: Mapping[str, Outcome], references: Mapping[str, Outcomes], step: int) -> None:
         """By every metric wanted; those that compare with unimodal models, where these are there."""
         judged = measures.judged(found)
@@ -190,6 +204,15 @@ class Execution:
         paths = {m: self.tracker.artifact(reference, "checkpoints/best.pt") for m, reference in references.items()}
         weights = {m: torch.load(path, map_location=self.device, weights_only=True)["model"] for m, path in paths.items()}
         return build.concept_models(job, model, self.device, weights)
+
+
+class _Begun(NamedTuple):
+    model: MultimodalModel
+    modulator: Modulator
+    best: "Selection"
+    history: list[Point]
+    epochs: Iterator[Epoch]
+    done: int
 
 
 def changed(job: build.Job, before: Record) -> str:
@@ -219,6 +242,14 @@ class Selection:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was taken."""
         self.epoch, self.weights, self._best = state["epoch"], state["weights"], tuple(state["best"])
+
+    def check(self, model: MultimodalModel, modulator: Modulator) -> None:
+        """Raise unless the weights are theirs, into which they are put only in the end."""
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        if {name: value.shape for name, value in self.weights["model"].items()} != shapes:
+            raise ValueError("its best weights are of another model")
+        if self.weights["modulator"].keys() != modulator.state_dict().keys():
+            raise ValueError("its best weights are of another modulator")
 
     def see(self, epoch: Epoch, model: MultimodalModel, modulator: Modulator) -> None:
         """Keep a copy of the weights, the modulator's too, if this epoch is the best so far."""

@@ -1,7 +1,7 @@
 """The training loop: one for every method. A modulator says how gradients come to be; the loop does the rest."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -14,7 +14,7 @@ from torch import Tensor
 from agmbench.conduct import Conduct, malformed, wrong_samples
 from agmbench.contracts import Batch, Context, Model, Modulator, Split, SplitName, Step
 from agmbench.cost import Meter
-from agmbench.errors import RunFailed
+from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import culprit, evaluate, measure, response_figures
 from agmbench.jobs import Training
 from agmbench.measures import Judge
@@ -22,6 +22,21 @@ from agmbench.model import MultimodalModel
 from agmbench.optimizers import make_optimizer, make_schedule
 from agmbench.records import Point, numbers
 from agmbench.tasks import Task
+
+
+class Unfit(Exception):
+    """A state that is of another training, or of none."""
+
+
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Whatever goes wrong where a state is put back says that it does not fit."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise Unfit(describe(error)) from error
 
 
 @dataclass(frozen=True)
@@ -57,9 +72,8 @@ def prepare(
 
     def rank(concept: Model) -> tuple[float, float]:
         assert isinstance(concept, MultimodalModel)
-        valid, dev = (
-            partial(evaluate, concept, Modulator(concept.modalities), splits[name], device) for name in ("valid", "dev")
-        )
+        alone = Modulator(concept.modalities)
+        valid, dev = (partial(evaluate, concept, alone, splits[name], device) for name in ("valid", "dev"))
         outcome = valid()
         values = measure(outcome, concept.task)
         return by.value(values | by.of(outcome, dev))
@@ -71,8 +85,8 @@ def prepare(
         splits={name: split for name, split in splits.items() if name != "test"},  # no method sees the test set
         generator=torch.Generator(device).manual_seed(seed),
         model=model,
-        rank=rank,
         concepts=concepts or {},
+        rank=rank,
     )
     modulator.prepare(context)
     modulator.to(device)
@@ -94,13 +108,14 @@ def train(
     """Train `model` in place; each epoch is yielded as soon as it is validated, and the next begins when it is asked for.
 
     A method that takes no step in an epoch has nothing to learn: the epoch is its last. `concepts` are the trained mono-modal
-    models, for a modulator that needs them. `state` is that of an epoch, to go on after it with the very same numbers. `judge` ranks
-    epochs, by the task's figure if none is given. `data` is what errors call the data set.
+    models, for a modulator that needs them. `state` is that of an epoch, to go on after it with the very same numbers; one that does
+    not fit is `Unfit` at once, before an epoch is asked for. `judge` ranks epochs, by the task's figure if none is given. `data` is
+    what errors call the data set.
     """
+    by = judge or Judge(model.task.figure)
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    judge = judge or Judge(model.task.figure)
-    context = prepare(model, modulator, splits, recipe, seed, device, concepts, judge)
+    context = prepare(model, modulator, splits, recipe, seed, device, concepts, by)
     optimizer = make_optimizer(recipe, model, modulator)
     schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs)
     log, meter = StepLog(model.task), Meter(model, device)
@@ -109,77 +124,84 @@ def train(
     generators = {"order": order, "modulator": context.generator}
     first, idle = 0, False
     if state is not None:
-        first, idle = state["epoch"] + 1, state["idle"]
-        context = replace(context, valid_accuracy=state["valid_accuracy"], valid_loss=state["valid_loss"])
-        log.resume(state["steps"])
-        meter.load_state_dict(state["meter"])
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        _set_generators(generators, state["generators"])
+        with fitting():
+            first, idle = state["epoch"] + 1, bool(state["idle"])
+            if first not in range(1, recipe.epochs + 1):
+                raise ValueError(f"it is of epoch {first - 1} of {recipe.epochs}")
+            context = replace(context, valid_accuracy=dict(state["valid_accuracy"]), valid_loss=dict(state["valid_loss"]))
+            log.resume(state["steps"])
+            meter.load_state_dict(state["meter"])
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+            _set_generators(generators, state["generators"])
     conduct = Conduct(modulator, model)
-    for epoch in range(first, 0 if idle else recipe.epochs):
-        context = replace(context, epoch=epoch)
-        lr = float(schedule.get_last_lr()[0])
-        model.train()
-        meter.start()
-        modulator.begin_epoch(context)
-        rates = modulator.rates(context)
-        for group in optimizer.param_groups:
-            group["lr"] *= rates.get(group["name"], 1.0)
-        begun = log.steps
-        samples = modulator.samples(context)
-        if samples is None:
-            samples = torch.randperm(len(splits["train"]), generator=order)
-        if complaint := wrong_samples(samples, len(splits["train"])):
-            raise RunFailed(complaint)
-        for batches in in_groups(in_batches(splits["train"], samples, recipe.batch_size, device), recipe.accumulate):
-            watching = conduct.watching() if epoch == first else nullcontext()
-            with precision(), meter.batch(sum(len(batch.targets) for batch in batches)), watching:
-                for step in modulator.steps(model, batches):
-                    if epoch == first:
-                        if complaint := malformed(step):
-                            raise RunFailed(complaint)
-                        conduct.see()
-                    if not isfinite(step.loss.item()):
-                        raise RunFailed(
-                            f"the loss on train of {data} is not finite at epoch {epoch}, step {log.steps}: "
-                            f"{culprit(model, batches)}"
-                        )
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                    log.add(step, batches)
-        if log.steps > begun:
-            schedule.step()
-        if epoch == first and (complaint := conduct.complaint(batches[0])):
-            raise RunFailed(complaint)
-        points = log.flush(epoch)
-        costs = numbers(meter.stop(len(samples)), epoch)
-        where = f"of {data} at epoch {epoch}, after step {log.steps - 1}"
-        outcome = evaluate(model, modulator, splits["valid"], device, where=f"valid {where}")
-        dev = partial(evaluate, model, modulator, splits["dev"], device, where=f"dev {where}")
-        valid = measure(outcome, model.task)
-        valid |= judge.of(outcome, dev)
-        context = replace(
-            context,
-            valid_accuracy=response_figures(valid, model.task),
-            valid_loss={modality: valid[f"response-loss/{modality}"] for modality in model.modalities},
-        )
-        modulator.end_epoch(context)
-        points += numbers({"lr": lr, **{f"valid/{name}": value for name, value in valid.items()}}, epoch)
-        idle = log.steps == begun
 
-        def state_now(context: Context = context, idle: bool = idle) -> dict[str, Any]:
-            return {
-                **{name: part.state_dict() for name, part in parts.items()},
-                **{"epoch": context.epoch, "idle": idle, "steps": log.steps, "meter": meter.state_dict()},
-                "valid_accuracy": dict(context.valid_accuracy),
-                "valid_loss": dict(context.valid_loss),
-                "generators": _get_generators(generators),
-            }
+    def epochs(context: Context, idle: bool) -> Iterator[Epoch]:
+        for epoch in range(first, 0 if idle else recipe.epochs):
+            context = replace(context, epoch=epoch)
+            lr = float(schedule.get_last_lr()[0])
+            model.train()
+            meter.start()
+            modulator.begin_epoch(context)
+            rates = modulator.rates(context)
+            for group in optimizer.param_groups:
+                group["lr"] *= rates.get(group["name"], 1.0)
+            begun = log.steps
+            samples = modulator.samples(context)
+            if samples is None:
+                samples = torch.randperm(len(splits["train"]), generator=order)
+            if complaint := wrong_samples(samples, len(splits["train"])):
+                raise RunFailed(complaint)
+            for batches in in_groups(in_batches(splits["train"], samples, recipe.batch_size, device), recipe.accumulate):
+                watching = conduct.watching() if epoch == first else nullcontext()
+                with precision(), meter.batch(sum(len(batch.targets) for batch in batches)), watching:
+                    for step in modulator.steps(model, batches):
+                        if epoch == first:
+                            if complaint := malformed(step):
+                                raise RunFailed(complaint)
+                            conduct.see()
+                        if not isfinite(step.loss.item()):
+                            raise RunFailed(
+                                f"the loss on train of {data} is not finite at epoch {epoch}, step {log.steps}: "
+                                f"{culprit(model, batches)}"
+                            )
+                        optimizer.step()
+                        optimizer.zero_grad(set_to_none=True)
+                        log.add(step, batches)
+            if log.steps > begun:
+                schedule.step()
+            if epoch == first and (complaint := conduct.complaint(batches[0])):
+                raise RunFailed(complaint)
+            points = log.flush(epoch)
+            costs = numbers(meter.stop(len(samples)), epoch)
+            where = f"of {data} at epoch {epoch}, after step {log.steps - 1}"
+            outcome = evaluate(model, modulator, splits["valid"], device, where=f"valid {where}")
+            dev = partial(evaluate, model, modulator, splits["dev"], device, where=f"dev {where}")
+            valid = measure(outcome, model.task)
+            valid |= by.of(outcome, dev)
+            context = replace(
+                context,
+                valid_accuracy=response_figures(valid, model.task),
+                valid_loss={modality: valid[f"response-loss/{modality}"] for modality in model.modalities},
+            )
+            modulator.end_epoch(context)
+            points += numbers({"lr": lr, **{f"valid/{name}": value for name, value in valid.items()}}, epoch)
+            idle = log.steps == begun
 
-        yield Epoch(epoch, valid, judge.name, judge.value(valid), points, costs, state_now)
-        if idle:
-            return
+            def state_now(context: Context = context, idle: bool = idle) -> dict[str, Any]:
+                return {
+                    **{name: part.state_dict() for name, part in parts.items()},
+                    **{"epoch": context.epoch, "idle": idle, "steps": log.steps, "meter": meter.state_dict()},
+                    "valid_accuracy": dict(context.valid_accuracy),
+                    "valid_loss": dict(context.valid_loss),
+                    "generators": _get_generators(generators),
+                }
+
+            yield Epoch(epoch, valid, by.name, by.value(valid), points, costs, state_now)
+            if idle:
+                return
+
+    return epochs(context, idle)
 
 
 def _get_generators(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:

@@ -399,7 +399,7 @@ def test_a_folder_in_place_of_a_sound_is_one_line(
     broken.unlink()
     broken.mkdir()
     monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path_factory.mktemp("made")))
-    assert f"{broken} cannot be read or written (Is a directory)" in line.refused(
+    assert f"{broken} cannot be read: it is a folder; expected a file" in line.refused(
         "data", "prepare", "cremad", "--from", str(root)
     )
 

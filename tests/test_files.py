@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from agmbench.datasets.files import (
     fingerprint,
     folder,
     found,
+    h5_file,
     load_npy,
     load_pickle,
     open_h5,
@@ -120,6 +122,65 @@ def test_broken_and_missing_files_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(Unsuitable) as error:
             call()
         assert said in one_line(error)
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "folder"])
+def test_only_a_regular_file_is_opened(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "x.npy"
+    {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda path: os.symlink("/dev/zero", path)}[what](path)
+    reads: list[Callable[[Path], object]] = [load_pickle, load_npy, h5_file, checksum]
+    for read in reads:
+        with pytest.raises(Unsuitable) as error:
+            read(path)
+        assert one_line(error) == f"{path} cannot be read: it is a {what}; expected a file"
+
+
+def linked(path: Path, other: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["x"] = h5py.ExternalLink(other, "x")
+
+
+def linked_below(path: Path, other: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["x"] = h5py.SoftLink("/far/away")
+        file.create_group("far")["away"] = h5py.ExternalLink(other, "x")
+
+
+def stored_outside(path: Path, other: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", (4,), "f8", external=[(str(other), 0, 32)])
+
+
+def put_together(path: Path, other: Path) -> None:
+    layout = h5py.VirtualLayout((4,), "f8")
+    layout[:] = h5py.VirtualSource(str(other), "x", (4,))
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("x", layout)
+
+
+@pytest.mark.parametrize("write", [linked, linked_below, stored_outside, put_together])
+@pytest.mark.parametrize("inside", [True, False])
+def test_hdf5_that_leads_to_another_file_is_refused(tmp_path: Path, write: Callable[[Path, Path], None], inside: bool) -> None:
+    """Its numbers would not be in the fingerprint, wherever that file is."""
+    (tmp_path / "data").mkdir()
+    other = tmp_path / "data" / "other.h5" if inside else tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["x"] = np.arange(4.0)
+    write(tmp_path / "data" / "x.h5", other)
+    with pytest.raises(Unsuitable, match=r"x\.h5 '(x|far/away)' .*expected the data themselves$") as error:
+        open_h5(tmp_path / "data" / "x.h5", "x")
+    one_line(error)
+
+
+def test_a_link_within_a_file_of_hdf5_is_followed_and_a_group_is_no_array(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["y"] = np.arange(4.0)
+        file["x"] = h5py.SoftLink("/y")
+        file["z"] = file["y"]
+        file.create_group("g")
+    assert open_h5(tmp_path / "x.h5", "x")[:].tolist() == open_h5(tmp_path / "x.h5", "z")[:].tolist() == [0, 1, 2, 3]
+    with pytest.raises(Unsuitable, match=r"x\.h5 'g' is of type Group; expected an array"):
+        open_h5(tmp_path / "x.h5", "g")
 
 
 # splits

@@ -1,5 +1,9 @@
 """Every layout of every data set on disk: a pack in it is sound, and `joint` and `agm` end with a finished run on it."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import chdir
 from pathlib import Path
@@ -91,3 +95,59 @@ def test_a_process_of_its_own_trains_on_each_data_set(
     words = ("run", "-d", entry.name, "-m", "joint", *SMALL, *network(entry, entry.load().layouts[0].name))
     result = line.finish(*words, "--data-root", str(tmp_path / "data"), env={"AGMBENCH_DATA": str(tmp_path / "none")})
     assert result.status == 0, result.err
+
+
+# a process of its own, for whatever opens a pipe that nobody writes into waits for ever
+WITH_PIPES = """
+import json, os, sys
+from collections import defaultdict
+from pathlib import Path
+from agmbench import registry
+from agmbench.contracts import Unsuitable
+from agmbench.datasets.files import FileDataset
+
+for entry in registry.load().entries("dataset"):
+    target = entry.load()
+    for layout in target.layouts if issubclass(target, FileDataset) else ():
+        root = Path(os.environ["AGMBENCH_DATA"]) / f"{entry.name} {layout.name}"
+        os.environ["AGMBENCH_DATA"] = str(root)
+        root.mkdir()
+        layout.write_sample(root)
+        target(0)
+        kinds = defaultdict(list)
+        for path in sorted(path for path in root.rglob("*") if path.is_file()):
+            alike = sum(other.suffix == path.suffix for other in path.parent.iterdir())
+            kinds[path.relative_to(root).parts[0] + path.suffix if alike > 2 and path.suffix != ".npy" else path].append(path)
+        for paths in kinds.values():
+            kept = [path.rename(path.with_name(f"{path.name}.kept")) for path in paths]
+            for path in paths:
+                os.mkfifo(path)
+            try:
+                target(0)
+                said = "opened"
+            except Unsuitable as error:
+                said = str(error)
+            print(json.dumps([entry.name, layout.name, paths[0].name if len(paths) == 1 else paths[0].suffix, said]), flush=True)
+            for before, path in zip(kept, paths):
+                before.replace(path)
+        os.environ["AGMBENCH_DATA"] = str(root.parent)
+"""
+
+
+def test_a_pipe_in_place_of_any_file_is_refused_at_once(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_PIPES],
+        env={**os.environ, "AGMBENCH_DATA": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    tried = [json.loads(said) for said in done.stdout.splitlines()]
+    assert {(name, layout) for name, layout, _, _ in tried} == {(entry.name, layout) for entry, layout in LAYOUTS}
+    for name, layout, file, said in tried:
+        if file.endswith("_emotion.p"):  # of another task
+            assert said == "opened"
+            continue
+        assert f"{file} cannot be read: it is a pipe; expected a file" in said, (name, layout, file, said)

@@ -13,7 +13,8 @@ from PIL import Image
 from agmbench.contracts import Unsuitable
 from agmbench.datasets import media
 
-CLIPS = Path(__file__).parents[2] / "shared" / "data" / "ave" / "AVE"
+SHARED = Path(__file__).parents[2] / "shared"
+CLIPS, CASES = SHARED / "data" / "ave" / "AVE", SHARED / "cases"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 
 
@@ -136,7 +137,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     refused(lambda: media.read_frames(tmp_path / "whole.wav", 1), "whole.wav", "it has no pictures")
     refused(lambda: media.read_frames(tmp_path / "gone.flv", 1), "gone.flv is missing")
     refused(lambda: media.load_image(tmp_path / "text.jpg"), "text.jpg cannot be read as a picture")
-    refused(lambda: media.load_image(tmp_path), "cannot be read as a picture")
+    refused(lambda: media.load_image(tmp_path), "cannot be read: it is a folder; expected a file")
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,85 @@ def test_a_video_cut_short(tmp_path: Path, suffix: str, said: str) -> None:
     assert media.read_frames(path, 3).shape == (3, 224, 224, 3)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     refused(lambda: media.read_frames(path, 3), f"{path} cannot be read as video", said)
+
+
+# as it was recorded: lengths that were not known, pictures that lie on their side
+
+
+@pytest.mark.parametrize("said", [0x7FFFF024, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_wav_that_was_written_into_a_pipe_is_whole(tmp_path: Path, said: int) -> None:
+    soundfile.write(tmp_path / "a.wav", sine(440, 16000), 16000, subtype="PCM_16")
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[4:8], content[40:44] = said.to_bytes(4, "little"), (said - 36).to_bytes(4, "little")
+    (tmp_path / "piped.wav").write_bytes(content)
+    assert np.array_equal(media.read_sound(tmp_path / "piped.wav", 16000), media.read_sound(tmp_path / "a.wav", 16000))
+
+
+# what each of the eight values of EXIF's orientation says of a picture `[H, W, 3]`, by the standard's "0th row, 0th column"
+ORIENTATIONS: dict[int, Callable[[media.Bytes], media.Bytes]] = {
+    1: lambda x: x,  # top, left
+    2: lambda x: x[:, ::-1],  # top, right
+    3: lambda x: x[::-1, ::-1],  # bottom, right
+    4: lambda x: x[::-1],  # bottom, left
+    5: lambda x: x.swapaxes(0, 1),  # left, top
+    6: lambda x: x.swapaxes(0, 1)[:, ::-1],  # right, top
+    7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],  # right, bottom
+    8: lambda x: x.swapaxes(0, 1)[::-1],  # left, bottom
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_picture_is_upright(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(media.load_image(tmp_path / "a.png", side=None), ORIENTATIONS[orientation](stored))
+
+
+def turned(path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """Write a display matrix into an mp4: where its header of the track (`tkhd`) has the one that changes nothing."""
+    numbers = [matrix[0], matrix[1], 0, matrix[2], matrix[3], 0, 0, 0]
+    same = b"".join((65536 * number).to_bytes(4, "big") for number in (1, 0, 0, 0, 1, 0, 0, 0))
+    head, found, tail = path.read_bytes().partition(b"tkhd")
+    assert same in tail
+    path.write_bytes(
+        head + found + tail.replace(same, b"".join((65536 * n).to_bytes(4, "big", signed=True) for n in numbers), 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("matrix", "orientation"),
+    [
+        ((1, 0, 0, 1), 1),
+        ((-1, 0, 0, 1), 2),
+        ((-1, 0, 0, -1), 3),
+        ((1, 0, 0, -1), 4),
+        ((0, 1, 1, 0), 5),
+        ((0, 1, -1, 0), 6),
+        ((0, -1, -1, 0), 7),
+        ((0, -1, 1, 0), 8),
+    ],
+)
+def test_a_frame_is_as_a_player_shows_it(tmp_path: Path, matrix: tuple[int, int, int, int], orientation: int) -> None:
+    media.write_video(tmp_path / "a.mp4", np.random.default_rng(0), seconds=0.1)
+    stored = media.read_frames(tmp_path / "a.mp4", 2, side=None)
+    turned(tmp_path / "a.mp4", matrix)
+    shown = media.read_frames(tmp_path / "a.mp4", 2, side=None)
+    assert np.array_equal(shown, np.stack([ORIENTATIONS[orientation](frame) for frame in stored]))
+    assert media.read_frames(tmp_path / "a.mp4", 2).shape == (2, 224, 224, 3)
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/cases, which a user does not have")
+def test_the_cases() -> None:
+    upright = media.read_frames(CASES / "upright.mp4", 3, side=None)
+    assert np.array_equal(media.read_frames(CASES / "rotated.mp4", 3, side=None), np.rot90(upright, 1, (1, 2)))
+    assert media.read_sound(CASES / "sox_piped.wav", 16000).shape == (16000,)
+    refused(
+        lambda: media.read_sound(CASES / "empty.wav", 16000),
+        f"{CASES / 'empty.wav'} cannot be read as sound: it holds no samples",
+    )
+    refused(lambda: media.read_sound(CASES / "noaudio.mp4", 16000), "noaudio.mp4 cannot be read as sound: it has no sound")
 
 
 def test_a_picture_cut_short(tmp_path: Path) -> None:

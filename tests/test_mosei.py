@@ -347,6 +347,13 @@ def drop_from_h5(root: Path) -> None:
         del file["audio/data/train0/intervals"]
 
 
+def link_h5(root: Path) -> None:
+    with h5py.File(root / "CMU_MOSEI_COVAREP.csd", "a") as file:
+        group = file["audio/data/train0"]
+        del group["features"]
+        group["features"] = h5py.ExternalLink(root.parent / "elsewhere.csd", "features")
+
+
 def shorten_h5(root: Path) -> None:
     with h5py.File(root / "CMU_MOSEI_TimestampedWordVectors.csd", "a") as file:
         del file["text/data/train0/intervals"]
@@ -411,6 +418,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "csd a missing file": ("csd", lambda root: (root / "CMU_MOSEI_COVAREP.csd").unlink(), "misses CMU_MOSEI_COVAREP.csd"),
     "csd cut short": ("csd", truncate("CMU_MOSEI_COVAREP.csd"), "cannot be read as HDF5"),
     "csd a key": ("csd", drop_from_h5, "'train0' has no 'intervals'; it has features"),
+    "csd a link": ("csd", link_h5, "'audio/data/train0/features' is a link out of the file; expected the data themselves"),
     "csd lengths": ("csd", shorten_h5, "intervals has the shape [2, 2]; expected [30, 2]"),
     "csd a column": ("csd", rename_column, "should have columns file, index, start, end and split"),
 }

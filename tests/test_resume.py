@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ from conftest import CommandLine
 from mlflow import MlflowClient
 from test_train import CPU, REGISTRY, splits_of, untrained_concepts
 
-from agmbench import build, jobs
+from agmbench import build, execute, jobs
 from agmbench.checkpoints import BEFORE, NEWEST, Checkpoints, pack, unpack
 from agmbench.model import MultimodalModel
-from agmbench.records import Point
+from agmbench.records import Point, Record
+from agmbench.trackers.mlflow import MlflowTracker
 from agmbench.train import Epoch, train
 
 # every generator at work: dropout, noise of the modulator, random muting; and momentum
@@ -60,7 +63,7 @@ def test_every_modulator_goes_on_bit_by_bit(tmp_path: Path, name: str, stopped: 
     job = make(name, **({"modulator.patience": 1} if name == "mses" else {}))
     whole, expected, _ = run(job)
     _, before, state = run(job, epochs=stopped)
-    states = Checkpoints(tmp_path)
+    states = Checkpoints(tmp_path, "mine")
     states.save(state)
     torch.rand(7)  # whatever else the process does
     model, after, _ = run(job, states.load(CPU))
@@ -82,7 +85,7 @@ def test_agm_goes_on_bit_by_bit_under_its_options(settings: dict[str, Any]) -> N
 
 
 def test_states_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    states = Checkpoints(tmp_path)
+    states = Checkpoints(tmp_path, "mine")
     assert states.load(CPU) is None
     states.save({"number": 1})
     states.save({"number": 2})
@@ -99,7 +102,7 @@ def test_states_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_corrupt_state_is_moved_aside_and_the_one_before_is_taken(tmp_path: Path) -> None:
-    states = Checkpoints(tmp_path)
+    states = Checkpoints(tmp_path, "mine")
     states.save({"number": 1})
     states.save({"number": 2})
     (tmp_path / NEWEST).write_bytes((tmp_path / NEWEST).read_bytes()[:100])
@@ -110,13 +113,154 @@ def test_a_corrupt_state_is_moved_aside_and_the_one_before_is_taken(tmp_path: Pa
     assert (tmp_path / "state.corrupt").is_file()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({}, "is of no job that it names"),
+        ([], "is of no job that it names"),
+        (torch.zeros(2), "is of no job that it names"),
+        ({"number": 3}, "is of no job that it names"),
+        ({"job": 7}, "is of no job that it names"),
+        ({"job": "other", "number": 3}, "is of job other"),
+    ],
+)
+def test_a_state_of_another_job_or_of_none_is_moved_aside_and_the_one_before_is_taken(
+    tmp_path: Path, wrong: Any, said: str
+) -> None:
+    states = Checkpoints(tmp_path, "mine")
+    states.save({"number": 1})
+    states.save({"number": 2})
+    torch.save(wrong, tmp_path / NEWEST)
+    assert states.load(CPU) == {"number": 1}
+    assert states.warnings == [f"the checkpoint {tmp_path / NEWEST} {said}; expected job mine; it is kept as state.corrupt"]
+    torch.save(wrong, tmp_path / BEFORE)
+    assert states.load(CPU) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state-before.corrupt", "state.corrupt"]
+
+
+def without(name: str, of: str = "training") -> Callable[[dict[str, Any]], None]:
+    def change(state: dict[str, Any]) -> None:
+        del state[of][name]
+
+    change.__name__ = f"without {name} of {of}"
+    return change
+
+
+def of_a_wider_model(state: dict[str, Any]) -> None:
+    weights = state["training"]["model"]
+    name = next(iter(weights))
+    weights[name] = torch.cat([weights[name], weights[name]])
+
+
+def with_best_weights_of_another(state: dict[str, Any]) -> None:
+    state["selection"]["weights"]["model"].popitem()
+
+
+def of_an_epoch_that_there_is_not(state: dict[str, Any]) -> None:
+    state["training"]["epoch"] = 10**6
+
+
+def without_history(state: dict[str, Any]) -> None:
+    del state["history"]
+
+
+WRONG = [
+    *(without(name) for name in ("epoch", "meter", "optimizer", "generators")),
+    without("weights", "selection"),
+    *(of_a_wider_model, with_best_weights_of_another, of_an_epoch_that_there_is_not, without_history),
+]
+
+
+class Watching:
+    """Keeps what a job says."""
+
+    def __init__(self) -> None:
+        self.done, self.warnings = -1, list[str]()
+
+    def started(self, name: str, epochs: int, done: int) -> None:
+        self.done = done
+
+    def warned(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def epoch(self, epoch: Epoch) -> None:
+        pass
+
+    def finished(self, record: Record, trained: bool) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The states of a job that was stopped after its third epoch: those after two and after one."""
+    folder = tmp_path_factory.mktemp("stopped")
+    spec = make("joint").spec
+    with chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "due", lambda self: True)
+        with pytest.raises(Stopped):
+            execute.execute(spec, REGISTRY, MlflowTracker(), CPU, Stopping(3), strength=False)
+    return folder
+
+
+class Stopped(Exception):
+    pass
+
+
+class Stopping(Watching):
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def epoch(self, epoch: Epoch) -> None:
+        if epoch.number + 1 == self.after:
+            raise Stopped
+
+
+@pytest.mark.parametrize("change", WRONG, ids=lambda change: change.__name__)
+def test_a_job_goes_on_from_the_state_before_one_that_does_not_fit(
+    tmp_path: Path, stopped: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    (newest,) = tmp_path.glob(f"runs/unfinished/*/{NEWEST}")
+    state = torch.load(newest, weights_only=True)
+    done = state["training"]["epoch"]  # as many epochs as the state before knows
+    change(state)
+    torch.save(state, newest)
+    watching = Watching()
+    with chdir(tmp_path):
+        record = execute.execute(make("joint").spec, REGISTRY, MlflowTracker(), CPU, watching, strength=False)
+    assert record.status == "FINISHED"
+    assert watching.done == done == 2
+    (warning,) = watching.warnings
+    assert f"{NEWEST} does not fit its job (" in warning
+    assert warning.endswith("); it is kept as state.corrupt")
+
+
+def test_a_job_begins_anew_where_no_state_fits(tmp_path: Path, stopped: Path) -> None:
+    shutil.copytree(stopped, tmp_path / "wrong")
+    for path in tmp_path.glob("wrong/runs/unfinished/*/state*.pt"):
+        state = torch.load(path, weights_only=True)
+        without("optimizer")(state)
+        torch.save(state, path)
+    (tmp_path / "whole").mkdir()
+    found = {}
+    for name in ("wrong", "whole"):
+        watching = Watching()
+        with chdir(tmp_path / name):
+            found[name] = execute.execute(make("joint").spec, REGISTRY, MlflowTracker(), CPU, watching, strength=False)
+        assert watching.done == 0
+        assert len(watching.warnings) == (2 if name == "wrong" else 0)
+    measured = [{n: v for n, v in record.metrics.items() if not n.startswith("cost/")} for record in found.values()]
+    assert measured[0] == measured[1]
+
+
 def test_a_state_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[Any, tuple[str]]:
             return os.system, (f"touch {tmp_path / 'stolen'}",)
 
     torch.save({"x": Evil()}, tmp_path / NEWEST)
-    assert Checkpoints(tmp_path).load(CPU) is None
+    assert Checkpoints(tmp_path, "mine").load(CPU) is None
     assert not (tmp_path / "stolen").exists()
 
 
@@ -127,7 +271,7 @@ def test_points_survive_packing() -> None:
 
 
 def test_writing_takes_a_small_share_of_the_time(tmp_path: Path) -> None:
-    states = Checkpoints(tmp_path)
+    states = Checkpoints(tmp_path, "mine")
     assert states.due()
     states._took, states._written = 1.0, time.monotonic() - 5
     assert not states.due()

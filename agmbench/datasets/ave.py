@@ -32,6 +32,7 @@ from agmbench.datasets.files import (
     check_shape,
     load_pickle,
     open_h5,
+    regular,
     tenths,
 )
 from agmbench.datasets.media import (
@@ -145,10 +146,9 @@ class Event(NamedTuple):
 
 def read_events(path: Path) -> list[Event]:
     """Lines `Category&VideoID&Quality&StartTime&EndTime`, with or without a header."""
+    regular(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise Unsuitable(f"{path} is missing") from error
     except (OSError, UnicodeDecodeError) as error:
         raise Unsuitable(f"{path} cannot be read as text: {error}") from error
     events = []
@@ -256,7 +256,7 @@ class Features(Layout):
         audio = open_h5(root / "audio_feature.h5", KEY, (None, SECONDS, 128))
         visual = open_h5(root / "visual_feature.h5", KEY, (None, SECONDS, 7, 7, 512))
         annotations = root / "Annotations.txt"
-        events = read_events(annotations) if annotations.is_file() else None
+        events = read_events(annotations) if annotations.exists() else None
         source, labels = self._labels(root, events)
         lengths = {str(root / "audio_feature.h5"): len(audio), str(root / "visual_feature.h5"): len(visual)}
         lengths[str(source)] = len(labels)
@@ -285,7 +285,7 @@ class Features(Layout):
     def _labels(self, root: Path, events: Sequence[Event] | None) -> tuple[Path, Array]:
         """The file, and `[N, 10]` class numbers."""
         for name in ("right_labels.h5", "labels.h5"):
-            if (path := root / name).is_file():
+            if (path := root / name).exists():
                 hot = _whole(path, (None, SECONDS, BACKGROUND + 1))
                 wrong = np.argwhere((hot.max(axis=2) != 1) | (hot.sum(axis=2) != 1)).tolist()
                 if wrong:
@@ -302,10 +302,10 @@ class Features(Layout):
         """Against what others published of the same clips."""
         present = labels != BACKGROUND  # [N, 10]
         checks: list[tuple[Path, Array]] = []
-        if (path := root / "labels_closs.h5").is_file():
+        if (path := root / "labels_closs.h5").exists():
             foreground = _whole(path, (len(labels), SECONDS)) > 0
             checks.append((path, (foreground != present).any(axis=1)))
-        if (path := root / "mil_labels.h5").is_file():
+        if (path := root / "mil_labels.h5").exists():
             kinds = _whole(path, (len(labels), BACKGROUND + 1)).argmax(axis=1)
             checks.append((path, (present & (labels != kinds[:, None])).any(axis=1)))
         for path, unlike in checks:

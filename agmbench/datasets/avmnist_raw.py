@@ -26,7 +26,7 @@ import soundfile
 from scipy.signal import get_window
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array, Progress, check_labels, check_lengths, check_shape, checksum
+from agmbench.datasets.files import Array, Progress, check_labels, check_lengths, check_shape, checksum, regular
 from agmbench.datasets.media import read_sound
 from agmbench.datasets.prepared import Plan, Store, fill
 
@@ -152,7 +152,7 @@ class _Digits:
 def _digits(source: Path) -> _Digits:
     """MNIST, out of one archive of NumPy or the four IDX files."""
     for folder in (source / "mnist", source):
-        if (folder / ARCHIVE).is_file():
+        if (folder / ARCHIVE).exists():
             return _checked(*_archive(folder / ARCHIVE))
         paths = {name: path for part in IDX.values() for name in part if (path := _idx(folder, name))}
         missing = [name for part in IDX.values() for name in part if name not in paths]
@@ -185,6 +185,7 @@ def _checked(arrays: Mapping[str, tuple[Array, Array]], files: tuple[Path, ...])
 
 
 def _archive(path: Path) -> tuple[dict[str, tuple[Array, Array]], tuple[Path, ...]]:
+    regular(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             return {part: (file[f"x_{part}"], file[f"y_{part}"]) for part in IDX}, (path,)
@@ -195,11 +196,12 @@ def _archive(path: Path) -> tuple[dict[str, tuple[Array, Array]], tuple[Path, ..
 
 
 def _idx(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.exists()), None)
 
 
 def _read_idx(path: Path, dimensions: int) -> Array:
     """The format of MNIST's own files: 0, 0, 8 (bytes), the number of dimensions, each length in four bytes, the bytes."""
+    regular(path)
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:

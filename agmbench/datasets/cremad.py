@@ -30,6 +30,7 @@ from agmbench.datasets.files import (
     check_lengths,
     check_shape,
     found,
+    regular,
     tenths,
 )
 from agmbench.datasets.media import (
@@ -166,7 +167,7 @@ class _Raw(Layout):
             counts={part: len(named) for part, named in lists.items()},
             sounds=Decoded(sounds, spectrogram),
             pictures=pictures,
-            files=[path for name in self.lists.values() if (path := root / name).is_file()],
+            files=[path for name in self.lists.values() if (path := root / name).exists()],
             media=[*sounds, *seen],
         )
 
@@ -200,11 +201,10 @@ SAMPLE_CLIPS = tuple(zip(CLASSES, ("DFA", "IEO", "ITH", "IWW", "MTI", "TIE"), st
 
 def _listed(path: Path) -> list[Clip]:
     """Lines `clip,EMO`; a byte order mark and a first line `name,label` are passed over."""
+    regular(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file))
-    except FileNotFoundError as error:
-        raise Unsuitable(f"{path} is missing") from error
     except (OSError, ValueError, csv.Error) as error:
         raise Unsuitable(f"{path} cannot be read as a list of clips: {error}") from error
     clips = []
@@ -271,7 +271,7 @@ class Official(_Raw):
     signs = ("AudioWAV", "VideoFlash")
 
     def listed(self, root: Path) -> dict[Part, list[Clip]]:
-        if any((root / name).is_file() for name in self.lists.values()):
+        if any((root / name).exists() for name in self.lists.values()):
             return super().listed(root)
         names = sorted(path.stem for path in (root / "VideoFlash").glob("*.flv") if CLIP.fullmatch(path.stem))
         for name in names:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array, check_shape, h5_file
+from agmbench.datasets.files import Array, check_shape, h5_array, h5_file
 from agmbench.datasets.sequences import padded
 
 
@@ -59,7 +59,7 @@ class ComputationalSequence:
     def _part(self, video: str, name: str) -> h5py.Dataset:
         if name not in self._data[video]:
             raise Unsuitable(f"{self.path} '{video}' has no '{name}'; it has {', '.join(self._data[video]) or 'nothing'}")
-        return self._data[video][name]
+        return h5_array(f"{self.path} '{video}' {name}", self._data[video][name])
 
 
 def within(intervals: Array, start: float, end: float) -> slice:

@@ -5,11 +5,10 @@ shapes of a sample and the files that were read. Whatever is wrong is an `Unsuit
 and what was expected.
 """
 
-import builtins
 import hashlib
 import json
 import os
-import pickle
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agmbench.contracts import Batch, Dataset, Input, Split, SplitName, Tokens, Unsuitable, joined
+from agmbench.datasets import pickles
 
 Array = NDArray[Any]
 WHOLE = 64 << 20  # a larger file enters the fingerprint by its size, beginning, middle and end
@@ -95,7 +95,7 @@ class FileDataset(Dataset):
         self.shapes = self.held.shapes
         self.sample = (root / SAMPLE).is_file()
         settings: list[Any] = [self.layout.name, {k: repr(v) for k, v in options.items()}]
-        settings += sorted([str(path.relative_to(root)), path.stat().st_size] for path in self.held.media)
+        settings += sorted([str(path.relative_to(root)), regular(path).stat().st_size] for path in self.held.media)
         self.fingerprint = fingerprint(root, self.held.files, settings)
 
     def split(self, name: SplitName) -> Split:
@@ -158,7 +158,7 @@ def fingerprint(root: Path, files: Iterable[Path], settings: Any) -> str:
 
 def checksum(path: Path, whole: bool = True) -> str:
     """sha256 of a file's contents; unless `whole`, of a large one its size and three pieces."""
-    size = path.stat().st_size
+    size = regular(path).stat().st_size
     with path.open("rb") as file:
         if whole or size <= WHOLE:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -172,42 +172,37 @@ def checksum(path: Path, whole: bool = True) -> str:
 # reading
 
 
-_BUILTINS = {"list", "dict", "set", "frozenset", "tuple", "str", "bytes", "bytearray", "int", "float", "bool", "complex"}
-_NUMPY = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
-class _Unpickler(pickle.Unpickler):
-    """Numpy arrays and builtin containers, and nothing that could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("builtins", "__builtin__") and name in _BUILTINS:
-            return getattr(builtins, name)
-        if module.split(".")[0] == "numpy" and name in _NUMPY:
-            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        if module == "collections" and name in ("OrderedDict", "defaultdict"):
-            return super().find_class(module, name)
-        if (module, name) == ("_codecs", "encode"):  # how Python 2 wrote bytes
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}; only numpy arrays and builtin containers are read")
+def regular(path: Path) -> Path:
+    """The path itself, of a file that is there and whole. A pipe in its place would keep a reader waiting, a device never end."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise Unsuitable(f"{path} is missing") from error
+    except (OSError, ValueError) as error:
+        raise Unsuitable(f"{path} cannot be read: {_said(error)}") from error
+    if not stat.S_ISREG(mode):
+        raise Unsuitable(f"{path} cannot be read: it is {KINDS.get(stat.S_IFMT(mode), 'a device')}; expected a file")
+    return path
 
 
 def load_pickle(path: Path) -> Any:
     """A stranger's pickle, of numpy arrays and builtin containers alone."""
+    size = regular(path).stat().st_size
     try:
         with path.open("rb") as file:
-            return _Unpickler(file, encoding="latin1").load()
-    except FileNotFoundError as error:
-        raise Unsuitable(f"{path} is missing") from error
-    except Exception as error:  # a broken pickle raises nearly anything
+            return pickles.read(file, size)
+    except (Exception, SystemExit) as error:  # a broken pickle raises nearly anything
         raise Unsuitable(f"{path} cannot be read as a pickle: {_said(error)}") from error
 
 
 def load_npy(path: Path, shape: tuple[int | None, ...] | None = None) -> Array:
     """An array mapped from disk; `shape` is what is expected of it, `None` where any length will do."""
+    regular(path)
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise Unsuitable(f"{path} is missing") from error
     except Exception as error:
         raise Unsuitable(f"{path} cannot be read as an array: {_said(error)}") from error
     if shape is not None:
@@ -216,13 +211,29 @@ def load_npy(path: Path, shape: tuple[int | None, ...] | None = None) -> Array:
 
 
 def h5_file(path: Path) -> h5py.File:
-    """An HDF5 file, open for reading."""
+    """An HDF5 file, open for reading, none of whose names leads into another file."""
+    regular(path)
     try:
-        return h5py.File(path, "r")
-    except FileNotFoundError as error:
-        raise Unsuitable(f"{path} is missing") from error
-    except OSError as error:
+        file = h5py.File(path, "r")
+        away = file.id.links.visit(_leads_away, info=True)
+    except (OSError, RuntimeError) as error:
         raise Unsuitable(f"{path} cannot be read as HDF5: {_said(error)}") from error
+    if away is not None:
+        raise Unsuitable(f"{path} '{away.decode(errors='replace')}' is a link out of the file; expected the data themselves")
+    return file
+
+
+def _leads_away(name: bytes, link: Any) -> bytes | None:
+    return None if link.type in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT) else name
+
+
+def h5_array(where: str, found: Any) -> h5py.Dataset:
+    """A data set of HDF5 whose numbers are in its own file: no other file enters the fingerprint."""
+    if not isinstance(found, h5py.Dataset):
+        raise Unsuitable(f"{where} is of type {type(found).__name__}; expected an array")
+    if found.external or found.is_virtual:
+        raise Unsuitable(f"{where} keeps its numbers in another file; expected the data themselves")
+    return found
 
 
 def open_h5(path: Path, key: str, shape: tuple[int | None, ...] | None = None) -> h5py.Dataset:
@@ -230,9 +241,10 @@ def open_h5(path: Path, key: str, shape: tuple[int | None, ...] | None = None) -
     file = h5_file(path)
     if key not in file:
         raise Unsuitable(f"{path} has no key '{key}'; it has {', '.join(sorted(file)) or 'none'}")
+    found = h5_array(f"{path} '{key}'", file[key])
     if shape is not None:
-        check_shape(f"{path} '{key}'", file[key].shape, shape)
-    return file[key]
+        check_shape(f"{path} '{key}'", found.shape, shape)
+    return found
 
 
 def check_shape(what: str, found: Sequence[int], expected: Sequence[int | None]) -> None:
@@ -256,7 +268,7 @@ def check_labels(what: str, labels: Array, classes: int) -> None:
         raise Unsuitable(f"{what} has the label {wrong.flat[0]}; expected 0 to {classes - 1}")
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -29,6 +29,7 @@ from agmbench.datasets.files import (
     check_shape,
     found,
     load_npy,
+    regular,
     tenths,
 )
 from agmbench.datasets.media import (
@@ -118,11 +119,10 @@ def _sound(path: Path) -> Array:
 
 def _listed(path: Path) -> list[Clip]:
     """Lines `id,10,class`."""
+    regular(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
-    except FileNotFoundError as error:
-        raise Unsuitable(f"{path} is missing") from error
     except (OSError, ValueError, csv.Error) as error:
         raise Unsuitable(f"{path} cannot be read as a list of clips: {error}") from error
     clips = []
@@ -232,7 +232,7 @@ class OGMGE(Layout):
 
 def _sound_file(root: Path, name: str) -> Path:
     for path in (root / "audio" / f"{name}.npy", root / "audio" / f"{name}.wav"):
-        if path.is_file():
+        if path.exists():
             return path
     raise Unsuitable(f"{root}/audio/{name}.wav (or .npy) is missing")
 

@@ -1,5 +1,6 @@
 """Sound and pictures of files: wav through soundfile, mp4 and flv through PyAV, jpg through Pillow.
 
+Pictures and frames are as a viewer shows them, by their EXIF orientation and display matrix.
 Whatever cannot be read is an `Unsuitable` of one line that names the file.
 """
 
@@ -18,18 +19,19 @@ import numpy as np
 import soundfile
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.signal import get_window, resample_poly
 from torch import Tensor
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array, checksum
+from agmbench.datasets.files import Array, checksum, regular
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 SIDE = 224  # of the square to which frames are brought
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # red, green, blue, of ImageNet
+UNKNOWN = 0x7FFF0000  # from here on a wav's length says that it was not known: sox writes 7ffff024 into a pipe, ffmpeg ffffffff
 THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -51,7 +53,7 @@ def _wav(path: Path) -> tuple[Floats, int]:
     with path.open("rb") as file:
         head, size = file.read(8), path.stat().st_size
     said = int.from_bytes(head[4:8], "little") + 8
-    if head[:4] == b"RIFF" and size + 1 < said < 2**31:
+    if head[:4] == b"RIFF" and size + 1 < said < UNKNOWN:
         raise ValueError(f"it is cut short: {size} bytes, its header says {said}")
     channels, rate = soundfile.read(path, dtype="float32", always_2d=True)
     return channels, rate
@@ -94,7 +96,7 @@ def read_frames(path: Path, times: Sequence[float] | int, side: int | None = SID
             times = [length * (2 * number + 1) / (2 * times) for number in range(times)]
             container.seek(0)
         shown = list(_shown(container.decode(stream), times))
-        return np.stack([_squared(frame.to_image(), side) for frame in shown])
+        return np.stack([_squared(_upright(frame), side) for frame in shown])
 
 
 def _length(container: av.container.InputContainer, stream: av.VideoStream) -> float:
@@ -125,10 +127,33 @@ def _shown(frames: Iterator[av.VideoFrame], times: Sequence[float]) -> Iterator[
     yield from [last] * len(waiting)
 
 
+# where x and y of a picture go: (a, b, c, d) of its display matrix, x' = a x + c y and y' = b x + d y
+TURNS = {
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+}
+
+
+def _upright(frame: av.VideoFrame) -> Image.Image:
+    """A frame as a player shows it: turned and mirrored by right angles as its display matrix says."""
+    image: Image.Image = frame.to_image()
+    said: Any = frame.side_data.get("DISPLAYMATRIX")
+    if said is None:
+        return image
+    matrix = np.frombuffer(bytes(said), np.int32)[[0, 1, 3, 4]].astype(np.float64)
+    turn = TURNS.get(tuple(np.where(2 * np.abs(matrix) > np.abs(matrix).max(), np.sign(matrix), 0).tolist()))
+    return image if turn is None else image.transpose(turn)
+
+
 def load_image(path: Path, side: int | None = SIDE) -> Bytes:
-    """A picture `[H, W, 3]` in red, green, blue, brought to a square of `side`, or left as it is if `None`."""
+    """A picture `[H, W, 3]` in red, green, blue, upright, brought to a square of `side`, or left as large as it is if `None`."""
     with _reading(path, "a picture"), Image.open(path) as image:
-        return _squared(image, side)
+        return _squared(ImageOps.exif_transpose(image), side)
 
 
 def load_images(paths: Sequence[Path]) -> Bytes:
@@ -149,10 +174,9 @@ def frame_tensor(frames: Tensor) -> Tensor:
 
 @contextmanager
 def _reading(path: Path, what: str) -> Iterator[None]:
+    regular(path)
     try:
         yield
-    except FileNotFoundError as error:
-        raise Unsuitable(f"{path} is missing") from error
     except Exception as error:  # decoders raise what they like
         said = " ".join(str(error).split()) or type(error).__name__
         if _is_pointer(path):

@@ -324,7 +324,7 @@ def cleaned(words: Any) -> list[str]:
 def _vocabulary(root: Path, train: Sequence[list[str]] | Any) -> tuple[Mapping[str, int], list[Path]]:
     """A number for each word, and the files it was read from: UMONS's cache if it is there, else the words of train by frequency."""
     path, vectors = root / "token_to_ix.pkl", root / VECTORS
-    if not path.is_file():
+    if not path.exists():
         counted = Counter(word for words in train for word in words)
         return {
             word: number for number, word in enumerate(sorted(counted, key=lambda word: (-counted[word], word)), start=2)
@@ -333,7 +333,7 @@ def _vocabulary(root: Path, train: Sequence[list[str]] | Any) -> tuple[Mapping[s
     wrong = [number for number in known.values() if not isinstance(number, int) or number < 1]
     if wrong:
         raise Unsuitable(f"{path} has the word number {wrong[0]!r}; expected whole numbers from 1")
-    if not vectors.is_file():
+    if not vectors.exists():
         return known, [path]
     rows = len(load_npy(vectors, (None, None)))
     if max(known.values(), default=0) >= rows:

@@ -14,7 +14,7 @@ import numpy as np
 from agmbench.contracts import Unsuitable
 from agmbench.datasets import prepared
 from agmbench.datasets.csd import Aligned, ComputationalSequence, within
-from agmbench.datasets.files import Array, Held, Layout, Progress, Stored, check_shape, checksum, found
+from agmbench.datasets.files import Array, Held, Layout, Progress, Stored, check_shape, checksum, found, regular
 from agmbench.datasets.mosei_labels import KINDS, SAMPLE_SEGMENTS, Kind, as_targets, drawn_labels
 from agmbench.datasets.sequences import PARTS, Part, finite, held
 
@@ -39,6 +39,7 @@ class Segment(NamedTuple):
 
 def read_segments(path: Path) -> list[Segment]:
     """The segments that are in a part: split 0 is train, 1 valid, 2 test, 3 none."""
+    regular(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -47,8 +48,6 @@ def read_segments(path: Path) -> list[Segment]:
             for row in rows
             if row["split"] != "3"
         ]
-    except FileNotFoundError as error:
-        raise Unsuitable(f"{path} is missing") from error
     except (KeyError, IndexError, TypeError, ValueError, csv.Error) as error:
         said = " ".join(str(error).split())
         raise Unsuitable(f"{path} should have columns file, index, start, end and split (0 to 3); found {said}") from error

@@ -25,7 +25,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array, Progress, checksum, load_npy
+from agmbench.datasets.files import Array, Progress, checksum, load_npy, regular
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -226,6 +226,7 @@ def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) 
 
 
 def _manifest(path: Path, dataset: str) -> dict[str, Any]:
+    regular(path)
     try:
         manifest = json.loads(path.read_text())
         parts: Iterable[str] = ("format", "dataset", "parameters", "arrays", "facts", "sources", "outputs")

@@ -114,7 +114,8 @@ def _arrays(where: str, content: Any, expected: Mapping[str, tuple[int | None, .
     content = entries(content, where, tuple(expected))
     arrays = {name: numbers(f"{where} '{name}'", content[name], shape) for name, shape in expected.items()}
     if "id" in content:
-        arrays["id"] = np.asarray(content["id"])
+        ids = content["id"]
+        arrays["id"] = ids if isinstance(ids, np.ndarray) else np.fromiter(ids, dtype=object)
     check_lengths({f"{where} '{name}'": len(array) for name, array in arrays.items()})
     return arrays
 
@@ -147,7 +148,11 @@ def numbers(where: str, value: Any, shape: tuple[int | None, ...]) -> Array:
 
 def decoded(id_: Any) -> str:
     """An id as text; of a row of several, such as video, start and end, the first."""
-    first = np.asarray(id_).ravel()[0]
+    first = id_
+    while isinstance(first, list | tuple):
+        first = first[0]
+    if isinstance(first, np.ndarray):
+        first = first.ravel()[0]
     return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
 
 

@@ -75,8 +75,11 @@ def _moved(values: Tensor, order: Tensor) -> Tensor:
 
 
 def _read(path: str) -> Tensor:
+    file = Path(path).expanduser()
+    if file.exists() and not file.is_file():  # a pipe would keep its reader waiting
+        raise Unsuitable(f"vectors: {path} is no file; expected an array of NumPy")
     try:
-        vectors = np.load(Path(path).expanduser(), allow_pickle=False)
+        vectors = np.load(file, allow_pickle=False)
     except Exception as error:  # numpy raises what it likes on a broken file
         raise Unsuitable(f"vectors: {path} cannot be read as an array: {' '.join(str(error).split())}") from error
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or len(vectors) <= UNKNOWN or vectors.dtype.kind != "f":

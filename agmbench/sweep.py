@@ -38,6 +38,7 @@ from agmbench.execute import Observer, execute, heading
 from agmbench.jobs import JobSpec, compose, digest
 from agmbench.records import Stopped, Tracker, numbers
 from agmbench.registry import Entry, Registry, load
+from agmbench.registry.entry import check_name
 from agmbench.report.sweeps import Chosen, Tuned, assigned, save
 from agmbench.train import train
 
@@ -250,8 +251,8 @@ def plan(
         _check_cmaes(space)
     ranges = {key: distribution_to_json(found) for key, found in space.items()}
     fingerprint = digest([job.digest, ranges, sampler, pruner, points])
-    if name is not None and not re.fullmatch(r"[\w.-]+", name):
-        raise AgmbenchError(f"--study {name}: should be made of letters, digits, '.', '_' and '-'")
+    if name is not None:
+        check_name(name, "--study")
     own = f"{job.spec.dataset.name}-{job.spec.fusion.name}-{base.modulator.name}-{fingerprint[:8]}"
     study = own if name is None else f"{name}-{base.modulator.name}" if fair else name
     return Sweep(study, base, fusion, tuple(settings), space, trials, sampler, pruner, storage, device, fingerprint)

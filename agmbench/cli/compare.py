@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from agmbench.cli.options import registry_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import Registry, load
 
@@ -17,7 +19,7 @@ FORMS = ("table", "markdown", "latex", "csv", "json", "html")
 HTML = Path("compare.html")
 
 
-@click.command("compare")
+@click.command("compare", cls=Verb)
 @click.option("-d", "--dataset", help="Data set. [default: all]")
 @click.option("-m", "--modulator", "modulators", multiple=True, help="Modulator; repeatable. [default: all]")
 @click.option("-f", "--fusion", "fusions", multiple=True, help="Fusion; repeatable. [default: all]")
@@ -82,10 +84,10 @@ def command(
     else:
         text = render(tables, form, against, published)
     if output is None:
-        click.echo(text)
+        echo(text)
     else:
         save(f"{text.rstrip()}\n", output)
-        click.echo(f"wrote {output}", err=True)
+        echo(f"wrote {output}", err=True)
 
 
 def _chosen(records: "Sequence[Record]", registry: Registry, fusions: Sequence[str], seeds: Sequence[int]) -> "list[Record]":

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agmbench.cli.options import registry_option, root_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import Entry, load
 
@@ -26,7 +28,7 @@ TOLD = 10  # defects of a data set that its one line names
 set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
 
 
-@click.group("data")
+@click.group("data", cls=Verbs)
 def command() -> None:
     """The data sets on this machine: what is there, whether it is sound, raw files made ready, random samples."""
 
@@ -53,7 +55,7 @@ def status(names: tuple[str, ...]) -> None:
     print_grid(table)
     for found in states:
         for text in _told(found):
-            click.echo(text)
+            echo(text)
 
 
 def _told(state: "State") -> Iterator[str]:
@@ -83,7 +85,7 @@ def verify(name: str, settings: tuple[str, ...]) -> None:
     if verdict.wrong:
         more = f"; and {len(verdict.wrong) - TOLD} more" if len(verdict.wrong) > TOLD else ""
         raise AgmbenchError(f"'{entry.name}' is not sound: {'; '.join(verdict.wrong[:TOLD])}{more}")
-    click.echo(f"\n'{entry.name}' is sound")
+    echo(f"\n'{entry.name}' is sound")
 
 
 def _opened(entry: Entry, settings: tuple[str, ...]) -> Any:
@@ -107,13 +109,13 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
         table.add_row(row.split, str(verdict.samples[row.split]), row.modality, "x".join(map(str, row.shape)), *numbers)
     print_grid(table)
     if verdict.classes:
-        click.echo()
+        echo()
         counts = Table("class", *verdict.classes, box=None, pad_edge=False, header_style="bold")
         for number, title in enumerate(class_names):
             counts.add_row(str(title), *(str(found[number]) for found in verdict.classes.values()))
         print_grid(counts)
     for leak in verdict.leaks:
-        click.echo(
+        echo(
             f"shared: {leak.shared} of the {leak.of} {leak.kind}s of {leak.other} are in {leak.one} too, such as {leak.example}"
         )
 
@@ -148,7 +150,7 @@ def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> Non
         raise AgmbenchError(f"{entry}: {error}") from error
     except OSError as error:
         raise AgmbenchError(f"{entry}: {error.filename} cannot be read or written ({error.strerror})") from error
-    click.echo(f"'{entry.name}' is ready in {target}")
+    echo(f"'{entry.name}' is ready in {target}")
 
 
 @command.command("sample")
@@ -178,7 +180,7 @@ def sample(name: str, layout: str | None) -> None:
             Path(aside).replace(target)
     except OSError as error:
         raise AgmbenchError(f"{target} cannot be written ({error.strerror}); name another place with --data-root") from error
-    click.echo(f"a random sample of '{entry.name}' in layout '{chosen.name}' is in {target}")
+    echo(f"a random sample of '{entry.name}' in layout '{chosen.name}' is in {target}")
 
 
 def _file_dataset(entry: Entry) -> "type[FileDataset]":

@@ -3,7 +3,6 @@
 import importlib
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from agmbench import build, interrupts
+from agmbench.addresses import hidden, shown
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, allowed, describe
 from agmbench.execute import Observer, execute, heading
@@ -293,18 +293,10 @@ def open_study(sweep: Sweep) -> optuna.Study:
     return study
 
 
-def shown(url: str) -> str:
-    """A storage URL as it may be printed: without password and query."""
-    try:
-        return sqlalchemy.make_url(url).set(query={}).render_as_string()
-    except sqlalchemy.exc.ArgumentError:
-        return re.split("[:/@]", url)[0]
-
-
 def _storage(url: str) -> RDBStorage:
     try:
         address = sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError as error:
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:  # of a port that is no number
         raise AgmbenchError(
             f"--storage {shown(url)} is no address of a database; take sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
         ) from error
@@ -325,10 +317,7 @@ def _storage(url: str) -> RDBStorage:
             "PostgreSQL is postgresql+psycopg:// with: pip install 'agmbench[postgresql]'"
         ) from error
     except Exception as error:
-        secrets = [address.password, *(value for value in address.query.values() if isinstance(value, str))]
-        text = describe(getattr(error, "orig", None) or error)
-        for secret in secrets:
-            text = text.replace(secret, "***") if secret else text
+        text = hidden(describe(getattr(error, "orig", None) or error), url)
         raise AgmbenchError(f"--storage {shown(url)} cannot be opened ({text})") from error
 
 
@@ -395,7 +384,7 @@ def _worker(sweep: Sweep, tracker: Callable[[], Tracker], parent: str, threads: 
     except AgmbenchError as error:
         failures.put(error)
     except Exception as error:
-        failures.put(RunFailed(describe(error)))
+        failures.put(RunFailed(hidden(describe(error), sweep.storage)))
 
 
 def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:

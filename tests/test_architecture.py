@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).parents[1] / "agmbench"
 # room: the rooms that it may import, at the top of a file or inside a function
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "addresses": set(),
     "records": set(),
     "registry": {"errors"},
     "skeleton": {"errors", "registry"},
@@ -31,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "build": {"contracts", "errors", "jobs", "model", "muting", "registry", "tasks"},
     "testing": {"build", "conduct", "contracts", "datasets", "errors", "model", "registry", "shapley", "tasks"},
     "report": {"errors", "records"},
-    "trackers": {"errors", "interrupts", "records"},
+    "trackers": {"addresses", "errors", "interrupts", "records"},
     "predictions": {"contracts"},
     "provenance": set(),
     "interrupts": set(),
@@ -43,9 +44,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("build", "checkpoints", "contracts", "errors", "evaluate", "jobs", "metrics", "model"),
         *("predictions", "provenance", "records", "registry", "report", "served", "tasks", "train"),
     },
-    "sweep": {"build", "contracts", "errors", "execute", "interrupts", "jobs", "records", "registry", "report", "train"},
+    "sweep": {
+        *("addresses", "build", "contracts", "errors", "execute", "interrupts", "jobs"),
+        *("records", "registry", "report", "train"),
+    },
     "cli": {
-        *("build", "contracts", "data", "datasets", "errors", "execute", "interrupts", "jobs", "launch"),
+        *("addresses", "build", "contracts", "data", "datasets", "errors", "execute", "interrupts", "jobs", "launch"),
         *("records", "registry", "report", "skeleton", "suite", "sweep", "testing", "train", "trackers"),
     },
     "__main__": {"cli"},

@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from agmbench import interrupts
+from agmbench.addresses import hidden
 from agmbench.cli.terminal import echo
 from agmbench.errors import AgmbenchError, allowed, describe
 
@@ -84,7 +85,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
 
 
 def _exit(text: str, status: int) -> NoReturn:
-    line = " ".join(text.split())
+    line = " ".join(hidden(text, os.environ.get("MLFLOW_TRACKING_URI", "")).split())
     echo(f"error: {line if len(line) <= LONGEST else f'{line[:LONGEST]} ...'}", err=True)
     sys.exit(status)
 

@@ -25,7 +25,9 @@ def command(port: int) -> None:
     _check_free(port)
     words = ["-P", "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     os.environ["MLFLOW_BACKEND_STORE_URI"] = tracker.uri  # which may hold a password, and `ps` shows the words of a command
-    os.environ["UVICORN_APP_DIR"] = os.path.dirname(os.__file__)  # Python's own modules first, in place of the working directory
+    os.environ["UVICORN_APP_DIR"] = os.path.dirname(
+        os.__file__
+    )  # Python's own modules first, in place of the working directory
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # a viewer needs no job runner
     echo(f"http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
     os.execv(sys.executable, [sys.executable, *words])

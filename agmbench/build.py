@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from agmbench import muting
+from agmbench import labels, muting
 from agmbench.contracts import Batch, Dataset, Encoder, Fusion, Metric, Modulator, Split, SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, allowed, describe
 from agmbench.jobs import CORE_VERSION, Component, JobSpec, digest
@@ -55,7 +55,7 @@ def resolve(spec: JobSpec, registry: Registry, dataset: Dataset | None = None) -
     """
     dataset_component = resolved(registry, "dataset", spec.dataset)
     if dataset is None:
-        dataset = _make(registry, "dataset", dataset_component, spec.seed)
+        dataset = _data(registry, dataset_component, spec.seed)
         if spec.limit is not None:
             dataset = Limited(dataset, spec.limit)
     full = spec.model_copy(
@@ -87,7 +87,15 @@ def resolve(spec: JobSpec, registry: Registry, dataset: Dataset | None = None) -
 def opened(registry: Registry, name: str, params: Mapping[str, Any], seed: int = 0) -> Dataset:
     """A data set by itself, as `agmbench data verify` looks at it."""
     component = resolved(registry, "dataset", Component(name=registry.get("dataset", name).name, params=dict(params)))
+    return _data(registry, component, seed)
+
+
+def _data(registry: Registry, component: Component, seed: int) -> Dataset:
+    """A data set whose names can be used."""
     dataset: Dataset = _make(registry, "dataset", component, seed)
+    if reason := labels.refused(dataset.shapes, dataset.class_names):
+        entry = registry.get("dataset", component.name)
+        raise AgmbenchError(f"{entry}: {reason}; it is named in {entry.place}")
     return dataset
 
 

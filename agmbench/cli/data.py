@@ -97,6 +97,7 @@ def _opened(entry: Entry, settings: tuple[str, ...]) -> Any:
 
 
 def _show(verdict: "Verdict", class_names: Any) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from agmbench.report.grid import print_grid
@@ -106,13 +107,13 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
     )
     for row in verdict.seen:
         numbers = (f"{value:.4g}" for value in (row.least, row.mean, row.largest))
-        table.add_row(row.split, str(verdict.samples[row.split]), row.modality, "x".join(map(str, row.shape)), *numbers)
+        table.add_row(row.split, str(verdict.samples[row.split]), escape(row.modality), "x".join(map(str, row.shape)), *numbers)
     print_grid(table)
     if verdict.classes:
         echo()
-        counts = Table("class", *verdict.classes, box=None, pad_edge=False, header_style="bold")
+        counts = Table("class", *map(escape, verdict.classes), box=None, pad_edge=False, header_style="bold")
         for number, title in enumerate(class_names):
-            counts.add_row(str(title), *(str(found[number]) for found in verdict.classes.values()))
+            counts.add_row(escape(str(title)), *(str(found[number]) for found in verdict.classes.values()))
         print_grid(counts)
     for leak in verdict.leaks:
         echo(

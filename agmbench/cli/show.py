@@ -38,6 +38,7 @@ def command(component: tuple[str, str]) -> None:
 
 
 def _parameters(entry: Entry) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from agmbench.build import annotation, parameters
@@ -51,7 +52,7 @@ def _parameters(entry: Entry) -> None:
     for name, field in schema.model_fields.items():
         default = entry.params.get(name, "required" if field.is_required() else field.default)
         search = ", ".join(f"{key} {_typed(value)}" for key, value in entry.search.get(name, {}).items())
-        table.add_row(name, annotation(schema, name), _typed(default), search)
+        table.add_row(*map(escape, (name, annotation(schema, name), _typed(default), search)))
     print_grid(table)
 
 

@@ -39,13 +39,15 @@ def command() -> None:
 @registry_option
 def list_() -> None:
     """The suites of the registry."""
+    from rich.markup import escape
     from rich.table import Table
 
     from agmbench.report.grid import print_grid
 
     table = Table("suite", "scales", "summary", box=None, pad_edge=False, header_style="bold")
     for matrix in load().suites():
-        table.add_row(matrix.name, ", ".join(["paper", *matrix.content.get("scales", {})]), matrix.content.get("summary", ""))
+        scales = ", ".join(["paper", *map(str, matrix.content.get("scales", {}))])
+        table.add_row(matrix.name, escape(scales), escape(matrix.content.get("summary", "")))
     print_grid(table)
 
 

@@ -255,10 +255,10 @@ class JobFile(NamedTuple):
 
 def job_of(path: Path) -> JobFile:
     """Read a job's file: one that a suite wrote, or the `job.yaml` of a run."""
-    content = plain(parse(path, f"--job {path}"))
+    content = plain(parse(path, str(path)))
     if not isinstance(content, dict) or not isinstance(parent := content.get("parent"), str | None):
-        raise AgmbenchError(f"--job {path}: it is no job; expected a mapping, as the job.yaml of a run is")
-    with _at(f"--job {path}"):
+        raise AgmbenchError(f"{path} is no job; expected a mapping, as the job.yaml of a run is")
+    with _at(str(path)):
         return JobFile(_validated(content.get("spec", content)), parent)
 
 

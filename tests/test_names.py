@@ -117,7 +117,7 @@ def test_what_cannot_be_a_name_is_broken(section: str, name: str, line: CommandL
     assert "a name should be made of letters, digits" in broken.reason
     assert "plugins/mine/registry.yaml:2" in broken.reason
     real = name.replace("\\u001b", "\x1b")
-    with pytest.raises(AgmbenchError, match="a name should be made of letters|unknown"):
+    with pytest.raises(AgmbenchError, match=r"a name should be made of letters|unknown"):
         registry.load(line.folder / "plugins").get(kind, real)
     listed = line("list")
     assert listed.status == 0

@@ -253,8 +253,8 @@ def test_a_job_is_started_from_its_file_alone(line: CommandLine, tmp_path_factor
     assert len(digests) == 1
     assert "--job says all of the job; leave --seed out" in elsewhere("run", "--job", str(file), "--seed", "3").err
     (elsewhere.folder / "broken.yaml").write_text(yaml.safe_dump({"spec": {"dataset": 1}}))
-    assert "--job broken.yaml: 'dataset' is 1: " in elsewhere.refused("run", "--job", "broken.yaml")
-    assert "--job gone.yaml cannot be read (FileNotFoundError: " in elsewhere.refused("run", "--job", "gone.yaml")
+    assert "broken.yaml: 'dataset' is 1: " in elsewhere.refused("run", "--job", "broken.yaml")
+    assert "gone.yaml cannot be read (FileNotFoundError: " in elsewhere.refused("run", "--job", "gone.yaml")
 
 
 def wait_for_state(line: CommandLine) -> None:

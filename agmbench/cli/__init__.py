@@ -86,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
 
 def _exit(text: str, status: int) -> NoReturn:
     line = " ".join(hidden(text, os.environ.get("MLFLOW_TRACKING_URI", "")).split())
-    echo(f"error: {line if len(line) <= LONGEST else f'{line[:LONGEST]} ...'}", err=True)
+    echo(f"error: {line if len(line) <= LONGEST else f'{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}'}", err=True)
     sys.exit(status)
 
 

@@ -118,7 +118,7 @@ class Described(Dataset):
 
 def task_class(name: str) -> type[Task]:
     """A task by `module:class`, of those that are here: agmbench's own, and a data set's whose entry is loaded. None is imported."""
-    known = {_named(found): found for found in _below(Task)}
+    known = {_named(found): found for found in _below(Task)}  # type: ignore[type-abstract]
     if name not in known:
         raise AgmbenchError(f"the model's task {name!r} is none of agmbench.tasks, nor its data set's: {allowed(name, known)}")
     return known[name]

@@ -121,7 +121,7 @@ def _measure(text: str, place: Place) -> None:
     opened: list[tuple[str | None, int]] = []  # of what is not: its anchor, and the values before it
     total = 0
     for event in yaml.parse(text, Loader=_Loader):
-        where = place(event.start_mark.line + 1)
+        where = place(event.start_mark.line + 1 if event.start_mark else 1)
         if isinstance(event, yaml.CollectionEndEvent):
             anchor, before = opened.pop()
             if anchor:

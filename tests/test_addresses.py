@@ -15,13 +15,13 @@ from agmbench.addresses import hidden, shown
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
-        ("sqlite:////home/me/runs/mlflow.db", "sqlite:////home/me/runs/mlflow.db"),
-        ("sqlite:////home/a@b/runs/mlflow.db", "sqlite:////home/a@b/runs/mlflow.db"),
+        ("sqlite:////data/me/runs/mlflow.db", "sqlite:////data/me/runs/mlflow.db"),
+        ("sqlite:////data/a@b/runs/mlflow.db", "sqlite:////data/a@b/runs/mlflow.db"),
         ("sqlite+pysqlite:////why%3F/mlflow.db", "sqlite+pysqlite:////why%3F/mlflow.db"),
         ("http://127.0.0.1:5000/prefix", "http://127.0.0.1:5000/prefix"),
         ("postgresql://host/runs", "postgresql://host/runs"),
         ("nonsense", "nonsense"),
-        ("/home/a@b/runs", "/home/a@b/runs"),
+        ("/data/a@b/runs", "/data/a@b/runs"),
         ("postgresql+psycopg://me:hush@host:5432/runs", "postgresql+psycopg://***@host:5432/runs"),
         ("https://hush@host/x", "https://***@host/x"),  # a token as user name
         ("https://hush:@host/x", "https://***@host/x"),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from agmbench import measures, muting
+from agmbench import labels, measures, muting
 from agmbench.contracts import Batch, Dataset, Encoder, Fusion, Modulator, Split, SplitName, Unsuitable
 from agmbench.data.fit import check_fit
 from agmbench.errors import AgmbenchError, allowed, describe
@@ -104,14 +104,14 @@ def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:
 def _data(registry: Registry, component: Component, spec: JobSpec) -> Data:
     """The job's data set, and what it contains. What is built in says so itself; of a stranger's, agmbench looks."""
     entry = registry.get("dataset", component.name)
-    dataset: Dataset = _make(registry, "dataset", component, spec.seed)
+    dataset = _made(registry, component, spec.seed)
     check_fit(spec.dataset.name, dataset if spec.limit is None else Limited(dataset, spec.limit))
     if entry.origin == BUILT_IN:
         found = Data(dataset, dataset.fingerprint, MADE_OF_THE_SEED if dataset.follows_seed else dataset.fingerprint)
     else:
         fingerprint = _contents(entry, dataset)
         same = dataset.follows_seed is False or spec.seed == 0
-        of_any = fingerprint if same else _contents(entry, _make(registry, "dataset", component, 0))
+        of_any = fingerprint if same else _contents(entry, _made(registry, component, 0))
         found = Data(dataset, fingerprint, of_any)
     if spec.limit is not None:
         found = found._replace(dataset=Limited(dataset, spec.limit))
@@ -136,7 +136,15 @@ def judge(spec: JobSpec, registry: Registry, dataset: Dataset) -> Judge:
 def opened(registry: Registry, name: str, params: Mapping[str, Any], seed: int = 0) -> Dataset:
     """A data set by itself, as `agmbench data verify` looks at it."""
     component = resolved(registry, "dataset", Component(name=registry.get("dataset", name).name, params=dict(params)))
+    return _made(registry, component, seed)
+
+
+def _made(registry: Registry, component: Component, seed: int) -> Dataset:
+    """A data set whose names can be used."""
     dataset: Dataset = _make(registry, "dataset", component, seed)
+    if reason := labels.refused(dataset.shapes, dataset.class_names):
+        entry = registry.get("dataset", component.name)
+        raise AgmbenchError(f"{entry}: {reason}; it is named in {entry.place}")
     return dataset
 
 

@@ -2,12 +2,16 @@
 
 import difflib
 import os
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
 OURS = (f"{Path(__file__).parent}{os.sep}", f"{sysconfig.get_path('stdlib')}{os.sep}", "<")  # agmbench, Python, frozen modules
+
+# what a terminal acts on or cannot show: control characters, marks that turn the direction of writing, halves of letters
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
 class AgmbenchError(Exception):
@@ -49,3 +53,8 @@ def shown(path: str | Path) -> str:
     """A path as a reader finds it: relative where it is below the working directory."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith(os.pardir) else relative
+
+
+def printable(text: str) -> str:
+    """A stranger's text as a terminal may be given it: what it would act on is spelt out, `\\x1b`."""
+    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -9,13 +9,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import Entry, Registry
+from agmbench.registry.located import parse, parsed, plain
 
 CORE_VERSION = 1  # raised when the loop or the engine change a number: it enters every digest
 # Metrics were part of a job once. What they were by default stands in the digests for good, so that old runs are found.
@@ -26,6 +26,9 @@ NO_METRICS = "metrics are no part of a job: every run is measured by all of them
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]  # of what one job can have
 
 
 class Component(_Frozen):
@@ -42,7 +45,7 @@ class Schedule(_Frozen):
     """
 
     name: Literal["constant", "step", "cosine"] = "constant"
-    step_size: int = Field(default=70, ge=1)
+    step_size: Count = 70
     gamma: float = Field(default=0.9, gt=0, le=1)
 
 
@@ -55,9 +58,9 @@ class Training(_Frozen):
     step.
     """
 
-    epochs: int = Field(default=100, ge=1)
-    batch_size: int = Field(default=64, ge=2)
-    accumulate: int = Field(default=1, ge=1)
+    epochs: Count = 100
+    batch_size: int = Field(default=64, ge=2, le=1_000_000)
+    accumulate: Count = 1
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(default=1e-3, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -84,7 +87,7 @@ class JobSpec(_Frozen):
     mute: Literal["zeros", "random", "mean"] = "zeros"
     seed: int = Field(default=999, ge=0, lt=2**31)
     present: tuple[str, ...] | None = None
-    limit: int | None = Field(default=None, ge=2)
+    limit: int | None = Field(default=None, ge=2, lt=2**31)
 
     def canonical(self) -> dict[str, Any]:
         """The spec as plain containers."""
@@ -288,7 +291,7 @@ def _canonical_names(spec: JobSpec, registry: Registry) -> JobSpec:
 
 def spec_of(content: Mapping[str, Any]) -> JobSpec:
     """A spec from plain containers; one that was written when metrics were part of a job has some to leave out."""
-    return JobSpec.model_validate({key: value for key, value in content.items() if key != "metrics"})
+    return _validated({key: value for key, value in content.items() if key != "metrics"})
 
 
 class JobFile(NamedTuple):
@@ -300,13 +303,11 @@ class JobFile(NamedTuple):
 
 def job_of(path: Path) -> JobFile:
     """Read a job's file: one that a suite wrote, or the `job.yaml` of a run."""
-    if not path.is_file():
-        raise AgmbenchError(f"no file {path}, which --job names")
-    try:
-        content = yaml.safe_load(path.read_text())
-        return JobFile(spec_of(content.get("spec", content)), content.get("parent"))
-    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        raise AgmbenchError(f"{path} is no job: {' '.join(str(error).split())[:200]}") from error
+    content = plain(parse(path, str(path)))
+    if not isinstance(content, dict) or not isinstance(parent := content.get("parent"), str | None):
+        raise AgmbenchError(f"{path} is no job; expected a mapping, as the job.yaml of a run is")
+    with _at(str(path)):
+        return JobFile(spec_of(content.get("spec", content)), parent)
 
 
 def parse_settings(texts: Iterable[str]) -> list[tuple[str, Any]]:
@@ -316,8 +317,5 @@ def parse_settings(texts: Iterable[str]) -> list[tuple[str, Any]]:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise AgmbenchError(f"--set {text}: should be key=value, such as modulator.alpha=1.5")
-        try:
-            settings.append((key.strip(), yaml.safe_load(value)))
-        except (yaml.YAMLError, ValueError) as error:
-            raise AgmbenchError(f"--set {text}: the value is not YAML") from error
+        settings.append((key.strip(), plain(parsed(value, f"--set {key}: the value"))))
     return settings

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 from agmbench import interrupts
+from agmbench.errors import printable
 
 IMPORTED_ONCE = ("agmbench.execute", "agmbench.trackers.mlflow")
 
@@ -164,7 +165,7 @@ class _Log:
         print(f"{name}: epochs {done} to {epochs}", flush=True)
 
     def warned(self, text: str) -> None:
-        print(f"warning: {text}", flush=True)
+        print(f"warning: {printable(text)}", flush=True)
 
     def epoch(self, epoch: Any) -> None:
         interrupts.check()

@@ -6,9 +6,8 @@ those of `predictions.parquet`, and `prediction`: the class's name, or the numbe
 `prediction/0` ... are 1 or 0.
 """
 
-import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,9 @@ from torch import Tensor
 
 from agmbench import build, predictions
 from agmbench.contracts import SPLITS, Batch, Dataset, Input, Modulator, Split, SplitName, TensorSplit, Tokens
+from agmbench.errors import AgmbenchError, allowed
 from agmbench.evaluate import evaluate
-from agmbench.jobs import spec_of
+from agmbench.jobs import job_of
 from agmbench.model import MultimodalModel
 from agmbench.registry import load
 from agmbench.tasks import SingleLabel, Task
@@ -76,9 +76,12 @@ class Served:
 def _load_pyfunc(path: str) -> Served:
     """What MLflow calls to load the model, on the CPU."""
     folder = Path(path)
-    data = Described(json.loads((folder / "data.json").read_text()))
-    spec = spec_of(yaml.safe_load((folder / "job.yaml").read_text()))
-    job = build.Job(spec, load(), build.Data(data, data.fingerprint), data.digest)
+    spec, _ = job_of(folder / "job.yaml")
+    registry, about = load(), json.loads((folder / "data.json").read_text())
+    if not about["task"]["class"].startswith(f"{Task.__module__}:"):  # a task of the data set's own
+        registry.get("dataset", spec.dataset.name).load()
+    data = Described(about)
+    job = build.Job(spec, registry, build.Data(data, data.fingerprint), data.digest)
     weights = torch.load(folder / "weights.pt", map_location=CPU, weights_only=True)
     with torch.random.fork_rng(devices=[]):
         model, modulator = restored(job, weights, CPU)
@@ -105,13 +108,30 @@ class Described(Dataset):
         self.fingerprint = about["fingerprint"]
         self.class_names = about["class_names"]
         self.shapes = {modality: tuple(kind["shape"]) for modality, kind in about["inputs"].items()}
-        module, _, name = about["task"]["class"].partition(":")
-        self.task: Task = getattr(importlib.import_module(module), name)(**about["task"]["with"])
+        self.task: Task = task_class(about["task"]["class"])(**about["task"]["with"])
         inputs = {modality: _blank(kind) for modality, kind in about["inputs"].items()}
         self.blank = TensorSplit(inputs, _zeros(about["targets"]))
 
     def split(self, name: SplitName) -> Split:
         return self.blank
+
+
+def task_class(name: str) -> type[Task]:
+    """A task by `module:class`, of those that are here: agmbench's own, and a data set's whose entry is loaded. None is imported."""
+    known = {_named(found): found for found in _below(Task)}  # type: ignore[type-abstract]
+    if name not in known:
+        raise AgmbenchError(f"the model's task {name!r} is none of agmbench.tasks, nor its data set's: {allowed(name, known)}")
+    return known[name]
+
+
+def _named(task: type[Task]) -> str:
+    return f"{task.__module__}:{task.__qualname__}"
+
+
+def _below(task: type[Task]) -> Iterator[type[Task]]:
+    for found in task.__subclasses__():
+        yield found
+        yield from _below(found)
 
 
 def _described(job: build.Job, sample: Batch) -> dict[str, Any]:
@@ -128,7 +148,7 @@ def _described(job: build.Job, sample: Batch) -> dict[str, Any]:
     return {
         "digest": job.digest,
         "fingerprint": job.data.fingerprint,
-        "task": {"class": f"{type(task).__module__}:{type(task).__qualname__}", "with": vars(task)},
+        "task": {"class": _named(type(task)), "with": vars(task)},
         "class_names": list(job.dataset.class_names),
         "inputs": inputs,
         "targets": _kind(sample.targets),
@@ -142,7 +162,10 @@ def _kind(x: Tensor) -> dict[str, Any]:
 
 def _zeros(kind: Mapping[str, Any]) -> Tensor:
     """One sample of that kind."""
-    return torch.zeros(1, *kind["shape"], dtype=getattr(torch, kind["dtype"]))
+    dtype = getattr(torch, kind["dtype"], None)
+    if not isinstance(dtype, torch.dtype):
+        raise AgmbenchError(f"the model's data are of no type of numbers that torch has: {kind['dtype']!r}")
+    return torch.zeros(1, *kind["shape"], dtype=dtype)
 
 
 def _blank(kind: Mapping[str, Any]) -> Input:

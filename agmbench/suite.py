@@ -22,9 +22,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from annotated_types import MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agmbench import build
@@ -42,12 +43,15 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Some = Annotated[tuple[str, ...], MinLen(1)]
+
+
 class Block(_Strict):
     """One item of a suite's `jobs`."""
 
-    dataset: tuple[str, ...]
-    modulator: tuple[str, ...]
-    fusion: tuple[str | None, ...] = (None,)
+    dataset: Some
+    modulator: Some
+    fusion: Annotated[tuple[str | None, ...], MinLen(1)] = (None,)
     encoder: Mapping[str, str] = Field(default_factory=dict)
     set: Mapping[str, Any] = Field(default_factory=dict)
 
@@ -56,14 +60,22 @@ class Block(_Strict):
     def _listed(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
+    @field_validator("set")
+    @classmethod
+    def _valued(cls, found: Mapping[str, Any]) -> Mapping[str, Any]:
+        for key, value in found.items():
+            if value == []:
+                raise ValueError(f"'{key}' has no value; leave it out, or give it one")
+        return found
+
 
 class Suite(_Strict):
     """A suite as it stands in the registry."""
 
     name: str
     summary: str = ""
-    seeds: tuple[int, ...] = (999,)
-    jobs: tuple[Block, ...]
+    seeds: Annotated[tuple[int, ...], MinLen(1)] = (999,)
+    jobs: Annotated[tuple[Block, ...], MinLen(1)]
     scales: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
 
 

@@ -3,7 +3,6 @@
 import importlib
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from agmbench import build, interrupts
+from agmbench.addresses import hidden, shown
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, allowed, describe
 from agmbench.execute import Observer, execute, heading
@@ -39,6 +39,7 @@ from agmbench.jobs import JobSpec, compose, digest
 from agmbench.measures import giving, measures
 from agmbench.records import Stopped, Tracker, numbers
 from agmbench.registry import Entry, Registry, load
+from agmbench.registry.entry import check_name
 from agmbench.report.sweeps import Chosen, Tuned, assigned, save
 from agmbench.train import train
 
@@ -257,8 +258,8 @@ def plan(
         _check_cmaes(space)
     ranges = {key: distribution_to_json(found) for key, found in space.items()}
     fingerprint = digest([job.digest, ranges, sampler, pruner, points])
-    if name is not None and not re.fullmatch(r"[\w.-]+", name):
-        raise AgmbenchError(f"--study {name}: should be made of letters, digits, '.', '_' and '-'")
+    if name is not None:
+        check_name(name, "--study")
     own = f"{job.spec.dataset.name}-{job.spec.fusion.name}-{base.modulator.name}-{fingerprint[:8]}"
     study = own if name is None else f"{name}-{base.modulator.name}" if fair else name
     judge = build.judge(job.spec, registry, job.dataset)
@@ -306,18 +307,10 @@ def open_study(sweep: Sweep) -> optuna.Study:
     return study
 
 
-def shown(url: str) -> str:
-    """A storage URL as it may be printed: without password and query."""
-    try:
-        return sqlalchemy.make_url(url).set(query={}).render_as_string()
-    except sqlalchemy.exc.ArgumentError:
-        return re.split("[:/@]", url)[0]
-
-
 def _storage(url: str) -> RDBStorage:
     try:
         address = sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError as error:
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:  # of a port that is no number
         raise AgmbenchError(
             f"--storage {shown(url)} is no address of a database; take sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
         ) from error
@@ -338,10 +331,7 @@ def _storage(url: str) -> RDBStorage:
             "PostgreSQL is postgresql+psycopg:// with: pip install 'agmbench[postgresql]'"
         ) from error
     except Exception as error:
-        secrets = [address.password, *(value for value in address.query.values() if isinstance(value, str))]
-        text = describe(getattr(error, "orig", None) or error)
-        for secret in secrets:
-            text = text.replace(secret, "***") if secret else text
+        text = hidden(describe(getattr(error, "orig", None) or error), url)
         raise AgmbenchError(f"--storage {shown(url)} cannot be opened ({text})") from error
 
 
@@ -408,7 +398,7 @@ def _worker(sweep: Sweep, tracker: Callable[[], Tracker], parent: str, threads: 
     except AgmbenchError as error:
         failures.put(error)
     except Exception as error:
-        failures.put(RunFailed(describe(error)))
+        failures.put(RunFailed(hidden(describe(error), sweep.storage)))
 
 
 def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:

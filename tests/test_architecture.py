@@ -7,6 +7,8 @@ PACKAGE = Path(__file__).parents[1] / "agmbench"
 
 # room: the rooms that it may import, at the top of a file or inside a function
 MAY_IMPORT: dict[str, set[str]] = {
+    "labels": {"errors"},
+    "addresses": set(),
     "errors": set(),
     "records": {"outcomes"},
     "outcomes": {"shapley"},
@@ -45,7 +47,19 @@ MAY_IMPORT: dict[str, set[str]] = {
         "records",
         "tasks",
     },
-    "build": {"contracts", "data", "errors", "fingerprint", "jobs", "measures", "model", "muting", "registry", "tasks"},
+    "build": {
+        "contracts",
+        "data",
+        "errors",
+        "fingerprint",
+        "jobs",
+        "labels",
+        "measures",
+        "model",
+        "muting",
+        "registry",
+        "tasks",
+    },
     "testing": {
         "build",
         "conduct",
@@ -60,14 +74,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tasks",
     },
     "report": {"errors", "jobs", "metrics", "outcomes", "provenance", "records"},
-    "trackers": {"errors", "interrupts", "jobs", "older", "outcomes", "records"},
+    "trackers": {"addresses", "errors", "interrupts", "jobs", "older", "outcomes", "records"},
     "predictions": {"outcomes"},
     "provenance": set(),
     "interrupts": set(),
     "launch": {"build", "interrupts", "errors", "execute", "jobs", "registry", "trackers"},
     "suite": {"build", "errors", "jobs", "launch", "measures", "records", "registry"},
     "checkpoints": {"errors", "records"},
-    "served": {"build", "contracts", "evaluate", "jobs", "model", "predictions", "registry", "tasks", "train"},
+    "served": {"build", "contracts", "errors", "evaluate", "jobs", "model", "predictions", "registry", "tasks", "train"},
     "execute": {
         "build",
         "checkpoints",
@@ -88,6 +102,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "train",
     },
     "sweep": {
+        "addresses",
         "build",
         "contracts",
         "errors",
@@ -101,6 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "train",
     },
     "cli": {
+        "addresses",
         "build",
         "contracts",
         "data",

@@ -145,7 +145,7 @@ def test_a_server_that_is_not_there_is_one_line_within_20_seconds(line: CommandL
     assert time.monotonic() - begun < 20 + 10  # and the imports
     assert result.status == 2
     message = one_line(result)
-    assert "the MLflow store http://someone:***@127.0.0.1" in message
+    assert "the MLflow store http://***@127.0.0.1" in message
     assert "hidden" not in message
 
 

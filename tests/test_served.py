@@ -1,6 +1,7 @@
 """The logged model: loaded by MLflow in a fresh process, it gives the predictions of its run."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from conftest import SMALL, CommandLine
 from mlflow import MlflowClient
 from mlflow.entities import Run
+
+from agmbench.errors import AgmbenchError
+from agmbench.served import _load_pyfunc
 
 # arguments: the store's address, a model's, the file of its run's predictions; the data are made for their inputs alone
 FRESH = """
@@ -105,3 +109,76 @@ def test_an_input_of_another_shape_is_refused_by_the_signature(finished: Command
         mlflow.pyfunc.load_model(location.removeprefix("file://")).predict(
             {m: np.zeros((2, 3), np.float32) for m in ("m0", "m1")}
         )
+
+
+OWN = """
+import torch
+from agmbench.contracts import Dataset, TensorSplit
+from agmbench.tasks import SingleLabel
+
+
+class Steep(SingleLabel):
+    \"\"\"One class a sample, of which the logits count more.\"\"\"
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def losses(self, logits, targets):
+        return super().losses(self.factor * logits, targets)
+
+
+class Own(Dataset):
+    def __init__(self, seed):
+        self.shapes, self.class_names, self.fingerprint = {"a": (4,), "b": (4,)}, ["x", "y"], "own"
+        self.task = Steep(2.0)
+
+    def split(self, name):
+        return TensorSplit({m: torch.ones(8, 4) for m in self.shapes}, torch.arange(8) % 2)
+"""
+
+
+def loaded(folder: Path, where: Path) -> "subprocess.CompletedProcess[str]":
+    code = "import sys\nfrom agmbench.served import _load_pyfunc\nprint(type(_load_pyfunc(sys.argv[1]).data.task).__name__)"
+    return subprocess.run([sys.executable, "-c", code, str(folder / "data")], capture_output=True, text=True, cwd=where)
+
+
+def test_a_task_of_the_data_sets_own_is_found_where_its_entry_is(line: CommandLine, tmp_path: Path) -> None:
+    plugin = line.folder / "plugins" / "own"
+    plugin.mkdir(parents=True)
+    (plugin / "own_data.py").write_text(OWN)
+    (plugin / "registry.yaml").write_text(
+        "datasets:\n  own: {target: 'own_data:Own', job: {encoders: {'*': mlp}, training: {epochs: 1, batch_size: 4}}}\n"
+    )
+    result = line("run", "-d", "own", "-m", "joint", "--no-strength")
+    assert result.status == 0, result.err
+    (model,) = [path.parent for path in line.folder.rglob("MLmodel")]
+    assert loaded(model, line.folder).stdout == "Steep\n"
+    (tmp_path / "elsewhere").mkdir()
+    assert "unknown dataset 'own'" in loaded(model, tmp_path / "elsewhere").stderr
+
+
+@pytest.mark.parametrize("task", ["os:mkdir", "agmbench.tasks:torch", "agmbench.tasks:Task", "evil:Task", "SingleLabel", ""])
+def test_a_model_names_no_task_but_one_that_is_here(
+    finished: CommandLine, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    model = next(path.parent for path in finished.folder.rglob("MLmodel"))
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "evil.py").write_text("open('executed', 'w').close()\nfrom agmbench.tasks import SingleLabel as Task\n")
+    about = json.loads((model / "data" / "data.json").read_text())
+    about["task"] = {"class": task, "with": {"path": "executed"} if task == "os:mkdir" else {}}
+    (tmp_path / "model" / "data" / "data.json").write_text(json.dumps(about))
+    with pytest.raises(AgmbenchError, match=f"the model's task {task!r} is none of agmbench.tasks, nor its data set's"):
+        _load_pyfunc(str(tmp_path / "model" / "data"))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_model_names_no_type_of_numbers_but_torchs(finished: CommandLine, tmp_path: Path) -> None:
+    model = next(path.parent for path in finished.folder.rglob("MLmodel"))
+    shutil.copytree(model, tmp_path / "model")
+    about = json.loads((model / "data" / "data.json").read_text())
+    about["targets"]["dtype"] = "load"
+    (tmp_path / "model" / "data" / "data.json").write_text(json.dumps(about))
+    with pytest.raises(AgmbenchError, match="the model's data are of no type of numbers that torch has: 'load'"):
+        _load_pyfunc(str(tmp_path / "model" / "data"))

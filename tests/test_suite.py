@@ -136,7 +136,10 @@ def test_every_cell_of_the_papers_suites_can_be(line: CommandLine, name: str) ->
         ),
         ("suites: {s: {jobs: [{dataset: synthetic, modulater: agm}]}}", "key 'jobs.0.modulater': did you mean 'modulator'?"),
         ("suites: {s: {}}", "suite 's': needs 'jobs'"),
-        ("suites: {s: {jobs: [], seeds: 3}}", "suite 's': 'seeds' is 3: input should be a list"),
+        (
+            "suites: {s: {jobs: [{dataset: synthetic, modulator: agm}], seeds: 3}}",
+            "suite 's': 'seeds' is 3: input should be a list",
+        ),
         ("suites: {s: {job: []}}", "suite 's': unknown key 'job': did you mean 'jobs'?"),
     ],
 )
@@ -250,8 +253,8 @@ def test_a_job_is_started_from_its_file_alone(line: CommandLine, tmp_path_factor
     assert len(digests) == 1
     assert "--job says all of the job; leave --seed out" in elsewhere("run", "--job", str(file), "--seed", "3").err
     (elsewhere.folder / "broken.yaml").write_text(yaml.safe_dump({"spec": {"dataset": 1}}))
-    assert "broken.yaml is no job: " in elsewhere("run", "--job", "broken.yaml").err
-    assert elsewhere.refused("run", "--job", "gone.yaml").strip() == "error: no file gone.yaml, which --job names"
+    assert "broken.yaml: 'dataset' is 1: " in elsewhere.refused("run", "--job", "broken.yaml")
+    assert "gone.yaml cannot be read (FileNotFoundError: " in elsewhere.refused("run", "--job", "gone.yaml")
 
 
 def wait_for_state(line: CommandLine) -> None:

@@ -28,7 +28,7 @@ from agmbench.errors import AgmbenchError
 from agmbench.jobs import compose
 from agmbench.registry import Registry, load
 from agmbench.report.sweeps import Chosen, Tuned, sensitivity
-from agmbench.sweep import SAMPLERS, Numbered, grid, search_space, shown
+from agmbench.sweep import SAMPLERS, Numbered, grid, search_space
 
 BUILT_IN = load(Path("none"))
 SYNTHETIC = ("sweep", "--dataset", "synthetic", "--epochs", "2", "--set", "dataset.samples=256")
@@ -479,15 +479,3 @@ def test_bad_input_is_one_line(line: CommandLine, words: tuple[str, ...], expect
     error = line.refused(*SYNTHETIC, *words)
     assert expected in error
     assert "hush" not in error
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("postgresql+psycopg://me:hush@host:5/db?sslpassword=hush", "postgresql+psycopg://me:***@host:5/db"),
-        ("postgres//me:hush@host", "postgres"),
-        ("sqlite:///runs/optuna.db", "sqlite:///runs/optuna.db"),
-    ],
-)
-def test_addresses_are_shown_without_secrets(url: str, expected: str) -> None:
-    assert shown(url) == expected

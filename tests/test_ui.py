@@ -105,3 +105,11 @@ def experiments(port: int) -> list[dict[str, str]]:
     with urllib.request.urlopen(request, timeout=10) as answer:
         found: list[dict[str, str]] = json.load(answer)["experiments"]
         return found
+
+
+def test_a_port_that_is_taken_is_one_line(finished: CommandLine) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        error = finished.refused("ui", "--port", str(taken.getsockname()[1]))
+    assert "cannot be had (Address already in use); name another with --port" in error

@@ -11,6 +11,8 @@ from typing import NoReturn
 import click
 
 from agmbench import interrupts
+from agmbench.addresses import hidden
+from agmbench.cli.terminal import echo
 from agmbench.errors import AgmbenchError, allowed, describe
 
 VERBS = {
@@ -26,6 +28,10 @@ VERBS = {
     "plugin": "A component of your own: new, a working skeleton.",
     "ui": "Open the MLflow UI on this store, for this machine alone.",
 }
+
+
+MENDED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
+LONGEST = 4000  # letters of an error
 
 
 class _Verbs(click.Group):
@@ -52,6 +58,7 @@ def cli() -> None:
 def main(words: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; whatever goes wrong is one line on standard error and an exit status."""
     interrupts.listen()
+    os.environ["PYTHONSAFEPATH"] = "1"  # no process that is started from here takes a module from the working directory
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no letter for a dash gets a question mark
@@ -60,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     except AgmbenchError as error:
         _exit(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        echo(error.format_message())
         sys.exit(2)
     except click.ClickException as error:
         _exit(error.format_message(), 2)
@@ -70,6 +77,8 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
         if error.errno == errno.EPIPE:  # the reader of a pipe has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
+        if error.errno in MENDED and error.filename is not None:  # a path that the user can name anew
+            _exit(f"{error.filename} cannot be read or written ({error.strerror})", 2)
         _unexpected(error)
     except Exception as error:
         _unexpected(error)
@@ -77,7 +86,8 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
 
 
 def _exit(text: str, status: int) -> NoReturn:
-    click.echo(f"error: {' '.join(text.split())}", err=True)
+    line = " ".join(hidden(text, os.environ.get("MLFLOW_TRACKING_URI", "")).split())
+    echo(f"error: {line if len(line) <= LONGEST else f'{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}'}", err=True)
     sys.exit(status)
 
 

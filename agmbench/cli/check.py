@@ -6,11 +6,13 @@ from contextlib import redirect_stdout
 import click
 
 from agmbench.cli.options import component_argument, registry_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verb
 from agmbench.errors import RunFailed
 from agmbench.registry import load
 
 
-@click.command("check")
+@click.command("check", cls=Verb)
 @component_argument
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
 @registry_option
@@ -25,6 +27,6 @@ def command(component: tuple[str, str], settings: tuple[str, ...]) -> None:
 
     with redirect_stdout(sys.stderr):  # whatever the component prints
         checks = check_entry(entry, dict(parse_settings(settings)))
-    click.echo(report(checks))
+    echo(report(checks))
     if failed := [check.name for check in checks if check.outcome == "failed"]:
         raise RunFailed(f"{entry} does not keep {', '.join(failed)}")

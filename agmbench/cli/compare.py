@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from agmbench.cli.options import registry_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.records import FINISHED, Record
 from agmbench.registry import Registry, load
@@ -18,7 +20,7 @@ FORMS = ("table", "markdown", "latex", "csv", "json", "html")
 HTML = Path("compare.html")
 
 
-@click.command("compare")
+@click.command("compare", cls=Verb)
 @click.option("-d", "--dataset", help="Data set. [default: all]")
 @click.option("-m", "--modulator", "modulators", multiple=True, help="Modulator; repeatable. [default: all]")
 @click.option("-f", "--fusion", "fusions", multiple=True, help="Fusion; repeatable. [default: all]")
@@ -93,10 +95,10 @@ def command(
     else:
         text = render(tables, form, against, published, Origin(tracker.shown))
     if output is None:
-        click.echo(text)
+        echo(text)
     else:
         save(f"{text.rstrip()}\n", output)
-        click.echo(f"wrote {output}", err=True)
+        echo(f"wrote {output}", err=True)
 
 
 def _measured(records: Sequence[Record], asked: Sequence[str], registry: Registry, tracker: "MlflowTracker") -> list[Record]:
@@ -115,7 +117,7 @@ def _measured(records: Sequence[Record], asked: Sequence[str], registry: Registr
         count += bool(lacking)
     if count:
         runs = "1 run was" if count == 1 else f"{count} runs were"
-        click.echo(f"{runs} measured for this table; to keep it: agmbench measure {' '.join(sorted(named))}", err=True)
+        echo(f"{runs} measured for this table; to keep it: agmbench measure {' '.join(sorted(named))}", err=True)
     return found
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agmbench.cli.options import registry_option, root_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import Entry, load
 
@@ -25,7 +27,7 @@ Progress = Callable[[int, int], None]
 set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
 
 
-@click.group("data")
+@click.group("data", cls=Verbs)
 def command() -> None:
     """The data sets on this machine: what is there, whether it is sound, raw files made ready, random samples."""
 
@@ -52,7 +54,7 @@ def status(names: tuple[str, ...]) -> None:
     print_grid(table)
     for found in states:
         for text in _told(found):
-            click.echo(text)
+            echo(text)
 
 
 def _told(state: "State") -> Iterator[str]:
@@ -83,12 +85,10 @@ def verify(name: str, settings: tuple[str, ...]) -> None:
     _show(verdict, dataset.class_names)
     wrong, odd = ([line for lines in found.values() for line in lines] for found in (verdict.wrong, verdict.odd))
     for line in odd:
-        click.echo(f"odd: {line}")
+        echo(f"odd: {line}")
     if wrong:
         raise AgmbenchError(f"'{entry.name}' is not sound: {told(wrong)}")
-    click.echo(
-        f"\n'{entry.name}' has nothing wrong; findings that are odd: {len(odd)}" if odd else f"\n'{entry.name}' is sound"
-    )
+    echo(f"\n'{entry.name}' has nothing wrong; findings that are odd: {len(odd)}" if odd else f"\n'{entry.name}' is sound")
 
 
 def _opened(entry: Entry, settings: tuple[str, ...]) -> Any:
@@ -100,6 +100,7 @@ def _opened(entry: Entry, settings: tuple[str, ...]) -> Any:
 
 
 def _show(verdict: "Verdict", class_names: Any) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from agmbench.report.grid import print_grid
@@ -109,16 +110,16 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
     )
     for row in verdict.seen:
         numbers = (f"{value:.4g}" for value in (row.range.least, row.range.mean, row.range.largest))
-        table.add_row(row.split, str(verdict.samples[row.split]), row.modality, "x".join(map(str, row.shape)), *numbers)
+        table.add_row(row.split, str(verdict.samples[row.split]), escape(row.modality), "x".join(map(str, row.shape)), *numbers)
     print_grid(table)
     if verdict.classes:
-        click.echo()
-        counts = Table("class", *verdict.classes, box=None, pad_edge=False, header_style="bold")
+        echo()
+        counts = Table("class", *map(escape, verdict.classes), box=None, pad_edge=False, header_style="bold")
         for number, title in enumerate(class_names):
-            counts.add_row(str(title), *(str(found[number]) for found in verdict.classes.values()))
+            counts.add_row(escape(str(title)), *(str(found[number]) for found in verdict.classes.values()))
         print_grid(counts)
     for leak in verdict.leaks:
-        click.echo(
+        echo(
             f"shared: {leak.shared} of the {leak.of} {leak.kind}s of {leak.other} are in {leak.one} too, such as {leak.example}"
         )
 
@@ -153,7 +154,7 @@ def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> Non
         raise AgmbenchError(f"{entry}: {error}") from error
     except OSError as error:
         raise AgmbenchError(f"{entry}: {error.filename} cannot be read or written ({error.strerror})") from error
-    click.echo(f"'{entry.name}' is ready in {target}")
+    echo(f"'{entry.name}' is ready in {target}")
 
 
 @command.command("sample")
@@ -183,7 +184,7 @@ def sample(name: str, layout: str | None) -> None:
             Path(aside).replace(target)
     except OSError as error:
         raise AgmbenchError(f"{target} cannot be written ({error.strerror}); name another place with --data-root") from error
-    click.echo(f"a random sample of '{entry.name}' in layout '{chosen.name}' is in {target}")
+    echo(f"a random sample of '{entry.name}' in layout '{chosen.name}' is in {target}")
 
 
 def _file_dataset(entry: Entry) -> "type[FileDataset]":

@@ -1,5 +1,6 @@
 """`agmbench list`."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -7,10 +8,12 @@ from collections.abc import Iterable, Iterator
 import click
 
 from agmbench.cli.options import registry_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verb
 from agmbench.registry import BUILT_IN, KINDS, Broken, Entry, load
 
 
-@click.command("list")
+@click.command("list", cls=Verb)
 @click.argument("kind", required=False, type=click.Choice(KINDS))
 @click.option(
     "--imports", is_flag=True, help="Import what is not built in, each in a process of its own, to see what is broken."
@@ -35,18 +38,19 @@ def command(kind: str | None, imports: bool) -> None:
             table.add_row(entry.kind, escape(entry.name + also), escape(entry.origin), escape(entry.summary))
     print_grid(table)
     if broken:
-        click.echo("\nbroken, and only what uses it:")
+        echo("\nbroken, and only what uses it:")
     for one in broken:
         what = f"{one.kind}/{one.name}" if one.name else "file"
-        click.echo(f"  {what} ({one.origin}): {one.reason}")
+        echo(f"  {what} ({one.origin}): {one.reason}")
 
 
 def _failing(entries: Iterable[Entry]) -> Iterator[Broken]:
     """The entries that are not built in and that `agmbench show` cannot show."""
     for entry in entries:
         if entry.origin != BUILT_IN:
-            words = [sys.executable, "-m", "agmbench", "show", entry.kind, entry.name]
-            shown = subprocess.run(words, capture_output=True, text=True, check=False)
+            words = [sys.executable, "-P", "-m", "agmbench", "show", entry.kind, entry.name]
+            path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # it finds what this one finds
+            shown = subprocess.run(words, env={**os.environ, **path}, capture_output=True, text=True, check=False)
             if shown.returncode:
                 told = shown.stderr.strip().splitlines() or [f"its import ended the process with status {shown.returncode}"]
                 yield Broken(entry.kind, entry.name, entry.place, entry.origin, told[-1].removeprefix("error: "))

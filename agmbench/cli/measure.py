@@ -3,12 +3,14 @@
 import click
 
 from agmbench.cli.options import registry_option, root_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
 from agmbench.records import FINISHED
 from agmbench.registry import load
 
 
-@click.command("measure")
+@click.command("measure", cls=Verb)
 @click.argument("metrics", nargs=-1)
 @click.option("-d", "--dataset", help="Runs on this data set alone. [default: all]")
 @click.option(
@@ -49,8 +51,8 @@ def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
             run.measured(found, record.spec["training"]["epochs"] - 1)
         count += 1
     for text in untold:
-        click.echo(f"not measured: {text}", err=True)
-    click.echo(
+        echo(f"not measured: {text}", err=True)
+    echo(
         f"measured {count} of {len(finished)} finished runs by {', '.join(one.name for one in wanted)}; "
         f"{len(finished) - count - len(untold)} had been already"
     )

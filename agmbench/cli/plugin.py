@@ -4,10 +4,12 @@ from pathlib import Path
 
 import click
 
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verbs
 from agmbench.registry import KINDS
 
 
-@click.group("plugin")
+@click.group("plugin", cls=Verbs)
 def command() -> None:
     """Components of your own, beside agmbench: a folder in plugins/, or a package to install."""
 
@@ -24,7 +26,7 @@ def new(kind: str, name: str, package: bool, into: Path | None) -> None:
     skeleton = Skeleton(kind, name, package)
     folder = write(skeleton, into or Path("." if package else "plugins"))
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    click.echo(f"made {folder}: {', '.join(files)}\nnext:")
+    echo(f"made {folder}: {', '.join(files)}\nnext:")
     check = f"agmbench check {kind}/{name}"
     if package:
         commands = [f"python -m pip install --editable {folder}", check, skeleton.use]
@@ -33,4 +35,4 @@ def new(kind: str, name: str, package: bool, into: Path | None) -> None:
         own = "" if found else f" --registry {folder / 'registry.yaml'}"
         commands = [f"{check}{own}", f"{skeleton.use}{own}", "agmbench compare"]
     for words in commands:
-        click.echo(f"  {words}")
+        echo(f"  {words}")

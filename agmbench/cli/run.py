@@ -7,6 +7,8 @@ import click
 
 from agmbench import interrupts
 from agmbench.cli.options import registry_option, root_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
 from agmbench.registry import Registry, load
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from agmbench.train import Epoch
 
 
-@click.command("run")
+@click.command("run", cls=Verb)
 @click.option("-d", "--dataset", default="avmnist-mini", show_default=True, help="Data set.")
 @click.option("-m", "--modulator", default="agm", show_default=True, help="Modulator.")
 @click.option("-f", "--fusion", help="Fusion. [default: the data set's]")
@@ -80,7 +82,7 @@ def command(
             dataset,
             modulator,
             fusion,
-            dict(_pair(text) for text in encoders),
+            _pairs(encoders),
             [*parse_settings(settings), *((key, value) for key, value in named.items() if value is not None)],
         )
 
@@ -120,11 +122,16 @@ def _alone(option: str) -> None:
         )
 
 
-def _pair(text: str) -> tuple[str, str]:
-    modality, equals, name = text.partition("=")
-    if not equals:
-        raise AgmbenchError(f"--encoder {text}: should be modality=name, such as audio=resnet")
-    return modality, name
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        modality, equals, name = text.partition("=")
+        if not equals:
+            raise AgmbenchError(f"--encoder {text}: should be modality=name, such as audio=resnet")
+        if modality in pairs:
+            raise AgmbenchError(f"--encoder {modality} is given twice; leave one of them out")
+        pairs[modality] = name
+    return pairs
 
 
 def _describe(job: Any, tracker: Any, strength: bool) -> None:
@@ -133,12 +140,12 @@ def _describe(job: Any, tracker: Any, strength: bool) -> None:
     from agmbench import build
 
     build.modulator(job, build.model(job))
-    click.echo(yaml.safe_dump(job.spec.canonical(), sort_keys=False).rstrip())
+    echo(yaml.safe_dump(job.spec.canonical(), sort_keys=False).rstrip())
     references = list(build.references(job).values()) if strength else []
     for planned, what in ((job, "this job"), *((reference, "reference") for reference in references)):
         done = "done" if tracker.find(planned.digest) else "to be trained"
         modality = f" of {', '.join(planned.modalities)}" if planned is not job else ""
-        click.echo(f"# {what}{modality}: digest {planned.digest}, {done}")
+        echo(f"# {what}{modality}: digest {planned.digest}, {done}")
 
 
 def _show(record: "Record", uri: str, trained: bool) -> None:
@@ -146,10 +153,10 @@ def _show(record: "Record", uri: str, trained: bool) -> None:
     from agmbench.report.tables import compare
 
     if not trained:
-        click.echo(f"'{record.name}' is done already (digest {record.digest}); --force trains it again", err=True)
+        echo(f"'{record.name}' is done already (digest {record.digest}); --force trains it again", err=True)
     for table in compare([record]):
         show(table)
-    click.echo(f"MLflow run {record.run_id} in {uri}", err=True)
+    echo(f"MLflow run {record.run_id} in {uri}", err=True)
 
 
 class Watcher:
@@ -181,10 +188,10 @@ class Watcher:
     def started(self, name: str, epochs: int, done: int) -> None:
         self._task = self._bar.add_task(name, total=epochs, completed=done, now="")
         if done:
-            click.echo(f"'{name}' goes on after epoch {done - 1}", err=True)
+            echo(f"'{name}' goes on after epoch {done - 1}", err=True)
 
     def warned(self, text: str) -> None:
-        click.echo(f"warning: {text}", err=True)
+        echo(f"warning: {text}", err=True)
 
     def epoch(self, epoch: "Epoch") -> None:
         interrupts.check()
@@ -194,4 +201,4 @@ class Watcher:
         self.trained = trained
         if trained and not self._quiet:
             name, value = record.figure
-            click.echo(f"trained '{record.name}': test {name} {value:.4f}", err=True)
+            echo(f"trained '{record.name}': test {name} {value:.4f}", err=True)

@@ -6,10 +6,12 @@ import json
 import click
 
 from agmbench.cli.options import component_argument, registry_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verb
 from agmbench.registry import BUILT_IN, Entry, load
 
 
-@click.command("show")
+@click.command("show", cls=Verb)
 @component_argument
 @registry_option
 def command(component: tuple[str, str]) -> None:
@@ -25,17 +27,18 @@ def command(component: tuple[str, str]) -> None:
         "defined in": f"{entry.place} ({entry.target}, version {entry.version})",
         "origin": entry.origin if entry.origin != BUILT_IN else "",
     }
-    click.echo(f"{entry}: {entry.summary}")
+    echo(f"{entry}: {entry.summary}")
     for label, text in facts.items():
         if text:
-            click.echo(f"{label}: {text}")
-    click.echo(f"\n{inspect.cleandoc(target.__doc__ or 'No description.')}\n")
+            echo(f"{label}: {text}")
+    echo(f"\n{inspect.cleandoc(target.__doc__ or 'No description.')}\n")
     _parameters(entry)
     if entry.job:
-        click.echo(f"\ndefaults of a job on it:\n{yaml.safe_dump(dict(entry.job), sort_keys=False).rstrip()}")
+        echo(f"\ndefaults of a job on it:\n{yaml.safe_dump(dict(entry.job), sort_keys=False).rstrip()}")
 
 
 def _parameters(entry: Entry) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from agmbench.build import annotation, parameters
@@ -43,13 +46,13 @@ def _parameters(entry: Entry) -> None:
 
     schema = parameters(entry)
     if not schema.model_fields:
-        click.echo("parameters: none")
+        echo("parameters: none")
         return
     table = Table("parameter", "takes", "default", "search", box=None, pad_edge=False, header_style="bold")
     for name, field in schema.model_fields.items():
         default = entry.params.get(name, "required" if field.is_required() else field.default)
         search = ", ".join(f"{key} {_typed(value)}" for key, value in entry.search.get(name, {}).items())
-        table.add_row(name, annotation(schema, name), _typed(default), search)
+        table.add_row(*map(escape, (name, annotation(schema, name), _typed(default), search)))
     print_grid(table)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agmbench.cli.options import registry_option, root_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, RunFailed
 from agmbench.registry import load
 
@@ -18,7 +20,7 @@ scale_option = click.option(
     "--scale", default="paper", show_default=True, help="As it stands, or one of the suite's smaller scales."
 )
 seeds_option = click.option("--seeds", type=click.IntRange(min=1), help="How many seeds. [default: the suite's]")
-limit_option = click.option("--limit", type=int, help="At most so many samples a split.")
+limit_option = click.option("--limit", type=click.IntRange(min=2), help="At most so many samples a split.")
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,7 +30,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group("suite")
+@click.group("suite", cls=Verbs)
 def command() -> None:
     """Named matrices of jobs: what there is, run what is missing, how far it is, and its report."""
 
@@ -37,13 +39,15 @@ def command() -> None:
 @registry_option
 def list_() -> None:
     """The suites of the registry."""
+    from rich.markup import escape
     from rich.table import Table
 
     from agmbench.report.grid import print_grid
 
     table = Table("suite", "scales", "summary", box=None, pad_edge=False, header_style="bold")
     for matrix in load().suites():
-        table.add_row(matrix.name, ", ".join(["paper", *matrix.content.get("scales", {})]), matrix.content.get("summary", ""))
+        scales = ", ".join(["paper", *map(str, matrix.content.get("scales", {}))])
+        table.add_row(matrix.name, escape(scales), escape(matrix.content.get("summary", "")))
     print_grid(table)
 
 
@@ -56,8 +60,8 @@ def show(name: str, scale: str, seeds: int | None, limit: int | None) -> None:
 
     planned = checked(_planned(name, scale, seeds, limit))
     for one in planned:
-        click.echo(f"{one.label}{f': skipped, {one.skipped}' if one.skipped else ''}")
-    click.echo(f"{len(planned)} jobs, {sum(bool(one.skipped) for one in planned)} skipped")
+        echo(f"{one.label}{f': skipped, {one.skipped}' if one.skipped else ''}")
+    echo(f"{len(planned)} jobs, {sum(bool(one.skipped) for one in planned)} skipped")
 
 
 @command.command("status")
@@ -69,9 +73,9 @@ def status(name: str, scale: str, seeds: int | None, limit: int | None) -> None:
     from agmbench.trackers.mlflow import MlflowTracker
 
     found = progress(_planned(name, scale, seeds, limit), MlflowTracker())
-    click.echo("\n".join(_said(name, found)))
+    echo("\n".join(_said(name, found)))
     for one in found.missing:
-        click.echo(f"missing: {one.label}")
+        echo(f"missing: {one.label}")
 
 
 @command.command("run")
@@ -93,8 +97,8 @@ def run(name: str, jobs: int, scale: str, seeds: int | None, limit: int | None) 
     for number, ended in enumerate(suite.run(name, planned, registry, tracker, LocalProcesses(jobs), folder), 1):
         what = f"failed: {ended.reason}" if ended.reason else "done"
         failed += bool(ended.reason)
-        click.echo(f"[{number}] {_name(ended.path)}: {what} ({ended.seconds:.0f} s)", err=True)
-    click.echo("\n".join(_said(name, suite.progress(planned, tracker))))
+        echo(f"[{number}] {_name(ended.path)}: {what} ({ended.seconds:.0f} s)", err=True)
+    echo("\n".join(_said(name, suite.progress(planned, tracker))))
     if failed:
         jobs_ = "a job" if failed == 1 else f"{failed} jobs"
         raise RunFailed(f"{jobs_} of suite '{name}' failed; what each printed is in {folder}")
@@ -126,7 +130,7 @@ def report(name: str, output: str | None, published: bool, scale: str, seeds: in
     tables = compare(records, cost=True, coalitions=True)
     notes, origin = _said(name, found), Origin(tracker.shown)
     save(page(tables, tracker.history, BASELINE, published, f"agmbench suite {name}", notes, origin), path)
-    click.echo(f"{path}: {len(found.done)} of {len(found.done) + len(found.failed) + len(found.missing)} jobs")
+    echo(f"{path}: {len(found.done)} of {len(found.done) + len(found.failed) + len(found.missing)} jobs")
 
 
 def _planned(name: str, scale: str, seeds: int | None, limit: int | None) -> "list[Planned]":
@@ -148,6 +152,6 @@ def _said(name: str, found: "Progress") -> list[str]:
 
 
 def _name(path: Path) -> str:
-    import yaml
+    from agmbench.registry.located import parse
 
-    return str(yaml.safe_load(path.read_text())["name"])
+    return str(parse(path, str(path))["name"])

@@ -5,11 +5,13 @@ from contextlib import nullcontext
 import click
 
 from agmbench.cli.options import registry_option, root_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
 
-@click.command("sweep")
+@click.command("sweep", cls=Verb)
 @click.option("-d", "--dataset", default="avmnist-mini", show_default=True, help="Data set.")
 @click.option("-m", "--modulator", help="Modulator to tune, by the ranges in its entry.")
 @click.option(
@@ -121,4 +123,4 @@ def command(
 
 def say(text: str) -> None:
     """A line on standard error, from this process and from its workers."""
-    click.echo(text, err=True)
+    echo(text, err=True)

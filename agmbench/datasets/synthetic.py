@@ -53,7 +53,7 @@ class Synthetic(Dataset):
         modalities: Annotated[int, Ge(1), Le(5)] = 2,
         classes: Annotated[int, Ge(2)] | None = None,
         size: Annotated[int, Gt(0)] = 16,
-        samples: Annotated[int, Ge(64)] = 1024,
+        samples: Annotated[int, Ge(64), Le(10_000_000)] = 1024,
         strength: float | Annotated[list[float], Len(1)] = 2.0,
         noise: float | Annotated[list[float], Len(1)] = 1.0,
         redundancy: float | Annotated[list[float], Len(1)] = 0.0,

@@ -46,6 +46,6 @@ def _folders(plugins: Path) -> Iterator[Found]:
 def _own() -> Iterator[Found]:
     if name := os.environ.get(VARIABLE):
         path = Path(name).absolute()
-        if not path.is_file():
+        if not os.path.exists(path):
             raise AgmbenchError(f"no file {shown(path)}, which --registry or {VARIABLE} names")
         yield from read(Source(path, shown(path), shown(path), path.parent))

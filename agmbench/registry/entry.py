@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -16,6 +17,15 @@ from agmbench.errors import AgmbenchError, allowed, describe, shown
 
 KINDS = ("dataset", "encoder", "fusion", "modulator", "metric")
 BUILT_IN = "built-in"
+NAME = re.compile(r"\w[\w.-]{0,99}")
+
+
+def check_name(name: str, what: str) -> None:
+    """Raise unless it can be the name of an entry, a suite or a study: it becomes a folder, an experiment, a filter of MLflow."""
+    if not NAME.fullmatch(name):
+        raise AgmbenchError(
+            f"{what} {name!r}: a name should be made of letters, digits, '.', '_' and '-', up to 100, no '.' or '-' first"
+        )
 
 
 @dataclass(frozen=True)

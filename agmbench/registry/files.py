@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from agmbench.errors import AgmbenchError, allowed
-from agmbench.registry.entry import BUILT_IN, KINDS, Broken, Entry, Found, Matrix
+from agmbench.registry.entry import BUILT_IN, KINDS, Broken, Entry, Found, Matrix, check_name
 from agmbench.registry.located import Located, mapping, parse, plain
 
 FILE = "registry.yaml"  # what it is called in a plugin folder and in a package
 SUITES, INCLUDE = "suites", "include"
 KIND_OF = {**{f"{kind}s": kind for kind in KINDS}, SUITES: "suite"}
-SHAPES: dict[str, tuple[tuple[type, ...], str]] = {
+Shape = tuple[tuple[type, ...], str]  # the types of a value, and what to call them
+SHAPES: dict[str, Shape] = {
     **dict.fromkeys(("target", "summary", "paper", "refuses"), ((str,), "a text")),
     **dict.fromkeys(("params", "search", "job"), ((dict,), "a mapping")),
     "version": ((str, int), "a text or a whole number"),
     "aliases": ((list,), "a list of names"),
+}
+SHAPES_OF_SUITES: dict[str, Shape] = {  # what `agmbench suite list` reads of them
+    "summary": SHAPES["summary"],
+    "scales": ((dict,), "a mapping"),
 }
 
 
@@ -66,7 +71,7 @@ def _included(source: Source, names: object, place: str) -> Iterator[Found]:
     above = (*source.above, source.path.resolve())
     for name in names:
         path = source.path.parent / name
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise AgmbenchError(f"{place} includes '{name}': there is no such file")
         if path.resolve() in above:
             raise AgmbenchError(f"{place} includes '{name}', which includes this file in turn; leave one of the two out")
@@ -88,17 +93,28 @@ def define(source: Source, kind: str, name: str, content: object, place: str) ->
 
 
 def _one(source: Source, kind: str, name: str, content: object, place: str) -> Iterator[Found]:
+    check_name(name, f"{place}: {kind}")
     body = mapping(content, f"{place}: '{name}'")
-    yield Matrix(name, place, plain(body), source.origin) if kind == "suite" else _entry(source, kind, name, body, place)
+    yield _suite(source, name, body, place) if kind == "suite" else _entry(source, kind, name, body, place)
+
+
+def _suite(source: Source, name: str, body: Located, place: str) -> Matrix:
+    for key in SHAPES_OF_SUITES.keys() & body.keys():
+        _check_shape(f"'{key}' of suite '{name}'", body[key], SHAPES_OF_SUITES[key], place)
+    return Matrix(name, place, plain(body), source.origin)
+
+
+def _check_shape(what: str, value: object, shape: Shape, place: str) -> None:
+    types, noun = shape
+    if not isinstance(value, types):
+        raise AgmbenchError(f"{place}: {what} should be {noun}; found {value!r}")
 
 
 def _entry(source: Source, kind: str, name: str, body: Located, place: str) -> Entry:
     for key, value in body.items():
         if key not in SHAPES:
             raise AgmbenchError(f"{place}: {kind} '{name}' has an unknown key '{key}': {allowed(str(key), SHAPES)}")
-        types, noun = SHAPES[key]
-        if not isinstance(value, types):
-            raise AgmbenchError(f"{place}: '{key}' of {kind} '{name}' should be {noun}; found {value!r}")
+        _check_shape(f"'{key}' of {kind} '{name}'", value, SHAPES[key], place)
     for parameter, bounds in body.get("search", {}).items():
         if not isinstance(bounds, dict):
             raise AgmbenchError(f"{place}: search of '{parameter}' of {kind} '{name}' should be a mapping; found {bounds!r}")
@@ -106,6 +122,8 @@ def _entry(source: Source, kind: str, name: str, body: Located, place: str) -> E
     fields["target"] = _target(source, kind, name, body, place)
     fields["version"] = str(fields.get("version", source.version))
     fields["aliases"] = tuple(map(str, fields.get("aliases", ())))
+    for alias in fields["aliases"]:
+        check_name(alias, f"{place}: alias of {kind} '{name}'")
     return Entry(kind=kind, name=name, place=place, origin=source.origin, folder=source.folder, **fields)
 
 

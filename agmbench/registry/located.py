@@ -1,12 +1,26 @@
-"""YAML whose mappings know the line of each key, so that an error can name it."""
+"""The one reader of YAML: of registries, suites, jobs and settings, all of which may be a stranger's.
 
-from collections.abc import Iterator
+Mappings know the line of each key, so that an error can name it. What would cost more than it is worth is refused before it is
+built: a file that is none, one too large, lists in lists without end, aliases that stand for more than fits.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from agmbench.errors import AgmbenchError, describe
+
+BYTES = 4 * 2**20  # of a file, at most
+NODES = 100_000  # values of a text once its aliases are written out, at most
+DEPTH = 50  # of lists and mappings in one another, at most
+DIGITS = 100  # of a whole number, at most
+
+
+Place = Callable[[int], str]  # what errors call a line
 
 
 class Located(dict[Any, Any]):
@@ -32,7 +46,7 @@ def mapping(value: object, where: str) -> Located:
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml where PyYAML has it
     """YAML whose mappings are `Located` and in which a key given twice is an error."""
 
-    shown = ""
+    place: Place
 
     def construct_located(self, node: yaml.MappingNode) -> Iterator[Located]:
         located = Located()
@@ -44,23 +58,85 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             key = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if key in located.lines:
-                raise AgmbenchError(
-                    f"'{key}' is defined twice: in {self.shown}:{located.lines[key]} and in {self.shown}:{line}; "
-                    "rename one of them"
-                )
+                first, second = (self.place(number) for number in (located.lines[key], line))
+                raise AgmbenchError(f"'{key}' is defined twice: in {first} and in {second}; rename one of them")
             located.lines[key] = line
         located.update(self.construct_mapping(node, deep=True))
 
+    def construct_short(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > DIGITS:  # Python takes long over long ones, and cannot print them
+            raise yaml.constructor.ConstructorError(None, None, f"a number of more than {DIGITS} digits", node.start_mark)
+        return int(self.construct_yaml_int(node))
+
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_located)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_short)
 
 
 def parse(path: Path, shown: str) -> Any:
     """The tree in a YAML file; what cannot be read, or not be parsed, is an error that names file and line."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=type("_", (_Loader,), {"shown": shown}))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise AgmbenchError(f"{shown}:{line} is not YAML: {error.problem or error.context}") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        text = _text(path)
+    except (OSError, ValueError) as error:
         raise AgmbenchError(f"{shown} cannot be read ({describe(error)})") from error
+    return _tree(text, shown, lambda line: f"{shown}:{line}")
+
+
+def parsed(text: str, shown: str) -> Any:
+    """The tree in a YAML text of a line, which errors call `shown`."""
+    return _tree(text, shown, lambda line: shown)
+
+
+def _tree(text: str, shown: str, place: Place) -> Any:
+    try:
+        _measure(text, place)
+        return yaml.load(text, Loader=type("_", (_Loader,), {"place": staticmethod(place)}))
+    except AgmbenchError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise AgmbenchError(f"{place(line)} is not YAML: {error.problem or error.context}") from error
+    except Exception as error:  # PyYAML raises nearly anything for a value that is not what its tag says
+        raise AgmbenchError(f"{shown} is not YAML ({describe(error)})") from error
+
+
+def _text(path: Path) -> str:
+    with open(path, "rb", opener=_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is no regular file")
+        content = file.read(BYTES + 1)
+    if len(content) > BYTES:
+        raise ValueError(f"it is larger than {BYTES // 2**20} MiB")
+    return content.decode("utf-8")
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open; a pipe to which nobody writes is not waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _measure(text: str, place: Place) -> None:
+    """Raise if the text says more than it may: its events are read, as many as it has words, and nothing is built."""
+    sizes: dict[str, int] = {}  # of what is finished, by its anchor: how many values it stands for
+    opened: list[tuple[str | None, int]] = []  # of what is not: its anchor, and the values before it
+    total = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        where = place(event.start_mark.line + 1 if event.start_mark else 1)
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            if anchor:
+                sizes[anchor] = total - before
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise AgmbenchError(f"{where}: the alias '{event.anchor}' stands for nothing that is finished before it")
+            total += sizes[event.anchor]
+        elif isinstance(event, yaml.NodeEvent):
+            total += 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                opened.append((event.anchor, total - 1))
+            elif event.anchor:
+                sizes[event.anchor] = 1
+        if len(opened) > DEPTH:
+            raise AgmbenchError(f"{where} has more than {DEPTH} lists and mappings in one another")
+        if total > NODES:
+            raise AgmbenchError(f"{where}: with its aliases written out the text has more than {NODES:,} values")

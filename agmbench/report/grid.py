@@ -1,12 +1,24 @@
 """Printing a table: to the width of a terminal, whole on a pipe."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from agmbench.errors import printable
+
+
+class _Console(Console):
+    """A console on which no text acts, but marks of rich's own."""
+
+    def render_str(self, text: str, **style: Any) -> Text:
+        return super().render_str(printable(text), **style)
 
 
 def print_grid(grid: Table) -> None:
     """Print to standard output; where that is no terminal, no column is folded."""
-    console = Console()
+    console = _Console()
     if not console.is_terminal:
         whole = console.options.update(width=10_000)
         grid.min_width = len(str(grid.title or ""))

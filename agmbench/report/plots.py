@@ -14,6 +14,7 @@ from sklearn.metrics import confusion_matrix
 from agmbench.records import Point
 
 matplotlib.use("agg")
+matplotlib.rcParams["text.parse_math"] = False  # a '$' in a name is a letter
 
 Series = Mapping[str, tuple[list[int], list[float]]]
 

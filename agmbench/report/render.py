@@ -10,11 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from agmbench.errors import AgmbenchError
+from agmbench.errors import AgmbenchError, printable
 from agmbench.jobs import setting
 from agmbench.records import Record
 from agmbench.report import sheets
 from agmbench.report.against import against, pools
+from agmbench.report.escapes import markdown, one_line
 from agmbench.report.export import Origin, run_ids
 from agmbench.report.published import published
 from agmbench.report.sheets import Sheet
@@ -77,7 +78,7 @@ def _print(sheet: Sheet) -> None:
     print_grid(grid)
     for text in (sheet.caption, *sheet.notes):
         if text:
-            print(text)
+            print(printable(text))
     print()
 
 
@@ -90,16 +91,16 @@ def _marked(sheet: Sheet, bold: str, escape: Any) -> list[list[str]]:
 
 
 def _markdown(sheet: Sheet) -> str:
-    body = _marked(sheet, "**{}**", lambda text: text.replace("|", "\\|"))
+    body = _marked(sheet, "**{}**", markdown)
     lines = [
-        f"**{sheet.title}**",
+        f"**{markdown(sheet.title)}**",
         "",
-        f"| {' | '.join(sheet.header)} |",
+        f"| {' | '.join(map(markdown, sheet.header))} |",
         f"|---|{'---:|' * (len(sheet.header) - 1)}",
         *(f"| {' | '.join(row)} |" for row in body),
     ]
     for text in (sheet.caption, *sheet.notes):
-        lines += ["", text] if text else []
+        lines += ["", markdown(text)] if text else []
     return "\n".join(lines)
 
 
@@ -121,11 +122,12 @@ def _latex(sheet: Sheet) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(piece, piece) for piece in re.split(r"([\\&%#_{}$~^±–]|(?<!\w)-(?=\d))", text))
+    return "".join(_LATEX.get(piece, piece) for piece in re.split(r"([\\&%#_{}$~^±–<>|]|(?<!\w)-(?=\d))", one_line(text)))
 
 
 _LATEX = {character: f"\\{character}" for character in "&%#_{}$"}
 _LATEX |= {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "\\textbackslash{}"}
+_LATEX |= {"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}"}
 _LATEX |= {"±": "$\\pm$", "–": "--", "-": "$-$"}
 
 

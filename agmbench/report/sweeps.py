@@ -16,7 +16,10 @@ from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from agmbench.report.escapes import markdown
+
 matplotlib.use("agg")
+matplotlib.rcParams["text.parse_math"] = False  # a '$' in a name is a letter
 
 ROWS = 8  # of a table of one parameter
 
@@ -64,8 +67,10 @@ class Sheet:
     note: str
 
     def markdown(self) -> str:
-        lines = [f"**{self.title}**", "", f"| {' | '.join(self.header)} |", f"|{'---|' * len(self.header)}"]
-        return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in self.rows), "", self.note])
+        rows = [f"| {' | '.join(map(markdown, row))} |" for row in (self.header, *self.rows)]
+        return "\n".join(
+            [f"**{markdown(self.title)}**", "", rows[0], f"|{'---|' * len(self.header)}", *rows[1:], "", markdown(self.note)]
+        )
 
     def show(self) -> None:
         """Print it on the terminal."""

@@ -33,7 +33,7 @@ def imported(entry: Entry) -> Check:
         given.write_bytes(pickle.dumps(entry))
         try:
             done = subprocess.run(
-                [sys.executable, "-c", CODE, str(given), str(result)],
+                [sys.executable, "-P", "-c", CODE, str(given), str(result)],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 # read when mlflow is imported: a benchmark reports to nobody, one small file needs no progress bar, and a
 # server that does not answer should be reported in seconds, not in minutes
@@ -30,6 +29,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from agmbench import interrupts, outcomes
+from agmbench.addresses import hidden, shown
 from agmbench.errors import AgmbenchError, RunFailed, describe
 from agmbench.jobs import flat
 from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Measurement, Point, Record, Stopped
@@ -57,8 +57,8 @@ class MlflowTracker:
 
     @property
     def shown(self) -> str:
-        """The store's address as it may be shown: without a password."""
-        return _hidden(self.uri, self.uri)
+        """The store's address as it may be shown: without what is secret in it."""
+        return shown(self.uri)
 
     @cached_property
     def _file(self) -> Path | None:
@@ -93,7 +93,7 @@ class MlflowTracker:
         except AgmbenchError:
             raise
         except Exception as error:
-            said = _hidden(describe(error), self.uri)
+            said = hidden(describe(error), self.uri)
             raise AgmbenchError(f"the MLflow store {self.shown} cannot be opened ({said})") from error
 
     def exists(self) -> bool:
@@ -164,7 +164,7 @@ class MlflowTracker:
         try:
             return self._start(heading)
         except MlflowException as error:
-            said = _hidden(describe(error), self.uri)
+            said = hidden(describe(error), self.uri)
             raise AgmbenchError(f"the MLflow store {self.shown} cannot be written ({said})") from error
 
     def _start(self, heading: Heading) -> "MlflowWriter":
@@ -247,7 +247,7 @@ class MlflowTracker:
             return Path(self._client.download_artifacts(record.run_id, path))
         except (MlflowException, OSError) as error:
             raise AgmbenchError(
-                f"run {record.run_id} ('{record.name}') has lost its artifact {path} ({describe(error)}); "
+                f"run {record.run_id} ('{record.name}') has lost its artifact {path} ({hidden(describe(error), self.uri)}); "
                 "run that job again with --force"
             ) from error
 
@@ -257,15 +257,6 @@ def sqlite(path: Path) -> str:
     plain = f"sqlite:///{path}"
     escaped = URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
     return plain if escaped.endswith(f"///{path}") and "?" not in plain else escaped  # MLflow makes the folder of a plain one
-
-
-def _hidden(text: str, uri: str) -> str:
-    """A text without the password of an address."""
-    with suppress(ArgumentError, ValueError):
-        if word := make_url(uri).password:
-            for form in {str(word), quote(str(word)), quote(str(word), safe="")}:
-                text = text.replace(form, "***")
-    return text
 
 
 def _make(file: Path) -> None:
@@ -325,12 +316,13 @@ class MlflowWriter:
             # nobody is there to be told; the run is taken over when its job is started again
             uri = self._client.tracking_uri
             raise RunFailed(
-                f"the tracking server {_hidden(uri, uri)} does not answer any more; when it is back, give the same command "
-                f"again and the job goes on ({_hidden(describe(error), uri)})"
+                f"the tracking server {shown(uri)} does not answer any more; when it is back, give the same command "
+                f"again and the job goes on ({hidden(describe(error), uri)})"
             ) from error
         interrupted, full = not isinstance(error, Exception), _full(error)
         known = isinstance(error, AgmbenchError | Stopped)
-        reason = FULL if full else str(error) if known else "interrupted" if interrupted else describe(error)
+        said = hidden(str(error) if known else describe(error), self._client.tracking_uri)
+        reason = FULL if full else "interrupted" if interrupted and not known else said
         with interrupts.held(then_check=False):  # a store that cannot be written hides no error; its run is taken over
             if not isinstance(error, MlflowException):
                 with suppress(MlflowException):

@@ -1,0 +1,26 @@
+"""What may be the name of a modality and of a class: names become metrics, settings, files, and parts of tables and plots."""
+
+import re
+from collections.abc import Iterable
+from reprlib import repr as short
+
+from agmbench.errors import UNSEEN
+
+MODALITY = re.compile(r"[^\W_]\w*(?:[ -]+\w+)*")
+LONGEST = 100
+
+
+def refused(modalities: Iterable[object], class_names: Iterable[object]) -> str:
+    """Why a data set's names cannot be used; empty if they can."""
+    for name in modalities:
+        if not (isinstance(name, str) and len(name) <= LONGEST and MODALITY.fullmatch(name)):
+            return (
+                f"a modality is called {short(name)}; a name should be letters, digits and '_', with '-' or spaces between, "
+                f"a letter or digit first, up to {LONGEST}"
+            )
+    for number, name in enumerate(class_names):
+        if not (isinstance(name, str) and len(name) <= LONGEST and name.strip()) or UNSEEN.search(name) or {*"\n\t"} & {*name}:
+            return (
+                f"class {number} is called {short(name)}; a name should be one line of text that can be shown, up to {LONGEST}"
+            )
+    return ""

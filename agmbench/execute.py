@@ -66,7 +66,8 @@ def _execute(
     modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
     measured = job.modalities if strength and job.spec.present is None else ()
     done = None if force else tracker.find(job.digest)
-    if done is not None and not _unmeasured(done, measured):
+    checkpoints = Checkpoints(tracker.scratch(job.digest))
+    if done is not None and not _unmeasured(done, measured) and not checkpoints.folder.exists():
         observer.finished(done, trained=False)
         return done
     concepts = build.references(job) if strength or modulator.needs_concepts else {}
@@ -74,7 +75,6 @@ def _execute(
     with tracker.lock(job.digest):
         record = None if force else tracker.find(job.digest)
         if record is None:
-            checkpoints = Checkpoints(tracker.scratch(job.digest))
             if force:
                 checkpoints.clear()
             with tracker.start(replace(heading(job, device), parent=parent)) as run:
@@ -85,7 +85,6 @@ def _execute(
                 except Unsuitable as error:  # a file that turned out to be broken when it was read
                     raise RunFailed(str(error)) from error
             record = _found(tracker, job.digest)
-            checkpoints.clear()
             observer.finished(record, trained=True)
         else:
             if _unmeasured(record, measured):
@@ -93,6 +92,7 @@ def _execute(
                     _add_strength(job, run, tracker, record, references, device)
                 record = _found(tracker, job.digest)
             observer.finished(record, trained=False)
+        checkpoints.clear()  # those, too, of a process that was killed when its run was finished
     return record
 
 

@@ -272,6 +272,29 @@ def test_killed_at_every_kind_of_place_it_ends_the_same(tmp_path: Path) -> None:
             assert torch.equal(found[0][part][name], value), name
 
 
+ONCE_FINISHED = """
+import os, signal, sys
+from agmbench.checkpoints import Checkpoints
+from agmbench.cli import main
+
+Checkpoints.clear = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+def test_states_of_a_job_that_was_killed_when_it_was_finished_are_cleared_by_the_next_start(line: CommandLine) -> None:
+    job = ("run", "-d", "synthetic", "-m", "joint", "--no-strength", "--epochs", "1", "--set", "dataset.samples=64")
+    killed = subprocess.run([sys.executable, "-c", ONCE_FINISHED, *job], cwd=line.folder, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (left,) = (line.folder / "runs" / "unfinished").iterdir()
+    assert results(line)[2] == "FINISHED"
+    result = line(*job)
+    assert result.status == 0, result.err
+    assert "is done already" in result.err
+    assert not left.exists()
+    assert results(line)[2] == "FINISHED"
+
+
 @pytest.mark.long
 def test_force_begins_anew(line: CommandLine) -> None:
     killed(line, 2)

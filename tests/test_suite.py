@@ -194,6 +194,11 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
         if "concept of" not in r.info.run_name
     )
 
+    job = next(run for run in runs(line) if run.info.run_name == "synthetic concat agm seed 1")
+    left = line.folder / "runs" / "unfinished" / job.data.tags["agmbench.digest"]
+    left.mkdir(parents=True)  # by a process that was killed when its run was finished
+    assert line("suite", "run", "tiny").err.count(": done (") == 1
+    assert not left.exists()
     again = line("suite", "run", "tiny")
     assert again.err == ""
     assert len(runs(line)) == 8

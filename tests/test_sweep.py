@@ -7,6 +7,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from mlflow.entities import Run
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from agmbench import sweep
 from agmbench.errors import AgmbenchError
 from agmbench.jobs import compose
 from agmbench.registry import Registry, load
@@ -361,7 +363,53 @@ def test_a_stopped_trial_is_tried_again(line: CommandLine, how: signal.Signals) 
     assert statuses == {"FINISHED": 2}, "the run of the stopped trial went on as its own"
 
 
+BEFORE_ITS_FIRST_HEARTBEAT = """
+import os, signal, sys
+from optuna.storages import RDBStorage
+from agmbench.cli import main
+
+RDBStorage.record_heartbeat = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+def test_a_trial_killed_before_its_first_heartbeat_is_tried_again(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (*SYNTHETIC, "-m", "agm", "--trials", "3", "--sampler", "grid")
+    killed = subprocess.run([sys.executable, "-c", BEFORE_ITS_FIRST_HEARTBEAT, *words], cwd=line.folder, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (trials,) = studies(line).values()
+    assert [trial.state for trial in trials].count(TrialState.RUNNING) == 1
+    monkeypatch.setattr("agmbench.sweep.HEARTBEAT", 1)
+    monkeypatch.setattr("agmbench.sweep.GRACE", 2)
+    result = line(*words)
+    assert result.status == 0, result.err
+    (trials,) = studies(line).values()
+    assert len(done(trials)) == 3
+    assert len({trial.params["modulator.alpha"] for trial in done(trials)}) == 3
+    assert TrialState.RUNNING not in {trial.state for trial in trials}
+
+
 # several workers
+
+
+def test_two_commands_that_end_at_once_write_the_summary_once(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (*SYNTHETIC, "-m", "agm", "--trials", "2", "--sampler", "random")
+    work, others = sweep.work, []
+
+    def both(*given: Any) -> None:
+        work(*given)
+        if not others:  # this command's run of the study is open; another ends meanwhile
+            others.append(line.finish(*words))
+
+    monkeypatch.setattr(sweep, "work", both)
+    assert line(*words).status == 0
+    assert [other.status for other in others] == [0], others
+    (study,) = runs(line, "tags.`agmbench.sweep` != ''")
+    client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
+    assert study.info.status == "FINISHED"
+    assert {name: len(client.get_metric_history(study.info.run_id, name)) for name in study.data.metrics} == {
+        f"{which}/{split}": 1 for which in ("default", "tuned") for split in ("valid", "test")
+    }
 
 
 @pytest.mark.long

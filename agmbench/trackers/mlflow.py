@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 # read when mlflow is imported: a benchmark reports to nobody, one small file needs no progress bar, and a
@@ -33,6 +33,7 @@ from sqlalchemy.exc import ArgumentError
 from agmbench import interrupts
 from agmbench.errors import AgmbenchError, RunFailed, describe
 from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Point, Record, Stopped
+from agmbench.trackers.patience import Locked, Patient, patiently
 
 METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
 PARAMS_A_CALL = 100
@@ -81,13 +82,12 @@ class MlflowTracker:
         logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # an interrupt within a query is not to be reported
         try:
             if self._file is None:
-                _answers(self.uri)
-                return _connected(self.uri)
+                return _patient(self.uri)
             if not self.exists():
                 with self._store_lock():  # two first connections at once would both create the tables
                     if not self.exists():
                         _make(self._file)
-            return _connected(self.uri)
+            return _patient(self.uri)
         except AgmbenchError:
             raise
         except Exception as error:
@@ -175,8 +175,9 @@ class MlflowTracker:
         if left := self._left_behind(experiment, heading.digest):
             client.update_run(left, status=RUNNING)
             client.set_tag(left, "agmbench.reason", "")
-            return MlflowWriter(client, left, seen=self._points(left))
-        run = MlflowWriter(client, client.create_run(experiment, run_name=heading.name, tags=tags).info.run_id)
+            run = MlflowWriter(client, left, seen=self._points(left))
+        else:
+            run = MlflowWriter(client, client.create_run(experiment, run_name=heading.name, tags=tags).info.run_id)
         try:
             run.describe(heading)
         except BaseException as error:  # a run that was never entered is not left RUNNING
@@ -199,16 +200,16 @@ class MlflowTracker:
         return self.folder / "unfinished" / digest
 
     def _experiment(self, name: str) -> str:
-        client = self._client
-        with self._store_lock():
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                location = (self.artifacts / name).as_uri() if self.artifacts else None
-                created: str = client.create_experiment(name, artifact_location=location)
-                return created
-            if found.lifecycle_stage != "active":
-                raise AgmbenchError(f"the MLflow experiment '{name}' is deleted; restore it with 'mlflow experiments restore'")
-            return str(found.experiment_id)
+        return patiently(self.shown, self._found_experiment, name)
+
+    def _found_experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            location = (self.artifacts / name).as_uri() if self.artifacts else None
+            return str(self._client.create_experiment(name, artifact_location=location))
+        if found.lifecycle_stage != "active":
+            raise AgmbenchError(f"the MLflow experiment '{name}' is deleted; restore it with 'mlflow experiments restore'")
+        return str(found.experiment_id)
 
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> "MlflowWriter":
         client = self._client
@@ -276,6 +277,12 @@ def _answers(uri: str) -> None:
             engine.dispose()
 
 
+def _patient(uri: str) -> MlflowClient:
+    """A client whose store has answered, and whose calls wait for it."""
+    shown = _hidden(uri, uri)
+    return cast(MlflowClient, Patient(patiently(shown, _connected, uri), shown))
+
+
 def _connected(uri: str) -> MlflowClient:
     """A client whose store has answered."""
     client = MlflowClient(uri)
@@ -305,13 +312,19 @@ class MlflowWriter:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is None:
-            with interrupts.held():  # a transaction that is cut in two leaves the database locked
-                self._write()
-                if not self._reopened:
-                    self._client.set_terminated(self.id, FINISHED)
+            try:
+                with interrupts.held():  # a transaction that is cut in two leaves the database locked
+                    self._write()
+                    if not self._reopened:
+                        self._client.set_terminated(self.id, FINISHED)
+            except Exception as unwritten:
+                self.__exit__(type(unwritten), unwritten, None)
+                raise
             return
         if self._reopened:
             return
+        if isinstance(error, Locked):  # nor can the run's end be written; it is taken over when its job is started again
+            raise RunFailed(f"{error}; the job goes on from its last state") from error
         if isinstance(error, MlflowException) and isinstance(error.__context__, OSError):
             # nobody is there to be told; the run is taken over when its job is started again
             uri = self._client.tracking_uri
@@ -319,14 +332,15 @@ class MlflowWriter:
                 f"the tracking server {_hidden(uri, uri)} does not answer any more; when it is back, give the same command "
                 f"again and the job goes on ({_hidden(describe(error), uri)})"
             ) from error
-        interrupted, full = not isinstance(error, Exception), _full(error)
+        # an interrupt that a library's callback met is one although it left as another error
+        interrupted, full = interrupts.asked() or not isinstance(error, Exception), _full(error)
         known = isinstance(error, AgmbenchError | Stopped)
         reason = FULL if full else str(error) if known else "interrupted" if interrupted else describe(error)
         with interrupts.held(then_check=False):  # a store that cannot be written hides no error; its run is taken over
             if not isinstance(error, MlflowException):
-                with suppress(MlflowException):
+                with suppress(MlflowException, Locked):
                     self._write()
-            with suppress(MlflowException):
+            with suppress(MlflowException, Locked):
                 self._client.set_tag(self.id, "agmbench.reason", reason[:5000])
                 self._client.set_terminated(self.id, KILLED if interrupted or isinstance(error, Stopped) else FAILED)
         if full:

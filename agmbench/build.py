@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from agmbench import muting
+from agmbench import muting, shapley
 from agmbench.contracts import Batch, Dataset, Encoder, Fusion, Metric, Modulator, Split, SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, allowed, describe
 from agmbench.jobs import CORE_VERSION, Component, JobSpec, digest
@@ -68,6 +68,8 @@ def resolve(spec: JobSpec, registry: Registry, dataset: Dataset | None = None) -
             "modulator": resolved(registry, "modulator", spec.modulator),
         }
     )
+    if reason := shapley.too_many(full.present or tuple(full.encoders)):
+        raise AgmbenchError(f"data set '{spec.dataset.name}' {reason}; give it fewer")
     content = full.canonical()
     versions = {
         "core": str(CORE_VERSION),

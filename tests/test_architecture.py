@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": {"contracts", "model", "shapley"},
     "cost": {"contracts", "model"},
     "train": {"conduct", "contracts", "cost", "errors", "evaluate", "jobs", "model", "optimizers", "records", "tasks"},
-    "build": {"contracts", "errors", "jobs", "model", "muting", "registry", "tasks"},
+    "build": {"contracts", "errors", "jobs", "model", "muting", "registry", "shapley", "tasks"},
     "testing": {"build", "conduct", "contracts", "datasets", "errors", "model", "registry", "shapley", "tasks"},
     "report": {"errors", "records"},
     "trackers": {"errors", "interrupts", "records"},

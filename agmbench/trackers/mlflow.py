@@ -33,7 +33,7 @@ from sqlalchemy.exc import ArgumentError
 from agmbench import interrupts
 from agmbench.errors import AgmbenchError, RunFailed, describe
 from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Point, Record, Stopped
-from agmbench.trackers.patience import Locked, Patient, patiently
+from agmbench.trackers.patience import Locked, Patient, in_time, patiently
 
 METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
 PARAMS_A_CALL = 100
@@ -101,6 +101,11 @@ class MlflowTracker:
         if not self._own and not self._file.parent.is_dir():
             raise AgmbenchError(f"the MLflow store {self.shown} cannot be opened: there is no folder {self._file.parent}")
         return False
+
+    def check(self) -> None:
+        """Raise if there is a store that does not answer. Makes none."""
+        if self.exists():
+            self._client.search_experiments(max_results=1)
 
     def _lock(self, name: str) -> FileLock:
         folder = self.folder / "locks"
@@ -280,11 +285,13 @@ def _answers(uri: str) -> None:
 def _patient(uri: str) -> MlflowClient:
     """A client whose store has answered, and whose calls wait for it."""
     shown = _hidden(uri, uri)
-    return cast(MlflowClient, Patient(patiently(shown, _connected, uri), shown))
+    client = patiently(shown, _connected, uri) if uri.startswith("sqlite") else in_time(shown, _connected, uri)
+    return cast(MlflowClient, Patient(client, shown))
 
 
 def _connected(uri: str) -> MlflowClient:
     """A client whose store has answered."""
+    _answers(uri)
     client = MlflowClient(uri)
     client.search_experiments(max_results=1)
     return client

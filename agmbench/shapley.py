@@ -8,7 +8,6 @@ from torch import Tensor
 
 from agmbench.contracts import Coalition
 
-
 MOST = 10  # modalities: each one more doubles the coalitions, and all of them are computed
 
 

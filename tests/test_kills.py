@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import optuna
 import pytest
@@ -40,7 +42,7 @@ from agmbench.cli import main
 sweep.HEARTBEAT, sweep.GRACE = 1, 3  # nobody waits half a minute for each trial that was killed
 main(sys.argv[1:])
 """
-KILLS = {"run": 16, "suite": 13, "sweep": 13}
+ROUNDS, KILLS = 4, 4  # of each command: 48 kills in all
 
 
 def started(folder: Path, command: str) -> "subprocess.Popen[str]":
@@ -78,13 +80,13 @@ class Ended(NamedTuple):
 def ended(folder: Path) -> Ended:
     """What is left, which is in order: one FINISHED run a job, no point twice, no states, no trial at work."""
     client = MlflowClient(f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
-    runs = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
-    names = [run.info.run_name for run in runs]
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    assert sorted(names) == sorted(set(names))
+    found = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
+    runs = {f"{run.info.run_name} {run.data.params.get('modulator.alpha')}": run for run in found}
+    assert len(runs) == len(found), "a job has one run"
+    assert {run.info.status for run in found} == {"FINISHED"}
     assert not any((folder / "runs" / "unfinished").glob("*"))
-    histories = {run.info.run_name: history(client, run) for run in runs}
-    weights = {run.info.run_name: torch.load(path, weights_only=True) for run in runs if (path := last(run)).is_file()}
+    histories = {name: history(client, run) for name, run in runs.items()}
+    weights = {name: torch.load(path, weights_only=True) for name, run in runs.items() if (path := last(run)).is_file()}
     values: dict[str, float | None] = {}
     if (folder / "runs" / "optuna.db").exists():
         storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'runs' / 'optuna.db'}")
@@ -107,7 +109,7 @@ def history(client: MlflowClient, run: Run) -> dict[str, list[tuple[int, float]]
 
 
 def last(run: Run) -> Path:
-    return Path(run.info.artifact_uri.removeprefix("file://")) / "checkpoints" / "last.pt"
+    return Path(unquote(run.info.artifact_uri.removeprefix("file://"))) / "checkpoints" / "last.pt"
 
 
 def same(one: Any, other: Any) -> bool:
@@ -116,20 +118,25 @@ def same(one: Any, other: Any) -> bool:
     return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path, command: str) -> None:
-    whole, draw = tmp_path / "whole", random.Random(f"kills of {command}")
-    begun = time.monotonic()
-    process = started(whole, command)
+@pytest.fixture(scope="module", params=COMMANDS)
+def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, float, Ended]:
+    """A command, how many seconds it takes, and what it ends with."""
+    folder, begun = tmp_path_factory.mktemp("whole"), time.monotonic()
+    process = started(folder, request.param)
     _, err = process.communicate()
     assert process.returncode == 0, err
-    seconds, expected = time.monotonic() - begun, ended(whole)
-    kills = 0
-    while kills < KILLS[command]:
-        folder = tmp_path / f"after {kills}"
-        for _ in range(4):
+    return request.param, time.monotonic() - begun, ended(folder)
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path, undisturbed: tuple[str, float, Ended], seed: int) -> None:
+    command, seconds, expected = undisturbed
+    draw, kills, folders = random.Random(f"{command} {seed}"), 0, map(tmp_path.joinpath, map(str, count()))
+    while kills < KILLS:
+        folder = next(folders)
+        for _ in range(KILLS):
             process = started(folder, command)
-            with suppress(subprocess.TimeoutExpired):  # which of them is a kill is for the machine's speed to say
+            with suppress(subprocess.TimeoutExpired):  # how many of them are kills is for the machine's speed to say
                 process.wait(draw.uniform(0.2, 1) * seconds)
             kills += process.poll() is None
             kill(process, everybody=draw.random() < 0.5)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from agmbench import labels, measures, muting
+from agmbench import labels, measures, muting, shapley
 from agmbench.contracts import Batch, Dataset, Encoder, Fusion, Modulator, Split, SplitName, Unsuitable
 from agmbench.data.fit import check_fit
 from agmbench.errors import AgmbenchError, allowed, describe
@@ -83,6 +83,8 @@ def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:
             "modulator": resolved(registry, "modulator", spec.modulator),
         }
     )
+    if reason := shapley.too_many(full.present or tuple(full.encoders)):
+        raise AgmbenchError(f"data set '{spec.dataset.name}' {reason}; give it fewer")
     versions = registry.versions()
     components = {str(entry): stated(entry, versions) for entry in entries(full, registry)}
     if (chosen_by := judge(full, registry, data.dataset).measure) is not None:

@@ -73,7 +73,8 @@ class Execution:
         judge = build.judge(job.spec, job.registry, job.dataset)
         comparing = [one for one in self.wanted if one.metric.compares and job.spec.present is None]
         done = self._done(job)
-        if done is not None and not measures.lacking(done, comparing):
+        states = Checkpoints(self.tracker.scratch(job.digest), job.digest)
+        if done is not None and not measures.lacking(done, comparing) and not states.folder.exists():
             self.observer.finished(done, trained=False)
             return done
         if done is None and (before := self.tracker.before(job.setting, job.digest)):
@@ -84,17 +85,17 @@ class Execution:
             record = self._done(job)
             trained = record is None
             if record is None:
-                record = self._trained(job, references, judge)
+                record = self._trained(job, references, judge, states)
             elif measures.lacking(record, comparing):
                 record = self._measured(job, record)
+            states.clear()  # those, too, of a process that was killed when its run was finished
             self.observer.finished(record, trained=trained)
         return record
 
     def _done(self, job: build.Job) -> Record | None:
         return None if self.force else self.tracker.find(job.digest)
 
-    def _trained(self, job: build.Job, references: Mapping[str, Record], judge: Judge) -> Record:
-        states = Checkpoints(self.tracker.scratch(job.digest), job.digest)
+    def _trained(self, job: build.Job, references: Mapping[str, Record], judge: Judge, states: Checkpoints) -> Record:
         if self.force:
             states.clear()
         with self.tracker.start(replace(heading(job, self.device), parent=self.parent)) as run:
@@ -104,7 +105,6 @@ class Execution:
                 raise RunFailed(f"a component of the job ended the process ({describe(error)})") from error
             except Unsuitable as error:  # a file that turned out to be broken when it was read
                 raise RunFailed(str(error)) from error
-        states.clear()
         return self._found(job)
 
     def _found(self, job: build.Job) -> Record:

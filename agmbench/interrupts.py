@@ -18,6 +18,11 @@ def listen() -> None:
             signal.signal(number, _interrupt)
 
 
+def asked() -> bool:
+    """Whether this process was asked to stop."""
+    return _asked
+
+
 def check() -> None:
     """Raise KeyboardInterrupt if it was asked for: one that came inside a destructor or a callback is lost there."""
     if _asked:

@@ -8,9 +8,24 @@ from typing import Any, TypeVar, cast
 Coalition = frozenset[str]
 Values = TypeVar("Values", bound=Any)  # a torch tensor, a numpy array or a number
 
+MOST = 10  # modalities: each one more doubles the coalitions, and all of them are computed
+
+
+def too_many(modalities: Sequence[str]) -> str | None:
+    """Why so many modalities are refused, if they are."""
+    count = len(modalities)
+    if count <= MOST:
+        return None
+    return (
+        f"has {count} modalities, which would take {2**count - 1:,} passes over every batch, one for each coalition of them; "
+        f"at most {MOST} modalities are taken ({2**MOST - 1:,} passes)"
+    )
+
 
 def coalitions(modalities: Sequence[str]) -> list[Coalition]:
     """Every non-empty set of modalities, smallest first, in the order of `modalities`: 2^M - 1 of them."""
+    if reason := too_many(modalities):
+        raise ValueError(f"a model that {reason}")
     sizes = range(1, len(modalities) + 1)
     return [frozenset(chosen) for size in sizes for chosen in combinations(modalities, size)]
 

@@ -213,13 +213,14 @@ def _lost(job: build.Job, newest: Mapping[str, Record]) -> Record | None:
 def run(
     name: str, planned: Sequence[Planned], registry: Registry, tracker: Tracker, launcher: Launcher, folder: Path
 ) -> Iterator[Ended]:
-    """Start what is missing or failed, mono-modal concepts first so that no job waits for another's; yields each as it ends.
+    """Start what is missing or failed, or left states, mono-modal concepts first so that no job waits for another's.
 
-    Each job is a file `<folder>/<digest>.yaml`, which is all that a launcher is given. In each data set's experiment they stand
-    under a run of the suite.
+    Yields each as it ends. A job is a file `<folder>/<digest>.yaml`, which is all that a launcher is given. In each data set's
+    experiment they stand under a run of the suite.
     """
     found = progress(planned, tracker)
-    jobs = [one.job for one in (*found.missing, *(one for one, _ in found.failed)) if one.job]
+    uncleared = [one for one in found.done if one.job and tracker.scratch(one.job.digest).exists()]
+    jobs = [one.job for one in (*found.missing, *(one for one, _ in found.failed), *uncleared) if one.job]
     concepts = [concept for job in jobs for concept in build.references(job).values()]
     concepts = [concept for concept in concepts if tracker.find(concept.digest) is None]
     folder.mkdir(parents=True, exist_ok=True)

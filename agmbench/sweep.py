@@ -9,6 +9,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf, prod
 from pathlib import Path
@@ -37,7 +38,7 @@ from agmbench.errors import AgmbenchError, RunFailed, allowed, describe
 from agmbench.execute import Observer, execute, heading
 from agmbench.jobs import JobSpec, compose, digest
 from agmbench.measures import giving, measures
-from agmbench.records import Stopped, Tracker, numbers
+from agmbench.records import Run, Stopped, Tracker, numbers
 from agmbench.registry import Entry, Registry, load
 from agmbench.registry.entry import check_name
 from agmbench.report.sweeps import Chosen, Tuned, assigned, save
@@ -307,6 +308,23 @@ def open_study(sweep: Sweep) -> optuna.Study:
     return study
 
 
+class Watched(RDBStorage):
+    """A storage that gives a first heartbeat to a trial at work that has none, whenever it looks for those that are stale.
+
+    A process killed between the making of its trial and its first heartbeat would otherwise never be taken for dead.
+    """
+
+    FIRST = sqlalchemy.text(
+        "INSERT INTO trial_heartbeats (trial_id, heartbeat) SELECT trial_id, CURRENT_TIMESTAMP FROM trials "
+        "WHERE study_id = :study AND state = 'RUNNING' AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
+    )
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        with suppress(sqlalchemy.exc.IntegrityError), self.engine.begin() as connection:  # somebody else gave it just now
+            connection.execute(self.FIRST, {"study": study_id})
+        return super()._get_stale_trial_ids(study_id)
+
+
 def _storage(url: str) -> RDBStorage:
     try:
         address = sqlalchemy.make_url(url)
@@ -318,7 +336,7 @@ def _storage(url: str) -> RDBStorage:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return RDBStorage(
+            return Watched(
                 url,
                 engine_kwargs={"connect_args": limits},
                 heartbeat_interval=HEARTBEAT,
@@ -338,19 +356,25 @@ def _storage(url: str) -> RDBStorage:
 def tune(sweep: Sweep, registry: Registry, tracker: Callable[[], Tracker], jobs: int, observer: Observer, say: Say) -> Tuned:
     """A study from where it stands to its report, which is kept in the study's run with Optuna's plots."""
     store = tracker()
-    parent = store.group(sweep.base.dataset.name, sweep.name, {"agmbench.sweep": sweep.key})
-    with parent, tempfile.TemporaryDirectory() as scratch:
+    group = sweep.base.dataset.name, sweep.name, {"agmbench.sweep": sweep.key}
+    with store.group(*group) as parent:
         search(sweep, tracker, parent.id, jobs, say)
-        tuned = conclude(sweep, registry, store, build.device(sweep.device), observer)
-        save(Path(scratch), tuned, open_study(sweep))
-        parent.files(Path(scratch))
-        accuracies = {
-            f"{which}/{split}": value
-            for which, job in (("default", tuned.default), ("tuned", tuned.best))
-            for split, value in (("valid", job.valid), ("test", job.test))
-        }
-        parent.points(numbers(accuracies, len(tuned.trials)))
+        with store.lock(sweep.key), store.group(*group) as reported:  # of several commands at its end, one at a time
+            tuned = conclude(sweep, registry, store, build.device(sweep.device), observer)
+            _report(tuned, open_study(sweep), reported)
     return tuned
+
+
+def _report(tuned: Tuned, study: optuna.Study, run: Run) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        save(Path(scratch), tuned, study)
+        run.files(Path(scratch))
+    accuracies = {
+        f"{which}/{split}": value
+        for which, job in (("default", tuned.default), ("tuned", tuned.best))
+        for split, value in (("valid", job.valid), ("test", job.test))
+    }
+    run.points(numbers(accuracies, len(tuned.trials)))
 
 
 # its trials

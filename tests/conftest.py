@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from io import StringIO
@@ -69,6 +70,60 @@ class CommandLine:
         assert "Traceback" not in result.err
         assert files(self.folder) == before
         return result.err
+
+
+HELD = """
+import os
+import time
+from pathlib import Path
+
+from agmbench.metrics.accuracy import Accuracy
+from agmbench.outcomes import Quantity
+
+calls = 0
+
+
+class Held(Accuracy):
+    quantities = (Quantity("held", "held", "accuracy, measured slowly", tasks=("classification",)),)
+
+    def of(self, outcome, logits):
+        global calls
+        calls += 1
+        if f"{calls}" == os.environ.get("HOLD_AT"):
+            Path("held", f"{os.getpid()}").touch()
+            while Path("held").exists():
+                time.sleep(0.02)
+        return super().of(outcome, logits)
+"""
+
+
+class Hold:
+    """A metric `held` by which epochs are chosen, at which each job stands still in the epoch HOLD_AT until it is let go or ended.
+
+    So a test can stop a job in the middle, however fast the machine is.
+    """
+
+    settings = ("--set", "training.select_by=held")
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "held"
+        self.folder.mkdir()
+        plugin = folder / "plugins" / "held"
+        plugin.mkdir(parents=True)
+        (plugin / "held.py").write_text(HELD)
+        (plugin / "registry.yaml").write_text("metrics: {held: {target: 'held:Held'}}\n")
+
+    def wait(self, jobs: int = 1) -> None:
+        """Until so many jobs stand still."""
+        deadline = time.monotonic() + 240
+        while len(list(self.folder.iterdir())) < jobs:
+            assert time.monotonic() < deadline, "no job came so far"
+            time.sleep(0.02)
+
+    def let_go(self) -> None:
+        for path in self.folder.iterdir():
+            path.unlink()
+        self.folder.rmdir()
 
 
 def files(folder: Path) -> Sequence[Path]:

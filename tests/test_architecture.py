@@ -58,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "model",
         "muting",
         "registry",
+        "shapley",
         "tasks",
     },
     "testing": {

@@ -198,6 +198,54 @@ def test_three_modalities(line: CommandLine) -> None:
     assert "d_m2" in result.out
 
 
+MANY = """
+import torch
+from agmbench.contracts import Batch, Dataset
+
+
+class Part:
+    def __init__(self, modalities):
+        self.modalities = modalities
+
+    def __len__(self):
+        return 8
+
+    def batch(self, index):
+        torch.manual_seed(0)
+        inputs = {m: torch.randn(len(index), 4) for m in self.modalities}
+        return Batch(inputs, index % 2, index)
+
+
+class Many(Dataset):
+    class_names = ("a", "b")
+    fingerprint = "many"
+
+    def __init__(self, seed, *, modalities: int = 10):
+        self.shapes = {f"m{number}": (4,) for number in range(modalities)}
+
+    def split(self, name):
+        return Part(self.shapes)
+"""
+
+
+def test_more_modalities_than_can_be_computed_are_refused_by_every_command(line: CommandLine) -> None:
+    plugin = line.folder / "plugins" / "many"
+    plugin.mkdir(parents=True)
+    (plugin / "many.py").write_text(MANY)
+    (plugin / "registry.yaml").write_text(
+        "datasets: {many: {target: 'many:Many', job: {encoders: {'*': mlp}, training: {epochs: 1, batch_size: 8}}}}\n"
+        "suites: {many: {jobs: [{dataset: many, modulator: joint, set: {dataset.modalities: 11}}]}}\n"
+    )
+    said = "data set 'many' has 11 modalities, which would take 2,047 passes over every batch"
+    eleven = ("-d", "many", "--set", "dataset.modalities=11")
+    for modulator in ("joint", "agm"):
+        assert said in line.refused("run", *eleven, "-m", modulator)
+    assert said in line.refused("run", *eleven, "--dry-run")
+    assert said in line.refused("sweep", *eleven, "-m", "agm")
+    assert said in line("suite", "show", "many").out
+    assert line("run", "-d", "many", "-m", "joint", "--no-strength", "--set", "dataset.modalities=5").status == 0
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_failed_and_compare_says_why(line: CommandLine) -> None:
     result = line("run", *PLAIN, "--set", "training.lr=1e30")
     assert result.status == 1

@@ -298,19 +298,33 @@ JOB = (
 )
 
 
+AFTER_STATES = """
+import os, sys
+from agmbench.checkpoints import Checkpoints
+from agmbench.cli import main
+
+after, number, *words = sys.argv[1:]
+save, saved = Checkpoints.save, []
+
+
+def then_killed(states, state):
+    save(states, state)
+    saved.append(state)
+    if len(saved) == int(after):
+        os.kill(os.getpid(), int(number))
+
+
+Checkpoints.due = lambda states: True  # however slow the disk is
+Checkpoints.save = then_killed
+main(words)
+"""
+
+
 def killed(line: CommandLine, after: int, number: int = signal.SIGKILL) -> None:
-    """Start the job and kill it when so many states were written, or when the first is, and a little later."""
-    process = line.process(*JOB, env={"OMP_NUM_THREADS": "1"})
-    seen, deadline = set(), time.monotonic() + 120
-    while len(seen) < after:
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        for path in (line.folder / "runs" / "unfinished").glob(f"*/{NEWEST}"):
-            seen.add(path.stat().st_mtime_ns)
-        time.sleep(0.005)
-    time.sleep(0.013 * after)
-    os.kill(process.pid, number)
-    process.communicate()
+    """Start the job, which is killed when it has written so many states."""
+    words = (str(after), str(int(number)), *JOB)
+    result = subprocess.run([sys.executable, "-c", AFTER_STATES, *words], cwd=line.folder, capture_output=True, text=True)
+    assert result.returncode == (-number if number == signal.SIGKILL else 130), result.stderr
 
 
 def results(line: CommandLine) -> tuple[dict[str, Any], dict[str, list[tuple[int, float]]], str]:
@@ -412,6 +426,29 @@ def test_killed_at_every_kind_of_place_it_ends_the_same(tmp_path: Path) -> None:
     for part in ("model", "modulator"):
         for name, value in expected[0][part].items():
             assert torch.equal(found[0][part][name], value), name
+
+
+ONCE_FINISHED = """
+import os, signal, sys
+from agmbench.checkpoints import Checkpoints
+from agmbench.cli import main
+
+Checkpoints.clear = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+def test_states_of_a_job_that_was_killed_when_it_was_finished_are_cleared_by_the_next_start(line: CommandLine) -> None:
+    job = ("run", "-d", "synthetic", "-m", "joint", "--no-strength", "--epochs", "1", "--set", "dataset.samples=64")
+    killed = subprocess.run([sys.executable, "-c", ONCE_FINISHED, *job], cwd=line.folder, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (left,) = (line.folder / "runs" / "unfinished").iterdir()
+    assert results(line)[2] == "FINISHED"
+    result = line(*job)
+    assert result.status == 0, result.err
+    assert "is done already" in result.err
+    assert not left.exists()
+    assert results(line)[2] == "FINISHED"
 
 
 @pytest.mark.long

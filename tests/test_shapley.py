@@ -35,6 +35,13 @@ def test_coalitions_are_all_sets_but_the_empty_one_smallest_first(count: int) ->
     assert found[-1] == frozenset(NAMES[:count])
 
 
+def test_more_modalities_than_can_be_computed_are_refused() -> None:
+    most = [f"m{number}" for number in range(shapley.MOST)]
+    assert len(shapley.coalitions(most)) == 1023
+    with pytest.raises(ValueError, match=r"has 60 modalities, .* 1,152,921,504,606,846,975 passes .* at most 10 modalities"):
+        shapley.coalitions([f"m{number}" for number in range(60)])
+
+
 def test_a_coalition_is_named_in_the_order_of_the_modalities() -> None:
     assert shapley.coalition_name(frozenset({"image", "audio"}), ("audio", "image", "text")) == "audio:image"
 

@@ -108,6 +108,7 @@ def command(
         )
         for name in modulators
     ]
+    tracker.check()  # before a study is made
     with nullcontext() if storage else tracker.lock("studies"):  # two first commands at once would both make the tables
         for sweep in planned:
             sweeps.open_study(sweep)

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 # read when mlflow is imported: a benchmark reports to nobody, one small file needs no progress bar, and a
 # server that does not answer should be reported in seconds, not in minutes
@@ -33,6 +33,7 @@ from agmbench.addresses import hidden, shown
 from agmbench.errors import AgmbenchError, RunFailed, describe
 from agmbench.jobs import flat
 from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Measurement, Point, Record, Stopped
+from agmbench.trackers.patience import Locked, Patient, in_time, patiently
 from agmbench.trackers.tags import OUTCOMES, as_tag, record, written
 
 METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
@@ -83,13 +84,12 @@ class MlflowTracker:
         logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # an interrupt within a query is not to be reported
         try:
             if self._file is None:
-                _answers(self.uri)
-                return _connected(self.uri)
+                return _patient(self.uri)
             if not self.exists():
                 with self._store_lock():  # two first connections at once would both create the tables
                     if not self.exists():
                         _make(self._file)
-            return _connected(self.uri)
+            return _patient(self.uri)
         except AgmbenchError:
             raise
         except Exception as error:
@@ -103,6 +103,11 @@ class MlflowTracker:
         if not self._own and not self._file.parent.is_dir():
             raise AgmbenchError(f"the MLflow store {self.shown} cannot be opened: there is no folder {self._file.parent}")
         return False
+
+    def check(self) -> None:
+        """Raise if there is a store that does not answer. Makes none."""
+        if self.exists():
+            self._client.search_experiments(max_results=1)
 
     def _lock(self, name: str) -> FileLock:
         folder = self.folder / "locks"
@@ -178,9 +183,10 @@ class MlflowTracker:
         if left := self._left_behind(experiment, heading.digest):
             client.update_run(left, status=RUNNING)
             client.set_tag(left, "agmbench.reason", "")
-            return MlflowWriter(client, left, seen=self._points(left))
-        tags["agmbench.attempt"] = str(self._attempts(experiment, heading.digest) + 1)  # the job's lock is ours
-        run = MlflowWriter(client, client.create_run(experiment, run_name=heading.name, tags=tags).info.run_id)
+            run = MlflowWriter(client, left, seen=self._points(left))
+        else:
+            tags["agmbench.attempt"] = str(self._attempts(experiment, heading.digest) + 1)  # the job's lock is ours
+            run = MlflowWriter(client, client.create_run(experiment, run_name=heading.name, tags=tags).info.run_id)
         try:
             run.describe(heading)
         except BaseException as error:  # a run that was never entered is not left RUNNING
@@ -208,16 +214,16 @@ class MlflowTracker:
         return self.folder / "unfinished" / digest
 
     def _experiment(self, name: str) -> str:
-        client = self._client
-        with self._store_lock():
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                location = (self.artifacts / name).as_uri() if self.artifacts else None
-                created: str = client.create_experiment(name, artifact_location=location)
-                return created
-            if found.lifecycle_stage != "active":
-                raise AgmbenchError(f"the MLflow experiment '{name}' is deleted; restore it with 'mlflow experiments restore'")
-            return str(found.experiment_id)
+        return patiently(self.shown, self._found_experiment, name)
+
+    def _found_experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            location = (self.artifacts / name).as_uri() if self.artifacts else None
+            return str(self._client.create_experiment(name, artifact_location=location))
+        if found.lifecycle_stage != "active":
+            raise AgmbenchError(f"the MLflow experiment '{name}' is deleted; restore it with 'mlflow experiments restore'")
+        return str(found.experiment_id)
 
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> "MlflowWriter":
         client = self._client
@@ -276,8 +282,16 @@ def _answers(uri: str) -> None:
             engine.dispose()
 
 
+def _patient(uri: str) -> MlflowClient:
+    """A client whose store has answered, and whose calls wait for it."""
+    address = shown(uri)
+    client = patiently(address, _connected, uri) if uri.startswith("sqlite") else in_time(address, _connected, uri)
+    return cast(MlflowClient, Patient(client, address))
+
+
 def _connected(uri: str) -> MlflowClient:
     """A client whose store has answered."""
+    _answers(uri)
     client = MlflowClient(uri)
     client.search_experiments(max_results=1)
     return client
@@ -305,13 +319,19 @@ class MlflowWriter:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is None:
-            with interrupts.held():  # a transaction that is cut in two leaves the database locked
-                self._write()
-                if not self._reopened:
-                    self._client.set_terminated(self.id, FINISHED)
+            try:
+                with interrupts.held():  # a transaction that is cut in two leaves the database locked
+                    self._write()
+                    if not self._reopened:
+                        self._client.set_terminated(self.id, FINISHED)
+            except Exception as unwritten:
+                self.__exit__(type(unwritten), unwritten, None)
+                raise
             return
         if self._reopened:
             return
+        if isinstance(error, Locked):  # nor can the run's end be written; it is taken over when its job is started again
+            raise RunFailed(f"{error}; the job goes on from its last state") from error
         if isinstance(error, MlflowException) and isinstance(error.__context__, OSError):
             # nobody is there to be told; the run is taken over when its job is started again
             uri = self._client.tracking_uri
@@ -319,15 +339,16 @@ class MlflowWriter:
                 f"the tracking server {shown(uri)} does not answer any more; when it is back, give the same command "
                 f"again and the job goes on ({hidden(describe(error), uri)})"
             ) from error
-        interrupted, full = not isinstance(error, Exception), _full(error)
+        # an interrupt that a library's callback met is one although it left as another error
+        interrupted, full = interrupts.asked() or not isinstance(error, Exception), _full(error)
         known = isinstance(error, AgmbenchError | Stopped)
         said = hidden(str(error) if known else describe(error), self._client.tracking_uri)
         reason = FULL if full else "interrupted" if interrupted and not known else said
         with interrupts.held(then_check=False):  # a store that cannot be written hides no error; its run is taken over
             if not isinstance(error, MlflowException):
-                with suppress(MlflowException):
+                with suppress(MlflowException, Locked):
                     self._write()
-            with suppress(MlflowException):
+            with suppress(MlflowException, Locked):
                 self._client.set_tag(self.id, "agmbench.reason", reason[:5000])
                 self._client.set_terminated(self.id, KILLED if interrupted or isinstance(error, Stopped) else FAILED)
         if full:

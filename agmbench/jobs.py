@@ -104,13 +104,13 @@ class JobSpec(_Frozen):
 def flat(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A spec in plain containers under the keys that `--set` takes: `modulator`, `modulator.alpha`, `encoder.audio.width`, `limit`."""
     components = {"dataset": spec["dataset"], "fusion": spec["fusion"], "modulator": spec["modulator"]}
-    components |= {f"encoder.{modality}": component for modality, component in spec["encoders"].items()}
+    components |= {f"encoder.{modality}": component for modality, component in spec.get("encoders", {}).items()}
     values: dict[str, Any] = {}
     for key, component in components.items():
         values[key] = component["name"]
         values |= {f"{key}.{name}": value for name, value in component["params"].items()}
-    training = {f"training.{key}": value for key, value in spec["training"].items() if key != "schedule"}
-    schedule = {f"training.schedule.{key}": value for key, value in spec["training"].get("schedule", {}).items()}
+    training = {f"training.{key}": value for key, value in spec.get("training", {}).items() if key != "schedule"}
+    schedule = {f"training.schedule.{key}": value for key, value in spec.get("training", {}).get("schedule", {}).items()}
     rest = {key: spec[key] for key in ("seed", "mute", "limit", "present") if key in spec}
     return {**values, **training, **schedule, **rest}
 

@@ -185,7 +185,7 @@ def chosen(selected: Selected, spec: Mapping[str, Any]) -> str:
     """On what the epoch was chosen, and by what."""
     if selected == "last":
         return "The last epoch is taken, and test is read once"
-    by = spec["training"].get("select_by")
+    by = spec.get("training", {}).get("select_by")
     figure = f" by {by}" if by else ""
     if selected == "test":
         return f"The epoch is chosen ON TEST{figure}, as in the paper, so figures are those of the best epoch there"

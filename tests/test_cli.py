@@ -127,7 +127,7 @@ def test_dry_run_of_a_done_job_says_so(finished: CommandLine) -> None:
         (["run", "--dataset", "synthetic", "--set", "dataset.modalities=1"], "modulator 'agm' needs two or more modalities"),
         (["run", "--dataset", "synthetic", "-e", "m0=conv"], "encoder/conv of 'm0': takes an image"),
         (["run", "-e", "image=resnet", "--set", "encoder.image.model=resnet1"], "timm has no model 'resnet1'"),
-        (["run", "--set", "metrics=[acc]"], "unknown metric 'acc'"),
+        (["run", "--set", "metrics=[accuracy]"], "metrics are no part of a job"),
         (["compare"], "no runs in sqlite:///"),
         (["compare", "--format", "pdf"], "'pdf' is not one of"),
         (["compare", "--dataset", "avmnst-mini"], "unknown dataset 'avmnst-mini'"),
@@ -223,12 +223,12 @@ def test_compare_shows_costs_when_asked(finished: CommandLine) -> None:
 
 
 def test_compare_formats_agree(finished: CommandLine) -> None:
-    (table,) = json.loads(finished("compare", "--format", "json").out)
+    (table,) = json.loads(finished("compare", "--format", "json").out)["tables"]
     by_json = {(row["method"], key): value["mean"] for row in table["rows"] for key, value in row["values"].items()}
     lines = csv.DictReader(io.StringIO(finished("compare", "--format", "csv").out))
     by_csv = {(row["method"], row["column"]): float(row["mean"]) if row["mean"] else None for row in lines}
     assert by_json == by_csv
-    accuracy = f"{by_json['agm', 'acc']:.2f}"
+    accuracy = f"{by_json['agm', 'accuracy']:.2f}"
     assert accuracy in finished("compare", "--format", "markdown").out
     assert accuracy in finished("compare", "--format", "latex").out
     assert accuracy in finished("compare").out

@@ -16,7 +16,7 @@ RUNS = {
     "encoder": ("--dataset", "synthetic", "--encoder", "*=my-own"),
     "fusion": ("--dataset", "synthetic", "--fusion", "my-own"),
     "modulator": ("--dataset", "synthetic", "--modulator", "my-own"),
-    "metric": ("--dataset", "synthetic", "--set", "metrics=[accuracy, my-own]"),
+    "metric": ("--dataset", "synthetic", "--set", "training.select_by=my-own"),
 }
 
 

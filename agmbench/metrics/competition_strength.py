@@ -53,6 +53,8 @@ class CompetitionStrength(Metric):
             np.asarray(representation_dev, dtype=np.float64), np.asarray(concept_dev, dtype=np.float64)
         )
         concept = np.asarray(concept_test, dtype=np.float64)
+        if len(concept) < 2:
+            raise Unmeasured("one sample has no spread")
         delta = fitted.predict(np.asarray(representation_test, dtype=np.float64)).reshape(concept.shape) - concept  # [N, C]
         spread = len(concept) * np.atleast_2d(np.cov(concept, rowvar=False))  # [C, C]
         if not spread.any():

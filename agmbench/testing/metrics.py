@@ -38,7 +38,7 @@ def _outcome(kind: Kind, seed: int, modalities: tuple[str, ...] = MODALITIES) ->
         "multi-label": (drawn.random((SAMPLES, CLASSES)) < 0.4).astype(np.float32),
         "regression": _normal(drawn, 1)[:, 0],
     }
-    names = tuple(f"class {number}" for number in range(width))
+    names = ("sentiment",) if kind == "regression" else tuple(f"class {number}" for number in range(width))
     return Outcome(kind, modalities, names, logits, targets[kind], _normal(drawn, FEATURES), terms)
 
 
@@ -101,7 +101,7 @@ def _declares(metric: Metric) -> str:
 def _on(metric: Metric, fitting: Mapping[Kind, Asked], name: str) -> str:
     if not fitting:
         raise Skipped("applies to nothing that this check has")
-    return CHECKS[name](metric, fitting)
+    return CHECKS[name](metric, copy.deepcopy(fitting))  # what one check's call has changed is not another's
 
 
 def _numbers(metric: Metric, kind: Kind, asked: Asked, where: str = "") -> dict[str, float]:

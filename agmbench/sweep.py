@@ -36,8 +36,9 @@ from agmbench.addresses import hidden, shown
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, allowed, describe
 from agmbench.execute import Observer, execute, heading
-from agmbench.jobs import JobSpec, compose, digest
+from agmbench.jobs import JobSpec, compose, digest, setting
 from agmbench.measures import giving, measures
+from agmbench.protocol import departures
 from agmbench.records import Run, Stopped, Tracker, numbers
 from agmbench.registry import Entry, Registry, load
 from agmbench.registry.entry import check_name
@@ -221,6 +222,7 @@ class Sweep:
     objective: str = "accuracy"
     higher: bool = True
     scale: float = 100.0
+    departs: str = ""  # from the published recipe of the data set, as a title says it
 
     @property
     def key(self) -> str:
@@ -270,7 +272,8 @@ def plan(
         )
     of = giving(measures(registry), judge.name.partition("/")[0], job.dataset.task.kind)[1]
     known = (study, base, fusion, tuple(settings), space, trials, sampler, pruner, storage, device, fingerprint)
-    return Sweep(*known, judge.name, judge.higher, of.scale)
+    departs = "".join(f", {setting(key, value)}" for key, value in departures(job.spec, registry).items())
+    return Sweep(*known, judge.name, judge.higher, of.scale, departs)
 
 
 def _check_cmaes(space: Space) -> None:
@@ -361,13 +364,13 @@ def tune(sweep: Sweep, registry: Registry, tracker: Callable[[], Tracker], jobs:
         search(sweep, tracker, parent.id, jobs, say)
         with store.lock(sweep.key), store.group(*group) as reported:  # of several commands at its end, one at a time
             tuned = conclude(sweep, registry, store, build.device(sweep.device), observer)
-            _report(tuned, open_study(sweep), reported)
+            _report(sweep, tuned, open_study(sweep), reported)
     return tuned
 
 
-def _report(tuned: Tuned, study: optuna.Study, run: Run) -> None:
+def _report(sweep: Sweep, tuned: Tuned, study: optuna.Study, run: Run) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        save(Path(scratch), tuned, study)
+        save(Path(scratch), tuned, study, f"{sweep.name}{sweep.departs}")
         run.files(Path(scratch))
     accuracies = {
         f"{which}/{split}": value

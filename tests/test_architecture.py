@@ -111,6 +111,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "interrupts",
         "jobs",
         "measures",
+        "protocol",
         "records",
         "registry",
         "report",

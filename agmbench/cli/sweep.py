@@ -116,7 +116,9 @@ def command(
     for sweep in planned:
         with Watcher() as watcher:
             found.append(sweeps.tune(sweep, registry, MlflowTracker, jobs, watcher, say))
-    side_by_side(f"{planned[0].base.dataset.name}, {trials} trials each, sampler {sampler}, pruner {pruner}", found).show()
+    side_by_side(
+        f"{planned[0].base.dataset.name}{planned[0].departs}, {trials} trials each, sampler {sampler}, pruner {pruner}", found
+    ).show()
     for tuned in found:
         for key in parameters(tuned):
             sensitivity(tuned, key).show()

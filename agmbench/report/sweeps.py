@@ -166,9 +166,9 @@ def parameters(tuned: Tuned) -> list[str]:
     return [key for key in tuned.space if key.startswith("modulator.")]
 
 
-def save(folder: Path, tuned: Tuned, study: optuna.Study) -> None:
+def save(folder: Path, tuned: Tuned, study: optuna.Study, title: str) -> None:
     """The tables as `report.md`, all trials as `trials.csv`, Optuna's plots and one of each parameter, in `folder`."""
-    sheets = [side_by_side(study.study_name, [tuned]), *(sensitivity(tuned, key) for key in parameters(tuned))]
+    sheets = [side_by_side(title, [tuned]), *(sensitivity(tuned, key) for key in parameters(tuned))]
     (folder / "report.md").write_text("\n\n".join(sheet.markdown() for sheet in sheets) + "\n")
     study.trials_dataframe(attrs=("number", "value", "params", "state", "duration", "user_attrs")).to_csv(
         folder / "trials.csv", index=False

@@ -378,8 +378,8 @@ class MlflowWriter:
     def measured(self, measurements: Iterable[Measurement], step: int) -> None:
         now = int(time.time() * 1000)
         measurements = list(measurements)
-        values = {name: value for one in measurements for name, value in one.values.items()}
-        metrics = [Metric(f"test/{name}", value, now, step) for name, value in values.items()]
+        values = {f"test/{name}": value for one in measurements for name, value in one.values.items()}
+        metrics = [Metric(name, value, now, step) for name, value in values.items() if (name, step) not in self._seen]
         tags = [RunTag(*as_tag(one)) for one in measurements]
         with interrupts.held():
             self._write()

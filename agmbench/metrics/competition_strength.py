@@ -31,8 +31,7 @@ class CompetitionStrength(Metric):
         Quantity(
             "strength",
             "d_{}",
-            "competition strength: 0 where m's concept is wholly kept, near 1 where it is lost, above 1 where it is read worse than "
-            "its mean",
+            "competition strength (0: m's concept is wholly kept, near 1: it is lost, above 1: it is read worse than by its mean)",
             better="lower",
             per="modality",
         ),

@@ -22,7 +22,7 @@ POINTS = 200  # of a curve, at most
 RUNS = 5  # whose histories are read, a method
 
 FOLLOWED = {  # what is measured of every epoch: of the model, of each response, its title and scale
-    "classification": ("accuracy", "response", "accuracy in %", 100.0),
+    "classification": ("accuracy", "response", "Accuracy", 100.0),
     "regression": ("r2", "response-r2", "R2", 1.0),
 }
 
@@ -172,13 +172,14 @@ def _over_time(methods: Sequence[Row], task: Kind, colours: Colours, history: Hi
     kappa = {modality: f"kappa/{modality}" for modality in colours}
     name, response, title, scale = FOLLOWED["regression" if task == "regression" else "classification"]
     followed = {"all": f"valid/{name}", **{modality: f"valid/{response}/{modality}" for modality in colours}}
+    unit = ", %" if scale == 100 else ""
     enlarged = f"Above 1, a modality's gradient is enlarged, below it is damped. {SEEDS}"
     of = f"{title} on valid: of the model, and of each modality's Shapley response. {SEEDS}"
     return "".join(
         [
             _panels(Panels("Kappa over time", "step", "kappa", enlarged, mark=1), methods, kappa, colours, history),
             _panels(
-                Panels(f"Each modality's {title} over time", "epoch", f"{title} on valid", of, scale=scale),
+                Panels(f"{title} of each modality over time", "epoch", f"{title} on valid{unit}", of, scale=scale),
                 methods,
                 followed,
                 {"all": 0, **colours},

@@ -71,6 +71,11 @@ def measures(registry: Registry, names: Iterable[str] | None = None) -> list[Mea
     return found
 
 
+def of_one_run(registry: Registry) -> list[Measure]:
+    """Those that need no run but the one that they measure."""
+    return [one for one in measures(registry) if not one.metric.compares]
+
+
 def _made(registry: Registry, entry: Entry) -> Measure:
     target = entry.load()
     if not (isinstance(target, type) and issubclass(target, Metric)):

@@ -37,7 +37,7 @@ from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, allowed, describe
 from agmbench.execute import Observer, execute, heading
 from agmbench.jobs import JobSpec, compose, digest, setting
-from agmbench.measures import giving, measures
+from agmbench.measures import giving, measures, of_one_run
 from agmbench.protocol import departures
 from agmbench.records import Run, Stopped, Tracker, numbers
 from agmbench.registry import Entry, Registry, load
@@ -535,8 +535,7 @@ def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.d
     best = (max if sweep.higher else min)(finished, key=lambda trial: trial.values[0]).params
 
     def chosen(spec: JobSpec) -> Chosen:
-        alone = [one for one in measures(registry) if not one.metric.compares]
-        record = execute(spec, registry, tracker, device, observer, alone)
+        record = execute(spec, registry, tracker, device, observer, of_one_run(registry))
         followed = f"valid/{sweep.objective}"
         valid = dict(tracker.history(record, [followed])[followed])
         known = {f"modulator.{name}": value for name, value in record.spec["modulator"]["params"].items()}

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from agmbench import build, jobs, registry
 from agmbench.contracts import TensorSplit
 from agmbench.execute import execute
+from agmbench.measures import of_one_run
 from agmbench.records import Heading, Record, Tracker
 from agmbench.trackers.mlflow import MlflowTracker
 from agmbench.train import Epoch, train
@@ -122,7 +123,7 @@ def stopwatch(name: str, method: Callable[..., Any], took: dict[str, list[float]
 def tracked(modulator: str, tracker: Tracker, epochs: int) -> float:
     spec = jobs.compose(KNOWN, "avmnist-mini", modulator, settings=[("training.epochs", epochs)])
     begun = time.perf_counter()
-    execute(spec, KNOWN, tracker, CPU, Nobody(), strength=False, force=True)
+    execute(spec, KNOWN, tracker, CPU, Nobody(), of_one_run(KNOWN), force=True)
     return time.perf_counter() - begun
 
 

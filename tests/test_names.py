@@ -97,7 +97,12 @@ def test_no_plot_takes_a_name_for_mathematics(tmp_path: Path) -> None:
     confusion = (np.arange(2), np.arange(2))
     curves = [Point(f"{split}/{what}", 0.5, 0) for split in ("train", "valid") for what in ("loss", "accuracy")]
     plots.save(
-        tmp_path, [*curves, Point(r"valid/response/$\frac{1}$", 0.5, 0)], [r"$\frac{1}$"], [r"$\frac{1}$", "$"], confusion
+        tmp_path,
+        [*curves, Point(r"valid/response/$\frac{1}$", 0.5, 0)],
+        [r"$\frac{1}$"],
+        r"a $\frac{1}$",
+        [r"$\frac{1}$", "$"],
+        confusion,
     )
     assert (tmp_path / "confusion.png").stat().st_size > 0
 

@@ -20,6 +20,7 @@ from test_train import CPU, REGISTRY, splits_of, untrained_concepts
 
 from agmbench import build, execute, jobs
 from agmbench.checkpoints import BEFORE, NEWEST, Checkpoints, pack, unpack
+from agmbench.measures import of_one_run
 from agmbench.model import MultimodalModel
 from agmbench.records import Point, Record
 from agmbench.trackers.mlflow import MlflowTracker
@@ -198,7 +199,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "due", lambda self: True)
         with pytest.raises(Stopped):
-            execute.execute(spec, REGISTRY, MlflowTracker(), CPU, Stopping(3), strength=False)
+            execute.execute(spec, REGISTRY, MlflowTracker(), CPU, Stopping(3), of_one_run(REGISTRY))
     return folder
 
 

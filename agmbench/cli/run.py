@@ -104,9 +104,9 @@ def command(
 
 def _wanted(registry: Registry, no_strength: bool) -> "list[Measure]":
     """The metrics that the run is measured by: all, or those that need no unimodal models."""
-    from agmbench.measures import measures
+    from agmbench.measures import measures, of_one_run
 
-    return [one for one in measures(registry) if not (no_strength and one.metric.compares)]
+    return of_one_run(registry) if no_strength else measures(registry)
 
 
 BESIDE_A_JOB = {"job_file", "device", "no_strength", "dry_run", "force", "data_root"}  # what does not say which job

@@ -347,6 +347,6 @@ def test_a_run_that_the_clock_puts_before_another_is_still_the_last(line: Comman
         ((first,),) = store.execute("SELECT run_uuid FROM runs")
     forced = line(*words, "--force")
     assert forced.status == 0
-    assert f"MLflow run {first}" not in forced.out
-    (second,) = re.findall(r"MLflow run ([0-9a-f]{32})", forced.out)
-    assert f"MLflow run {second}" in line(*words).out
+    (second,) = re.findall(r"MLflow run ([0-9a-f]{32})", forced.err)
+    assert second != first
+    assert f"MLflow run {second}" in line(*words).err

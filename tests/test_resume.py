@@ -229,7 +229,7 @@ def test_a_job_goes_on_from_the_state_before_one_that_does_not_fit(
     torch.save(state, newest)
     watching = Watching()
     with chdir(tmp_path):
-        record = execute.execute(make("joint").spec, REGISTRY, MlflowTracker(), CPU, watching, strength=False)
+        record = execute.execute(make("joint").spec, REGISTRY, MlflowTracker(), CPU, watching, of_one_run(REGISTRY))
     assert record.status == "FINISHED"
     assert watching.done == done == 2
     (warning,) = watching.warnings
@@ -248,7 +248,7 @@ def test_a_job_begins_anew_where_no_state_fits(tmp_path: Path, stopped: Path) ->
     for name in ("wrong", "whole"):
         watching = Watching()
         with chdir(tmp_path / name):
-            found[name] = execute.execute(make("joint").spec, REGISTRY, MlflowTracker(), CPU, watching, strength=False)
+            found[name] = execute.execute(make("joint").spec, REGISTRY, MlflowTracker(), CPU, watching, of_one_run(REGISTRY))
         assert watching.done == 0
         assert len(watching.warnings) == (2 if name == "wrong" else 0)
     measured = [{n: v for n, v in record.metrics.items() if not n.startswith("cost/")} for record in found.values()]

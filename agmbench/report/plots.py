@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib
 import numpy as np
@@ -37,7 +38,7 @@ def save(
     if confusion is not None:
         figures["confusion"] = _confusion(*confusion, class_names)
     for name, figure in figures.items():
-        figure.suptitle(title, fontsize="small", parse_math=False, wrap=True)
+        figure.suptitle("\n".join(wrap(title, width=90)), fontsize="small", parse_math=False)
         figure.savefig(folder / f"{name}.png")
 
 

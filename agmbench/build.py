@@ -87,8 +87,12 @@ def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:
         raise AgmbenchError(f"data set '{spec.dataset.name}' {reason}; give it fewer")
     versions = registry.versions()
     components = {str(entry): stated(entry, versions) for entry in entries(full, registry)}
-    if (chosen_by := judge(full, registry, data.dataset).measure) is not None:
+    by = judge(full, registry, data.dataset)
+    chosen_by = by.measure if full.training.select == "valid" else None
+    if chosen_by is not None:
         components[str(chosen_by.entry)] = chosen_by.version
+    # one spelling of what comes to the same
+    full = full.model_copy(update={"training": full.training.model_copy(update={"select_by": by.name if chosen_by else None})})
     content = full.identity()
     known = {"core": str(CORE_VERSION), **components, **{f"metric/{name}": "1" for name in content["metrics"]}}
     of_all = {name: version for name, version in known.items() if not name.startswith("modulator/")}

@@ -36,6 +36,8 @@ def evaluate(
     representations, targets, own = [], [], []
     with model.evaluating(), model.muting.evaluation():
         for batch in (batch.to(device) for batch in in_order(split, BATCH_SIZE)):
+            if any(len(_wrong_rows(batch.inputs[m])) for m in model.modalities):
+                raise RunFailed(f"the data on {where} are not finite: {culprit(model, [batch])}")
             said = modulator.coalitions(model, batch.inputs, which)
             if not all(_finite(x) for x in (*(fused.logits for fused in said.values()), said[full].representation)):
                 raise RunFailed(f"the logits on {where} are not finite: {culprit(model, [batch])}")
@@ -115,9 +117,14 @@ def culprit(model: MultimodalModel, batches: Iterable[Batch]) -> str:
 
 
 def _wrong_rows(x: Tensor | Tokens) -> list[int]:
+    """The samples of a batch that have a number which is not finite; what a mask hides is not looked at."""
     values = x.values if isinstance(x, Tokens) else x
-    sound = torch.isfinite(values).flatten(1).all(dim=1)
-    return (~sound).nonzero().flatten().tolist()
+    sound = torch.isfinite(values)
+    if isinstance(x, Tokens) and x.mask is not None:
+        sound = sound | ~x.mask.unsqueeze(-1)
+    if sound.all():
+        return []
+    return (~sound.flatten(1).all(dim=1)).nonzero().flatten().tolist()
 
 
 def _finite(x: Tensor | Tokens) -> bool:

@@ -1,62 +1,94 @@
 """What the splits of a data set contain, as a hash: it enters the identity of every job on them."""
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from agmbench.contracts import SPLITS, Batch, Dataset, Input, Split, TensorSplit, Tokens
+from agmbench.contracts import SPLITS, Batch, Dataset, Input, Split, TensorSplit, Tokens, Unsuitable
 
-LOOKED_AT = 64  # samples of a split that is not in memory, evenly spread
+READ = 64 << 20  # bytes of a split that is not in memory, evenly spread over it; of larger samples, FEWEST
+FEWEST = 64
+PIECE = 64  # samples asked for at once
 
 
 def contents(dataset: Dataset) -> str:
     """16 hexadecimal digits: equal if what the splits hold is.
 
-    Of a split in memory, every input and target enters. Of one that is read when asked, the number of samples, its `targets` and `rows`
-    where it has them, and 64 samples evenly spread. What the author gives as `fingerprint` enters as well.
+    Of a split in memory, every input and target enters. Of one that is read when asked: the number of samples, its `targets` and
+    `rows` where it has them, and as many samples as 64 MiB hold, 64 at least, evenly spread. What the author gives as `fingerprint`
+    enters as well.
     """
     total = hashlib.sha256(dataset.fingerprint.encode())
     for name in SPLITS:
         split = dataset.split(name)
         total.update(f"{name} {len(split)}\n".encode())
-        for part in _parts(split):
+        for part in _parts(split, name, bool(dataset.fingerprint)):
             _add(total, part)
     return total.hexdigest()[:16]
 
 
 def alike(one: Split, other: Split) -> bool:
-    """Whether two splits hold the same samples in the same order, by what of them is looked at."""
+    """Whether two splits hold the same samples in the same order, by a few of them."""
     if len(one) != len(other):
         return False
     hashes = [hashlib.sha256(), hashlib.sha256()]
     for total, split in zip(hashes, (one, other), strict=True):
-        batch = _spread(split)
-        for part in (*batch.inputs.values(), batch.targets):
+        for part in _of(split.batch(_spread(split, FEWEST))):
             _add(total, part)
     return hashes[0].digest() == hashes[1].digest()
 
 
-def _parts(split: Split) -> list[Any]:
+def _parts(split: Split, name: str, named: bool) -> Iterator[Any]:
     if isinstance(split, TensorSplit):
-        return [part for m in sorted(split.inputs) for part in (m, split.inputs[m])] + [split.targets]
-    batch = _spread(split)
-    known = [torch.as_tensor(value) for name in ("targets", "rows") if (value := getattr(split, name, None)) is not None]
-    return [part for m in sorted(batch.inputs) for part in (m, batch.inputs[m])] + [batch.targets, *known]
+        yield from (part for m in sorted(split.inputs) for part in (m, split.inputs[m]))
+        yield split.targets
+        return
+    yield from (value for key in ("targets", "rows") if not callable(value := getattr(split, key, None)))
+    if not len(split):
+        return
+    first, again = (split.batch(torch.tensor([0])) for _ in range(2))
+    if _hash(first) != _hash(again):
+        if named:  # samples that are drawn, of data whose author says which they are
+            return
+        raise Unsuitable(
+            f"{name} gives other numbers each time for the same sample, so it cannot be known which data a run was on; draw them by "
+            "the sample's number, or give the data set a fingerprint"
+        )
+    size = sum(x.numel() * x.element_size() for x in _of(first) if isinstance(x, Tensor))
+    for index in _spread(split, max(FEWEST, READ // max(1, size))).split(PIECE):
+        yield from _of(split.batch(index))
 
 
-def _spread(split: Split) -> Batch:
-    count = min(LOOKED_AT, len(split))
-    return split.batch(torch.arange(count) * len(split) // max(1, count))
+def _of(batch: Batch) -> Iterator[Any]:
+    yield from (part for m in sorted(batch.inputs) for part in (m, batch.inputs[m]))
+    yield batch.targets
 
 
-def _add(total: Any, part: str | Input | None) -> None:
+def _hash(batch: Batch) -> bytes:
+    total = hashlib.sha256()
+    for part in _of(batch):
+        _add(total, part)
+    return total.digest()
+
+
+def _spread(split: Split, most: int) -> Tensor:
+    """The numbers of up to `most` samples, evenly spread."""
+    count = min(most, len(split))
+    return torch.arange(count) * len(split) // max(1, count)
+
+
+def _add(total: Any, part: str | Input | Any) -> None:
     if isinstance(part, Tokens):
         _add(total, part.values)
         _add(total, part.mask)
     elif isinstance(part, Tensor):
         total.update(f"{part.dtype} {list(part.shape)}\n".encode())
         total.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    elif isinstance(part, np.ndarray) and part.dtype.kind in "biuf":
+        total.update(f"{part.dtype} {list(part.shape)}\n".encode() + np.ascontiguousarray(part).tobytes())
     else:
         total.update(f"{part}\n".encode())

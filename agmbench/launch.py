@@ -172,5 +172,4 @@ class _Log:
         print(f"epoch {epoch.number}: valid {epoch.by} {epoch.valid[epoch.by]:.4f}", flush=True)
 
     def finished(self, record: Any, trained: bool) -> None:
-        name, value = record.figure
-        print(f"{record.name}: test {name} {value:.4f}", flush=True)
+        print(f"{record.name}: test {record.figure}", flush=True)

@@ -1,6 +1,8 @@
 """Measuring: what each metric of the registry says of a run's outcomes, when it ends or whenever a metric is asked for. No torch."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -8,10 +10,15 @@ from typing import Any
 from agmbench import outcomes as kept_outcomes
 from agmbench import predictions
 from agmbench.errors import AgmbenchError, RunFailed, allowed, describe
+from agmbench.jobs import digest
 from agmbench.outcomes import Kind, Metric, Outcome, Outcomes, Quantity, Unmeasured
 from agmbench.records import FINISHED, Measurement, Record, Tracker
-from agmbench.registry import Entry, Registry
+from agmbench.registry import BUILT_IN, Entry, Registry
 from agmbench.registry.source import stated
+
+ALONE = "not measured (--no-strength)"  # as unimodal models are there for metrics that compare
+ITS_OWN = ("loss", "response-loss")  # what every run keeps of test beside its metrics
+MOST = 40  # quantities of a metric
 
 
 @dataclass(frozen=True)
@@ -31,10 +38,14 @@ class Measure:
         return [quantity for quantity in self.metric.quantities if kind in quantity.tasks]
 
     def of(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Measurement:
-        """What it says; where it cannot say anything, or is broken, why."""
+        """What it says; where it cannot say anything, or is broken, why. What it prints goes to standard error."""
         quantities = self.quantities(outcomes.judged.kind)
+        if self.metric.compares and not references:
+            return Measurement(self.name, self.version, quantities, ALONE)
         try:
-            values = dict(_values(self.metric(outcomes, references), quantities))
+            with redirect_stdout(sys.stderr):
+                given = self.metric(outcomes, references)
+            values = dict(_values(given, quantities, outcomes.judged.modalities))
         except Unmeasured as reason:
             return Measurement(self.name, self.version, quantities, str(reason))
         except (Exception, SystemExit) as error:  # a stranger's metric may raise anything
@@ -42,7 +53,7 @@ class Measure:
         return Measurement(self.name, self.version, quantities, values=values)
 
 
-def _values(given: Any, quantities: Sequence[Quantity]) -> Iterator[tuple[str, float]]:
+def _values(given: Any, quantities: Sequence[Quantity], modalities: Sequence[str]) -> Iterator[tuple[str, float]]:
     """Each number under the name that it is kept by; raises where it is not what the quantities say."""
     names = {quantity.name: quantity for quantity in quantities}
     if not isinstance(given, Mapping) or given.keys() != names.keys():
@@ -50,6 +61,8 @@ def _values(given: Any, quantities: Sequence[Quantity]) -> Iterator[tuple[str, f
     for name, value in given.items():
         if names[name].per and not isinstance(value, Mapping):
             raise TypeError(f"'{name}' should be a mapping, a number per {names[name].per}; found {value!r}"[:300])
+        if names[name].per == "modality" and value.keys() != set(modalities):
+            raise TypeError(f"'{name}' should have a number for each of {', '.join(modalities)}; found {value!r}"[:300])
         parts = {f"{name}/{key}": each for key, each in value.items()} if names[name].per else {name: value}
         for key, number in parts.items():
             number = float(number)
@@ -59,16 +72,28 @@ def _values(given: Any, quantities: Sequence[Quantity]) -> Iterator[tuple[str, f
 
 
 def measures(registry: Registry, names: Iterable[str] | None = None) -> list[Measure]:
-    """The metrics of these names, or all that can be made; one that is named and cannot be made raises."""
-    if names is not None:
-        return [_made(registry, registry.get("metric", name)) for name in names]
-    found = []
-    for entry in registry.entries("metric"):
+    """The metrics of these names, or all that can be used, built-in ones first; one that is named and cannot be used raises.
+
+    A quantity belongs to the first metric that gives it: another that gives one of the same name cannot be used.
+    """
+    owners = dict.fromkeys(ITS_OWN, "agmbench")
+    usable: dict[str, Measure | AgmbenchError] = {}
+    for entry in sorted(registry.entries("metric"), key=lambda entry: entry.origin != BUILT_IN):
         try:
-            found.append(_made(registry, entry))
-        except AgmbenchError:  # broken, and told where it is asked for
-            continue
-    return found
+            usable[entry.name] = made = _made(registry, entry)
+            for quantity in made.metric.quantities:
+                if (owner := owners.setdefault(quantity.name, str(entry))) != str(entry):
+                    raise AgmbenchError(
+                        f"{entry} gives '{quantity.name}', which {owner} gives already; rename it (see {entry.place})"
+                    )
+        except AgmbenchError as error:  # told where it is asked for, and nowhere else
+            usable[entry.name] = error
+    wanted = usable if names is None else [registry.get("metric", name).name for name in names]
+    if names is not None:
+        for found in (usable[name] for name in wanted):
+            if isinstance(found, AgmbenchError):
+                raise found
+    return [one for name in wanted if isinstance(one := usable[name], Measure)]
 
 
 def of_one_run(registry: Registry) -> list[Measure]:
@@ -85,9 +110,17 @@ def _made(registry: Registry, entry: Entry) -> Measure:
         )
     try:
         metric = target(**entry.params)
+        quantities = tuple(metric.quantities)
     except Exception as error:
         raise AgmbenchError(f"{entry} cannot be made ({describe(error)}); it is named in {entry.place}") from error
-    return Measure(entry, metric, stated(entry, registry.versions()))
+    if not quantities or not all(isinstance(quantity, Quantity) for quantity in quantities):
+        raise AgmbenchError(f"{entry} should have quantities, one Quantity or more; found {quantities!r:.80}")
+    if len(quantities) > MOST:
+        raise AgmbenchError(
+            f"{entry} has {len(quantities)} quantities; a metric has at most {MOST}, of which each may be per modality"
+        )
+    set_ = [digest(dict(entry.params))[:6]] if entry.params else []
+    return Measure(entry, metric, " ".join([stated(entry, registry.versions()), *set_]))
 
 
 def giving(known: Iterable[Measure], name: str, kind: Kind | None = None) -> tuple[Measure, Quantity]:
@@ -122,27 +155,29 @@ def judged(found: Mapping[str, Outcome], split: str = "test") -> Outcomes:
     return Outcomes(found[split], found.get("dev"))
 
 
-def references(tracker: Tracker, record: Record, split: str = "test") -> dict[str, Outcomes]:
+Find = Callable[[str], Record | None]  # the last finished run of a job, by its digest
+
+
+def references(tracker: Tracker, record: Record, find: Find | None = None, split: str = "test") -> dict[str, Outcomes]:
     """The outcomes of a run's unimodal models, if all of them are finished."""
-    found = {m: tracker.find(digest) for m, digest in record.references.items()}
+    found = {m: (find or tracker.find)(digest) for m, digest in record.references.items()}
     if not all(found.values()):
         return {}
     return {m: judged(kept(tracker, one), split) for m, one in found.items() if one is not None}
 
 
-def measured(tracker: Tracker, record: Record, wanted: Sequence[Measure]) -> list[Measurement]:
+def measured(tracker: Tracker, record: Record, wanted: Sequence[Measure], find: Find | None = None) -> list[Measurement]:
     """What metrics say of a finished run, from what it kept: nothing is trained, and the data are not opened."""
     assert record.status == FINISHED
     outcomes = judged(kept(tracker, record))
-    comparing = references(tracker, record) if any(one.metric.compares for one in wanted) else {}
-    asked = [one for one in wanted if one.quantities(outcomes.judged.kind) and (comparing or not one.metric.compares)]
-    return [one.of(outcomes, comparing) for one in asked]
+    comparing = references(tracker, record, find) if any(one.metric.compares for one in wanted) else {}
+    return [one.of(outcomes, comparing) for one in wanted if one.quantities(outcomes.judged.kind)]
 
 
-def tried(tracker: Tracker, record: Record, wanted: Sequence[Measure]) -> list[Measurement]:
+def tried(tracker: Tracker, record: Record, wanted: Sequence[Measure], find: Find | None = None) -> list[Measurement]:
     """The same, with the reason in place of the numbers where what the run kept is lost."""
     try:
-        return measured(tracker, record, wanted)
+        return measured(tracker, record, wanted, find)
     except AgmbenchError as error:
         return [Measurement(one.name, one.version, one.quantities(record.task), str(error)) for one in wanted]
 
@@ -162,13 +197,15 @@ def stale(record: Record, wanted: Iterable[Measure]) -> list[Measure]:
     return [
         one
         for one in wanted
-        if one.quantities(record.task) and (one.name not in found or found[one.name].version != one.version)
+        if one.quantities(record.task)
+        and not (record.concept and one.metric.compares)
+        and (one.name not in found or found[one.name].version != one.version)
     ]
 
 
 def lacking(record: Record, wanted: Iterable[Measure]) -> list[Measure]:
     """The metrics that compare with unimodal models and have not measured a run; all others are measured when they are asked for."""
-    return [one for one in wanted if one.name not in record.measurements]
+    return [one for one in wanted if one.quantities(record.task) and one.name not in record.measurements]
 
 
 # by what epochs are chosen

@@ -4,6 +4,7 @@ Shapes: N samples of a split (or segments, where the task judges those), C class
 """
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from agmbench.shapley import Coalition
 
 Kind = Literal["classification", "multi-label", "regression"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")  # as a metric of MLflow may be called
 Floats = NDArray[np.floating]
 Array = NDArray[Any]
 
@@ -33,22 +35,41 @@ class Quantity:
 
     name: under which it is kept (`test/NAME`, or `test/NAME/audio` where it has a value `per` modality or coalition) and asked for.
     title: of its column, before `_audio` where there is one per modality.
-    unit: `%` and `points` are kept as shares (0.63) and shown a hundredfold (63.00).
+    unit: `%` and `points` are kept as shares (0.63) and shown a hundredfold (63.00); another unit, such as `nats`, is shown as it is.
     """
 
     name: str
     title: str
     meaning: str
-    unit: Literal["%", "points", ""] = ""
+    unit: str = ""
     better: Literal["higher", "lower", "neither"] = "higher"
     decimals: int = 4
     tasks: tuple[Kind, ...] = KINDS
     per: Literal["", "modality", "coalition"] = ""
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and NAME.fullmatch(self.name)):
+            raise ValueError(
+                f"a quantity is called {self.name!r}; a name should be letters, digits, '.', '_' and '-', up to 60"
+            )
+        what = f"quantity '{self.name}'"
+        for part, most in (("title", 60), ("meaning", 300), ("unit", 20)):
+            text = getattr(self, part)
+            if not (isinstance(text, str) and len(text) <= most and (text or part == "unit")):
+                raise ValueError(f"the {part} of {what} should be a text of at most {most} letters; found {text!r:.80}")
+        if self.per not in ("", "modality", "coalition") or bool(self.per) != ("{}" in self.title):
+            raise ValueError(f"the title of {what} should have {{}} if, and only if, it has a value per modality or coalition")
+        if self.better not in ("higher", "lower", "neither"):
+            raise ValueError(f"{what}: better should be 'higher', 'lower' or 'neither'; found {self.better!r}")
+        if not (isinstance(self.tasks, tuple) and self.tasks and set(self.tasks) <= set(KINDS)):
+            raise ValueError(f"{what}: tasks should be a tuple of {', '.join(KINDS)}; found {self.tasks!r}")
+        if not (isinstance(self.decimals, int) and 0 <= self.decimals <= 12):
+            raise ValueError(f"{what}: decimals should be a whole number from 0 to 12; found {self.decimals!r}")
+
     @property
     def scale(self) -> float:
         """What a kept value is multiplied by to be shown."""
-        return 100.0 if self.unit else 1.0
+        return 100.0 if self.unit in ("%", "points") else 1.0
 
 
 @dataclass(frozen=True)

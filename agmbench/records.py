@@ -80,10 +80,11 @@ class Record:
         return self.attempt, self.started
 
     @property
-    def figure(self) -> tuple[str, float]:
-        """The one number by which its task is judged on test, and what it is called."""
+    def figure(self) -> str:
+        """The one number by which its task is judged on test, as `accuracy 0.9000`; `not measured` where it could not be taken."""
         name = "r2" if self.task == "regression" else "accuracy"
-        return name, self.metrics[f"test/{name}"]
+        value = self.metrics.get(f"test/{name}")
+        return f"{name} {'not measured' if value is None else f'{value:.4f}'}"
 
     @property
     def sample(self) -> bool:

@@ -541,7 +541,12 @@ def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.d
         known = {f"modulator.{name}": value for name, value in record.spec["modulator"]["params"].items()}
         known[RATE] = record.spec["training"]["lr"]
         params = {key: known[key] for key in sweep.space}
-        return Chosen(params, valid[int(record.metrics["best/epoch"])], record.metrics[f"test/{sweep.objective}"])
+        test = record.metrics.get(f"test/{sweep.objective}")
+        if test is None:
+            raise RunFailed(
+                f"{sweep.objective} cannot be measured on test of run {record.run_id}; tune by another: --objective"
+            )
+        return Chosen(params, valid[int(record.metrics["best/epoch"])], test)
 
     default, tuned = chosen(sweep.base), chosen(sweep.spec(registry, best))
     return Tuned(sweep.base.modulator.name, sweep.space, trials, default, tuned, sweep.objective, sweep.higher, sweep.scale)

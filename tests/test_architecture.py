@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"outcomes"},
     "contracts": {"shapley", "tasks"},
     "fingerprint": {"contracts"},
-    "measures": {"errors", "outcomes", "predictions", "records", "registry"},
+    "measures": {"errors", "jobs", "outcomes", "predictions", "records", "registry"},
     "older": {"jobs", "metrics", "outcomes", "records"},
     "protocol": {"build", "contracts", "errors", "fingerprint", "jobs", "records", "registry"},
     "muting": {"contracts"},

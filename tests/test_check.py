@@ -549,8 +549,8 @@ class Share(OfAnswers):
         return float((logits.argmax(axis=1) == outcome.targets).mean())
 
 
-class Unexplained(Share):
-    quantities = (Quantity("share", "share", "", tasks=("classification",)),)
+class Twice(Share):
+    quantities = Share.quantities * 2
 
 
 class Named(Share):
@@ -591,7 +591,7 @@ class Deviation(Share):
 
 
 METRICS: list[tuple[type[Metric], str, str]] = [
-    (Unexplained, "declares", "'share' should say in one line what it means"),
+    (Twice, "declares", "its quantities should have a name each; found ['share', 'share']"),
     (Named, "values", "for a classification it should give a mapping of share; found {'other': 0.5}"),
     (Texts, "values", "for a classification 'share' should be a finite number; found 'half', a str"),
     (Spread, "zeros", "for a classification, where every logit is zero, 'share' should be a finite number; found nan"),

@@ -4,15 +4,17 @@ import json
 import re
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import CommandLine
 from mlflow import MlflowClient
 
-from agmbench import build, registry
-from agmbench.contracts import Dataset
+from agmbench import build, fingerprint, registry
+from agmbench.contracts import Dataset, Unsuitable
 from agmbench.datasets.synthetic import Synthetic
 from agmbench.fingerprint import alike, contents
 from agmbench.jobs import compose, digest, parse_settings, spec_of
@@ -148,23 +150,24 @@ def test_seeds_and_modulators_share_a_cell_whether_the_data_follow_the_seed_or_n
 @pytest.mark.parametrize(
     "text",
     [
-        "import helper",
-        "from helper import x",
-        "def late():\n    from helper import x",
-        "import sub.deep",
-        "from sub import deep",
+        "from .helper import x",
+        "from . import helper",
+        "def late():\n    from .helper import x\n\n\nlate()",
+        "from .sub import deep",
+        "from .sub.deep import x",
     ],
 )
 def test_what_a_plugin_imports_from_beside_it_is_part_of_its_source(tmp_path: Path, text: str) -> None:
     folder = tmp_path / "plugins" / "mine"
     (folder / "sub").mkdir(parents=True)
     (folder / "registry.yaml").write_text("modulators: {mine: {target: 'mine:Mine'}}\n")
-    (folder / "mine.py").write_text(f"import os, torch\n{text}\n")
+    (folder / "mine.py").write_text(f"import os, torch\n{text}\n\n\nclass Mine: pass\n")
     (folder / "sub" / "__init__.py").write_text("")
-    (folder / "sub" / "deep.py").write_text("import helper\n")
+    (folder / "sub" / "deep.py").write_text("from ..helper import x\n")
     (folder / "helper.py").write_text("x = 1\n")
     (folder / "test_mine.py").write_text("y = 1\n")
     entry = registry.load(tmp_path / "plugins").get("modulator", "mine")
+    assert entry.load().__name__ == "Mine", "these imports work"
     before = source(entry)
     (folder / "test_mine.py").write_text("y = 2\n")
     assert source(entry) == before, "nobody imports the test"
@@ -193,6 +196,14 @@ def test_relative_imports_of_a_package_are_followed(tmp_path: Path, monkeypatch:
     assert len(set(found)) == 5
     (package / "parts" / "other.py").write_text("z = 2\n")
     assert source(entry) == found[-1]
+    near = tmp_path / "near_to_hash.py"  # installed beside it, and imported: not of the package
+    near.write_text("a = 1\n")
+    (package / "shared.py").write_text("import near_to_hash, agmbench.tasks\nfrom theirs_to_hash.parts import other\n")
+    before = source(entry)
+    near.write_text("a = 2\n")
+    assert source(entry) == before
+    (package / "parts" / "other.py").write_text("z = 3\n")
+    assert source(entry) != before
 
 
 def test_runs_of_an_edited_modulator_are_a_row_of_their_own(line: CommandLine) -> None:
@@ -248,15 +259,82 @@ class Lazy(Dataset):
                 return len(inner)
 
             def batch(self, index: Any) -> Any:
-                assert len(index) <= 64, "a split that is read is looked at in a few places"
                 return inner.batch(index)
 
         return Read()
 
 
-def test_a_split_that_is_read_when_asked_is_looked_at_in_a_few_places() -> None:
+def test_a_split_that_is_read_when_asked_is_read_as_far_as_64_mib_go(monkeypatch: pytest.MonkeyPatch) -> None:
     assert contents(Lazy(0)) == contents(Lazy(0)) != contents(Lazy(1))
     assert contents(Lazy(0, "file 1")) != contents(Lazy(0, "file 2"))
+    asked: list[int] = []
+    inner = Synthetic.split
+    monkeypatch.setattr(fingerprint, "READ", 100 * (2 * 16 * 4 + 8))  # a hundred samples of train's 1,024
+
+    class Counted:
+        def __init__(self, split: Any) -> None:
+            self.split = split
+
+        def __len__(self) -> int:
+            return len(self.split)
+
+        def batch(self, index: Any) -> Any:
+            asked.append(len(index))
+            return self.split.batch(index)
+
+    monkeypatch.setattr(Synthetic, "split", lambda self, name: Counted(inner(self, name)))
+    contents(Synthetic(0))
+    assert sum(asked) == 4 * (100 + 2)
+
+
+def test_a_target_of_any_sample_counts() -> None:
+    one, other = Lazy(0), Lazy(0)
+    split = other._data.split("valid")
+    split.targets[77] = (split.targets[77] + 1) % 4  # type: ignore[attr-defined]
+    whole = other._data.split
+    other._data.split = lambda name: split if name == "valid" else whole(name)  # type: ignore[method-assign]
+    assert contents(one) != contents(other)
+
+
+def test_data_that_are_drawn_anew_need_a_fingerprint() -> None:
+    def drawn(stated: str) -> Lazy:
+        data = Lazy(0, stated)
+        whole = data.split
+
+        def split(name: Any) -> Any:
+            inner = whole(name)
+            ask = type(inner).batch
+
+            def batch(self: Any, index: Any) -> Any:
+                found = ask(self, index)
+                noisy = {m: x + torch.randn(x.shape) for m, x in found.inputs.items()}
+                return replace(found, inputs=noisy)
+
+            type(inner).batch = batch
+            return inner
+
+        data.split = split  # type: ignore[method-assign]
+        return data
+
+    with pytest.raises(Unsuitable, match="train gives other numbers each time for the same sample"):
+        contents(drawn(""))
+    assert contents(drawn("mine")) == contents(drawn("mine")) != contents(drawn("yours"))
+
+
+def test_rows_may_be_texts() -> None:
+    def named(names: list[str]) -> Lazy:
+        data = Lazy(0)
+        whole = data.split
+
+        def split(name: Any) -> Any:
+            inner = whole(name)
+            inner.rows = names
+            return inner
+
+        data.split = split  # type: ignore[method-assign]
+        return data
+
+    assert contents(named(["a", "b"])) == contents(named(["a", "b"])) != contents(named(["a", "c"]))
 
 
 def test_splits_are_alike_if_they_hold_the_same_samples() -> None:

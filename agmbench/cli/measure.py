@@ -47,9 +47,14 @@ def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
         except AgmbenchError as error:
             untold.append(f"{record.run_id[:8]} '{record.name}': {error}")
             continue
+        kept = [one for one in found if one.reason != measures.ALONE]  # what may be measured later is not kept as refused
         with tracker.reopen(record) as run:
-            run.measured(found, record.spec["training"]["epochs"] - 1)
-        count += 1
+            run.measured(kept, record.spec["training"]["epochs"] - 1)
+        count += bool(kept)
+        if len(kept) < len(found):
+            untold.append(
+                f"{record.run_id[:8]} '{record.name}': by metrics that compare with unimodal models, which are not here"
+            )
     for text in untold:
         echo(f"not measured: {text}", err=True)
     echo(

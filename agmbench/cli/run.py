@@ -200,5 +200,4 @@ class Watcher:
     def finished(self, record: "Record", trained: bool) -> None:
         self.trained = trained
         if trained and not self._quiet:
-            name, value = record.figure
-            echo(f"trained '{record.name}': test {name} {value:.4f}", err=True)
+            echo(f"trained '{record.name}': test {record.figure}", err=True)

@@ -41,8 +41,6 @@ class CompetitionStrength(Metric):
         self.ridge, self.cutoff = ridge, cutoff
 
     def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, Mapping[str, float]]:
-        if not references:
-            raise Unmeasured("its unimodal models were not trained (--no-strength)")
         dev, test = outcomes.dev.representation, outcomes.judged.representation
         return {"strength": {m: self.of(dev, test, one.dev.full, one.judged.full) for m, one in references.items()}}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from agmbench.metrics.figure import FIGURES, figure
-from agmbench.outcomes import Metric, Outcomes, Quantity, Unmeasured
+from agmbench.outcomes import Metric, Outcomes, Quantity
 
 
 class Concepts(Metric):
@@ -18,7 +18,5 @@ class Concepts(Metric):
     )
 
     def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, Mapping[str, float]]:
-        if not references:
-            raise Unmeasured("its unimodal models were not trained (--no-strength)")
         values = {m: figure(one.judged, one.judged.full) for m, one in references.items()}
         return {"concept-r2" if outcomes.judged.kind == "regression" else "concept": values}

@@ -84,7 +84,7 @@ class Entry:
     def _module(self, name: str) -> ModuleType:
         if self.folder is None or not (path := self.folder / f"{name}.py").is_file():
             return importlib.import_module(name)
-        unique = f"agmbench_plugins.{self.folder.name}.{name}"
+        unique = f"{_package(self.folder)}.{name}"
         if (known := sys.modules.get(unique)) is not None and known.__file__ == os.path.abspath(path):
             return known
         spec = importlib.util.spec_from_file_location(unique, path)
@@ -98,6 +98,19 @@ class Entry:
             del sys.modules[unique]
             raise
         return module
+
+
+def _package(folder: Path) -> str:
+    """A package for the modules of a folder, so that they can import one another: `from .helper import x`."""
+    top, path = "agmbench_plugins", os.path.abspath(folder)
+    name = f"{top}.{folder.name.replace('.', '_')}"
+    if getattr(sys.modules.get(name), "__path__", None) != [path]:
+        for old in [module for module in sys.modules if module.startswith(f"{name}.")]:
+            del sys.modules[old]  # of another folder of that name
+        for package, places in ((top, []), (name, [path])):
+            sys.modules[package] = module = ModuleType(package)
+            module.__path__ = places
+    return name
 
 
 @dataclass(frozen=True)

@@ -20,29 +20,31 @@ def stated(entry: Entry, built_in: dict[str, str]) -> str:
 
 
 def source(entry: Entry) -> str:
-    """12 hexadecimal digits of the sha256 of its files, by their places below the folder (or package) that they share."""
-    start, root = _module(entry)
+    """12 hexadecimal digits of the sha256 of its files, by their places below the plugin folder or the package."""
+    start, root, package = _module(entry)
     if start is None:
         return ""
     total = hashlib.sha256()
-    for path in sorted(_reached(start, root)):
+    for path in sorted(_reached(start, root, package)):
         total.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
     return total.hexdigest()[:12]
 
 
-def _module(entry: Entry) -> tuple[Path | None, Path]:
-    """The file of a target's module, and the folder in which imports are followed: the plugin's, or that of the package."""
+def _module(entry: Entry) -> tuple[Path | None, Path, str]:
+    """The file of a target's module, the folder in which imports are followed, and what absolute imports of it begin with."""
     name = entry.target.partition(":")[0]
     if entry.folder is not None and (path := entry.folder / f"{name}.py").is_file():
-        return path.resolve(), entry.folder.resolve()
+        return path.resolve(), entry.folder.resolve(), ""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
-        return None, Path()
-    path = Path(spec.origin).resolve()
-    return path, path.parents[len(name.split(".")) - (path.stem != "__init__")]
+        return None, Path(), ""
+    path, top = Path(spec.origin).resolve(), name.partition(".")[0]
+    if "." not in name and path.stem != "__init__":  # a module by itself
+        return path, path.parent, ""
+    return path, path.parents[name.count(".") - (path.stem != "__init__")], top
 
 
-def _reached(start: Path, root: Path) -> set[Path]:
+def _reached(start: Path, root: Path, package: str) -> set[Path]:
     """A file, those below `root` that it imports, however deep, and the `__init__.py` of the packages between."""
     found: set[Path] = set()
     waiting = [start]
@@ -51,13 +53,14 @@ def _reached(start: Path, root: Path) -> set[Path]:
         if path in found:
             continue
         found.add(path)
-        waiting += [init for folder in path.parents if root in folder.parents and (init := folder / "__init__.py").is_file()]
-        waiting += _imports(path, root)
+        between = [folder for folder in path.parents if root == folder or root in folder.parents]
+        waiting += [init for folder in between if package and (init := folder / "__init__.py").is_file()]
+        waiting += [file for file in _imports(path, root, package) if root in file.parents]
     return found
 
 
-def _imports(path: Path, root: Path) -> Iterator[Path]:
-    """The files below `root` that a file names in its imports, wherever they stand in it."""
+def _imports(path: Path, root: Path, package: str) -> Iterator[Path]:
+    """The files that a file names in its relative imports and in those of its own package, wherever they stand in it."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # an extension module, or a file that Python will refuse in its own words
@@ -65,13 +68,22 @@ def _imports(path: Path, root: Path) -> Iterator[Path]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield from _file(root, alias.name)
+                yield from _absolute(root, package, alias.name)
         elif isinstance(node, ast.ImportFrom):
-            base = path.parents[node.level - 1] if 0 < node.level <= len(path.parents) else root
             for name in ("", *(alias.name for alias in node.names)):
-                yield from _file(base, ".".join(part for part in (node.module, name) if part))
+                whole = ".".join(part for part in (node.module, name) if part)
+                if not node.level:
+                    yield from _absolute(root, package, whole)
+                elif node.level <= len(path.parents):
+                    yield from _file(path.parents[node.level - 1], whole)
+
+
+def _absolute(root: Path, package: str, name: str) -> Iterator[Path]:
+    top, _, rest = name.partition(".")
+    if package and top == package:
+        yield from _file(root, rest)
 
 
 def _file(folder: Path, name: str) -> Iterator[Path]:
-    stem = folder.joinpath(*name.split("."))
-    yield from (path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file())
+    stem = folder.joinpath(*name.split(".")) if name else folder
+    yield from (path for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py") if path.is_file())

@@ -38,7 +38,7 @@ def save(
     if confusion is not None:
         figures["confusion"] = _confusion(*confusion, class_names)
     for name, figure in figures.items():
-        figure.suptitle("\n".join(wrap(title, width=90)), fontsize="small", parse_math=False)
+        figure.suptitle("\n".join(wrap(title, width=90)), fontsize="small")
         figure.savefig(folder / f"{name}.png")
 
 

@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import asdict, fields, replace
 from typing import Any, cast
 
 from mlflow.entities import Run
 
 from agmbench import older
-from agmbench.outcomes import Kind, Quantity
+from agmbench.outcomes import KINDS, Kind, Quantity
 from agmbench.records import Heading, Measurement, Record, Selected, chosen
 
 METRIC = "agmbench.metric."
 OUTCOMES = "agmbench.outcomes"  # the artifact that holds them
+DEFAULTS = {field.name: field.default for field in fields(Quantity)}  # left out of a tag, which MLflow cuts at 8,000 letters
 NOTE = "mlflow.note.content"  # what the UI shows as a run's description
 
 
@@ -44,7 +46,10 @@ def described(heading: Heading) -> str:
 def as_tag(measurement: Measurement) -> tuple[str, str]:
     """What a metric's numbers are, as one tag; the numbers themselves are metrics of the run."""
     about = {"version": measurement.version, "reason": measurement.reason[:1000]}
-    return METRIC + measurement.metric, json.dumps({**about, "quantities": [asdict(q) for q in measurement.quantities]})
+    quantities = [
+        {key: value for key, value in asdict(q).items() if value != DEFAULTS.get(key)} for q in measurement.quantities
+    ]
+    return METRIC + measurement.metric, json.dumps({**about, "quantities": quantities})
 
 
 def record(run: Run) -> Record:
@@ -82,13 +87,19 @@ def record(run: Run) -> Record:
 
 
 def _measurements(found: Record) -> dict[str, Measurement]:
-    tags = {name.removeprefix(METRIC): json.loads(text) for name, text in found.tags.items() if name.startswith(METRIC)}
+    """What each metric said; one whose tag cannot be read has not measured the run."""
     tested = {name.removeprefix("test/"): value for name, value in found.metrics.items() if name.startswith("test/")}
-    return {metric: _measurement(metric, content, tested) for metric, content in tags.items()}
+    said = {}
+    for name, text in found.tags.items():
+        if name.startswith(METRIC):
+            with suppress(ValueError, KeyError, TypeError):
+                metric = name.removeprefix(METRIC)
+                said[metric] = _measurement(metric, json.loads(text), tested)
+    return said
 
 
 def _measurement(metric: str, content: Mapping[str, Any], tested: Mapping[str, float]) -> Measurement:
-    quantities = [Quantity(**{**q, "tasks": tuple(q["tasks"])}) for q in content["quantities"]]
+    quantities = [Quantity(**{**q, "tasks": tuple(q.get("tasks", KINDS))}) for q in content["quantities"]]
     names = set() if content["reason"] else {q.name for q in quantities}
     values = {name: value for name, value in tested.items() if name.partition("/")[0] in names}
     return Measurement(metric, content["version"], quantities, content["reason"], values)

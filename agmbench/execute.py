@@ -152,7 +152,7 @@ class Execution:
             title = f"{job.name}{''.join(f', {setting(key, value)}' for key, value in departs.items())}"
             plots.save(folder / "plots", history, job.modalities, title, job.dataset.class_names, _confusion(found["test"]))
             run.files(folder)
-            self._measure(run, found, {m: measures.judged(one) for m, one in said.items()}, epochs_done - 1)
+            self._measure(run, self.wanted, found, {m: measures.judged(one) for m, one in said.items()}, epochs_done - 1)
 
     def _begun(self, job: build.Job, references: Mapping[str, Record], judge: Judge, states: Checkpoints) -> "_Begun":
         """A training at its beginning, or after the newest state that fits; those that do not are set aside."""
@@ -179,20 +179,28 @@ class Execution:
             return self._begun(job, references, judge, states)
         return _Begun(model, modulator, best, history, epochs, done)
 
-    def _measure(self, run: Run, found: Mapping[str, Outcome], references: Mapping[str, Outcomes], step: int) -> None:
-        """By every metric wanted; those that compare with unimodal models, where these are there."""
+    def _measure(
+        self,
+        run: Run,
+        wanted: Sequence[Measure],
+        found: Mapping[str, Outcome],
+        references: Mapping[str, Outcomes],
+        step: int,
+    ) -> None:
+        """By the metrics wanted; those that compare with unimodal models, where these are there."""
         judged = measures.judged(found)
-        asked = [one for one in self.wanted if one.quantities(judged.judged.kind) and (references or not one.metric.compares)]
+        asked = [one for one in wanted if one.quantities(judged.judged.kind) and (references or not one.metric.compares)]
         run.measured([one.of(judged, references) for one in asked], step)
 
     def _measured(self, job: build.Job, record: Record) -> Record:
-        """Measure a finished run anew, from its outcomes, or where these were not kept, from its best checkpoint."""
+        """Measure a finished run by what has not measured it yet, from its outcomes, or where these were not kept, its checkpoint."""
         with self.tracker.reopen(record) as run:
             if not record.outcomes_kept:
                 keep_outcomes(job, run, self.tracker, record, self.device)
             record = self._found(job)
             references = measures.references(self.tracker, replace(record, references=digests(job)))
-            self._measure(run, measures.kept(self.tracker, record), references, job.spec.training.epochs - 1)
+            wanted = measures.stale(record, self.wanted)
+            self._measure(run, wanted, measures.kept(self.tracker, record), references, job.spec.training.epochs - 1)
         return self._found(job)
 
     def _concepts(

@@ -307,7 +307,9 @@ def job_of(path: Path) -> JobFile:
     if not isinstance(content, dict) or not isinstance(parent := content.get("parent"), str | None):
         raise AgmbenchError(f"{path} is no job; expected a mapping, as the job.yaml of a run is")
     with _at(str(path)):
-        return JobFile(spec_of(content.get("spec", content)), parent)
+        if not isinstance(spec := content.get("spec", content), dict):
+            raise AgmbenchError(f"'spec' should be a mapping; found {spec!r}")
+        return JobFile(spec_of(spec), parent)
 
 
 def parse_settings(texts: Iterable[str]) -> list[tuple[str, Any]]:

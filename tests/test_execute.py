@@ -228,6 +228,7 @@ class Many(Dataset):
 """
 
 
+@pytest.mark.bad_input
 def test_more_modalities_than_can_be_computed_are_refused_by_every_command(line: CommandLine) -> None:
     plugin = line.folder / "plugins" / "many"
     plugin.mkdir(parents=True)

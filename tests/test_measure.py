@@ -95,6 +95,7 @@ def test_a_broken_metric_is_a_dash_with_its_reason_and_fails_no_run(line: Comman
     assert [run.info.status for run in runs(line)] == ["FINISHED"]
 
 
+@pytest.mark.bad_input
 def test_a_metric_of_the_old_kind_is_told_how_to_become_a_new_one(line: CommandLine) -> None:
     plugin(line, "old", "def old(logits, targets):\n    return 1.0\n", "metrics: {old: {target: 'old:old'}}\n")
     assert "metric/old should be a class that derives from agmbench.outcomes.Metric" in line.refused("measure", "old")
@@ -107,6 +108,7 @@ def test_two_metrics_that_give_one_quantity_are_told_apart(line: CommandLine) ->
         measures.giving(known, "half")
 
 
+@pytest.mark.bad_input
 def test_a_column_that_nobody_knows_is_one_line(line: CommandLine) -> None:
     assert line("run", *SMALL, "--no-strength").status == 0
     assert "--columns acuracy: nothing of that name is measured of a classification: did you mean 'accuracy'?" in line.refused(
@@ -254,6 +256,7 @@ def test_epochs_are_chosen_by_any_quantity(line: CommandLine) -> None:
     assert "training.select_by=response/m1" in line("compare").out
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("by", "said"),
     [

@@ -153,6 +153,15 @@ def line(tmp_path: Path) -> Iterator[CommandLine]:
             process.communicate()
 
 
+@pytest.fixture
+def installed(tmp_path: Path) -> tuple[str, ...]:
+    """The words that start the `agmbench` which pip installs, a script."""
+    script = tmp_path / "bin" / "agmbench"
+    script.parent.mkdir()
+    script.write_text("from agmbench.cli import main\n\nif __name__ == '__main__':\n    main()\n")
+    return (str(script),)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     """A store that holds joint and agm on a small synthetic data set, with references; read it, add nothing."""

@@ -107,7 +107,9 @@ class MlflowTracker:
         if not self._own and not self._file.parent.is_dir():
             raise AgmbenchError(f"the MLflow store {self.shown} cannot be opened: there is no folder {self._file.parent}")
         if there:
-            raise AgmbenchError(f"the MLflow store {self.shown} cannot be opened: what is there is no regular file; move it away")
+            raise AgmbenchError(
+                f"the MLflow store {self.shown} cannot be opened: what is there is no regular file; move it away"
+            )
         return False
 
     def check(self) -> None:
@@ -269,7 +271,9 @@ def sqlite(path: Path) -> str:
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise AgmbenchError(f"{path} has a name that is no text in UTF-8, in which no store can be; take another folder") from error
+        raise AgmbenchError(
+            f"{path} has a name that is no text in UTF-8, in which no store can be; take another folder"
+        ) from error
     plain = f"sqlite:///{path}"
     escaped = URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
     return plain if escaped.endswith(f"///{path}") and "?" not in plain else escaped  # MLflow makes the folder of a plain one

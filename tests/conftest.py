@@ -28,6 +28,8 @@ class Result(NamedTuple):
 class CommandLine:
     """`agmbench` in one folder: `line("run", ...)` in this process, `line.process(...)` in one of its own."""
 
+    refusals = 0  # of all of them
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.started: list[subprocess.Popen[str]] = []
@@ -69,6 +71,7 @@ class CommandLine:
         assert result.err.count("\n") == 1
         assert "Traceback" not in result.err
         assert files(self.folder) == before
+        CommandLine.refusals += 1
         return result.err
 
 
@@ -130,6 +133,15 @@ def files(folder: Path) -> Sequence[Path]:
     return sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts)  # of a plugin's modules
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """What is counted as a bad input was held to what `refused` says."""
+    before = CommandLine.refusals
+    yield
+    if item.get_closest_marker("bad_input") and CommandLine.refusals == before:
+        pytest.fail("it is marked bad_input, and nothing in it was refused")
+
+
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[CommandLine]:
     """The command line in an empty folder; what a failed test leaves running is ended."""
@@ -139,6 +151,15 @@ def line(tmp_path: Path) -> Iterator[CommandLine]:
         if process.poll() is None:
             process.kill()
             process.communicate()
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> tuple[str, ...]:
+    """The words that start the `agmbench` which pip installs, a script."""
+    script = tmp_path / "bin" / "agmbench"
+    script.parent.mkdir()
+    script.write_text("from agmbench.cli import main\n\nif __name__ == '__main__':\n    main()\n")
+    return (str(script),)
 
 
 @pytest.fixture(scope="session")

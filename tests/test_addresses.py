@@ -106,7 +106,7 @@ def test_the_ui_is_told_the_address_where_ps_does_not_show_it(finished: CommandL
     store = f"sqlite:///{finished.folder / 'runs' / 'mlflow.db'}?password=hush"
     process = finished.process("ui", "--port", str(free_port()), env={"MLFLOW_TRACKING_URI": store})
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while b"mlflow" not in (words := Path(f"/proc/{process.pid}/cmdline").read_bytes()):
             assert time.monotonic() < deadline
             assert process.poll() is None, process.communicate()

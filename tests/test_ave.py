@@ -85,6 +85,7 @@ def h5(path: Path, key: str = "avadataset") -> Any:
 # each layout
 
 
+@pytest.mark.bad_input
 def test_clips_are_no_sequences_for_the_psp_network(
     line: CommandLine, packs: dict[str, Path], at: Callable[[Path], None]
 ) -> None:
@@ -331,6 +332,7 @@ BROKEN: dict[Callable[[Path], None], str] = {
 }
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("spoil", BROKEN, ids=lambda spoil: spoil.__name__)
 def test_broken_features_are_one_line(line: CommandLine, copied: Callable[[str], Path], spoil: Callable[[Path], None]) -> None:
     spoil(copied("features"))
@@ -369,6 +371,7 @@ def no_pictures(root: Path) -> None:
     (root / "Image-01-FPS-SE" / "sample-0003").mkdir()
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -384,6 +387,7 @@ def test_broken_clips_are_one_line(
     assert said in line.refused("run", "-d", "ave", "--no-strength", *CLIPS)
 
 
+@pytest.mark.bad_input
 def test_a_pickle_that_would_run_code_is_refused_at_once(line: CommandLine, copied: Callable[[str], Path]) -> None:
     for path in (copied("clip") / "Audio-1004-SE").iterdir():
         path.unlink()
@@ -429,12 +433,14 @@ def test_a_broken_clip_is_found_when_it_is_read(copied: Callable[[str], Path], n
     assert not Path("it-ran").exists()
 
 
+@pytest.mark.bad_input
 def test_other_frames_than_prepared_are_refused(line: CommandLine, packs: dict[str, Path], at: Callable[[Path], None]) -> None:
     at(packs["prepared"])
     error = line.refused("run", "-d", "ave", "--no-strength", *CLIPS, "--set", "dataset.frames=5")
     assert "one prepared folder of 'ave' with {'frames': 5}; found prepared-" in error
 
 
+@pytest.mark.bad_input
 def test_a_prepared_array_cut_short_is_refused(line: CommandLine, copied: Callable[[str], Path]) -> None:
     (path,) = copied("prepared").glob("prepared-*/test/audio.npy")
     content = path.read_bytes()
@@ -511,6 +517,7 @@ def test_a_clip_that_cannot_be_read_is_one_line(
     assert "Traceback" not in result.err
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("frames", ["many", "0", "11"])
 def test_frames_to_prepare_are_a_number(line: CommandLine, packs: dict[str, Path], frames: str) -> None:
     error = line.refused("data", "prepare", "ave", "--from", str(packs["official"]), "--set", f"frames={frames}")
@@ -518,6 +525,7 @@ def test_frames_to_prepare_are_a_number(line: CommandLine, packs: dict[str, Path
     assert "should be a whole number > 0 and <= 10" in error
 
 
+@pytest.mark.bad_input
 def test_a_list_without_clips_is_not_prepared(line: CommandLine, copied: Callable[[str], Path]) -> None:
     root = copied("official")
     (root / "AVE_Dataset" / "valSet.txt").unlink()

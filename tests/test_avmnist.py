@@ -335,6 +335,7 @@ BROKEN_PACKS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("defect", BROKEN_PACKS)
 def test_a_broken_pack_is_one_clear_line(defect: str, line: CommandLine, at: Callable[[str], Path]) -> None:
     damage, expected = BROKEN_PACKS[defect]
@@ -359,6 +360,7 @@ BROKEN_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("defect", BROKEN_FOLDERS)
 def test_a_broken_prepared_folder_is_one_clear_line(defect: str, line: CommandLine, at: Callable[[str], Path]) -> None:
     damage, expected = BROKEN_FOLDERS[defect]
@@ -366,6 +368,7 @@ def test_a_broken_prepared_folder_is_one_clear_line(defect: str, line: CommandLi
     assert expected in line.refused("run", "-d", "avmnist", "-m", "joint", *TINY)
 
 
+@pytest.mark.bad_input
 def test_no_data_is_one_clear_line(
     line: CommandLine, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +376,7 @@ def test_no_data_is_one_clear_line(
     assert "there is no data" in line.refused("run", "-d", "avmnist", "-m", "joint")
 
 
+@pytest.mark.bad_input
 def test_a_pack_has_no_choice_of_components(line: CommandLine, at: Callable[[str], Path]) -> None:
     at("pack")
     refusal = line.refused("run", "-d", "avmnist", "-m", "joint", *TINY, "--set", "dataset.test_pca=own")
@@ -440,6 +444,7 @@ def test_broken_raw_files_are_one_clear_line(defect: str, raw: Path, tmp_path: P
     assert not list((tmp_path / "made").glob("prepared-*/manifest.json"))
 
 
+@pytest.mark.bad_input
 def test_an_unknown_recipe_is_refused(raw: Path, line: CommandLine) -> None:
     error = line.refused("data", "prepare", "avmnist", "--from", str(raw), "--set", "test_pca=both")
     assert "parameter 'test_pca' of preparation/avmnist is 'both': should be one of train, own" in error

@@ -758,6 +758,7 @@ class Wide(MLP):
     assert "contract   derives from Encoder; parameters: width=3" in result.out
 
 
+@pytest.mark.bad_input
 def test_a_typo_is_one_line(line: CommandLine) -> None:
     assert "unknown modulator 'agn': did you mean 'agm'?" in line.refused("check", "modulator/agn")
     assert "no kind 'modulater' in 'modulater/agm': did you mean 'modulator'?" in line.refused("check", "modulater/agm")

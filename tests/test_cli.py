@@ -100,6 +100,7 @@ def test_dry_run_of_a_done_job_says_so(finished: CommandLine) -> None:
 # bad input: one line, status 2, nothing written
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -143,6 +144,7 @@ def test_bad_input_is_one_line(words: list[str], expected: str, line: CommandLin
     assert expected in line.refused(*words)
 
 
+@pytest.mark.bad_input
 def test_a_plugin_registry_that_does_not_parse_names_file_and_line(line: CommandLine) -> None:
     plugin = line.folder / "plugins" / "mine"
     plugin.mkdir(parents=True)
@@ -153,6 +155,7 @@ def test_a_plugin_registry_that_does_not_parse_names_file_and_line(line: Command
     assert line("run", "--dry-run").status == 0
 
 
+@pytest.mark.bad_input
 def test_a_name_defined_twice_names_both_places(line: CommandLine) -> None:
     plugin = line.folder / "plugins" / "mine"
     plugin.mkdir(parents=True)
@@ -188,11 +191,13 @@ def test_a_terminal_without_dashes_gets_question_marks(finished: CommandLine) ->
     assert "? [1]" in result.out
 
 
+@pytest.mark.bad_input
 def test_a_store_that_cannot_be_written(line: CommandLine) -> None:
     (line.folder / "runs").write_text("not a folder")
     assert "runs cannot be written" in line.refused("run", *SMALL, "--no-strength")
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("uri", ["sqlite:////no/such/folder/x.db", "nonsense://x"])
 def test_a_store_that_cannot_be_opened(uri: str, line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

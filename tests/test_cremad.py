@@ -303,6 +303,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_copy_is_one_line(
     case: str, copy: Callable[[str], Path], line: CommandLine, monkeypatch: pytest.MonkeyPatch
@@ -391,6 +392,7 @@ def test_a_clip_that_cannot_be_read_stops_the_preparation(copy: Callable[[str], 
         CREMAD.prepare(root, tmp_path, lambda done, of: None, jobs=1)
 
 
+@pytest.mark.bad_input
 def test_a_folder_in_place_of_a_sound_is_one_line(
     copy: Callable[[str], Path], line: CommandLine, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,7 @@ def test_status_of_all_data_sets_names_every_one(line: CommandLine, toy: Path) -
         assert f"\n{entry.name} " in out, entry.name
 
 
+@pytest.mark.bad_input
 def test_a_job_without_its_data_says_what_to_do(line: CommandLine, toy: Path) -> None:
     error = line.refused("run", "--dataset", "toy")
     assert f"dataset/toy: there is no data in {toy}; expected one of pack: a.npy, labels.npy; prepared: " in error
@@ -195,6 +196,7 @@ def test_a_sample_never_overwrites(line: CommandLine, toy: Path) -> None:
     assert "has no layout 'packed': did you mean 'pack'?" in line("data", "sample", "toy", "--layout", "packed").err
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("root", ["a-file", "/proc"])
 def test_a_sample_that_cannot_be_written_is_one_line(
     line: CommandLine, toy: Path, monkeypatch: pytest.MonkeyPatch, root: str
@@ -225,6 +227,7 @@ def test_data_root_is_an_option_too(line: CommandLine, toy: Path, tmp_path_facto
     assert "there is no such folder" in line.refused("run", "-d", "toy", "--data-root", "nowhere")
 
 
+@pytest.mark.bad_input
 def test_what_is_not_on_disk_has_nothing_to_prepare(line: CommandLine) -> None:
     for words in (("prepare", "synthetic", "--from", "."), ("sample", "avmnist-mini")):
         assert "is not read from files: there is nothing to prepare" in line.refused("data", *words)

@@ -188,6 +188,7 @@ def test_a_file_of_ones_own_reaches_the_processes_of_a_suite(line: CommandLine) 
     assert "1 done, 0 failed, 0 missing, 0 skipped" in result.out
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -227,6 +228,7 @@ def test_a_file_may_include_others_each_with_its_own_folder(own: Path, monkeypat
     assert {name: entry.load()(None, None) for name, entry in found.items()} == {"mine": 0.5, "other": 0.25, "third": 0.5}
 
 
+@pytest.mark.bad_input
 def test_a_cycle_of_files_is_one_line(own: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     own.write_text("include: [other.yaml]\n")
     (own.parent / "other.yaml").write_text("metrics: {}\ninclude: [own.yaml]\n")
@@ -254,6 +256,7 @@ def test_what_an_import_prints_does_not_spoil_standard_output(own: Path, line: C
     assert "hello" not in result.out
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("code", "reason"),
     [

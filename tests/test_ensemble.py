@@ -81,6 +81,7 @@ def test_unimodal_is_the_concept_that_is_best_on_valid_or_the_one_named(store: C
         np.testing.assert_array_equal(table(record).argmax(axis=1), table(concept).argmax(axis=1))
 
 
+@pytest.mark.bad_input
 def test_a_modality_that_is_not_there_is_refused(line: CommandLine) -> None:
     error = line.refused("run", "--modulator", "unimodal", "--set", "modulator.modality=smell", *SMALL)
     assert "cannot take 'smell' alone, no modality of this data set: m0, m1" in error

@@ -300,13 +300,14 @@ def work(number: int) -> dict[str, Any]:
     return {"x": np.full(3, number, dtype=np.float32), "targets": np.int64(number)}
 
 
-def slow_work(number: int) -> dict[str, Any]:
-    time.sleep(0.02)
+def tenth_is_slow(number: int) -> dict[str, Any]:
+    time.sleep(600 if number == 10 else 0)  # it is killed meanwhile
     return work(number)
 
 
 def last_is_slow(number: int) -> dict[str, Any]:
-    time.sleep(2 if number == 103 else 0)
+    while number == 103 and not Path(os.environ["LET_GO"]).exists():  # it is interrupted meanwhile
+        time.sleep(0.02)
     return work(number)
 
 
@@ -402,9 +403,9 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_files import ITEMS, plan, slow_work
+from test_files import ITEMS, plan, tenth_is_slow
 from agmbench.datasets import prepared
-prepared.fill(prepared.Store(Path({target!r}), plan()), ITEMS, slow_work, lambda done, total: print(done, flush=True), 1)
+prepared.fill(prepared.Store(Path({target!r}), plan()), ITEMS, tenth_is_slow, lambda done, total: print(done, flush=True), 1)
 """
 
 
@@ -443,6 +444,7 @@ def test_an_interruption_at_the_terminal_is_told_once(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "LET_GO": str(tmp_path / "let go")},
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
@@ -450,6 +452,7 @@ def test_an_interruption_at_the_terminal_is_told_once(tmp_path: Path) -> None:
     while int(process.stdout.readline()) < len(ITEMS) - 1:
         pass
     os.killpg(process.pid, signal.SIGINT)
+    (tmp_path / "let go").touch()
     out, err = process.communicate()
     assert out.endswith("interrupted\n")
     assert err == ""

@@ -61,15 +61,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> tuple[str, ...]:
-    """The words that start the `agmbench` which pip installs, a script."""
-    script = tmp_path / "bin" / "agmbench"
-    script.parent.mkdir()
-    script.write_text("from agmbench.cli import main\n\nif __name__ == '__main__':\n    main()\n")
-    return (str(script),)
-
-
 def traps(folder: Path, but: set[str]) -> Path:
     """Adds a file for every library that is installed and every module of Python; the folder where they leave a mark."""
     marks = folder.with_name("executed")

@@ -262,6 +262,7 @@ def test_bounds_without_a_margin_are_the_ends() -> None:
 # the command line
 
 
+@pytest.mark.bad_input
 def test_bad_words_are_one_line(store: CommandLine) -> None:
     for words, expected in {
         ("--baseline", "ogm"): "no row 'ogm' in these tables: did you mean 'agm'? Known: agm, joint.",

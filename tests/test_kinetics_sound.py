@@ -197,6 +197,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_copy_is_one_line(
     case: str, copy: Callable[[str], Path], line: CommandLine, monkeypatch: pytest.MonkeyPatch

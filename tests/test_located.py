@@ -35,6 +35,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(("text", "said"), TEXTS.values(), ids=TEXTS)
 def test_a_setting_is_read_with_bounds(text: str, said: str, line: CommandLine) -> None:
     value = text.removeprefix("x:").strip()
@@ -43,6 +44,7 @@ def test_a_setting_is_read_with_bounds(text: str, said: str, line: CommandLine) 
     assert said in error
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(("text", "said"), TEXTS.values(), ids=TEXTS)
 @pytest.mark.parametrize("door", ["--job", "--registry", "include", "suite"])
 def test_a_file_is_read_with_bounds(text: str, said: str, door: str, line: CommandLine) -> None:
@@ -99,6 +101,7 @@ FILES: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(("make", "said"), FILES, ids=[make.__name__ for make, _ in FILES])
 def test_what_is_no_file_of_text_is_not_waited_for(make: Callable[[Path], None], said: str, line: CommandLine) -> None:
     make(line.folder / "file.yaml")
@@ -113,6 +116,7 @@ def test_what_is_no_file_of_text_is_not_waited_for(make: Callable[[Path], None],
     assert f"plugins/mine/registry.yaml cannot be read ({said}" in line("list").out.replace("ValueError: ", "")
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("words", [("run", "--job"), ("list", "--registry"), ("data", "status", "--data-root"), ("plugin",)])
 def test_a_path_of_5000_letters_is_one_line(words: tuple[str, ...], line: CommandLine) -> None:
     path = "x" * 5000
@@ -123,6 +127,7 @@ def test_a_path_of_5000_letters_is_one_line(words: tuple[str, ...], line: Comman
         os.environ.pop("AGMBENCH_REGISTRY", None)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     "text", ["[1, 2]", "text", "", "spec: [1]", "spec: text", "parent: [1]\nspec: {}", "{spec: {dataset: 1}}"]
 )

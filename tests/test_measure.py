@@ -92,6 +92,7 @@ def test_a_broken_metric_is_a_dash_with_its_reason_and_fails_no_run(line: Comman
     assert [run.info.status for run in runs(line)] == ["FINISHED"]
 
 
+@pytest.mark.bad_input
 def test_a_metric_of_the_old_kind_is_told_how_to_become_a_new_one(line: CommandLine) -> None:
     plugin(line, "old", "def old(logits, targets):\n    return 1.0\n", "metrics: {old: {target: 'old:old'}}\n")
     assert "metric/old should be a class that derives from agmbench.outcomes.Metric" in line.refused("measure", "old")
@@ -166,6 +167,7 @@ def test_units_but_percent_and_points_are_shown_as_they_are() -> None:
     assert scales == {"%": 100, "points": 100, "nats": 1, "": 1}
 
 
+@pytest.mark.bad_input
 def test_a_column_that_nobody_knows_is_one_line(line: CommandLine) -> None:
     assert line("run", *SMALL, "--no-strength").status == 0
     assert "--columns acuracy: nothing of that name is measured of a classification: did you mean 'accuracy'?" in line.refused(
@@ -313,6 +315,7 @@ def test_epochs_are_chosen_by_any_quantity(line: CommandLine) -> None:
     assert "training.select_by=response/m1" in line("compare").out
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("by", "said"),
     [

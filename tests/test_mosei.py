@@ -424,6 +424,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_copy_is_one_line(case: str, line: CommandLine, root: Path) -> None:
     layout, broken, said = BROKEN[case]
@@ -434,6 +435,7 @@ def test_a_broken_copy_is_one_line(case: str, line: CommandLine, root: Path) -> 
     assert not Path("stolen").exists()
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
@@ -447,6 +449,7 @@ def test_what_a_layout_does_not_have_is_one_line(name: str, settings: str, said:
     assert said in line.refused("run", "-d", "mosei", *SMALL, "--set", f"dataset.{settings}")
 
 
+@pytest.mark.bad_input
 def test_no_data_is_one_line_that_says_what_is_expected(line: CommandLine, root: Path) -> None:
     said = line.refused("run", "-d", "mosei", *SMALL)
     assert "umons: train_sentences.p" in said

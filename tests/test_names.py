@@ -55,6 +55,7 @@ RUN = ("run", "-d", "odd", "-m", "joint")
 # names of a data set
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     "name", ["a<b", "a|b", "a+b", "a.b", "a/b", "a=b", "*", "", " a", "-a", "_a", "a\n", ESCAPE, "a" * 101, 3]
 )
@@ -68,6 +69,7 @@ def test_what_cannot_be_a_modality_is_refused_when_the_data_are_opened(name: obj
         assert "\x1b" not in error
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\tb", ESCAPE, "a\u202eb", "a" * 101, 3, None])
 def test_what_cannot_be_a_class_is_refused_when_the_data_are_opened(name: object, line: CommandLine) -> None:
     with_data(line.folder, classes=["x", name])
@@ -138,6 +140,7 @@ def test_an_alias_is_a_name_too(line: CommandLine) -> None:
     assert "alias of metric 'mine' '../x': a name should be made of" in broken.reason
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("name", ["../../x", "it's", "..", "a b", "a" * 101])
 def test_a_suite_writes_nowhere_but_in_its_folder_and_a_study_has_such_a_name_too(name: str, line: CommandLine) -> None:
     (line.folder / "own.yaml").write_text(

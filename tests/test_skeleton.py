@@ -85,11 +85,13 @@ def test_elsewhere_the_next_commands_name_the_file(line: CommandLine) -> None:
     assert line.finish("show", "metric", "mine", "--registry", "methods/mine/registry.yaml").status == 0
 
 
+@pytest.mark.bad_input
 def test_nothing_is_overwritten(line: CommandLine) -> None:
     (line.folder / "plugins" / "mine").mkdir(parents=True)
     assert "plugins/mine is there already; take another name, or remove it" in line.refused("plugin", "new", "metric", "mine")
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -126,6 +128,7 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("name", "old", "new", "reason"),
     [
@@ -157,6 +160,7 @@ def test_a_typo_is_told_with_its_place(name: str, old: str, new: str, reason: st
     assert line("run", "--modulator", "joint", "--dataset", "synthetic", "--dry-run").status == 0
 
 
+@pytest.mark.bad_input
 def test_a_typo_in_the_name_is_told(mine: Path, line: CommandLine) -> None:
     for words in (["check", "modulator/mnie"], ["run", "--modulator", "mnie"]):
         assert "unknown modulator 'mnie': did you mean 'mine'?" in line.refused(*words)

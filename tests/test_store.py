@@ -116,14 +116,16 @@ def test_points_wait_for_one_another_and_are_there_when_the_run_is_left(
 ) -> None:
     calls: list[int] = []
     log_batch = MlflowClient.log_batch
+    clock = [1000.0]
 
     def counted(client: MlflowClient, run_id: str, metrics: Sequence[Metric] = (), **others: Any) -> None:
         calls.append(len(metrics))
-        time.sleep(0.1)  # a store that is slow is asked less often
+        clock[0] += 0.1  # a store that is slow is asked less often
         log_batch(client, run_id, metrics=metrics, **others)
 
     tracker = MlflowTracker(tmp_path)
     monkeypatch.setattr(MlflowClient, "log_batch", counted)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     with nullcontext() if error is None else pytest.raises(type(error)), tracker.start(HEADING) as run:
         calls.clear()  # of the parameters
         for step in range(30):

@@ -313,6 +313,7 @@ def test_two_suites_at_once_train_each_job_once(line: CommandLine) -> None:
     assert len(names) == 4
 
 
+@pytest.mark.bad_input
 def test_an_unknown_suite_is_one_line(line: CommandLine) -> None:
     for verb in ("show", "run", "status", "report"):
         assert "unknown suite 'minni': did you mean 'mini'? Known: " in line.refused("suite", verb, "minni")

@@ -308,6 +308,7 @@ def test_the_same_command_again_trains_nothing(swept: tuple[CommandLine, str]) -
     assert [run.info.run_id for run in runs(line)] == before
 
 
+@pytest.mark.bad_input
 def test_a_named_study_takes_no_other_sweep(line: CommandLine) -> None:
     words = (*SYNTHETIC, "--modulator", "agm", "--trials", "1", "--study", "mine")
     assert line(*words).status == 0
@@ -482,6 +483,7 @@ def test_processes_share_a_study_in_postgresql(line: CommandLine, server: Server
     }
 
 
+@pytest.mark.bad_input
 def test_a_wrong_password_is_not_shown(line: CommandLine, server: Server) -> None:
     error = line.refused(*SYNTHETIC, "-m", "agm", "--storage", server.url("mistaken-secret"))
     assert "cannot be opened" in error
@@ -500,6 +502,7 @@ def test_a_server_that_does_not_answer_is_one_line_within_seconds(line: CommandL
     assert "hush" not in error
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -227,6 +227,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_copy_is_one_line(case: str, line: CommandLine, root: Path) -> None:
     layout, broken, said = BROKEN[case]
@@ -236,6 +237,7 @@ def test_a_broken_copy_is_one_line(case: str, line: CommandLine, root: Path) -> 
     assert not Path("stolen").exists()
 
 
+@pytest.mark.bad_input
 def test_no_data_is_one_line_that_says_what_is_expected(line: CommandLine, root: Path) -> None:
     assert "pack: humor.pkl; official: data_folds.pkl" in line.refused("run", *SMALL)
 
@@ -287,6 +289,7 @@ BROKEN_CLIPS: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("way", ["run", "prepare"])
 @pytest.mark.parametrize("case", BROKEN_CLIPS)
 def test_broken_clips_are_one_line(case: str, way: str, clips: Path, root: Path, line: CommandLine) -> None:

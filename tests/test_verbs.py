@@ -40,12 +40,14 @@ def test_there_are_options_to_try() -> None:
     } <= {(words, name) for words, name, _ in SINGLE}
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(("words", "name", "option"), SINGLE, ids=[f"{words} {name}" for words, name, _ in SINGLE])
 def test_an_option_of_one_value_is_given_once(words: str, name: str, option: click.Option, line: CommandLine) -> None:
     error = line.refused(*words.split(), *(word for form in (option.opts[0], name) for word in (form, "1")))
     assert error == f"error: {name} is given 2 times; leave all but one out\n"
 
 
+@pytest.mark.bad_input
 def test_an_encoder_of_a_modality_is_given_once(line: CommandLine) -> None:
     assert "--encoder audio is given twice" in line.refused("run", "-e", "audio=mlp", "-e", "audio=conv")
 
@@ -57,12 +59,14 @@ def test_options_of_several_values_are_given_again(finished: CommandLine) -> Non
 # numbers
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("limit", ["0", "-1", "1"])
 @pytest.mark.parametrize("words", ["run", "sweep -m agm", "suite run mini", "suite show mini", "suite status mini"])
 def test_a_limit_that_leaves_nothing_is_one_line(words: str, limit: str, line: CommandLine) -> None:
     assert "limit" in line.refused(*words.split(), "--limit", limit)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     "setting",
     [
@@ -79,6 +83,7 @@ def test_a_number_beyond_all_jobs_is_one_line(setting: str, line: CommandLine) -
 # suites
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("content", "said"),
     [

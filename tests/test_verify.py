@@ -207,6 +207,7 @@ UNTRAINABLE: list[tuple[dict[str, object], str, str, str]] = [
 ]
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("params", "name", "found", "expected"), UNTRAINABLE, ids=[" ".join(map(str, p.values())) for p, *_ in UNTRAINABLE]
 )
@@ -307,6 +308,7 @@ def test_what_is_odd_is_told_and_passes(faulty: CommandLine, params: dict[str, o
     assert f"odd: {said.partition(' (')[0]}" in checks[name].detail
 
 
+@pytest.mark.bad_input
 def test_a_split_that_cannot_be_read_is_one_line_of_run(faulty: CommandLine) -> None:
     error = faulty.refused("run", "-d", "faulty", "--set", "dataset.fault=raises")
     assert error.startswith(

@@ -63,6 +63,10 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no letter for a dash gets a question mark
     try:
+        os.getcwd()
+    except OSError as error:  # torch would end the process
+        _exit(f"the working directory cannot be used ({error.strerror}); change to one that is there", 2)
+    try:
         cli.main(words, prog_name="agmbench", standalone_mode=False)
     except AgmbenchError as error:
         _exit(str(error), error.exit_code)

@@ -88,7 +88,7 @@ def command(
     from agmbench import sweep as sweeps
     from agmbench.cli.run import Watcher
     from agmbench.report.sweeps import parameters, sensitivity, side_by_side
-    from agmbench.trackers.mlflow import MlflowTracker
+    from agmbench.trackers.mlflow import MlflowTracker, sqlite
 
     tracker = MlflowTracker()
     planned = [
@@ -102,7 +102,7 @@ def command(
             trials=trials,
             sampler=sampler,
             pruner=pruner,
-            storage=storage or f"sqlite:///{tracker.folder / 'optuna.db'}",
+            storage=storage or sqlite(tracker.folder / "optuna.db"),
             name=study,
             device=device,
         )

@@ -38,7 +38,8 @@ def _built_ins() -> Iterator[Found]:
 
 
 def _folders(plugins: Path) -> Iterator[Found]:
-    for path in sorted(plugins.glob(f"*/{FILE}")):
+    found = (folder / FILE for folder in plugins.glob("*"))
+    for path in sorted(path for path in found if os.path.lexists(path)):  # a link into nothing is broken, and not absent
         origin = f"plugins/{path.parent.name}"
         yield from read(Source(path, f"{origin}/{FILE}", origin, path.parent))
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,13 +12,12 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix
 
 from agmbench.records import Point
-
-matplotlib.use("agg")
-matplotlib.rcParams["text.parse_math"] = False  # a '$' in a name is a letter
+from agmbench.report.style import drawn
 
 Series = Mapping[str, tuple[list[int], list[float]]]
 
 
+@drawn
 def save(
     folder: Path,
     history: Sequence[Point],

@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import optuna
@@ -17,9 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from agmbench.report.escapes import markdown
-
-matplotlib.use("agg")
-matplotlib.rcParams["text.parse_math"] = False  # a '$' in a name is a letter
+from agmbench.report.style import drawn
 
 ROWS = 8  # of a table of one parameter
 
@@ -166,6 +163,7 @@ def parameters(tuned: Tuned) -> list[str]:
     return [key for key in tuned.space if key.startswith("modulator.")]
 
 
+@drawn
 def save(folder: Path, tuned: Tuned, study: optuna.Study, title: str) -> None:
     """The tables as `report.md`, all trials as `trials.csv`, Optuna's plots and one of each parameter, in `folder`."""
     sheets = [side_by_side(title, [tuned]), *(sensitivity(tuned, key) for key in parameters(tuned))]

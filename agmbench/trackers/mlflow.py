@@ -23,6 +23,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
@@ -98,10 +99,17 @@ class MlflowTracker:
 
     def exists(self) -> bool:
         """Whether there is a store to read; one that is not a SQLite file is taken at the user's word."""
-        if self._file is None or self._file.is_file():
+        if self._file is None:
+            return True
+        there = os.path.lexists(self._file)  # asked first: another process may be making it
+        if self._file.is_file():
             return True
         if not self._own and not self._file.parent.is_dir():
             raise AgmbenchError(f"the MLflow store {self.shown} cannot be opened: there is no folder {self._file.parent}")
+        if there:
+            raise AgmbenchError(
+                f"the MLflow store {self.shown} cannot be opened: what is there is no regular file; move it away"
+            )
         return False
 
     def check(self) -> None:
@@ -260,6 +268,12 @@ class MlflowTracker:
 
 def sqlite(path: Path) -> str:
     """The address of a SQLite store, by the library that reads it; a path may have any character in it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise AgmbenchError(
+            f"{path} has a name that is no text in UTF-8, in which no store can be; take another folder"
+        ) from error
     plain = f"sqlite:///{path}"
     escaped = URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
     return plain if escaped.endswith(f"///{path}") and "?" not in plain else escaped  # MLflow makes the folder of a plain one
@@ -269,6 +283,8 @@ def _make(file: Path) -> None:
     """A SQLite store, made aside and moved into place whole: a process killed meanwhile leaves no half of one."""
     fresh = file.with_name(f"{file.name}.new")
     fresh.unlink(missing_ok=True)
+    # the default experiment is written by an SQL statement in which a path would not be escaped
+    SqlAlchemyStore(sqlite(fresh), Path("mlruns").absolute().as_uri())
     _connected(sqlite(fresh))
     fresh.replace(file)
 

@@ -35,11 +35,11 @@ from agmbench import build, interrupts
 from agmbench.addresses import hidden, shown
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, allowed, describe
-from agmbench.execute import Observer, execute, heading
-from agmbench.jobs import JobSpec, compose, digest, setting
+from agmbench.execute import Observer, execute, heading, sample
+from agmbench.jobs import JobSpec, compose, digest
 from agmbench.measures import giving, measures, of_one_run
-from agmbench.protocol import departures
-from agmbench.records import Run, Stopped, Tracker, numbers
+from agmbench.protocol import departures, selected
+from agmbench.records import Run, Stopped, Tracker, chosen, departing, numbers
 from agmbench.registry import Entry, Registry, load
 from agmbench.registry.entry import check_name
 from agmbench.report.sweeps import Chosen, Tuned, assigned, save
@@ -272,7 +272,7 @@ def plan(
         )
     of = giving(measures(registry), judge.name.partition("/")[0], job.dataset.task.kind)[1]
     known = (study, base, fusion, tuple(settings), space, trials, sampler, pruner, storage, device, fingerprint)
-    departs = "".join(f", {setting(key, value)}" for key, value in departures(job.spec, registry).items())
+    departs = "".join(f", {words}" for words in departing(departures(job.spec, registry), sample(job)))
     return Sweep(*known, judge.name, judge.higher, of.scale, departs)
 
 
@@ -534,7 +534,7 @@ def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.d
         raise RunFailed(f"no trial of study '{sweep.name}' was finished: {'; '.join(reasons)}")
     best = (max if sweep.higher else min)(finished, key=lambda trial: trial.values[0]).params
 
-    def chosen(spec: JobSpec) -> Chosen:
+    def ended(spec: JobSpec) -> Chosen:
         record = execute(spec, registry, tracker, device, observer, of_one_run(registry))
         followed = f"valid/{sweep.objective}"
         valid = dict(tracker.history(record, [followed])[followed])
@@ -543,5 +543,14 @@ def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.d
         params = {key: known[key] for key in sweep.space}
         return Chosen(params, valid[int(record.metrics["best/epoch"])], record.metrics[f"test/{sweep.objective}"])
 
-    default, tuned = chosen(sweep.base), chosen(sweep.spec(registry, best))
-    return Tuned(sweep.base.modulator.name, sweep.space, trials, default, tuned, sweep.objective, sweep.higher, sweep.scale)
+    default, tuned = ended(sweep.base), ended(sweep.spec(registry, best))
+    job = build.resolve(sweep.base, registry)
+    epochs = chosen(selected(job.spec, job.dataset), job.spec.canonical())
+    trials_on = selected(_by_valid(job.spec), job.dataset)
+    known = sweep.base.modulator.name, sweep.space, trials, default, tuned, sweep.objective, sweep.higher, sweep.scale
+    return Tuned(*known, epochs, on_test=trials_on == "test")
+
+
+def _by_valid(spec: JobSpec) -> JobSpec:
+    """The spec as if its epochs were chosen as trials are: by valid."""
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"select": "valid"})})

@@ -39,7 +39,7 @@ from agmbench.execute import Observer, execute, heading, sample
 from agmbench.jobs import JobSpec, compose, digest
 from agmbench.measures import giving, measures, of_one_run
 from agmbench.protocol import departures, selected
-from agmbench.records import Run, Stopped, Tracker, chosen, departing, numbers
+from agmbench.records import Run, Stopped, Tracker, departing, numbers
 from agmbench.registry import Entry, Registry, load
 from agmbench.registry.entry import check_name
 from agmbench.report.sweeps import Chosen, Tuned, assigned, save
@@ -534,7 +534,7 @@ def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.d
         raise RunFailed(f"no trial of study '{sweep.name}' was finished: {'; '.join(reasons)}")
     best = (max if sweep.higher else min)(finished, key=lambda trial: trial.values[0]).params
 
-    def ended(spec: JobSpec) -> Chosen:
+    def chosen(spec: JobSpec) -> Chosen:
         record = execute(spec, registry, tracker, device, observer, of_one_run(registry))
         followed = f"valid/{sweep.objective}"
         valid = dict(tracker.history(record, [followed])[followed])
@@ -543,12 +543,11 @@ def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.d
         params = {key: known[key] for key in sweep.space}
         return Chosen(params, valid[int(record.metrics["best/epoch"])], record.metrics[f"test/{sweep.objective}"])
 
-    default, tuned = ended(sweep.base), ended(sweep.spec(registry, best))
+    default, tuned = chosen(sweep.base), chosen(sweep.spec(registry, best))
     job = build.resolve(sweep.base, registry)
-    epochs = chosen(selected(job.spec, job.dataset), job.spec.canonical())
-    trials_on = selected(_by_valid(job.spec), job.dataset)
+    epochs, best_trial = (selected(spec, job.dataset) for spec in (job.spec, _by_valid(job.spec)))
     known = sweep.base.modulator.name, sweep.space, trials, default, tuned, sweep.objective, sweep.higher, sweep.scale
-    return Tuned(*known, epochs, on_test=trials_on == "test")
+    return Tuned(*known, job.spec.canonical(), epochs, on_test=best_trial == "test")
 
 
 def _by_valid(spec: JobSpec) -> JobSpec:

@@ -76,7 +76,9 @@ def _difference(figure: Column, value: float) -> str:
 
 
 def _in(figure: Column) -> str:
-    return f"{' in points' if figure.unit else f' of {figure.title}'}{' (less is better)' if figure.lower else ''}"
+    points = figure.unit in ("%", "points")
+    unit = " in points" if points else f" of {figure.title}{f', {figure.unit}' if figure.unit else ''}"
+    return f"{unit}{' (less is better)' if figure.lower else ''}"
 
 
 def explained(table: Table) -> str:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from agmbench.records import Selected, chosen
 from agmbench.report.escapes import markdown
 
 matplotlib.use("agg")
@@ -48,14 +49,17 @@ class Tuned:
     objective: str = "accuracy"
     higher: bool = True
     scale: float = 100.0
-    chosen: str = ""  # on what epochs are chosen, as a sentence
+    spec: Mapping[str, Any] = field(default_factory=dict)  # of the default
+    selected: Selected = "valid"  # where epochs are chosen
     on_test: bool = False  # whether valid, by which the best trial is told, holds the samples of test
 
     @property
     def caption(self) -> str:
         """What default and tuned are, and on what trials and epochs were chosen."""
         best = ON_TEST if self.on_test else ON_VALID
-        return f"Default: the recipe as it stands; tuned: {best}. Both are jobs of one seed. {self.chosen}."
+        return (
+            f"Default: the recipe as it stands; tuned: {best}. Both are jobs of one seed. {chosen(self.selected, self.spec)}."
+        )
 
     @property
     def shown(self) -> str:

@@ -321,11 +321,11 @@ def _older(label: str, records: Sequence[Record], columns: Sequence[Column], met
             if shown & {quantity.name for quantity in found.quantities}:
                 versions[found.metric].add(found.version)
     notes = []
-    for metric, found in versions.items():
-        now = {metrics[metric].version} if metric in metrics else found
-        if len(found) > 1 or found != now:
-            by = f"version{'s' if len(found) > 1 else ''} {' and '.join(sorted(found))} of {metric}"
-            present = f", which is at version {' '.join(now)} now" if found != now else ""
+    for metric, measured in versions.items():
+        now = metrics[metric].version if metric in metrics else ""
+        if len(measured) > 1 or now not in ("", *measured):
+            by = f"version{'s' if len(measured) > 1 else ''} {' and '.join(sorted(measured))} of {metric}"
+            present = f", which is at version {now} now" if now not in ("", *measured) else ""
             notes.append(f"{label}: measured by {by}{present}; agmbench measure {metric} measures all anew")
     return notes
 

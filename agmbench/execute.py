@@ -16,11 +16,11 @@ from agmbench.checkpoints import Checkpoints, pack, unpack
 from agmbench.contracts import SPLITS, Modulator, SplitName, Unsuitable
 from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import evaluate, measure
-from agmbench.jobs import JobSpec, setting, spec_of
+from agmbench.jobs import JobSpec, spec_of
 from agmbench.measures import Judge, Measure
 from agmbench.model import MultimodalModel
 from agmbench.outcomes import Outcome, Outcomes
-from agmbench.records import Heading, Point, Record, Run, Tracker, numbers
+from agmbench.records import SAMPLE, Heading, Point, Record, Run, Tracker, departing, numbers
 from agmbench.registry import BUILT_IN, Registry
 from agmbench.report import plots
 from agmbench.train import Epoch, Unfit, fitting, train
@@ -148,8 +148,7 @@ class Execution:
             predictions.write(found, folder / "predictions.parquet")
             outcomes.save(found, folder / outcomes.FILE)
             served.save(job, best.weights, folder / "model")
-            departs = protocol.departures(spec, job.registry)
-            title = f"{job.name}{''.join(f', {setting(key, value)}' for key, value in departs.items())}"
+            title = ", ".join([job.name, *departing(protocol.departures(spec, job.registry), sample(job))])
             plots.save(folder / "plots", history, job.modalities, title, job.dataset.class_names, _confusion(found["test"]))
             run.files(folder)
             self._measure(run, self.wanted, found, {m: measures.judged(one) for m, one in said.items()}, epochs_done - 1)
@@ -316,7 +315,6 @@ def digests(job: build.Job) -> dict[str, str]:
 def heading(job: build.Job, device: torch.device) -> Heading:
     foreign = [entry for entry in build.entries(job.spec, job.registry) if entry.origin != BUILT_IN]
     origins = {f"agmbench.origin.{entry}": f"{entry.origin}, version {entry.version}" for entry in foreign}
-    sample = {"agmbench.sample": "true"} if getattr(job.dataset, "sample", False) else {}
     return Heading(
         name=job.name,
         digest=job.digest,
@@ -332,5 +330,10 @@ def heading(job: build.Job, device: torch.device) -> Heading:
         departures=protocol.departures(job.spec, job.registry),
         references=digests(job),
         samples={name: len(job.dataset.split(name)) for name in SPLITS},
-        tags={**provenance.tags(device), **origins, **sample},
+        tags={**provenance.tags(device), **origins, **({SAMPLE: "true"} if sample(job) else {})},
     )
+
+
+def sample(job: build.Job) -> bool:
+    """Whether its data are a random pack of `agmbench data sample`."""
+    return getattr(job.dataset, "sample", False)

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+from agmbench.jobs import setting
 from agmbench.outcomes import Kind, Quantity
 
 FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
+SAMPLE = "agmbench.sample"  # the tag of runs on a random pack of data
 
 
 class Point(NamedTuple):
@@ -89,7 +91,7 @@ class Record:
     @property
     def sample(self) -> bool:
         """Whether the data were a random pack of `agmbench data sample`."""
-        return "agmbench.sample" in self.tags
+        return SAMPLE in self.tags
 
     @property
     def reason(self) -> str:
@@ -117,6 +119,11 @@ class Heading:
     departures: Mapping[str, Any] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None  # the run that it stands under
+
+    @property
+    def sample(self) -> bool:
+        """Whether the data are a random pack of `agmbench data sample`."""
+        return SAMPLE in self.tags
 
 
 class Stopped(Exception):
@@ -185,9 +192,15 @@ def numbers(values: Mapping[str, float], step: int) -> list[Point]:
 def chosen(selected: Selected, spec: Mapping[str, Any]) -> str:
     """On what the epoch was chosen, and by what."""
     if selected == "last":
-        return "The last epoch is taken, and test is read once"
+        return "The last epoch is taken"
     by = spec.get("training", {}).get("select_by")
     figure = f" by {by}" if by else ""
     if selected == "test":
-        return f"The epoch is chosen ON TEST{figure}, as in the paper, so figures are those of the best epoch there"
+        paper = ", as in the paper" if spec["dataset"]["params"].get("protocol") == "paper" else ""
+        return f"The epoch is chosen ON TEST{figure}{paper}, so figures are those of the best epoch there"
     return f"The epoch is chosen on valid{figure}, and test is read once"
+
+
+def departing(departures: Mapping[str, Any], sample: bool) -> list[str]:
+    """What departs from the published recipe, as titles say it: `limit=64`, and whether the data are a random pack."""
+    return [*(setting(key, value) for key, value in departures.items()), *(["RANDOM SAMPLE"] if sample else [])]

@@ -35,11 +35,11 @@ from agmbench import build, interrupts
 from agmbench.addresses import hidden, shown
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, allowed, describe
-from agmbench.execute import Observer, execute, heading
-from agmbench.jobs import JobSpec, compose, digest, setting
+from agmbench.execute import Observer, execute, heading, sample
+from agmbench.jobs import JobSpec, compose, digest
 from agmbench.measures import giving, measures, of_one_run
-from agmbench.protocol import departures
-from agmbench.records import Run, Stopped, Tracker, numbers
+from agmbench.protocol import departures, selected
+from agmbench.records import Run, Stopped, Tracker, departing, numbers
 from agmbench.registry import Entry, Registry, load
 from agmbench.registry.entry import check_name
 from agmbench.report.sweeps import Chosen, Tuned, assigned, save
@@ -272,7 +272,7 @@ def plan(
         )
     of = giving(measures(registry), judge.name.partition("/")[0], job.dataset.task.kind)[1]
     known = (study, base, fusion, tuple(settings), space, trials, sampler, pruner, storage, device, fingerprint)
-    departs = "".join(f", {setting(key, value)}" for key, value in departures(job.spec, registry).items())
+    departs = "".join(f", {words}" for words in departing(departures(job.spec, registry), sample(job)))
     return Sweep(*known, judge.name, judge.higher, of.scale, departs)
 
 
@@ -549,4 +549,12 @@ def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.d
         return Chosen(params, valid[int(record.metrics["best/epoch"])], test)
 
     default, tuned = chosen(sweep.base), chosen(sweep.spec(registry, best))
-    return Tuned(sweep.base.modulator.name, sweep.space, trials, default, tuned, sweep.objective, sweep.higher, sweep.scale)
+    job = build.resolve(sweep.base, registry)
+    epochs, best_trial = (selected(spec, job.dataset) for spec in (job.spec, _by_valid(job.spec)))
+    known = sweep.base.modulator.name, sweep.space, trials, default, tuned, sweep.objective, sweep.higher, sweep.scale
+    return Tuned(*known, job.spec.canonical(), epochs, on_test=best_trial == "test")
+
+
+def _by_valid(spec: JobSpec) -> JobSpec:
+    """The spec as if its epochs were chosen as trials are: by valid."""
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"select": "valid"})})

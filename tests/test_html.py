@@ -181,7 +181,7 @@ def test_more_modalities_than_colours() -> None:
     names = tuple(f"m{number}" for number in range(9))
     metrics = {"test/accuracy": 0.5, **{f"test/response/{name}": 0.1 for name in names}}
     records = [Record("1", "joint", FINISHED, "d", "c", run("joint", {}).spec, names, False, metrics)]
-    assert "c8" not in page(compare(records), long, "joint")
+    assert not re.search(r"\bc8\b", page(compare(records), long, "joint"))
 
 
 # thinning and drawing

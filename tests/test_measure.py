@@ -17,6 +17,8 @@ from agmbench.contracts import Context
 from agmbench.errors import AgmbenchError
 from agmbench.jobs import compose, parse_settings
 from agmbench.modulators.unimodal import Unimodal
+from agmbench.report import plots
+from agmbench.trackers.mlflow import MlflowTracker
 
 SMALL = ("-d", "synthetic", "-m", "joint", "--epochs", "1", "--set", "dataset.samples=64")
 
@@ -175,6 +177,33 @@ def test_a_column_that_nobody_knows_is_one_line(line: CommandLine) -> None:
     )
 
 
+def test_a_table_looks_unimodal_models_up_in_the_runs_that_it_has_read(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in ("1", "2"):
+        assert line("run", *SMALL, "--seed", seed).status == 0
+    plugin(
+        line,
+        "ahead",
+        """
+        from agmbench.outcomes import Metric, Quantity
+
+
+        class Ahead(Metric):
+            compares = True
+            quantities = (Quantity("ahead", "ahead", "samples of all unimodal models", decimals=0),)
+
+            def __call__(self, outcomes, references):
+                return {"ahead": sum(len(one.judged.targets) for one in references.values())}
+        """,
+        "metrics: {ahead: {target: 'ahead:Ahead'}}\n",
+    )
+    monkeypatch.setattr(MlflowTracker, "find", lambda *_: pytest.fail("a search of the store"))
+    shown = line("compare", "--columns", "accuracy, ahead,")
+    assert shown.status == 0, shown.err
+    assert re.search(r"joint\s+2\s+.* 128 ± 0", shown.out), shown.out
+
+
 def test_strength_is_measured_when_its_unimodal_models_are_there(line: CommandLine) -> None:
     assert line("run", *SMALL, "--no-strength").status == 0
     assert "not measured (--no-strength)" in line("compare").out
@@ -266,11 +295,13 @@ def test_what_a_data_set_publishes_departs_from_nothing() -> None:
     assert departures(build.resolve(spec, known).spec, known) == {"encoder.image": "mlp", "modulator.alpha": 1.0}
 
 
-def test_a_caption_says_that_the_epoch_was_chosen_on_test(line: CommandLine) -> None:
+def test_a_caption_says_that_the_epoch_was_chosen_on_test(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     root = line.folder / "data"
     root.mkdir()
     assert line("data", "sample", "avmnist", "--data-root", str(root)).status == 0
     words = ("run", "-d", "avmnist", "--data-root", str(root), "-m", "joint", "--no-strength", "--epochs", "1", "-e", "*=mlp")
+    titles: list[str] = []
+    monkeypatch.setattr(plots, "save", lambda *given: titles.append(given[3]))
     assert line(*words, "--set", "dataset.protocol=paper").status == 0
     assert line(*words).status == 0
     shown = line("compare", "--samples").out
@@ -278,6 +309,50 @@ def test_a_caption_says_that_the_epoch_was_chosen_on_test(line: CommandLine) -> 
     assert "The epoch is chosen ON TEST, as in the paper" in shown
     assert "The epoch is chosen on valid, and test is read once" in shown
     assert {run.data.tags["agmbench.selected"] for run in runs(line)} == {"test", "valid"}
+    assert len(titles) == 2
+    assert all("RANDOM SAMPLE" in text for text in (*titles, *(run.data.tags["mlflow.note.content"] for run in runs(line))))
+    lines = csv.DictReader(io.StringIO(line("compare", "--samples", "--format", "csv").out))
+    assert all("RANDOM SAMPLE" in one["settings"] for one in lines)
+
+
+def test_a_sweep_whose_valid_is_test_says_so(line: CommandLine) -> None:
+    plugin(
+        line,
+        "twin",
+        """
+        from agmbench.datasets.synthetic import Synthetic
+
+
+        class Twin(Synthetic):
+            def split(self, name):
+                return super().split("test" if name == "valid" else name)
+        """,
+        "datasets: {twin: {target: 'twin:Twin', job: {encoders: {'*': {name: mlp, params: {hidden: 8}}}, training: {epochs: 1}}}}\n",
+    )
+    result = line("sweep", "-d", "twin", "-m", "agm", "--trials", "1", "--set", "dataset.samples=64")
+    assert result.status == 0, result.err
+    said = " ".join(result.out.split())
+    assert "the trial that is best ON TEST" in said
+    assert "The epoch is chosen ON TEST, so figures are those of the best epoch there." in said
+    assert "test was read" not in said
+
+
+def test_what_departs_is_told_of_runs_that_did_not_note_it(line: CommandLine) -> None:
+    assert line("run", *SMALL).status == 0
+    store = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
+    for run in runs(line):
+        for tag in ("agmbench.fingerprint", "agmbench.departures"):  # as the runs of earlier versions are
+            store.delete_tag(run.info.run_id, tag)
+    title = "synthetic, fusion concat, dataset.samples=64, training.epochs=1"
+    again = line("run", *SMALL)
+    assert "is done already" in again.err
+    assert title in again.out
+    assert title in line("compare").out
+    suite = "{seeds: [999], jobs: [{dataset: synthetic, modulator: joint, set: {training.epochs: 1, dataset.samples: 64}}]}"
+    plugin(line, "suites", "", f"suites: {{s: {suite}}}\n")
+    result = line("suite", "report", "s")
+    assert result.status == 0, result.err
+    assert title in (line.folder / "s.html").read_text()
 
 
 def test_exports_say_where_they_come_from(line: CommandLine) -> None:

@@ -5,18 +5,23 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agmbench import measures, registry
 from agmbench.errors import AgmbenchError
-from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Record
+from agmbench.outcomes import KINDS, Quantity
+from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Measurement, Record, Selected, chosen
 from agmbench.report import sheets
-from agmbench.report.against import against, best, pool
+from agmbench.report.against import against, best, pool, pools
 from agmbench.report.published import published
 from agmbench.report.render import render, save, show
+from agmbench.report.sweeps import Chosen, Tuned, side_by_side
 from agmbench.report.tables import Row, Table, compare
+from agmbench.trackers.tags import described
 
 MEASURED = {
     "test/accuracy": 0.5,
@@ -402,6 +407,200 @@ def test_ten_pairs_of_two_cells_can_show_what_five_cannot() -> None:
 def test_one_cell_is_not_pooled() -> None:
     assert pool([only(*runs("joint", [50, 60]), *runs("agm", [51, 62]))], "joint") == []
     assert pool([], "joint") == []
+
+
+def put(found: Sequence[Record], cell: str, **fields: Any) -> list[Record]:
+    """The same runs in another cell."""
+    return [replace(one, cell=cell, digest=f"{one.digest} {cell}", **fields) for one in found]
+
+
+def test_cells_that_are_judged_by_other_numbers_are_not_pooled() -> None:
+    audio = [*runs("joint", [50, 60]), *runs("agm", [51, 62])]
+    for asked in (["response/audio"], ["response"]):
+        (found,) = pools(compare([*audio, *put(audio, "b")], asked=asked), "joint")
+        assert (found.figure.key, found.methods[0].cells) == ("response/audio", 2)
+    other = put(audio, "b", modalities=("image", "audio"))  # the first of each is another modality
+    assert pools(compare([*audio, *other], asked=["response"]), "joint") == []
+    percent, plain = (Measurement("mine", "1", [Quantity("mine", "mine", "mine", unit)]) for unit in ("%", ""))
+    mine = [replace(one, metrics={"test/mine": one.metrics["test/accuracy"]}) for one in audio]
+    units = [*put(mine, "a", measurements={"mine": percent}), *put(mine, "b", measurements={"mine": plain})]
+    assert len(compare(units, asked=["mine"])) == 2
+    assert pools(compare(units, asked=["mine"]), "joint") == []
+
+
+def test_cells_chosen_on_test_are_pooled_apart_and_both_say_so() -> None:
+    audio = [*runs("joint", [50, 60]), *runs("agm", [51, 62])]
+    on: list[tuple[str, Selected]] = [("a", "valid"), ("b", "valid"), ("c", "test"), ("d", "test")]
+    tables = compare([one for cell, selected in on for one in put(audio, cell, selected=selected)])
+    assert [found.methods[0].cells for found in pools(tables, "joint")] == [2, 2]
+    captions = [sheet.caption for sheet in sheets.of_all(tables, "joint")]
+    assert ["ON TEST" in caption for caption in captions] == [False, True]
+    assert ["chosen on valid" in caption for caption in captions] == [True, False]
+    lines = [line for line in csv.DictReader(io.StringIO(render(tables, "csv"))) if line["dataset"] == "all"]
+    assert {line["chosen"] for line in lines} == {table.chosen for table in tables}
+    pooled = json.loads(render(tables, "json"))["pooled"]["accuracy"]
+    assert {one["chosen"] for one in pooled} == {table.chosen for table in tables}
+
+
+def test_nothing_is_won_where_neither_more_nor_less_is_better() -> None:
+    share = Measurement("share", "1", [Quantity("share", "share", "a share", better="neither")])
+    both = (*runs("joint", [50, 51, 52]), *runs("agm", [60, 61, 62.5]))
+    measured = [
+        replace(one, measurements={"share": share}, metrics={"test/share": one.metrics["test/accuracy"]}) for one in both
+    ]
+    found = [*put(measured, "a"), *put(measured, "b")]
+    tables = compare(found, asked=["share"])
+    (pooled,) = pools(tables, "joint")
+    assert (pooled.methods[0].wins, pooled.methods[0].ties, pooled.methods[0].losses) == (None, None, None)
+    (sheet,) = sheets.of_all(tables, "joint")
+    assert "wins" not in " ".join(sheet.header)
+    assert "won" not in sheet.caption
+    names = {line["column"] for line in csv.DictReader(io.StringIO(render(tables, "csv"))) if line["dataset"] == "all"}
+    assert names == {"difference joint", "p joint", "p_holm joint"}
+
+
+def test_differences_of_a_percentage_of_which_less_is_better_say_so() -> None:
+    ece = Measurement("ece", "1", [Quantity("ece", "ECE", "an error", "%", better="lower")])
+    both = (*runs("joint", [50, 51]), *runs("agm", [60, 62]))
+    measured = [replace(one, measurements={"ece": ece}, metrics={"test/ece": one.metrics["test/accuracy"]}) for one in both]
+    found = [*put(measured, "a"), *put(measured, "b")]
+    tables = compare(found, asked=["ece"])
+    for sheet in (sheets.of_table(tables[0], "joint")[1], *sheets.of_all(tables, "joint")):
+        assert "Differences in points (less is better)" in sheet.caption
+
+
+# columns that some cells do not have
+
+KNOWN = {
+    "mine": Measurement("mine", "1", [Quantity("mine", "mine", "mine", tasks=("classification",))]),
+    "gap": Measurement("gap", "1", [Quantity("gap", "gap_{}", "a gap", per="modality")], "not measured (--no-strength)"),
+}
+
+
+def regression(**fields: Any) -> Record:
+    metrics = {"test/mae": 0.5, "test/r2": 0.25, "test/accuracy": 0.1}  # once, R2 was called accuracy
+    return record(cell="line", task="regression", metrics=metrics, settings={"fusion": {"name": "sum", "params": {}}}, **fields)
+
+
+def test_a_column_that_is_for_another_task_is_dashes_with_the_reason() -> None:
+    classes, line = compare([record(), regression()], asked=["accuracy", "mae"])
+    assert row(classes, "joint").values["accuracy"].mean == 50
+    assert row(classes, "joint").values["mae"].reason == "not for a classification"
+    assert row(line, "joint").values["mae"].mean == 0.5
+    assert row(line, "joint").values["accuracy"].reason == "not for a regression"
+    for form in ("markdown", "latex", "csv", "json"):
+        assert "not for a regression" in render([classes, line], form)
+
+
+def test_a_cell_with_nothing_but_a_failed_run_has_the_columns_of_the_others() -> None:
+    mine = {"mine": Measurement("mine", "1", KNOWN["mine"].quantities, values={"mine": 1.5})}
+    done = record(metrics={"test/mine": 1.5}, measurements=mine)
+    failed = unfinished(FAILED, "joint", "out of memory", cell="b", settings={"training": {"epochs": 3}})
+    tables = compare([done, failed], asked=["accuracy", "mine"])
+    found = {table.settings["training.epochs"]: row(table, "joint").values["mine"] for table in tables}
+    assert found[10].mean == 1.5
+    assert found[3].reason == "FAILED: out of memory"
+
+
+def test_what_no_run_has_is_known_from_the_registry() -> None:
+    (table,) = compare([record(without="test/concept")], asked=["accuracy", "mine", "gap", "concept"], metrics=KNOWN)
+    found = {key: value.reason for key, value in row(table, "joint").values.items()}
+    assert found == {
+        "accuracy": "",
+        "mine": "not measured (agmbench measure)",
+        **dict.fromkeys(("gap/audio", "gap/image", "concept/audio", "concept/image"), "not measured (--no-strength)"),
+    }
+
+
+def test_one_number_of_a_quantity_is_a_column() -> None:
+    other = record(cell="b", modalities=("text", "image"), settings={"fusion": {"name": "sum", "params": {}}})
+    first, second = compare([record(), other], asked=["response/audio", "accuracy", "response"])
+    assert [column.key for column in first.columns] == ["response/audio", "accuracy", "response/image"]
+    assert row(first, "joint").values["response/audio"].mean == 25
+    assert row(second, "joint").values["response/audio"].reason == "no audio here"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("acuracy", "--columns acuracy: nothing of that name is measured of a classification or a regression: did you mean"),
+        ("response/adio", "--columns response/adio: .* did you mean 'response/audio'?"),
+        ("accuracy/audio", "--columns accuracy/audio: nothing of that name"),
+        ("map", "--columns map: nothing of that name is measured of a classification or a regression"),
+    ],
+)
+def test_a_word_that_no_cell_knows_is_an_error(word: str, said: str) -> None:
+    with pytest.raises(AgmbenchError, match=said):
+        compare([record(), regression()], asked=["accuracy", word])
+
+
+def test_coalitions_of_a_cell_without_a_finished_run_are_dashes() -> None:
+    table = compare([unfinished(FAILED, reason="out of memory")], asked=["coalition"])[0]
+    assert [column.title for column in table.columns] == ["audio", "image", "audio + image"]
+    assert {value.reason for value in row(table, "joint").values.values()} == {"FAILED: out of memory"}
+    assert "out of memory" in render([table], "markdown")
+
+
+def test_no_two_built_in_columns_of_a_task_have_one_title() -> None:
+    known = measures.measures(registry.builtin())
+    for kind in KINDS:
+        titles = [quantity.title for one in known for quantity in one.quantities(kind)]
+        assert len(set(titles)) == len(titles)
+
+
+def test_numbers_of_another_version_than_the_present_one_are_told() -> None:
+    quantities = [Quantity("mine", "mine", "mine")]
+    old = [
+        record(seed=seed, metrics={"test/mine": 1.0}, measurements={"mine": Measurement("mine", "1", quantities)})
+        for seed in (1, 2)
+    ]
+    (table,) = compare(old, asked=["mine"], metrics={"mine": Measurement("mine", "2", quantities)})
+    assert table.notes == [
+        "joint: measured by version 1 of mine, which is at version 2 now; agmbench measure mine measures all anew"
+    ]
+    assert compare(old, asked=["mine"], metrics={"mine": Measurement("mine", "1", quantities)})[0].notes == []
+    assert compare(old, asked=["accuracy"], metrics={"mine": Measurement("mine", "2", quantities)})[0].notes == []
+
+
+# the protocol
+
+
+def test_as_in_the_paper_is_said_of_the_papers_protocol_alone() -> None:
+    on = "The epoch is chosen ON TEST"
+    paper = {"dataset": {"name": "avmnist", "params": {"protocol": "paper"}}, "training": {}}
+    own = {"dataset": {"name": "mine", "params": {}}, "training": {}}
+    assert chosen("test", paper) == f"{on}, as in the paper, so figures are those of the best epoch there"
+    assert chosen("test", own) == f"{on}, so figures are those of the best epoch there"
+
+
+def test_a_random_sample_is_said_wherever_departures_are() -> None:
+    found = record(tags={"agmbench.sample": "true"}, departures={"limit": 64})
+    tables = compare([found])
+    for form in ("markdown", "latex", "csv"):
+        assert re.search(r"limit=64,? RANDOM SAMPLE", render(tables, form)), form
+    assert json.loads(render(tables, "json"))["tables"][0]["sample"] is True
+    known = {
+        key: getattr(found, key) for key in ("name", "digest", "cell", "spec", "modalities", "concept", "tags", "departures")
+    }
+    assert "in: limit=64, RANDOM SAMPLE." in described(Heading(**known, fingerprint="", samples={}))
+
+
+@pytest.mark.parametrize(
+    ("selected", "on_test", "said", "unsaid"),
+    [
+        ("valid", False, ["best on valid", "The epoch is chosen on valid"], "ON TEST"),
+        ("test", True, ["the trial that is best ON TEST", "The epoch is chosen ON TEST"], "test was read"),
+        ("last", True, ["the trial that is best ON TEST", "The last epoch is taken."], "read"),
+    ],
+)
+def test_a_sweep_says_where_its_trials_and_epochs_were_chosen(
+    selected: Selected, on_test: bool, said: list[str], unsaid: str
+) -> None:
+    job = Chosen({}, 0.5, 0.5)
+    spec = {"dataset": {"name": "mine", "params": {}}, "training": {}}
+    note = side_by_side("mine", [Tuned("agm", {}, [], job, job, spec=spec, selected=selected, on_test=on_test)]).note
+    assert all(words in note for words in said), note
+    assert unsaid not in note
 
 
 # who is bold

@@ -1,8 +1,8 @@
 """`agmbench compare`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,10 +10,11 @@ from agmbench.cli.options import registry_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError, allowed
-from agmbench.records import FINISHED, Record
+from agmbench.records import FINISHED, Measurement, Record
 from agmbench.registry import Registry, load
 
 if TYPE_CHECKING:
+    from agmbench.report.tables import Table
     from agmbench.trackers.mlflow import MlflowTracker
 
 FORMS = ("table", "markdown", "latex", "csv", "json", "html")
@@ -29,7 +30,8 @@ HTML = Path("compare.html")
 @click.option(
     "--columns",
     metavar="NAME,NAME",
-    help="What to show, by metric or quantity; the first is compared. What runs lack is measured. [default: by task]",
+    help="What to show: metrics, quantities, or one number of a quantity, such as response/audio; the first is compared. "
+    "What runs lack is measured. [default: by task]",
 )
 @click.option("--coalitions", is_flag=True, help="Also show the first figure where only some modalities are present.")
 @click.option("--cost", is_flag=True, help="Also show encoder passes, FLOPs, samples a second and memory.")
@@ -63,11 +65,12 @@ def command(
 
     from agmbench.report.export import Origin
     from agmbench.report.render import render, save, show
-    from agmbench.report.tables import BASELINE, compare
+    from agmbench.report.tables import BASELINE
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
-    found = [record for record in tracker.records(dataset) if not record.concept and (samples or not record.sample)]
+    stored = tracker.records(dataset)
+    found = [record for record in stored if not record.concept and (samples or not record.sample)]
     if not found:
         raise AgmbenchError(f"no runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run")
     known = {*registry.names("modulator"), *(record.spec["modulator"]["name"] for record in found)}
@@ -75,10 +78,10 @@ def command(
         if name not in known:
             raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known)}")
     kept = _chosen(found, registry, fusions, seeds)
-    asked = [word.strip() for word in columns.split(",")] if columns else []
-    kept = _noted(_measured(kept, asked, registry, tracker), registry)
+    asked = [word for part in (columns or "").split(",") if (word := part.strip())]
+    kept = _measured(kept, asked, registry, tracker, _finished(stored).get)
     named = (*modulators, baseline) if modulators and baseline and baseline not in modulators else modulators
-    tables = compare(kept, named, cost or form == "html", coalitions, asked)
+    tables = tabled(kept, registry, modulators=named, cost=cost or form == "html", coalitions=coalitions, asked=asked)
     labels = {row.label for table in tables for row in table.rows if row.method and row.records}
     if baseline and baseline not in labels:
         raise AgmbenchError(f"--baseline: no row '{baseline}' in these tables: {allowed(baseline, labels)}")
@@ -101,19 +104,52 @@ def command(
         echo(f"wrote {output}", err=True)
 
 
-def _measured(records: Sequence[Record], asked: Sequence[str], registry: Registry, tracker: "MlflowTracker") -> list[Record]:
+def tabled(records: Sequence[Record], registry: Registry, **shown: Any) -> "list[Table]":
+    """The tables of runs, as every command makes them: with what the metrics of the registry are now, and with what departs from the
+    published recipe in runs that did not note it. What is `shown` is as `report.tables.compare` takes it."""
+    from agmbench.report.tables import compare
+
+    return compare(_noted(records, registry), metrics=_present(registry), **shown)
+
+
+def _present(registry: Registry) -> dict[str, Measurement]:
+    """Each metric's version and what it gives, by its names; as reason, why a run may not be measured by it."""
+    from agmbench import measures
+
+    return {
+        name: Measurement(
+            *(one.name, one.version, one.metric.quantities),
+            reason="not measured (--no-strength)" if one.metric.compares else "",
+        )
+        for one in measures.measures(registry)
+        for name in (one.name, *one.entry.aliases)
+    }
+
+
+def _finished(records: Iterable[Record]) -> dict[str, Record]:
+    """The last finished run of each job, by digest."""
+    return {r.digest: r for r in sorted(records, key=lambda record: record.order) if r.status == FINISHED}
+
+
+def _measured(
+    records: Sequence[Record],
+    asked: Sequence[str],
+    registry: Registry,
+    tracker: "MlflowTracker",
+    find: Callable[[str], Record | None],
+) -> list[Record]:
     """The records with what is asked for and was not measured yet, or by another version, from the outcomes that runs kept."""
     from agmbench import measures
 
     if not asked:
         return [*records]
     known = measures.measures(registry)
-    named = {name for word in asked for name in measures.names_of(known, word)}
+    named = {name for word in asked for name in measures.names_of(known, word.partition("/")[0])}
     wanted = [one for one in known if one.name in named]
     found, count = [], 0
     for record in records:
         lacking = measures.stale(record, wanted) if record.status == FINISHED else []
-        found.append(record.with_measured(measures.tried(tracker, record, lacking)) if lacking else record)
+        found.append(record.with_measured(measures.tried(tracker, record, lacking, find)) if lacking else record)
         count += bool(lacking)
     if count:
         runs = "1 run was" if count == 1 else f"{count} runs were"

@@ -99,7 +99,7 @@ def command(
         record = execute(
             spec, registry, tracker, chosen, watcher, wanted=_wanted(registry, no_strength), force=force, parent=parent
         )
-    _show(record, tracker.shown, watcher.trained)
+    _show(record, registry, tracker.shown, watcher.trained)
 
 
 def _wanted(registry: Registry, no_strength: bool) -> "list[Measure]":
@@ -148,13 +148,13 @@ def _describe(job: Any, tracker: Any, strength: bool) -> None:
         echo(f"# {what}{modality}: digest {planned.digest}, {done}")
 
 
-def _show(record: "Record", uri: str, trained: bool) -> None:
+def _show(record: "Record", registry: Registry, uri: str, trained: bool) -> None:
+    from agmbench.cli.compare import tabled
     from agmbench.report.render import show
-    from agmbench.report.tables import compare
 
     if not trained:
         echo(f"'{record.name}' is done already (digest {record.digest}); --force trains it again", err=True)
-    for table in compare([record]):
+    for table in tabled([record], registry):
         show(table)
     echo(f"MLflow run {record.run_id} in {uri}", err=True)
 

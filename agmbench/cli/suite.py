@@ -111,10 +111,11 @@ def run(name: str, jobs: int, scale: str, seeds: int | None, limit: int | None) 
 @_options
 def report(name: str, output: str | None, published: bool, scale: str, seeds: int | None, limit: int | None) -> None:
     """The report of a suite's finished jobs: one HTML file that needs no network."""
+    from agmbench.cli.compare import tabled
     from agmbench.report.export import Origin
     from agmbench.report.html import page
     from agmbench.report.render import save
-    from agmbench.report.tables import BASELINE, compare
+    from agmbench.report.tables import BASELINE
     from agmbench.suite import progress
     from agmbench.trackers.mlflow import MlflowTracker
 
@@ -127,7 +128,7 @@ def report(name: str, output: str | None, published: bool, scale: str, seeds: in
     names = sorted({job.spec.dataset.name for job in tried})
     records = [record for dataset in names for record in tracker.records(dataset) if record.digest in digests]
     path = Path(output or f"{name}.html")
-    tables = compare(records, cost=True, coalitions=True)
+    tables = tabled(records, load(), cost=True, coalitions=True)
     notes, origin = _said(name, found), Origin(tracker.shown)
     save(page(tables, tracker.history, BASELINE, published, f"agmbench suite {name}", notes, origin), path)
     echo(f"{path}: {len(found.done)} of {len(found.done) + len(found.failed) + len(found.missing)} jobs")

@@ -33,7 +33,7 @@ from agmbench.registry import load
     type=click.Choice(["median", "none", "hyperband"]),
     default="median",
     show_default=True,
-    help="How trials are given up, by their accuracy on valid after each epoch.",
+    help="How trials are given up, by the objective on valid after each epoch.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, which share the cores.")
 @click.option("--storage", metavar="URL", help="Where the study is kept. [default: sqlite, runs/optuna.db]")

@@ -12,7 +12,13 @@ class Concepts(Metric):
     compares = True
     quantities = (
         Quantity(
-            "concept", "Acc_{}", "accuracy of the model trained on m alone", "%", decimals=2, tasks=FIGURES, per="modality"
+            "concept",
+            "Acc_{} (alone)",
+            "accuracy of the model trained on m alone",
+            "%",
+            decimals=2,
+            tasks=FIGURES,
+            per="modality",
         ),
         Quantity("concept-r2", "R2_{} (alone)", "R2 of the model trained on m alone", tasks=("regression",), per="modality"),
     )

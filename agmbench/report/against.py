@@ -25,20 +25,27 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Pooled:
-    """One method against the baseline over all cells that have both; every cell counts the same."""
+    """One method against the baseline over all cells that have both; every cell counts the same. Nothing is won or lost where neither
+    more nor less of the figure is better."""
 
     label: str
+    cells: int
     pairs: int
     difference: float
     p: float
     holm: float
-    wins: int
-    ties: int
-    losses: int
+    wins: int | None
+    ties: int | None
+    losses: int | None
 
-    @property
-    def cells(self) -> int:
-        return self.wins + self.ties + self.losses
+
+@dataclass(frozen=True)
+class Pool:
+    """What the cells of one figure, whose epochs are `chosen` alike, say together."""
+
+    figure: Column
+    chosen: str
+    methods: Sequence[Pooled]
 
 
 def against(table: Table, baseline: str) -> list[Comparison]:
@@ -52,13 +59,14 @@ def against(table: Table, baseline: str) -> list[Comparison]:
     ]
 
 
-def pools(tables: Sequence[Table], baseline: str) -> list[tuple[Column, list[Pooled]]]:
-    """What the tables of each figure say together, with that figure; nothing where there is nothing to pool."""
-    alike: dict[str, list[Table]] = defaultdict(list)
+def pools(tables: Sequence[Table], baseline: str) -> list[Pool]:
+    """What the tables of each figure, chosen alike, say together; nothing where there is nothing to pool."""
+    alike: dict[tuple[str, ...], list[Table]] = defaultdict(list)
     for table in tables:
-        alike[table.figure.quantity].append(table)
-    found = [(some[0].figure, pool(some, baseline)) for some in alike.values()]
-    return [(figure, pooled) for figure, pooled in found if pooled]
+        figure = table.figure
+        alike[figure.key, figure.unit, figure.better, table.chosen].append(table)
+    found = [Pool(some[0].figure, some[0].chosen, pool(some, baseline)) for some in alike.values()]
+    return [each for each in found if each.methods]
 
 
 def pool(tables: Sequence[Table], baseline: str) -> list[Pooled]:
@@ -78,16 +86,18 @@ def pool(tables: Sequence[Table], baseline: str) -> list[Pooled]:
         return []
     ps = {label: sign_flip(cells) for label, cells in strata.items()}
     adjusted = holm(ps)
-    lower = bool(tables) and tables[0].figure.lower
-    return [_pooled(label, cells, ps[label], adjusted[label], lower) for label, cells in strata.items()]
+    better = tables[0].figure.better
+    return [_pooled(label, cells, ps[label], adjusted[label], better) for label, cells in strata.items()]
 
 
-def _pooled(label: str, cells: Sequence[Sequence[float]], p: float, adjusted: float, lower: bool) -> Pooled:
+def _pooled(label: str, cells: Sequence[Sequence[float]], p: float, adjusted: float, better: str) -> Pooled:
+    known = label, len(cells), sum(map(len, cells)), mean(map(mean, cells)), p, adjusted
+    if better == "neither":
+        return Pooled(*known, None, None, None)
     bounds = [each for each in pooled_intervals(cells) if each is not None]
     above, below = sum(each.low > 0 for each in bounds), sum(each.high < 0 for each in bounds)
-    wins, losses = (below, above) if lower else (above, below)
-    difference = mean(map(mean, cells))
-    return Pooled(label, sum(map(len, cells)), difference, p, adjusted, wins, len(cells) - wins - losses, losses)
+    wins, losses = (below, above) if better == "lower" else (above, below)
+    return Pooled(*known, wins, len(cells) - wins - losses, losses)
 
 
 def differences(table: Table, baseline: str) -> dict[str, list[float]]:

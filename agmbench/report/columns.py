@@ -1,12 +1,14 @@
 """Which numbers a table shows: a column for each quantity asked for, or those that are the custom for the task."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.metrics.accuracy import Accuracy
 from agmbench.metrics.coalitions import Coalitions
 from agmbench.metrics.competition_strength import CompetitionStrength
+from agmbench.metrics.concepts import Concepts
 from agmbench.metrics.mae import MAE
 from agmbench.metrics.map import MeanAveragePrecision
 from agmbench.metrics.pearson import Pearson
@@ -14,7 +16,8 @@ from agmbench.metrics.r2 import R2
 from agmbench.metrics.responses import Responses
 from agmbench.metrics.sentiment import Sentiment
 from agmbench.outcomes import Kind, Quantity
-from agmbench.records import FINISHED, Record
+from agmbench.records import FINISHED, Measurement, Record
+from agmbench.shapley import coalition_name, coalitions
 
 CUSTOM: Mapping[Kind, Sequence[str]] = {
     "classification": ("accuracy", "response", "strength"),  # AGM paper
@@ -22,8 +25,18 @@ CUSTOM: Mapping[Kind, Sequence[str]] = {
     "regression": ("mae", "pearson", "acc-2", "acc-7", "r2", "response-r2", "strength"),
 }
 WHERE_MEASURED = ("acc-2", "acc-7")  # of a sentiment alone
-SHOWN = (Accuracy, MeanAveragePrecision, MAE, Pearson, Sentiment, R2, Responses, CompetitionStrength, Coalitions)
-ALWAYS = {quantity.name: quantity for metric in SHOWN for quantity in metric.quantities}  # known whether a run has them or not
+SHOWN = (Accuracy, MeanAveragePrecision, MAE, Pearson, Sentiment, R2, Responses, CompetitionStrength, Concepts, Coalitions)
+ALWAYS = {quantity.name: quantity for metric in SHOWN for quantity in metric.quantities}  # known without a registry
+LACKING = {  # why a run may have no number of these
+    quantity.name: "not measured (--no-strength)" if metric.compares else "not in the run"
+    for metric in SHOWN
+    for quantity in metric.quantities
+}
+CALLED: Mapping[Kind, str] = {
+    "classification": "a classification",
+    "multi-label": "several labels",
+    "regression": "a regression",
+}
 ALONE = {"response": "concept", "term": "concept", "response-r2": "concept-r2", "term-r2": "concept-r2"}  # of the concept row
 
 RESULTS, COALITIONS, COST = "", "only these modalities present", "cost"
@@ -48,6 +61,7 @@ class Column:
     meaning: str = ""
     quantity: str = ""
     symbol: str = ""  # the title with `m` for the modality
+    lacking: str = "not in the run"  # why there is no number of it, where there is none
 
     @property
     def lower(self) -> bool:
@@ -63,35 +77,68 @@ COSTS = (
 )
 
 
-def columns(records: Sequence[Record], asked: Sequence[str] = (), cost: bool = False, coalitions: bool = False) -> list[Column]:
-    """Those of one table: of the quantities or metrics `asked` for, else the custom of the task; the first is what is compared."""
-    first, known = records[0], described(records)
-    names = [name for word in asked for name in _named(word, known, records)] or _custom(records)
-    found = [column for name in dict.fromkeys(names) for column in _of(known[name], first, records)]
+@dataclass(frozen=True)
+class Known:
+    """What can be asked for: `quantities` by name, the names of those that each of the `metrics` gives, and by quantity why a run may
+    have no number of it."""
+
+    quantities: Mapping[str, Quantity]
+    metrics: Mapping[str, Sequence[str]]
+    lacking: Mapping[str, str]
+
+    def within(self, records: Iterable[Record]) -> "Known":
+        """The same, where the quantities are what these runs recorded of them."""
+        own = {q.name: q for record in records for found in record.measurements.values() for q in found.quantities}
+        return replace(self, quantities={**self.quantities, **own})
+
+
+def known_of(records: Iterable[Record], metrics: Mapping[str, Measurement]) -> Known:
+    """What the custom tables have, what runs recorded, and what the `metrics` of the registry would say, by name."""
+    named = [*(pair for record in records for pair in record.measurements.items()), *metrics.items()]
+    given: dict[str, dict[str, None]] = defaultdict(dict)
+    for name, found in named:
+        given[name] |= dict.fromkeys(quantity.name for quantity in found.quantities)
+    reasons = {q.name: found.reason for found in metrics.values() for q in found.quantities if found.reason}
+    return Known(
+        {**ALWAYS, **{quantity.name: quantity for _, found in named for quantity in found.quantities}},
+        {name: [*names] for name, names in given.items()},
+        {**LACKING, **reasons},
+    )
+
+
+def check(asked: Iterable[str], known: Known, cells: Sequence[Sequence[Record]]) -> None:
+    """Raise if a word that is asked for names nothing that a run of any cell could have."""
+    for word in asked if cells else ():
+        if not any(column.metric for cell in cells for column in _named(word, known.within(cell), cell)):
+            fitting = [column for cell in cells for name in known.quantities for column in _of(name, known.within(cell), cell)]
+            names = {column.key if "/" in word else column.quantity for column in fitting if column.metric}
+            kinds = " or ".join(sorted({CALLED[cell[0].task] for cell in cells}))
+            raise AgmbenchError(f"--columns {word}: nothing of that name is measured of {kinds}: {allowed(word, names)}")
+
+
+def columns(
+    records: Sequence[Record], known: Known, asked: Sequence[str] = (), cost: bool = False, coalitions: bool = False
+) -> list[Column]:
+    """Those of one table: of the words that are `asked` for, else the custom of the task; the first is what is compared."""
+    known = known.within(records)
+    found = [column for word in asked or _custom(records) for column in _named(word, known, records)]
     if coalitions:
-        name = "coalition-r2" if first.task == "regression" else "coalition"
-        found += [column for column in _of(known[name], first, records, COALITIONS) if column not in found]
-    return [*found, *(COSTS if cost else ())]
+        name = "coalition-r2" if records[0].task == "regression" else "coalition"
+        found += _of(name, known, records, part=COALITIONS)
+    return [*{(column.key, column.part): column for column in found}.values(), *(COSTS if cost else ())]
 
 
-def described(records: Iterable[Record]) -> dict[str, Quantity]:
-    """Every quantity that is known, by name: what the runs recorded of those that they measured, and the custom ones."""
-    recorded = (q for record in records for found in record.measurements.values() for q in found.quantities)
-    return {**ALWAYS, **{quantity.name: quantity for quantity in recorded}}
+def _named(word: str, known: Known, records: Sequence[Record]) -> list[Column]:
+    """Those of a quantity (`response`), of one of its numbers (`response/audio`), or of all quantities of a metric.
 
-
-def _named(word: str, known: Mapping[str, Quantity], records: Sequence[Record]) -> Iterator[str]:
-    """A quantity of that name, or those of the metric of that name."""
-    kind = records[0].task
-    if word in known and kind in known[word].tasks:
-        yield word
-        return
-    of_metric = {q.name: q for r in records if word in r.measurements for q in r.measurements[word].quantities}
-    fitting = [name for name, quantity in of_metric.items() if kind in quantity.tasks]
-    if not fitting:
-        names = [name for name, quantity in known.items() if kind in quantity.tasks]
-        raise AgmbenchError(f"--columns {word}: nothing of that name is measured of a {kind}: {allowed(word, names)}")
-    yield from fitting
+    What is not for the task of these runs stands only where nothing of that name is.
+    """
+    name, _, key = word.partition("/")
+    quantity, of_metric = [name] if name in known.quantities else [], [*known.metrics.get(word, ())]
+    for names in (quantity, of_metric):
+        if fitting := [each for each in names if records[0].task in known.quantities[each].tasks]:
+            return [column for each in fitting for column in _of(each, known, records, key)]
+    return [column for each in quantity or of_metric for column in _of(each, known, records, key)]
 
 
 def _custom(records: Sequence[Record]) -> list[str]:
@@ -103,33 +150,39 @@ def _custom(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _of(quantity: Quantity, first: Record, records: Sequence[Record], part: str = RESULTS) -> list[Column]:
-    """One column, or one per modality or coalition."""
+def _of(name: str, known: Known, records: Sequence[Record], only: str = "", part: str = RESULTS) -> list[Column]:
+    """One column of a quantity, or one per modality or coalition, or `only` one of these. A column that no run of these can have has
+    no `metric`."""
+    quantity, task = known.quantities[name], records[0].task
+    keys = _keys(quantity, records)
+    never = f"not for {CALLED[task]}" if task not in quantity.tasks else f"no {only} here" if only and only not in keys else ""
     return [
         Column(
-            key=f"{quantity.name}/{key}" if key else quantity.name,
+            key=f"{name}/{key}" if key else name,
             title=quantity.title.replace("{}", key.replace(":", " + ")),
-            metric=f"test/{quantity.name}/{key}" if key else f"test/{quantity.name}",
+            metric="" if never else f"test/{name}/{key}" if key else f"test/{name}",
             scale=quantity.scale,
             digits=quantity.decimals,
             part=part,
             unit=quantity.unit,
             better=quantity.better,
             meaning=quantity.meaning,
-            quantity=quantity.name,
+            quantity=name,
             symbol=quantity.title.replace("{}", "m"),
+            lacking=never or known.lacking.get(name, "not measured (agmbench measure)"),
         )
-        for key in _keys(quantity, first, records)
+        for key in ([only] if only else keys)
     ]
 
 
-def _keys(quantity: Quantity, first: Record, records: Sequence[Record]) -> list[str]:
+def _keys(quantity: Quantity, records: Sequence[Record]) -> list[str]:
+    """Of its numbers: one without a key, or one per modality, or per coalition that a run has a number of, else per any."""
+    modalities = records[0].modalities
     if not quantity.per:
         return [""]
     if quantity.per == "modality":
-        return [*first.modalities]
+        return [*modalities]
     start = f"test/{quantity.name}/"
     found = {metric.removeprefix(start) for record in records for metric in record.metrics if metric.startswith(start)}
-    places = {modality: place for place, modality in enumerate(first.modalities)}
-    members = {key: key.split(":") for key in found}
-    return sorted(found, key=lambda key: (len(members[key]), [places.get(member, 0) for member in members[key]]))
+    every = [coalition_name(coalition, modalities) for coalition in coalitions(modalities)]
+    return [name for name in every if name in found] or every

@@ -41,7 +41,8 @@ def page(
 ) -> str:
     """The whole report. `history` reads metrics of a run, as a tracker does; `beside` adds the published figures; `notes` stand
     below the title."""
-    together = "".join(f'<section id="all">{_sheet(sheet)}</section>' for sheet in sheets.of_all(tables, baseline))
+    pooled = "".join(map(_sheet, sheets.of_all(tables, baseline)))
+    together = f'<section id="all">{pooled}</section>' if pooled else ""
     links = "".join(f'<a href="#cell-{place}">{escape(table.title)}</a>' for place, table in enumerate(tables))
     cells = "".join(
         f'<section id="cell-{place}">{_cell(table, history, baseline, beside)}</section>' for place, table in enumerate(tables)

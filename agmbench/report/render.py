@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -11,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from agmbench.errors import AgmbenchError, printable
-from agmbench.jobs import setting
 from agmbench.records import Record
 from agmbench.report import sheets
-from agmbench.report.against import against, pools
+from agmbench.report.against import Pool, Pooled, against, pools
 from agmbench.report.escapes import markdown, one_line
 from agmbench.report.export import Origin, run_ids
 from agmbench.report.published import published
@@ -157,7 +157,7 @@ def _lines(tables: Sequence[Table], baseline: str, beside: bool) -> Iterator[dic
         cell = {
             "dataset": table.dataset,
             "fusion": table.fusion,
-            "settings": " ".join(setting(key, value) for key, value in table.settings.items()),
+            "settings": " ".join(table.departs),
             "chosen": table.chosen,
         }
         for row in table.rows:
@@ -183,13 +183,17 @@ def _lines(tables: Sequence[Table], baseline: str, beside: bool) -> Iterator[dic
         for printed in published(table.dataset, table.fusion) if beside else ():
             for key, figure in printed.figures.items():
                 yield {**cell, "method": printed.method, "column": key, "mean": figure, "source": printed.source}
-    for compared, pooled in pools(tables, baseline):
-        for all_ in pooled:
-            figures = {"difference": all_.difference, "p": all_.p, "p_holm": all_.holm}
-            figures |= {"wins": all_.wins, "ties": all_.ties, "losses": all_.losses}
-            for key, number in figures.items():
-                named = {"dataset": "all", "fusion": "all", "settings": compared.quantity, "method": all_.label}
-                yield {**named, "column": f"{key} {baseline}", "mean": number, "n": all_.pairs, "source": "runs"}
+    for pool in pools(tables, baseline):
+        for pooled in pool.methods:
+            yield from _pooled_lines(pool, pooled, baseline)
+
+
+def _pooled_lines(pool: Pool, pooled: Pooled, baseline: str) -> Iterator[dict[str, Any]]:
+    known = {"dataset": "all", "fusion": "all", "settings": pool.figure.key, "chosen": pool.chosen, "method": pooled.label}
+    figures = {"difference": pooled.difference, "p": pooled.p, "p_holm": pooled.holm}
+    figures |= {name: count for name in ("wins", "ties", "losses") if (count := getattr(pooled, name)) is not None}
+    for key, number in figures.items():
+        yield {**known, "column": f"{key} {baseline}", "mean": number, "n": pooled.pairs, "source": "runs"}
 
 
 def _of(value: Value) -> dict[str, Any]:
@@ -202,7 +206,10 @@ def _plain_number(value: Any) -> Any:
 
 def _json(tables: Sequence[Table], baseline: str, beside: bool, origin: Origin) -> dict[str, Any]:
     """Where it comes from, an object a table, and of two cells and more what they say together, by figure."""
-    together = {figure.quantity: [asdict(each) for each in pooled] for figure, pooled in pools(tables, baseline)}
+    together: dict[str, list[dict[str, object]]] = defaultdict(list)
+    for pool in pools(tables, baseline):
+        about = {"unit": pool.figure.unit, "better": pool.figure.better, "chosen": pool.chosen}
+        together[pool.figure.key] += [{**asdict(each), **about} for each in pool.methods]
     return {
         "origin": {**asdict(origin), "runs": run_ids(tables)},
         "baseline": baseline,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from agmbench.report.against import Comparison, Pooled, against, best, differences, pools
+from agmbench.report.against import Comparison, Pool, against, best, differences, pools
 from agmbench.report.columns import ALONE, COALITIONS, COST, RESULTS, Column
 from agmbench.report.published import SOURCE, Published, published
 from agmbench.report.statistics import ALPHA, Interval, smallest_p
@@ -17,6 +17,11 @@ CAPTIONS = {
     "are of training, on the machines of these runs.",
 }
 BOLD = f"Bold: the best mean, where its paired test against each other method of the table passes at {ALPHA} after Holm."
+
+WON = (
+    "A cell is won or lost where the 95 % t-interval of its mean difference excludes zero, with the spread within cells over all "
+    "cells of the method; else it is a tie. "
+)
 
 
 @dataclass(frozen=True)
@@ -42,24 +47,26 @@ def of_table(table: Table, baseline: str, beside: bool = False) -> list[Sheet]:
 
 
 def of_all(tables: Sequence[Table], baseline: str) -> list[Sheet]:
-    """The sheet of all cells of one figure together, if there are two or more to pool."""
-    return [_pooled(figure, pooled, baseline) for figure, pooled in pools(tables, baseline)]
+    """A sheet of all cells together, for each figure and way of choosing epochs that two or more cells have in common."""
+    return [_pooled(each, baseline) for each in pools(tables, baseline)]
 
 
-def _pooled(figure: Column, pooled: Sequence[Pooled], baseline: str) -> Sheet:
-    header = ["method", "cells", "pairs", f"{figure.title} - {baseline}", "p", "p (Holm)", "wins/ties/losses"]
+def _pooled(pool: Pool, baseline: str) -> Sheet:
+    figure = pool.figure
+    counted = figure.better != "neither"
+    header = ["method", "cells", "pairs", f"{figure.title} - {baseline}", "p", "p (Holm)"]
+    header += ["wins/ties/losses"] if counted else []
     body = [
         [
             *(each.label, str(each.cells), str(each.pairs), _difference(figure, each.difference), _p(each.p), _p(each.holm)),
-            f"{each.wins}/{each.ties}/{each.losses}",
+            *([f"{each.wins}/{each.ties}/{each.losses}"] if counted else []),
         ]
-        for each in pooled
+        for each in pool.methods
     ]
     caption = (
         f"Differences{_in(figure)}, paired by seed within cells (data set, fusion, settings); every cell counts the same. "
         "p: two-sided sign-flip test stratified by cell, exact to 16 pairs, 100,000 seeded draws beyond; Holm over the methods. "
-        "A cell is won or lost where the 95 % t-interval of its mean difference excludes zero, with the spread within cells "
-        "over all cells of the method; else it is a tie."
+        f"{WON if counted else ''}{pool.chosen}."
     )
     return Sheet(f"all cells: against {baseline}", header, body, caption)
 
@@ -69,7 +76,9 @@ def _difference(figure: Column, value: float) -> str:
 
 
 def _in(figure: Column) -> str:
-    return " in points" if figure.unit else f" of {figure.title} (less is better)" if figure.lower else f" of {figure.title}"
+    points = figure.unit in ("%", "points")
+    unit = " in points" if points else f" of {figure.title}{f', {figure.unit}' if figure.unit else ''}"
+    return f"{unit}{' (less is better)' if figure.lower else ''}"
 
 
 def explained(table: Table) -> str:

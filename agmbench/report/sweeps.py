@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -15,15 +15,14 @@ from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from agmbench.records import Selected, chosen
 from agmbench.report.escapes import markdown
 from agmbench.report.style import drawn
 
 ROWS = 8  # of a table of one parameter
 
-CAPTION = (
-    "Default: the recipe as it stands; tuned: the trial that is best on valid. Both are jobs of one seed; "
-    "valid is that of the selected epoch, test was read for these two alone, after the choice."
-)
+ON_VALID = "the trial that is best on valid, after whose choice test was read, for these two alone"
+ON_TEST = "the trial that is best ON TEST, as valid holds the samples of test, so its figures are those of the best trial there"
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,17 @@ class Tuned:
     objective: str = "accuracy"
     higher: bool = True
     scale: float = 100.0
+    spec: Mapping[str, Any] = field(default_factory=dict)  # of the default
+    selected: Selected = "valid"  # where epochs are chosen
+    on_test: bool = False  # whether valid, by which the best trial is told, holds the samples of test
+
+    @property
+    def caption(self) -> str:
+        """What default and tuned are, and on what trials and epochs were chosen."""
+        best = ON_TEST if self.on_test else ON_VALID
+        return (
+            f"Default: the recipe as it stands; tuned: {best}. Both are jobs of one seed. {chosen(self.selected, self.spec)}."
+        )
 
     @property
     def shown(self) -> str:
@@ -109,7 +119,8 @@ def side_by_side(title: str, found: Sequence[Tuned]) -> Sheet:
         for tuned in found
     ]
     objectives = ", ".join(dict.fromkeys(f"{tuned.shown} ({'more' if tuned.higher else 'less'} is better)" for tuned in found))
-    return Sheet(title, header, rows, f"By {objectives}. {CAPTION}")
+    captions = " ".join(dict.fromkeys(tuned.caption for tuned in found))
+    return Sheet(title, header, rows, f"By {objectives}. {captions}")
 
 
 def _digits(tuned: Tuned) -> int:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from statistics import mean, stdev
+from types import MappingProxyType
 from typing import Any
 
 from agmbench.jobs import flat, setting
 from agmbench.outcomes import Kind
-from agmbench.records import FAILED, FINISHED, KILLED, Record, chosen
-from agmbench.report.columns import ALONE, ALWAYS, Column, columns
+from agmbench.records import FAILED, FINISHED, KILLED, Measurement, Record, chosen, departing
+from agmbench.report.columns import ALONE, Column, check, columns, known_of
 from agmbench.report.statistics import Interval, interval
 
 BASELINE = "joint"
@@ -76,9 +77,13 @@ class Table:
     sample: bool = False
 
     @property
+    def departs(self) -> list[str]:
+        """Its settings, and whether its data are a random pack, in words."""
+        return departing(self.settings, self.sample)
+
+    @property
     def title(self) -> str:
-        extra = "".join(f", {setting(key, value)}" for key, value in self.settings.items())
-        return f"{self.dataset}, fusion {self.fusion}{extra}{', RANDOM SAMPLE' if self.sample else ''}"
+        return ", ".join([self.dataset, f"fusion {self.fusion}", *self.departs])
 
     @property
     def figure(self) -> Column:
@@ -92,11 +97,13 @@ def compare(
     cost: bool = False,
     coalitions: bool = False,
     asked: Sequence[str] = (),
+    metrics: Mapping[str, Measurement] = MappingProxyType({}),
 ) -> list[Table]:
     """One table a cell, in the order of data set and fusion; only the `modulators` named, or all.
 
     With `cost`, what a step took; with `coalitions`, the figure where only some modalities are present; `asked` names the quantities
-    to show in place of the custom ones. Concept runs are no rows.
+    to show in place of the custom ones. Concept runs are no rows. `metrics` are those of the registry by name: their present version,
+    what they give, and as `reason` why a run may not be measured by them.
     """
     cells: dict[str, list[Record]] = defaultdict(list)
     for record in _last(records):
@@ -104,10 +111,12 @@ def compare(
             cells[record.cell].append(record)
     notes = _left_out(cells)
     settings = _settings(cells)
-    tables = [
-        _table(found, modulators, settings[cell], columns(found, asked, cost, coalitions), notes.get(cell, ()))
-        for cell, found in cells.items()
-    ]
+    known = known_of((record for found in cells.values() for record in found), metrics)
+    check(asked, known, [*cells.values()])
+    tables = []
+    for cell, found in cells.items():
+        shown = columns(found, known, asked, cost, coalitions)
+        tables.append(_table(found, modulators, settings[cell], shown, notes.get(cell, ()), metrics))
     return sorted(tables, key=lambda table: (table.dataset, table.fusion, table.title))
 
 
@@ -194,6 +203,7 @@ def _table(
     settings: Mapping[str, Any],
     columns: Sequence[Column],
     notes: Sequence[str],
+    metrics: Mapping[str, Measurement],
 ) -> Table:
     first = records[0]
     groups: dict[str, list[Record]] = defaultdict(list)
@@ -203,7 +213,9 @@ def _table(
     named = {record.spec["modulator"]["name"] for found in groups.values() for record in found}
     rows = [_row(label, found, columns) for label, found in sorted(groups.items(), key=lambda item: _rank(item[0]))]
     rows += [_absent(name, columns, "no run in this setting") for name in modulators if name not in named]
-    told = [note for label, found in groups.items() for note in (*_failures(label, found), *_older(label, found, columns))]
+    told = [
+        note for label, found in groups.items() for note in (*_failures(label, found), *_older(label, found, columns, metrics))
+    ]
     told += [
         f"{row.label}: {column.key} of {len(row.values[column.key].values)} seeds of {row.seeds}"
         for row in rows
@@ -281,9 +293,7 @@ def _value(column: Column, records: Sequence[Record]) -> Value:
         return Value(reason=next(iter(refused.values())))
     if measured:
         return Value(reason="not a finite number")
-    if column.quantity in ("strength", "concept", "concept-r2"):
-        return Value(reason="not measured (--no-strength)")
-    return Value(reason="not measured (agmbench measure)" if column.quantity not in ALWAYS else "not in the run")
+    return Value(reason=column.lacking)
 
 
 def _refusal(column: Column, record: Record) -> str:
@@ -302,19 +312,22 @@ def _failures(label: str, records: Sequence[Record]) -> list[str]:
     return [f"{label}, seed {r.spec['seed']}: {r.status}{': ' if r.reason else ''}{r.reason}" for r in lost]
 
 
-def _older(label: str, records: Sequence[Record], columns: Sequence[Column]) -> list[str]:
-    """A note where the numbers of a row were measured by several versions of one metric."""
-    shown = {column.quantity for column in columns}
+def _older(label: str, records: Sequence[Record], columns: Sequence[Column], metrics: Mapping[str, Measurement]) -> list[str]:
+    """A note where the numbers of a row were measured by several versions of one metric, or by another than its present one."""
+    shown = {column.quantity for column in columns if column.metric}
     versions: dict[str, set[str]] = defaultdict(set)
     for record in records:
         for found in record.measurements.values():
             if shown & {quantity.name for quantity in found.quantities}:
                 versions[found.metric].add(found.version)
-    return [
-        f"{label}: measured by versions {' and '.join(sorted(found))} of {metric}; agmbench measure {metric} measures all anew"
-        for metric, found in versions.items()
-        if len(found) > 1
-    ]
+    notes = []
+    for metric, measured in versions.items():
+        now = metrics[metric].version if metric in metrics else ""
+        if len(measured) > 1 or now not in ("", *measured):
+            by = f"version{'s' if len(measured) > 1 else ''} {' and '.join(sorted(measured))} of {metric}"
+            present = f", which is at version {now} now" if now not in ("", *measured) else ""
+            notes.append(f"{label}: measured by {by}{present}; agmbench measure {metric} measures all anew")
+    return notes
 
 
 def _concepts(records: Sequence[Record], columns: Sequence[Column]) -> list[Row]:
@@ -323,7 +336,8 @@ def _concepts(records: Sequence[Record], columns: Sequence[Column]) -> list[Row]
     for column in columns:
         quantity, _, modality = column.key.partition("/")
         alone = f"test/{ALONE.get(quantity)}/{modality}"
-        found = {r.spec["seed"]: column.scale * r.metrics[alone] for r in records if alone in r.metrics}
+        having = [record for record in records if column.metric and alone in record.metrics]
+        found = {r.spec["seed"]: column.scale * r.metrics[alone] for r in having}
         values[column.key] = Value(found) if found else Value(reason="a concept is one modality alone")
     seeds = max((len(value.by_seed) for value in values.values()), default=0)
     return [Row("concept", seeds, values, method=False)] if seeds else []

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 
 from agmbench import older
 from agmbench.outcomes import KINDS, Kind, Quantity
-from agmbench.records import Heading, Measurement, Record, Selected, chosen
+from agmbench.records import Heading, Measurement, Record, Selected, chosen, departing
 
 METRIC = "agmbench.metric."
 OUTCOMES = "agmbench.outcomes"  # the artifact that holds them
@@ -39,7 +39,7 @@ def written(heading: Heading) -> dict[str, str]:
 
 def described(heading: Heading) -> str:
     """A run's protocol in words."""
-    departs = ", ".join(f"{key}={value}" for key, value in heading.departures.items()) or "nothing"
+    departs = ", ".join(departing(heading.departures, heading.sample)) or "nothing"
     return f"{chosen(heading.selected, heading.spec)}. Departs from the published recipe of its data set in: {departs}."
 
 

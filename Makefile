@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODULATORS := joint ogm-ge agm agm-ge
 
-.PHONY: help install demo test test-long lint docs bench baselines study clean
+.PHONY: help install demo test test-long test-faults lint docs bench baselines study clean
 
 help:
 	@echo "make demo       install, then joint, OGM-GE, AGM and AGM-GE on the embedded data set, side by side"
 	@echo "make test       install what tests need, run all that are quick"
 	@echo "make test-long  the tests that take long: kills at every place, full disks, servers that go down"
+	@echo "make test-faults  the study of faults in docs/reliability.md: dozens of kills and hostile folders (half an hour)"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the documentation, built into site/; a warning is an error"
 	@echo "make bench      the measurements behind the figures in docs/"
@@ -43,7 +44,10 @@ test: .venv/installed-test
 	$(BIN)/python -m pytest -m "not long"
 
 test-long: .venv/installed-test
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m "long and not faults"
+
+test-faults: .venv/installed-test
+	$(BIN)/python -m pytest -m faults
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

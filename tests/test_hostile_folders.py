@@ -169,6 +169,7 @@ def test_in_every_folder_what_is_quick_gives_its_result_or_one_line(
 
 
 @pytest.mark.long
+@pytest.mark.faults
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_in_every_folder_what_trains_gives_its_result_or_one_line(
     case: Case,

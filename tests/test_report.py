@@ -17,6 +17,7 @@ from agmbench.outcomes import KINDS, Quantity
 from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Measurement, Record, Selected, chosen
 from agmbench.report import sheets
 from agmbench.report.against import against, best, pool, pools
+from agmbench.report.html import page
 from agmbench.report.published import published
 from agmbench.report.render import render, save, show
 from agmbench.report.sweeps import Chosen, Tuned, side_by_side
@@ -438,6 +439,7 @@ def test_cells_chosen_on_test_are_pooled_apart_and_both_say_so() -> None:
     assert ["chosen on valid" in caption for caption in captions] == [True, False]
     lines = [line for line in csv.DictReader(io.StringIO(render(tables, "csv"))) if line["dataset"] == "all"]
     assert {line["chosen"] for line in lines} == {table.chosen for table in tables}
+    assert page(tables, lambda *_: {}, "joint").count('id="all"') == 1
     pooled = json.loads(render(tables, "json"))["pooled"]["accuracy"]
     assert {one["chosen"] for one in pooled} == {table.chosen for table in tables}
 
@@ -539,6 +541,7 @@ def test_coalitions_of_a_cell_without_a_finished_run_are_dashes() -> None:
     assert [column.title for column in table.columns] == ["audio", "image", "audio + image"]
     assert {value.reason for value in row(table, "joint").values.values()} == {"FAILED: out of memory"}
     assert "out of memory" in render([table], "markdown")
+    assert "out of memory" in page([table], lambda *_: {}, "joint")
 
 
 def test_no_two_built_in_columns_of_a_task_have_one_title() -> None:
@@ -558,6 +561,9 @@ def test_numbers_of_another_version_than_the_present_one_are_told() -> None:
     assert table.notes == [
         "joint: measured by version 1 of mine, which is at version 2 now; agmbench measure mine measures all anew"
     ]
+    agm = replace(old[0], digest="agm", spec={**old[0].spec, "modulator": {"name": "agm", "params": {}}})
+    (both,) = compare([*old, agm], asked=["mine"], metrics={"mine": Measurement("mine", "2", quantities)})
+    assert [note.partition(":")[0] for note in both.notes] == ["joint, agm"]
     assert compare(old, asked=["mine"], metrics={"mine": Measurement("mine", "1", quantities)})[0].notes == []
     assert compare(old, asked=["accuracy"], metrics={"mine": Measurement("mine", "2", quantities)})[0].notes == []
 

@@ -213,9 +213,8 @@ def _table(
     named = {record.spec["modulator"]["name"] for found in groups.values() for record in found}
     rows = [_row(label, found, columns) for label, found in sorted(groups.items(), key=lambda item: _rank(item[0]))]
     rows += [_absent(name, columns, "no run in this setting") for name in modulators if name not in named]
-    told = [
-        note for label, found in groups.items() for note in (*_failures(label, found), *_older(label, found, columns, metrics))
-    ]
+    told = [note for label, found in groups.items() for note in _failures(label, found)]
+    told += _older({label: groups[label] for label in sorted(groups, key=_rank)}, columns, metrics)
     told += [
         f"{row.label}: {column.key} of {len(row.values[column.key].values)} seeds of {row.seeds}"
         for row in rows
@@ -312,22 +311,29 @@ def _failures(label: str, records: Sequence[Record]) -> list[str]:
     return [f"{label}, seed {r.spec['seed']}: {r.status}{': ' if r.reason else ''}{r.reason}" for r in lost]
 
 
-def _older(label: str, records: Sequence[Record], columns: Sequence[Column], metrics: Mapping[str, Measurement]) -> list[str]:
-    """A note where the numbers of a row were measured by several versions of one metric, or by another than its present one."""
+def _older(groups: Mapping[str, Sequence[Record]], columns: Sequence[Column], metrics: Mapping[str, Measurement]) -> list[str]:
+    """A note where the numbers of rows were measured by several versions of one metric, or by another than its present one."""
+    labels: dict[str, list[str]] = defaultdict(list)
+    for label, records in groups.items():
+        for metric, versions in _versions(records, columns).items():
+            now = metrics[metric].version if metric in metrics else ""
+            other = now not in ("", *versions)
+            if other or len(versions) > 1:
+                by = f"version{'s' if len(versions) > 1 else ''} {' and '.join(sorted(versions))} of {metric}"
+                present = f", which is at version {now} now" if other else ""
+                labels[f"measured by {by}{present}; agmbench measure {metric} measures all anew"].append(label)
+    return [f"{', '.join(rows)}: {note}" for note, rows in labels.items()]
+
+
+def _versions(records: Sequence[Record], columns: Sequence[Column]) -> dict[str, set[str]]:
+    """Those of each metric that measured what is shown of a row."""
     shown = {column.quantity for column in columns if column.metric}
     versions: dict[str, set[str]] = defaultdict(set)
     for record in records:
         for found in record.measurements.values():
             if shown & {quantity.name for quantity in found.quantities}:
                 versions[found.metric].add(found.version)
-    notes = []
-    for metric, measured in versions.items():
-        now = metrics[metric].version if metric in metrics else ""
-        if len(measured) > 1 or now not in ("", *measured):
-            by = f"version{'s' if len(measured) > 1 else ''} {' and '.join(sorted(measured))} of {metric}"
-            present = f", which is at version {now} now" if now not in ("", *measured) else ""
-            notes.append(f"{label}: measured by {by}{present}; agmbench measure {metric} measures all anew")
-    return notes
+    return versions
 
 
 def _concepts(records: Sequence[Record], columns: Sequence[Column]) -> list[Row]:

@@ -119,7 +119,7 @@ def _present(registry: Registry) -> dict[str, Measurement]:
     return {
         name: Measurement(
             *(one.name, one.version, one.metric.quantities),
-            reason="not measured (--no-strength)" if one.metric.compares else "",
+            reason=measures.ALONE if one.metric.compares else "",
         )
         for one in measures.measures(registry)
         for name in (one.name, *one.entry.aliases)

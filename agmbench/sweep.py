@@ -311,6 +311,15 @@ def open_study(sweep: Sweep) -> optuna.Study:
     return study
 
 
+def try_lost_again(study: optuna.Study) -> None:
+    """Enqueue anew the trials that failed and of which no other was made: a process was killed between the two."""
+    trials = study.get_trials()
+    tried = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
+    for trial in trials:
+        if trial.state == TrialState.FAIL and trial.number not in tried and SURPLUS not in trial.user_attrs:
+            try_again(study, trial)
+
+
 class Watched(RDBStorage):
     """A storage that gives a first heartbeat to a trial at work that has none, whenever it looks for those that are stale.
 
@@ -361,6 +370,8 @@ def tune(sweep: Sweep, registry: Registry, tracker: Callable[[], Tracker], jobs:
     store = tracker()
     group = sweep.base.dataset.name, sweep.name, {"agmbench.sweep": sweep.key}
     with store.group(*group) as parent:
+        with store.lock(sweep.key):
+            try_lost_again(open_study(sweep))
         search(sweep, tracker, parent.id, jobs, say)
         with store.lock(sweep.key), store.group(*group) as reported:  # of several commands at its end, one at a time
             tuned = conclude(sweep, registry, store, build.device(sweep.device), observer)
@@ -381,6 +392,9 @@ def _report(sweep: Sweep, tuned: Tuned, study: optuna.Study, run: Run) -> None:
 
 
 # its trials
+
+
+SURPLUS = "surplus"  # a trial's attribute: it failed, and is not to be tried again
 
 
 class _Surplus(Exception):
@@ -435,6 +449,7 @@ def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:
 
     def objective(trial: Trial) -> float:
         if _claimed(study, before=trial.number) >= sweep.trials:
+            trial.set_user_attr(SURPLUS, True)
             raise _Surplus
         params = {key: _suggest(trial, key, found) for key, found in sweep.space.items()}
         try:

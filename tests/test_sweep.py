@@ -529,3 +529,22 @@ def test_bad_input_is_one_line(line: CommandLine, words: tuple[str, ...], expect
     error = line.refused(*SYNTHETIC, *words)
     assert expected in error
     assert "hush" not in error
+
+
+def test_a_point_lost_between_its_failure_and_its_next_try_is_tried_again() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"alpha": 0.5})
+    lost, surplus = study.ask(), study.ask()
+    lost.suggest_float("alpha", 0, 1)
+    surplus.set_user_attr(sweep.SURPLUS, True)
+    for trial in (lost, surplus):
+        study.tell(trial, state=TrialState.FAIL)
+    for _ in range(2):  # once is enough
+        sweep.try_lost_again(study)
+        (again,) = study.get_trials(states=(TrialState.WAITING,))
+        assert again.system_attrs["failed_trial"] == lost.number
+    tried = study.ask()
+    assert tried.suggest_float("alpha", 0, 1) == 0.5
+    study.tell(tried, 1.0)
+    sweep.try_lost_again(study)
+    assert not study.get_trials(states=(TrialState.WAITING,))

@@ -6,7 +6,6 @@ from agmbench.cli.options import registry_option, root_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
-from agmbench.records import FINISHED
 from agmbench.registry import load
 
 
@@ -25,6 +24,7 @@ def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
     keep; where a run was made before outcomes were kept, its best checkpoint is evaluated once more, if its data set is here unchanged.
     """
     from agmbench import measures
+    from agmbench.records import FINISHED
     from agmbench.trackers.mlflow import MlflowTracker
 
     registry, tracker = load(), MlflowTracker()

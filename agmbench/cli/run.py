@@ -149,7 +149,7 @@ def _describe(job: Any, tracker: Any, strength: bool) -> None:
 
 
 def _show(record: "Record", registry: Registry, uri: str, trained: bool) -> None:
-    from agmbench.cli.compare import tabled
+    from agmbench.cli.tables import tabled
     from agmbench.report.render import show
 
     if not trained:

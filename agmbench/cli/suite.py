@@ -111,7 +111,7 @@ def run(name: str, jobs: int, scale: str, seeds: int | None, limit: int | None) 
 @_options
 def report(name: str, output: str | None, published: bool, scale: str, seeds: int | None, limit: int | None) -> None:
     """The report of a suite's finished jobs: one HTML file that needs no network."""
-    from agmbench.cli.compare import tabled
+    from agmbench.cli.tables import tabled
     from agmbench.report.export import Origin
     from agmbench.report.html import page
     from agmbench.report.render import save

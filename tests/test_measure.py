@@ -44,7 +44,7 @@ def test_a_metric_of_one_file_is_shown_for_runs_that_are_done_and_nothing_is_tra
         assert line("run", *SMALL, "--no-strength", "--seed", str(seed)).status == 0
     before = len(runs(line))
     assert line("plugin", "new", "metric", "mine").status == 0
-    shown = line.finish("compare", "--columns", "accuracy,mine")
+    shown = line("compare", "--columns", "accuracy,mine")
     assert shown.status == 0, shown.err
     assert re.search(r"joint\s+5\s+\d+\.\d+ ± \d+\.\d+\s+\[[^]]*\]\s+\d+\.\d+ ± \d+\.\d+", shown.out), shown.out
     assert "mine: share of samples whose class is among the two largest logits on test, %" in shown.out
@@ -88,9 +88,9 @@ def test_an_edited_metric_is_measured_anew(line: CommandLine) -> None:
 )
 def test_a_broken_metric_is_a_dash_with_its_reason_and_fails_no_run(line: CommandLine, edit: str, said: str) -> None:
     plugin(line, "half", HALF.replace("return 0.5", edit), "metrics: {half: {target: 'half:Half'}}\n")
-    result = line.finish("run", *SMALL, "--no-strength")
+    result = line("run", *SMALL, "--no-strength")
     assert result.status == 0, result.err
-    assert said in line.finish("compare", "--columns", "accuracy,half").out
+    assert said in line("compare", "--columns", "accuracy,half").out
     assert [run.info.status for run in runs(line)] == ["FINISHED"]
 
 
@@ -108,7 +108,7 @@ def test_no_metric_takes_the_quantity_of_another(line: CommandLine) -> None:
         HALF.replace('"half", "half"', '"accuracy", "accuracy"'),
         f"metrics: {{half: {{target: 'half:Half'}}, {variant}}}\n",
     )
-    result = line.finish("run", *SMALL, "--no-strength")
+    result = line("run", *SMALL, "--no-strength")
     assert result.status == 0, result.err
     (run,) = runs(line)
     assert run.data.metrics["test/accuracy"] != 0.5
@@ -122,9 +122,9 @@ def test_parameters_of_a_metric_are_part_of_its_version(line: CommandLine) -> No
     )
     entry = "metrics: {half: {target: 'half:Half', params: {value: VALUE}}}\n"
     plugin(line, "half", code.replace("return 0.5", "return self.value"), entry.replace("VALUE", "0.5"))
-    assert line.finish("run", *SMALL, "--no-strength").status == 0
+    assert line("run", *SMALL, "--no-strength").status == 0
     plugin(line, "half", code.replace("return 0.5", "return self.value"), entry.replace("VALUE", "0.75"))
-    assert "0.7500" in line.finish("compare", "--columns", "accuracy,half").out
+    assert "0.7500" in line("compare", "--columns", "accuracy,half").out
 
 
 @pytest.mark.parametrize(

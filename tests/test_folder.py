@@ -77,7 +77,10 @@ def before_us(tmp_path: Path) -> set[str]:
     probe.mkdir()
     (probe / "__init__.py").touch()
     (probe / "__main__.py").write_text("import sys\nprint(*sys.modules)\n")
-    return set(subprocess.run([sys.executable, "-m", "probe"], cwd=tmp_path, capture_output=True, text=True).stdout.split())
+    # without what a command that an earlier test called in this process has set for its children
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+    found = subprocess.run([sys.executable, "-m", "probe"], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    return set(found.stdout.split())
 
 
 def call(program: Sequence[str], words: Sequence[str], folder: Path) -> tuple[int | None, str]:

@@ -134,6 +134,7 @@ for uri in sys.argv[1:]:
     assert result.stdout.split() == ["3", "3"], result.stderr
 
 
+@pytest.mark.long
 def test_a_killed_run_is_taken_over(server: Server, line: CommandLine) -> None:
     process, hold = started(line, server)
     process.kill()

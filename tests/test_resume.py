@@ -348,6 +348,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, str
     return results(line)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kills", [[(1, signal.SIGKILL), (2, signal.SIGKILL), (1, signal.SIGTERM)], [(3, signal.SIGKILL)]], ids=["often", "late"]
 )

@@ -275,6 +275,7 @@ def children(pid: int) -> set[int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "epoch"),
     [(signal.SIGKILL, 1), (signal.SIGTERM, 1), (signal.SIGKILL, 3)],

@@ -394,6 +394,7 @@ def test_a_trial_killed_before_its_first_heartbeat_is_tried_again(line: CommandL
 # several workers
 
 
+@pytest.mark.long
 def test_two_commands_that_end_at_once_write_the_summary_once(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*SYNTHETIC, "-m", "agm", "--trials", "2", "--sampler", "random")
     work, others = sweep.work, []

@@ -129,9 +129,6 @@ def giving(known: Iterable[Measure], name: str, kind: Kind | None = None) -> tup
     pairs = [(one, q) for one in known for q in one.metric.quantities if kind is None or kind in q.tasks]
     by_quantity = [(one, q) for one, q in pairs if q.name == name]
     by_metric = [(one, q) for one, q in pairs if name in (one.name, *one.entry.aliases)]
-    if len(by_quantity) > 1:
-        places = " and ".join(str(one.entry) for one, _ in by_quantity)
-        raise AgmbenchError(f"{places} both give a quantity '{name}'; rename one of them")
     found = by_quantity or (by_metric if len(by_metric) == 1 else [])
     if not found:
         of = f" of a {kind}" if kind else ""

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from agmbench import build
 from agmbench.contracts import SPLITS
 from agmbench.cost import FORMULAS
+from agmbench.loading import Feed
 from agmbench.train import train
 
 CPU = torch.device("cpu")
@@ -73,7 +74,7 @@ def test_encoder_passes_of_a_step(modulator: str, settings: dict[str, object], p
     job = make(modulator, **settings)
     model = build.model(job)
     splits = {name: job.dataset.split(name) for name in SPLITS}
-    epochs = list(train(model, build.modulator(job, model), splits, job.spec.training, 1, CPU))
+    epochs = list(train(model, build.modulator(job, model), Feed(splits, CPU), job.spec.training, 1))
     costs = {point.name: point.value for point in epochs[-1].costs}
     assert costs["cost/encoder_passes"] == pytest.approx(passes)
     assert costs["cost/samples_per_second"] > 0
@@ -85,7 +86,7 @@ def test_flops_of_joint_training_by_hand() -> None:
     job = make("joint")  # two encoders Linear(16, 32), a head Linear(64, 4), batches of 64
     model = build.model(job)
     splits = {name: job.dataset.split(name) for name in SPLITS}
-    (epoch, *_) = train(model, build.modulator(job, model), splits, job.spec.training, 1, CPU)
+    (epoch, *_) = train(model, build.modulator(job, model), Feed(splits, CPU), job.spec.training, 1)
     encoders, head = 2 * 64 * 16 * 32 * 2, 2 * 64 * 64 * 4
     costs = {point.name: point.value for point in epoch.costs}
     assert costs["cost/flops"] == 2 * encoders + 3 * head  # the inputs need no gradient, the features do

@@ -102,11 +102,16 @@ class Meter:
         """At the beginning of an epoch."""
         self._begun = time.perf_counter()
 
-    def stop(self, samples: int) -> dict[str, float]:
-        """At the end of an epoch's training, when the device has caught up: its cost, by metric name."""
+    def stop(self, samples: int, waited: float = 0.0) -> dict[str, float]:
+        """At the end of an epoch's training, when the device has caught up: its cost, by metric name.
+
+        `waited` are the seconds of it in which training waited for data.
+        """
         seconds = time.perf_counter() - self._begun
         return {
             "cost/samples_per_second": samples / seconds,
+            "cost/samples_per_second_beside_waiting": samples / max(seconds - waited, 1e-9),
+            "cost/waiting_share": min(1.0, waited / seconds),
             "cost/peak_memory_mib": self._peak_memory() / 2**20,
             "cost/encoder_passes": self.encoder_passes,
             "cost/flops": float(self.flops or 0),

@@ -147,6 +147,7 @@ def train(
             lr = float(schedule.get_last_lr()[0])
             model.train()
             meter.start()
+            waited = feed.waited
             modulator.begin_epoch(context)
             rates = modulator.rates(context)
             for group in optimizer.param_groups:
@@ -179,7 +180,7 @@ def train(
             if epoch == first and (complaint := conduct.complaint(batches[0])):
                 raise RunFailed(complaint)
             points = log.flush(epoch)
-            costs = numbers(meter.stop(len(samples)), epoch)
+            costs = numbers(meter.stop(len(samples), feed.waited - waited), epoch)
             where = f"of {data} at epoch {epoch}, after step {log.steps - 1}"
             outcome = evaluate(model, modulator, feed.in_order("valid"), where=f"valid {where}")
 

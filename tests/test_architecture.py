@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"outcomes", "shapley"},
     "conduct": {"contracts", "model"},
     "optimizers": {"jobs", "model"},
+    "precision": {"contracts", "errors"},
     "evaluate": {"contracts", "errors", "model", "outcomes", "shapley", "tasks"},
     "cost": {"contracts", "model"},
     "train": {
@@ -44,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "measures",
         "model",
         "optimizers",
+        "precision",
         "records",
         "tasks",
     },
@@ -70,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
         "model",
         "outcomes",
+        "precision",
         "registry",
         "shapley",
         "tasks",

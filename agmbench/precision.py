@@ -107,10 +107,13 @@ class Scale:
         ones = [torch.ones_like(x) if g is None and x.numel() == 1 else g for x, g in zip(roots, gradients, strict=True)]
         return [None if gradient is None else gradient * self.value for gradient in ones]
 
-    def unscaled(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """What came out of it."""
+    def unscaled(self, gradient: Tensor) -> Tensor:
+        """One that came out of it."""
+        return gradient / self.value
+
+    def see(self, gradients: Sequence[Tensor]) -> None:
+        """All that came out of a pass."""
         self._sizes.append(get_total_norm([gradient.detach() for gradient in gradients], float("inf")))
-        return [gradient / self.value for gradient in gradients]
 
     @property
     def passes(self) -> int:
@@ -160,8 +163,8 @@ class _BackwardPasses(TorchFunctionMode):
         """The gradients that are asked for; `None` for what is not reached."""
         assert self._scale is not None
         gradients = torch.autograd.grad(**given)
-        unscaled = iter(self._scale.unscaled([gradient for gradient in gradients if gradient is not None]))
-        return tuple(None if gradient is None else next(unscaled) for gradient in gradients)
+        self._scale.see([gradient for gradient in gradients if gradient is not None])
+        return tuple(None if gradient is None else self._scale.unscaled(gradient) for gradient in gradients)
 
     def _added(self, func: Any, roots: Sequence[Tensor], given: Mapping[str, Any]) -> None:
         """Gradients are added to what is in `.grad`, which is not scaled: it is laid aside until they are not either."""
@@ -172,13 +175,14 @@ class _BackwardPasses(TorchFunctionMode):
         for tensor in tensors:
             tensor.grad = None
         func(**given)
-        found = [tensor for tensor in tensors if tensor.grad is not None]
+        self._scale.see([tensor.grad for tensor in tensors if tensor.grad is not None])
         with torch.set_grad_enabled(bool(given.get("create_graph"))):
-            for tensor, gradient in zip(found, self._scale.unscaled([tensor.grad for tensor in found]), strict=True):
-                tensor.grad = gradient
             for tensor, old in zip(tensors, before, strict=True):
-                if old is not None:
-                    tensor.grad = old if tensor.grad is None else old + tensor.grad
+                if tensor.grad is None:
+                    tensor.grad = old
+                else:
+                    new = self._scale.unscaled(tensor.grad)
+                    tensor.grad = new if old is None else old + new
 
 
 def _listed(found: Any) -> list[Any]:

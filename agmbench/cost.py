@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from agmbench.contracts import Tokens
@@ -88,13 +89,17 @@ class Meter:
             return
         rows: list[int] = []
 
-        def see(_: nn.Module, inputs: tuple[torch.Tensor | Tokens, ...]) -> None:
-            rows.append(len(inputs[0]))
+        encoders = set(self._model.encoders.values())
 
-        hooks = [encoder.register_forward_pre_hook(see) for encoder in self._model.encoders.values()]
-        with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
-            yield
-        for hook in hooks:
+        def see(module: nn.Module, inputs: tuple[torch.Tensor | Tokens, ...]) -> None:
+            if module in encoders:
+                rows.append(len(inputs[0]))
+
+        hook = register_module_forward_pre_hook(see)  # no module's own, with which torch and agmbench take other ways
+        try:
+            with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+                yield
+        finally:
             hook.remove()
         self.encoder_passes = sum(rows) / size
         self.flops = int(counter.get_total_flops())

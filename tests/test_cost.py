@@ -8,6 +8,7 @@ import torch
 from test_train import make
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _global_forward_pre_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from agmbench import build, cost
@@ -16,6 +17,7 @@ from agmbench.cost import FORMULAS
 from agmbench.modulators.joint import Joint
 from agmbench.train import train
 
+DROPOUT = {"encoder.*.dropout": 0.1}
 CPU = torch.device("cpu")
 
 
@@ -67,10 +69,12 @@ def test_a_linear_layer_by_hand() -> None:
     [
         ("joint", {}, 2.0),
         ("ogm-ge", {}, 2.0),
-        ("agm", {}, 4 + 2 / 64),  # twice a modality, and a muted input of one
-        ("agm", {"modulator.coalitions": "shared"}, 2 + 2 / 64),
-        ("agm", {"dataset.modalities": 5}, 10 + 5 / 64),
-        ("agm", {"dataset.modalities": 5, "modulator.coalitions": "shared"}, 5 + 5 / 64),
+        ("agm", DROPOUT, 4 + 2 / 64),  # twice a modality, and a muted input of one
+        ("agm", {}, 2 + 2 / 64),  # once, where both modes are the same
+        ("agm", {"encoder.m0.dropout": 0.1}, 3 + 2 / 64),
+        ("agm", {**DROPOUT, "modulator.coalitions": "shared"}, 2 + 2 / 64),
+        ("agm", {**DROPOUT, "dataset.modalities": 5}, 10 + 5 / 64),
+        ("agm", {**DROPOUT, "dataset.modalities": 5, "modulator.coalitions": "shared"}, 5 + 5 / 64),
     ],
 )
 def test_encoder_passes_of_a_step(modulator: str, settings: dict[str, object], passes: float) -> None:
@@ -82,7 +86,7 @@ def test_encoder_passes_of_a_step(modulator: str, settings: dict[str, object], p
     assert costs["cost/encoder_passes"] == pytest.approx(passes)
     assert costs["cost/samples_per_second"] > 0
     assert costs["cost/peak_memory_mib"] > 10
-    assert not model.encoders["m0"]._forward_pre_hooks
+    assert not _global_forward_pre_hooks
 
 
 class Large(Joint):

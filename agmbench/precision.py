@@ -57,9 +57,10 @@ class Precision:
         steps = _begun(modulator, model, batches)
         while True:
             with self.autocast():
-                step = next(steps, None)
-            if step is None:
-                return
+                try:
+                    step = next(steps)
+                except StopIteration:
+                    return
             yield step
 
     def holds(self) -> bool:

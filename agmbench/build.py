@@ -13,7 +13,21 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from agmbench import labels, measures, muting, shapley
-from agmbench.contracts import Batch, Dataset, Encoder, Fusion, Modulator, Split, SplitName, Unsuitable
+from agmbench.contracts import (
+    Batch,
+    Change,
+    Dataset,
+    Encoder,
+    Fusion,
+    Modulator,
+    Split,
+    SplitName,
+    Staged,
+    Unsuitable,
+    finished,
+    in_memory,
+    read,
+)
 from agmbench.data.fit import check_fit
 from agmbench.errors import AgmbenchError, allowed, describe
 from agmbench.fingerprint import contents
@@ -168,7 +182,7 @@ class Limited(Dataset):
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Part(Staged):
     """`count` samples, evenly spread over a split."""
 
     whole: Split
@@ -177,9 +191,16 @@ class _Part:
     def __len__(self) -> int:
         return self.count
 
-    def batch(self, index: Tensor) -> Batch:
-        batch = self.whole.batch(self._of_whole(index))
-        return replace(batch, index=index)
+    def read(self, index: Tensor, change: Change | None = None) -> Batch:
+        return replace(read(self.whole, self._of_whole(index), change), index=index)
+
+    def finished(self, batch: Batch) -> Batch:
+        return finished(self.whole, batch)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading it touches no file."""
+        return in_memory(self.whole)
 
     @property
     def targets(self) -> Tensor | None:

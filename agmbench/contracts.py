@@ -42,6 +42,16 @@ class Tokens:
         mask = None if self.mask is None else self.mask.to(device, non_blocking=non_blocking)
         return Tokens(self.values.to(device, non_blocking=non_blocking), mask)
 
+    def pin_memory(self) -> "Tokens":
+        """The same sequences in memory from which copies to a GPU do not wait."""
+        return Tokens(self.values.pin_memory(), None if self.mask is None else self.mask.pin_memory())
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Values, and the mask where there is one."""
+        yield self.values
+        if self.mask is not None:
+            yield self.mask
+
     def pooled(self) -> Tensor:
         """The mean over the tokens that are there, `[B, D]`; zero where there are none."""
         if self.mask is None:
@@ -79,6 +89,21 @@ class Batch:
             self.index.to(device, non_blocking=True),
         )
 
+    def pin_memory(self) -> "Batch":
+        """The same batch in memory from which copies to a GPU do not wait; torch's `DataLoader` calls this."""
+        return Batch(
+            {modality: values.pin_memory() for modality, values in self.inputs.items()},
+            self.targets.pin_memory(),
+            self.index.pin_memory(),
+        )
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor of it."""
+        for values in self.inputs.values():
+            yield from values.tensors() if isinstance(values, Tokens) else (values,)
+        yield self.targets
+        yield self.index
+
 
 class Split(Protocol):
     """One split of a data set: any batch of it by the samples' numbers.
@@ -88,6 +113,59 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
     def batch(self, index: Tensor) -> Batch: ...
+
+
+Change = Callable[
+    [str, int, Input], Input
+]  # modality, number of the sample, its input as read in a batch of one; what becomes of it
+
+
+class Staged(ABC):
+    """A split whose batches are made in two steps: they are `read` in a process that reads ahead and `finished` where the model is.
+
+    So what travels to a GPU is as small as it was stored: frames are bytes until they are there.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, index: Tensor, change: Change | None = None) -> Batch:
+        """The samples of those numbers as they are stored, each changed by `change`."""
+
+    @abstractmethod
+    def finished(self, batch: Batch) -> Batch:
+        """What was read, on any device, as encoders take it."""
+
+    def batch(self, index: Tensor) -> Batch:
+        """The samples of those numbers."""
+        return self.finished(self.read(index))
+
+
+def read(split: Split, index: Tensor, change: Change | None = None) -> Batch:
+    """The first step of a batch of any split; one that is not staged takes all of it here."""
+    if isinstance(split, Staged):
+        return split.read(index, change)
+    batch = split.batch(index)
+    if change is None:
+        return batch
+    changed = {m: changed_each(x, batch.index.tolist(), m, change) for m, x in batch.inputs.items()}
+    return Batch(changed, batch.targets, batch.index)
+
+
+def finished(split: Split, batch: Batch) -> Batch:
+    """The second step of a batch that was `read`."""
+    return split.finished(batch) if isinstance(split, Staged) else batch
+
+
+def in_memory(split: Split) -> bool:
+    """Whether the samples of a split are there already, so that nobody has to read ahead."""
+    return isinstance(split, TensorSplit) or bool(getattr(split, "in_memory", False))
+
+
+def changed_each(x: Input, numbers: Sequence[int], modality: str, change: Change) -> Input:
+    """A batch of which each sample was changed by itself."""
+    return joined([change(modality, number, x[place : place + 1]) for place, number in enumerate(numbers)])
 
 
 def in_order(split: Split, size: int = 256) -> Iterator[Batch]:
@@ -265,6 +343,14 @@ class Context:
     valid_loss: Mapping[str, float] = field(default_factory=dict)
     concepts: Mapping[str, Model] = field(default_factory=dict)
     rank: Callable[[Model], tuple[float, float]] = _unranked
+    reads: Callable[[SplitName, Iterable[Tensor]], Iterator[Batch]] | None = None
+
+    def batches(self, name: SplitName, pieces: Iterable[Tensor]) -> Iterator[Batch]:
+        """Batches of a split by the numbers of their samples, on the model's device, read ahead if the job reads ahead."""
+        split = self.splits[name]
+        if self.reads is not None:
+            return self.reads(name, pieces)
+        return (split.batch(piece).to(self.generator.device) for piece in pieces)
 
 
 @dataclass(frozen=True)

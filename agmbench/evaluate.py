@@ -7,26 +7,24 @@ import torch
 from torch import Tensor
 
 from agmbench import shapley
-from agmbench.contracts import Batch, Coalition, Fused, Modulator, Split, Tokens, in_order
+from agmbench.contracts import Batch, Coalition, Fused, Modulator, Tokens
 from agmbench.errors import RunFailed
 from agmbench.model import MultimodalModel
 from agmbench.outcomes import Outcome
 from agmbench.tasks import Task
-
-BATCH_SIZE = 256  # one size for all, so that no number depends on the training's batch size
 
 
 @torch.no_grad()
 def evaluate(
     model: MultimodalModel,
     modulator: Modulator,
-    split: Split,
-    device: torch.device,
+    batches: Iterable[Batch],
     class_names: Iterable[str] = (),
     terms: bool = False,
     where: str = "",
 ) -> Outcome:
-    """Eval-mode logits of every coalition, representation and targets, on the CPU; with `terms`, those of an additive fusion too.
+    """Eval-mode logits of every coalition on a split, representation and targets, on the CPU; with `terms`, those of an additive
+    fusion too. `batches` are the split's, on the model's device.
 
     What is not finite is an error that names the split (`where`), the modality and the samples.
     """
@@ -35,7 +33,7 @@ def evaluate(
     parts: dict[Coalition, list[Tensor]] = {coalition: [] for coalition in which}
     representations, targets, own = [], [], []
     with model.evaluating(), model.muting.evaluation():
-        for batch in (batch.to(device) for batch in in_order(split, BATCH_SIZE)):
+        for batch in batches:
             if any(len(_wrong_rows(batch.inputs[m])) for m in model.modalities):
                 raise RunFailed(f"the data on {where} are not finite: {culprit(model, [batch])}")
             said = modulator.coalitions(model, batch.inputs, which)

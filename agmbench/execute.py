@@ -17,6 +17,7 @@ from agmbench.contracts import SPLITS, Modulator, SplitName, Unsuitable
 from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import evaluate, measure
 from agmbench.jobs import JobSpec, spec_of
+from agmbench.loading import Feed, workers
 from agmbench.measures import Judge, Measure
 from agmbench.model import MultimodalModel
 from agmbench.outcomes import Outcome, Outcomes
@@ -115,13 +116,13 @@ class Execution:
 
     def _run(self, job: build.Job, run: Run, references: Mapping[str, Record], judge: Judge, states: Checkpoints) -> None:
         spec, device = job.spec, self.device
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory() as scratch, fed(job, device) as feed:
             folder = Path(scratch)
             (folder / "job.yaml").write_text(yaml.safe_dump(spec.canonical(), sort_keys=False))
             run.files(folder)
             said = {m: measures.kept(self.tracker, one) for m, one in references.items()}
             judge = replace(judge, references={m: measures.judged(one, "valid") for m, one in said.items()})
-            model, modulator, best, history, epochs, epochs_done = self._begun(job, references, judge, states)
+            model, modulator, best, history, epochs, epochs_done = self._begun(job, feed, references, judge, states)
             for text in states.warnings:
                 self.observer.warned(text)
             self.observer.started(job.name, spec.training.epochs, epochs_done)
@@ -143,7 +144,7 @@ class Execution:
             model.load_state_dict(best.weights["model"])
             modulator.load_state_dict(best.weights["modulator"])
 
-            found = evaluated(job, model, modulator, device)
+            found = evaluated(job, model, modulator, feed)
             run.points(numbers({**losses(job, found["test"]), "best/epoch": best.epoch}, epochs_done - 1))
             predictions.write(found, folder / "predictions.parquet")
             outcomes.save(found, folder / outcomes.FILE)
@@ -153,14 +154,15 @@ class Execution:
             run.files(folder)
             self._measure(run, self.wanted, found, {m: measures.judged(one) for m, one in said.items()}, epochs_done - 1)
 
-    def _begun(self, job: build.Job, references: Mapping[str, Record], judge: Judge, states: Checkpoints) -> "_Begun":
+    def _begun(
+        self, job: build.Job, feed: Feed, references: Mapping[str, Record], judge: Judge, states: Checkpoints
+    ) -> "_Begun":
         """A training at its beginning, or after the newest state that fits; those that do not are set aside."""
         spec, device = job.spec, self.device
         saved = states.load(device)
         model = build.model(job).to(device)
         modulator = build.modulator(job, model)
         concepts = self._concepts(job, model, modulator, references)
-        splits = {name: job.dataset.split(name) for name in SPLITS}
         best, history, done, state = Selection(spec.training.select), [], 0, None
         try:
             if saved is not None:
@@ -169,13 +171,13 @@ class Execution:
                     history, state = unpack(saved["history"]), saved["training"]
                     done = state["epoch"] + 1
             named = f"'{spec.dataset.name}'"
-            epochs = train(model, modulator, splits, spec.training, spec.seed, device, concepts, state, judge, data=named)
+            epochs = train(model, modulator, feed, spec.training, spec.seed, concepts, state, judge, data=named)
             if saved is not None:
                 with fitting():
                     best.check(model, modulator)
         except Unfit as error:
             states.refuse(str(error))
-            return self._begun(job, references, judge, states)
+            return self._begun(job, feed, references, judge, states)
         return _Begun(model, modulator, best, history, epochs, done)
 
     def _measure(
@@ -265,13 +267,16 @@ class Selection:
             self.weights = copy.deepcopy({"model": model.state_dict(), "modulator": modulator.state_dict()})
 
 
-def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, device: torch.device) -> dict[str, Outcome]:
+def fed(job: build.Job, device: torch.device, names: Sequence[SplitName] = SPLITS) -> Feed:
+    """The splits of a job as batches."""
+    return Feed({name: job.dataset.split(name) for name in names}, device, workers(device))
+
+
+def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, feed: Feed) -> dict[str, Outcome]:
     """What a trained model says of dev, valid and test."""
     where = f"of '{job.spec.dataset.name}'"
     return {
-        name: evaluate(
-            model, modulator, job.dataset.split(name), device, job.dataset.class_names, terms=True, where=f"{name} {where}"
-        )
+        name: evaluate(model, modulator, feed.in_order(name), job.dataset.class_names, terms=True, where=f"{name} {where}")
         for name in AFTER
     }
 
@@ -287,8 +292,8 @@ def keep_outcomes(job: build.Job, run: Run, tracker: Tracker, record: Record, de
     """Ask the best checkpoint of a run that was made before outcomes were kept."""
     weights = torch.load(tracker.artifact(record, "checkpoints/best.pt"), map_location=device, weights_only=True)
     model, modulator = served.restored(job, weights, device)
-    with tempfile.TemporaryDirectory() as scratch:
-        outcomes.save(evaluated(job, model, modulator, device), Path(scratch) / outcomes.FILE)
+    with tempfile.TemporaryDirectory() as scratch, fed(job, device) as feed:
+        outcomes.save(evaluated(job, model, modulator, feed), Path(scratch) / outcomes.FILE)
         run.files(Path(scratch))
 
 

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agmbench import build, predictions
-from agmbench.contracts import SPLITS, Batch, Dataset, Input, Modulator, Split, SplitName, TensorSplit, Tokens
+from agmbench.contracts import SPLITS, Batch, Dataset, Input, Modulator, Split, SplitName, TensorSplit, Tokens, in_order
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.evaluate import evaluate
 from agmbench.jobs import job_of
+from agmbench.loading import Feed
 from agmbench.model import MultimodalModel
 from agmbench.registry import load
 from agmbench.tasks import SingleLabel, Task
@@ -69,7 +70,7 @@ class Served:
         given = {m: _input(m, x, inputs) for m, x in blank.inputs.items()}
         count = len(next(iter(given.values())))
         split = TensorSplit(given, blank.targets.expand(count, *blank.targets.shape[1:]))
-        outcome = evaluate(self.model, self.modulator, split, CPU, where="the inputs")
+        outcome = evaluate(self.model, self.modulator, in_order(split), where="the inputs")
         return _table(torch.from_numpy(outcome.full), self.data.task.of_rows(), self.data.class_names)
 
 
@@ -93,8 +94,8 @@ def restored(job: build.Job, weights: Mapping[str, Any], device: torch.device) -
     model = build.model(job).to(device)
     modulator = build.modulator(job, model)
     concepts = build.concept_models(job, model, device) if modulator.needs_concepts else {}
-    splits = {name: job.dataset.split(name) for name in SPLITS}
-    prepare(model, modulator, splits, job.spec.training, job.spec.seed, device, concepts)
+    feed = Feed({name: job.dataset.split(name) for name in SPLITS}, device)
+    prepare(model, modulator, feed, job.spec.training, job.spec.seed, concepts)
     model.load_state_dict(weights["model"])
     modulator.load_state_dict(weights["modulator"])
     return model, modulator

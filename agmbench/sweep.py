@@ -35,7 +35,7 @@ from agmbench import build, interrupts
 from agmbench.addresses import hidden, shown
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, allowed, describe
-from agmbench.execute import Observer, execute, heading, sample
+from agmbench.execute import Observer, execute, fed, heading, sample
 from agmbench.jobs import JobSpec, compose, digest
 from agmbench.measures import giving, measures, of_one_run
 from agmbench.protocol import departures, selected
@@ -518,13 +518,12 @@ def _trial(
     )
     described = replace(described, tags={**described.tags, "agmbench.trial": str(number), "agmbench.study": sweep.name})
     recipe, judge, value, best = job.spec.training, build.judge(job.spec, registry, job.dataset), -inf, (-inf, -inf)
-    with tracker.start(described) as run:
+    with tracker.start(described) as run, fed(job, device, SEEN) as feed:
         model = build.model(job).to(device)
         modulator = build.modulator(job, model)
-        splits = {name: job.dataset.split(name) for name in SEEN}
         try:
             named = f"'{job.spec.dataset.name}'"
-            for epoch in train(model, modulator, splits, recipe, job.spec.seed, device, judge=judge, data=named):
+            for epoch in train(model, modulator, feed, recipe, job.spec.seed, judge=judge, data=named):
                 if recipe.select == "last" or epoch.rank > best:
                     best, value = epoch.rank, epoch.valid[epoch.by]
                 interrupts.check()

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from agmbench.conduct import Conduct, malformed, wrong_samples
-from agmbench.contracts import Batch, Context, Model, Modulator, Split, SplitName, Step
+from agmbench.contracts import Batch, Context, Model, Modulator, SplitName, Step
 from agmbench.cost import Meter
 from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import culprit, evaluate, measure, response_figures
 from agmbench.jobs import Training
+from agmbench.loading import Feed
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
 from agmbench.optimizers import make_optimizer, make_schedule
+from agmbench.outcomes import Outcome
 from agmbench.precision import Precision
 from agmbench.records import Point, numbers
 from agmbench.tasks import Task
@@ -61,10 +63,9 @@ class Epoch:
 def prepare(
     model: MultimodalModel,
     modulator: Modulator,
-    splits: Mapping[SplitName, Split],
+    feed: Feed,
     recipe: Training,
     seed: int,
-    device: torch.device,
     concepts: Mapping[str, MultimodalModel] | None = None,
     judge: Judge | None = None,
 ) -> Context:
@@ -74,33 +75,36 @@ def prepare(
     def rank(concept: Model) -> tuple[float, float]:
         assert isinstance(concept, MultimodalModel)
         alone = Modulator(concept.modalities)
-        valid, dev = (partial(evaluate, concept, alone, splits[name], device) for name in ("valid", "dev"))
-        outcome = valid()
+
+        def said(name: SplitName) -> Outcome:
+            return evaluate(concept, alone, feed.in_order(name))
+
+        outcome = said("valid")
         values = measure(outcome, concept.task)
-        return by.value(values | by.of(outcome, dev))
+        return by.value(values | by.of(outcome, partial(said, "dev")))
 
     context = Context(
         epoch=0,
         epochs=recipe.epochs,
-        steps_per_epoch=ceil(len(_batches_of(len(splits["train"]), recipe.batch_size)) / recipe.accumulate),
-        splits={name: split for name, split in splits.items() if name != "test"},  # no method sees the test set
-        generator=torch.Generator(device).manual_seed(seed),
+        steps_per_epoch=ceil(len(batches_of(len(feed.splits["train"]), recipe.batch_size)) / recipe.accumulate),
+        splits={name: split for name, split in feed.splits.items() if name != "test"},  # no method sees the test set
+        reads=feed.batches,
+        generator=torch.Generator(feed.device).manual_seed(seed),
         model=model,
         concepts=concepts or {},
         rank=rank,
     )
     modulator.prepare(context)
-    modulator.to(device)
+    modulator.to(feed.device)
     return context
 
 
 def train(
     model: MultimodalModel,
     modulator: Modulator,
-    splits: Mapping[SplitName, Split],
+    feed: Feed,
     recipe: Training,
     seed: int,
-    device: torch.device,
     concepts: Mapping[str, MultimodalModel] | None = None,
     state: Mapping[str, Any] | None = None,
     judge: Judge | None = None,
@@ -114,9 +118,10 @@ def train(
     what errors call the data set.
     """
     by = judge or Judge(model.task.figure)
+    device, count = feed.device, len(feed.splits["train"])
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    context = prepare(model, modulator, splits, recipe, seed, device, concepts, by)
+    context = prepare(model, modulator, feed, recipe, seed, concepts, by)
     optimizer = make_optimizer(recipe, model, modulator)
     schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs)
     log, meter = StepLog(model.task), Meter(model, device)
@@ -151,10 +156,11 @@ def train(
             begun = log.steps
             samples = modulator.samples(context)
             if samples is None:
-                samples = torch.randperm(len(splits["train"]), generator=order)
-            if complaint := wrong_samples(samples, len(splits["train"])):
+                samples = torch.randperm(count, generator=order)
+            if complaint := wrong_samples(samples, count):
                 raise RunFailed(complaint)
-            for batches in in_groups(in_batches(splits["train"], samples, recipe.batch_size, device), recipe.accumulate):
+            pieces = [samples[piece] for piece in batches_of(len(samples), recipe.batch_size)]
+            for batches in in_groups(feed.batches("train", pieces, epoch), recipe.accumulate):
                 watching = conduct.watching() if epoch == first else nullcontext()
                 with meter.batch(sum(len(batch.targets) for batch in batches)), watching:
                     for step in precision.steps(modulator, model, batches):
@@ -180,8 +186,11 @@ def train(
             points = log.flush(epoch)
             costs = numbers(meter.stop(len(samples)), epoch)
             where = f"of {data} at epoch {epoch}, after step {log.steps - 1}"
-            outcome = evaluate(model, modulator, splits["valid"], device, where=f"valid {where}")
-            dev = partial(evaluate, model, modulator, splits["dev"], device, where=f"dev {where}")
+            outcome = evaluate(model, modulator, feed.in_order("valid"), where=f"valid {where}")
+
+            def dev(where: str = where) -> Outcome:
+                return evaluate(model, modulator, feed.in_order("dev"), where=f"dev {where}")
+
             valid = measure(outcome, model.task)
             valid |= by.of(outcome, dev)
             context = replace(
@@ -222,19 +231,14 @@ def _set_generators(generators: Mapping[str, torch.Generator], states: Mapping[s
     torch.cuda.set_rng_state_all([cuda.cpu() for cuda in states["cuda"]])
 
 
-def in_batches(split: Split, samples: Tensor, size: int, device: torch.device) -> Iterator[Batch]:
-    """The samples of these numbers in batches; a last batch of one sample, which BatchNorm cannot take, is left out."""
-    for piece in _batches_of(len(samples), size):
-        yield split.batch(samples[piece]).to(device)
-
-
 def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
     """The micro-batches of each optimizer step."""
     while group := list(islice(batches, size)):
         yield group
 
 
-def _batches_of(count: int, size: int) -> list[slice]:
+def batches_of(count: int, size: int) -> list[slice]:
+    """Batches; a last one of one sample, which BatchNorm cannot take, is left out."""
     return [slice(start, min(start + size, count)) for start in range(0, count, size) if count - start >= 2]
 
 

@@ -20,6 +20,7 @@ from agmbench.encoders.conv import Conv
 from agmbench.encoders.resnet import ResNet
 from agmbench.encoders.transformer import Transformer
 from agmbench.fusions.concat import Concat
+from agmbench.loading import Feed
 from agmbench.model import MultimodalModel
 from agmbench.train import train
 
@@ -94,7 +95,7 @@ def job(compiled: bool) -> list[float]:
         for encoder in model.encoders.values():
             encoder.compile()
     splits = {name: resolved.dataset.split(name) for name in SPLITS}
-    epochs = train(model, build.modulator(resolved, model), splits, resolved.spec.training, 1, CPU)
+    epochs = train(model, build.modulator(resolved, model), Feed(splits, CPU), resolved.spec.training, 1)
     return [point.value for epoch in epochs for point in epoch.costs if point.name == "cost/samples_per_second"]
 
 

@@ -8,6 +8,7 @@ import time
 import torch
 
 from agmbench import build, jobs, registry
+from agmbench.loading import Feed
 from agmbench.train import train
 
 
@@ -19,7 +20,7 @@ def main() -> None:
         model, splits = build.model(job), {split: job.dataset.split(split) for split in ("train", "dev", "valid")}
         spec = job.spec
         cores, wall = time.process_time(), time.perf_counter()
-        for _ in train(model, build.modulator(job, model), splits, spec.training, spec.seed, torch.device("cpu")):
+        for _ in train(model, build.modulator(job, model), Feed(splits, torch.device("cpu")), spec.training, spec.seed):
             pass
         print(f"| {name} | {time.process_time() - cores:.1f} | {time.perf_counter() - wall:.1f} | 15 |", flush=True)
 

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from agmbench import build, jobs, registry
 from agmbench.contracts import TensorSplit
 from agmbench.execute import execute
+from agmbench.loading import Feed
 from agmbench.measures import of_one_run
 from agmbench.records import Heading, Record, Tracker
 from agmbench.trackers.mlflow import MlflowTracker
@@ -64,7 +65,7 @@ def through_train(job: build.Job) -> Iterator[object]:
     model = build.model(job)
     train_split, valid = job.dataset.split("train"), job.dataset.split("valid").batch(torch.arange(2))
     splits = {"train": train_split, "valid": TensorSplit(valid.inputs, valid.targets)}
-    yield from train(model, build.modulator(job, model), splits, job.spec.training, job.spec.seed, CPU)
+    yield from train(model, build.modulator(job, model), Feed(splits, CPU), job.spec.training, job.spec.seed)
 
 
 def plain(job: build.Job) -> Iterator[object]:

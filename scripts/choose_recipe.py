@@ -11,6 +11,7 @@ import sys
 from statistics import mean
 
 from agmbench import build, jobs, registry
+from agmbench.loading import Feed
 from agmbench.train import train
 
 SEEDS = range(5)
@@ -63,7 +64,7 @@ def best(job: build.Job) -> float:
     """The best validation accuracy of a job, in %."""
     model = build.model(job)
     splits = {name: job.dataset.split(name) for name in ("train", "dev", "valid")}
-    epochs = train(model, build.modulator(job, model), splits, job.spec.training, job.spec.seed, build.device("cpu"))
+    epochs = train(model, build.modulator(job, model), Feed(splits, build.device("cpu")), job.spec.training, job.spec.seed)
     return 100 * max(epoch.valid["accuracy"] for epoch in epochs)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from agmbench import build
 from agmbench.contracts import Batch, Context, Encoder, Model, Modulator, Promises, Step
 from agmbench.errors import RunFailed, describe
+from agmbench.loading import Feed
 from agmbench.model import MultimodalModel
 from agmbench.modulators.joint import Joint
 from agmbench.train import train
@@ -22,7 +23,7 @@ NAMES = ("m0", "m1")
 
 def first_epoch(modulator: Modulator, model: MultimodalModel | None = None) -> None:
     job = make()
-    next(train(model or build.model(job), modulator, splits_of(job), job.spec.training, job.spec.seed, CPU))
+    next(train(model or build.model(job), modulator, Feed(splits_of(job), CPU), job.spec.training, job.spec.seed))
 
 
 def forgetting(*forgotten: str, **promises: bool) -> Modulator:

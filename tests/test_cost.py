@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from agmbench import build, cost
 from agmbench.contracts import SPLITS, Batch, Model, Step
 from agmbench.cost import FORMULAS
+from agmbench.loading import Feed
 from agmbench.modulators.joint import Joint
 from agmbench.train import train
 
@@ -81,7 +82,7 @@ def test_encoder_passes_of_a_step(modulator: str, settings: dict[str, object], p
     job = make(modulator, **settings)
     model = build.model(job)
     splits = {name: job.dataset.split(name) for name in SPLITS}
-    epochs = list(train(model, build.modulator(job, model), splits, job.spec.training, 1, CPU))
+    epochs = list(train(model, build.modulator(job, model), Feed(splits, CPU), job.spec.training, 1))
     costs = {point.name: point.value for point in epochs[-1].costs}
     assert costs["cost/encoder_passes"] == pytest.approx(passes)
     assert costs["cost/samples_per_second"] > 0
@@ -105,7 +106,7 @@ def peak(size: int) -> float:
     job = make("joint")
     model = build.model(job)
     splits = {name: job.dataset.split(name) for name in SPLITS}
-    *_, last = train(model, Large(model.modalities, size), splits, job.spec.training, 1, CPU)
+    *_, last = train(model, Large(model.modalities, size), Feed(splits, CPU), job.spec.training, 1)
     return next(point.value for point in last.costs if point.name == "cost/peak_memory_mib")
 
 
@@ -126,7 +127,7 @@ def test_flops_of_joint_training_by_hand() -> None:
     job = make("joint")  # two encoders Linear(16, 32), a head Linear(64, 4), batches of 64
     model = build.model(job)
     splits = {name: job.dataset.split(name) for name in SPLITS}
-    (epoch, *_) = train(model, build.modulator(job, model), splits, job.spec.training, 1, CPU)
+    (epoch, *_) = train(model, build.modulator(job, model), Feed(splits, CPU), job.spec.training, 1)
     encoders, head = 2 * 64 * 16 * 32 * 2, 2 * 64 * 64 * 4
     costs = {point.name: point.value for point in epoch.costs}
     assert costs["cost/flops"] == 2 * encoders + 3 * head  # the inputs need no gradient, the features do

@@ -176,6 +176,7 @@ def test_every_verb_that_reads_the_registry_takes_a_file(own: Path, line: Comman
         assert "--registry FILE" in line(*verb.split(), "--help").out, verb
 
 
+@pytest.mark.long
 def test_a_file_of_ones_own_reaches_the_processes_of_a_suite(line: CommandLine) -> None:
     (line.folder / "own.yaml").write_text(
         "modulators:\n  plain: {target: own_code:Plain}\n"

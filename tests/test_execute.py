@@ -133,6 +133,7 @@ def test_job_yaml_is_the_resolved_spec(finished: CommandLine, agm: Run) -> None:
 
 def test_checkpoints_load_safely_and_give_the_predictions(finished: CommandLine, agm: Run) -> None:
     from agmbench import build, registry
+    from agmbench.contracts import in_order
     from agmbench.evaluate import evaluate
     from agmbench.jobs import JobSpec
 
@@ -141,7 +142,7 @@ def test_checkpoints_load_safely_and_give_the_predictions(finished: CommandLine,
     assert job.digest == agm.data.tags["agmbench.digest"]
     model = build.model(job)
     model.load_state_dict(torch.load(artifact(finished, agm, "checkpoints/best.pt"), weights_only=True)["model"])
-    test = evaluate(model, build.modulator(job, model), job.dataset.split("test"), torch.device("cpu"))
+    test = evaluate(model, build.modulator(job, model), in_order(job.dataset.split("test")))
     logged = pd.read_parquet(artifact(finished, agm, "predictions.parquet")).query("split == 'test'").sort_values("index")
     assert (logged["target"] == test.targets).all()
     assert np.array_equal(logged[[f"logit/{c}" for c in range(4)]].to_numpy(), test.full)
@@ -326,6 +327,7 @@ def started(line: CommandLine) -> bool:
             return False
 
 
+@pytest.mark.long
 def test_two_processes_at_once_train_each_job_once(line: CommandLine) -> None:
     first = line.process("run", "--modulator", "joint", *SMALL)
     second = line.process("run", "--modulator", "agm", *SMALL)

@@ -127,6 +127,7 @@ def test_no_command_executes_a_file_of_the_working_directory(folder: Path, tmp_p
         assert status == 0, (words, said)
 
 
+@pytest.mark.long
 def test_the_installed_command_executes_none_and_neither_do_its_children(folder: Path, installed: tuple[str, ...]) -> None:
     marks = traps(folder, set())
     for words in LIGHT:

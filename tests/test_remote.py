@@ -16,6 +16,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from test_ui import free_port
 
+pytestmark = pytest.mark.long
+
 LONG = (
     "run",
     "-d",
@@ -134,7 +136,6 @@ for uri in sys.argv[1:]:
     assert result.stdout.split() == ["3", "3"], result.stderr
 
 
-@pytest.mark.long
 def test_a_killed_run_is_taken_over(server: Server, line: CommandLine) -> None:
     process, hold = started(line, server)
     process.kill()
@@ -149,7 +150,6 @@ def test_a_killed_run_is_taken_over(server: Server, line: CommandLine) -> None:
     assert sorted(point.step for point in history) == list(range(60))
 
 
-@pytest.mark.long
 def test_a_server_that_is_not_there_is_one_line(line: CommandLine) -> None:
     result = line.finish("compare", env={"MLFLOW_TRACKING_URI": f"http://someone:hidden%21word@127.0.0.1:{free_port()}"})
     assert result.status == 2
@@ -158,7 +158,6 @@ def test_a_server_that_is_not_there_is_one_line(line: CommandLine) -> None:
     assert "hidden" not in message
 
 
-@pytest.mark.long
 def test_a_server_that_goes_down_meanwhile_is_one_line_and_the_job_goes_on_when_it_is_back(
     tmp_path: Path, line: CommandLine
 ) -> None:

@@ -20,6 +20,7 @@ from test_train import CPU, REGISTRY, splits_of, untrained_concepts
 
 from agmbench import build, execute, jobs
 from agmbench.checkpoints import BEFORE, NEWEST, Checkpoints, pack, unpack
+from agmbench.loading import Feed
 from agmbench.measures import of_one_run
 from agmbench.model import MultimodalModel
 from agmbench.records import Point, Record
@@ -51,7 +52,7 @@ def run(
     modulator = build.modulator(job, model)
     concepts = untrained_concepts(job) if modulator.needs_concepts else {}
     spec, found, last = job.spec, [], state
-    all_epochs = train(model, modulator, splits_of(job), spec.training, spec.seed, CPU, concepts, state)
+    all_epochs = train(model, modulator, Feed(splits_of(job), CPU), spec.training, spec.seed, concepts, state)
     for epoch in itertools.islice(all_epochs, epochs):
         found.append(epoch)
         last = epoch.state()
@@ -467,6 +468,7 @@ def test_force_begins_anew(line: CommandLine) -> None:
     assert "goes on" not in result.err
 
 
+@pytest.mark.long
 def test_a_job_goes_on_from_the_state_before_a_corrupt_one(line: CommandLine) -> None:
     killed(line, 3)
     (newest,) = (line.folder / "runs" / "unfinished").glob(f"*/{NEWEST}")

@@ -232,6 +232,7 @@ def test_a_failed_job_is_recorded_and_the_rest_go_on(line: CommandLine) -> None:
     assert "skipped: synthetic early ogm" in page
 
 
+@pytest.mark.long
 def test_a_job_whose_process_is_killed_is_recorded_and_the_rest_go_on(line: CommandLine) -> None:
     (line.folder / "plugins" / "mine" / "killed.py").write_text(
         "import os, signal\nfrom agmbench.modulators.joint import Joint\n\n\nclass Killed(Joint):\n"

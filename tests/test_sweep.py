@@ -375,6 +375,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.long
 def test_a_trial_killed_before_its_first_heartbeat_is_tried_again(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*SYNTHETIC, "-m", "agm", "--trials", "3", "--sampler", "grid")
     killed = subprocess.run([sys.executable, "-c", BEFORE_ITS_FIRST_HEARTBEAT, *words], cwd=line.folder, capture_output=True)

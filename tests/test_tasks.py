@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from agmbench.contracts import SPLITS, Context, Split, SplitName, TensorSplit
+from agmbench.contracts import SPLITS, Context, Split, SplitName, TensorSplit, in_order
 from agmbench.encoders.mlp import MLP
 from agmbench.encoders.transformer import Transformer
 from agmbench.evaluate import evaluate, measure
 from agmbench.fusions.concat import Concat
 from agmbench.jobs import Training
+from agmbench.loading import Feed
 from agmbench.metrics.figure import figure
 from agmbench.model import MultimodalModel
 from agmbench.modulators.agm import AGM
@@ -102,10 +103,10 @@ def test_every_task_is_learned_under_every_kind_of_method(task: Task, kind: type
     model = MultimodalModel({m: MLP((5,), hidden=8, layers=1) for m in NAMES}, fusion, task=task)
     splits = data(task)
     recipe = Training(epochs=15, batch_size=16, lr=0.1, weight_decay=0)
-    *_, last = train(model, kind(NAMES), splits, recipe, 1, CPU)
+    *_, last = train(model, kind(NAMES), Feed(splits, CPU), recipe, 1)
     assert last.by == task.figure
     assert last.valid[task.figure] > 0.6
-    outcome = evaluate(model, kind(NAMES), splits["test"], CPU)
+    outcome = evaluate(model, kind(NAMES), in_order(splits["test"]))
     rows = 64 if isinstance(task, Segments) else 32
     assert len(outcome.targets) == len(outcome.full) == len(outcome.representation) == rows
     assert outcome.kind == task.kind

@@ -7,18 +7,32 @@ import torch
 from torch import Tensor, nn
 
 from agmbench import build, jobs, registry
-from agmbench.contracts import SPLITS, Batch, Context, Encoder, Model, Modulator, Promises, Split, SplitName, Step, TensorSplit
+from agmbench.contracts import (
+    SPLITS,
+    Batch,
+    Context,
+    Encoder,
+    Model,
+    Modulator,
+    Promises,
+    Split,
+    SplitName,
+    Step,
+    TensorSplit,
+    in_order,
+)
 from agmbench.errors import RunFailed
 from agmbench.evaluate import evaluate, measure
 from agmbench.execute import Selection
 from agmbench.fusions.concat import Concat
+from agmbench.loading import Feed
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
 from agmbench.modulators.joint import Joint
 from agmbench.modulators.mses import MSES
 from agmbench.optimizers import make_optimizer, make_schedule
 from agmbench.precision import DTYPES, FIRST
-from agmbench.train import Epoch, in_batches, train
+from agmbench.train import Epoch, batches_of, train
 
 CPU = torch.device("cpu")
 JOINT = Joint(("m0", "m1"))
@@ -42,7 +56,7 @@ def run(
     modulator = modulator or build.modulator(job, model)
     recipe = job.spec.training
     concepts = untrained_concepts(job) if modulator.needs_concepts else {}
-    epochs = list(train(model, modulator, splits or splits_of(job), recipe, job.spec.seed, CPU, concepts))
+    epochs = list(train(model, modulator, Feed(splits or splits_of(job), CPU), recipe, job.spec.seed, concepts))
     return model, epochs
 
 
@@ -67,8 +81,8 @@ def test_the_weights_after_an_epoch_are_those_that_were_validated(name: str) -> 
     model = build.model(job)
     modulator = build.modulator(job, model)
     concepts = untrained_concepts(job) if modulator.needs_concepts else {}
-    for epoch in train(model, modulator, splits_of(job), job.spec.training, job.spec.seed, CPU, concepts):
-        found = measure(evaluate(model, modulator, job.dataset.split("valid"), CPU), model.task)
+    for epoch in train(model, modulator, Feed(splits_of(job), CPU), job.spec.training, job.spec.seed, concepts):
+        found = measure(evaluate(model, modulator, in_order(job.dataset.split("valid"))), model.task)
         assert found == epoch.valid
     if isinstance(modulator, MSES):
         assert modulator.frozen.any()
@@ -79,15 +93,11 @@ def test_another_seed_is_another_result() -> None:
 
 
 def test_every_sample_is_seen_once_an_epoch() -> None:
-    split = TensorSplit({"m0": torch.zeros(10, 1)}, torch.zeros(10, dtype=torch.long))
-    batches = list(in_batches(split, torch.randperm(len(split)), 4, CPU))
-    assert sorted(torch.cat([batch.index for batch in batches]).tolist()) == list(range(10))
-    assert [len(batch.targets) for batch in batches] == [4, 4, 2]
+    assert batches_of(10, 4) == [slice(0, 4), slice(4, 8), slice(8, 10)]
 
 
 def test_a_last_batch_of_one_sample_is_left_out() -> None:
-    split = TensorSplit({"m0": torch.zeros(9, 1)}, torch.zeros(9, dtype=torch.long))
-    assert [len(batch.targets) for batch in in_batches(split, torch.randperm(len(split)), 4, CPU)] == [4, 4]
+    assert batches_of(9, 4) == [slice(0, 4), slice(4, 8)]
 
 
 def test_the_loop_is_a_plain_training_loop_for_joint() -> None:
@@ -245,7 +255,7 @@ def test_an_encoder_that_overflows_is_named() -> None:
     features = {"m0": healthy.encoders["m0"].out_features, "m1": Overflow.out_features}
     model = MultimodalModel({"m0": healthy.encoders["m0"], "m1": Overflow((16,))}, Concat(features, 4))
     with pytest.raises(RunFailed, match=r"epoch 1, step 2: the encoder of m1 gives features that are not finite"):
-        list(train(model, Joint(("m0", "m1")), splits_of(job), job.spec.training, 1, CPU))
+        list(train(model, Joint(("m0", "m1")), Feed(splits_of(job), CPU), job.spec.training, 1))
 
 
 def test_the_optimizer_has_a_group_an_encoder_and_one_for_the_fusion() -> None:

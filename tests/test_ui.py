@@ -17,6 +17,7 @@ import pytest
 from conftest import CommandLine
 from mlflow import MlflowClient
 
+pytestmark = pytest.mark.long
 CHROMIUM = shutil.which("chromium")
 
 

@@ -11,9 +11,10 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self, SupportsIndex
 
 import h5py
 import numpy as np
@@ -21,7 +22,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agmbench.contracts import Batch, Dataset, Input, Split, SplitName, Tokens, Unsuitable, joined
+from agmbench.contracts import (
+    Batch,
+    Change,
+    Dataset,
+    Input,
+    Split,
+    SplitName,
+    Staged,
+    Tokens,
+    Unsuitable,
+    changed_each,
+    joined,
+)
 from agmbench.datasets import pickles
 
 Array = NDArray[Any]
@@ -48,7 +61,7 @@ class Held:
     checksums: those of files for which they are known, as `checksum` gives them; `agmbench data verify` compares.
     """
 
-    splits: Mapping[SplitName, Split]
+    splits: Mapping[SplitName, "OnDisk"]
     shapes: Mapping[str, tuple[int, ...]]
     files: Sequence[Path]
     groups: Mapping[str, Mapping[SplitName, Sequence[str]]] = field(default_factory=dict)
@@ -90,7 +103,11 @@ class FileDataset(Dataset):
         """Find the layout and read it; `options` go to `Layout.read` and into the fingerprint."""
         root = folder(self.name)
         self.layout = found(self.name, root, self.layouts)
-        self.held = self.layout.read(root, **options)
+        held = self.layout.read(root, **options)
+        given = tuple(options.items())
+        self.held = replace(
+            held, splits={n: split.found_at(Origin(self.layout, root, given, n)) for n, split in held.splits.items()}
+        )
         self.held.splits["train"].batch(torch.tensor([0]))  # a copy that cannot be read is refused at once
         self.shapes = self.held.shapes
         self.sample = (root / SAMPLE).is_file()
@@ -280,7 +297,7 @@ Convert = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Stored:
-    """Rows of an array on disk (or in memory), as one modality's input: read when a batch is asked for, then converted.
+    """Rows of an array on disk (or in memory), as one modality's input: read when a batch is asked for, converted where it is used.
 
     `lengths` `[N]`, if given, makes them sequences: the first `lengths[i]` tokens of row i are there (the last, if `in_front`).
     """
@@ -291,17 +308,63 @@ class Stored:
     in_front: bool = False
 
     def read(self, rows: Array) -> Input:
-        """Those rows, in that order."""
-        values = self.convert(torch.from_numpy(take(self.array, rows)))
+        """Those rows, in that order, as they are stored."""
+        values = torch.from_numpy(take(self.array, rows))
         if self.lengths is None:
             return values
         place = torch.arange(values.shape[1])
         length = torch.from_numpy(np.asarray(self.lengths)[rows].astype(np.int64)).unsqueeze(1)
         return Tokens(values, place >= values.shape[1] - length if self.in_front else place < length)
 
+    def finished(self, x: Input) -> Input:
+        """What was read, converted."""
+        return Tokens(self.convert(x.values), x.mask) if isinstance(x, Tokens) else self.convert(x)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading it touches no file."""
+        return type(self.array) is np.ndarray
+
+
+class Origin(NamedTuple):
+    """Where a split is found again by another process: a layout below a folder, the options it was read with, the split's name."""
+
+    layout: Layout
+    root: Path
+    options: tuple[tuple[str, Any], ...]
+    name: SplitName
+
+    def split(self) -> Split:
+        """That split; the splits of one data set are opened together, once a process."""
+        return _opened(self._replace(name="train"))[self.name]
+
+
+@lru_cache(maxsize=4)
+def _opened(origin: Origin) -> Mapping[SplitName, Split]:
+    return origin.layout.read(origin.root, **dict(origin.options)).splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnDisk(Staged):
+    """A split that travels to another process as the place where it is, if it has one, and not as what it holds."""
+
+    origin: Origin | None = field(default=None, compare=False)
+
+    @property
+    @abstractmethod
+    def in_memory(self) -> bool:
+        """Whether reading it touches no file."""
+
+    def found_at(self, origin: Origin) -> Self:
+        """The same split, which knows where it is."""
+        return replace(self, origin=origin)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        return (Origin.split, (self.origin,)) if self.origin else super().__reduce_ex__(protocol)
+
 
 @dataclass(frozen=True)
-class StoredSplit:
+class StoredSplit(OnDisk):
     """A split of stored arrays: sample i is row `rows[i]` of each; `targets` `[N, ...]` are in memory, in the order of `rows`."""
 
     inputs: Mapping[str, Stored]
@@ -311,15 +374,24 @@ class StoredSplit:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, index: Tensor) -> Batch:
-        """The samples of those numbers."""
+    @property
+    def in_memory(self) -> bool:
+        return all(stored.in_memory for stored in self.inputs.values())
+
+    def read(self, index: Tensor, change: Change | None = None) -> Batch:
         rows = self.rows[index.numpy()]
-        return Batch({m: stored.read(rows) for m, stored in self.inputs.items()}, self.targets[index], index)
+        inputs = {m: stored.read(rows) for m, stored in self.inputs.items()}
+        if change is not None:
+            inputs = {m: changed_each(x, index.tolist(), m, change) for m, x in inputs.items()}
+        return Batch(inputs, self.targets[index], index)
+
+    def finished(self, batch: Batch) -> Batch:
+        return Batch({m: self.inputs[m].finished(x) for m, x in batch.inputs.items()}, batch.targets, batch.index)
 
 
 @dataclass(frozen=True)
-class Joined:
-    """Splits one after another."""
+class Joined(OnDisk):
+    """Splits one after another, of the same layout."""
 
     splits: Sequence[StoredSplit]
 
@@ -327,25 +399,33 @@ class Joined:
         return sum(map(len, self.splits))
 
     @property
+    def in_memory(self) -> bool:
+        return all(split.in_memory for split in self.splits)
+
+    @property
     def targets(self) -> Tensor:
         """Those of all."""
         return torch.cat([split.targets for split in self.splits])
 
-    def batch(self, index: Tensor) -> Batch:
-        """The samples of those numbers, whichever split they are of."""
+    def read(self, index: Tensor, change: Change | None = None) -> Batch:
         ends = torch.tensor([len(split) for split in self.splits]).cumsum(0)
         owner = torch.bucketize(index, ends, right=True)
         asked = [
             (split, end - len(split), owner == number)
             for number, (split, end) in enumerate(zip(self.splits, ends, strict=True))
         ]
-        batches = [split.batch(index[mine] - start) for split, start, mine in asked if mine.any()]
+        batches = [split.read(index[mine] - start) for split, start, mine in asked if mine.any()]
         back = torch.cat([mine.nonzero().flatten() for _, _, mine in asked]).argsort()
         inputs = {m: joined([batch.inputs[m] for batch in batches])[back] for m in batches[0].inputs}
+        if change is not None:
+            inputs = {m: changed_each(x, index.tolist(), m, change) for m, x in inputs.items()}
         return Batch(inputs, torch.cat([batch.targets for batch in batches])[back], index)
 
+    def finished(self, batch: Batch) -> Batch:
+        return self.splits[0].finished(batch)
 
-def chained(splits: Sequence[StoredSplit]) -> Split:
+
+def chained(splits: Sequence[StoredSplit]) -> StoredSplit | Joined:
     """One split of one or more."""
     return splits[0] if len(splits) == 1 else Joined(splits)
 

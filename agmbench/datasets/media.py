@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from math import gcd
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy.signal import get_window, resample_poly
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets.files import Array, checksum, regular
@@ -168,7 +170,7 @@ def _squared(image: Image.Image, side: int | None) -> Bytes:
 
 def frame_tensor(frames: Tensor) -> Tensor:
     """Frames of bytes `[..., H, W, 3]` as numbers `[..., 3, H, W]`, each colour normalised by ImageNet's mean and deviation."""
-    mean, spread = (torch.tensor(numbers).view(3, 1, 1) for numbers in (MEAN, SPREAD))
+    mean, spread = (torch.tensor(numbers, device=frames.device).view(3, 1, 1) for numbers in (MEAN, SPREAD))
     return frames.movedim(-1, -3).float().div_(255).sub_(mean).div_(spread)
 
 
@@ -200,8 +202,22 @@ class Decoded:
     decode: Callable[[Any], Array]
 
     def __getitem__(self, rows: Array) -> Array:
-        with ThreadPoolExecutor(THREADS) as pool:
-            return np.stack(list(pool.map(self.decode, [self.things[row] for row in rows])))
+        return np.stack(several(self.decode, [self.things[row] for row in rows]))
+
+
+def several(decode: Callable[[Any], Array], things: Sequence[Any]) -> list[Array]:
+    """Each decoded, several at a time; one after another in a process that is one of several which read ahead."""
+    mapped = map if get_worker_info() else _pool().map
+    return list(mapped(decode, things))
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """The threads that decode, of this process."""
+    return ThreadPoolExecutor(THREADS)
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay behind
 
 
 def missing(paths: Sequence[Path]) -> None:

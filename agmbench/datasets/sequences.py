@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agmbench.contracts import Split, SplitName, Unsuitable
+from agmbench.contracts import SplitName, Unsuitable
 from agmbench.datasets.files import (
     ON_TEST,
     Array,
     Held,
+    OnDisk,
     Protocol,
     Stored,
     StoredSplit,
@@ -87,7 +88,7 @@ def _at(part: Part, places: Sequence[Array]) -> list[Part]:
     return [part.at(some) for some in places]
 
 
-def _split(parts: Sequence[Part]) -> Split:
+def _split(parts: Sequence[Part]) -> OnDisk:
     return chained([StoredSplit(part.inputs, part.targets, part.rows) for part in parts])
 
 

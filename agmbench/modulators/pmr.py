@@ -77,13 +77,12 @@ class PMR(Modulator):
     @torch.no_grad()
     def begin_epoch(self, context: Context) -> None:
         self.early = context.epoch < self.entropy_epochs
-        model, train, device = context.model, context.splits["train"], context.generator.device
-        drawn = torch.randperm(len(train), generator=context.generator, device=device).cpu()
+        model, count, device = context.model, len(context.splits["train"]), context.generator.device
+        drawn = torch.randperm(count, generator=context.generator, device=device)[: max(1, round(self.part * count))].cpu()
         rows: dict[str, list[Tensor]] = {modality: [] for modality in self.modalities}
         targets = []
         with model.evaluating():
-            for numbers in drawn[: max(1, round(self.part * len(train)))].split(256):
-                batch = train.batch(numbers).to(device)
+            for batch in context.batches("train", drawn.split(256)):
                 found = self._rows(model, model.encode(batch.inputs, self.modalities))
                 for modality, kept in rows.items():
                     kept.append(found[modality])

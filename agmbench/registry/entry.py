@@ -84,7 +84,7 @@ class Entry:
     def _module(self, name: str) -> ModuleType:
         if self.folder is None or not (path := self.folder / f"{name}.py").is_file():
             return importlib.import_module(name)
-        unique = f"{_package(self.folder)}.{name}"
+        unique = f"{package_of(self.folder)}.{name}"
         if (known := sys.modules.get(unique)) is not None and known.__file__ == os.path.abspath(path):
             return known
         spec = importlib.util.spec_from_file_location(unique, path)
@@ -100,9 +100,18 @@ class Entry:
         return module
 
 
-def _package(folder: Path) -> str:
+PLUGINS = "agmbench_plugins"  # the package of those of plugin folders
+
+
+def plugin_folders() -> list[Path]:
+    """The folders whose modules can be imported here, for another process that should be able to."""
+    names = [name for name in sys.modules if name.startswith(f"{PLUGINS}.") and name.count(".") == 1]
+    return [Path(sys.modules[name].__path__[0]) for name in names]
+
+
+def package_of(folder: Path) -> str:
     """A package for the modules of a folder, so that they can import one another: `from .helper import x`."""
-    top, path = "agmbench_plugins", os.path.abspath(folder)
+    top, path = PLUGINS, os.path.abspath(folder)
     name = f"{top}.{folder.name.replace('.', '_')}"
     if getattr(sys.modules.get(name), "__path__", None) != [path]:
         for old in [module for module in sys.modules if module.startswith(f"{name}.")]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="Seed. [default: 999, the paper's]")
 @click.option("--epochs", type=int, help="Epochs. [default: the data set's]")
 @click.option("--accumulate", type=int, help="Batches that make one optimizer step. [default: 1]")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of training's passes. [default: fp32]")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Of training's passes. [default: fp32]")
 @click.option("--limit", type=int, help="At most so many samples a split, to try a job. [default: all]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option(

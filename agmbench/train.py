@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
-from math import ceil, isfinite
+from math import ceil
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from agmbench.conduct import Conduct, malformed, wrong_samples
 from agmbench.contracts import Batch, Context, Model, Modulator, Split, SplitName, Step
 from agmbench.cost import Meter
 from agmbench.errors import RunFailed, describe
-from agmbench.evaluate import culprit, evaluate, measure, response_figures
+from agmbench.evaluate import evaluate, measure, response_figures
+from agmbench.finite import Watch
 from agmbench.jobs import Training
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
@@ -152,22 +153,20 @@ def train(
                 samples = torch.randperm(len(splits["train"]), generator=order)
             if complaint := wrong_samples(samples, len(splits["train"])):
                 raise RunFailed(complaint)
+            watch = Watch(model, splits["train"], f"the loss on train of {data} is not finite at epoch {epoch}", log.steps)
             for batches in in_groups(in_batches(splits["train"], samples, recipe.batch_size, device), recipe.accumulate):
                 watching = conduct.watching() if epoch == first else nullcontext()
-                with precision(), meter.batch(sum(len(batch.targets) for batch in batches)), watching:
+                with precision(), meter.batch(sum(len(batch.targets) for batch in batches)), watching, watch.passes():
                     for step in modulator.steps(model, batches):
                         if epoch == first:
                             if complaint := malformed(step):
                                 raise RunFailed(complaint)
                             conduct.see()
-                        if not isfinite(step.loss.item()):
-                            raise RunFailed(
-                                f"the loss on train of {data} is not finite at epoch {epoch}, step {log.steps}: "
-                                f"{culprit(model, batches)}"
-                            )
+                        watch.see(step, batches)
                         optimizer.step()
                         optimizer.zero_grad(set_to_none=True)
                         log.add(step, batches)
+            watch.judge()
             if log.steps > begun:
                 schedule.step()
             if epoch == first and (complaint := conduct.complaint(batches[0])):

@@ -314,6 +314,8 @@ class Modulator(nn.Module):
     An optimizer step has one batch, or with gradient accumulation several micro-batches: `backward` is called for each, `adjust`
     once. `steps` is for methods that take several optimizer steps a batch, `coalitions` for those whose answer is not the model's.
 
+    A step asks for no number of a tensor (`.item()`, `if tensor:`, `tensor[mask]`): the host would wait for the device.
+
     State that a resumed run needs is a buffer, a parameter or a submodule. The model is never kept. A modality's tensors are
     `model.encoders[m].parameters()`, never found by their names. `needs_concepts` asks for the mono-modal concepts in the context.
     """

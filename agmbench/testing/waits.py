@@ -4,6 +4,7 @@ On the CPU, where every tensor stands for one on a device. What the host knows a
 it is on the device, and the optimizers' counters, which torch keeps on the CPU.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -41,7 +42,7 @@ COPIES = {
 }
 UPLOADS = {torch.tensor: "tensor", torch.as_tensor: "as_tensor", Tensor.new_tensor: "new_tensor"}  # memory that is not pinned
 ON_HOST = {function.__code__ for function in (Batch.to, Tokens.to, TensorSplit.batch)}
-TORCH, OPTIMIZERS = torch.__path__[0], torch.optim.__path__[0]
+TORCH, OPTIMIZERS = f"{torch.__path__[0]}{os.sep}", f"{torch.optim.__path__[0]}{os.sep}"
 
 
 class Read(NamedTuple):
@@ -75,7 +76,7 @@ class Reads:
         if any(frame.f_code in ON_HOST or frame.f_code.co_filename.startswith(OPTIMIZERS) for frame in frames):
             return
         outside = (frame for frame in frames if not frame.f_code.co_filename.startswith((TORCH, __file__)))
-        frame = next(outside)
+        frame = next(outside, frames[-1])
         self.found.append(Read(what, f"{shown(frame.f_code.co_filename)}:{frame.f_lineno}"))
 
 

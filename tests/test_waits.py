@@ -238,7 +238,7 @@ def test_the_encoder_of_that_step_is_named_whatever_came_later() -> None:
 
 def test_evaluation_reads_once_a_batch() -> None:
     case = MASKED[0]
-    batches = list(in_order(case.split))
+    batches = [batch.to(CPU) for batch in in_order(case.split)]
     with Reads() as reads:
         evaluate(case.model(), Joint(case.modalities), batches, terms=True)
     assert [read.what for read in reads.found if "agmbench/model.py" in read.where or "contracts.py" in read.where] == []

@@ -48,7 +48,7 @@ class Feed:
         need none: on a GPU they move there whole if they fit.
     change: what becomes of a training sample in an epoch, before it is finished.
     start: how worker processes begin (`fork`, `spawn`, `forkserver`); by default `forkserver` on Linux, elsewhere the platform's way.
-        `fork` is quick, and hangs if a decoder has been at work in this process before.
+        `fork` begins at once, but a video's sound then hangs in PyAV 18 if this process has read one before.
     profile: what watches the batches of an epoch, if anything does.
     waited: seconds that whoever asked for batches has waited for them.
     """

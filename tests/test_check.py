@@ -40,7 +40,7 @@ FORMS: Mapping[str, Sequence[dict[str, Any]]] = {
 }
 PARTS = [
     pytest.param(entry, params, id=f"{entry}-{number}")
-    for kind in ("encoder", "fusion", "metric")
+    for kind in ("transform", "encoder", "fusion", "metric")
     for entry in BUILT_IN.entries(kind)
     for number, params in enumerate(FORMS.get(str(entry), [{}]))
 ]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -42,6 +41,7 @@ from agmbench.datasets.media import (
     frame_tensor,
     load_images,
     missing,
+    pictures_of,
     read_frames,
     read_sound,
     write_clip,
@@ -108,6 +108,7 @@ class AVE(FileDataset):
         segments = isinstance(self.layout, Features)
         self.task = Segments() if segments else SingleLabel()
         self.class_names = [*EVENTS, "background"] if segments else list(EVENTS)
+        self.untransformed = tuple(self.shapes) if segments else ()
 
     @classmethod
     def prepare(
@@ -394,7 +395,9 @@ class Clip(Layout):
         missing([*sounds, *folders])
         shown = [_spread(folder, frames) for folder in folders]
         media = [*sounds, *{path for paths in shown for path in paths}]
-        return _of_clips(lists, Decoded(sounds, _load_spectrogram), Decoded(shown, load_images), options, _texts(root), media)
+        return _of_clips(
+            lists, Decoded(sounds, _load_spectrogram), pictures_of(shown, load_images), options, _texts(root), media
+        )
 
     def write_sample(self, root: Path) -> None:
         draw, lists = np.random.default_rng(0), _sample_lists()
@@ -419,7 +422,7 @@ class Official(Layout):
         lists = _lists(raw)
         clips = [raw / "AVE" / f"{name}.mp4" for name in _names(lists)]
         missing(clips)
-        pictures = Decoded(clips, partial(read_frames, times=options["frames"]))
+        pictures = pictures_of(clips, read_frames, times=options["frames"])
         return _of_clips(lists, Decoded(clips, _spectrogram), pictures, options, _texts(raw), clips)
 
     def write_sample(self, root: Path) -> None:

@@ -5,7 +5,6 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -43,6 +42,7 @@ from agmbench.datasets.media import (
     load_images,
     log_spectrogram,
     missing,
+    pictures_of,
     read_frames,
     read_sound,
     write_picture,
@@ -232,7 +232,7 @@ class _Images(_Raw):
             if not there:
                 raise Unsuitable(f"{folder / clip.name} holds no frame; expected one jpg or more")
             chosen.append([there[(2 * number + 1) * len(there) // (2 * frames)] for number in range(frames)])
-        return Decoded(chosen, load_images), [path for paths in chosen for path in paths]
+        return pictures_of(chosen, load_images), [path for paths in chosen for path in paths]
 
     def write_pictures(self, root: Path, name: str, draw: np.random.Generator) -> None:
         for frame in (0, 30, 60):
@@ -284,7 +284,7 @@ class Official(_Raw):
     def pictures(self, root: Path, clips: Sequence[Clip], frames: int) -> tuple[Decoded, list[Path]]:
         videos = [root / "VideoFlash" / f"{clip.name}.flv" for clip in clips]
         missing(videos)
-        return Decoded(videos, partial(read_frames, times=frames)), videos
+        return pictures_of(videos, read_frames, times=frames), videos
 
     def write_pictures(self, root: Path, name: str, draw: np.random.Generator) -> None:
         write_video(root / "VideoFlash" / f"{name}.flv", draw, seconds=0.2)

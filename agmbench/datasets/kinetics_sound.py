@@ -40,6 +40,7 @@ from agmbench.datasets.media import (
     cut,
     frame_tensor,
     load_images,
+    pictures_of,
     read_sound,
     write_picture,
     write_sound,
@@ -184,7 +185,9 @@ class OGMGE(Layout):
         lists, sounds, pictures, notes = self.clips(root, options["missing"])
         media = [*sounds, *(path for paths in pictures for path in paths)]
         files = [root / name for name in LISTS.values()]
-        return _held(lists, Decoded(sounds, _sound), Decoded(pictures, load_images), files, options["protocol"], media, notes)
+        return _held(
+            lists, Decoded(sounds, _sound), pictures_of(pictures, load_images), files, options["protocol"], media, notes
+        )
 
     def clips(
         self, root: Path, missing: Missing

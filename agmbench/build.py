@@ -278,7 +278,7 @@ def _unfit(dataset: Dataset, modality: str, change: Change) -> str | None:
     except Exception as error:  # a stranger's component may raise anything
         return f"fails on the first sample of train ({describe(error)})"
     wrong = wrong_input(modality, x, tuple(dataset.shapes[modality]), 1)
-    return wrong and f"makes of the first sample of train {wrong.found}; expected {wrong.expected}"
+    return wrong and f"makes {wrong.found} of the first sample of train; expected {wrong.expected}"
 
 
 def concepts(job: Job) -> dict[str, JobSpec]:

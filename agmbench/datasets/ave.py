@@ -71,7 +71,8 @@ class AVE(FileDataset):
     What a sample is depends on the layout. `features` has segments of a second: `audio` `[10, 128]` (VGGish), `visual`
     `[10, 7, 7, 512]` (VGG-19's last pooling), and a class a segment, the event's or 28 for background (29 classes, task `Segments`).
     `clip`, `official` and `prepared` have one of 28 classes a clip: `audio` `[1, 257, 1004]`, a log spectrogram of 16 kHz sound (window
-    512, hop 159), and `visual` `[frames, 3, 224, 224]` (of one frame `[3, 224, 224]`), normalised as ImageNet is. `official` and
+    512, hop 159), and `visual` `[frames, 3, 224, 224]` (of one frame `[3, 224, 224]`), normalised as ImageNet is: in training cropped
+    and flipped at random, anew in each epoch, as in OGM-GE's code (`augment.visual=crop-flip`), in evaluation resized alone. `official` and
     `prepared` make the spectrogram as VGGSound's code does: sound repeated to fill 10 s, `log(power + 1e-7)`, each clip with mean 0
     and deviation 1.
 
@@ -348,7 +349,7 @@ class Features(Layout):
 
 
 class Prepared(Layout):
-    """What `AVE.prepare` makes of the official clips."""
+    """What `AVE.prepare` makes of the official clips. Pictures are 224x224, so crops are taken from that."""
 
     name = "prepared"
     signs = (f"prepared-*/{prepared.MANIFEST}",)

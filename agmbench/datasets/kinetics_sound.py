@@ -248,7 +248,8 @@ def _picture_files(root: Path, name: str) -> list[Path]:
 
 
 class Prepared(Layout):
-    """A folder made by `agmbench data prepare kinetics-sound`: filterbanks and three pictures a clip."""
+    """A folder made by `agmbench data prepare kinetics-sound`: filterbanks and three pictures a clip, of 224x224, from which crops are
+    taken."""
 
     name = "prepared"
     signs = (f"prepared-*/{prepared.MANIFEST}",)
@@ -324,7 +325,8 @@ class KineticsSound(FileDataset):
     (21,545/1,494/2,917) and published no list, so that its table 7 can only be compared with, not made again. Valid (1,480) and
     dev (1,480) are cut from train, always the same. Filterbanks are Kaldi's of 128 bands and (x + 4.503877) / (2 * 5.141276), as in
     OGM-GE's code; an npy is taken as it is, already normalised. Pictures are brought to 224x224 and normalised by ImageNet's mean
-    and deviation, the same at each epoch: OGM-GE's code crops and flips those of train at random.
+    and deviation. In training that is by a random crop and flip, anew in each epoch, as in OGM-GE's code (`augment.visual=crop-flip`);
+    in evaluation they are resized alone.
 
     protocol: `agmbench` (default) is that. `paper` cuts as AGM does: train is the first 90 % of the list of train, valid and test are
         the same first 90 % of that of test, so the best epoch is chosen ON THE TEST SET; dev is the last 10 % of both.

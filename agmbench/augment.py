@@ -41,9 +41,7 @@ class Drawn:
 
     def __call__(self, number: int, x: Input) -> Input:
         generator = torch.Generator().manual_seed(_seed(*self.known, number))
-        if (
-            isinstance(x, Tensor) and x.dtype == torch.uint8 and x.ndim > 3 and x.shape[-1] == 3
-        ):  # files' pictures, [1, n, H, W, 3]
+        if isinstance(x, Tensor) and x.dtype == torch.uint8 and x.ndim > 3 and x.shape[-1] == 3:  # pictures [1, n, H, W, 3]
             pictures: Tensor = self.transform(x.movedim(-1, -3), generator)
             return pictures.movedim(-3, -1)
         if isinstance(x, Tensor) and x.numel() == prod(self.shape):  # stored flat, or without an axis of one

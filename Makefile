@@ -68,6 +68,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/variants.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compiled.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/compare.py
 

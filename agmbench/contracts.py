@@ -263,9 +263,13 @@ class Encoder(nn.Module):
 
     `guided` says that the encoder looks at other modalities too: its `forward(x, inputs)` is then given all inputs of the batch, the
     absent ones muted, and each coalition costs a full pass.
+
+    `same_in_training` says that `forward` does not look at `training`, and draws nothing: if none of the encoder's modules does either
+    (no BatchNorm, no dropout above 0), methods that ask for passes in eval mode too take one for both. A subclass says it anew.
     """
 
     guided: ClassVar[bool] = False
+    same_in_training: ClassVar[bool] = False
     out_features: int
 
     def __init__(self, shape: tuple[int, ...]) -> None:

@@ -3,17 +3,20 @@
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from agmbench.contracts import Tokens
 from agmbench.model import MultimodalModel
 
 Shape = tuple[int, ...]
+PROCESS = Path("/proc/self")
 
 
 def _lstm(x: Shape, input_weight: Shape, hidden_weight: Shape, *_: Any, **__: Any) -> int:
@@ -61,7 +64,9 @@ class Meter:
     """Counts the first batch of a run and times all of them.
 
     `encoder_passes` is the number of samples that went through any encoder, over the batch: joint training of M modalities has M.
-    `flops` are those of the batch's forward and backward passes, a multiplication and an addition being two.
+    `flops` are those of the batch's forward and backward passes, a multiplication and an addition being two. Peak memory is that
+    since the meter was made: of CUDA's allocator, or the largest resident set of this process. Where that cannot be reset, which
+    takes Linux and its `/proc`, it is the largest since the process began.
     """
 
     def __init__(self, model: MultimodalModel, device: torch.device) -> None:
@@ -70,6 +75,11 @@ class Meter:
         self._model = model
         self._device = device
         self._begun = 0.0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            with suppress(OSError):
+                (PROCESS / "clear_refs").write_text("5")  # proc(5): resets VmHWM
 
     @contextmanager
     def batch(self, size: int) -> Iterator[None]:
@@ -79,13 +89,17 @@ class Meter:
             return
         rows: list[int] = []
 
-        def see(_: nn.Module, inputs: tuple[torch.Tensor | Tokens, ...]) -> None:
-            rows.append(len(inputs[0]))
+        encoders = set(self._model.encoders.values())
 
-        hooks = [encoder.register_forward_pre_hook(see) for encoder in self._model.encoders.values()]
-        with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
-            yield
-        for hook in hooks:
+        def see(module: nn.Module, inputs: tuple[torch.Tensor | Tokens, ...]) -> None:
+            if module in encoders:
+                rows.append(len(inputs[0]))
+
+        hook = register_module_forward_pre_hook(see)  # no module's own, with which torch and agmbench take other ways
+        try:
+            with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+                yield
+        finally:
             hook.remove()
         self.encoder_passes = sum(rows) / size
         self.flops = int(counter.get_total_flops())
@@ -102,18 +116,26 @@ class Meter:
         """At the beginning of an epoch."""
         self._begun = time.perf_counter()
 
-    def stop(self, samples: int) -> dict[str, float]:
-        """At the end of an epoch's training, when the device has caught up: its cost, by metric name."""
+    def stop(self, samples: int, waited: float = 0.0) -> dict[str, float]:
+        """At the end of an epoch's training, when the device has caught up: its cost, by metric name.
+
+        `waited` are the seconds of it in which training waited for data.
+        """
         seconds = time.perf_counter() - self._begun
         return {
             "cost/samples_per_second": samples / seconds,
+            "cost/samples_per_second_beside_waiting": samples / max(seconds - waited, 1e-9),
+            "cost/waiting_share": min(1.0, waited / seconds),
             "cost/peak_memory_mib": self._peak_memory() / 2**20,
             "cost/encoder_passes": self.encoder_passes,
             "cost/flops": float(self.flops or 0),
         }
 
     def _peak_memory(self) -> int:
-        """Bytes: of CUDA's allocator, or the largest resident set of this process."""
+        """Bytes."""
         if self._device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self._device))
+        with suppress(OSError, StopIteration):
+            lines = (PROCESS / "status").read_text().splitlines()
+            return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

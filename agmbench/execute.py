@@ -21,6 +21,7 @@ from agmbench.loading import Feed, workers
 from agmbench.measures import Judge, Measure
 from agmbench.model import MultimodalModel
 from agmbench.outcomes import Outcome, Outcomes
+from agmbench.profiling import Profile
 from agmbench.records import SAMPLE, Heading, Point, Record, Run, Tracker, departing, numbers
 from agmbench.registry import BUILT_IN, Registry
 from agmbench.report import plots
@@ -47,14 +48,15 @@ def execute(
     wanted: Sequence[Measure] | None = None,
     force: bool = False,
     parent: str | None = None,
+    profile: bool = False,
 ) -> Record:
     """The finished record of a job, trained now unless it is done already; what is trained stands under the run `parent`.
 
     It is measured by the metrics `wanted`, all that there are by default. Its unimodal models ("mono-modal concepts") come first if
-    one of these, the method or the recipe's choice of epochs needs them.
+    one of these, the method or the recipe's choice of epochs needs them. `profile` traces some steps of its training (`profiling.py`).
     """
     known = measures.measures(registry) if wanted is None else wanted
-    return Execution(tracker, device, observer, known, force, parent).run(build.resolve(spec, registry))
+    return Execution(tracker, device, observer, known, force, parent, profile).run(build.resolve(spec, registry))
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Execution:
     wanted: Sequence[Measure]
     force: bool
     parent: str | None
+    profile: bool = False
 
     def run(self, job: build.Job) -> Record:
         """The finished record of one job."""
@@ -77,12 +80,15 @@ class Execution:
         done = self._done(job)
         states = Checkpoints(self.tracker.scratch(job.digest), job.digest)
         if done is not None and not measures.lacking(done, comparing) and not states.folder.exists():
+            if self.profile:
+                self.observer.warned("the job is done already, so there is no training to profile; take --force")
             self.observer.finished(done, trained=False)
             return done
         if done is None and (before := self.tracker.before(job.setting, job.digest)):
             self.observer.warned(changed(job, before))
         needed = comparing or modulator.needs_concepts or (judge.measure is not None and judge.measure.metric.compares)
-        references = {m: self.run(concept) for m, concept in build.references(job).items()} if needed else {}
+        beside = replace(self, profile=False)
+        references = {m: beside.run(concept) for m, concept in build.references(job).items()} if needed else {}
         with self.tracker.lock(job.digest):
             record = self._done(job)
             trained = record is None
@@ -119,6 +125,7 @@ class Execution:
         spec, device = job.spec, self.device
         with tempfile.TemporaryDirectory() as scratch, fed(job, device) as feed:
             folder = Path(scratch)
+            feed.profile = Profile(folder / "profile", device) if self.profile else None
             (folder / "job.yaml").write_text(yaml.safe_dump(spec.canonical(), sort_keys=False))
             run.files(folder)
             said = {m: measures.kept(self.tracker, one) for m, one in references.items()}

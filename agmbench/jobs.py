@@ -21,6 +21,8 @@ CORE_VERSION = 1  # raised when the loop or the engine change a number: it enter
 # Metrics were part of a job once. What they were by default stands in the digests for good, so that old runs are found.
 METRICS_ONCE = {"mosei": ["accuracy", "macro-f1", "mae", "pearson"]}
 METRICS_ELSEWHERE = ["accuracy", "macro-f1"]
+# Autocast once kept its casts of weights from one optimizer step of a batch to the next, of which no other built-in takes several.
+WITH_STALE_CASTS = ("mla", "bf16")
 NO_METRICS = "metrics are no part of a job: every run is measured by all of them; take agmbench compare --columns NAME,NAME"
 
 
@@ -53,9 +55,9 @@ class Training(_Frozen):
     """The recipe. `select` says which epoch's weights are kept: the best on `valid`, or the `last`.
 
     `select_by` is the quantity that is best there, such as `macro-f1` or `response/audio`; `None` is the task's own (accuracy, of a
-    regression R2). Among equals the least loss decides. `precision` is that of training's passes: `bf16` is autocast, with weights,
-    losses and scores in float32. Evaluation is float32. `accumulate` is the number of batches whose gradients make one optimizer
-    step.
+    regression R2). Among equals the least loss decides. `precision` is that of training's passes: `bf16` and `fp16` are autocast in
+    forward passes, with weights, gradients, losses and scores in float32; `fp16` scales inside backward passes and skips the steps
+    that overflow. Evaluation is float32. `accumulate` is the number of batches whose gradients make one optimizer step.
     """
 
     epochs: Count = 100
@@ -68,7 +70,7 @@ class Training(_Frozen):
     schedule: Schedule = Field(default_factory=Schedule)
     select: Literal["valid", "last"] = "valid"
     select_by: str | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
 
 class JobSpec(_Frozen):
@@ -102,6 +104,8 @@ class JobSpec(_Frozen):
             del content["training"]["select_by"]
         if not self.augment:
             del content["augment"]
+        if (self.modulator.name, self.training.precision) == WITH_STALE_CASTS:
+            content["modulator"]["autocast"] = "anew each step"
         return {**content, "metrics": METRICS_ONCE.get(self.dataset.name, METRICS_ELSEWHERE)}
 
 

@@ -1,14 +1,14 @@
 """Batches of a data set's splits on a device, read ahead by worker processes: the numbers do not depend on how many there are."""
 
-import ctypes
 import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from agmbench.contracts import Batch, Change, Split, SplitName, TensorSplit, finished, in_memory, read
-from agmbench.errors import AgmbenchError, RunFailed, describe
+from agmbench.errors import RunFailed, describe
+from agmbench.profiling import Profile
 from agmbench.registry.entry import package_of, plugin_folders
+from agmbench.workers import asked
 
-WORKERS = "AGMBENCH_WORKERS"  # `auto` or a number, for this process and those that it starts
 MOST = 8  # workers that `auto` takes
 AHEAD = 2  # batches that each worker has read before they are asked for
 EVALUATED = 256  # samples of a batch in evaluation: one size for all, so that no number depends on the training's
@@ -29,17 +30,15 @@ FITS = 0.25  # the share of a GPU's free memory that a split held in memory may 
 
 
 def workers(device: torch.device) -> int:
-    """How many processes read ahead: what `AGMBENCH_WORKERS` says.
+    """How many processes read ahead.
 
-    `auto`, the default, is one a thread of this job, at most eight, for training on a GPU; none on a CPU, where training has the
-    cores.
+    `auto`, the default, is as many as this job has threads, at most eight, for training on a GPU; none on a CPU, where training
+    takes the cores.
     """
-    said = os.environ.get(WORKERS) or "auto"
-    if said == "auto":
+    number = asked()
+    if number is None:
         return min(MOST, torch.get_num_threads()) if device.type == "cuda" else 0
-    if not said.isdecimal() or int(said) > 256:
-        raise AgmbenchError(f"{WORKERS} (--workers) is '{said}'; expected auto, or a number of processes from 0 to 256")
-    return int(said)
+    return number
 
 
 class Feed:
@@ -50,6 +49,7 @@ class Feed:
     change: what becomes of a training sample in an epoch, before it is finished.
     start: how worker processes begin (`fork`, `spawn`, `forkserver`); by default `forkserver` on Linux, elsewhere the platform's way.
         `fork` is quick, and hangs if a decoder has been at work in this process before.
+    profile: what watches the batches of an epoch, if anything does.
     waited: seconds that whoever asked for batches has waited for them.
     """
 
@@ -64,12 +64,14 @@ class Feed:
         self.splits = splits
         self.device = device
         self.workers = workers
+        self.profile: Profile | None = None
         self.waited = 0.0
         self._change = change
         self._context = get_context(start or ("forkserver" if sys.platform == "linux" else None))
         self._requests: list[_Request] = []
         self._loader: DataLoader[Any] | None = None
-        self._reading = False
+        self._asking = False
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._moved: dict[SplitName, Split] = {}
 
     def __enter__(self) -> Self:
@@ -84,38 +86,38 @@ class Feed:
 
     def batches(self, name: SplitName, pieces: Iterable[Tensor], epoch: int | None = None) -> Iterator[Batch]:
         """Batches of the samples of these numbers, on the device; those of an `epoch` are changed as in it."""
-        requests = [_Request(name, piece, epoch) for piece in pieces]
-        moved = self._on_device(name) if epoch is None or self._change is None else None
-        if moved is not None:
-            yield from (moved.batch(request.samples.to(self.device)) for request in requests)
-            return
-        read = self._timed(self._read(name, requests))
-        yield from self._copied_ahead(name, read) if self.device.type == "cuda" else self._finished(name, read)
+        batches = self._timed(self._batches(name, [_Request(name, piece, epoch) for piece in pieces]))
+        return self.profile.watched(batches) if self.profile is not None and epoch is not None else batches
 
     def in_order(self, name: SplitName) -> Iterator[Batch]:
         """Every sample of a split once, as they come, in batches of evaluation's size."""
         return self.batches(name, torch.arange(len(self.splits[name])).split(EVALUATED))
 
-    def _read(self, name: SplitName, requests: Sequence["_Request"]) -> Iterator[Batch]:
-        reader = _Reader(self.splits, self._change)
-        if self.workers == 0 or self._reading or in_memory(self.splits[name]):
-            yield from map(reader.read, requests)
-            return
-        self._reading = True  # workers serve one row of requests at a time; another that begins meanwhile is read here
-        try:
+    def _batches(self, name: SplitName, requests: Sequence["_Request"]) -> Iterator[Batch]:
+        split, reader = self.splits[name], _Reader(self.splits, self._change)
+        changed = self._change is not None and any(request.epoch is not None for request in requests)
+        if not changed and (moved := self._on_device(name)) is not None:
+            yield from (moved.batch(request.samples.to(self.device)) for request in requests)
+        elif self.workers == 0 or self._asking or in_memory(split):  # workers answer one row of requests at a time
+            yield from map(_arrived, self._placed(split, map(reader.read, requests)))
+        else:
+            self._asking = True
             self._requests[:] = requests
-            self._loader = self._loader or self._made(reader)
-            for answer in self._loader:
-                if isinstance(answer, _Failed):
-                    raise answer.error
-                yield answer
-        except RuntimeError as error:
-            if type(error) is not RuntimeError or "DataLoader worker" not in str(error):
+            try:
+                self._loader = self._loader or self._made(reader)
+                yield from map(_arrived, _beside(self._placed(split, _told(iter(self._loader)))))
+            except _Died:
+                self.close()
                 raise
-            self.close()
-            raise RunFailed(f"{_died(error)}; try fewer processes, as with --workers 0") from error
-        finally:
-            self._reading = False
+            finally:
+                self._asking = False
+
+    def _placed(self, split: Split, batches: Iterator[Batch]) -> Iterator["_Placed"]:
+        """Each batch copied to the device and finished, on a GPU by a stream of its own."""
+        for batch in batches:
+            with torch.cuda.stream(self._stream):
+                placed = finished(split, batch.to(self.device))
+            yield _Placed(placed, self._stream.record_event() if self._stream is not None else None)
 
     def _made(self, reader: "_Reader") -> DataLoader[Any]:
         if self._context.get_start_method() == "forkserver":
@@ -143,23 +145,6 @@ class Feed:
                 return
             yield batch
 
-    def _finished(self, name: SplitName, batches: Iterator[Batch]) -> Iterator[Batch]:
-        split = self.splits[name]
-        for batch in batches:
-            yield finished(split, batch.to(self.device))
-
-    def _copied_ahead(self, name: SplitName, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Each is copied and finished on a stream of its own while the one before is trained on."""
-        split, stream = self.splits[name], torch.cuda.Stream(self.device)
-        waiting: list[tuple[Batch, torch.cuda.Event]] = []
-        for batch in batches:
-            with torch.cuda.stream(stream):
-                waiting.append((finished(split, batch.to(self.device)), stream.record_event()))
-            if len(waiting) > 1:
-                yield _arrived(*waiting.pop(0))
-        for one in waiting:
-            yield _arrived(*one)
-
     def _on_device(self, name: SplitName) -> Split | None:
         """A split that is in memory, whole on the GPU; `None` if there is no GPU or it does not fit."""
         if self.device.type != "cuda" or not in_memory(self.splits[name]):
@@ -175,12 +160,50 @@ class Feed:
         return self._moved[name]
 
 
-def _arrived(batch: Batch, copied: torch.cuda.Event) -> Batch:
-    current = torch.cuda.current_stream(batch.targets.device)
-    current.wait_event(copied)
-    for tensor in batch.tensors():
-        tensor.record_stream(current)
-    return batch
+class _Placed(NamedTuple):
+    """A batch on the device, and on a GPU the event after which it is whole."""
+
+    batch: Batch
+    whole: torch.cuda.Event | None
+
+
+def _arrived(placed: _Placed) -> Batch:
+    """What the stream that trains may take."""
+    if placed.whole is not None:
+        current = torch.cuda.current_stream(placed.batch.targets.device)
+        current.wait_event(placed.whole)
+        for tensor in placed.batch.tensors():
+            tensor.record_stream(current)
+    return placed.batch
+
+
+def _beside(batches: Iterator[_Placed]) -> Iterator[_Placed]:
+    """The same, one ahead of whoever asks, by a thread of their own: freeing a batch that came from a worker takes its time as well."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (one := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield one
+
+
+def _told(answers: Iterator["Batch | _Failed"]) -> Iterator[Batch]:
+    while True:
+        try:
+            answer = next(answers, None)
+        except (RuntimeError, OSError, EOFError) as error:  # torch's own, or of a batch that was on its way
+            why = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+            raise _Died(
+                f"a process that reads the data ahead has ended ({why}); try fewer of them, as with --workers 0"
+            ) from error
+        if answer is None:
+            return
+        if isinstance(answer, _Failed):
+            raise answer.error
+        yield answer
+
+
+class _Died(RunFailed):
+    pass
 
 
 class _Request(NamedTuple):
@@ -242,13 +265,14 @@ def _as_it_is(answer: Any) -> Any:
 
 
 def _begin(number: int) -> None:
-    """A worker process leaves interruptions to the one that trains, and ends with it even if that is killed."""
+    """A worker process leaves interruptions to the one that trains, and ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    with suppress(OSError, AttributeError):  # Linux: PR_SET_PDEATHSIG
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _died(error: RuntimeError) -> str:
-    said = " ".join(str(error).split())
-    return f"a process that reads the data ahead has ended ({said.partition('. ')[0]})"
+def _end_with_parent() -> None:
+    """Torch's own watch looks at the process that forked this one, which a fork server outlives."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from agmbench import shapley
 from agmbench.contracts import Coalition, Encoder, Fused, Fusion, Input, Mode, Tokens, joined
+from agmbench.modes import same_in_training
 from agmbench.muting import Zeros
 from agmbench.tasks import SingleLabel, Task
 
@@ -83,20 +84,21 @@ class MultimodalModel(nn.Module):
 
         The full coalition is computed in the model's present mode, and first, so that batch statistics move once and before the
         others read them. All other coalitions run in eval mode: `exact` encodes the present modalities again in eval mode, as the
-        official AGM code does; `shared` takes their features from the full coalition's pass. A muted input that is the same for
-        every sample is encoded once. In eval mode both modes are the same pass. Encoders that look at other modalities cannot share
-        anything: with them each coalition is a full pass.
+        official AGM code does, those aside whose encoder makes the same pass in both; `shared` takes their features from the full
+        coalition's pass. A muted input that is the same for every sample is encoded once. In eval mode both modes are the same pass.
+        Encoders that look at other modalities cannot share anything: with them each coalition is a full pass.
 
         muted_gradient, partial_gradient: whether gradient flows through muted inputs' passes, and through the partial coalitions.
         """
         full = frozenset(self.modalities)
         for unknown in frozenset().union(*which) - self.encoders.keys():
             raise ValueError(f"no modality '{unknown}' in {', '.join(self.encoders)}")
-        encode_again = self.training and mode == "exact"
+        exact = self.training and mode == "exact"
         fused: dict[Coalition, Fused] = {}
         features: dict[str, Feature] = {}
-        if full in which or not encode_again:
+        if full in which or not exact:
             features = self.encode(inputs)
+        serve = {m for m in features if not exact or (m in full and same_in_training(self.encoders[m]))}
         if full in which:
             fused[full] = self.fusion(features)
         partial = [coalition for coalition in which if coalition != full]
@@ -106,8 +108,8 @@ class MultimodalModel(nn.Module):
                 if self._guided:
                     blank = {m: self.muting(m, inputs[m]) for m in absent}
                     return fused | {c: self._guided_pass(c, inputs, blank, muted_gradient) for c in partial}
-                if encode_again:
-                    features = {m: self._feature(m, inputs) for m in self.encoders if any(m in c for c in partial)}
+                again = [m for m in self.encoders if m not in serve and any(m in c for c in partial)]
+                features |= {m: self._feature(m, inputs) for m in again}
                 muted = self._muted_features(inputs, absent, muted_gradient)
                 shown = [{m: (features if m in coalition else muted)[m] for m in self.encoders} for coalition in partial]
                 fused |= zip(partial, self._fused(shown), strict=True)

@@ -22,6 +22,7 @@ from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
 from agmbench.optimizers import make_optimizer, make_schedule
 from agmbench.outcomes import Outcome
+from agmbench.precision import Precision
 from agmbench.records import Point, numbers
 from agmbench.tasks import Task
 
@@ -124,8 +125,9 @@ def train(
     optimizer = make_optimizer(recipe, model, modulator)
     schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs)
     log, meter = StepLog(model.task), Meter(model, device)
-    precision = partial(torch.autocast, device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext
+    precision = Precision(recipe.precision, device)
     parts: dict[str, Any] = {"model": model, "modulator": modulator, "optimizer": optimizer, "schedule": schedule}
+    parts |= {"precision": precision} if precision.state_dict() else {}
     generators = {"order": order, "modulator": context.generator}
     first, idle = 0, False
     if state is not None:
@@ -147,6 +149,7 @@ def train(
             lr = float(schedule.get_last_lr()[0])
             model.train()
             meter.start()
+            waited = feed.waited
             modulator.begin_epoch(context)
             rates = modulator.rates(context)
             for group in optimizer.param_groups:
@@ -160,17 +163,20 @@ def train(
             pieces = [samples[piece] for piece in batches_of(len(samples), recipe.batch_size)]
             for batches in in_groups(feed.batches("train", pieces, epoch), recipe.accumulate):
                 watching = conduct.watching() if epoch == first else nullcontext()
-                with precision(), meter.batch(sum(len(batch.targets) for batch in batches)), watching:
-                    for step in modulator.steps(model, batches):
+                with meter.batch(sum(len(batch.targets) for batch in batches)), watching:
+                    for step in precision.steps(modulator, model, batches):
                         if epoch == first:
                             if complaint := malformed(step):
                                 raise RunFailed(complaint)
                             conduct.see()
                         if not isfinite(step.loss.item()):
+                            with precision.autocast():
+                                found = culprit(model, batches)
                             raise RunFailed(
-                                f"the loss on train of {data} is not finite at epoch {epoch}, step {log.steps}: "
-                                f"{culprit(model, batches)}"
+                                f"the loss on train of {data} is not finite at epoch {epoch}, step {log.steps}: {found}"
                             )
+                        if not precision.holds():
+                            optimizer.zero_grad(set_to_none=True)  # what has no gradient rests
                         optimizer.step()
                         optimizer.zero_grad(set_to_none=True)
                         log.add(step, batches)
@@ -179,7 +185,7 @@ def train(
             if epoch == first and (complaint := conduct.complaint(batches[0])):
                 raise RunFailed(complaint)
             points = log.flush(epoch)
-            costs = numbers(meter.stop(len(samples)), epoch)
+            costs = numbers(meter.stop(len(samples), feed.waited - waited), epoch)
             where = f"of {data} at epoch {epoch}, after step {log.steps - 1}"
             outcome = evaluate(model, modulator, feed.in_order("valid"), where=f"valid {where}")
 

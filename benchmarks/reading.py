@@ -1,11 +1,13 @@
 """Samples read a second, for each layout of each data set on disk at the true shapes of a sample, against a plain loop.
 
-    python benchmarks/reading.py [--seconds 2] [--memory]
+    python benchmarks/reading.py [--seconds 2] [--memory | --workers | --waiting]
 
 A random sample of the layout is read in random batches of the paper's size through the data set's split, and by a plain loop that
 indexes the array (of NumPy, of HDF5, or decoded from media) one sample at a time and stacks what it finds; the ratio is that of
 samples a second, in turns. `--memory` reads a pack of AVE features with a visual file of 4 GB, and one of an eighth of it, each in a
-process of its own, and compares the private memory of both.
+process of its own, and compares the private memory of both. `--workers` gives the samples read a second by 0, 1 and 2 processes that
+read ahead, of the layouts that are not held in memory, and the time that a batch then takes of the thread that trains, before it is
+copied to a device. `--waiting` trains the default job of CREMA-D on a random pack and tells how long it waited for data.
 """
 
 import argparse
@@ -15,6 +17,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import chdir
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -23,8 +27,11 @@ import numpy as np
 import torch
 
 from agmbench import build, registry
-from agmbench.contracts import Split
+from agmbench.contracts import Batch, Change, Split, Staged, in_memory
+from agmbench.datasets.cremad import CREMAD
 from agmbench.datasets.files import FileDataset, StoredSplit
+from agmbench.loading import Feed
+from agmbench.trackers.mlflow import MlflowTracker
 
 ROUNDS = 5
 
@@ -33,12 +40,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each layout")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--workers", action="store_true")
+    parser.add_argument("--waiting", action="store_true")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.measure:
         print(private_memory(chosen.measure))
     elif chosen.memory:
         memory()
+    elif chosen.workers:
+        ahead(chosen.seconds)
+    elif chosen.waiting:
+        waiting()
     else:
         speed(chosen.seconds)
 
@@ -61,6 +74,93 @@ def speed(seconds: float) -> None:
                 f"| {entry.name} | {layout.name} | {fast:,.0f} | {ratio:.2f} | >= 0.8 | {'yes' if ratio >= 0.8 else 'NO'} |",
                 flush=True,
             )
+
+
+@dataclass(frozen=True)
+class OnlyRead(Staged):
+    """A split of which batches are read, and then let go as when they are copied to a GPU."""
+
+    whole: Staged
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def read(self, index: torch.Tensor, change: Change | None = None) -> Batch:
+        return self.whole.read(index, change)
+
+    def finished(self, batch: Batch) -> Batch:
+        return Batch({}, batch.targets.clone(), batch.index.clone())
+
+
+def ahead(seconds: float) -> None:
+    known = registry.load()
+    print("| data set | layout | workers | samples/s | ratio to 0 | ratio to 1 | ms a batch of the thread that trains |")
+    print("|---|---|---:|---:|---:|---:|---:|", flush=True)
+    for entry in known.entries("dataset"):
+        target = entry.load()
+        if not issubclass(target, FileDataset):
+            continue
+        size = entry.job.get("training", {}).get("batch_size", 64)
+        for layout in target.layouts:
+            with tempfile.TemporaryDirectory() as folder:
+                os.environ["AGMBENCH_DATA"] = folder
+                layout.write_sample(Path(folder))
+                split = build.opened(known, entry.name, {}).split("train")
+                if in_memory(split):
+                    continue
+                rates: list[float] = []
+                for workers in (0, 1, 2):
+                    rate_, busy = fed(split, workers, size, seconds)
+                    rates.append(rate_)
+                    ratios = f"{rate_ / rates[0]:.2f} | {rate_ / rates[1]:.2f}" if workers else "1 |"
+                    print(f"| {entry.name} | {layout.name} | {workers} | {rate_:,.0f} | {ratios} | {busy:.2f} |", flush=True)
+
+
+def fed(split: Split, workers: int, size: int, seconds: float) -> tuple[float, float]:
+    """Samples a second, and milliseconds of this thread's own work a batch."""
+    assert isinstance(split, Staged)
+    draw = torch.Generator().manual_seed(0)
+    batches = [torch.randint(len(split), (size,), generator=draw) for _ in range(16)]
+    with Feed({"train": OnlyRead(split)}, torch.device("cpu"), workers) as feed:
+        for _ in feed.batches("train", batches[:2]):  # the processes begin
+            pass
+        begun, worked, count = time.perf_counter(), time.thread_time(), 0
+        while count < 16 or time.perf_counter() - begun < seconds:
+            count += sum(1 for _ in feed.batches("train", batches))
+        return count * size / (time.perf_counter() - begun), 1e3 * (time.thread_time() - worked) / count
+
+
+def waiting() -> None:
+    print(
+        "| layout | workers | waited for data, % | samples/s | samples/s beside waiting |\n|---|---:|---:|---:|---:|",
+        flush=True,
+    )
+    for layout in CREMAD.layouts:
+        for workers in ("0", "2"):
+            with tempfile.TemporaryDirectory() as folder:
+                root = Path(folder)
+                (root / "cremad").mkdir()
+                layout.write_sample(root / "cremad")
+                command = [
+                    sys.executable,
+                    "-m",
+                    "agmbench",
+                    "run",
+                    "-d",
+                    "cremad",
+                    "-m",
+                    "joint",
+                    "--no-strength",
+                    "--epochs",
+                    "4",
+                ]
+                command += ["--set", "training.batch_size=8", "--workers", workers, "--data-root", folder]
+                subprocess.run(command, cwd=root, check=True, capture_output=True)
+                with chdir(root):
+                    record = MlflowTracker().records("cremad")[0]
+            names = ("cost/waiting_share", "cost/samples_per_second", "cost/samples_per_second_beside_waiting")
+            share, whole, beside = (record.metrics[name] for name in names)
+            print(f"| {layout.name} | {workers} | {100 * share:.0f} | {whole:.1f} | {beside:.1f} |", flush=True)
 
 
 def compared(split: Split, size: int, seconds: float) -> tuple[float, float]:

@@ -41,11 +41,12 @@ BUILT_IN = registry.builtin()
 
 # built-ins that are large, or ask for a network, in small; and ways to make one that are not its default
 BERT = {"model_type": "bert", "vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+VIT = {"img_size": 32, "patch_size": 8, "depth": 1, "embed_dim": 12, "num_heads": 3}
 FORMS: Mapping[str, Sequence[dict[str, Any]]] = {
     "encoder/language-model": [{"config": {**BERT, "intermediate_size": 8, "max_position_embeddings": 8}}],
     "encoder/lstm": [{"width": 8, "vocabulary": 100}],
-    "encoder/resnet": [{"width": 8}],
-    "encoder/transformer": [{"width": 16, "layers": 1}],
+    "encoder/resnet": [{"width": 8}, {"model": "vit_tiny_patch16_224", "model_args": VIT}],
+    "encoder/transformer": [{"width": 16, "layers": 1}, {"width": 16, "layers": 1, "dropout": 0.0}],
     "fusion/early": [{"hidden": 16, "out": 8}],
     "fusion/film": [{}, {"width": 6}],
     "fusion/hybrid": [{"width": 16, "layers": 2, "feed_forward": 16}],
@@ -236,6 +237,15 @@ class Choosy(MLP):
         raise Unsuitable(f"takes other inputs; found {list(shape)}")
 
 
+class Untrue(MLP):
+    """Adds something while it trains, and says that it does not."""
+
+    same_in_training = True
+
+    def forward(self, x: Input) -> Tensor:
+        return super().forward(x) + 0.1 * self.training
+
+
 class Careless(MLP):
     """Takes any shape, and fails on most."""
 
@@ -258,6 +268,7 @@ ENCODERS: list[tuple[type[Encoder], str, str]] = [
     (InPlace, "untouched", "vectors: changes its input in place, that of radar; expected it untouched"),
     (Precise, "bf16", "vectors under autocast to bfloat16: 512 of 512 numbers of the features are not finite"),
     (Unmasked, "padding", "masked sequences: 50 in place of what the mask hides moves the features by "),
+    (Untrue, "same-in-training", "vectors: says by `same_in_training` that train mode and eval mode are the same, yet the "),
     (Choosy, "takes", "takes none of 8 kinds of input, for the reasons above"),
     (Careless, "takes", "images of one channel, samples of shape [1, 32, 32]: RuntimeError: "),
 ]

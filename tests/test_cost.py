@@ -1,18 +1,24 @@
 """FLOPs against hand counts, encoder passes against what each method needs."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from test_train import make
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _global_forward_pre_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from agmbench import build
-from agmbench.contracts import SPLITS
+from agmbench import build, cost
+from agmbench.contracts import SPLITS, Batch, Model, Step
 from agmbench.cost import FORMULAS
 from agmbench.loading import Feed
+from agmbench.modulators.joint import Joint
 from agmbench.train import train
 
+DROPOUT = {"encoder.*.dropout": 0.1}
 CPU = torch.device("cpu")
 
 
@@ -64,10 +70,12 @@ def test_a_linear_layer_by_hand() -> None:
     [
         ("joint", {}, 2.0),
         ("ogm-ge", {}, 2.0),
-        ("agm", {}, 4 + 2 / 64),  # twice a modality, and a muted input of one
-        ("agm", {"modulator.coalitions": "shared"}, 2 + 2 / 64),
-        ("agm", {"dataset.modalities": 5}, 10 + 5 / 64),
-        ("agm", {"dataset.modalities": 5, "modulator.coalitions": "shared"}, 5 + 5 / 64),
+        ("agm", DROPOUT, 4 + 2 / 64),  # twice a modality, and a muted input of one
+        ("agm", {}, 2 + 2 / 64),  # once, where both modes are the same
+        ("agm", {"encoder.m0.dropout": 0.1}, 3 + 2 / 64),
+        ("agm", {**DROPOUT, "modulator.coalitions": "shared"}, 2 + 2 / 64),
+        ("agm", {**DROPOUT, "dataset.modalities": 5}, 10 + 5 / 64),
+        ("agm", {**DROPOUT, "dataset.modalities": 5, "modulator.coalitions": "shared"}, 5 + 5 / 64),
     ],
 )
 def test_encoder_passes_of_a_step(modulator: str, settings: dict[str, object], passes: float) -> None:
@@ -79,7 +87,40 @@ def test_encoder_passes_of_a_step(modulator: str, settings: dict[str, object], p
     assert costs["cost/encoder_passes"] == pytest.approx(passes)
     assert costs["cost/samples_per_second"] > 0
     assert costs["cost/peak_memory_mib"] > 10
-    assert not model.encoders["m0"]._forward_pre_hooks
+    assert not _global_forward_pre_hooks
+
+
+class Large(Joint):
+    """Fills so many MiB in each step."""
+
+    def __init__(self, modalities: tuple[str, ...], size: int) -> None:
+        super().__init__(modalities)
+        self.size = size
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        torch.ones(self.size * 2**18)
+        return super().backward(model, batch)
+
+
+def peak(size: int) -> float:
+    job = make("joint")
+    model = build.model(job)
+    splits = {name: job.dataset.split(name) for name in SPLITS}
+    *_, last = train(model, Large(model.modalities, size), Feed(splits, CPU), job.spec.training, 1)
+    return next(point.value for point in last.costs if point.name == "cost/peak_memory_mib")
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak cannot be reset here")
+def test_a_job_s_peak_memory_is_not_that_of_the_job_before() -> None:
+    first, second, third = peak(400), peak(50), peak(400)
+    assert second < first - 300
+    assert third > second + 300
+
+
+def test_peak_memory_where_nothing_tells_it_of_a_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cost, "PROCESS", tmp_path / "none")
+    assert peak(400) >= 400
+    assert peak(50) >= 400
 
 
 def test_flops_of_joint_training_by_hand() -> None:

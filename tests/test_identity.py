@@ -359,6 +359,15 @@ def test_a_job_of_before_has_the_digest_that_it_had(expected: str, dataset: str,
     assert build.resolve(compose(known, dataset, modulator, settings=parse_settings(settings)), known).digest == expected
 
 
+def test_what_half_precision_made_otherwise_alone_has_another_identity() -> None:
+    def identity(modulator: str, precision: str) -> dict[str, Any]:
+        return compose(registry.builtin(), "synthetic", modulator, settings=[("training.precision", precision)]).identity()
+
+    assert identity("mla", "bf16")["modulator"] != identity("mla", "fp32")["modulator"]
+    assert identity("mla", "bf16")["training"] == identity("agm", "bf16")["training"], "one table holds both"
+    assert identity("agm", "bf16")["modulator"] == identity("agm", "fp32")["modulator"]
+
+
 def of_before(line: CommandLine) -> None:
     """Make the runs of a store what an earlier version would have written: other tags, cells without the data, no outcomes kept."""
     store = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")

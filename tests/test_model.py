@@ -50,11 +50,34 @@ class Normed(Encoder):
         return features
 
 
+class Plain(Encoder):
+    """No module that knows train mode from eval mode, and says so of its own code."""
+
+    same_in_training = True
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        self.net = nn.Sequential(nn.Linear(shape[0], 6), nn.LayerNorm(6), nn.ReLU(), nn.Dropout(0.0))
+        self.out_features = 6
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += len(x) > 1  # muted inputs are one
+        features: Tensor = self.net(x)
+        return features
+
+
+class Silent(Plain):
+    """The same, and says nothing of it."""
+
+
 ENCODERS: Mapping[str, tuple[tuple[int, ...], Callable[[tuple[int, ...]], Encoder]]] = {
     "conv": ((2, 7, 6), lambda shape: Conv(shape, width=4, layers=2)),
     "transformer": ((4, 3), lambda shape: Transformer(shape, layers=1, heads=2, width=8, dropout=0.0)),
     "mlp": ((5,), lambda shape: MLP(shape, hidden=7, layers=2, dropout=0.5)),
     "normed": ((5,), Normed),
+    "plain": ((5,), Plain),
+    "silent": ((5,), Silent),
     "batch-statistics": ((5,), BatchStatistics),
 }
 SMALL: Mapping[str, Mapping[str, int]] = {
@@ -243,6 +266,44 @@ def test_training_flags_come_back_after_an_error() -> None:
 def test_a_coalition_of_a_modality_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ValueError, match="no modality 'no such' in m0, m1"):
         make("mlp", "concat", 2).coalitions(sample("mlp", 2), [frozenset({"m0", "no such"})])
+
+
+def passes(model: MultimodalModel, mode: Mode = "exact") -> list[int]:
+    """How often each encoder runs for all coalitions."""
+    for encoder in model.encoders.values():
+        encoder.passes = 0  # type: ignore[assignment]
+    engine(model, sample("plain", len(model.encoders)), mode)
+    return [int(encoder.passes) for encoder in model.encoders.values()]  # type: ignore[arg-type]
+
+
+def test_an_encoder_whose_modes_are_the_same_runs_once() -> None:
+    assert passes(make("plain", "early", 3)) == [1, 1, 1]
+    assert passes(make("silent", "early", 3)) == [2, 2, 2], "what nobody knows is not guessed"
+    model = make("plain", "early", 3)
+    model.encoders["m1"].net[3].p = 0.1  # type: ignore[index, union-attr]
+    assert passes(model) == [1, 2, 1]
+    assert passes(model, "shared") == [1, 1, 1]
+
+
+def test_an_encoder_that_rests_in_eval_mode_runs_once() -> None:
+    model = make("silent", "early", 3)
+    model.encoders["m1"].eval().requires_grad_(False)
+    assert passes(model) == [2, 1, 2]
+
+
+@pytest.mark.parametrize("partial_gradient", [True, False])
+@pytest.mark.parametrize("muted_gradient", [True, False])
+@pytest.mark.parametrize("count", [2, 3])
+def test_one_pass_for_both_modes_gives_the_numbers_of_two(count: int, muted_gradient: bool, partial_gradient: bool) -> None:
+    inputs, found = sample("plain", count), []
+    for kind in ("plain", "silent"):
+        model = make(kind, "concat", count)
+        which = shapley.coalitions(model.modalities)
+        said = model.coalitions(inputs, which, "exact", muted_gradient, partial_gradient)
+        assert all(said[c].logits.requires_grad is (partial_gradient or len(c) == count) for c in which)
+        found.append((said, gradients(model, said)))
+    same(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-10, rtol=1e-10)
 
 
 def test_an_encoder_frozen_in_eval_mode_is_frozen_in_the_full_pass() -> None:

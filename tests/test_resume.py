@@ -74,7 +74,10 @@ def test_every_modulator_goes_on_bit_by_bit(tmp_path: Path, name: str, stopped: 
         assert torch.equal(model.state_dict()[key], value), key
 
 
-@pytest.mark.parametrize("settings", [{"training.accumulate": 2}, {"modulator.scores": "dev"}, {"training.precision": "bf16"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"training.accumulate": 2}, {"modulator.scores": "dev"}, {"training.precision": "bf16"}, {"training.precision": "fp16"}],
+)
 def test_agm_goes_on_bit_by_bit_under_its_options(settings: dict[str, Any]) -> None:
     job = make("agm", **settings)
     _, expected, _ = run(job)

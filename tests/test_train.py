@@ -31,6 +31,7 @@ from agmbench.model import MultimodalModel
 from agmbench.modulators.joint import Joint
 from agmbench.modulators.mses import MSES
 from agmbench.optimizers import make_optimizer, make_schedule
+from agmbench.precision import DTYPES, FIRST
 from agmbench.train import Epoch, batches_of, train
 
 CPU = torch.device("cpu")
@@ -358,9 +359,10 @@ def test_epochs_of_one_batch() -> None:
     assert [point.step for point in epochs[1].points if point.name == "train/loss"] == [1]
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", TRAINED)
-def test_bf16_trains_every_modulator_with_scores_in_float32(name: str) -> None:
-    job = make(name, **{"training.precision": "bf16"})
+def test_half_precision_trains_every_modulator_with_scores_in_float32(name: str, precision: str) -> None:
+    job = make(name, **{"training.precision": precision})
     _, half = run(job)
     _, whole = run(make(name))
     assert half != whole
@@ -369,8 +371,37 @@ def test_bf16_trains_every_modulator_with_scores_in_float32(name: str) -> None:
     scores = {point.step: point.value for epoch in half for point in epoch.points if point.name == "score/m0"}
     exact = {point.step: point.value for epoch in whole for point in epoch.points if point.name == "score/m0"}
     assert scores == pytest.approx(exact, rel=0.02)
-    if scores:  # bf16 has 8 bits: were a score rounded to it, it would be its own bf16 value
-        assert any(float(torch.tensor(value).bfloat16()) != value for value in scores.values())
+    if scores:  # of 8 or 11 bits: were a score rounded to them, it would be its own value of that type
+        kind = DTYPES[precision]
+        assert any(float(torch.tensor(value).to(kind)) != value for value in scores.values())
+
+
+class Huge(Joint):
+    """Its loss has a gradient that float16 holds only under smaller scales than the first."""
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        logits = model.fusion(model.encode(batch.inputs)).logits
+        loss = 1000 * model.loss(logits, batch.targets)
+        loss.backward()
+        return Step(loss.detach(), logits.detach())
+
+
+def test_a_step_whose_gradients_overflow_in_fp16_is_skipped() -> None:
+    job = make(**{"training.precision": "fp16", "training.lr": 1e-6, "training.epochs": 4})
+    model, epochs = run(job, Huge(("m0", "m1")))
+    state = epochs[-1].state()["precision"]
+    skipped = int(torch.tensor(FIRST / state["scale"]).log2())
+    assert 0 < skipped < 8 == skipped + state["streak"]
+    assert all(torch.isfinite(tensor).all() for tensor in model.parameters())
+
+
+def test_features_that_overflow_in_fp16_alone_are_named() -> None:
+    job = make(**{"training.precision": "fp16"})
+    splits = splits_of(job)
+    batch = splits["train"].batch(torch.arange(len(splits["train"])))
+    splits["train"] = TensorSplit({**batch.inputs, "m1": batch.inputs["m1"] * 1e7}, batch.targets)
+    with pytest.raises(RunFailed, match=r"epoch 0, step 0: the encoder of m1 gives features that are not finite"):
+        run(job, splits=splits)
 
 
 def test_a_modulator_whose_loss_alone_is_not_finite_is_named() -> None:

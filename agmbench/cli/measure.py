@@ -2,7 +2,7 @@
 
 import click
 
-from agmbench.cli.options import registry_option, root_option
+from agmbench.cli.options import registry_option, root_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
@@ -15,6 +15,7 @@ from agmbench.registry import load
 @click.option(
     "--device", default="auto", show_default=True, help="Where a run that kept no outcomes is evaluated: auto, cpu, cuda."
 )
+@workers_option
 @root_option
 @registry_option
 def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:

@@ -44,6 +44,24 @@ root_option = click.option(
 )
 
 
+def workers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """`--workers`: what `AGMBENCH_WORKERS` is for this process and those that it starts."""
+    from agmbench.workers import VARIABLE, asked
+
+    if value is not None:
+        os.environ[VARIABLE] = value
+    asked()
+
+
+workers_option = click.option(
+    "--workers",
+    metavar="auto|N",
+    callback=workers,
+    expose_value=False,
+    help="Processes that read data ahead of training; no number depends on it. [default: auto, up to 8 on a GPU, none on a CPU]",
+)
+
+
 class _Component(click.Argument):
     """Kind and name of a component: `modulator/agm`, or the same in two words."""
 

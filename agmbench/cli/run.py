@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agmbench import interrupts
-from agmbench.cli.options import registry_option, root_option
+from agmbench.cli.options import registry_option, root_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="Seed. [default: 999, the paper's]")
 @click.option("--epochs", type=int, help="Epochs. [default: the data set's]")
 @click.option("--accumulate", type=int, help="Batches that make one optimizer step. [default: 1]")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of training's passes. [default: fp32]")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Of training's passes. [default: fp32]")
 @click.option("--limit", type=int, help="At most so many samples a split, to try a job. [default: all]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter, such as modulator.alpha=2; repeatable."
 )
+@workers_option
 @root_option
 @registry_option
 @click.option("--no-strength", is_flag=True, help="Leave competition strength and its mono-modal reference runs out.")
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     help="A job's file (a run's job.yaml), in place of all that says which job.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the job and stop.")
+@click.option("--profile", is_flag=True, help="Trace some steps of this job's training, and show where their time goes.")
 @click.option("--force", is_flag=True, help="Train this job and its references again even if they are done.")
 def command(
     dataset: str,
@@ -60,6 +62,7 @@ def command(
     no_strength: bool,
     job_file: Path | None,
     dry_run: bool,
+    profile: bool,
     force: bool,
 ) -> None:
     """Train one job, with its mono-modal references, and log it to MLflow."""
@@ -97,8 +100,10 @@ def command(
         return
     with Watcher() as watcher:
         record = execute(
-            spec, registry, tracker, chosen, watcher, wanted=_wanted(registry, no_strength), force=force, parent=parent
+            spec, registry, tracker, chosen, watcher, _wanted(registry, no_strength), force, parent, profile=profile
         )
+    if profile and watcher.trained:
+        echo(tracker.artifact(record, "profile/parts.txt").read_text().rstrip(), err=True)
     _show(record, registry, tracker.shown, watcher.trained)
 
 
@@ -109,7 +114,7 @@ def _wanted(registry: Registry, no_strength: bool) -> "list[Measure]":
     return of_one_run(registry) if no_strength else measures(registry)
 
 
-BESIDE_A_JOB = {"job_file", "device", "no_strength", "dry_run", "force", "data_root"}  # what does not say which job
+BESIDE_A_JOB = {"job_file", "device", "no_strength", "dry_run", "profile", "force", "data_root"}  # what does not say which job
 
 
 def _alone(option: str) -> None:

@@ -18,6 +18,8 @@ class BiLSTM(Encoder):
     inner: between the linear layers. Official and default 256.
     """
 
+    same_in_training = True
+
     def __init__(
         self, shape: tuple[int, ...], *, width: Annotated[int, Gt(0)] = 128, inner: Annotated[int, Gt(0)] = 256
     ) -> None:

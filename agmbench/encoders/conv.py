@@ -19,6 +19,8 @@ class Conv(Encoder):
     dropout: of the features. Ours none.
     """
 
+    same_in_training = True
+
     def __init__(
         self,
         shape: tuple[int, ...],

@@ -19,6 +19,8 @@ class LanguageModel(Encoder):
     frozen: keep its weights as they are. Default: they are trained.
     """
 
+    same_in_training = True
+
     def __init__(
         self,
         shape: tuple[int, ...],

@@ -14,6 +14,8 @@ class Linear(Encoder):
     width: UMONS code and default 512.
     """
 
+    same_in_training = True
+
     def __init__(self, shape: tuple[int, ...], *, width: Annotated[int, Gt(0)] = 512) -> None:
         super().__init__(shape)
         if len(shape) != 2:

@@ -29,6 +29,8 @@ class LSTM(Encoder):
     dropout: of word vectors. UMONS code and default 0.
     """
 
+    same_in_training = True
+
     def __init__(
         self,
         shape: tuple[int, ...],

@@ -18,6 +18,8 @@ class MLP(Encoder):
     dropout: behind each layer. Ours none.
     """
 
+    same_in_training = True
+
     def __init__(
         self,
         shape: tuple[int, ...],

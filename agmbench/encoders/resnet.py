@@ -23,6 +23,8 @@ class ResNet(Encoder):
     pretrained: load timm's weights, which needs a network. Paper and default: from scratch.
     """
 
+    same_in_training = True
+
     def __init__(
         self,
         shape: tuple[int, ...],

@@ -19,6 +19,8 @@ class Transformer(Encoder):
     dropout: of hidden states and attention. Not stated in the paper; ours .1, BERT's.
     """
 
+    same_in_training = True
+
     def __init__(
         self,
         shape: tuple[int, ...],

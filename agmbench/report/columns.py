@@ -73,6 +73,7 @@ COSTS = (
     Column("passes", "encoder passes", "cost/encoder_passes", digits=2, part=COST, better="lower"),
     Column("gflops", "GFLOP a step", "cost/flops", 1e-9, 3, part=COST, better="lower"),
     Column("speed", "samples/s", "cost/samples_per_second", digits=0, part=COST),
+    Column("waiting", "waited for data, %", "cost/waiting_share", 100, 0, part=COST, better="lower"),
     Column("memory", "peak MiB", "cost/peak_memory_mib", digits=0, part=COST, better="lower"),
 )
 

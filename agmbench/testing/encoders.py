@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from agmbench.contracts import Encoder, Input, Tokens, Unsuitable
 from agmbench.errors import describe
+from agmbench.modes import same_in_training
 from agmbench.testing.checks import Broken, Check, Skipped, judged
 from agmbench.testing.models import NAMES, SEED
 from agmbench.testing.parts import BATCH, SHARED, Answer, Trial, copied, finite, values, with_values
@@ -18,6 +19,7 @@ Make = Callable[..., Encoder]
 OWN = NAMES[0]  # the modality whose encoder it is
 LENGTHS = torch.tensor([6, 4, 1, 0])  # of the sequences of a batch; muted or missing ones have no token at all
 HIDDEN = 50.0  # what stands behind a mask, which should change nothing
+MODES = 1e-6  # largest difference between two modes that are the same, in units of the largest output
 PADDED = 1e-6  # largest difference that it may make, in units of the largest output
 
 
@@ -161,6 +163,31 @@ def _padding(trials: Sequence[Trial]) -> str:
     return f"what a mask hides moves features by {largest:.1e} at most, allowed {PADDED:.0e}: {_names(t for t, _ in masked)}"
 
 
+def _same_in_training(trials: Sequence[Trial]) -> str:
+    largest, same = 0.0, 0
+    for trial in trials:
+        encoder = trial.made()
+        if not same_in_training(encoder.train()):
+            continue
+        same += 1
+        with torch.no_grad():
+            found = trial.answers(encoder, copied(trial.inputs))
+        expected = trial.evaluated(encoder)
+        for name, value in expected.items():
+            difference = float((found[name] - value).abs().max() / value.abs().max().clamp(min=1e-12))
+            if not difference <= MODES:
+                raise Broken(
+                    f"{trial.name}: says by `same_in_training` that train mode and eval mode are the same, yet the {name} differ by "
+                    f"{difference:.1e} of the largest, allowed {MODES:.0e}"
+                )
+            largest = max(largest, difference)
+    if not same:
+        raise Skipped("makes another pass in train mode than in eval mode, as far as is known")
+    return (
+        f"train mode and eval mode differ by {largest:.1e} at most, allowed {MODES:.0e}, in {same} of {len(trials)} forms of it"
+    )
+
+
 def _names(trials: Iterable[Trial]) -> str:
     return ", ".join(trial.name for trial in trials)
 
@@ -170,4 +197,5 @@ CHECKS: Mapping[str, Callable[[Sequence[Trial]], str]] = {
     "muted": _muted,
     **SHARED,
     "padding": _padding,
+    "same-in-training": _same_in_training,
 }

@@ -20,6 +20,8 @@ NAMES = ("radar", "sonar", "touch", "scent")  # no name that a test for `audio` 
 class NormedLinear(Encoder):
     """Linear, LayerNorm, ReLU; the bias keeps a muted input's variance from being zero."""
 
+    same_in_training = True
+
     def __init__(self, shape: tuple[int, ...], *, hidden: int = 6) -> None:
         super().__init__(shape)
         self.net = nn.Sequential(nn.Linear(shape[0], hidden), nn.LayerNorm(hidden), nn.ReLU())

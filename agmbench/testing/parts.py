@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from agmbench.contracts import Input, Tokens
 from agmbench.model import reads_batch_statistics
+from agmbench.precision import Precision
 from agmbench.testing.checks import Broken, Skipped
 from agmbench.testing.models import SEED, seed
 
@@ -143,7 +144,7 @@ def bf16(trials: Sequence[Trial]) -> str:
     """Outputs and gradients are finite under `--precision bf16`."""
     for trial in trials:
         part = trial.made()
-        with torch.autocast("cpu", torch.bfloat16):
+        with Precision("bf16", torch.device("cpu")).autocast():
             trains = any(parameter.requires_grad for parameter in part.parameters())
             finite(f"{trial.name} under autocast to bfloat16", trial.backward(part) if trains else trial(part))
     return f"finite outputs and gradients under autocast in {forms(trials)}"

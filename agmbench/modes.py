@@ -1,0 +1,54 @@
+"""Whether a network makes the same pass in train mode as in eval mode: known of its modules, never guessed."""
+
+from torch import nn
+
+# Layers without a difference. Attention of torch's own is not among them: where no gradient is wanted it goes another way in eval mode.
+LAYERS = """
+Sequential ModuleList ModuleDict Identity Flatten Unflatten Linear Bilinear Embedding Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d
+ConvTranspose3d LayerNorm GroupNorm RMSNorm LocalResponseNorm ELU CELU SELU GELU GLU ReLU ReLU6 LeakyReLU PReLU Hardtanh Hardsigmoid
+Hardswish Sigmoid LogSigmoid SiLU Mish Softplus Softsign Tanh Softmax LogSoftmax MaxPool1d MaxPool2d MaxPool3d AvgPool1d AvgPool2d AvgPool3d
+AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d Upsample PixelShuffle
+PixelUnshuffle ZeroPad1d ZeroPad2d ZeroPad3d ConstantPad1d ConstantPad2d ReflectionPad1d ReflectionPad2d ReplicationPad1d ReplicationPad2d
+"""
+# Those that have one unless an attribute is zero.
+DROPPING = {
+    "Dropout": "p",
+    "Dropout1d": "p",
+    "Dropout2d": "p",
+    "Dropout3d": "p",
+    "AlphaDropout": "p",
+    "FeatureAlphaDropout": "p",
+}
+DROPPING |= {"RNN": "dropout", "LSTM": "dropout", "GRU": "dropout"}
+
+# Modules of other libraries that drop by modules of the kinds above alone.
+BERT = "Model Embeddings Encoder Layer Attention SelfAttention SelfOutput Intermediate Output"
+TIMM = "layers.attention.Attention layers.mlp.Mlp layers.norm.LayerNorm layers.patch_embed.PatchEmbed"
+TIMM += " models.vision_transformer.Attention models.vision_transformer.Block models.vision_transformer.LayerScale"
+TIMM += " models.vision_transformer.VisionTransformer"
+OTHERS = {f"transformers.models.bert.modeling_bert.Bert{name}" for name in BERT.split()}
+OTHERS |= {"transformers.activations.GELUActivation", *(f"timm.{name}" for name in TIMM.split())}
+
+KNOWN: dict[type[nn.Module], str | None] = {
+    **{getattr(nn, name): None for name in LAYERS.split()},
+    **{getattr(nn, name): rate for name, rate in DROPPING.items()},
+}
+
+
+def same_in_training(part: nn.Module) -> bool:
+    """Whether its pass would be the same in eval mode, with BatchNorm and dropout as they stand.
+
+    So it is where no module is in train mode, and where all that are in it are of kinds of which it is known. A class declares it of
+    its own `forward`, its modules being judged by themselves, by `same_in_training = True`; a subclass has to say it anew.
+    """
+    return all(not module.training or _known(module) for module in part.modules())
+
+
+def _known(module: nn.Module) -> bool:
+    kind = type(module)
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        return False  # what they do is anybody's guess
+    if vars(kind).get("same_in_training") or f"{kind.__module__}.{kind.__qualname__}" in OTHERS:
+        return True
+    rate = KNOWN.get(kind, "")
+    return rate is None or (rate != "" and not getattr(module, rate))

@@ -65,6 +65,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/reads.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/variants.py

@@ -24,12 +24,31 @@ SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Mode = Literal["exact", "shared"]
 
 
+class Alike(NamedTuple):
+    """Samples that have the same mask: the numbers `[G]` of one of each, and which of these each sample is like, `[B]`."""
+
+    first: Tensor
+    group: Tensor
+
+    @classmethod
+    def of(cls, mask: Tensor) -> "Alike":
+        """How many they are the host has to know, so a mask on a device is waited for."""
+        distinct, group = torch.unique(mask, dim=0, return_inverse=True)
+        first = torch.full((len(distinct),), len(group), device=mask.device)
+        return cls(first.scatter_reduce(0, group, torch.arange(len(group), device=mask.device), "amin"), group)
+
+
 @dataclass(frozen=True)
 class Tokens:
-    """Sequences of unlike lengths: `values` `[B, T, D]`, `mask` `[B, T]` true where there is a token; `None` is everywhere."""
+    """Sequences of unlike lengths: `values` `[B, T, D]`, `mask` `[B, T]` true where there is a token; `None` is everywhere.
+
+    `alike` is for the model, which encodes a muted sequence once a mask: `to` asks it of a mask that is still on the CPU, so that nobody
+    has to wait for a device.
+    """
 
     values: Tensor
     mask: Tensor | None = None
+    alike: Alike | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -39,8 +58,12 @@ class Tokens:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Tokens":
         """The same sequences on a device."""
-        mask = None if self.mask is None else self.mask.to(device, non_blocking=non_blocking)
-        return Tokens(self.values.to(device, non_blocking=non_blocking), mask)
+        values = self.values.to(device, non_blocking=non_blocking)
+        if self.mask is None:
+            return Tokens(values)
+        alike = Alike.of(self.mask) if self.mask.device.type == "cpu" else self.alike
+        moved = alike and Alike(*(x.to(device, non_blocking=non_blocking) for x in alike))
+        return Tokens(values, self.mask.to(device, non_blocking=non_blocking), moved)
 
     def pin_memory(self) -> "Tokens":
         """The same sequences in memory from which copies to a GPU do not wait."""
@@ -419,6 +442,8 @@ class Modulator(nn.Module):
 
     An optimizer step has one batch, or with gradient accumulation several micro-batches: `backward` is called for each, `adjust`
     once. `steps` is for methods that take several optimizer steps a batch, `coalitions` for those whose answer is not the model's.
+
+    A step asks for no number of a tensor (`.item()`, `if tensor:`, `tensor[mask]`): the host would wait for the device.
 
     State that a resumed run needs is a buffer, a parameter or a submodule. The model is never kept. A modality's tensors are
     `model.encoders[m].parameters()`, never found by their names. `needs_concepts` asks for the mono-modal concepts in the context.

@@ -1,14 +1,15 @@
 """What a model says of a split, coalition by coalition, and the numbers by which training is followed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from agmbench import shapley
-from agmbench.contracts import Batch, Coalition, Fused, Modulator, Tokens
+from agmbench.contracts import Batch, Modulator, Tokens
 from agmbench.errors import RunFailed
+from agmbench.finite import culprit, wrong_input
 from agmbench.model import MultimodalModel
 from agmbench.outcomes import Outcome
 from agmbench.tasks import Task
@@ -30,41 +31,70 @@ def evaluate(
     """
     which = shapley.coalitions(model.modalities)
     full = frozenset(model.modalities)
-    parts: dict[Coalition, list[Tensor]] = {coalition: [] for coalition in which}
-    representations, targets, own = [], [], []
+    parts: list[list[Tensor]] = []  # a batch each: logits of each coalition, the representation, terms if there are any
+    targets: list[Tensor] = []
+    own: Mapping[str, Tensor] = {}
     with model.evaluating(), model.muting.evaluation():
         for batch in batches:
-            if any(len(_wrong_rows(batch.inputs[m])) for m in model.modalities):
-                raise RunFailed(f"the data on {where} are not finite: {culprit(model, [batch])}")
             said = modulator.coalitions(model, batch.inputs, which)
-            if not all(_finite(x) for x in (*(fused.logits for fused in said.values()), said[full].representation)):
-                raise RunFailed(f"the logits on {where} are not finite: {culprit(model, [batch])}")
-            if not _finite(batch.targets):
+            own = _terms(model, batch) if terms else {}
+            rows = [
+                *(said[c].logits.float() for c in which),
+                said[full].representation.float(),
+                *(x.float() for x in own.values()),
+            ]
+            *made, answers, sound = on_host([*rows, batch.targets, _sound(batch, model.modalities)])
+            if not sound:
+                raise RunFailed(f"the data on {where} are not finite: {wrong_input(batch, model.modalities)}")
+            if not all(torch.isfinite(x).all() for x in made[: len(which) + 1]):
+                raise RunFailed(f"the logits on {where} are not finite: {culprit(model, batch)}")
+            if not torch.isfinite(answers).all():
                 raise RunFailed(f"the targets on {where} are not finite; look at the data")
-            for coalition in which:
-                parts[coalition].append(model.task.rows(said[coalition].logits.float().cpu()))
-            representations.append(model.task.rows(said[full].representation.float().cpu()))
-            targets.append(model.task.rows(batch.targets.cpu()))
-            if terms and (found := _terms(model, batch, said[full])):
-                own.append(found)
+            parts.append([model.task.rows(x) for x in made])
+            targets.append(model.task.rows(answers))
+    whole = [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+    logits, (fused, *summands) = dict(zip(which, whole, strict=False)), whole[len(which) :]
+    own = dict(zip(own, summands, strict=True))
     return Outcome(
         kind=model.task.kind,
         modalities=model.modalities,
         class_names=tuple(map(str, class_names)),
-        logits={coalition: torch.cat(pieces).numpy() for coalition, pieces in parts.items()},
+        logits={coalition: x.numpy() for coalition, x in logits.items()},
         targets=torch.cat(targets).numpy(),
-        fused=torch.cat(representations).numpy(),
-        terms={m: torch.cat([model.task.rows(each[m]) for each in own]).numpy() for m in own[0]} if own else {},
+        fused=fused.numpy(),
+        terms={m: x.numpy() for m, x in own.items()} if _add_up(own, logits[full]) else {},
     )
 
 
-def _terms(model: MultimodalModel, batch: Batch, said: Fused) -> dict[str, Tensor]:
-    """Each modality's own term of the logits, where the fusion is additive and what the method says is the sum of its terms."""
-    if not model.fusion.additive:
-        return {}
-    terms = {m: term.float().cpu() for m, term in model.fusion.terms(cast(Any, model.encode(batch.inputs))).items()}
-    whole = torch.stack(list(terms.values())).sum(dim=0)
-    return terms if torch.allclose(whole, said.logits.float().cpu(), rtol=1e-3, atol=1e-3) else {}
+def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies on the CPU, by one transfer of all their bytes, so that a device is waited for once."""
+    order = sorted(
+        range(len(tensors)), key=lambda place: -tensors[place].element_size()
+    )  # wide numbers begin at places of theirs
+    pieces = [tensors[place].detach().contiguous().flatten().view(torch.uint8) for place in order]
+    copied = torch.cat(pieces).cpu().split([len(piece) for piece in pieces])
+    back = dict(zip(order, copied, strict=True))
+    return [back[place].view(x.dtype).view(x.shape) for place, x in enumerate(tensors)]
+
+
+def _sound(batch: Batch, modalities: Sequence[str]) -> Tensor:
+    """Whether the inputs of a batch are finite, as a flag on its device; what a mask hides is not looked at."""
+    flags = []
+    for x in (batch.inputs[modality] for modality in modalities):
+        values = x.values if isinstance(x, Tokens) else x
+        finite = torch.isfinite(values)
+        flags.append((finite | ~x.mask.unsqueeze(-1) if isinstance(x, Tokens) and x.mask is not None else finite).all())
+    return torch.stack(flags).all()
+
+
+def _terms(model: MultimodalModel, batch: Batch) -> dict[str, Tensor]:
+    """Each modality's own term of the logits, where the fusion is additive."""
+    return model.fusion.terms(cast(Any, model.encode(batch.inputs))) if model.fusion.additive else {}
+
+
+def _add_up(terms: Mapping[str, Tensor], logits: Tensor) -> bool:
+    """Whether what the method says is the sum of the model's terms."""
+    return bool(terms) and torch.allclose(torch.stack(list(terms.values())).sum(dim=0), logits, rtol=1e-3, atol=1e-3)
 
 
 def measure(outcome: Outcome, task: Task) -> dict[str, float]:
@@ -94,36 +124,3 @@ def response_figures(values: Mapping[str, float], task: Task) -> dict[str, float
     """The figure of each modality's response, of what `measure` found."""
     start = "response/" if task.figure == "accuracy" else f"response-{task.figure}/"
     return {name.removeprefix(start): value for name, value in values.items() if name.startswith(start)}
-
-
-@torch.no_grad()
-def culprit(model: MultimodalModel, batches: Iterable[Batch]) -> str:
-    """Where numbers that are not finite come from, with the weights that made them: the first place of the first batch."""
-    for batch in batches:
-        wrong = {m: rows for m in model.modalities if len(rows := _wrong_rows(batch.inputs[m]))}
-        for m, rows in wrong.items():
-            named = f"{len(rows)} of {len(batch.index)} samples of a batch, the first is number {int(batch.index[rows[0]])}"
-            return f"the input of {', '.join(wrong)} is not finite ({m}: {named}); look at the data"
-        encoded = model.encode(batch.inputs)
-        if features := [m for m in model.modalities if not _finite(encoded[m])]:
-            return f"the encoder of {', '.join(features)} gives features that are not finite; try a smaller training.lr"
-        if not _finite(model(batch.inputs).logits):
-            return (
-                f"inputs and features of {', '.join(model.modalities)} are finite, the fusion is not; try a smaller training.lr"
-            )
-    return "inputs, features and logits of the model are finite, what the modulator makes of them is not; look at its losses"
-
-
-def _wrong_rows(x: Tensor | Tokens) -> list[int]:
-    """The samples of a batch that have a number which is not finite; what a mask hides is not looked at."""
-    values = x.values if isinstance(x, Tokens) else x
-    sound = torch.isfinite(values)
-    if isinstance(x, Tokens) and x.mask is not None:
-        sound = sound | ~x.mask.unsqueeze(-1)
-    if sound.all():
-        return []
-    return (~sound.flatten(1).all(dim=1)).nonzero().flatten().tolist()
-
-
-def _finite(x: Tensor | Tokens) -> bool:
-    return bool(torch.isfinite(x.values if isinstance(x, Tokens) else x).all())

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from agmbench.contracts import Batch, Change, Split, SplitName, TensorSplit, finished, in_memory, read
+from agmbench.contracts import Batch, Change, Split, SplitName, TensorSplit, Tokens, finished, in_memory, read
 from agmbench.errors import RunFailed, describe
 from agmbench.profiling import Profile
 from agmbench.registry.entry import package_of, plugin_folders
@@ -152,6 +152,8 @@ class Feed:
         if name not in self._moved:
             split = self.splits[name]
             one = split.batch(torch.tensor([0]))
+            if any(isinstance(x, Tokens) for x in one.inputs.values()):  # which samples have the same mask is found on the host
+                return None
             size = len(split) * sum(tensor.numel() * tensor.element_size() for tensor in one.tensors())
             if size > FITS * torch.cuda.mem_get_info(self.device)[0]:
                 return None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from agmbench import shapley
-from agmbench.contracts import Coalition, Encoder, Fused, Fusion, Input, Mode, Tokens, joined
+from agmbench.contracts import Alike, Coalition, Encoder, Fused, Fusion, Input, Mode, Tokens, joined
 from agmbench.modes import same_in_training
 from agmbench.muting import Zeros
 from agmbench.tasks import SingleLabel, Task
@@ -166,10 +166,7 @@ def _distinct(x: Input) -> tuple[Tensor | slice, Tensor | None]:
     """Samples that stand for all: one of each mask, and which of them each sample is; one sample where there are no masks."""
     if not isinstance(x, Tokens) or x.mask is None:
         return slice(0, 1), None
-    _, group = torch.unique(x.mask, dim=0, return_inverse=True)
-    first = torch.full((int(group.max()) + 1,), len(group), device=group.device)
-    first = first.scatter_reduce(0, group, torch.arange(len(group), device=group.device), "amin")
-    return first, group
+    return x.alike or Alike.of(x.mask)
 
 
 def _repeated(feature: Feature, group: Tensor | None, count: int) -> Feature:

@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
-from math import ceil, isfinite
+from math import ceil
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from agmbench.conduct import Conduct, malformed, wrong_samples
 from agmbench.contracts import Batch, Context, Model, Modulator, SplitName, Step
 from agmbench.cost import Meter
 from agmbench.errors import RunFailed, describe
-from agmbench.evaluate import culprit, evaluate, measure, response_figures
+from agmbench.evaluate import evaluate, measure, response_figures
+from agmbench.finite import Watch
 from agmbench.jobs import Training
 from agmbench.loading import Feed
 from agmbench.measures import Judge
@@ -161,25 +162,22 @@ def train(
             if complaint := wrong_samples(samples, count):
                 raise RunFailed(complaint)
             pieces = [samples[piece] for piece in batches_of(len(samples), recipe.batch_size)]
+            watch = Watch(model, feed.splits["train"], f"the loss on train of {data} is not finite at epoch {epoch}", log.steps)
             for batches in in_groups(feed.batches("train", pieces, epoch), recipe.accumulate):
                 watching = conduct.watching() if epoch == first else nullcontext()
-                with meter.batch(sum(len(batch.targets) for batch in batches)), watching:
+                with meter.batch(sum(len(batch.targets) for batch in batches)), watching, watch.passes():
                     for step in precision.steps(modulator, model, batches):
                         if epoch == first:
                             if complaint := malformed(step):
                                 raise RunFailed(complaint)
                             conduct.see()
-                        if not isfinite(step.loss.item()):
-                            with precision.autocast():
-                                found = culprit(model, batches)
-                            raise RunFailed(
-                                f"the loss on train of {data} is not finite at epoch {epoch}, step {log.steps}: {found}"
-                            )
+                        watch.see(step, batches)
                         if not precision.holds():
                             optimizer.zero_grad(set_to_none=True)  # what has no gradient rests
                         optimizer.step()
                         optimizer.zero_grad(set_to_none=True)
                         log.add(step, batches)
+            watch.judge()
             if log.steps > begun:
                 schedule.step()
             if epoch == first and (complaint := conduct.complaint(batches[0])):

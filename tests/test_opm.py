@@ -7,6 +7,7 @@ import torch
 from toys import NAMES, batch, context, gradient, model
 
 from agmbench.model import MultimodalModel
+from agmbench.modulators import terms
 from agmbench.modulators.opm import OPM
 from agmbench.tasks import SingleLabel
 
@@ -40,15 +41,18 @@ def test_with_all_of_it_dropped_the_rest_stands_for_both() -> None:
     torch.testing.assert_close(step.logits, net(given.inputs).logits.detach())
 
 
-def test_samples_that_lost_everything_leave_and_two_stay_at_least() -> None:
-    _, method = made(executes=1.0)
-    features = {m: torch.arange(6.0).unsqueeze(1) for m in NAMES}
-    left, shown = method.drop(features, torch.tensor([0.5, 0.5]), 6)
-    assert 2 <= len(left) < 6
-    assert all(len(shown[m]) == len(left) for m in NAMES)
-    whole, same = method.drop(features, torch.tensor([1.0, 1.0]), 6)
-    assert whole.tolist() == list(range(6))
-    assert all(same[m] is features[m] for m in NAMES)
+def test_no_sample_loses_every_modality() -> None:
+    _, method = made(base=1.0)
+    for score in torch.rand(200, 4, generator=torch.Generator().manual_seed(0)):
+        assert (method.probabilities(terms.to_the_others(score) - 1) == 0).any()
+    assert not method.probabilities(torch.full((4,), 1e-7)).any()  # as rounding may have it where all are equal
+
+
+def test_where_it_does_not_execute_features_are_what_they_were() -> None:
+    _, method = made(executes=0.0)
+    features = {m: torch.randn(6, 1) for m in NAMES}
+    shown = method.drop(features, torch.tensor([1.0, 1.0]), 6)
+    assert all(torch.equal(shown[m], features[m]) for m in NAMES)
 
 
 def test_it_executes_in_its_share_of_the_batches() -> None:

@@ -327,7 +327,7 @@ class Stored:
 
     def finished(self, x: Input) -> Input:
         """What was read, converted."""
-        return Tokens(self.convert(x.values), x.mask) if isinstance(x, Tokens) else self.convert(x)
+        return replace(x, values=self.convert(x.values)) if isinstance(x, Tokens) else self.convert(x)
 
     @property
     def in_memory(self) -> bool:

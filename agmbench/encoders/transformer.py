@@ -55,7 +55,8 @@ class Transformer(Encoder):
         values, mask = (x.values, x.mask) if isinstance(x, Tokens) else (x, None)
         if values.ndim == 4:
             values = values.flatten(1, 2).transpose(1, 2)  # [B, C, H, W] -> [B, W, C*H]
-        states: Tensor = self.body(
-            inputs_embeds=self.project(values), attention_mask=None if mask is None else mask.long()
-        ).last_hidden_state  # [B, T, width]
+        count = values.shape[1]
+        # for every token the tokens it sees, [B, 1, T, T]: of a mask [B, T] transformers would ask whether it hides anything at all
+        seen = None if mask is None else mask[:, None, None, :].expand(-1, 1, count, count)
+        states: Tensor = self.body(inputs_embeds=self.project(values), attention_mask=seen).last_hidden_state  # [B, T, width]
         return Tokens(states, mask)

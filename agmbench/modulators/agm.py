@@ -1,6 +1,6 @@
 """AGM: adaptive gradient modulation (Li et al., "Boosting Multi-modal Model Performance with Adaptive Gradient Modulation", ICCV 2023)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import log
 from typing import Annotated
 
@@ -127,11 +127,17 @@ class AGM(Balancing):
 
     def clip_gradients(self, model: Model) -> None:
         """Clip the norm of all gradients to `clip` if any element of a head's weight gradient is larger than it."""
-        if self.clip is None:
+        heads = [head.weight.grad for head in model.fusion.heads() if head.weight.grad is not None]
+        if self.clip is None or not heads:
             return
-        gradients = [head.weight.grad for head in model.fusion.heads() if head.weight.grad is not None]
-        if any(bool(gradient.abs().max() > self.clip) for gradient in gradients):
-            nn.utils.clip_grad_norm_(model.parameters(), self.clip)
+        gradients = [tensor.grad for tensor in model.parameters() if tensor.grad is not None]
+        factor = self.clip_factor(heads, nn.utils.get_total_norm(gradients), self.clip)
+        torch._foreach_mul_(gradients, factor)
+
+    def clip_factor(self, heads: Sequence[Tensor], norm: Tensor, clip: float) -> Tensor:
+        """What all gradients are multiplied by: 1 where none of the heads' is too large, so that nobody has to ask."""
+        too_large = torch.stack([gradient.abs().max() > clip for gradient in heads]).any()
+        return torch.where(too_large, (clip / (norm + 1e-6)).clamp(max=1), 1.0)  # as torch.nn.utils.clip_grad_norm_ has it
 
 
 def _ahead(score: Tensor) -> Tensor:

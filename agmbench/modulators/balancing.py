@@ -50,7 +50,8 @@ class Balancing(Modulator):
         if self._dev is None:
             return terms, batch.targets
         count, device = min(len(batch.targets), len(self._dev)), batch.targets.device
-        drawn = torch.randperm(len(self._dev), generator=self.generator, device=device)[:count]
-        dev = self._dev.batch(drawn.cpu()).to(device)
+        # drawn where they are read: on the CPU, by torch's own generator there if the modulator's is on another device
+        drawing = self.generator if self.generator.device.type == "cpu" else torch.default_generator
+        dev = self._dev.batch(torch.randperm(len(self._dev), generator=drawing)[:count]).to(device)
         with model.evaluating():
             return self.terms(model, dev), dev.targets

@@ -29,9 +29,7 @@ class OGMGERA(OGMGE):
 
     def reference(self, rho: Tensor) -> Tensor:
         before = self.running_ratio.clone()
-        if self.iterations == 0:
-            self.running_ratio.copy_(rho)
-        else:
-            self.running_ratio += (rho - before) / (self.iterations + 1)
+        moved = before + (rho - before) / (self.iterations + 1)
+        self.running_ratio.copy_(torch.where(self.iterations == 0, rho, moved))
         self.iterations += 1
         return before

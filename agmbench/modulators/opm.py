@@ -7,9 +7,10 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from agmbench.contracts import Batch, Model, Promises, Step, Tokens
+from agmbench.contracts import Batch, Context, Model, Promises, Step, Tokens
 from agmbench.modulators import terms
 from agmbench.modulators.balancing import Balancing, Scores
+from agmbench.modulators.heads import width
 from agmbench.modulators.terms import Responses
 
 Features = Mapping[str, Tensor | Tokens]
@@ -22,9 +23,9 @@ class OPM(Balancing):
 
         q_m = clip( base (1 + lambda tanh(rho_m)), 0, 1 )   if rho_m > 0,   else 0
 
-    In a batch, with probability `executes`: each sample's feature `e_m` is dropped (zero) with probability `q_m`, all that is left is
-    scaled by `1 / (1 - sum_k q_k D_k / sum_k D_k)`, `D_k` the number of a modality's features, and samples that lost every modality
-    leave the batch (if that leaves fewer than two, the batch stays whole).
+    In a batch, with probability `executes`: each sample's feature `e_m` is dropped (zero) with probability `q_m`, and all that is left
+    is scaled by `1 / (1 - sum_k q_k D_k / sum_k D_k)`, `D_k` the number of a modality's features. The paper lets samples that lost every
+    modality leave the batch; there are none, for the modality with the least score is never ahead of the mean of the others.
 
     base: `q_base`; paper and ours .5.
     slope: `lambda`; paper and ours .5.
@@ -63,14 +64,18 @@ class OPM(Balancing):
     def refuses(self, model: Model) -> str | None:
         return super().refuses(model) or terms.missing(model, self.responses)
 
+    def prepare(self, context: Context) -> None:
+        super().prepare(context)
+        widths = [width(context.model, modality) for modality in self.modalities]
+        self.sizes = torch.tensor(widths, dtype=torch.float32, device=context.generator.device)  # D_k
+
     def backward(self, model: Model, batch: Batch) -> Step:
         features = model.encode(batch.inputs)
         own = self._terms_of(model, batch, features)
         score = terms.likelihoods(model.task, *self.scored(model, batch, own), self.modalities)
         rho = terms.to_the_others(score) - 1
         q = self.probabilities(rho)
-        left, shown = self.drop(features, q, len(batch.targets))
-        loss = model.loss(model.fusion(shown).logits, batch.targets[left])
+        loss = model.loss(model.fusion(self.drop(features, q, len(batch.targets))).logits, batch.targets)
         loss.backward()
         logits = torch.stack(list(own.values())).sum(dim=0)
         return Step(loss.detach(), logits, self.named(dropped=q, score=score, ratio=rho))
@@ -78,20 +83,16 @@ class OPM(Balancing):
     def probabilities(self, rho: Tensor) -> Tensor:
         """`q_m`, `[M]`; zero outside the window."""
         q = (self.base * (1 + self.slope * torch.tanh(rho))).clamp(0, 1)
-        return torch.where(rho > 0, q, 0.0) if self.active else torch.zeros_like(q)
+        ahead = (rho > 0) & (rho > rho.min())  # where all are equal, rounding may put all of them above 0
+        return torch.where(ahead, q, 0.0) if self.active else torch.zeros_like(q)
 
-    def drop(self, features: Features, q: Tensor, count: int) -> tuple[Tensor, dict[str, Tensor | Tokens]]:
-        """The numbers of the samples that are left, and their features with what was dropped."""
+    def drop(self, features: Features, q: Tensor, count: int) -> dict[str, Tensor | Tokens]:
+        """The features without what was dropped; what stands in for a modality that is never present stays."""
         drawn = torch.rand(len(q) + 1, count, generator=self.generator, device=q.device)
         kept = drawn[1:] >= q.unsqueeze(1)  # [M, B]
-        left = kept.any(dim=0).nonzero().squeeze(1)
-        if drawn[0, 0] >= self.executes or len(left) < 2:
-            return torch.arange(count, device=q.device), dict(features)
-        sizes = q.new_tensor([_size(features[m]) for m in self.modalities])
-        scale = 1 / (1 - (q * sizes).sum() / sizes.sum())
-        factors = dict(zip(self.modalities, kept * scale, strict=True))
-        never = torch.ones(count, device=q.device)  # what stands in for a modality that is never present stays
-        return left, {m: _scaled(e, factors.get(m, never), left) for m, e in features.items()}
+        scale = 1 / (1 - (q * self.sizes).sum() / self.sizes.sum())
+        factors = torch.where(drawn[0, 0] < self.executes, kept * scale, 1.0)
+        return {**features, **{m: _scaled(features[m], factor) for m, factor in zip(self.modalities, factors, strict=True)}}
 
     @torch.no_grad()
     def _terms_of(self, model: Model, batch: Batch, features: Features) -> dict[str, Tensor]:
@@ -104,12 +105,7 @@ class OPM(Balancing):
         return self._terms_of(model, batch, model.encode(batch.inputs))
 
 
-def _size(feature: Tensor | Tokens) -> int:
-    return (feature.values if isinstance(feature, Tokens) else feature).shape[-1]
-
-
-def _scaled(feature: Tensor | Tokens, factor: Tensor, left: Tensor) -> Tensor | Tokens:
+def _scaled(feature: Tensor | Tokens, factor: Tensor) -> Tensor | Tokens:
     if isinstance(feature, Tokens):
-        values = feature.values * factor.to(feature.values.dtype).view(-1, 1, 1)
-        return Tokens(values, feature.mask)[left]
-    return (feature * factor.to(feature.dtype).unsqueeze(1))[left]
+        return Tokens(feature.values * factor.to(feature.values.dtype).view(-1, 1, 1), feature.mask)
+    return feature * factor.to(feature.dtype).unsqueeze(1)

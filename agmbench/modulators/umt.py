@@ -56,6 +56,8 @@ def _apart(own: Tensor | Tokens, taught: Tensor | Tokens) -> Tensor:
     """The mean squared difference of features, in float32."""
     if isinstance(own, Tokens) and isinstance(taught, Tokens):
         squared = (own.values.float() - taught.values.float()) ** 2
-        there = squared if own.mask is None else squared[own.mask]  # [B, T, D] or [N, D]
-        return there.sum() / max(1, there.numel())  # a batch may have no token of a modality
+        if own.mask is None:
+            return squared.mean()
+        there = own.mask.unsqueeze(2).expand_as(squared)  # [B, T, D]
+        return torch.where(there, squared, 0.0).sum() / there.sum().clamp(min=1)  # a batch may have no token of a modality
     return ((own.float() - taught.float()) ** 2).mean()  # type: ignore[union-attr]

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 
 from agmbench.errors import describe
 
-Outcome = Literal["passed", "failed", "skipped", "undeclared"]
+Outcome = Literal["passed", "failed", "noted", "skipped", "undeclared"]
 
 
 class Check(NamedTuple):
-    """One check: its outcome, and in one line what was found, or which promise is broken, or why it was not tried."""
+    """One check: its outcome, and in one line what was found, or which promise is broken, or why it was not tried.
+
+    What is `noted` breaks no promise, and is worth a look.
+    """
 
     name: str
     outcome: Outcome
@@ -23,16 +26,22 @@ class Broken(Exception):
     """A check failed, because."""
 
 
+class Noted(Exception):
+    """A check found what its author may want to know."""
+
+
 class Skipped(Exception):
     """A check does not apply, because."""
 
 
 def judged(name: str, check: Callable[..., str], *subjects: Any) -> Check:
-    """A check's outcome on its subjects: passed with the detail that it returns, or skipped or failed because."""
+    """A check's outcome on its subjects: passed with the detail that it returns, or noted, skipped or failed because."""
     try:
         return Check(name, "passed", check(*subjects))
     except Skipped as reason:
         return Check(name, "skipped", str(reason))
+    except Noted as finding:
+        return Check(name, "noted", str(finding))
     except Broken as reason:
         return Check(name, "failed", str(reason))
     except (Exception, SystemExit) as error:  # a stranger's code may raise anything
@@ -55,5 +64,5 @@ def report(checks: Sequence[Check]) -> str:
     width = max((len(check.name) for check in checks), default=0)
     lines = [f"{check.outcome:<10}  {check.name:<{width}}  {check.detail}" for check in checks]
     outcomes = [check.outcome for check in checks]
-    counts = [f"{outcomes.count(outcome)} {outcome}" for outcome in ("passed", "failed", "skipped", "undeclared")]
+    counts = [f"{outcomes.count(outcome)} {outcome}" for outcome in get_args(Outcome)]
     return "\n".join([*lines, ", ".join(counts)])

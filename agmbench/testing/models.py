@@ -1,4 +1,4 @@
-"""Small models on the CPU, with their data: two to four modalities, every way of fusing and three kinds of encoder."""
+"""Small models on the CPU, with their data: two to four modalities, every way of fusing and three kinds of encoder; and sequences."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ class Case:
     def model(self, kind: type[MultimodalModel] = MultimodalModel) -> MultimodalModel:
         """The same weights at every call, in train mode."""
         seed()
-        shape, make = ENCODERS[self.encoder]
+        shape, make = KINDS[self.encoder]
         encoders = {modality: make(shape) for modality in self.modalities}
         features = {modality: encoder.out_features for modality, encoder in encoders.items()}
         fusion: Fusion = built_in("fusion", self.fusion)(features, CLASSES, **FUSIONS[self.fusion])
@@ -119,11 +119,15 @@ class Case:
     def split(self) -> TensorSplit:
         """Two batches of samples, each the middle of its class and noise."""
         drawn = torch.Generator().manual_seed(SEED)
-        shape, _ = ENCODERS[self.encoder]
+        shape, _ = KINDS[self.encoder]
         targets = torch.arange(2 * BATCH) % CLASSES
         middles = {modality: torch.randn(CLASSES, *shape, generator=drawn) for modality in self.modalities}
         noise = {modality: torch.randn(2 * BATCH, *shape, generator=drawn) for modality in self.modalities}
-        return TensorSplit({modality: middles[modality][targets] + noise[modality] for modality in self.modalities}, targets)
+        inputs: dict[str, Input] = {m: middles[m][targets] + noise[m] for m in self.modalities}
+        if self.encoder in SEQUENCES:
+            there = torch.arange(shape[0]) <= torch.arange(2 * BATCH).unsqueeze(1) % shape[0]  # of every length
+            inputs = {m: Tokens(x, there) for m, x in inputs.items() if isinstance(x, Tensor)}
+        return TensorSplit(inputs, targets)
 
     def batch(self, number: int = 0) -> Batch:
         """One of the two batches."""
@@ -157,6 +161,11 @@ ENCODERS: Mapping[str, tuple[tuple[int, ...], Callable[[tuple[int, ...]], Encode
     "conv": ((2, 5, 5), lambda shape: built_in("encoder", "conv")(shape, width=3, layers=2)),
     "layernorm": ((5,), NormedLinear),
 }
+SEQUENCES: Mapping[str, tuple[tuple[int, ...], Callable[[tuple[int, ...]], Encoder]]] = {
+    "masked lstm": ((4, 5), lambda shape: built_in("encoder", "lstm")(shape, width=6)),
+    "masked transformer": ((4, 5), lambda shape: built_in("encoder", "transformer")(shape, layers=1, heads=2, width=6)),
+}
+KINDS = {**ENCODERS, **SEQUENCES}
 COUNTS = (2, 3, 4)
 EVERY = [Case(encoder, fusion, count) for count, fusion, encoder in product(COUNTS, FUSIONS, ENCODERS)]
 # each fusion with each number of modalities, and with each encoder once
@@ -165,6 +174,8 @@ SOME = [
     for row, count in enumerate(COUNTS)
     for column, fusion in enumerate(FUSIONS)
 ]
+# of sequences with masks
+MASKED = [Case(encoder, fusion, 2) for encoder, fusion in product(SEQUENCES, ("concat", "hybrid"))]
 
 
 @cache

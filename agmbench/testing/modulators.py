@@ -1,11 +1,13 @@
 """Checks of a modulator: it is driven as the training loop does, over small models on the CPU.
 
-What it promises (`contracts.Promises`) is held against plain joint training; what it does not promise is reported as undeclared.
+What it promises (`contracts.Promises`) is held against plain joint training; what it does not promise is reported as undeclared. How
+often a step waits for the device is a finding, and no promise.
 Models that it refuses are skipped with its reason.
 """
 
 import copy
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,14 +17,17 @@ from torch import Tensor
 
 from agmbench.conduct import kept, wrong_samples
 from agmbench.contracts import Promises
+from agmbench.errors import describe
 from agmbench.shapley import coalitions
 from agmbench.testing import promises
-from agmbench.testing.checks import Broken, Check, Skipped, judged
+from agmbench.testing.checks import Broken, Check, Noted, Skipped, judged
 from agmbench.testing.distances import NAIVE, Largest
 from agmbench.testing.driving import Make, Subject, Taken, context, driven, joint, take
-from agmbench.testing.models import BATCH, CLASSES, EVERY, SOME, Case, NaiveModel, unbalanced
+from agmbench.testing.models import BATCH, CLASSES, EVERY, MASKED, SOME, Case, NaiveModel, unbalanced
+from agmbench.testing.waits import Read, counted
 
 DAMPED = 1e-2  # a coefficient further from 1 than this modulates
+WAITED = [*SOME, *MASKED]  # models in which it is counted how often a step waits
 MOVED = 1e-4  # a tensor's gradient that differs by more than this, in units of its own largest element, is modulated
 
 
@@ -30,7 +35,7 @@ def check(make: Make, params: Mapping[str, Any], declared: Promises | None = Non
     """Every check of a modulator, and one skipped check for each fusion and reason for which it refuses models."""
     subject = Subject(make, params, getattr(make, "promises", Promises()) if declared is None else declared)
     reasons = {case: reason for case in EVERY if (reason := _refusal(subject, case))}
-    subject = replace(subject, refused=frozenset(reasons))
+    subject = replace(subject, refused=frozenset(reasons) | {case for case in MASKED if _refusal(subject, case)})
     return [*_refused(reasons), *(_check(name, subject) for name in CHECKS)]
 
 
@@ -244,6 +249,25 @@ def _exact(subject: Subject) -> str:
     return largest.detail("from full passes")
 
 
+def _waits(subject: Subject) -> str:
+    tried = [(case, 1) for case in subject.taken(WAITED) if case.count == 2]
+    tried += [(case, 2) for case, _ in tried[:1]]  # with gradients accumulated over two batches
+    steps, reads = 0, Counter[Read]()
+    for case, accumulate in tried:
+        try:
+            found = counted(case, subject.made(case), accumulate)
+        except (Exception, SystemExit) as error:  # for which there are other checks
+            raise Skipped(f"{case}: its training ends: {describe(error)}") from error
+        steps, reads = steps + found.steps, reads + Counter(found.reads)
+    if reads:
+        (most, _), *others = reads.most_common()
+        places = f"{most}, and {len(others)} more places" if others else str(most)
+        raise Noted(
+            f"a step waits for the device {reads.total() / steps:.2g} times (with a GPU it should never have to): {places}"
+        )
+    return f"the host reads nothing of the device in {steps} steps of {len(tried)} models"
+
+
 CHECKS: Mapping[str, Callable[[Subject], str]] = {
     "neutral": promises.neutral,
     "balances": promises.balances,
@@ -260,4 +284,5 @@ CHECKS: Mapping[str, Callable[[Subject], str]] = {
     "samples": _samples,
     "answers": _answers,
     "exact": _exact,
+    "waits": _waits,
 }

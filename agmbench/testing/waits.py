@@ -1,0 +1,176 @@
+"""Where a step waits for the device: whatever the host reads of a tensor, counted while the training loop runs.
+
+On the CPU, where every tensor stands for one on a device. What the host knows anyway is no wait: a batch while it is read and before
+it is on the device, and the optimizers' counters, which torch keeps on the CPU.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from types import FrameType
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from agmbench.contracts import SPLITS, Batch, Context, Model, Modulator, Step, TensorSplit, Tokens
+from agmbench.errors import shown
+from agmbench.jobs import Training
+from agmbench.loading import Feed
+from agmbench.testing.models import SEED, Case
+from agmbench.train import train
+
+aten = torch.ops.aten
+CPU = torch.device("cpu")
+# what a device has to be waited for: numbers themselves, and results whose shape depends on them
+READS = {
+    aten._local_scalar_dense: "item",  # of bool, int, float and format too
+    **{kernel: kernel.__name__ for kernel in (aten.equal, aten.allclose, aten.nonzero, aten.masked_select, aten.bincount)},
+    **dict.fromkeys((aten._unique, aten._unique2, aten.unique_dim), "unique"),
+    **dict.fromkeys((aten.unique_consecutive, aten.unique_dim_consecutive), "unique_consecutive"),
+}
+INDEXING = {aten.index, aten._unsafe_index, aten.index_put, aten.index_put_, aten._index_put_impl_}
+# what on a CPU no kernel sees
+COPIES = {
+    Tensor.cpu: "cpu",
+    Tensor.numpy: "numpy",
+    Tensor.__array__: "numpy",
+    Tensor.tolist: "tolist",
+    Tensor.__repr__: "print",
+}
+UPLOADS = {torch.tensor: "tensor", torch.as_tensor: "as_tensor", Tensor.new_tensor: "new_tensor"}  # memory that is not pinned
+ON_HOST = {function.__code__ for function in (Batch.to, Tokens.to, TensorSplit.batch)}
+TORCH, OPTIMIZERS = f"{torch.__path__[0]}{os.sep}", f"{torch.optim.__path__[0]}{os.sep}"
+
+
+class Read(NamedTuple):
+    """What was called, and the line outside torch from which it was."""
+
+    what: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.what} at {self.where}"
+
+
+class Reads:
+    """Inside, `found` grows by each read of the host."""
+
+    def __init__(self) -> None:
+        self.found: list[Read] = []
+
+    def __enter__(self) -> Self:
+        self._modes = ExitStack()
+        self._modes.enter_context(_Kernels(self))
+        self._modes.enter_context(_Calls(self))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._modes.close()
+
+    def add(self, what: str) -> None:
+        """A read, unless it is of what is on the host anyway."""
+        frames = list(_frames(sys._getframe(1)))
+        if any(frame.f_code in ON_HOST or frame.f_code.co_filename.startswith(OPTIMIZERS) for frame in frames):
+            return
+        outside = (frame for frame in frames if not frame.f_code.co_filename.startswith((TORCH, __file__)))
+        frame = next(outside, frames[-1])
+        self.found.append(Read(what, f"{shown(frame.f_code.co_filename)}:{frame.f_lineno}"))
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+class _Kernels(TorchDispatchMode):
+    def __init__(self, reads: Reads) -> None:
+        super().__init__()
+        self._reads = reads
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        kernel = func.overloadpacket
+        if kernel in READS:
+            self._reads.add(READS[kernel])
+        elif kernel in INDEXING and _by_mask(args):
+            self._reads.add("index by a mask")
+        elif kernel is aten.repeat_interleave and _grows(args, kwargs):
+            self._reads.add("repeat_interleave")
+        return func(*args, **(kwargs or {}))
+
+
+def _by_mask(args: Sequence[Any]) -> bool:
+    """Indexing by a mask has as many results as it has true; a single number is filled in without asking."""
+    filled = len(args) > 2 and args[2].ndim == 0
+    return not filled and any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+
+
+def _grows(args: Sequence[Any], kwargs: Any) -> bool:
+    """Repeated by counts that are on the device, to a size that was not given."""
+    return isinstance(args[0], Tensor) and (kwargs or {}).get("output_size") is None
+
+
+class _Calls(TorchFunctionMode):
+    def __init__(self, reads: Reads) -> None:
+        super().__init__()
+        self._reads = reads
+
+    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in COPIES:
+            self._reads.add(COPIES[func])
+        elif func is Tensor.to and "cpu" in (value for value in (*args[1:], *kwargs.values()) if isinstance(value, str)):
+            self._reads.add("to")  # by its name: any other device, here the CPU as well, may be the model's
+        elif func is Tensor.new_tensor or (func in UPLOADS and kwargs.get("device") is not None):
+            self._reads.add(UPLOADS[func])
+        before = len(self._reads.found)
+        result = func(*args, **kwargs)
+        if func is F.one_hot and (len(args) > 1 or "num_classes" in kwargs):
+            del self._reads.found[before:]  # on a CPU alone its numbers are checked
+        return result
+
+
+class Counted(NamedTuple):
+    """The reads in so many `steps`."""
+
+    steps: int
+    reads: list[Read]
+
+
+def counted(case: Case, modulator: Modulator, accumulate: int = 1, epochs: int = 2, **recipe: Any) -> Counted:
+    """Train a case by the loop itself, and count from one optimizer step's beginning to the next one's, within the epochs."""
+    with Reads() as reads:
+        turns = _Turns(modulator, reads)
+        training = Training(epochs=epochs, batch_size=max(2, 4 // accumulate), accumulate=accumulate, lr=0.01, **recipe)
+        splits = dict.fromkeys(SPLITS, case.split)
+        for _ in train(case.model(), modulator, Feed(splits, CPU), training, SEED, case.concepts()):
+            pass
+    return turns.counted
+
+
+class _Turns:
+    """Takes the reads of whole turns of the loop, each from a call of `steps` to the next in the same epoch."""
+
+    def __init__(self, modulator: Modulator, reads: Reads) -> None:
+        self.counted = Counted(0, [])
+        self._reads, self._open, self._steps = reads, False, 0
+        self._begin_epoch, self._take = modulator.begin_epoch, modulator.steps
+        modulator.begin_epoch, modulator.steps = self.begin_epoch, self.steps  # type: ignore[method-assign]
+
+    def begin_epoch(self, context: Context) -> None:
+        self._open = False
+        self._begin_epoch(context)
+
+    def steps(self, model: Model, batches: Sequence[Batch]) -> Iterator[Step]:
+        if self._open:
+            self.counted = Counted(self.counted.steps + self._steps, [*self.counted.reads, *self._reads.found])
+        self._open, self._steps = True, 0
+        self._reads.found.clear()
+        for step in self._take(model, batches):
+            self._steps += 1
+            yield step

@@ -1,0 +1,259 @@
+"""A training step asks the device for nothing: the reads of the host are counted while the loop itself runs."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_train import CPU, make, run, splits_of
+from torch import Tensor
+from torch.nn import functional as F
+
+from agmbench import build, registry, testing
+from agmbench.contracts import Batch, Encoder, Model, Modulator, Step, Tokens, in_order
+from agmbench.errors import RunFailed
+from agmbench.evaluate import evaluate
+from agmbench.finite import STEPS
+from agmbench.loading import Feed
+from agmbench.model import MultimodalModel
+from agmbench.modulators.joint import Joint
+from agmbench.testing.models import MASKED, Case
+from agmbench.testing.waits import Reads, counted
+from agmbench.train import train
+
+BUILT_IN = registry.builtin()
+X = torch.arange(6.0).view(2, 3)
+MASK = X > 2
+NUMBERS = torch.tensor([0, 1])
+
+
+# what is counted
+
+WAITS: dict[str, tuple[str, Callable[[], Any]]] = {
+    "item": ("item", lambda: X.sum().item()),
+    "float": ("item", lambda: float(X.sum())),
+    "truth": ("item", lambda: bool(MASK.any())),
+    "comparison": ("item", lambda: 1 if X.sum() > 0 else 0),
+    "text": ("item", lambda: f"{X.sum():.2f}"),
+    "slice": ("item", lambda: X[: NUMBERS[1]]),
+    "nonzero": ("nonzero", lambda: MASK.nonzero()),
+    "where": ("nonzero", lambda: torch.where(MASK)),
+    "unique": ("unique", lambda: torch.unique(X)),
+    "unique rows": ("unique", lambda: torch.unique(MASK, dim=0, return_inverse=True)),
+    "consecutive": ("unique_consecutive", lambda: torch.unique_consecutive(X)),
+    "boolean index": ("index by a mask", lambda: X[MASK]),
+    "boolean assignment": ("index by a mask", lambda: X.clone().__setitem__(MASK, torch.ones(3))),
+    "masked_select": ("masked_select", lambda: X.masked_select(MASK)),
+    "repeat_interleave": ("repeat_interleave", lambda: X.repeat_interleave(NUMBERS + 1, dim=0)),
+    "bincount": ("bincount", lambda: torch.bincount(NUMBERS)),
+    "equal": ("equal", lambda: torch.equal(X, X)),
+    "allclose": ("allclose", lambda: torch.allclose(X, X)),
+    "cpu": ("cpu", lambda: X.cpu()),
+    "to": ("to", lambda: X.to("cpu")),
+    "numpy": ("numpy", lambda: X.numpy()),
+    "array": ("numpy", lambda: np.asarray(X)),
+    "tolist": ("tolist", lambda: X.tolist()),
+    "print": ("print", lambda: str(X)),
+    "new_tensor": ("new_tensor", lambda: X.new_tensor([1.0])),
+    "tensor": ("tensor", lambda: torch.tensor([1.0], device=X.device)),
+}
+WAITS_NOT: dict[str, Callable[[], Any]] = {
+    "where": lambda: torch.where(MASK, X, 0.0),
+    "fill": lambda: X.clone().__setitem__(MASK, 0.0),
+    "integer index": lambda: X[NUMBERS],
+    "size": lambda: X.repeat_interleave(NUMBERS + 1, dim=0, output_size=3),
+    "equally often": lambda: X.repeat_interleave(2),
+    "to the model's": lambda: X.to(X.device),
+    "one_hot": lambda: F.one_hot(NUMBERS, 3),
+    "clipping": lambda: torch.nn.utils.clip_grad_norm_([torch.nn.Parameter(X)], 1.0),
+    "before the device": lambda: Batch({"a": Tokens(X.unsqueeze(2), MASK)}, NUMBERS, NUMBERS).to(CPU),
+    "backward": lambda: X.clone().requires_grad_().square().sum().backward(),
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_read_is_counted_once_with_its_place(name: str) -> None:
+    what, reading = WAITS[name]
+    with Reads() as reads:
+        reading()
+    (found,) = reads.found
+    assert found.what == what
+    assert re.fullmatch(rf".*{Path(__file__).name}:{reading.__code__.co_firstlineno}", found.where)
+
+
+@pytest.mark.parametrize("name", WAITS_NOT)
+def test_what_asks_for_no_number_is_not_counted(name: str) -> None:
+    with Reads() as reads:
+        WAITS_NOT[name]()
+    assert reads.found == []
+
+
+class Asks(Joint):
+    """Reads in each part of a step, five times in all."""
+
+    def steps(self, model: Model, batches: Sequence[Batch]) -> Iterable[Step]:
+        for step in super().steps(model, batches):
+            yield step
+            assert step.loss > 0  # after the optimizer's step
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        assert batch.targets.max() < 99
+        hook = next(model.parameters()).register_hook(lambda grad: grad * float(grad.norm() > 0))  # in the backward pass
+        step = super().backward(model, batch)
+        hook.remove()
+        return step
+
+    def adjust(self, model: Model) -> Mapping[str, Tensor]:
+        assert all(torch.isfinite(tensor.grad).all() for tensor in model.fusion.parameters() if tensor.grad is not None)
+        return {}
+
+
+def test_all_of_a_step_is_counted_as_the_loop_takes_it() -> None:
+    case = Case("mlp", "concat", 2)
+    found = counted(case, Asks(case.modalities))
+    assert (found.steps, len(found.reads)) == (6, 5 * 6)
+
+
+def test_check_notes_it_and_fails_nothing() -> None:
+    checks = testing.check(Asks)
+    (waits,) = [check for check in checks if check.name == "waits"]
+    assert waits.outcome == "noted"
+    assert re.match(
+        r"a step waits for the device \d+ times \(.*\): item at .*test_waits\.py:\d+, and 3 more places", waits.detail
+    )
+    assert "failed" not in {check.outcome for check in checks}
+
+
+# what is built in
+
+VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "agm": [{}, {"coalitions": "shared"}, {"scores": "dev"}, {"clip": 1e-3}],
+    "agm-1": [{}, {"scores": "dev"}],
+    "agm-ge": [{}, {"scores": "dev"}],
+    "freeze-dominant": [{"epochs": 1}],
+    "mses": [{"patience": 1}],
+    "ogm": [{}, {"responses": "shapley"}, {"scores": "dev"}],
+    "ogm-ge": [{}, {"responses": "shapley", "scores": "dev"}],
+    "ogm-ge-ra": [{}, {"responses": "shapley", "scores": "dev"}],
+    "opm": [{}, {"executes": 1.0}, {"responses": "shapley"}, {"responses": "shapley", "scores": "dev"}],
+    "pmr": [{}, {"beta": 0.6}],
+    "reconboost": [{"stage": 1, "rectify": 1}],
+}
+CASES = [(Case("mlp", "concat", 2), 2), (Case("layernorm", "early", 2), 1), (Case("conv", "concat", 3), 1)]
+CASES += [(case, 1) for case in MASKED if (case.encoder, case.fusion) != ("masked transformer", "concat")]
+TRAINED = [entry for entry in BUILT_IN.entries() if entry.kind == "modulator" and entry.load().promises.trains]
+
+
+def made(entry: registry.Entry, case: Case, params: Mapping[str, Any]) -> Modulator | None:
+    """`None` where it refuses the model."""
+    method: Modulator = entry.load()(case.modalities, **{**entry.params, **params})
+    return None if method.refuses(case.model()) else method
+
+
+@pytest.mark.parametrize("entry", TRAINED, ids=lambda entry: entry.name)
+def test_a_step_of_a_built_in_modulator_waits_for_nothing(entry: registry.Entry) -> None:
+    """Over all ways of fusing, `agmbench check` counts too: `tests/test_testing.py`."""
+    steps = 0
+    for params, (case, accumulate) in product(VARIANTS.get(entry.name, [{}]), CASES):
+        if method := made(entry, case, params):
+            found = counted(case, method, accumulate, epochs=3)
+            assert found.reads == [], f"{case}, {params}"
+            steps += found.steps
+    assert steps > 0
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_no_optimizer_waits(optimizer: str) -> None:
+    case = Case("mlp", "concat", 2)
+    assert counted(case, Joint(case.modalities), optimizer=optimizer).reads == []
+
+
+# a loss that is not finite, though nobody waited for it
+
+
+class Lost(Joint):
+    """Its loss is not a number at step `at`; at step `fails` it raises."""
+
+    def __init__(self, modalities: tuple[str, ...], at: int, fails: int = 10**9) -> None:
+        super().__init__(modalities)
+        self.at, self.fails, self.taken = at, fails, 0
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        step, self.taken = super().backward(model, batch), self.taken + 1
+        if self.taken - 1 >= self.fails:
+            raise ValueError("a probability is not a number")
+        return step._replace(loss=step.loss * float("nan")) if self.taken - 1 == self.at else step
+
+
+def small(steps: int) -> build.Job:
+    """A job of so many steps an epoch, one epoch."""
+    return make(**{"training.batch_size": 2, "training.epochs": 1, "dataset.samples": 2 * steps})
+
+
+@pytest.mark.parametrize("at", [0, 1, STEPS - 1, STEPS, STEPS + 1, 2 * STEPS - 1, 2 * STEPS])
+def test_a_loss_that_is_not_finite_is_told_by_its_step_within_so_many_more(at: int) -> None:
+    method = Lost(("m0", "m1"), at)
+    with pytest.raises(
+        RunFailed, match=rf"is not finite at epoch 0, step {at}: inputs, features and logits of the model are finite"
+    ):
+        run(small(2 * STEPS + 4), method)
+    assert at < method.taken <= min(at // STEPS * STEPS + STEPS, 2 * STEPS + 4)
+
+
+def test_what_goes_wrong_for_that_reason_is_told_by_the_reason() -> None:
+    with pytest.raises(RunFailed, match="not finite at epoch 0, step 3: inputs, features"):
+        run(small(32), Lost(("m0", "m1"), at=3, fails=5))
+    with pytest.raises(ValueError, match="a probability is not a number"):
+        run(small(32), Lost(("m0", "m1"), at=10**9, fails=5))
+
+
+class Vanishes(Encoder):
+    """Features that are not finite at one pass alone."""
+
+    out_features = 4
+
+    def __init__(self, shape: tuple[int, ...], at: int) -> None:
+        super().__init__(shape)
+        self.linear = torch.nn.Linear(shape[0], 4)
+        self.at, self.passes = at, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += self.training
+        features: Tensor = self.linear(x)
+        return features * float("inf") if self.passes - 1 == self.at else features
+
+
+def test_the_encoder_of_that_step_is_named_whatever_came_later() -> None:
+    job = small(32)
+    encoders = {"m0": build.model(job).encoders["m0"], "m1": Vanishes((16,), at=7)}
+    sizes = {m: int(encoder.out_features) for m, encoder in encoders.items()}  # type: ignore[arg-type]
+    model = MultimodalModel(encoders, testing.models.built_in("fusion", "concat")(sizes, 4))  # type: ignore[arg-type]
+    with pytest.raises(RunFailed, match="step 7: the encoder of m1 gives features that are not finite"):
+        list(train(model, Joint(("m0", "m1")), Feed(splits_of(job), CPU), job.spec.training, 1))
+
+
+def test_evaluation_reads_once_a_batch() -> None:
+    case = MASKED[0]
+    batches = [batch.to(CPU) for batch in in_order(case.split)]
+    with Reads() as reads:
+        evaluate(case.model(), Joint(case.modalities), batches, terms=True)
+    assert [read.what for read in reads.found if "agmbench/model.py" in read.where or "contracts.py" in read.where] == []
+    assert [read.what for read in reads.found].count("cpu") == 1
+
+
+def test_a_mask_is_asked_where_it_is_on_a_device_already() -> None:
+    case = MASKED[0]
+    model, batch = case.model(), case.batch()
+    which = [frozenset(case.modalities[:1])]
+    with Reads() as asked:
+        expected = model.coalitions(batch.inputs, which)
+    told = batch.to(CPU)
+    with Reads() as reads:
+        found = model.coalitions(told.inputs, which)
+    assert [read.what for read in asked.found] == ["unique"]
+    assert reads.found == []
+    assert torch.equal(found[which[0]].logits, expected[which[0]].logits)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from agmbench import labels, measures, muting, shapley
+from agmbench.augment import Augmentation
 from agmbench.contracts import (
     Batch,
     Change,
@@ -23,15 +24,16 @@ from agmbench.contracts import (
     Split,
     SplitName,
     Staged,
+    Transform,
     Unsuitable,
     finished,
     in_memory,
     read,
 )
-from agmbench.data.fit import check_fit
+from agmbench.data.fit import check_fit, wrong_input
 from agmbench.errors import AgmbenchError, allowed, describe
 from agmbench.fingerprint import contents
-from agmbench.jobs import CORE_VERSION, MADE_OF_THE_SEED, Component, JobSpec, cell_of, digest
+from agmbench.jobs import CORE_VERSION, MADE_OF_THE_SEED, Component, JobSpec, cell_of, compose, digest
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
 from agmbench.registry import BUILT_IN, Entry, Registry
@@ -89,12 +91,14 @@ def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:
     """
     component = resolved(registry, "dataset", spec.dataset)
     data = data or _data(registry, component, spec)
+    encoders = _encoders(spec, data.dataset)
     full = spec.model_copy(
         update={
             "dataset": component,
-            "encoders": {m: resolved(registry, "encoder", named) for m, named in _encoders(spec, data.dataset).items()},
+            "encoders": {m: resolved(registry, "encoder", named) for m, named in encoders.items()},
             "fusion": resolved(registry, "fusion", spec.fusion),
             "modulator": resolved(registry, "modulator", spec.modulator),
+            "augment": {m: named for m, named in transforms(spec, registry, data.dataset).items() if m in encoders},
         }
     )
     if reason := shapley.too_many(full.present or tuple(full.encoders)):
@@ -174,6 +178,7 @@ class Limited(Dataset):
     def __init__(self, whole: Dataset, limit: int) -> None:
         self._whole, self._limit = whole, limit
         self.shapes, self.class_names, self.task = whole.shapes, whole.class_names, whole.task
+        self.untransformed = whole.untransformed
         self.sample = getattr(whole, "sample", False)
 
     def split(self, name: SplitName) -> Split:
@@ -216,6 +221,7 @@ def entries(spec: JobSpec, registry: Registry) -> list[Entry]:
     """Those of every component that a job names."""
     named = [("dataset", spec.dataset), ("fusion", spec.fusion), ("modulator", spec.modulator)]
     named += [("encoder", component) for component in spec.encoders.values()]
+    named += [("transform", component) for component in spec.augment.values()]
     return [registry.get(kind, component.name) for kind, component in named]
 
 
@@ -228,6 +234,51 @@ def _encoders(spec: JobSpec, dataset: Dataset) -> dict[str, Component]:
         missing = ", ".join(m for m in dataset.shapes if m not in wanted)
         raise AgmbenchError(f"no encoder for {missing} of '{spec.dataset.name}'; name one with --encoder {missing}=NAME")
     return {m: spec.encoders[m] if m in spec.encoders else spec.encoders["*"] for m in wanted}
+
+
+def transforms(spec: JobSpec, registry: Registry, dataset: Dataset) -> dict[str, Component]:
+    """The transforms of a job, with every parameter, less those that change nothing.
+
+    What the entry of the data set names for modalities that are features made beforehand is left out.
+    """
+    for modality in spec.augment.keys() - dataset.shapes.keys():
+        raise AgmbenchError(f"data set '{spec.dataset.name}' has no modality '{modality}': {allowed(modality, dataset.shapes)}")
+    found = {m: resolved(registry, "transform", component) for m, component in spec.augment.items()}
+    if beforehand := found.keys() & set(dataset.untransformed):
+        named = compose(registry, spec.dataset.name).augment
+        for m in beforehand & named.keys():
+            if found[m] == resolved(registry, "transform", named[m]):
+                del found[m]
+    return {m: component for m, component in found.items() if not registry.get("transform", component.name).load().idle}
+
+
+def augmentation(job: Job) -> Augmentation | None:
+    """What becomes of a job's training samples, if any transform is named; each has been tried on the first of them."""
+    named, shapes = job.spec.augment, job.dataset.shapes
+    made: dict[str, Transform] = {
+        m: _make(job.registry, "transform", component, shapes[m], of=f" of '{m}'") for m, component in named.items()
+    }
+    if not made:
+        return None
+    augmentation = Augmentation(made, {m: tuple(shapes[m]) for m in made}, job.spec.seed)
+    for modality, component in named.items():
+        entry = job.registry.get("transform", component.name)
+        if reason := _unfit(job.dataset, modality, augmentation(0)):
+            raise AgmbenchError(f"{entry} of '{modality}': {reason}")
+    return augmentation
+
+
+def _unfit(dataset: Dataset, modality: str, change: Change) -> str | None:
+    """Why a transform cannot be used, by what becomes of the first sample."""
+    train, first = dataset.split("train"), torch.tensor([0])
+    try:
+        x = finished(train, read(train, first, {modality: change[modality]})).inputs[modality]
+    except (Unsuitable, ValueError) as error:
+        return str(error)
+    except Exception as error:  # a stranger's component may raise anything
+        return f"fails on the first sample of train ({describe(error)})"
+    wrong = wrong_input(modality, x, tuple(dataset.shapes[modality]), 1)
+    return wrong and f"makes {wrong.found} of the first sample of train; expected {wrong.expected}"
 
 
 def concepts(job: Job) -> dict[str, JobSpec]:

@@ -138,9 +138,18 @@ class Split(Protocol):
     def batch(self, index: Tensor) -> Batch: ...
 
 
-Change = Callable[
-    [str, int, Input], Input
-]  # modality, number of the sample, its input as read in a batch of one; what becomes of it
+class ChangeOf(Protocol):
+    """How the samples of one modality are changed: a sample's number and its input as read, in a batch of one; what becomes of it.
+
+    Where `any_size` says so, pictures of files come as large as they are there.
+    """
+
+    @property
+    def any_size(self) -> bool: ...
+    def __call__(self, number: int, x: Input) -> Input: ...
+
+
+Change = Mapping[str, ChangeOf]  # by modality; what is not in it stays as it is
 
 
 class Staged(ABC):
@@ -172,8 +181,9 @@ def read(split: Split, index: Tensor, change: Change | None = None) -> Batch:
     batch = split.batch(index)
     if change is None:
         return batch
-    changed = {m: changed_each(x, batch.index.tolist(), m, change) for m, x in batch.inputs.items()}
-    return Batch(changed, batch.targets, batch.index)
+    numbers = batch.index.tolist()
+    inputs = {m: changed_each(x, numbers, change[m]) if m in change else x for m, x in batch.inputs.items()}
+    return Batch(inputs, batch.targets, batch.index)
 
 
 def finished(split: Split, batch: Batch) -> Batch:
@@ -186,9 +196,9 @@ def in_memory(split: Split) -> bool:
     return isinstance(split, TensorSplit) or bool(getattr(split, "in_memory", False))
 
 
-def changed_each(x: Input, numbers: Sequence[int], modality: str, change: Change) -> Input:
+def changed_each(x: Input, numbers: Sequence[int], change: ChangeOf) -> Input:
     """A batch of which each sample was changed by itself."""
-    return joined([change(modality, number, x[place : place + 1]) for place, number in enumerate(numbers)])
+    return joined([change(number, x[place : place + 1]) for place, number in enumerate(numbers)])
 
 
 def in_order(split: Split, size: int = 256) -> Iterator[Batch]:
@@ -222,6 +232,9 @@ class Dataset(ABC):
 
     follows_seed: `False`, the splits are the same under every seed; `True`, they are made of seed and parameters alone; `None`, it is
     not known, and agmbench opens the data set under one more seed to tell runs on the same data from others.
+
+    untransformed: modalities whose samples are features that were made beforehand, as in one layout of several: the transforms that
+    the `job` of the data set's entry names are not for them.
     """
 
     task: Task = SingleLabel()
@@ -230,6 +243,7 @@ class Dataset(ABC):
     shapes: Mapping[str, tuple[int, ...]]
     class_names: Sequence[str]
     fingerprint: str = ""
+    untransformed: Collection[str] = ()
 
     @abstractmethod
     def __init__(self, seed: int) -> None: ...
@@ -237,6 +251,31 @@ class Dataset(ABC):
     @abstractmethod
     def split(self, name: SplitName) -> Split:
         """`train` for gradients, `dev` (cut from train) for fits on a trained model, `valid` for choices, `test` for the result."""
+
+
+class Transform(ABC):
+    """What becomes of the samples of a modality in training, drawn anew in every epoch. Evaluation never sees it.
+
+    A subclass has `__init__(self, shape, *, ...)`, which raises `Unsuitable` for a shape that it cannot take. It is called with one
+    sample in a batch of one and gives another of the same shape, dtype and kind; what it was given stays as it is. Every draw comes
+    from the `generator`, which is the sample's own in that epoch, so that it is the same in any process and after a resume.
+
+    It sees a sample before the data set converts it: pictures `[1, ..., C, H, W]`, which may be bytes, sequences as `Tokens`, all else
+    `[1, *shape]`. It is sent to the processes that read ahead, so it can be pickled and keeps nothing between calls.
+
+    any_size: it takes pictures of any size and brings them to that of the shape; so those of files come as large as they are there.
+    idle: it leaves every sample as it is, so a job with it is the job without.
+    """
+
+    any_size: ClassVar[bool] = False
+    idle: ClassVar[bool] = False
+
+    @abstractmethod
+    def __init__(self, shape: tuple[int, ...]) -> None: ...
+
+    @abstractmethod
+    def __call__(self, x: Any, generator: torch.Generator) -> Any:
+        """What becomes of one sample, a tensor or `Tokens`."""
 
 
 class Encoder(nn.Module):

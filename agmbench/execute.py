@@ -74,6 +74,7 @@ class Execution:
     def run(self, job: build.Job) -> Record:
         """The finished record of one job."""
         modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
+        build.augmentation(job)
         judge = build.judge(job.spec, job.registry, job.dataset)
         comparing = [one for one in self.wanted if one.metric.compares and job.spec.present is None]
         done = self._done(job)
@@ -156,7 +157,7 @@ class Execution:
             predictions.write(found, folder / "predictions.parquet")
             outcomes.save(found, folder / outcomes.FILE)
             served.save(job, best.weights, folder / "model")
-            title = ", ".join([job.name, *departing(protocol.departures(spec, job.registry), sample(job))])
+            title = ", ".join([job.name, *departing(protocol.departures(spec, job.registry, job.dataset), sample(job))])
             plots.save(folder / "plots", history, job.modalities, title, job.dataset.class_names, _confusion(found["test"]))
             run.files(folder)
             self._measure(run, self.wanted, found, {m: measures.judged(one) for m, one in said.items()}, epochs_done - 1)
@@ -275,8 +276,8 @@ class Selection:
 
 
 def fed(job: build.Job, device: torch.device, names: Sequence[SplitName] = SPLITS) -> Feed:
-    """The splits of a job as batches."""
-    return Feed({name: job.dataset.split(name) for name in names}, device, workers(device))
+    """The splits of a job as batches; those of train are changed as its transforms do."""
+    return Feed({name: job.dataset.split(name) for name in names}, device, workers(device), build.augmentation(job))
 
 
 def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, feed: Feed) -> dict[str, Outcome]:
@@ -339,7 +340,7 @@ def heading(job: build.Job, device: torch.device) -> Heading:
         task=job.dataset.task.kind,
         selected=protocol.selected(job.spec, job.dataset),
         components=job.components,
-        departures=protocol.departures(job.spec, job.registry),
+        departures=protocol.departures(job.spec, job.registry, job.dataset),
         references=digests(job),
         samples={name: len(job.dataset.split(name)) for name in SPLITS},
         tags={**provenance.tags(device), **origins, **({SAMPLE: "true"} if sample(job) else {})},

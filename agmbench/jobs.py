@@ -76,9 +76,10 @@ class Training(_Frozen):
 class JobSpec(_Frozen):
     """One job: the components with their parameters, the recipe and the seed.
 
-    `encoders` has one component a modality; `"*"` stands for every modality not named. `mute` is what stands in for an absent
-    modality. `limit` is the largest number of samples of a split, evenly spread over it. `present` (a mono-modal concept) names
-    the modalities that training sees, the others muted; `None` is all of them.
+    `encoders` has one component a modality; `"*"` stands for every modality not named. `augment` has a transform for each modality
+    whose training samples are changed. `mute` is what stands in for an absent modality. `limit` is the largest number of samples of
+    a split, evenly spread over it. `present` (a mono-modal concept) names the modalities that training sees, the others muted; `None`
+    is all of them.
     """
 
     dataset: Component
@@ -90,6 +91,7 @@ class JobSpec(_Frozen):
     seed: int = Field(default=999, ge=0, lt=2**31)
     present: tuple[str, ...] | None = None
     limit: int | None = Field(default=None, ge=2, lt=2**31)
+    augment: dict[str, Component] = Field(default_factory=dict)
 
     def canonical(self) -> dict[str, Any]:
         """The spec as plain containers."""
@@ -100,15 +102,18 @@ class JobSpec(_Frozen):
         content = self.canonical()
         if self.training.select_by is None:
             del content["training"]["select_by"]
+        if not self.augment:
+            del content["augment"]
         if (self.modulator.name, self.training.precision) == WITH_STALE_CASTS:
             content["modulator"]["autocast"] = "anew each step"
         return {**content, "metrics": METRICS_ONCE.get(self.dataset.name, METRICS_ELSEWHERE)}
 
 
 def flat(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec in plain containers under the keys that `--set` takes: `modulator`, `modulator.alpha`, `encoder.audio.width`, `limit`."""
+    """A spec in plain containers under the keys that `--set` takes: `modulator`, `modulator.alpha`, `augment.visual.flip`, `limit`."""
     components = {"dataset": spec["dataset"], "fusion": spec["fusion"], "modulator": spec["modulator"]}
     components |= {f"encoder.{modality}": component for modality, component in spec.get("encoders", {}).items()}
+    components |= {f"augment.{modality}": component for modality, component in spec.get("augment", {}).items()}
     values: dict[str, Any] = {}
     for key, component in components.items():
         values[key] = component["name"]
@@ -157,6 +162,7 @@ def compose(
             "modulator": {"name": modulator, "params": defaults.modulators.get(modulator, {})},
             "encoders": defaults.encoders,
             "fusion": defaults.fusion,
+            "augment": defaults.augment,
         }
         _validated(tree)
     if fusion is not None:
@@ -167,7 +173,7 @@ def compose(
     for modality, name in (encoders or {}).items():
         old = tree["encoders"].get(modality, wild)
         tree["encoders"][modality] = copy.deepcopy(_replace(old, registry.get("encoder", name).name))
-    for key, value in settings:
+    for key, value in sorted(settings, key=_names_first):
         _set(tree, key, value)
     spec = _validated(tree)
     return _canonical_names(spec, registry)
@@ -193,6 +199,8 @@ class _Defaults:
         self.modulators = self._mappings("modulators")
         encoders = self._mapping("encoders", self.rest.pop("encoders", {}))
         self.encoders = {m: self._component("encoder", f"encoders.{m}", value) for m, value in encoders.items()}
+        augment = self._mapping("augment", self.rest.pop("augment", {}))
+        self.augment = {m: self._component("transform", f"augment.{m}", value) for m, value in augment.items()}
         self.fusion = self._component("fusion", "fusion", self.rest.pop("fusion", "concat"))
         self._mapping("training", self.rest.get("training", {}))
 
@@ -221,8 +229,14 @@ def _replace(old: dict[str, Any] | None, name: str) -> dict[str, Any]:
 _COMPONENTS = ("dataset", "fusion", "modulator")
 
 
+def _names_first(setting: tuple[str, Any]) -> bool:
+    """A transform is named before its parameters are set, in whichever order both are given."""
+    head, *rest = setting[0].split(".")
+    return not (head == "augment" and len(rest) == 1)
+
+
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:
-    """`modulator.alpha`, `encoder.audio.width` and `dataset.split` are parameters; `training.lr` and `seed` fields."""
+    """`modulator.alpha`, `encoder.audio.width` and `dataset.split` are parameters; `augment.visual` is a name, `training.lr` a field."""
     head, *rest = key.split(".")
     if head in _COMPONENTS and len(rest) == 1 and rest != ["name"]:
         tree[head].setdefault("params", {})[rest[0]] = value
@@ -232,6 +246,13 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
         if modality not in encoders and "*" not in encoders:
             raise AgmbenchError(f"--set {key}: no encoder for '{modality}': {allowed(modality, encoders)}")
         encoders.setdefault(modality, copy.deepcopy(encoders.get("*")))["params"][parameter] = value
+    elif head == "augment" and len(rest) == 1:
+        tree[head][rest[0]] = _replace(tree[head].get(rest[0]), value)
+    elif head == "augment" and len(rest) == 2:
+        modality, parameter = rest
+        if modality not in tree[head]:
+            raise AgmbenchError(f"--set {key}: no transform of '{modality}'; name one too, as in --set augment.{modality}=NAME")
+        tree[head][modality]["params"][parameter] = value
     elif head == "training" and rest:
         node = tree.setdefault("training", {})
         for part in rest[:-1]:
@@ -244,7 +265,8 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     elif key == "metrics":
         raise AgmbenchError(f"--set {key}: {NO_METRICS}")
     else:
-        known = ("dataset.P", "encoder.MODALITY.P", "fusion.P", "modulator.P", "training.P", "seed", "mute", "limit")
+        components = ("dataset.P", "encoder.MODALITY.P", "augment.MODALITY", "augment.MODALITY.P", "fusion.P", "modulator.P")
+        known = (*components, "training.P", "seed", "mute", "limit")
         raise AgmbenchError(f"--set {key}: no such setting: {allowed(key, known)}")
 
 
@@ -289,6 +311,7 @@ def _canonical_names(spec: JobSpec, registry: Registry) -> JobSpec:
             "encoders": {modality: named("encoder", component) for modality, component in spec.encoders.items()},
             "fusion": named("fusion", spec.fusion),
             "modulator": named("modulator", spec.modulator),
+            "augment": {modality: named("transform", component) for modality, component in spec.augment.items()},
         }
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from agmbench.build import parameters, resolved
+from agmbench.build import parameters, resolved, transforms
 from agmbench.contracts import Dataset
 from agmbench.errors import AgmbenchError
 from agmbench.fingerprint import alike
@@ -12,28 +12,35 @@ from agmbench.jobs import Component, JobSpec, compose, flat, spec_of
 from agmbench.records import Record, Selected
 from agmbench.registry import Registry
 
+NONE = "none"  # the transform of a modality that has none
 ITS_OWN = ("dataset", "fusion", "modulator", "seed", "present")  # what a table says of every run by itself
 
 
-def departures(spec: JobSpec, registry: Registry) -> dict[str, Any]:
+def departures(spec: JobSpec, registry: Registry, dataset: Dataset | None = None) -> dict[str, Any]:
     """Every setting of a resolved spec that the job of its data set's entry has otherwise, by the key of `--set`.
+
+    Which transforms a job leaves out is told where the data set is there to say which are for it.
 
     A component that is another one departs, and with it the parameters in which it differs from its own defaults; fusion and
     modulator are named beside the data set anyway, so of them the parameters alone.
     """
     published = compose(registry, spec.dataset.name, spec.modulator.name)
     encoders = {m: published.encoders.get(m, published.encoders.get("*")) for m in spec.encoders}
+    augment = published.augment if dataset is None else transforms(published, registry, dataset)
+    changed = {m: augment.get(m) for m in spec.encoders if m in spec.augment or (dataset is not None and m in augment)}
     recipe = published.model_copy(
         update={
             "dataset": _like(registry, "dataset", spec.dataset, published.dataset),
             "encoders": {m: _like(registry, "encoder", spec.encoders[m], found) for m, found in encoders.items()},
+            "augment": {m: _like(registry, "transform", found, augment.get(m)) for m, found in spec.augment.items()},
             "fusion": _like(registry, "fusion", spec.fusion, published.fusion),
             "modulator": _like(registry, "modulator", spec.modulator, published.modulator),
         }
     )
     named = {f"encoder.{m}": None if found is None else found.name for m, found in encoders.items()}
+    named |= {f"augment.{m}": NONE if found is None else found.name for m, found in changed.items()}
     expected: Mapping[str, Any] = {**flat(recipe.canonical()), **named}
-    found = flat(spec.canonical())
+    found = {**{f"augment.{m}": NONE for m in changed}, **flat(spec.canonical())}
     return {key: value for key, value in found.items() if key not in ITS_OWN and value != expected.get(key)}
 
 

@@ -16,6 +16,7 @@ from agmbench.registry import load
 TEMPLATES = Path(__file__).parent / "templates"
 USES = {
     "dataset": "agmbench run --dataset {name}",
+    "transform": "agmbench run --set augment.image={name}",
     "encoder": "agmbench run --encoder '*={name}'",
     "fusion": "agmbench run --fusion {name}",
     "modulator": "agmbench run --modulator {name}",

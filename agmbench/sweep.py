@@ -272,7 +272,7 @@ def plan(
         )
     of = giving(measures(registry), judge.name.partition("/")[0], job.dataset.task.kind)[1]
     known = (study, base, fusion, tuple(settings), space, trials, sampler, pruner, storage, device, fingerprint)
-    departs = "".join(f", {words}" for words in departing(departures(job.spec, registry), sample(job)))
+    departs = "".join(f", {words}" for words in departing(departures(job.spec, registry, job.dataset), sample(job)))
     return Sweep(*known, judge.name, judge.higher, of.scale, departs)
 
 

@@ -13,7 +13,19 @@ from conftest import CommandLine
 from torch import Tensor, nn
 
 from agmbench import registry, testing
-from agmbench.contracts import Dataset, Encoder, Fused, Fusion, Input, Split, SplitName, TensorSplit, Tokens, Unsuitable
+from agmbench.contracts import (
+    Dataset,
+    Encoder,
+    Fused,
+    Fusion,
+    Input,
+    Split,
+    SplitName,
+    TensorSplit,
+    Tokens,
+    Transform,
+    Unsuitable,
+)
 from agmbench.datasets.files import SAMPLE, FileDataset, Layout
 from agmbench.datasets.synthetic import Synthetic
 from agmbench.encoders.mlp import MLP
@@ -22,7 +34,8 @@ from agmbench.fusions.concat import Concat
 from agmbench.fusions.early import Early
 from agmbench.fusions.sum import Sum
 from agmbench.outcomes import Floats, Metric, OfAnswers, Outcome, Outcomes, Quantity
-from agmbench.testing import datasets, encoders, fusions, imports, metrics
+from agmbench.testing import datasets, encoders, fusions, imports, metrics, transforms
+from agmbench.transforms.noise import Noise
 
 BUILT_IN = registry.builtin()
 
@@ -41,7 +54,7 @@ FORMS: Mapping[str, Sequence[dict[str, Any]]] = {
 }
 PARTS = [
     pytest.param(entry, params, id=f"{entry}-{number}")
-    for kind in ("encoder", "fusion", "metric")
+    for kind in ("transform", "encoder", "fusion", "metric")
     for entry in BUILT_IN.entries(kind)
     for number, params in enumerate(FORMS.get(str(entry), [{}]))
 ]
@@ -301,6 +314,96 @@ def test_a_guided_encoder_is_given_its_guide() -> None:
 
     assert failed(testing.check(Watching)) == []
     assert seen == {"radar", "audio"}
+
+
+# transforms
+
+
+class OnSequences(Noise):
+    """Noise on sequences alone."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        if len(shape) != 2:
+            raise Unsuitable("takes sequences")
+
+
+class Shorter(OnSequences):
+    """Loses a feature."""
+
+    def __call__(self, x: Tokens, generator: torch.Generator) -> Tokens:
+        return Tokens(x.values[..., 1:], x.mask)
+
+
+class Unhidden(OnSequences):
+    """Makes noise behind the mask."""
+
+    def __call__(self, x: Tokens, generator: torch.Generator) -> Tokens:
+        return Tokens(x.values + torch.randn(x.values.shape, generator=generator), x.mask)
+
+
+class OfTorch(OnSequences):
+    """Draws from torch's own generator."""
+
+    def __call__(self, x: Tokens, generator: torch.Generator) -> Tokens:
+        return Tokens(x.values * torch.rand(()), x.mask)
+
+
+class Overwrites(OnSequences):
+    """Doubles its input where it stands."""
+
+    def __call__(self, x: Tokens, generator: torch.Generator) -> Tokens:
+        return Tokens(x.values.mul_(2), x.mask)
+
+
+class Counts(OnSequences):
+    """Looks at the sample before."""
+
+    before: Any = 0
+
+    def __call__(self, x: Tokens, generator: torch.Generator) -> Tokens:
+        mixed = Tokens(x.values + self.before, x.mask)
+        self.before = x.values.detach().clone()
+        return mixed
+
+
+class Unsent(OnSequences):
+    """Cannot be pickled."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        self.scale = lambda x: x * 2
+
+
+class Hesitant(OnSequences):
+    """Takes nothing."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        raise Unsuitable("takes other inputs")
+
+
+TRANSFORMS: list[tuple[type[Transform], str, str]] = [
+    (Shorter, "output", "masked sequences: gives torch.float32 [1, 12, 4]; expected torch.float32 [1, 12, 5]"),
+    (Unhidden, "tokens", "masked sequences: what the mask hides is not zero any more"),
+    (OfTorch, "draws", "masked sequences: draws from a generator other than its own; expected its own alone"),
+    (Overwrites, "untouched", "masked sequences: changes its input in place; expected it untouched"),
+    (Counts, "alone", "masked sequences: a sample depends on the one before it; expected nothing to be kept between calls"),
+    (Unsent, "travels", "masked sequences: cannot be sent to the processes that read ahead ("),
+    (Hesitant, "takes", "takes none of the kinds of input, for the reasons above"),
+]
+
+
+@pytest.mark.parametrize(("broken", "name", "detail"), TRANSFORMS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_transform_is_caught_by_the_check_meant_for_it(broken: type[Transform], name: str, detail: str) -> None:
+    checks = testing.check(broken)
+    assert name in failed(checks), testing.report(checks)
+    assert outcome(checks, name).detail.startswith(detail)
+    if broken not in (OfTorch, Counts):  # which do not draw the same twice either
+        assert failed(checks) == [name]
+
+
+def test_every_check_of_transforms_catches_something() -> None:
+    assert {name for _, name, _ in TRANSFORMS} == {*transforms.CHECKS, "takes"}
 
 
 # fusions

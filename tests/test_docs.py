@@ -41,7 +41,10 @@ def test_a_page_has_the_summary_the_paper_and_each_parameter_with_its_default(en
         default = entry.params.get(name, "required" if field.is_required() else field.default)
         found = "required" if shown[1] is None else yaml.safe_load(shown[1])
         # YAML takes 1e-10 for a text, as --set does, and the signature's type makes it a number
-        assert float(found) == pytest.approx(default, rel=1e-5) if isinstance(default, float) else found == default
+        if isinstance(default, float):
+            assert float(found) == pytest.approx(default, rel=1e-5)
+        else:
+            assert found == (list(default) if isinstance(default, tuple) else default)
 
 
 @pytest.mark.parametrize("entry", KNOWN.entries("modulator"), ids=str)

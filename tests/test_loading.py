@@ -18,7 +18,7 @@ from test_layouts import LAYOUTS, NETWORKS, network
 from test_layouts import SMALL as TINY
 
 from agmbench import build, registry
-from agmbench.contracts import SPLITS, Batch, Context, Split, SplitName, TensorSplit, Tokens, finished, read
+from agmbench.contracts import SPLITS, Batch, Change, Context, Split, SplitName, TensorSplit, Tokens, finished, read
 from agmbench.datasets.files import FileDataset, StoredSplit
 from agmbench.errors import RunFailed
 from agmbench.loading import Feed, workers
@@ -138,15 +138,21 @@ class Changed:
     """Adds the epoch and the sample's number."""
 
     epoch: int
+    any_size = False
 
-    def __call__(self, modality: str, number: int, x: torch.Tensor | Tokens) -> torch.Tensor | Tokens:
+    def __call__(self, number: int, x: torch.Tensor | Tokens) -> torch.Tensor | Tokens:
         assert isinstance(x, torch.Tensor)
         return x + 100 * self.epoch + number
 
 
+def changed(epoch: int) -> Change:
+    """Of all modalities."""
+    return dict.fromkeys(("a", "audio", "visual"), Changed(epoch))
+
+
 def test_training_batches_of_an_epoch_are_changed_and_no_others() -> None:
     split = TensorSplit({"a": torch.zeros(6, 2)}, torch.zeros(6, dtype=torch.long))
-    with Feed({"train": split, "valid": split}, CPU, change=Changed) as feed:
+    with Feed({"train": split, "valid": split}, CPU, change=changed) as feed:
         (batch,) = feed.batches("train", [torch.tensor([4, 1])], epoch=3)
         assert torch.equal(batch.inputs["a"], torch.tensor([[304.0, 304.0], [301.0, 301.0]]))  # type: ignore[arg-type]
         (batch,) = feed.batches("train", [torch.tensor([4, 1])])
@@ -160,7 +166,7 @@ def test_changes_are_the_same_by_two_processes(tmp_path: Path, monkeypatch: pyte
     order = torch.randperm(len(splits["train"]))
     found = []
     for count in (0, 2):
-        with Feed(splits, CPU, count, change=Changed) as feed:
+        with Feed(splits, CPU, count, change=changed) as feed:
             found.append(list(feed.batches("train", order.split(3), epoch=1)))
     assert same(*found)
     assert not same(found[0], [splits["train"].batch(index) for index in order.split(3)])

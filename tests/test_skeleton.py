@@ -13,6 +13,7 @@ from agmbench.registry import KINDS
 RULES = ("--isolated", "--select", "E,F,W,I,B,UP,SIM,RUF,PT,C4,RET")
 RUNS = {
     "dataset": ("--dataset", "my-own"),
+    "transform": ("--dataset", "synthetic", "--set", "augment.m0=my-own"),
     "encoder": ("--dataset", "synthetic", "--encoder", "*=my-own"),
     "fusion": ("--dataset", "synthetic", "--fusion", "my-own"),
     "modulator": ("--dataset", "synthetic", "--modulator", "my-own"),

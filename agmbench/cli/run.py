@@ -145,6 +145,7 @@ def _describe(job: Any, tracker: Any, strength: bool) -> None:
     from agmbench import build
 
     build.modulator(job, build.model(job))
+    build.augmentation(job)
     echo(yaml.safe_dump(job.spec.canonical(), sort_keys=False).rstrip())
     references = list(build.references(job).values()) if strength else []
     for planned, what in ((job, "this job"), *((reference, "reference") for reference in references)):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -42,6 +41,7 @@ from agmbench.datasets.media import (
     frame_tensor,
     load_images,
     missing,
+    pictures_of,
     read_frames,
     read_sound,
     write_clip,
@@ -71,7 +71,8 @@ class AVE(FileDataset):
     What a sample is depends on the layout. `features` has segments of a second: `audio` `[10, 128]` (VGGish), `visual`
     `[10, 7, 7, 512]` (VGG-19's last pooling), and a class a segment, the event's or 28 for background (29 classes, task `Segments`).
     `clip`, `official` and `prepared` have one of 28 classes a clip: `audio` `[1, 257, 1004]`, a log spectrogram of 16 kHz sound (window
-    512, hop 159), and `visual` `[frames, 3, 224, 224]` (of one frame `[3, 224, 224]`), normalised as ImageNet is. `official` and
+    512, hop 159), and `visual` `[frames, 3, 224, 224]` (of one frame `[3, 224, 224]`), normalised as ImageNet is: in training cropped
+    and flipped at random, anew in each epoch, as in OGM-GE's code (`augment.visual=crop-flip`), in evaluation resized alone. `official` and
     `prepared` make the spectrogram as VGGSound's code does: sound repeated to fill 10 s, `log(power + 1e-7)`, each clip with mean 0
     and deviation 1.
 
@@ -108,6 +109,7 @@ class AVE(FileDataset):
         segments = isinstance(self.layout, Features)
         self.task = Segments() if segments else SingleLabel()
         self.class_names = [*EVENTS, "background"] if segments else list(EVENTS)
+        self.untransformed = tuple(self.shapes) if segments else ()
 
     @classmethod
     def prepare(
@@ -347,7 +349,7 @@ class Features(Layout):
 
 
 class Prepared(Layout):
-    """What `AVE.prepare` makes of the official clips."""
+    """What `AVE.prepare` makes of the official clips. Pictures are 224x224, so crops are taken from that."""
 
     name = "prepared"
     signs = (f"prepared-*/{prepared.MANIFEST}",)
@@ -394,7 +396,9 @@ class Clip(Layout):
         missing([*sounds, *folders])
         shown = [_spread(folder, frames) for folder in folders]
         media = [*sounds, *{path for paths in shown for path in paths}]
-        return _of_clips(lists, Decoded(sounds, _load_spectrogram), Decoded(shown, load_images), options, _texts(root), media)
+        return _of_clips(
+            lists, Decoded(sounds, _load_spectrogram), pictures_of(shown, load_images), options, _texts(root), media
+        )
 
     def write_sample(self, root: Path) -> None:
         draw, lists = np.random.default_rng(0), _sample_lists()
@@ -419,7 +423,7 @@ class Official(Layout):
         lists = _lists(raw)
         clips = [raw / "AVE" / f"{name}.mp4" for name in _names(lists)]
         missing(clips)
-        pictures = Decoded(clips, partial(read_frames, times=options["frames"]))
+        pictures = pictures_of(clips, read_frames, times=options["frames"])
         return _of_clips(lists, Decoded(clips, _spectrogram), pictures, options, _texts(raw), clips)
 
     def write_sample(self, root: Path) -> None:

@@ -5,7 +5,6 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -43,6 +42,7 @@ from agmbench.datasets.media import (
     load_images,
     log_spectrogram,
     missing,
+    pictures_of,
     read_frames,
     read_sound,
     write_picture,
@@ -232,7 +232,7 @@ class _Images(_Raw):
             if not there:
                 raise Unsuitable(f"{folder / clip.name} holds no frame; expected one jpg or more")
             chosen.append([there[(2 * number + 1) * len(there) // (2 * frames)] for number in range(frames)])
-        return Decoded(chosen, load_images), [path for paths in chosen for path in paths]
+        return pictures_of(chosen, load_images), [path for paths in chosen for path in paths]
 
     def write_pictures(self, root: Path, name: str, draw: np.random.Generator) -> None:
         for frame in (0, 30, 60):
@@ -284,14 +284,15 @@ class Official(_Raw):
     def pictures(self, root: Path, clips: Sequence[Clip], frames: int) -> tuple[Decoded, list[Path]]:
         videos = [root / "VideoFlash" / f"{clip.name}.flv" for clip in clips]
         missing(videos)
-        return Decoded(videos, partial(read_frames, times=frames)), videos
+        return pictures_of(videos, read_frames, times=frames), videos
 
     def write_pictures(self, root: Path, name: str, draw: np.random.Generator) -> None:
         write_video(root / "VideoFlash" / f"{name}.flv", draw, seconds=0.2)
 
 
 class Prepared(Layout):
-    """A folder made by `agmbench data prepare cremad`: 3 frames a clip, of which `frames: 1` reads the middle one."""
+    """A folder made by `agmbench data prepare cremad`: 3 frames a clip, of which `frames: 1` reads the middle one. They are 224x224, so
+    crops are taken from that."""
 
     name = "prepared"
     signs = (f"prepared-*/{prepared.MANIFEST}",)
@@ -367,8 +368,9 @@ class CREMAD(FileDataset):
 
     7,442 clips of 91 actors in six classes: neutral, happy, sad, fear, disgust, anger, in OGM-GE's order. The sound is brought to
     22,050 Hz, repeated to fill 3 s, and given as log(|STFT| + 1e-7) of 512 samples every 353, as in OGM-GE's code (whose librosa
-    resamples by another filter). Frames are brought to 224x224 and normalised by ImageNet's mean and deviation, the same at each
-    epoch: OGM-GE's code crops and flips those of train at random.
+    resamples by another filter). Frames are brought to 224x224 and normalised by ImageNet's mean and deviation. In training that is by
+    a random crop and flip, anew in each epoch, as in OGM-GE's and AGM's code (`augment.visual=crop-flip`); in evaluation they are
+    resized alone.
 
     splits: `literature` is the split of OGM-GE and AGM, 6,698 clips and 744 for test, where every actor is in train and in test;
         valid (669 or 670) and dev are cut from train, always the same, unless there is a `val.csv`. `actor-disjoint` gives each actor to

@@ -11,20 +11,23 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self, SupportsIndex
+from typing import Any, ClassVar, Literal, NamedTuple, Self, SupportsIndex, TypeVar
 
 import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from agmbench.contracts import (
     Batch,
     Change,
+    ChangeOf,
     Dataset,
     Input,
     Split,
@@ -32,12 +35,12 @@ from agmbench.contracts import (
     Staged,
     Tokens,
     Unsuitable,
-    changed_each,
     joined,
 )
 from agmbench.datasets import pickles
 
 Array = NDArray[Any]
+THREADS = min(8, os.cpu_count() or 1)
 WHOLE = 64 << 20  # a larger file enters the fingerprint by its size, beginning, middle and end
 PIECE = 4 << 20
 
@@ -316,6 +319,12 @@ class Stored:
         length = torch.from_numpy(np.asarray(self.lengths)[rows].astype(np.int64)).unsqueeze(1)
         return Tokens(values, place >= values.shape[1] - length if self.in_front else place < length)
 
+    def changed(self, rows: Array, numbers: Sequence[int], change: ChangeOf) -> Input:
+        """Those rows, which have these numbers, each read and changed by itself."""
+        array = getattr(self.array, "originals", self.array) if change.any_size else self.array
+        stored = replace(self, array=array)
+        return joined(several(lambda place: change(numbers[place], stored.read(rows[place : place + 1])), range(len(rows))))
+
     def finished(self, x: Input) -> Input:
         """What was read, converted."""
         return replace(x, values=self.convert(x.values)) if isinstance(x, Tokens) else self.convert(x)
@@ -379,11 +388,16 @@ class StoredSplit(OnDisk):
         return all(stored.in_memory for stored in self.inputs.values())
 
     def read(self, index: Tensor, change: Change | None = None) -> Batch:
-        rows = self.rows[index.numpy()]
-        inputs = {m: stored.read(rows) for m, stored in self.inputs.items()}
-        if change is not None:
-            inputs = {m: changed_each(x, index.tolist(), m, change) for m, x in inputs.items()}
-        return Batch(inputs, self.targets[index], index)
+        return self.numbered(index, index, change or {})
+
+    def numbered(self, places: Tensor, numbers: Tensor, change: Change) -> Batch:
+        """The samples at those places, by their numbers in the split that this one may be a part of."""
+        rows = self.rows[places.numpy()]
+        inputs = {
+            m: stored.changed(rows, numbers.tolist(), change[m]) if m in change else stored.read(rows)
+            for m, stored in self.inputs.items()
+        }
+        return Batch(inputs, self.targets[places], numbers)
 
     def finished(self, batch: Batch) -> Batch:
         return Batch({m: self.inputs[m].finished(x) for m, x in batch.inputs.items()}, batch.targets, batch.index)
@@ -414,11 +428,9 @@ class Joined(OnDisk):
             (split, end - len(split), owner == number)
             for number, (split, end) in enumerate(zip(self.splits, ends, strict=True))
         ]
-        batches = [split.read(index[mine] - start) for split, start, mine in asked if mine.any()]
+        batches = [split.numbered(index[mine] - start, index[mine], change or {}) for split, start, mine in asked if mine.any()]
         back = torch.cat([mine.nonzero().flatten() for _, _, mine in asked]).argsort()
         inputs = {m: joined([batch.inputs[m] for batch in batches])[back] for m in batches[0].inputs}
-        if change is not None:
-            inputs = {m: changed_each(x, index.tolist(), m, change) for m, x in inputs.items()}
         return Batch(inputs, torch.cat([batch.targets for batch in batches])[back], index)
 
     def finished(self, batch: Batch) -> Batch:
@@ -443,3 +455,22 @@ def take(array: Any, rows: Array) -> Array:
     rising, back = np.unique(rows, return_inverse=True)
     taken: Array = array[rising][back]
     return taken
+
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def several(make: Callable[[T], U], things: Sequence[T]) -> list[U]:
+    """Made of each thing, several at a time; one after another in a process that is one of several which read ahead."""
+    mapped = map if get_worker_info() or len(things) == 1 else _pool().map
+    return list(mapped(make, things))
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """The threads that decode, of this process."""
+    return ThreadPoolExecutor(THREADS)
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay behind

@@ -40,6 +40,7 @@ from agmbench.datasets.media import (
     cut,
     frame_tensor,
     load_images,
+    pictures_of,
     read_sound,
     write_picture,
     write_sound,
@@ -184,7 +185,9 @@ class OGMGE(Layout):
         lists, sounds, pictures, notes = self.clips(root, options["missing"])
         media = [*sounds, *(path for paths in pictures for path in paths)]
         files = [root / name for name in LISTS.values()]
-        return _held(lists, Decoded(sounds, _sound), Decoded(pictures, load_images), files, options["protocol"], media, notes)
+        return _held(
+            lists, Decoded(sounds, _sound), pictures_of(pictures, load_images), files, options["protocol"], media, notes
+        )
 
     def clips(
         self, root: Path, missing: Missing
@@ -245,7 +248,8 @@ def _picture_files(root: Path, name: str) -> list[Path]:
 
 
 class Prepared(Layout):
-    """A folder made by `agmbench data prepare kinetics-sound`: filterbanks and three pictures a clip."""
+    """A folder made by `agmbench data prepare kinetics-sound`: filterbanks and three pictures a clip, of 224x224, from which crops are
+    taken."""
 
     name = "prepared"
     signs = (f"prepared-*/{prepared.MANIFEST}",)
@@ -321,7 +325,8 @@ class KineticsSound(FileDataset):
     (21,545/1,494/2,917) and published no list, so that its table 7 can only be compared with, not made again. Valid (1,480) and
     dev (1,480) are cut from train, always the same. Filterbanks are Kaldi's of 128 bands and (x + 4.503877) / (2 * 5.141276), as in
     OGM-GE's code; an npy is taken as it is, already normalised. Pictures are brought to 224x224 and normalised by ImageNet's mean
-    and deviation, the same at each epoch: OGM-GE's code crops and flips those of train at random.
+    and deviation. In training that is by a random crop and flip, anew in each epoch, as in OGM-GE's code (`augment.visual=crop-flip`);
+    in evaluation they are resized alone.
 
     protocol: `agmbench` (default) is that. `paper` cuts as AGM does: train is the first 90 % of the list of train, valid and test are
         the same first 90 % of that of test, so the best epoch is chosen ON THE TEST SET; dev is the last 10 % of both.

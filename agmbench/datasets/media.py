@@ -4,13 +4,12 @@ Pictures and frames are as a viewer shows them, by their EXIF orientation and di
 Whatever cannot be read is an `Unsuitable` of one line that names the file.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import partial
 from math import gcd
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy.signal import get_window, resample_poly
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array, checksum, regular
+from agmbench.datasets.files import THREADS, Array, checksum, regular, several
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -34,7 +32,6 @@ Bytes = NDArray[np.uint8]
 SIDE = 224  # of the square to which frames are brought
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # red, green, blue, of ImageNet
 UNKNOWN = 0x7FFF0000  # from here on a wav's length says that it was not known: sox writes 7ffff024 into a pipe, ffmpeg ffffffff
-THREADS = min(8, os.cpu_count() or 1)
 
 
 def read_sound(path: Path, rate: int) -> Floats:
@@ -98,7 +95,7 @@ def read_frames(path: Path, times: Sequence[float] | int, side: int | None = SID
             times = [length * (2 * number + 1) / (2 * times) for number in range(times)]
             container.seek(0)
         shown = list(_shown(container.decode(stream), times))
-        return np.stack([_squared(_upright(frame), side) for frame in shown])
+        return np.stack([_sized(_upright(frame), side) for frame in shown])
 
 
 def _length(container: av.container.InputContainer, stream: av.VideoStream) -> float:
@@ -152,19 +149,25 @@ def _upright(frame: av.VideoFrame) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def load_image(path: Path, side: int | None = SIDE) -> Bytes:
+Size = int | tuple[int, int] | None  # the side of a square, width and height, or as large as a picture is
+
+
+def load_image(path: Path, side: Size = SIDE) -> Bytes:
     """A picture `[H, W, 3]` in red, green, blue, upright, brought to a square of `side`, or left as large as it is if `None`."""
     with _reading(path, "a picture"), Image.open(path) as image:
-        return _squared(ImageOps.exif_transpose(image), side)
+        return _sized(ImageOps.exif_transpose(image), side)
 
 
-def load_images(paths: Sequence[Path]) -> Bytes:
-    """`[n, 224, 224, 3]`: pictures one after another."""
-    return np.stack([load_image(path) for path in paths])
+def load_images(paths: Sequence[Path], side: int | None = SIDE) -> Bytes:
+    """`[n, H, W, 3]`: pictures one after another, all as large as the first then is."""
+    first = load_image(paths[0], side)
+    height, width, _ = first.shape
+    return np.stack([first, *(load_image(path, (width, height)) for path in paths[1:])])
 
 
-def _squared(image: Image.Image, side: int | None) -> Bytes:
-    resized = image if side is None else image.resize((side, side), Image.Resampling.BILINEAR)
+def _sized(image: Image.Image, size: Size) -> Bytes:
+    wanted = (size, size) if isinstance(size, int) else size
+    resized = image if wanted is None else image.resize(wanted, Image.Resampling.BILINEAR)
     return np.array(resized.convert("RGB"), dtype=np.uint8)
 
 
@@ -196,28 +199,27 @@ def _is_pointer(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Things on disk as if they were one array: `decoded[rows]` reads each by `decode`, several at a time."""
+    """Things on disk as if they were one array: `decoded[rows]` reads each by `decode`, several at a time.
+
+    `as_it_is`, of pictures, decodes them without a change of their size, for transforms that take a part of the original.
+    """
 
     things: Sequence[Any]
     decode: Callable[[Any], Array]
+    as_it_is: Callable[[Any], Array] | None = None
 
     def __getitem__(self, rows: Array) -> Array:
         return np.stack(several(self.decode, [self.things[row] for row in rows]))
 
-
-def several(decode: Callable[[Any], Array], things: Sequence[Any]) -> list[Array]:
-    """Each decoded, several at a time; one after another in a process that is one of several which read ahead."""
-    mapped = map if get_worker_info() else _pool().map
-    return list(mapped(decode, things))
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    """The threads that decode, of this process."""
-    return ThreadPoolExecutor(THREADS)
+    @property
+    def originals(self) -> "Decoded":
+        """The same things as large as they are on disk; their sizes may be unlike, so one is read at a time."""
+        return Decoded(self.things, self.as_it_is or self.decode)
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay behind
+def pictures_of(things: Sequence[Any], read: Callable[..., Array], **fixed: Any) -> Decoded:
+    """Pictures that `read(thing, side=...)` decodes."""
+    return Decoded(things, partial(read, **fixed), partial(read, side=None, **fixed))
 
 
 def missing(paths: Sequence[Path]) -> None:

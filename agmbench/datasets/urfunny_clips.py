@@ -7,7 +7,6 @@ A sample is `audio` `[1, 257, 454]`, the log spectrogram of a clip's last ten se
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +23,7 @@ from agmbench.datasets.media import (
     frame_tensor,
     log_spectrogram,
     missing,
+    pictures_of,
     read_frames,
     read_sound,
     write_clip,
@@ -48,8 +48,8 @@ class Clips(Layout):
         ids, targets = listed(root)
         parts, paths = {}, {part: _paths(root, some) for part, some in ids.items()}
         for part, videos in paths.items():
-            pictures = partial(read_frames, times=FRAMES)
-            parts[part] = _part(Decoded(videos, spectrogram), Decoded(videos, pictures), targets[part], ids[part])
+            pictures = pictures_of(videos, read_frames, times=FRAMES)
+            parts[part] = _part(Decoded(videos, spectrogram), pictures, targets[part], ids[part])
         media = [path for some in paths.values() for path in some]
         return replace(_held(parts, [root / FOLDS, root / LABELS], options["protocol"]), media=media)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from agmbench.errors import AgmbenchError, allowed, describe, shown
 
-KINDS = ("dataset", "encoder", "fusion", "modulator", "metric")
+KINDS = ("dataset", "transform", "encoder", "fusion", "modulator", "metric")
 BUILT_IN = "built-in"
 NAME = re.compile(r"\w[\w.-]{0,99}")
 

@@ -7,22 +7,30 @@ from typing import Any
 import torch
 
 from agmbench.build import check_parameters
-from agmbench.contracts import Dataset, Encoder, Fusion, Modulator, Promises
+from agmbench.contracts import Dataset, Encoder, Fusion, Modulator, Promises, Transform
 from agmbench.errors import AgmbenchError
 from agmbench.outcomes import Metric
 from agmbench.registry import Entry
-from agmbench.testing import datasets, encoders, fusions, metrics, modulators
+from agmbench.testing import datasets, encoders, fusions, metrics, modulators, transforms
 from agmbench.testing.checks import Broken, Check, judged, one_thread
 from agmbench.testing.imports import imported
 
 KINDS: Mapping[str, Callable[..., list[Check]]] = {
     "dataset": datasets.check,
+    "transform": transforms.check,
     "encoder": encoders.check,
     "fusion": fusions.check,
     "modulator": modulators.check,
     "metric": metrics.check,
 }
-CONTRACTS = {"dataset": Dataset, "encoder": Encoder, "fusion": Fusion, "modulator": Modulator, "metric": Metric}
+CONTRACTS = {
+    "dataset": Dataset,
+    "transform": Transform,
+    "encoder": Encoder,
+    "fusion": Fusion,
+    "modulator": Modulator,
+    "metric": Metric,
+}
 
 
 def check(

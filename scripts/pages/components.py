@@ -15,6 +15,7 @@ from pages.docstrings import described, prose
 TITLES = {  # in the order of the menu
     "modulator": "Modulators",
     "dataset": "Data sets",
+    "transform": "Transforms",
     "encoder": "Encoders",
     "fusion": "Fusions",
     "metric": "Metrics",

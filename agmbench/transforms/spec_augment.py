@@ -1,0 +1,61 @@
+"""SpecAugment: bands of frequency and stretches of time are hidden (Park et al., Interspeech 2019)."""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Le
+from torch import Tensor
+
+from agmbench.contracts import Input, Tokens, Transform, Unsuitable
+from agmbench.transforms.along_time import Time, time_axis
+
+
+class SpecAugment(Transform):
+    """Hides bands of frequency and stretches of time of a spectrogram, or features and tokens of a sequence, behind the sample's mean.
+
+        f ~ U{0..F}, from f0 ~ U{0..bands - f};  t ~ U{0..min(T, p * length)}, from t0 ~ U{0..length - t}
+
+    as torchaudio's FrequencyMasking and TimeMasking do. There is no time warping, which the paper finds to matter least. The defaults
+    are the paper's policy SM.
+
+    frequency_masks, frequency_width: bands hidden, and F. Paper and default 2 of 15 (LibriSpeech: 27).
+    time_masks, time_width: stretches hidden, and T. Paper and default 2 of 70 (LibriSpeech: 100).
+    share: p, the largest part of the time that one stretch hides. Paper and default .2 (LibriSpeech: 1).
+    time: which of the last two axes it is; `auto` is the first of sequences `[T, F]`, the last of spectrograms `[C, F, T]`.
+        Kinetics-Sounds' filterbanks are `[1, T, F]`: first.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        frequency_masks: Annotated[int, Ge(0)] = 2,
+        frequency_width: Annotated[int, Ge(0)] = 15,
+        time_masks: Annotated[int, Ge(0)] = 2,
+        time_width: Annotated[int, Ge(0)] = 70,
+        share: Annotated[float, Gt(0), Le(1)] = 0.2,
+        time: Time = "auto",
+    ) -> None:
+        axis = time_axis(shape, time)
+        if shape[-3 - axis] == 1:
+            raise Unsuitable(f"takes samples of more than one frequency or feature; found {list(shape)}")
+        of_frequency, of_time = (-3 - axis, frequency_width, 1.0), (axis, time_width, share)
+        self.masks = [of_frequency] * frequency_masks + [of_time] * time_masks  # axis, width and share at most
+
+    def __call__(self, x: Input, generator: torch.Generator) -> Input:
+        """Spectrograms `[1, C, F, T]`, or sequences."""
+        if not isinstance(x, Tokens):
+            return self._masked(x, generator)
+        there = slice(None) if x.mask is None else x.mask[0]
+        values = x.values.clone()
+        values[:, there] = self._masked(x.values[:, there], generator)
+        return Tokens(values, x.mask)
+
+    def _masked(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        masked, mean = values.clone(), values.double().mean().to(values.dtype)
+        for axis, most, share in self.masks:
+            size = values.shape[axis]
+            width = int(torch.randint(min(most, int(share * size)) + 1, (), generator=generator))
+            start = int(torch.randint(size - width + 1, (), generator=generator))
+            masked.narrow(axis, start, width).copy_(mean)
+        return masked

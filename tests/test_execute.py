@@ -112,7 +112,7 @@ def test_epochs_and_steps_have_one_point_each(finished: CommandLine, agm: Run) -
 
 
 def test_costs_are_logged(agm: Run) -> None:
-    assert agm.data.metrics["cost/encoder_passes"] == pytest.approx(4 + 2 / 64)
+    assert agm.data.metrics["cost/encoder_passes"] == pytest.approx(2 + 2 / 64)  # an mlp makes the same pass in both modes
     for name in ("flops", "samples_per_second", "peak_memory_mib"):
         assert agm.data.metrics[f"cost/{name}"] > 0
 

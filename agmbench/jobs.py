@@ -339,12 +339,21 @@ def job_of(path: Path) -> JobFile:
         return JobFile(spec_of(spec), parent)
 
 
-def parse_settings(texts: Iterable[str]) -> list[tuple[str, Any]]:
-    """`key=value` texts; a value is read as YAML, so `0.1`, `true`, `null` and `[1, 2]` are what they look like."""
-    settings = []
+def parse_settings(texts: Iterable[str], options: Mapping[str, Any] | None = None) -> list[tuple[str, Any]]:
+    """`key=value` texts; a value is read as YAML, so `0.1`, `true`, `null` and `[1, 2]` are what they look like.
+
+    `options` are settings that have an option of their own, by their keys; those that were not given are `None`.
+    """
+    settings: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        if not equals or not key.strip():
+        key = key.strip()
+        if not equals or not key:
             raise AgmbenchError(f"--set {text}: should be key=value, such as modulator.alpha=1.5")
-        settings.append((key.strip(), plain(parsed(value, f"--set {key}: the value"))))
-    return settings
+        if key in settings:
+            raise AgmbenchError(f"--set {key} is given twice; leave all but one out")
+        settings[key] = plain(parsed(value, f"--set {key}: the value"))
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    for key in settings.keys() & given.keys():
+        raise AgmbenchError(f"--set {key} and --{key.rpartition('.')[2].replace('_', '-')} say the same; leave one of them out")
+    return [*settings.items(), *given.items()]

@@ -52,6 +52,19 @@ def test_an_encoder_of_a_modality_is_given_once(line: CommandLine) -> None:
     assert "--encoder audio is given twice" in line.refused("run", "-e", "audio=mlp", "-e", "audio=conv")
 
 
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--set", "seed=1", "--set", "seed=2"), "--set seed is given twice; leave all but one out"),
+        (("--epochs", "3", "--set", "training.epochs=3"), "--set training.epochs and --epochs say the same; leave one of them out"),
+    ],
+)
+def test_a_setting_is_given_once(line: CommandLine, words: tuple[str, ...], said: str) -> None:
+    for verb in (("run",), ("sweep", "-m", "agm")):
+        assert said in line.refused(*verb, "-d", "synthetic", *words)
+
+
 def test_options_of_several_values_are_given_again(finished: CommandLine) -> None:
     assert finished("compare", "-m", "joint", "-m", "agm", "--coalitions", "--coalitions").status == 0
 

@@ -86,7 +86,7 @@ def command(
             modulator,
             fusion,
             _pairs(encoders),
-            [*parse_settings(settings), *((key, value) for key, value in named.items() if value is not None)],
+            parse_settings(settings, named),
         )
 
     from agmbench import build

@@ -84,7 +84,7 @@ def command(
     if fair is not None and BASELINE not in modulators:
         modulators = [BASELINE, *modulators]
     named = {"training.epochs": epochs, "seed": seed, "limit": limit, "training.select_by": objective}
-    given = [*parse_settings(settings), *((key, value) for key, value in named.items() if value is not None)]
+    given = parse_settings(settings, named)
 
     from agmbench import sweep as sweeps
     from agmbench.cli.run import Watcher

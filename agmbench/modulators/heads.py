@@ -25,10 +25,17 @@ def width(model: Model, modality: str) -> int:
     return int(model.encoders[modality].out_features)  # type: ignore[arg-type]
 
 
-def late(model: Model) -> str | None:
-    """Why a method that classifies by heads of its own, one modality at a time, cannot train a model, with the way out."""
+def several(model: Model) -> str | None:
+    """Why a method of several modalities cannot train a model of one."""
     if len(model.modalities) < 2:
         return f"needs two or more modalities; found {', '.join(model.modalities)}"
+    return None
+
+
+def late(model: Model) -> str | None:
+    """Why a method that classifies by heads of its own, one modality at a time, cannot train a model, with the way out."""
+    if reason := several(model):
+        return reason
     if not isinstance(model.task, SingleLabel):
         return f"weighs probabilities of classes; the task of this data set is {type(model.task).__name__}"
     if not model.fusion.additive:

@@ -117,8 +117,12 @@ class Recorded:
         s = self.settings
         steps: list[Step] = []
         per_epoch = s.get("steps_per_epoch", self.steps)
+        rates = method.rates(self.context(model, **around))
+        groups = [{"params": list(model.parameters())}]
+        if own := [tensor for tensor in method.parameters() if tensor.requires_grad]:
+            groups.append({"params": own, "lr": s["lr"] * rates.get("modulator", 1.0)})  # type: ignore[dict-item]
         optimizer = torch.optim.SGD(
-            [*model.parameters(), *method.parameters()],
+            groups,
             lr=s["lr"],
             momentum=s.get("momentum", 0.0),
             weight_decay=s.get("weight_decay", 0.0),

@@ -32,6 +32,19 @@ def several(model: Model) -> str | None:
     return None
 
 
+def additive(model: Model) -> str | None:
+    """Why a method that trains on the fusion's own terms cannot train a model."""
+    if reason := several(model):
+        return reason
+    if not model.fusion.additive:
+        name = type(model.fusion).__name__
+        return (
+            f"needs a term of each modality's own, which the fusion {name} does not have; "
+            "take --fusion concat or sum, or another modulator"
+        )
+    return None
+
+
 def late(model: Model) -> str | None:
     """Why a method that classifies by heads of its own, one modality at a time, cannot train a model, with the way out."""
     if reason := several(model):

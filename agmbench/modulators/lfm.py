@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from agmbench.contracts import Batch, Context, Model, Modulator, Step
-from agmbench.modulators.heads import several
+from agmbench.modulators.heads import additive
 from agmbench.tasks import SingleLabel
 
 FITTED = (0.204623704, 3.35472727e-3, 1.22989557e-4, -2.92947416e-6, 2.23835486e-8, -5.39717505e-11)  # official code
@@ -63,17 +63,9 @@ class LFM(Modulator):
         self.register_buffer("a1", torch.tensor(weight, dtype=torch.float64))
 
     def refuses(self, model: Model) -> str | None:
-        if reason := several(model):
-            return reason
         if not isinstance(model.task, SingleLabel):
             return f"aligns probabilities of classes; the task of this data set is {type(model.task).__name__}"
-        if not model.fusion.additive:
-            name = type(model.fusion).__name__
-            return (
-                f"needs a term of each modality's own, which the fusion {name} does not have; "
-                "take --fusion concat or sum, or another modulator"
-            )
-        return None
+        return additive(model)
 
     def prepare(self, context: Context) -> None:
         if self.schedule == "learnt":

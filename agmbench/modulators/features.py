@@ -29,3 +29,14 @@ def only(features: Mapping[str, Feature], present: Collection[str]) -> dict[str,
 def detached(features: Mapping[str, Feature]) -> dict[str, Feature]:
     """The same without gradient."""
     return {m: Tokens(e.values.detach(), e.mask) if isinstance(e, Tokens) else e.detach() for m, e in features.items()}
+
+
+def distance(own: Feature, taught: Feature) -> Tensor:
+    """The mean squared difference of features, in float32; of sequences, tokens that are there count."""
+    if isinstance(own, Tokens) and isinstance(taught, Tokens):
+        squared = (own.values.float() - taught.values.float()) ** 2
+        if own.mask is None:
+            return squared.mean()
+        there = own.mask.unsqueeze(2).expand_as(squared)  # [B, T, D]
+        return torch.where(there, squared, 0.0).sum() / there.sum().clamp(min=1)  # a batch may have no token of a modality
+    return ((own.float() - taught.float()) ** 2).mean()  # type: ignore[union-attr]

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from agmbench.shapley import Coalition as Coalition
+from agmbench.shapley import coalitions as coalitions
+from agmbench.shapley import responses as shapley_responses
 from agmbench.tasks import SingleLabel, Task
 
 SplitName = Literal["train", "dev", "valid", "test"]
@@ -98,11 +100,15 @@ def joined(inputs: Sequence[Input]) -> Input:
 @dataclass(frozen=True)
 class Batch:
     """`inputs[m]` `[B, *shape_m]` or sequences, `targets` `[B, ...]` as the task has them (class numbers `[B]`), `index` `[B]` the
-    samples' numbers in their split."""
+    samples' numbers in their split.
+
+    `at` `[B]`, in training: the samples' places in the list of the epoch's samples, in which a sample may stand several times.
+    """
 
     inputs: Mapping[str, Input]
     targets: Tensor
     index: Tensor
+    at: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; a copy from pinned memory does not wait."""
@@ -110,6 +116,7 @@ class Batch:
             {modality: values.to(device, non_blocking=True) for modality, values in self.inputs.items()},
             self.targets.to(device, non_blocking=True),
             self.index.to(device, non_blocking=True),
+            None if self.at is None else self.at.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> "Batch":
@@ -118,6 +125,7 @@ class Batch:
             {modality: values.pin_memory() for modality, values in self.inputs.items()},
             self.targets.pin_memory(),
             self.index.pin_memory(),
+            None if self.at is None else self.at.pin_memory(),
         )
 
     def tensors(self) -> Iterator[Tensor]:
@@ -126,6 +134,8 @@ class Batch:
             yield from values.tensors() if isinstance(values, Tokens) else (values,)
         yield self.targets
         yield self.index
+        if self.at is not None:
+            yield self.at
 
 
 class Split(Protocol):

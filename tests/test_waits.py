@@ -135,6 +135,7 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "agm-1": [{}, {"scores": "dev"}],
     "agm-ge": [{}, {"scores": "dev"}],
     "freeze-dominant": [{"epochs": 1}],
+    "lfm": [{}, {"schedule": "learnt"}],
     "mses": [{"patience": 1}],
     "ogm": [{}, {"responses": "shapley"}, {"scores": "dev"}],
     "ogm-ge": [{}, {"responses": "shapley", "scores": "dev"}],
@@ -142,6 +143,8 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "opm": [{}, {"executes": 1.0}, {"responses": "shapley"}, {"responses": "shapley", "scores": "dev"}],
     "pmr": [{}, {"beta": 0.6}],
     "reconboost": [{"stage": 1, "rectify": 1}],
+    "relearning": [{"every": 1}],
+    "sample-level": [{"warmup": 0}, {"warmup": 0, "level": "modality", "part": 1.0}],
 }
 CASES = [(Case("mlp", "concat", 2), 2), (Case("layernorm", "early", 2), 1), (Case("conv", "concat", 3), 1)]
 CASES += [(case, 1) for case in MASKED if (case.encoder, case.fusion) != ("masked transformer", "concat")]

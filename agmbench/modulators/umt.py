@@ -8,6 +8,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from agmbench.contracts import Batch, Context, Model, Modulator, Promises, Step, Tokens
+from agmbench.modulators.features import distance
 
 
 class UMT(Modulator):
@@ -41,7 +42,7 @@ class UMT(Modulator):
     def backward(self, model: Model, batch: Batch) -> Step:
         features = model.encode(batch.inputs)
         logits = model.fusion(features).logits
-        apart = {m: _apart(features[m], taught) for m, taught in self.taught(batch).items()}
+        apart = {m: distance(features[m], taught) for m, taught in self.taught(batch).items()}
         loss = model.loss(logits, batch.targets) + self.weight * torch.stack(list(apart.values())).sum()
         loss.backward()
         return Step(loss.detach(), logits.detach(), {f"distance/{m}": value.detach() for m, value in apart.items()})
@@ -50,14 +51,3 @@ class UMT(Modulator):
     def taught(self, batch: Batch) -> Mapping[str, Tensor | Tokens]:
         """`e_m^T`, in the shape of the model's own features."""
         return {m: teacher.encode(batch.inputs, [m])[m] for m, teacher in self.teachers.items()}  # type: ignore[operator]
-
-
-def _apart(own: Tensor | Tokens, taught: Tensor | Tokens) -> Tensor:
-    """The mean squared difference of features, in float32."""
-    if isinstance(own, Tokens) and isinstance(taught, Tokens):
-        squared = (own.values.float() - taught.values.float()) ** 2
-        if own.mask is None:
-            return squared.mean()
-        there = own.mask.unsqueeze(2).expand_as(squared)  # [B, T, D]
-        return torch.where(there, squared, 0.0).sum() / there.sum().clamp(min=1)  # a batch may have no token of a modality
-    return ((own.float() - taught.float()) ** 2).mean()  # type: ignore[union-attr]

@@ -1,5 +1,6 @@
 """CML: calibrating multimodal learning (Ma et al., ICML 2023)."""
 
+from itertools import combinations
 from typing import Annotated, Literal
 
 import torch
@@ -7,7 +8,6 @@ from annotated_types import Ge
 from torch import Tensor
 
 from agmbench.contracts import Batch, Coalition, Mode, Model, Modulator, Promises, Step
-from agmbench.shapley import coalitions as coalitions_of
 from agmbench.tasks import Segments, SingleLabel
 
 
@@ -62,7 +62,8 @@ class CML(Modulator):
         return None
 
     def backward(self, model: Model, batch: Batch) -> Step:
-        which = coalitions_of(self.modalities)
+        sizes = range(1, len(self.modalities) + 1)
+        which = [frozenset(chosen) for size in sizes for chosen in combinations(self.modalities, size)]
         logits: dict[Coalition, Tensor] = {
             coalition: fused.logits for coalition, fused in model.coalitions(batch.inputs, which, self.mode).items()
         }

@@ -37,7 +37,7 @@ class CML(Modulator):
     neighbours of that one chain; ours takes every pair, and nothing is drawn. It sums over pairs and samples.
     """
 
-    promises = Promises(neutral={"strength": 0})
+    promises = Promises(neutral={"strength": 0, "views": "full"})
 
     def __init__(
         self,

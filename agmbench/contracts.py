@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from agmbench.shapley import Coalition as Coalition
 from agmbench.shapley import coalitions as coalitions
-from agmbench.shapley import responses as shapley_responses
+from agmbench.shapley import responses as responses
 from agmbench.tasks import SingleLabel, Task
 
 SplitName = Literal["train", "dev", "valid", "test"]

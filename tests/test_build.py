@@ -80,8 +80,8 @@ def test_every_parameter_rejects_what_is_not_of_its_type(entry: Entry, name: str
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.search], ids=str)
 def test_every_search_range_is_of_a_parameter_and_holds_allowed_values(entry: Entry) -> None:
     for name, domain in entry.search.items():
-        for end in ("low", "high"):
-            assert build.check_parameters(entry, {name: domain[end]})[name] == domain[end]
+        for value in domain.get("choices") or (domain["low"], domain["high"]):
+            assert build.check_parameters(entry, {name: value})[name] == value
 
 
 def test_the_nearest_parameter_is_named() -> None:

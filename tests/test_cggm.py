@@ -63,6 +63,8 @@ def test_recorded() -> None:
     for name, array, unit in (("accuracy", "accuracy", 1.0), ("kappa", "coefficient", s["rho"])):
         found = torch.tensor([[float(step.signals[f"{name}/{m}"]) for m in case.modalities] for step in steps]).double()
         torch.testing.assert_close(found, unit * case.arrays[array], atol=1e-5, rtol=1e-5)
-    case.agrees({f"encoders.{n}": net.encoders[m].net for n, m in enumerate(case.modalities)} | {"out_layer": net.fusion.heads()[0]})
+    case.agrees(
+        {f"encoders.{n}": net.encoders[m].net for n, m in enumerate(case.modalities)} | {"out_layer": net.fusion.heads()[0]}
+    )
     heads = {f"classifers.{n}.out_layer": method.heads[m] for n, m in enumerate(case.modalities)}
     case.agrees(heads, when="final_classifier")

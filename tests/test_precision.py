@@ -1,6 +1,7 @@
 """Autocast covers forward passes alone, and under float16 whoever looks at a gradient sees it unscaled."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -25,11 +26,15 @@ def fp16(scale: float = FIRST) -> Precision:
     return precision
 
 
-def gradients(name: str, case: Case, precision: Precision) -> Tensor | None:
+# what ranks modalities may rank them otherwise by a rounding, as where teachers that are not trained are equally sure
+NEAR_TIES: dict[str, dict[str, Any]] = {"g2d": {"share": 0.0}}
+
+
+def gradients(name: str, case: Case, precision: Precision, **params: Any) -> Tensor | None:
     """All gradients of the first optimizer step of two micro-batches, as one vector; `None` where the model is refused."""
     seed()
     model = case.model()
-    modulator = MODULATORS[name](case.modalities)
+    modulator = MODULATORS[name](case.modalities, **params)
     if modulator.refuses(model):
         return None
     begun(modulator, case, model)
@@ -49,8 +54,9 @@ def test_a_step_of_every_modulator_is_near_that_in_float32(name: str, kind: str,
     """
     apart = []
     for case in SOME:
-        exact = gradients(name, case, Precision("fp32", CPU))
-        found = gradients(name, case, fp16(2.0**10) if kind == "fp16" else Precision(kind, CPU))
+        params = NEAR_TIES.get(name, {})
+        exact = gradients(name, case, Precision("fp32", CPU), **params)
+        found = gradients(name, case, fp16(2.0**10) if kind == "fp16" else Precision(kind, CPU), **params)
         if exact is not None and found is not None:
             apart.append((found - exact).norm() / exact.norm())
     assert 0 < torch.stack(apart).median() < median

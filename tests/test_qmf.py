@@ -65,4 +65,6 @@ def test_recorded() -> None:
     told.append(method.history)
     torch.testing.assert_close(torch.stack([step.loss.double() for step in steps]), case.arrays["loss"], atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.stack(told), case.arrays["history"], atol=1e-5, rtol=0)
-    case.agrees({f"enc_{m}": net.encoders[m].net for m in case.modalities} | {f"clf_{m}": method.heads[m] for m in case.modalities})
+    case.agrees(
+        {f"enc_{m}": net.encoders[m].net for m in case.modalities} | {f"clf_{m}": method.heads[m] for m in case.modalities}
+    )

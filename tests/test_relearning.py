@@ -65,4 +65,6 @@ def test_recorded() -> None:
     assert weights == pytest.approx(arrays["weight"].tolist(), abs=s["tolerance"])
     for m, weight in zip(case.modalities, weights, strict=True):
         method.take_back(net, m, weight)
-    case.agrees({f"{m}_net": net.encoders[m].net for m in case.modalities} | {"head": case.linear("head", "before")}, when="after")
+    case.agrees(
+        {f"{m}_net": net.encoders[m].net for m in case.modalities} | {"head": case.linear("head", "before")}, when="after"
+    )

@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import CommandLine
 from mlflow import MlflowClient
-from test_train import CPU, REGISTRY, splits_of, untrained_concepts
+from test_train import CPU, EARLY, REGISTRY, splits_of, untrained_concepts
 
 from agmbench import build, execute, jobs
 from agmbench.checkpoints import BEFORE, NEWEST, Checkpoints, pack, unpack
@@ -58,13 +58,6 @@ def run(
         found.append(epoch)
         last = epoch.state()
     return model, found, last
-
-
-EARLY: dict[str, dict[str, Any]] = {  # what makes those that begin late do it within the epochs here
-    "mses": {"modulator.patience": 0},
-    "relearning": {"modulator.every": 1},
-    "sample-level": {"modulator.warmup": 1},
-}
 
 
 @pytest.mark.parametrize("name", REGISTRY.names("modulator"))

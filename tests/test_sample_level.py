@@ -44,9 +44,7 @@ def test_an_epoch_has_every_sample_whole_and_the_copies_of_one_modality() -> Non
     assert present is not None
     # sample 1 is of class 1: a wrong, v right, both wrong: phi = (-.5, .5), copies (3, 1)
     found = sorted((sample, *there) for sample, there in zip(chosen.tolist(), present.tolist(), strict=True))
-    assert found == sorted(
-        [(0, True, True), (0, False, True), (1, True, True), *[(1, True, False)] * 3, (1, False, True)]
-    )
+    assert found == sorted([(0, True, True), (0, False, True), (1, True, True), *[(1, True, False)] * 3, (1, False, True)])
 
 
 def test_a_copy_shows_one_modality_alone() -> None:
@@ -89,7 +87,8 @@ def test_the_loop_says_at_which_place_of_the_list_a_sample_stands() -> None:
             return self.listed
 
         def backward(self, model: Model, batch: Batch) -> Step:
-            assert self.listed is not None and batch.at is not None
+            assert self.listed is not None
+            assert batch.at is not None
             seen.append(torch.equal(self.listed[batch.at], batch.index))
             return super().backward(model, batch)
 

@@ -59,8 +59,9 @@ class InfoReg(Modulator):
         self.beta = {m: named.get(m, 0.95) for m in modalities}
         self._unknown = sorted(named.keys() - set(modalities))
         self.threshold = threshold
-        self.register_buffer("history", torch.zeros(window + 1, len(modalities), dtype=torch.float64))  # F of epochs, newest last
-        self.register_buffer("sums", torch.zeros(len(modalities), dtype=torch.float64))  # F of this epoch, so far
+        count = len(modalities)
+        self.register_buffer("history", torch.zeros(window + 1, count, dtype=torch.float64))  # F of epochs, newest last
+        self.register_buffer("sums", torch.zeros(count, dtype=torch.float64))  # F of this epoch, so far
         self._scores: list[Tensor] = []  # of this optimizer step's micro-batches
 
     def refuses(self, model: Model) -> str | None:
@@ -109,7 +110,8 @@ class InfoReg(Modulator):
     def pull(self, score: Tensor, growth: Tensor) -> Tensor:
         """What `theta - start` is multiplied by, `[M]`; 0 for who is not ahead."""
         ahead = score - (score.sum() - score) / (len(score) - 1)
-        strength = torch.stack([self.beta[m] * torch.exp(torch.tanh(gap)) for m, gap in zip(self.modalities, ahead, strict=True)])
+        betas = zip((self.beta[m] for m in self.modalities), torch.exp(torch.tanh(ahead)), strict=True)
+        strength = torch.stack([beta * factor for beta, factor in betas])
         return torch.where((ahead > 0) & (growth > self.threshold), strength, 0.0)
 
 

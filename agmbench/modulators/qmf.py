@@ -66,8 +66,8 @@ class QMF(Modulator):
         sure = {m: confidence(z) for m, z in answers.items()}
         logits = self._fused(answers, {m: c.detach() for m, c in sure.items()} if self.detached else sure)
         losses = torch.stack([model.task.losses(answers[m], batch.targets) for m in self.modalities], dim=1)  # [B, M]
-        ranks = torch.stack([sure[m].reshape(len(losses), -1).mean(dim=1) for m in self.modalities], dim=1)  # of segments, the mean
-        apart = self.misranked(ranks, self.scaled()[batch.index].float())
+        means = [sure[m].reshape(len(losses), -1).mean(dim=1) for m in self.modalities]  # over a sample's segments
+        apart = self.misranked(torch.stack(means, dim=1), self.scaled()[batch.index].float())
         loss = model.loss(logits, batch.targets) + losses.mean(dim=0).sum() + self.strength * apart.sum()
         loss.backward()
         self._losses.append((batch.index, losses.detach().double()))
@@ -97,9 +97,7 @@ class QMF(Modulator):
         features = vectors(model, model.encode(inputs, self.modalities))
         answers = {m: head(features[m]) for m, head in self.heads.items()}
         sure = {m: confidence(z) for m, z in answers.items()}
-        return {
-            c: Fused(self._fused({m: z for m, z in answers.items() if m in c}, sure), joined(features, c)) for c in which
-        }
+        return {c: Fused(self._fused({m: z for m, z in answers.items() if m in c}, sure), joined(features, c)) for c in which}
 
 
 def confidence(z: Tensor) -> Tensor:

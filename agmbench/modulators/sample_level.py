@@ -8,8 +8,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn import functional as F
 
-from agmbench.contracts import Batch, Context, Model, Modulator, Promises, Step, Tokens, coalitions
-from agmbench.contracts import shapley_responses as responses
+from agmbench.contracts import Batch, Context, Model, Modulator, Promises, Step, Tokens, coalitions, responses
 from agmbench.modulators.features import only, zeroed
 from agmbench.modulators.heads import several
 from agmbench.tasks import SingleLabel

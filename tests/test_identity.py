@@ -387,6 +387,7 @@ def of_before(line: CommandLine) -> None:
             Path(run.info.artifact_uri.removeprefix("file://"), "outcomes.npz").unlink()
 
 
+@pytest.mark.long
 def test_a_store_of_before_is_read_and_measured(line: CommandLine) -> None:
     words = ("run", "-d", "synthetic", "--epochs", "2", "--set", "dataset.samples=128")
     for modulator, seed in (("joint", "1"), ("agm", "1"), ("joint", "2")):

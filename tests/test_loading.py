@@ -286,6 +286,7 @@ def numbers_of(record: Record) -> dict[str, float]:
     return {name: value for name, value in record.metrics.items() if not name.startswith("cost/")}
 
 
+@pytest.mark.long
 def test_runs_are_the_same_bits_with_workers_and_say_how_long_they_waited(clips: CommandLine) -> None:
     for count in ("0", "2"):
         result = clips("run", *CREMAD, "-m", "pmr", "--workers", count, "--force")

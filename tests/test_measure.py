@@ -68,6 +68,7 @@ HALF = """
 """
 
 
+@pytest.mark.long
 def test_an_edited_metric_is_measured_anew(line: CommandLine) -> None:
     path = plugin(line, "half", HALF, "metrics: {half: {target: 'half:Half'}}\n")
     assert line.finish("run", *SMALL, "--no-strength").status == 0

@@ -172,6 +172,7 @@ def test_every_built_in_suite_is_well_formed() -> None:
 # runs
 
 
+@pytest.mark.long
 def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     assert "tiny" in line("suite", "list").out
     assert "4 jobs, 0 skipped" in line("suite", "show", "tiny").out
@@ -220,6 +221,7 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     assert "supplement, has no figures of synthetic" in page
 
 
+@pytest.mark.long
 def test_a_failed_job_is_recorded_and_the_rest_go_on(line: CommandLine) -> None:
     result = line("suite", "run", "mixed", "--jobs", "2")
     assert result.status == 1

@@ -20,8 +20,9 @@ from agmbench.evaluate import evaluate
 from agmbench.finite import STEPS
 from agmbench.loading import Feed
 from agmbench.model import MultimodalModel
+from agmbench.modulators.agm import AGM
 from agmbench.modulators.joint import Joint
-from agmbench.testing.models import MASKED, Case
+from agmbench.testing.models import MASKED, SOME, Case
 from agmbench.testing.waits import Reads, counted
 from agmbench.train import train
 
@@ -162,7 +163,6 @@ def made(entry: registry.Entry, case: Case, params: Mapping[str, Any]) -> Modula
 
 @pytest.mark.parametrize("entry", TRAINED, ids=lambda entry: entry.name)
 def test_a_step_of_a_built_in_modulator_waits_for_nothing(entry: registry.Entry) -> None:
-    """Over all ways of fusing, `agmbench check` counts too: `tests/test_testing.py`."""
     steps = 0
     for params, (case, accumulate) in product(VARIANTS.get(entry.name, [{}]), CASES):
         if method := made(entry, case, params):
@@ -170,6 +170,13 @@ def test_a_step_of_a_built_in_modulator_waits_for_nothing(entry: registry.Entry)
             assert found.reads == [], f"{case}, {params}"
             steps += found.steps
     assert steps > 0
+
+
+@pytest.mark.parametrize("case", [*(case for case in SOME if case.count == 2), *MASKED], ids=str)
+@pytest.mark.parametrize("method", [Joint, AGM])
+def test_no_built_in_encoder_and_fusion_waits(method: type[Modulator], case: Case) -> None:
+    made = method(case.modalities)
+    assert made.refuses(case.model()) or counted(case, made).reads == []
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])

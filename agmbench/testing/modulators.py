@@ -27,7 +27,8 @@ from agmbench.testing.models import BATCH, CLASSES, EVERY, MASKED, SOME, Case, N
 from agmbench.testing.waits import Read, counted
 
 DAMPED = 1e-2  # a coefficient further from 1 than this modulates
-WAITED = [*SOME, *MASKED]  # models in which it is counted how often a step waits
+# models in which it is counted how often a step waits: vectors and tokens, with masks and without
+WAITED = [*(case for case in SOME if case.fusion in ("concat", "early")), *(case for case in MASKED if "lstm" in case.encoder)]
 MOVED = 1e-4  # a tensor's gradient that differs by more than this, in units of its own largest element, is modulated
 
 

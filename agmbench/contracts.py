@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from agmbench.shapley import Coalition as Coalition
 from agmbench.shapley import coalitions as coalitions
@@ -340,6 +341,10 @@ class Fusion(nn.Module):
         """`z_m` `[B, C]` with `sum_m z_m` = logits; for additive fusions only."""
         raise TypeError(f"{type(self).__name__} is not additive: it has no term of a modality's own")
 
+    def own_gradients(self, modality: str) -> list[Tensor]:
+        """The gradients that are there of the weights of a modality's own term, to be changed in place; none where all share them."""
+        return []
+
     def heads(self) -> list[nn.Linear]:
         """The last linear layers, those that write the logits."""
         raise TypeError(f"{type(self).__name__} should define heads()")
@@ -400,8 +405,9 @@ class Context:
 
     `generator` is the modulator's own, on the model's device, and part of the checkpoint. `valid_accuracy` and `valid_loss` are
     those of each modality's response after the last epoch, empty before the first (of a regression, R2 in place of accuracy).
-    `model` is there to act on, not to keep. `rank` says where a model of one modality would stand on valid, as epochs are ranked:
-    the larger the better.
+    `model` and `optimizer` are there to act on, not to keep. The optimizer is there from the first epoch on; its state, but not its
+    rates, may be cleared or put back at the beginning of an epoch, and is part of the checkpoint. `rank` says where a model of one
+    modality would stand on valid, as epochs are ranked: the larger the better.
     `concepts` are the trained mono-modal concepts, frozen and in eval mode, for a modulator that `needs_concepts`.
     """
 
@@ -416,6 +422,7 @@ class Context:
     concepts: Mapping[str, Model] = field(default_factory=dict)
     rank: Callable[[Model], tuple[float, float]] = _unranked
     reads: Callable[[SplitName, Iterable[Tensor]], Iterator[Batch]] | None = None
+    optimizer: Optimizer | None = None
 
     def batches(self, name: SplitName, pieces: Iterable[Tensor]) -> Iterator[Batch]:
         """Batches of a split by the numbers of their samples, on the model's device, read ahead if the job reads ahead."""

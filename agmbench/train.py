@@ -124,6 +124,7 @@ def train(
     order = torch.Generator().manual_seed(seed)
     context = prepare(model, modulator, feed, recipe, seed, concepts, by)
     optimizer = make_optimizer(recipe, model, modulator)
+    context = replace(context, optimizer=optimizer)
     schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs)
     log, meter = StepLog(model.task), Meter(model, device)
     precision = Precision(recipe.precision, device)

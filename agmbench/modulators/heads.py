@@ -64,6 +64,15 @@ def late(model: Model) -> str | None:
     return None
 
 
+def unlike(model: Model) -> str | None:
+    """Why the modalities of a model cannot share one head, with the way out."""
+    widths = {modality: width(model, modality) for modality in model.modalities}
+    if len(set(widths.values())) == 1:
+        return None
+    found = ", ".join(f"{modality} {size}" for modality, size in widths.items())
+    return f"shares one head, so its encoders should give equally many features; found {found}"
+
+
 def joined(features: Mapping[str, Tensor], present: Collection[str]) -> Tensor:
     """The representation of late fusion, `[B, sum D_m]`: all features, those of absent modalities zero."""
     return torch.cat([e if m in present else torch.zeros_like(e) for m, e in features.items()], dim=-1)
@@ -90,3 +99,15 @@ class Heads(nn.ModuleDict):
     def answers(self, model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
         """`z_m = h_m(e_m)`, of the modalities whose features are given."""
         return {modality: self[modality](e) for modality, e in vectors(model, features).items() if modality in self}
+
+
+class SharedHead(nn.Sequential):
+    """One `h` for all modalities, of two layers: features `{m: [B, D]}` (or tokens) to logits of each modality alone."""
+
+    def __init__(self, model: Model, hidden: int = 256) -> None:
+        features = width(model, model.modalities[0])
+        super().__init__(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes(model)))
+
+    def answers(self, model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
+        """`z_m = h(e_m)`, of the modalities whose features are given."""
+        return {modality: self(e) for modality, e in vectors(model, features).items()}

@@ -19,9 +19,10 @@ class UMT(Modulator):
     with `e_m^T` the features of the encoder of the mono-modal concept of m, the reference run of competition strength: trained on
     the same data with the same recipe, finished, frozen, in eval mode. Of sequences, tokens that are there count.
 
-    weight: `lambda`. Ours 10.
+    weight: `lambda`. Ours 10, as in a third party's code.
 
-    Official code: no values of it were recorded to compare with; the rule is tested on cases worked out by hand.
+    Official code: none found. A third party's (BalanceBenchmark) gives the same gradients and weights, step by step, where its teachers are
+    put in eval mode (its values are in `tests/reference`); it leaves them in train mode, which we do not follow.
     """
 
     promises = Promises(neutral={"weight": 0.0})

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from agmbench.contracts import Fused, Fusion
 
-
 SHORT = 1e-6
 
 

@@ -23,6 +23,14 @@ def test_logits_are_a_sum_of_scaled_cosines() -> None:
     assert fusion.terms({**features, "v": torch.zeros(1, 2)})["v"].tolist() == [[0.0, 0.0]]
 
 
+def test_a_feature_without_a_direction_has_no_gradient() -> None:
+    fusion = Cosine({"a": 2}, 2)
+    feature = torch.tensor([[0.0, 0.0], [1e-9, 0.0], [3.0, 4.0]], requires_grad=True)
+    fusion({"a": feature}).logits[:, 0].sum().backward()
+    assert feature.grad is not None
+    assert feature.grad[:2].abs().max() == 0 != feature.grad[2].abs().max()
+
+
 def test_recorded() -> None:
     case = Recorded("mmcosine_s10")
     name = "fusion_module.fc_out"

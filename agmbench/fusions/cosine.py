@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from agmbench.contracts import Fused, Fusion
 
+SHORT = 1e-6
+
 
 class Cosine(Fusion):
     """The logits are a sum of cosines, so that no modality decides by the size of its features or of its weights:
@@ -17,12 +19,14 @@ class Cosine(Fusion):
         z_m = scale cos(e_m, rows of W_m),   f = sum_m z_m,   no bias
 
     Additive, each summand is a term; the representation is the concatenated features. Joint training on it is the method MMCosine, and
-    other modulators work on it unchanged. A feature of zeros has a term of zeros.
+    other modulators work on it unchanged. A feature that is zero, or nearly so (1e-6), has no direction: its term is zero and has no
+    gradient.
 
     scale: official code and ours 10.
 
-    Official code: the same weights, step by step (its values are in `tests/reference`). It predicts by the plain linear head when it
-    evaluates; ours is the same function in training and afterwards. Its FiLM and gated variants are not here.
+    Official code: the same weights, step by step (its values are in `tests/reference`). It divides by any length (of 1e-12 and more),
+    where a muted input can have a gradient of 1e12. It predicts by the plain linear head when it evaluates; ours is the same function
+    in training and afterwards. Its FiLM and gated variants are not here.
     """
 
     additive = True
@@ -37,8 +41,14 @@ class Cosine(Fusion):
         return Fused(logits, torch.cat([features[modality] for modality in self.head], dim=1))
 
     def terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        rows = {m: F.normalize(head.weight, dim=1) for m, head in self.head.items() if isinstance(head, nn.Linear)}
-        return {m: self.scale * F.linear(F.normalize(features[m], dim=1), row) for m, row in rows.items()}
+        rows = {m: directions(head.weight) for m, head in zip(self.head, self.heads(), strict=True)}
+        return {m: self.scale * F.linear(directions(features[m]), row) for m, row in rows.items()}
 
     def heads(self) -> list[nn.Linear]:
         return [head for head in self.head.values() if isinstance(head, nn.Linear)]
+
+
+def directions(rows: Tensor) -> Tensor:
+    """Each row scaled to length 1; zero, and without gradient, where it is too short to have a direction, as a muted input's may be."""
+    length = rows.norm(dim=1, keepdim=True)
+    return torch.where(length > SHORT, rows / length.clamp(min=SHORT), 0.0)

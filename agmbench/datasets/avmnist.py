@@ -47,9 +47,7 @@ Protocol = Literal["agmbench", "multibench", "paper"]
 
 HELD_OUT = 1 / 12  # of train for dev, and for valid: 5,000 of 60,000
 SHARE = "a recording serves many images: splits cut from the same part of the data, train or test, share recordings"
-DISPLACED = (
-    "the pack's generator appended spectrograms as its workers finished: most recordings are beside images of other digits"
-)
+DISPLACED = "recordings lie where the pack's generator finished them, as accuracies say most beside an image of another digit"
 FEWEST = 12  # samples of train and of test from which each split has one
 
 
@@ -256,7 +254,7 @@ class AVMNIST(FileDataset):
     source = Source(
         page="https://github.com/pliang279/MultiBench",
         licence="MNIST CC BY-SA 3.0, FSDD CC BY-SA 4.0",
-        size="raw 30 MB, prepared 260 MB; the pack 1.3 GB",
+        size="raw 30 MB, prepared 250 MB; the pack 1.3 GB",
         then=(
             "put MNIST (four IDX files, plain or .gz) in mnist/ and the recordings of "
             "https://github.com/Jakobovski/free-spoken-digit-dataset in fsdd/recordings/, then prepare; a pack is read as it is"

@@ -14,8 +14,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from agmbench.shapley import Coalition as Coalition
+from agmbench.shapley import coalitions as coalitions
+from agmbench.shapley import responses as shapley_responses
 from agmbench.tasks import SingleLabel, Task
 
 SplitName = Literal["train", "dev", "valid", "test"]
@@ -98,11 +101,15 @@ def joined(inputs: Sequence[Input]) -> Input:
 @dataclass(frozen=True)
 class Batch:
     """`inputs[m]` `[B, *shape_m]` or sequences, `targets` `[B, ...]` as the task has them (class numbers `[B]`), `index` `[B]` the
-    samples' numbers in their split."""
+    samples' numbers in their split.
+
+    `at` `[B]`, in training: the samples' places in the list of the epoch's samples, in which a sample may stand several times.
+    """
 
     inputs: Mapping[str, Input]
     targets: Tensor
     index: Tensor
+    at: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; a copy from pinned memory does not wait."""
@@ -110,6 +117,7 @@ class Batch:
             {modality: values.to(device, non_blocking=True) for modality, values in self.inputs.items()},
             self.targets.to(device, non_blocking=True),
             self.index.to(device, non_blocking=True),
+            None if self.at is None else self.at.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> "Batch":
@@ -118,6 +126,7 @@ class Batch:
             {modality: values.pin_memory() for modality, values in self.inputs.items()},
             self.targets.pin_memory(),
             self.index.pin_memory(),
+            None if self.at is None else self.at.pin_memory(),
         )
 
     def tensors(self) -> Iterator[Tensor]:
@@ -126,6 +135,8 @@ class Batch:
             yield from values.tensors() if isinstance(values, Tokens) else (values,)
         yield self.targets
         yield self.index
+        if self.at is not None:
+            yield self.at
 
 
 class Split(Protocol):
@@ -330,6 +341,10 @@ class Fusion(nn.Module):
         """`z_m` `[B, C]` with `sum_m z_m` = logits; for additive fusions only."""
         raise TypeError(f"{type(self).__name__} is not additive: it has no term of a modality's own")
 
+    def own_gradients(self, modality: str) -> list[Tensor]:
+        """The gradients that are there of the weights of a modality's own term, to be changed in place; none where all share them."""
+        return []
+
     def heads(self) -> list[nn.Linear]:
         """The last linear layers, those that write the logits."""
         raise TypeError(f"{type(self).__name__} should define heads()")
@@ -390,8 +405,9 @@ class Context:
 
     `generator` is the modulator's own, on the model's device, and part of the checkpoint. `valid_accuracy` and `valid_loss` are
     those of each modality's response after the last epoch, empty before the first (of a regression, R2 in place of accuracy).
-    `model` is there to act on, not to keep. `rank` says where a model of one modality would stand on valid, as epochs are ranked:
-    the larger the better.
+    `model` and `optimizer` are there to act on, not to keep. The optimizer is there from the first epoch on; its state, but not its
+    rates, may be cleared or put back at the beginning of an epoch, and is part of the checkpoint. `rank` says where a model of one
+    modality would stand on valid, as epochs are ranked: the larger the better.
     `concepts` are the trained mono-modal concepts, frozen and in eval mode, for a modulator that `needs_concepts`.
     """
 
@@ -406,6 +422,7 @@ class Context:
     concepts: Mapping[str, Model] = field(default_factory=dict)
     rank: Callable[[Model], tuple[float, float]] = _unranked
     reads: Callable[[SplitName, Iterable[Tensor]], Iterator[Batch]] | None = None
+    optimizer: Optimizer | None = None
 
     def batches(self, name: SplitName, pieces: Iterable[Tensor]) -> Iterator[Batch]:
         """Batches of a split by the numbers of their samples, on the model's device, read ahead if the job reads ahead."""

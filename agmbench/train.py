@@ -124,6 +124,7 @@ def train(
     order = torch.Generator().manual_seed(seed)
     context = prepare(model, modulator, feed, recipe, seed, concepts, by)
     optimizer = make_optimizer(recipe, model, modulator)
+    context = replace(context, optimizer=optimizer)
     schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs)
     log, meter = StepLog(model.task), Meter(model, device)
     precision = Precision(recipe.precision, device)
@@ -163,7 +164,7 @@ def train(
                 raise RunFailed(complaint)
             pieces = [samples[piece] for piece in batches_of(len(samples), recipe.batch_size)]
             watch = Watch(model, feed.splits["train"], f"the loss on train of {data} is not finite at epoch {epoch}", log.steps)
-            for batches in in_groups(feed.batches("train", pieces, epoch), recipe.accumulate):
+            for batches in in_groups(placed(feed.batches("train", pieces, epoch)), recipe.accumulate):
                 watching = conduct.watching() if epoch == first else nullcontext()
                 with meter.batch(sum(len(batch.targets) for batch in batches)), watching, watch.passes():
                     for step in precision.steps(modulator, model, batches):
@@ -228,6 +229,15 @@ def _set_generators(generators: Mapping[str, torch.Generator], states: Mapping[s
         generator.set_state(states[name].cpu())
     torch.set_rng_state(states["torch"].cpu())
     torch.cuda.set_rng_state_all([cuda.cpu() for cuda in states["cuda"]])
+
+
+def placed(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches of an epoch, with the places of their samples in its list."""
+    begun = 0
+    for batch in batches:
+        ended = begun + len(batch.targets)
+        yield replace(batch, at=torch.arange(begun, ended, device=batch.targets.device))
+        begun = ended
 
 
 def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

@@ -19,7 +19,8 @@ from agmbench.testing.waits import counted
 WAYS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "agm": [{}, {"coalitions": "shared"}, {"scores": "dev"}],
     **{name: [{}, {"scores": "dev"}] for name in ("agm-1", "agm-ge")},
-    **{name: [{}, {"responses": "shapley"}, {"scores": "dev"}] for name in ("ogm", "ogm-ge", "ogm-ge-ra", "opm")},
+    **{name: [{}, {"responses": "shapley"}, {"scores": "dev"}] for name in ("ogm", "ogm-ge", "ogm-ge-ra")},
+    "opm": [{"starts": 0, **params} for params in ({}, {"responses": "shapley"}, {"scores": "dev"})],
 }
 CASES = [*(case for case in SOME if case.count < 4), *MASKED]
 

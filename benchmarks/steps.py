@@ -85,7 +85,7 @@ METHODS: Mapping[str, tuple[type[MultimodalModel], Callable[[tuple[str, ...]], M
     "naive agm": (NaiveModel, AGM),
     "mmpareto": (MultimodalModel, MMPareto),
     "pmr": (MultimodalModel, PMR),
-    "opm": (MultimodalModel, OPM),
+    "opm": (MultimodalModel, lambda m: OPM(m, starts=0)),
     "mla": (MultimodalModel, MLA),
     "reconboost": (MultimodalModel, ReconBoost),
     "umt": (MultimodalModel, UMT),

@@ -101,10 +101,6 @@ def test_a_setting_changes_nothing_else() -> None:
     assert after == before
 
 
-def test_the_last_of_two_settings_wins() -> None:
-    assert synthetic("seed=1", "seed=2").seed == 2
-
-
 @pytest.mark.parametrize(
     "settings",
     [

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -223,11 +224,13 @@ def test_ogm_coefficients_by_hand() -> None:
                 torch.testing.assert_close(found[name], value, atol=1e-7, rtol=1e-6)
 
 
-def test_ogm_ge_ra_measures_against_the_mean_of_the_ratios_before() -> None:
+@pytest.mark.parametrize("average", ["ratio", "scores"])
+def test_ogm_ge_ra_measures_against_what_was_before(average: Literal["ratio", "scores"]) -> None:
     names = NAMES[:3]
-    net, ra = model(names), OGMGERA(names, alpha=0.3)
+    net, ra = model(names), OGMGERA(names, alpha=0.3, average=average)
     ra.prepare(context(net))
     ratios: list[dict[str, float]] = []
+    sums = dict.fromkeys(names, 0.0)
     for number in range(4):
         ra.active = number != 1  # outside the window the mean goes on
         data = batch(names)
@@ -236,10 +239,13 @@ def test_ogm_ge_ra_measures_against_the_mean_of_the_ratios_before() -> None:
         signals = {name: float(value) for name, value in ra.step(net, [data]).signals.items()}
         for m in names:
             usual = sum(before[m] for before in ratios) / len(ratios) if ratios else 1.0
+            if ratios and average == "scores":
+                usual = sums[m] / (sum(sums[k] for k in names if k != m) / 2)
             rho = signals[f"ratio/{m}"]
             expected = 1 - math.tanh(0.3 * rho / usual) if rho > usual and ra.active else 1.0
             assert signals[f"kappa/{m}"] == pytest.approx(expected, abs=1e-5)
         ratios.append({m: signals[f"ratio/{m}"] for m in names})
+        sums = {m: sums[m] + signals[f"score/{m}"] for m in names}
     assert any(before[m] > 1.001 for before in ratios for m in names)
 
 

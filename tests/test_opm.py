@@ -17,7 +17,7 @@ FEATURES = {"a": [3.0], "v": [1.0]}  # `a` is ahead
 
 def made(**params: float) -> tuple[MultimodalModel, OPM]:
     net = model(FEATURES, HEAD)
-    method = OPM(NAMES, **params)  # type: ignore[arg-type]
+    method = OPM(NAMES, **{"starts": 0, **params})  # type: ignore[arg-type]
     method.prepare(context(net))
     method.begin_epoch(context(net))
     return net, method

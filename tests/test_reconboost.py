@@ -1,11 +1,15 @@
 """ReconBoost against steps worked out by hand."""
 
+from dataclasses import replace
 from math import exp, log
 
 import pytest
 import torch
 from toys import NAMES, batch, context, gradient, model
 
+from agmbench.contracts import Batch
+from agmbench.encoders.mlp import MLP
+from agmbench.fusions.concat import Concat
 from agmbench.model import MultimodalModel
 from agmbench.modulators.reconboost import ReconBoost
 
@@ -42,7 +46,7 @@ def test_the_first_stage_learns_what_the_rest_leaves() -> None:
     net, method = made(w1=5, w2=1, alpha=0.5)
     method.begin_epoch(context(net, 0))
     step = method.step(net, [batch(net, [0])])
-    factor = 5 - p(2)
+    factor = (5 - p(2)) / 2  # of two classes
     assert float(step.loss) == pytest.approx(-factor * log(p(1)))
     assert gradient(net, "a").item() == pytest.approx(-factor * (1 - p(1)))  # type: ignore[union-attr]
     assert method.heads["v"].weight.grad is None
@@ -73,3 +77,58 @@ def test_the_answer_is_the_sum_over_who_is_present() -> None:
     assert said[alone].logits.tolist() == [[2, 0]]
     assert said[both].logits.tolist() == [[3, 0]]
     assert said[alone].representation.tolist() == [[0, 2]]
+
+
+def test_what_rests_is_in_train_mode_and_runs_once_or_twice_a_step() -> None:
+    torch.manual_seed(0)
+    encoders = {m: MLP((3,), hidden=4, layers=1) for m in NAMES}
+    for encoder in encoders.values():
+        encoder.net.append(torch.nn.BatchNorm1d(4))
+    net = MultimodalModel(encoders, Concat(dict.fromkeys(NAMES, 4), 2)).train()
+    given = Batch({m: torch.randn(6, 3) for m in NAMES}, torch.tensor([0, 1] * 3), torch.arange(6))
+    method = ReconBoost(NAMES, stage=1, rectify=0)
+    method.prepare(context(net))
+    seen = []
+    for epoch in range(2):
+        method.begin_epoch(context(net, epoch))
+        before = [int(net.encoders[m].net[-1].num_batches_tracked) for m in NAMES]
+        method.step(net, [given])
+        seen.append([int(net.encoders[m].net[-1].num_batches_tracked) - n for m, n in zip(NAMES, before, strict=True)])
+    assert seen == [[1, 1], [2, 1]]  # in the second stage `a` says what the rest says, and what was before
+
+
+def test_the_optimizer_forgets_where_a_stage_and_where_its_rectification_begin() -> None:
+    net, method = made(stage=2, rectify=1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    forgot = []
+    for epoch in range(6):
+        optimizer.state["anything"] = {}
+        method.begin_epoch(replace(context(net, epoch), optimizer=optimizer))
+        forgot.append(not optimizer.state)
+    assert forgot == [True, False, True, True, False, True]
+
+
+def test_the_rate_is_part_of_the_answer_and_learned_if_asked_for() -> None:
+    net, method = made(stage=1, rectify=1)
+    method.begin_epoch(context(net, 1))
+    with torch.no_grad():
+        method.rate.fill_(2)
+    step = method.step(net, [batch(net, [0])])
+    assert float(step.loss) == pytest.approx(-log(p(6)), rel=1e-4)
+    assert method.rate.grad is not None
+    assert method.rate.grad.item() == pytest.approx(-3 * (1 - p(6)), rel=1e-4)
+    _, fixed = made(boost_rate=False)
+    assert not fixed.rate.requires_grad
+
+
+def test_all_may_share_a_head() -> None:
+    net = model({"a": [1.0], "v": [2.0]}, [[0.0, 0.0], [0.0, 0.0]])
+    method = ReconBoost(NAMES, heads="shared")
+    assert method.refuses(net) is None
+    method.prepare(context(net))
+    method.begin_epoch(context(net))
+    method.step(net, [batch(net, [0])])
+    assert all(tensor.grad is not None for tensor in method.heads.parameters())
+    unequal = model({"a": [1.0], "v": [1.0, 1.0]}, [[0.0] * 3] * 2)
+    assert "found a 1, v 2" in str(method.refuses(unequal))
+    assert ReconBoost(NAMES).refuses(unequal) is None  # type: ignore[arg-type]

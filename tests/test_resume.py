@@ -1,5 +1,6 @@
 """Exact resume: a job stopped anywhere goes on to the very numbers of one that was not."""
 
+import copy
 import itertools
 import os
 import shutil
@@ -59,10 +60,17 @@ def run(
     return model, found, last
 
 
+EARLY: dict[str, dict[str, Any]] = {  # what makes those that begin late do it within the epochs here
+    "mses": {"modulator.patience": 0},
+    "relearning": {"modulator.every": 1},
+    "sample-level": {"modulator.warmup": 1},
+}
+
+
 @pytest.mark.parametrize("name", REGISTRY.names("modulator"))
 @pytest.mark.parametrize("stopped", [1, 3])
 def test_every_modulator_goes_on_bit_by_bit(tmp_path: Path, name: str, stopped: int) -> None:
-    job = make(name, **({"modulator.patience": 1} if name == "mses" else {}))
+    job = make(name, **EARLY.get(name, {}))
     whole, expected, _ = run(job)
     _, before, state = run(job, epochs=stopped)
     states = Checkpoints(tmp_path, "mine")
@@ -72,6 +80,21 @@ def test_every_modulator_goes_on_bit_by_bit(tmp_path: Path, name: str, stopped: 
     assert [*before, *after] == expected
     for key, value in whole.state_dict().items():
         assert torch.equal(model.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("stopped", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("mses", {"modulator.patience": 0, "training.lr": 2.0}), ("reconboost", {"modulator.stage": 2, "modulator.rectify": 1})],
+)
+def test_what_touches_the_optimizers_state_goes_on_bit_by_bit(stopped: int, name: str, settings: dict[str, Any]) -> None:
+    job = make(name, **{"training.epochs": 8, "training.momentum": 0.9}, **settings)
+    _, expected, last = run(job)
+    _, before, state = run(job, epochs=stopped)
+    _, after, _ = run(job, copy.deepcopy(state))
+    assert [*before, *after] == expected
+    if name == "mses":
+        assert last["modulator"]["restored"].any()
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_the_same_job_twice_is_equal_bit_by_bit(name: str) -> None:
 
 @pytest.mark.parametrize("name", REGISTRY.names("modulator"))
 def test_the_weights_after_an_epoch_are_those_that_were_validated(name: str) -> None:
-    job = make(name, **{"training.epochs": 4, "training.lr": 2.0}, **({"modulator.patience": 1} if name == "mses" else {}))
+    job = make(name, **{"training.epochs": 4, "training.lr": 2.0}, **({"modulator.patience": 0} if name == "mses" else {}))
     model = build.model(job)
     modulator = build.modulator(job, model)
     concepts = untrained_concepts(job) if modulator.needs_concepts else {}

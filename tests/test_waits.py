@@ -135,13 +135,19 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "agm-1": [{}, {"scores": "dev"}],
     "agm-ge": [{}, {"scores": "dev"}],
     "freeze-dominant": [{"epochs": 1}],
-    "mses": [{"patience": 1}],
+    "cml": [{}, {"excuse": True, "views": "all", "coalitions": "shared"}],
+    "lfm": [{}, {"schedule": "learnt"}],
+    "mla": [{}, {"variant": "published"}],
+    "mses": [{"patience": 0}, {"patience": 0, "scope": "encoder"}],
     "ogm": [{}, {"responses": "shapley"}, {"scores": "dev"}],
     "ogm-ge": [{}, {"responses": "shapley", "scores": "dev"}],
-    "ogm-ge-ra": [{}, {"responses": "shapley", "scores": "dev"}],
-    "opm": [{}, {"executes": 1.0}, {"responses": "shapley"}, {"responses": "shapley", "scores": "dev"}],
+    "ogm-ge-ra": [{}, {"average": "scores"}, {"responses": "shapley", "scores": "dev"}],
+    "opm": [{"starts": 0, **params} for params in ({}, {"executes": 1.0}, {"responses": "shapley"})]
+    + [{}, {"starts": 0, "responses": "shapley", "scores": "dev"}],
     "pmr": [{}, {"beta": 0.6}],
-    "reconboost": [{"stage": 1, "rectify": 1}],
+    "reconboost": [{"stage": 1, "rectify": 1}, {"stage": 1, "rectify": 0, "heads": "shared"}],
+    "relearning": [{"every": 1}],
+    "sample-level": [{"warmup": 0}, {"warmup": 0, "level": "modality", "part": 1.0}],
 }
 CASES = [(Case("mlp", "concat", 2), 2), (Case("layernorm", "early", 2), 1), (Case("conv", "concat", 3), 1)]
 CASES += [(case, 1) for case in MASKED if (case.encoder, case.fusion) != ("masked transformer", "concat")]

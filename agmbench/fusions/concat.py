@@ -28,5 +28,12 @@ class Concat(Fusion):
         bias = self.head.bias / len(self.sizes)
         return {m: F.linear(features[m], weight, bias) for m, weight in zip(self.sizes, weights, strict=True)}
 
+    def own_gradients(self, modality: str) -> list[Tensor]:
+        """That of `W_m`; the bias is everyone's."""
+        if self.head.weight.grad is None:
+            return []
+        slices = self.head.weight.grad.split(list(self.sizes.values()), dim=1)
+        return [slices[list(self.sizes).index(modality)]]
+
     def heads(self) -> list[nn.Linear]:
         return [self.head]

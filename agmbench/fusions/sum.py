@@ -24,5 +24,8 @@ class Sum(Fusion):
     def terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {modality: head(features[modality]) for modality, head in self.head.items()}
 
+    def own_gradients(self, modality: str) -> list[Tensor]:
+        return [tensor.grad for tensor in self.head[modality].parameters() if tensor.grad is not None]
+
     def heads(self) -> list[nn.Linear]:
         return [head for head in self.head.values() if isinstance(head, nn.Linear)]

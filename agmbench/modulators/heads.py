@@ -25,10 +25,30 @@ def width(model: Model, modality: str) -> int:
     return int(model.encoders[modality].out_features)  # type: ignore[arg-type]
 
 
-def late(model: Model) -> str | None:
-    """Why a method that classifies by heads of its own, one modality at a time, cannot train a model, with the way out."""
+def several(model: Model) -> str | None:
+    """Why a method of several modalities cannot train a model of one."""
     if len(model.modalities) < 2:
         return f"needs two or more modalities; found {', '.join(model.modalities)}"
+    return None
+
+
+def additive(model: Model) -> str | None:
+    """Why a method that trains on the fusion's own terms cannot train a model."""
+    if reason := several(model):
+        return reason
+    if not model.fusion.additive:
+        name = type(model.fusion).__name__
+        return (
+            f"needs a term of each modality's own, which the fusion {name} does not have; "
+            "take --fusion concat or sum, or another modulator"
+        )
+    return None
+
+
+def late(model: Model) -> str | None:
+    """Why a method that classifies by heads of its own, one modality at a time, cannot train a model, with the way out."""
+    if reason := several(model):
+        return reason
     if not isinstance(model.task, SingleLabel):
         return f"weighs probabilities of classes; the task of this data set is {type(model.task).__name__}"
     if not model.fusion.additive:
@@ -44,9 +64,30 @@ def late(model: Model) -> str | None:
     return None
 
 
+def unlike(model: Model) -> str | None:
+    """Why the modalities of a model cannot share one head, with the way out."""
+    widths = {modality: width(model, modality) for modality in model.modalities}
+    if len(set(widths.values())) == 1:
+        return None
+    found = ", ".join(f"{modality} {size}" for modality, size in widths.items())
+    return f"shares one head, so its encoders should give equally many features; found {found}"
+
+
 def joined(features: Mapping[str, Tensor], present: Collection[str]) -> Tensor:
     """The representation of late fusion, `[B, sum D_m]`: all features, those of absent modalities zero."""
     return torch.cat([e if m in present else torch.zeros_like(e) for m, e in features.items()], dim=-1)
+
+
+def read_of(model: Model) -> dict[str, Tensor]:
+    """The gradient of `W_m` for each modality m, what an additive fusion's heads make of its features: a view of what is in `.grad`.
+
+    `{}` where the fusion is not additive or does not learn.
+    """
+    found = [head.weight.grad for head in model.fusion.heads()] if model.fusion.additive else []
+    gradients = [gradient for gradient in found if gradient is not None]
+    if len(gradients) == 1:  # one head reads all of them, side by side
+        gradients = list(gradients[0].split([width(model, m) for m in model.encoders], dim=1))
+    return dict(zip(model.encoders, gradients, strict=True)) if gradients else {}
 
 
 class Heads(nn.ModuleDict):
@@ -58,3 +99,15 @@ class Heads(nn.ModuleDict):
     def answers(self, model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
         """`z_m = h_m(e_m)`, of the modalities whose features are given."""
         return {modality: self[modality](e) for modality, e in vectors(model, features).items() if modality in self}
+
+
+class SharedHead(nn.Sequential):
+    """One `h` for all modalities, of two layers: features `{m: [B, D]}` (or tokens) to logits of each modality alone."""
+
+    def __init__(self, model: Model, hidden: int = 256) -> None:
+        features = width(model, model.modalities[0])
+        super().__init__(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes(model)))
+
+    def answers(self, model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
+        """`z_m = h(e_m)`, of the modalities whose features are given."""
+        return {modality: self(e) for modality, e in vectors(model, features).items()}

@@ -1,16 +1,17 @@
 """MLA: multimodal learning with alternating unimodal adaptation (Zhang et al., CVPR 2024)."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from agmbench.contracts import Batch, Coalition, Context, Fused, Input, Model, Modulator, Promises, Step
-from agmbench.modulators.heads import classes, joined, late, vectors, width
+from agmbench.modulators.heads import classes, joined, late, unlike, vectors, width
 
 
 class MLA(Modulator):
-    """One modality after another takes an optimizer step of its own through a head W that they share; no parameters.
+    """One modality after another takes an optimizer step of its own through a head W that they share.
 
     On a batch, for each m: `L = CE(W e_m, y)` gives the gradients of encoder m and of W. What the modalities before have taught the
     head is protected: `dL/dW <- dL/dW P^T`, after which, with `r = mean_i e_m[i]` `[1, D]` and `k = P r^T`,
@@ -21,28 +22,36 @@ class MLA(Modulator):
 
         f(S) = sum_{m in S} g_m W e_m,    g_m = exp(max_k H_k - H_m) / sum_k exp(max_k H_k - H_k) = softmax(-H)_m
 
+    variant: `protected`, the rule above and by default; `published`, the rule of the published code, with the name mended by which it
+        finds its head. Of its steps but the run's first, which neither moves P nor projects:
+
+            P <- P - k k^T / (a + k r),   P <- P / |P|_F,   dL/dW <- dL/dW P^T
+
+        `k r` `[D, D]` is an outer product, and the division is by elements.
+
     The paper's method has no fusion, so the model's own, which has to be additive, does not learn. With gradient accumulation a
     modality takes its step after the last micro-batch, and r is the mean over all of them.
 
-    Official code: `r k` is a number; published codes multiply `k r` `[D, D]` instead, which we do not follow. No values were recorded
-    to compare with; the rule is tested on cases worked out by hand.
+    Official code: as published it projects nothing, for it looks for a tensor `module.weight` where its head's is called `weight`. With
+    the name mended it differs from ours in five points: (1) it takes the outer product `k r` for the number `r k`, (2) it divides P by
+    its Frobenius norm at each step, (3) it moves P by the present batch before P multiplies the gradient, so that what is protected is
+    the modality's own features too, (4) the run's first step neither moves P nor projects, and (5) its entropy weights are of a batch
+    (a softmax over samples, one H a modality), and it weighs by a fixed .55 by default; ours are a sample's, under `published` too, so
+    that no answer depends on the batch. `published` has the same gradients, P and weights, step by step, as the mended code, and ours
+    those of the code with (1) to (4) undone (values of both are in `tests/reference`).
     """
 
     promises = Promises(own_heads=True)
     projection: Tensor
 
-    def __init__(self, modalities: tuple[str, ...]) -> None:
+    def __init__(self, modalities: tuple[str, ...], *, variant: Literal["protected", "published"] = "protected") -> None:
         super().__init__(modalities)
+        self.variant = variant
+        self._begun = False
         self._features: list[Tensor] = []  # of this optimizer step
 
     def refuses(self, model: Model) -> str | None:
-        if reason := late(model):
-            return reason
-        widths = {modality: width(model, modality) for modality in model.modalities}
-        if len(set(widths.values())) > 1:
-            found = ", ".join(f"{modality} {size}" for modality, size in widths.items())
-            return f"shares one head, so its encoders should give equally many features; found {found}"
-        return None
+        return late(model) or unlike(model)
 
     def prepare(self, context: Context) -> None:
         size, device = width(context.model, self.modalities[0]), context.generator.device
@@ -52,6 +61,7 @@ class MLA(Modulator):
 
     def begin_epoch(self, context: Context) -> None:
         self._step, self._steps = 0, context.steps_per_epoch
+        self._begun = context.epoch > 0
 
     def steps(self, model: Model, batches: Sequence[Batch]) -> Iterable[Step]:
         for modality in self.modalities:
@@ -70,13 +80,30 @@ class MLA(Modulator):
     def adjust(self, model: Model) -> Mapping[str, Tensor]:
         r = torch.cat(self._features).mean(dim=0, keepdim=True)  # [1, D]
         self._features.clear()
+        if self.variant == "protected":
+            self._project()
+            self._move(r)
+        elif self._begun:
+            self._move(r)
+            self._project()
+        self._begun = True
+        return {}
+
+    def _project(self) -> None:
+        """`dL/dW <- dL/dW P^T`."""
         gradient = self.head.weight.grad
         assert gradient is not None  # `backward` has just been
         self.head.weight.grad = (gradient.double() @ self.projection.T).to(gradient.dtype)
+
+    def _move(self, r: Tensor) -> None:
+        """P without the direction of the features' mean `r` `[1, D]`."""
         k = self.projection @ r.T  # [D, 1]
         a = 0.1 ** (1 + self._step / self._steps)
-        self.projection -= k @ k.T / (a + r @ k)
-        return {}
+        if self.variant == "protected":
+            self.projection -= k @ k.T / (a + r @ k)
+        else:
+            self.projection -= k @ k.T / (a + k @ r)
+            self.projection /= self.projection.norm()
 
     def coalitions(self, model: Model, inputs: Mapping[str, Input], which: Sequence[Coalition]) -> dict[Coalition, Fused]:
         features = vectors(model, model.encode(inputs, self.modalities))

@@ -79,7 +79,7 @@ class OGM(Balancing):
         score = torch.stack(self._scores).sum(dim=0)  # [M]
         self._scores.clear()
         rho = terms.to_the_others(score)
-        excess = rho / self.reference(rho)
+        excess = rho / self.reference(score)
         k = torch.where(excess > 1, 1 - torch.tanh(self.alpha * excess), 1.0)
         if self.active:
             for modality, coefficient in zip(self.modalities, k, strict=True):
@@ -102,9 +102,9 @@ class OGM(Balancing):
             own = model.fusion.terms(features)
         return model.fusion(features).logits, own
 
-    def reference(self, rho: Tensor) -> Tensor:
-        """`[M]`: the discrepancy that counts as balanced; in OGM, 1."""
-        return torch.ones_like(rho)
+    def reference(self, score: Tensor) -> Tensor:
+        """`[M]`: the discrepancy that counts as balanced, given this step's `s_m`; in OGM, 1."""
+        return torch.ones_like(score)
 
     def modulated(self, encoder: nn.Module) -> Iterator[nn.Parameter]:
         """The tensors of an encoder that are modulated."""

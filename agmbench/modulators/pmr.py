@@ -27,18 +27,21 @@ class PMR(Modulator):
     Prototypes are renewed at the beginning of an epoch, in eval mode, from a part of the training set:
     `c <- momentum c + (1 - momentum) mean`; a class keeps its prototype while it does not occur, and takes the mean at its first time.
 
-    mu: weight of the prototypes' loss. Ours 1.
-    beta: a constant for whatever is behind, official code .6; `None`, the paper's and the default, is the formula above.
+    mu: weight of the prototypes' loss. Paper `alpha`, 1 or 2 by data set; official code `alpha`, 1 by default; ours 1.
+    beta: a constant for whatever is behind, which the official code has (1, times `alpha`); `None`, the paper's and the default, is
+        the formula above.
     entropy: weight of the entropy term. Paper: it has one; official code 0; ours .01.
     entropy_epochs: how long it lasts. Ours 10.
-    part: share of the training set that prototypes are renewed from. Official code and ours .1.
-    momentum: official code and ours .5.
+    part: share of the training set that prototypes are renewed from. Official code and ours .1 (on AVE, all of validation).
+    momentum: official code .2 by default, 0 in nearly all of its published commands; ours .5, a third party's.
 
     The paper has two modalities, where `gamma` of the one ahead is `beta` of the other; for more we compare with the mean of the
     others. Prototypes carry no gradient.
 
-    Official code: has a constant `beta` and no entropy term; the defaults are the paper's. No values of it were recorded to compare
-    with; the rule is tested on cases worked out by hand.
+    Official code: has a constant `beta` and no entropy term; the defaults are the paper's. With `beta=1`, `entropy=0`, `mu` its `alpha`
+    and `momentum=0` it has the same prototypes, gradients and weights, step by step (its values are in `tests/reference`). With momentum
+    they differ from epoch 1 on, where it *replaces* the prototypes of the untrained network; ours mixes there too, as the paper's
+    equation 12 and algorithm 1 do. A class that does not occur has no prototype in it but what is not a number; ours keeps the old.
     """
 
     promises = Promises(neutral={"mu": 0.0, "entropy": 0.0})

@@ -1,38 +1,44 @@
 """ReconBoost: boosting can achieve modality reconcilement (Hua et al., ICML 2024)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agmbench.contracts import Batch, Coalition, Context, Fused, Input, Model, Modulator, Promises, Step
-from agmbench.modulators.heads import Heads, joined, late, vectors
+from agmbench.modulators.heads import Heads, SharedHead, joined, late, unlike, vectors
 
 
 class ReconBoost(Modulator):
     """Modalities take turns, a stage of epochs each, and each learns what the others leave to it.
 
-    Each has a head of its own, `z_m = h_m(e_m)`, and the answer is `f(S) = sum_{m in S} z_m`. In the stage of m, only encoder and head
-    of m learn; with `p_m = softmax(z_m)` and `p_rest = softmax(sum_{k != m} z_k)`, the others in eval mode and without gradient:
+    Each has a head of its own, `z_m = h_m(e_m)`, and the answer is `f(S) = rate sum_{m in S} z_m`, with a learned number `rate`, 1 at
+    first. In the stage of m, only encoder and head of m learn; with `p_m = softmax(z_m)` and `p_rest = softmax(rate sum_{k != m} z_k)`:
 
-        L = mean( -w1 log p_m[y] + w2 p_rest[y] log p_m[y] ) + alpha MSE(p_m, p_before)
+        L = 1/C mean( -w1 log p_m[y] + w2 p_rest[y] log p_m[y] ) + alpha MSE(p_m, p_before)
 
-    `p_before` is the answer of the modality whose stage was before (none in the first stage). After its stage come the epochs of a
-    global rectification, `CE(f, y)` on all encoders and heads.
+    the MSE a mean over samples and classes, `p_before` the present answer of the modality whose stage was before (none in the first
+    stage), by a pass of its own. The others' passes have no gradient and run in train mode, so that their BatchNorm statistics move.
+    After its stage come the epochs of a global rectification, `CE(f, y)` on all encoders, heads and `rate`. The optimizer forgets its
+    state, momentum for one, where a stage begins and where its rectification does.
 
-    stage: epochs of a modality's stage. Ours 4.
-    rectify: epochs of the rectification after it. Ours 4; 0 leaves it out.
-    w1, w2: weights of agreement with the labels and with what the rest explains already. Paper and ours 5 and 1.
-    alpha: weight of the memory of the stage before. Paper and ours .5.
+    stage: epochs of a modality's stage. Official code and ours 4.
+    rectify: epochs of the rectification after it. Official code and ours 4; 0 leaves it out.
+    w1, w2: weights of agreement with the labels and with what the rest explains already. Paper, official code and ours 5 and 1.
+    alpha: weight of the memory of the stage before. Paper, official code and ours .5.
+    boost_rate: whether `rate` is learned, as in the official code and by default; otherwise it stays 1.
+    heads: `own`, one linear layer a modality, by default; `shared`, one network of two layers, 256 wide, for all, which the official code
+        takes by default.
 
-    The paper trains each modality by an optimizer of its own; ours rests what has no turn, momentum and weight decay included, which
-    is the same. The model's own fusion, which has to be additive, does not learn.
+    The model's own fusion, which has to be additive, does not learn.
 
-    Official code: published codes detach both sides of the MSE, so that their term has no gradient; ours detaches `p_before` alone, as
-    the equation says. No values were recorded to compare with; the rule is tested on cases worked out by hand.
+    Official code: the same gradients, weights and statistics, step by step, but for one thing (its values are in `tests/reference`): it
+    detaches both sides of the MSE, so that the term has no gradient; ours detaches `p_before` alone, as the equation says. It has two
+    modalities. Unless it begins with trained encoders, its ensemble has none in the first stage: `p_rest` is 1 there, and rectification
+    is of the first modality alone; ours has all from the beginning, as it has with trained ones.
     """
 
     promises = Promises(own_heads=True, rests=True)
@@ -46,6 +52,8 @@ class ReconBoost(Modulator):
         w1: Annotated[float, Ge(0)] = 5.0,
         w2: Annotated[float, Ge(0)] = 1.0,
         alpha: Annotated[float, Ge(0)] = 0.5,
+        boost_rate: bool = True,
+        heads: Literal["own", "shared"] = "own",
     ) -> None:
         super().__init__(modalities)
         self.stage = stage
@@ -53,48 +61,64 @@ class ReconBoost(Modulator):
         self.w1 = w1
         self.w2 = w2
         self.alpha = alpha
+        self.shared = heads == "shared"
+        self.rate = nn.Parameter(torch.ones(()), requires_grad=boost_rate)
         self.turn = 0
         self.rectifying = False
 
     def refuses(self, model: Model) -> str | None:
-        return late(model)
+        return late(model) or (unlike(model) if self.shared else None)
 
     def prepare(self, context: Context) -> None:
-        self.heads = Heads(context.model)
+        self.heads = SharedHead(context.model) if self.shared else Heads(context.model)
 
     def begin_epoch(self, context: Context) -> None:
         self.turn, within = divmod(context.epoch, self.stage + self.rectify)
         self.rectifying = within >= self.stage
+        if within in (0, self.stage) and context.optimizer is not None:
+            context.optimizer.state.clear()
 
     def backward(self, model: Model, batch: Batch) -> Step:
-        answers = self._answers(model, batch.inputs, self.modalities if self.rectifying else [self._at(self.turn)])
-        logits = torch.stack(list(answers.values())).sum(dim=0)
-        loss = model.loss(logits, batch.targets) if self.rectifying else self.boosted(answers, batch.targets)
+        if self.rectifying:
+            logits = self._sum(self._answers(model, batch.inputs, self.modalities))
+            loss = model.loss(logits, batch.targets)
+        else:
+            own = self._at(self.turn)
+            answer = self._answers(model, batch.inputs, [own])[own]
+            with torch.no_grad():
+                rest = self._sum(self._answers(model, batch.inputs, [m for m in self.modalities if m != own]))
+                logits = rest + self._sum({own: answer})
+            loss = self.boosted(answer, rest, batch.targets)
+            if self.turn > 0:
+                loss = loss + self.alpha * self._apart(model, batch.inputs, answer)
         loss.backward()
-        return Step(loss.detach(), logits.detach())
+        return Step(loss.detach(), logits.detach(), {"boost_rate": self.rate.detach().clone()})
 
     def _at(self, turn: int) -> str:
         return self.modalities[turn % len(self.modalities)]
 
-    def _answers(self, model: Model, inputs: Mapping[str, Input], learning: Sequence[str]) -> dict[str, Tensor]:
-        """`z_m`, `{m: [B, C]}`; of those that are not learning, in eval mode and without gradient."""
-        own = self.heads.answers(model, model.encode(inputs, learning))
-        others = [m for m in self.modalities if m not in learning]
-        with model.evaluating(), torch.no_grad():
-            return own | (self.heads.answers(model, model.encode(inputs, others)) if others else {})
+    def _answers(self, model: Model, inputs: Mapping[str, Input], which: Sequence[str]) -> dict[str, Tensor]:
+        """`z_m`, `{m: [B, C]}`."""
+        return self.heads.answers(model, model.encode(inputs, which))
 
-    def boosted(self, answers: Mapping[str, Tensor], targets: Tensor) -> Tensor:
-        """L of the modality whose turn it is."""
-        own, before = self._at(self.turn), self._at(self.turn - 1)
-        log_p = answers[own].float().log_softmax(dim=-1)  # [B, C]
-        rest = torch.stack([z.float() for m, z in answers.items() if m != own]).sum(dim=0).softmax(dim=-1)
+    def _sum(self, answers: Mapping[str, Tensor]) -> Tensor:
+        return self.rate * torch.stack(list(answers.values())).sum(dim=0)
+
+    def boosted(self, answer: Tensor, rest: Tensor, targets: Tensor) -> Tensor:
+        """The first term of L, from the logits `[B, C]` of the modality whose turn it is and of the rest."""
         right = targets.unsqueeze(-1)
-        loss = -((self.w1 - self.w2 * rest.gather(-1, right)) * log_p.gather(-1, right)).mean()
-        if self.turn > 0:
-            loss = loss + self.alpha * F.mse_loss(log_p.exp(), answers[before].float().softmax(dim=-1))
-        return loss
+        log_p = answer.float().log_softmax(dim=-1).gather(-1, right)
+        p_rest = rest.float().softmax(dim=-1).gather(-1, right)
+        return -((self.w1 - self.w2 * p_rest) * log_p).mean() / answer.shape[-1]
+
+    def _apart(self, model: Model, inputs: Mapping[str, Input], answer: Tensor) -> Tensor:
+        """`MSE(p_m, p_before)`."""
+        before = self._at(self.turn - 1)
+        with torch.no_grad():
+            remembered = self._answers(model, inputs, [before])[before]
+        return F.mse_loss(answer.float().softmax(dim=-1), remembered.float().softmax(dim=-1))
 
     def coalitions(self, model: Model, inputs: Mapping[str, Input], which: Sequence[Coalition]) -> dict[Coalition, Fused]:
         features = vectors(model, model.encode(inputs, self.modalities))
-        answers = {m: head(features[m]) for m, head in self.heads.items()}
-        return {c: Fused(torch.stack([z for m, z in answers.items() if m in c]).sum(dim=0), joined(features, c)) for c in which}
+        answers = self.heads.answers(model, features)
+        return {c: Fused(self._sum({m: z for m, z in answers.items() if m in c}), joined(features, c)) for c in which}

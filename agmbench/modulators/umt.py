@@ -8,6 +8,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from agmbench.contracts import Batch, Context, Model, Modulator, Promises, Step, Tokens
+from agmbench.modulators.features import distance
 
 
 class UMT(Modulator):
@@ -18,9 +19,10 @@ class UMT(Modulator):
     with `e_m^T` the features of the encoder of the mono-modal concept of m, the reference run of competition strength: trained on
     the same data with the same recipe, finished, frozen, in eval mode. Of sequences, tokens that are there count.
 
-    weight: `lambda`. Ours 10.
+    weight: `lambda`. Ours 10, as in a third party's code.
 
-    Official code: no values of it were recorded to compare with; the rule is tested on cases worked out by hand.
+    Official code: none found. A third party's (BalanceBenchmark) gives the same gradients and weights, step by step, where its teachers are
+    put in eval mode (its values are in `tests/reference`); it leaves them in train mode, which we do not follow.
     """
 
     promises = Promises(neutral={"weight": 0.0})
@@ -41,7 +43,7 @@ class UMT(Modulator):
     def backward(self, model: Model, batch: Batch) -> Step:
         features = model.encode(batch.inputs)
         logits = model.fusion(features).logits
-        apart = {m: _apart(features[m], taught) for m, taught in self.taught(batch).items()}
+        apart = {m: distance(features[m], taught) for m, taught in self.taught(batch).items()}
         loss = model.loss(logits, batch.targets) + self.weight * torch.stack(list(apart.values())).sum()
         loss.backward()
         return Step(loss.detach(), logits.detach(), {f"distance/{m}": value.detach() for m, value in apart.items()})
@@ -50,14 +52,3 @@ class UMT(Modulator):
     def taught(self, batch: Batch) -> Mapping[str, Tensor | Tokens]:
         """`e_m^T`, in the shape of the model's own features."""
         return {m: teacher.encode(batch.inputs, [m])[m] for m, teacher in self.teachers.items()}  # type: ignore[operator]
-
-
-def _apart(own: Tensor | Tokens, taught: Tensor | Tokens) -> Tensor:
-    """The mean squared difference of features, in float32."""
-    if isinstance(own, Tokens) and isinstance(taught, Tokens):
-        squared = (own.values.float() - taught.values.float()) ** 2
-        if own.mask is None:
-            return squared.mean()
-        there = own.mask.unsqueeze(2).expand_as(squared)  # [B, T, D]
-        return torch.where(there, squared, 0.0).sum() / there.sum().clamp(min=1)  # a batch may have no token of a modality
-    return ((own.float() - taught.float()) ** 2).mean()  # type: ignore[union-attr]

@@ -13,7 +13,7 @@ from agmbench.model import MultimodalModel
 from agmbench.tasks import MultiLabel, SingleLabel, Task
 from agmbench.testing import check, report
 
-ENTRY = registry.load(Path(__file__).parents[1]).get("modulator", "cml")
+ENTRY = registry.load(Path(__file__).parents[1]).get("modulator", "cml-example")
 
 
 class Same(Encoder):

@@ -1,0 +1,59 @@
+"""DGL: disentangled gradient learning (Wei et al., ICCV 2025)."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from annotated_types import Gt
+from torch import Tensor
+
+from agmbench.contracts import Batch, Model, Modulator, Step, Tokens
+from agmbench.modulators.features import detached, only
+from agmbench.modulators.heads import several
+
+
+class DGL(Modulator):
+    """Each encoder learns from what its own modality says alone, the fusion from all modalities together.
+
+    With `f` the fusion's answer to all features, `f_m` its answer to `e_m` alone, the other features zero:
+
+        encoders:   the gradient of  alpha sum_m CE(f_m, y)        what it asks of the fusion is thrown away
+        fusion:     the gradient of  CE(f, y)                      from features without gradient
+
+    So no encoder is held back by what the others have learnt. Where the fusion is a sum of one head a modality, `f_m` is the term of
+    m: the heads of absent modalities, their biases too, are left out. A pass for `f_m` is one of the fusion alone, in eval mode.
+
+    alpha: weight of the encoders' losses. Official default 4, for CREMA-D 4 to 5, for Kinetics-Sounds 2 to 3; ours 4.
+
+    With several modalities each `f_m` has one of them. The loss that is recorded is `CE(f, y)`; `loss/m` is `CE(f_m, y)`.
+
+    Official code: the same gradients and weights, step by step, of `concat` and `sum` (its values are in `tests/reference`). It also
+    clips the norm of all gradients to 40, which ours does not; in the recorded runs nothing was clipped. Other tasks than one class a
+    sample, more than two modalities and other fusions than concat, sum, FiLM and gated are ours.
+    """
+
+    def __init__(self, modalities: tuple[str, ...], *, alpha: Annotated[float, Gt(0)] = 4.0) -> None:
+        super().__init__(modalities)
+        self.alpha = alpha
+
+    def refuses(self, model: Model) -> str | None:
+        return several(model)
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        features = model.encode(batch.inputs)
+        logits = model.fusion(detached(features)).logits
+        loss = model.loss(logits, batch.targets)
+        loss.backward()
+        alone = torch.stack([model.loss(z, batch.targets) for z in alone_of(model, features).values()])  # [M]
+        if learning := [tensor for tensor in model.encoders.parameters() if tensor.requires_grad]:
+            (self.alpha * alone.sum()).backward(inputs=learning)
+        return Step(loss.detach(), logits.detach(), self.named(loss=alone.detach()))
+
+
+def alone_of(model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
+    """`f_m`, `{m: [B, C]}`: what the fusion, in eval mode, says of each modality's features alone."""
+    fusion = model.fusion
+    with model.evaluating():
+        if fusion.additive and len(fusion.heads()) == len(features):  # a head for each modality
+            return fusion.terms(features)  # type: ignore[arg-type]  # an additive fusion takes vectors
+        return {m: fusion(only(features, [m])).logits for m in model.modalities}

@@ -1,0 +1,107 @@
+"""QMF: quality-aware multimodal fusion (Zhang et al., ICML 2023)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from agmbench.contracts import Batch, Coalition, Context, Fused, Input, Model, Modulator, Promises, Step
+from agmbench.modulators.heads import Heads, joined, late, vectors
+
+
+class QMF(Modulator):
+    """Heads of their own are weighed, sample by sample, by how sure each is; a head should be surer of samples that it has found easy.
+
+    With `z_m = h_m(e_m)`:
+
+        c_m  = .1 logsumexp(z_m)                                   the confidence of m in a sample
+        f(S) = sum_{m in S} c_m z_m
+        L    = CE(f, y) + sum_m CE(z_m, y) + lambda sum_m R_m
+        R_m  = mean_i relu( t (c_m[i] - c_m[j]) + |u_m[i] - u_m[j]| ),   t = sign(u_m[i] - u_m[j]),   j the sample after i in the batch
+
+    `u_m` is the sum of `CE(z_m, y)` of a sample over all steps before, scaled to 0 to 1 over the training set, a modality by itself;
+    a sample that was not seen yet has 0.
+
+    strength: `lambda`. Official code .1 (RGB-D scenes) and 1 (text and images); ours .1.
+    margin: `ranked`, as above, asks confidences to be as far apart as losses were; `released`, the official code, has the margin with a
+        minus, which lets the wrong order of two samples pass up to it. Ours `ranked`.
+    detached: whether no gradient reaches `c_m` in f. Official code: it does with RGB-D, not with text; ours: it does.
+
+    The history moves once an optimizer step, after the losses were taken. In the first step all of it is equal, and R is zero. The
+    model's own fusion, which has to be additive, does not learn.
+
+    Official code: with `margin: released` the same loss, history and weights, step by step (its values are in `tests/reference`), but
+    for the first step, whose R there is 0/0 and which was recorded without it. More than two modalities and segments are ours.
+    """
+
+    promises = Promises(own_heads=True)
+    history: Tensor
+
+    def __init__(
+        self,
+        modalities: tuple[str, ...],
+        *,
+        strength: Annotated[float, Ge(0)] = 0.1,
+        margin: Literal["ranked", "released"] = "ranked",
+        detached: bool = False,
+    ) -> None:
+        super().__init__(modalities)
+        self.strength = strength
+        self.margin = margin
+        self.detached = detached
+        self._losses: list[tuple[Tensor, Tensor]] = []  # samples and their losses, of this optimizer step's micro-batches
+
+    def refuses(self, model: Model) -> str | None:
+        return late(model)
+
+    def prepare(self, context: Context) -> None:
+        self.heads = Heads(context.model)
+        count, device = len(context.splits["train"]), context.generator.device
+        self.register_buffer("history", torch.zeros(count, len(self.modalities), dtype=torch.float64, device=device))
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        answers = self.heads.answers(model, model.encode(batch.inputs, self.modalities))
+        sure = {m: confidence(z) for m, z in answers.items()}
+        logits = self._fused(answers, {m: c.detach() for m, c in sure.items()} if self.detached else sure)
+        losses = torch.stack([model.task.losses(answers[m], batch.targets) for m in self.modalities], dim=1)  # [B, M]
+        ranks = torch.stack([sure[m].reshape(len(losses), -1).mean(dim=1) for m in self.modalities], dim=1)  # of segments, the mean
+        apart = self.misranked(ranks, self.scaled()[batch.index].float())
+        loss = model.loss(logits, batch.targets) + losses.mean(dim=0).sum() + self.strength * apart.sum()
+        loss.backward()
+        self._losses.append((batch.index, losses.detach().double()))
+        return Step(loss.detach(), logits.detach(), self.named(rank_loss=apart.detach()))
+
+    def adjust(self, model: Model) -> Mapping[str, Tensor]:
+        for index, losses in self._losses:
+            self.history.index_add_(0, index, losses)
+        self._losses.clear()
+        return {}
+
+    def scaled(self) -> Tensor:
+        """`u`, `[N, M]`; zero while nothing is known."""
+        least, most = self.history.aminmax(dim=0)
+        return (self.history - least) / (most - least).clamp(min=1e-12)
+
+    def misranked(self, sure: Tensor, u: Tensor) -> Tensor:
+        """`R_m`, `[M]`, of confidences and histories `[B, M]`."""
+        difference = u - u.roll(-1, dims=0)
+        margin = difference.abs() if self.margin == "ranked" else -difference.abs()
+        return (difference.sign() * (sure - sure.roll(-1, dims=0)) + margin).relu().mean(dim=0)
+
+    def _fused(self, answers: Mapping[str, Tensor], sure: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([sure[m].unsqueeze(-1) * z for m, z in answers.items()]).sum(dim=0)
+
+    def coalitions(self, model: Model, inputs: Mapping[str, Input], which: Sequence[Coalition]) -> dict[Coalition, Fused]:
+        features = vectors(model, model.encode(inputs, self.modalities))
+        answers = {m: head(features[m]) for m, head in self.heads.items()}
+        sure = {m: confidence(z) for m, z in answers.items()}
+        return {
+            c: Fused(self._fused({m: z for m, z in answers.items() if m in c}, sure), joined(features, c)) for c in which
+        }
+
+
+def confidence(z: Tensor) -> Tensor:
+    """`c`, `[B]`."""
+    return 0.1 * z.float().logsumexp(dim=-1)

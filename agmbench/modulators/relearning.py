@@ -1,0 +1,108 @@
+"""Diagnosing and re-learning (Wei et al., ECCV 2024)."""
+
+import copy
+from math import tanh
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from agmbench.contracts import Context, Model, Promises, SplitName
+from agmbench.modulators.heads import classes, several, vectors
+from agmbench.modulators.joint import Joint
+from agmbench.tasks import SingleLabel
+
+
+class Relearning(Joint):
+    """Joint training in which encoders are taken back towards their first weights now and then, the further the less their features of
+    new samples are as pure as those of samples that they have learnt from.
+
+    At the beginning of epochs `every`, 2 `every`, ..., at most `times` times, the features of m, in eval mode and each scaled to -1 to 1
+    on its split, are put into as many clusters as there are classes (k-means). With purity P the share of samples that are of their
+    cluster's most frequent class:
+
+        w_m      = tanh( lambda |P_m(train) - P_m(dev)| )
+        theta_m <- w_m theta_m(first) + (1 - w_m) theta_m              parameters of encoder m alone
+
+    BatchNorm's statistics, the fusion and what the optimizer remembers stay as they are.
+
+    strength: `lambda`. Official code and ours 3.
+    every: epochs between. Official code and ours 20 (of 90).
+    times: how often at most. Official code and ours 3.
+
+    Of sequences the mean of the tokens is the feature; where each segment has a class, each is a sample. A method for trainings that are
+    longer than `every` epochs; before, it is joint training.
+
+    Official code: the same purities, `w` and weights (its values are in `tests/reference`). It takes a held-out part of its own, ours
+    dev, and moves weights after epoch 20, ours before the next. More than two modalities are ours.
+    """
+
+    promises = Promises(neutral={"strength": 0.0})
+
+    def __init__(
+        self,
+        modalities: tuple[str, ...],
+        *,
+        strength: Annotated[float, Ge(0)] = 3.0,
+        every: Annotated[int, Ge(1)] = 20,
+        times: Annotated[int, Ge(0)] = 3,
+    ) -> None:
+        super().__init__(modalities)
+        self.strength = strength
+        self.every = every
+        self.times = times
+
+    def refuses(self, model: Model) -> str | None:
+        if not isinstance(model.task, SingleLabel):
+            return f"needs classes, to see how pure clusters are; the task of this data set is {type(model.task).__name__}"
+        return several(model)
+
+    def prepare(self, context: Context) -> None:
+        encoders = context.model.encoders
+        self.first = nn.ModuleDict({m: copy.deepcopy(encoders[m]) for m in self.modalities}).requires_grad_(False)
+
+    def begin_epoch(self, context: Context) -> None:
+        turn, within = divmod(context.epoch, self.every)
+        if within or not 0 < turn <= self.times:
+            return
+        pure = {name: self.purities(context, name) for name in ("train", "dev")}
+        for modality in self.modalities:
+            self.take_back(context.model, modality, self.weight(pure["train"][modality], pure["dev"][modality]))
+
+    def weight(self, learnt: float, new: float) -> float:
+        """`w` of the purities on train and on dev."""
+        return tanh(self.strength * abs(learnt - new))
+
+    @torch.no_grad()
+    def take_back(self, model: Model, modality: str, weight: float) -> None:
+        """Move the parameters of an encoder by that share of the way to their first values."""
+        for tensor, first in zip(model.encoders[modality].parameters(), self.first[modality].parameters(), strict=True):
+            tensor.copy_(weight * first + (1 - weight) * tensor)
+
+    @torch.no_grad()
+    def purities(self, context: Context, name: SplitName) -> dict[str, float]:
+        """`P_m` on a split."""
+        model, pieces = context.model, torch.arange(len(context.splits[name])).split(256)
+        rows: dict[str, list[Tensor]] = {m: [] for m in self.modalities}
+        targets = []
+        with model.evaluating():
+            for batch in context.batches(name, pieces):
+                features = vectors(model, model.encode(batch.inputs, self.modalities))
+                for m, kept in rows.items():
+                    kept.append(model.task.rows(features[m]).float().cpu())
+                targets.append(model.task.rows(batch.targets).cpu())
+        labels = torch.cat(targets).numpy()
+        return {m: purity(torch.cat(kept).numpy(), labels, classes(model)) for m, kept in rows.items()}
+
+
+def purity(features: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], clusters: int) -> float:
+    """The share of samples, `[N, D]`, that are of the most frequent class of their cluster."""
+    from sklearn.cluster import KMeans
+    from sklearn.preprocessing import MinMaxScaler
+
+    scaled = MinMaxScaler((-1, 1)).fit_transform(features)
+    distinct = len(np.unique(scaled, axis=0))  # of fewer there are no more clusters
+    found = KMeans(min(clusters, distinct), random_state=0).fit_predict(scaled)
+    return float(sum(np.bincount(labels[found == cluster]).max() for cluster in np.unique(found)) / len(labels))

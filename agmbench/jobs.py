@@ -23,6 +23,8 @@ METRICS_ONCE = {"mosei": ["accuracy", "macro-f1", "mae", "pearson"]}
 METRICS_ELSEWHERE = ["accuracy", "macro-f1"]
 # Autocast once kept its casts of weights from one optimizer step of a batch to the next, of which no other built-in takes several.
 WITH_STALE_CASTS = ("mla", "bf16")
+# Parameters of data sets that came later, each with the value under which the data are what they were.
+LATER: Mapping[str, Mapping[str, Any]] = {"avmnist-mini": {"components": None, "pairing": "exact"}}
 NO_METRICS = "metrics are no part of a job: every run is measured by all of them; take agmbench compare --columns NAME,NAME"
 
 
@@ -100,6 +102,8 @@ class JobSpec(_Frozen):
     def identity(self) -> dict[str, Any]:
         """What of it enters a digest. A setting that came later is left out where it is not made use of."""
         content = self.canonical()
+        later, params = LATER.get(self.dataset.name, {}), content["dataset"]["params"]
+        content["dataset"]["params"] = {name: value for name, value in params.items() if (name, value) not in later.items()}
         if self.training.select_by is None:
             del content["training"]["select_by"]
         if not self.augment:

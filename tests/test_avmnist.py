@@ -14,10 +14,23 @@ from conftest import CommandLine
 
 from agmbench.contracts import SPLITS, SplitName, Unsuitable
 from agmbench.datasets.avmnist import AVMNIST, Protocol
-from agmbench.datasets.avmnist_raw import build, spoken, write_raw_sample
+from agmbench.datasets.avmnist_queue import finished
+from agmbench.datasets.avmnist_raw import PACK, Speakers, TestPCA, build, spoken, write_raw_sample
 from agmbench.datasets.files import Array
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
+ORDER = [
+    60_001,
+    60_000,
+    60_002,
+    60_003,
+    60_004,
+    60_005,
+    60_007,
+    60_006,
+    60_009,
+    60_008,
+]  # what ends there in the queue of the pack
 LAYOUTS = {layout.name: layout for layout in AVMNIST.layouts}
 TINY = (
     "--epochs",
@@ -184,9 +197,12 @@ def test_seeds_do_not_change_the_data_and_parameters_do(at: Callable[[str], Path
     assert AVMNIST(0).fingerprint != first.fingerprint
 
 
-def test_recordings_are_shared_within_train_and_test_has_its_own(at: Callable[[str], Path]) -> None:
-    at("prepared")
-    dataset = AVMNIST(0)
+def test_exact_pairs_share_recordings_within_train_and_test_has_its_own(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path / "made"))
+    AVMNIST.prepare(raw, tmp_path / "made", quiet, 1, pairing="exact")
+    dataset = AVMNIST(0, pairing="exact")
     heard = {name: set(ids) for name, ids in dataset.held.groups["recording"].items()}
     assert heard["valid"] <= heard["train"]
     assert not heard["test"] & (heard["train"] | heard["dev"] | heard["valid"])
@@ -229,9 +245,11 @@ def test_zipped_and_archived_images_give_the_same_arrays(raw: Path, tmp_path: Pa
         assert len(made) == 1, name
 
 
-@pytest.mark.parametrize("test_pca", ["train", "own"])
-def test_images_lie_on_the_components_of_what_they_were_fitted_on(test_pca: str, raw: Path, tmp_path: Path) -> None:
-    AVMNIST.prepare(raw, tmp_path / "made", quiet, 1, test_pca=test_pca)
+@pytest.mark.parametrize(("components", "test_pca"), [(4, "own"), (4, "train"), (1, "own"), (19, "own")])
+def test_images_lie_on_the_components_of_what_they_were_fitted_on(
+    components: int, test_pca: TestPCA, raw: Path, tmp_path: Path
+) -> None:
+    AVMNIST.prepare(raw, tmp_path / "made", quiet, 1, components=components, test_pca=test_pca)
     for part, fitted in (("train", "train"), ("test", "train" if test_pca == "train" else "t10k")):
         name = "train" if part == "train" else "t10k"
         whole = {
@@ -239,22 +257,82 @@ def test_images_lie_on_the_components_of_what_they_were_fitted_on(test_pca: str,
             for stem in {name, fitted}
         }
         centred = whole[fitted] - whole[fitted].mean(axis=0)
-        _, strengths, directions = np.linalg.svd(centred, full_matrices=False)
-        shares = np.cumsum(strengths**2) / (strengths**2).sum()
-        kept = directions[: (shares < 0.25).sum()]
-        assert 0 < len(kept) < len(shares)
+        kept = np.linalg.svd(centred, full_matrices=False)[2][:components]
         expected = (whole[name] - whole[fitted].mean(axis=0)) @ kept.T @ kept
         found = np.load(folder(tmp_path / "made") / part / "image.npy")
         assert np.abs(found - expected).max() < 0.01
+        assert np.linalg.matrix_rank(found, rtol=1e-4) == components
 
 
-def test_one_of_two_prepared_folders_is_named(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_several_prepared_folders_is_chosen(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path / "made"))
-    for test_pca in ("train", "own"):
-        AVMNIST.prepare(raw, tmp_path / "made", quiet, 1, test_pca=test_pca)
-    assert images(AVMNIST(0, test_pca="train"), "test") != images(AVMNIST(0, test_pca="own"), "test")
-    with pytest.raises(Unsuitable, match="should have one prepared folder"):
-        AVMNIST(0)
+    AVMNIST.prepare(raw, tmp_path / "made", quiet, 1)
+    AVMNIST.prepare(raw, tmp_path / "made", quiet, 1, components=3, test_pca="train")
+    assert images(AVMNIST(0), "test") != images(AVMNIST(0, components=3, test_pca="train"), "test")
+    with pytest.raises(Unsuitable, match=r"should have one prepared folder of 'avmnist' with .*'pairing': 'exact'.* makes one"):
+        AVMNIST(0, pairing="exact")
+
+
+@pytest.mark.bad_input
+def test_a_folder_prepared_before_there_were_pairings_is_told_how_to_be_made_anew(
+    line: CommandLine, at: Callable[[str], Path]
+) -> None:
+    manifest = folder(at("prepared")) / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["parameters"] = {"test_pca": "train", "energy": 0.25, "rate": 8000, "n_fft": 222, "floor": -80.0}
+    manifest.write_text(json.dumps(content))
+    assert "'agmbench data prepare avmnist --from RAW' makes one" in line.refused("run", "-d", "avmnist", "-m", "joint", *TINY)
+
+
+# which recording lies beside which image
+
+
+def dealt(made: Path) -> dict[str, tuple[list[int], list[int]]]:
+    """Of each part the digits that are said and those that are written."""
+    names = json.loads((folder(made) / "manifest.json").read_text())["facts"]["recordings"]
+    return {
+        part: (
+            [int(names[row][0]) for row in np.load(folder(made) / part / "recording.npy")],
+            np.load(folder(made) / part / "targets.npy").tolist(),
+        )
+        for part in ("train", "test")
+    }
+
+
+def test_exact_pairs_are_right_and_the_packs_are_those_of_one_queue(raw: Path, tmp_path: Path) -> None:
+    build(raw, tmp_path / "exact", quiet, 1, PACK._replace(pairing="exact"))
+    build(raw, tmp_path / "pack", quiet, 1)
+    exact, pack = dealt(tmp_path / "exact"), dealt(tmp_path / "pack")
+    assert all(said == written for said, written in exact.values())
+    queued = exact["train"][0] + exact["test"][0]
+    assert pack["train"][0] + pack["test"][0] == [queued[item] for item in finished(80)]
+    assert all(pack[part][1] == exact[part][1] for part in pack), "labels stay where they are"
+    assert all(pack[part][0] != exact[part][0] for part in pack)
+
+
+def test_the_queue_is_in_order_where_nothing_varies_or_one_works_and_its_items_stay_near() -> None:
+    assert finished(100, jitter=0).tolist() == list(range(100))
+    assert finished(100, workers=1).tolist() == list(range(100))
+    order = finished(70_000)
+    assert sorted(order) == list(range(70_000))
+    assert np.abs(order - np.arange(70_000)).max() < 23
+    assert order[60_000:60_010].tolist() == ORDER, "the same on every machine"
+
+
+def test_the_queue_leaves_about_two_labels_of_five_right() -> None:
+    digits = np.random.default_rng(1).integers(0, 10, 70_000)
+    right = digits[finished(70_000)] == digits
+    assert right[:60_000].mean() == pytest.approx(0.41, abs=0.01)
+    assert right[60_000:].mean() == pytest.approx(0.41, abs=0.015)
+
+
+def test_speakers_that_came_later_are_left_out_or_taken(raw: Path, tmp_path: Path) -> None:
+    for path in list((raw / "fsdd" / "recordings").iterdir()):
+        shutil.copy(path, path.with_name(path.name.replace("theo", "george")))
+    choices: tuple[tuple[Speakers, int], ...] = (("four", 20), ("all", 40))
+    for speakers, count in choices:
+        build(raw, tmp_path / speakers, quiet, 1, PACK._replace(speakers=speakers))
+        assert len(np.load(folder(tmp_path / speakers) / "recordings" / "audio.npy")) == count
 
 
 def test_an_interrupted_build_is_gone_on_with(raw: Path, tmp_path: Path) -> None:
@@ -377,10 +455,11 @@ def test_no_data_is_one_clear_line(
 
 
 @pytest.mark.bad_input
-def test_a_pack_has_no_choice_of_components(line: CommandLine, at: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("choice", ["components=3", "pairing=exact", "speakers=all", "test_pca=train"])
+def test_a_pack_is_read_as_it_is(choice: str, line: CommandLine, at: Callable[[str], Path]) -> None:
     at("pack")
-    refusal = line.refused("run", "-d", "avmnist", "-m", "joint", *TINY, "--set", "dataset.test_pca=own")
-    assert "test_pca chooses among prepared folders" in refusal
+    refusal = line.refused("run", "-d", "avmnist", "-m", "joint", *TINY, "--set", f"dataset.{choice}")
+    assert f"{choice} is for a prepared folder" in refusal
 
 
 def archive(raw: Path, images: Array, targets: Array | None = None) -> None:
@@ -421,15 +500,19 @@ BROKEN_RAW: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no recordings": (lambda r: shutil.rmtree(r / "fsdd"), "has no recordings of FSDD"),
     "a name": (
-        lambda r: (r / "fsdd" / "recordings" / "3_anna_0.wav").rename(r / "fsdd" / "recordings" / "three.wav"),
+        lambda r: (r / "fsdd" / "recordings" / "3_theo_0.wav").rename(r / "fsdd" / "recordings" / "three.wav"),
         "three.wav is not named as a recording of FSDD",
     ),
-    "a take": (lambda r: (r / "fsdd" / "recordings" / "3_anna_40.wav").unlink(), "no recording of the digit 3 for test"),
-    "unreadable": (
-        lambda r: (r / "fsdd" / "recordings" / "3_anna_0.wav").write_bytes(b"no sound"),
-        "3_anna_0.wav cannot be read",
+    "strangers": (
+        lambda r: [p.rename(p.with_name(p.name.replace("theo", "anna"))) for p in (r / "fsdd" / "recordings").iterdir()],
+        "has no recording of jackson, nicolas, theo, yweweler; speakers=all takes whoever is there",
     ),
-    "cut short": (lambda r: cut_short(r / "fsdd" / "recordings" / "3_anna_0.wav"), "3_anna_0.wav cannot be read"),
+    "a take": (lambda r: (r / "fsdd" / "recordings" / "3_theo_40.wav").unlink(), "no recording of the digit 3 for test"),
+    "unreadable": (
+        lambda r: (r / "fsdd" / "recordings" / "3_theo_0.wav").write_bytes(b"no sound"),
+        "3_theo_0.wav cannot be read",
+    ),
+    "cut short": (lambda r: cut_short(r / "fsdd" / "recordings" / "3_theo_0.wav"), "3_theo_0.wav cannot be read"),
 }
 
 
@@ -445,9 +528,19 @@ def test_broken_raw_files_are_one_clear_line(defect: str, raw: Path, tmp_path: P
 
 
 @pytest.mark.bad_input
-def test_an_unknown_recipe_is_refused(raw: Path, line: CommandLine) -> None:
-    error = line.refused("data", "prepare", "avmnist", "--from", str(raw), "--set", "test_pca=both")
-    assert "parameter 'test_pca' of preparation/avmnist is 'both': should be one of train, own" in error
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("test_pca=both", "parameter 'test_pca' of preparation/avmnist is 'both': should be one of own, train"),
+        ("pairing=random", "parameter 'pairing' of preparation/avmnist is 'random': should be one of pack, exact"),
+        ("components=0", "parameter 'components' of preparation/avmnist is 0: should be a whole number >= 1 and <= 784"),
+        ("components=785", "parameter 'components' of preparation/avmnist is 785: should be"),
+        ("components=20", "components is 20; the 20 images of test have 19 at most"),
+        ("speakers=5", "parameter 'speakers' of preparation/avmnist is 5: should be one of four, all"),
+    ],
+)
+def test_an_unknown_recipe_is_refused(setting: str, expected: str, raw: Path, line: CommandLine) -> None:
+    assert expected in line.refused("data", "prepare", "avmnist", "--from", str(raw), "--set", setting)
 
 
 # real data
@@ -463,12 +556,15 @@ def test_real_recordings_become_unlike_spectrograms() -> None:
 
 
 @pytest.mark.skipif(not (REAL / "mnist" / "mnist_full_70000.npz").is_file(), reason="MNIST is not in ../shared/data")
-def test_three_components_of_mnist_stay_below_a_quarter_of_the_energy() -> None:
+def test_the_first_whole_number_of_components_below_a_quarter_of_mnists_energy_is_three() -> None:
     from agmbench.datasets.avmnist_raw import _components, _digits
 
     digits = _digits(REAL)
     assert {part: len(targets) for part, targets in digits.targets.items()} == {"train": 60_000, "test": 10_000}
-    mean, kept = _components(digits.images["test"])
-    assert kept.shape == (784, 3)
-    assert np.abs(kept.T @ kept - np.eye(3)).max() < 1e-4
-    assert np.abs(mean - digits.images["test"].mean(axis=0)).max() < 0.01
+    images = digits.images["test"]
+    mean, kept = _components(images, 4)
+    assert kept.shape == (784, 4)
+    assert np.abs(kept.T @ kept - np.eye(4)).max() < 1e-4
+    assert np.abs(mean - images.mean(axis=0)).max() < 0.01
+    energies = ((images - mean) @ kept).var(axis=0) / images.var(axis=0).sum()
+    assert energies[:3].sum() < 0.25 < energies.sum()

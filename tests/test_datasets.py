@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from conftest import CommandLine
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -172,7 +173,52 @@ def test_the_images_of_a_split_are_the_same_under_both_rules() -> None:
 
 def test_the_fingerprint_changes_with_seed_and_every_parameter() -> None:
     data = [avmnist(), avmnist(1), avmnist(0, "takes"), avmnist(0, "speakers", 0.5)]
-    assert len({each.fingerprint for each in data}) == 4
+    data += [AVMNISTMini(0, components=3), AVMNISTMini(0, pairing="pack")]
+    assert len({each.fingerprint for each in data}) == 6
+
+
+# avmnist-mini: pairs and images as in AV-MNIST's pack
+
+
+@every_rule
+def test_the_queue_leaves_a_third_of_the_recordings_beside_their_digit_and_no_split_loses_any(
+    rule: Literal["speakers", "takes"],
+) -> None:
+    exact, pack = avmnist(3, rule), AVMNISTMini(3, split=rule, pairing="pack")
+    for name in SPLITS:
+        images, recordings = pack.pairs(name)
+        assert all(sorted(one) == sorted(other) for one, other in zip(exact.pairs(name), (images, recordings), strict=True))
+        assert np.array_equal(packed()["image_digit"][images], inputs(pack, name)[1].numpy())
+        right = packed()["digit"][recordings] == packed()["image_digit"][images]
+        assert 0.28 < right.mean() < 0.42
+        assert np.array_equal(AVMNISTMini(3, split=rule, pairing="pack").pairs(name)[1], recordings)
+
+
+@pytest.mark.parametrize("components", [1, 4, 20])
+def test_weakened_images_have_as_many_dimensions_as_components_are_asked_for(components: int) -> None:
+    data = AVMNISTMini(0, components=components)
+    flat = inputs(data, "train")[0]["image"].flatten(1).double()
+    assert int(torch.linalg.matrix_rank(flat, rtol=1e-5)) == components
+
+
+def test_components_are_those_that_energy_would_keep() -> None:
+    assert torch.equal(inputs(AVMNISTMini(0, components=3), "test")[0]["image"], inputs(avmnist(), "test")[0]["image"])
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (
+            "components=0",
+            "parameter 'components' of dataset/avmnist-mini is 0: should be a whole number >= 1 and <= 784 or null",
+        ),
+        ("components=785", "parameter 'components' of dataset/avmnist-mini is 785: should be"),
+        ("pairing=random", "parameter 'pairing' of dataset/avmnist-mini is 'random': should be one of exact, pack"),
+    ],
+)
+def test_other_pairs_and_components_are_refused(setting: str, expected: str, line: CommandLine) -> None:
+    assert expected in line.refused("run", "--set", f"dataset.{setting}")
 
 
 # avmnist-mini: inputs

@@ -352,6 +352,7 @@ def test_splits_are_alike_if_they_hold_the_same_samples() -> None:
     [
         ("b44af274fd6039ee", "synthetic", "joint", ["training.epochs=2", "dataset.samples=128", "seed=1"]),
         ("d14cc376a268a58f", "avmnist-mini", "joint", ["training.epochs=1", "limit=200"]),
+        ("d14cc376a268a58f", "avmnist-mini", "joint", ["training.epochs=1", "limit=200", "dataset.pairing=exact"]),
     ],
 )
 def test_a_job_of_before_has_the_digest_that_it_had(expected: str, dataset: str, modulator: str, settings: list[str]) -> None:

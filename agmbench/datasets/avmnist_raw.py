@@ -4,13 +4,14 @@
     {train,test}/image.npy   [N, 784] float32: weakened images, in grey values of 255
     {train,test}/recording.npy, targets.npy   [N] int64: the row in `recordings/audio.npy`, the class
 
-Images, as in the pack's generator: the leading principal components that together stay below a quarter of the energy, the mean not
-added back; here the components are those of train for test too. Sums are taken on a grid of binary fractions, which makes them
-exact: values are within .002 grey values of an unrounded projection and do not depend on how many threads sum them.
+Images: projected on leading principal components, the mean not added back. Sums are taken on a grid of binary fractions, which makes
+them exact: values are within .002 grey values of an unrounded projection and do not depend on how many threads sum them.
 
 Audio: the generator drew the spectrogram of a whole recording as a picture of 112x112. Ours: 112 frames, spread evenly over the
 recording, of 222 samples (28 ms) under a Hann window give 112 frequencies from 0 Hz (first row) to 4 kHz; -80 to 0 decibels
 below the loudest point of the recording become 0 to 255. No noise is added.
+
+Pairs: `avmnist_queue.py` says in which order the pack's generator was done with its recordings.
 """
 
 import gzip
@@ -19,22 +20,45 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import soundfile
+from annotated_types import Ge, Le
 from scipy.signal import get_window
 
 from agmbench.contracts import Unsuitable
+from agmbench.datasets.avmnist_queue import finished
 from agmbench.datasets.files import Array, Progress, check_labels, check_lengths, check_shape, checksum, regular
 from agmbench.datasets.media import read_sound
 from agmbench.datasets.prepared import Plan, Store, fill
 
-TestPCA = Literal["train", "own"]
+Components = Annotated[int, Ge(1), Le(784)]
+Pairing = Literal["pack", "exact"]
+Speakers = Literal["four", "all"]
+TestPCA = Literal["own", "train"]
+
+
+class Recipe(NamedTuple):
+    """How images are weakened and recordings dealt.
+
+    components: how many principal components of the images are kept.
+    pairing: `exact`, each image beside a recording of its digit; `pack`, as the pack's generator left them.
+    speakers: `four`, those that FSDD had when the pack was made; `all`, of all recordings that are there.
+    test_pca: whether the components of the test images are fitted on them (`own`) or those of train.
+    """
+
+    components: Components
+    pairing: Pairing
+    speakers: Speakers
+    test_pca: TestPCA
+
+
+PACK = Recipe(components=4, pairing="pack", speakers="four", test_pca="own")  # as far as it is known: docs/avmnist.md
 
 CLASSES = 10
 SIZE = 112
-ENERGY = 0.25
+FOUR = ("jackson", "nicolas", "theo", "yweweler")
 RATE, N_FFT, FLOOR = 8000, 2 * (SIZE - 1), -80.0
 TEST_TAKES = range(40, 50)
 
@@ -46,21 +70,23 @@ IDX = {
 NAMED = re.compile(r"(\d)_(.+)_(\d+)")
 
 
-def build(source: Path, target: Path, progress: Progress, jobs: int, test_pca: TestPCA = "train") -> None:
-    """Write the prepared folder below `target`; two runs write the same bytes, an interrupted one is gone on with.
-
-    test_pca: what the components of the test images are fitted on. Default `train`; the pack's generator: `own`.
-    """
+def build(source: Path, target: Path, progress: Progress, jobs: int, recipe: Recipe = PACK) -> None:
+    """Write the prepared folder below `target`; two runs write the same bytes, an interrupted one is gone on with."""
     digits = _digits(source)
-    recordings = _recordings(source)
-    dealt = {part: _dealt(part, digits.targets[part], recordings) for part in IDX}
-    store = Store(target, _plan(source, digits, recordings, test_pca))
+    for part, images in digits.images.items():
+        if recipe.components >= len(images):
+            raise Unsuitable(
+                f"components is {recipe.components}; the {len(images)} images of {part} have {len(images) - 1} at most"
+            )
+    recordings = _recordings(source, recipe.speakers)
+    dealt = _dealt(digits.targets, recordings, recipe.pairing)
+    store = Store(target, _plan(source, digits, recordings, recipe))
     if store.whole:
         progress(len(recordings), len(recordings))
         return
     store.open()
     if not store.done("test").all():
-        _write_images(store, digits.images, test_pca)
+        _write_images(store, digits.images, recipe)
         for part in IDX:
             store.place(part, "recording")[:] = dealt[part]
             store.place(part, "targets")[:] = digits.targets[part]
@@ -69,7 +95,7 @@ def build(source: Path, target: Path, progress: Progress, jobs: int, test_pca: T
     fill(store, items, spoken, progress, jobs)
 
 
-def _plan(source: Path, digits: "_Digits", recordings: "list[_Recording]", test_pca: TestPCA) -> Plan:
+def _plan(source: Path, digits: "_Digits", recordings: "list[_Recording]", recipe: Recipe) -> Plan:
     paths = [*digits.files, *(recording.path for recording in recordings)]
     arrays: dict[str, Mapping[str, tuple[tuple[int, ...], str]]] = {
         part: {"image": ((len(t), 784), "float32"), "recording": ((len(t),), "int64"), "targets": ((len(t),), "int64")}
@@ -77,7 +103,7 @@ def _plan(source: Path, digits: "_Digits", recordings: "list[_Recording]", test_
     }
     return Plan(
         dataset="avmnist",
-        parameters={"test_pca": test_pca, "energy": ENERGY, "rate": RATE, "n_fft": N_FFT, "floor": FLOOR},
+        parameters={**recipe._asdict(), "rate": RATE, "n_fft": N_FFT, "floor": FLOOR},
         sources={path.relative_to(source).as_posix(): checksum(path) for path in paths},
         arrays={"recordings": {"audio": ((len(recordings), SIZE, SIZE), "uint8")}, **arrays},
         facts={"recordings": [recording.path.stem for recording in recordings]},
@@ -106,12 +132,15 @@ def spoken(path: Path) -> dict[str, Array]:
     return {"audio": ((1 - decibels / FLOOR) * 255).round().astype(np.uint8)}
 
 
-def _recordings(source: Path) -> list[_Recording]:
+def _recordings(source: Path, speakers: Speakers) -> list[_Recording]:
     """Ordered by digit, take and speaker, so that neighbours have unlike voices."""
     for folder in (source / "fsdd" / "recordings", source / "recordings"):
-        paths = sorted(folder.glob("*.wav"))
-        if paths:
-            return sorted(_named(path) for path in paths)
+        found = sorted(_named(path) for path in folder.glob("*.wav"))
+        taken = [recording for recording in found if speakers == "all" or recording.speaker in FOUR]
+        if found and not taken:
+            raise Unsuitable(f"{folder} has no recording of {', '.join(FOUR)}; speakers=all takes whoever is there")
+        if taken:
+            return taken
     raise Unsuitable(f"{source} has no recordings of FSDD; expected fsdd/recordings/*.wav or recordings/*.wav")
 
 
@@ -122,7 +151,17 @@ def _named(path: Path) -> _Recording:
     return _Recording(int(name[1]), int(name[3]), name[2], path)
 
 
-def _dealt(part: str, targets: Array, recordings: list[_Recording]) -> Array:
+def _dealt(targets: Mapping[str, Array], recordings: list[_Recording], pairing: Pairing) -> dict[str, Array]:
+    """Of each part `[N]`: for each image a row of `recordings`."""
+    parts = {part: _in_turn(part, targets[part], recordings) for part in IDX}
+    if pairing == "exact":
+        return parts
+    queue = np.concatenate([parts["train"], parts["test"]])  # the generator had one for both
+    train, test = np.split(queue[finished(len(queue))], [len(parts["train"])])
+    return {"train": train, "test": test}
+
+
+def _in_turn(part: str, targets: Array, recordings: list[_Recording]) -> Array:
     """`[N]`: for each image a row of `recordings`, those of its digit in turn."""
     rows = np.empty(len(targets), dtype=np.int64)
     for digit in np.unique(targets):
@@ -215,10 +254,10 @@ def _read_idx(path: Path, dimensions: int) -> Array:
     return np.frombuffer(content[head:], np.uint8).reshape(shape)
 
 
-def _write_images(store: Store, images: Mapping[str, Array], test_pca: TestPCA) -> None:
+def _write_images(store: Store, images: Mapping[str, Array], recipe: Recipe) -> None:
     """Each image less the mean, projected on the components."""
-    fitted = {"train": _components(images["train"])}
-    fitted["test"] = _components(images["test"]) if test_pca == "own" else fitted["train"]
+    fitted = {"train": _components(images["train"], recipe.components)}
+    fitted["test"] = _components(images["test"], recipe.components) if recipe.test_pca == "own" else fitted["train"]
     for part, (mean, kept) in fitted.items():
         place = store.place(part, "image")
         for start in range(0, len(place), 1000):
@@ -226,18 +265,16 @@ def _write_images(store: Store, images: Mapping[str, Array], test_pca: TestPCA) 
             place[start : start + 1000] = weights @ kept.T
 
 
-def _components(images: Array) -> tuple[Array, Array]:
-    """Mean `[784]` and leading principal directions `[784, K]`; sums of integers, exact whatever their order."""
+def _components(images: Array, count: int) -> tuple[Array, Array]:
+    """Mean `[784]` and the `count` leading principal directions `[784, K]`; sums of integers, exact whatever their order."""
     total, products = np.zeros(784), np.zeros((784, 784))
     for start in range(0, len(images), 1000):
         block = images[start : start + 1000].astype(np.float64)
         total += block.sum(axis=0)
         products += block.T @ block
     mean = total / len(images)
-    energies, directions = np.linalg.eigh(products / len(images) - np.outer(mean, mean))
-    energies, directions = energies[::-1], directions[:, ::-1]  # largest first
-    count = max(1, int((np.cumsum(energies) < ENERGY * energies.sum()).sum()))
-    return _on_grid(mean, 8), _on_grid(directions[:, :count], 20)
+    _, directions = np.linalg.eigh(products / len(images) - np.outer(mean, mean))
+    return _on_grid(mean, 8), _on_grid(directions[:, ::-1][:, :count], 20)  # largest first
 
 
 def _on_grid(values: Array, bits: int) -> Array:
@@ -247,7 +284,7 @@ def _on_grid(values: Array, bits: int) -> Array:
 
 
 def write_raw_sample(source: Path) -> None:
-    """Tiny random raw files below `source`: 60 and 20 images in IDX files, two takes of each digit by one speaker."""
+    """Tiny random raw files below `source`: 60 and 20 images in IDX files, two takes of each digit by one of the four speakers."""
     random: Any = np.random.default_rng(0)
     (source / "mnist").mkdir(parents=True)
     for (images, targets), count in zip(IDX.values(), (60, 20), strict=True):
@@ -258,5 +295,5 @@ def write_raw_sample(source: Path) -> None:
     (source / "fsdd" / "recordings").mkdir(parents=True)
     for digit in range(CLASSES):
         for take in (0, 40):
-            path = source / "fsdd" / "recordings" / f"{digit}_anna_{take}.wav"
+            path = source / "fsdd" / "recordings" / f"{digit}_theo_{take}.wav"
             soundfile.write(path, random.normal(0, 0.1, 1200 + 100 * digit), 8000, subtype="PCM_16")

@@ -222,7 +222,10 @@ def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) 
     if len(fitting) == 1:
         return fitting[0]
     have = "; ".join(f"{prepared.folder.name} {prepared.manifest['parameters']}" for prepared in found) or "none"
-    raise Unsuitable(f"{root} should have one prepared folder of '{dataset}' with {wanted or 'any parameters'}; found {have}")
+    hint = "" if fitting else f"; 'agmbench data prepare {dataset} --from RAW' makes one, with --set KEY=VALUE"
+    raise Unsuitable(
+        f"{root} should have one prepared folder of '{dataset}' with {wanted or 'any parameters'}; found {have}{hint}"
+    )
 
 
 def _manifest(path: Path, dataset: str) -> dict[str, Any]:

@@ -170,6 +170,8 @@ def test_a_step_of_a_built_in_modulator_waits_for_nothing(entry: registry.Entry)
 def test_no_optimizer_waits(optimizer: str) -> None:
     case = Case("mlp", "concat", 2)
     assert counted(case, Joint(case.modalities), optimizer=optimizer).reads == []
+    options = {"clip_norm": 0.1, "clip_value": 0.1, "reduction": "sum", "early_stopping": 2}
+    assert counted(case, Joint(case.modalities), optimizer=optimizer, **options).reads == []
 
 
 # a loss that is not finite, though nobody waited for it

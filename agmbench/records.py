@@ -168,6 +168,9 @@ class Tracker(Protocol):
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> Run:
         """A run for others to stand under: the one of these tags in the data set's experiment, or a new one."""
 
+    def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
+        """The run of these tags, if its command was killed at the very end, is finished."""
+
     def lost(self, digest: str, reason: str) -> None:
         """The process of a job is gone: a run that it left RUNNING is FAILED, for this reason."""
 

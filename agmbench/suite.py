@@ -224,10 +224,13 @@ def run(
     concepts = [concept for job in jobs for concept in build.references(job).values()]
     concepts = [concept for concept in concepts if tracker.find(concept.digest) is None]
     folder.mkdir(parents=True, exist_ok=True)
+    tags = {"agmbench.suite": name}
     with ExitStack() as groups:
         parents = {}
         for dataset in sorted({job.spec.dataset.name for job in jobs}):
-            parents[dataset] = groups.enter_context(tracker.group(dataset, f"suite {name}", {"agmbench.suite": name})).id
+            parents[dataset] = groups.enter_context(tracker.group(dataset, f"suite {name}", tags)).id
+        for dataset in {one.job.spec.dataset.name for one in found.done if one.job} - parents.keys():
+            tracker.settle(dataset, tags)
         lost: dict[str, str] = {}  # why, by digest
         for stage in (concepts, jobs):
             reasons = {job.digest: _without(job, lost) for job in stage}

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf, prod
@@ -481,6 +481,16 @@ def counted(trials: Sequence[FrozenTrial], budget: int | None = None) -> list[Fr
     return [trial for trial in trials if trial.state in DONE][:budget]
 
 
+def best_of(trials: Iterable[FrozenTrial], higher: bool) -> FrozenTrial:
+    """Of equals the first, whichever of them was made anew because its process was killed."""
+    return (max if higher else min)(sorted(trials, key=numbered), key=lambda trial: trial.values[0])
+
+
+def numbered(trial: FrozenTrial) -> int:
+    """Its number, or that of the trial in whose place it was made."""
+    return int(trial.system_attrs.get("failed_trial", trial.number))
+
+
 def _claimed(study: optuna.Study, before: float = inf) -> int:
     """Trials done or at work; those before one, and waiting, too: so that of several workers none goes beyond the budget."""
     states = DONE + ((TrialState.RUNNING,) if before == inf else (TrialState.RUNNING, TrialState.WAITING))
@@ -509,7 +519,7 @@ def _trial(
     """The objective on valid at the epoch that the recipe selects. The run of a trial that is tried again goes on as its own."""
     job = build.resolve(sweep.spec(registry, params), registry)
     frozen = study.get_trials(deepcopy=False)[trial.number]
-    number = frozen.system_attrs.get("failed_trial", trial.number)
+    number = numbered(frozen)
     described = replace(
         heading(job, device),
         name=f"{sweep.name} trial {number}",
@@ -546,7 +556,7 @@ def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.d
     if not finished:
         reasons = sorted({str(trial.user_attrs.get("reason")) for trial in trials})
         raise RunFailed(f"no trial of study '{sweep.name}' was finished: {'; '.join(reasons)}")
-    best = (max if sweep.higher else min)(finished, key=lambda trial: trial.values[0]).params
+    best = best_of(finished, sweep.higher).params
 
     def chosen(spec: JobSpec) -> Chosen:
         record = execute(spec, registry, tracker, device, observer, of_one_run(registry))

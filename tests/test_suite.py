@@ -190,6 +190,11 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     (parent,) = runs(line, "tags.`agmbench.suite` = 'tiny'")
     assert (parent.info.run_name, parent.info.status) == ("suite tiny", "FINISHED")
     assert {run.data.tags["mlflow.parentRunId"] for run in runs(line)} == {parent.info.run_id}
+    store = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
+    store.update_run(parent.info.run_id, status="RUNNING")  # as of a command that is killed when its last job is done
+    assert line.finish("suite", "run", "tiny").status == 0
+    (parent,) = runs(line, "tags.`agmbench.suite` = 'tiny'")
+    assert parent.info.status == "FINISHED"
     assert len(runs(line)) == 8
     assert all(
         any(name.startswith("test/strength") for name in r.data.metrics)

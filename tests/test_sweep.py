@@ -22,14 +22,14 @@ from conftest import CommandLine, Hold
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agmbench import sweep
 from agmbench.errors import AgmbenchError
 from agmbench.jobs import compose
 from agmbench.registry import Registry, load
 from agmbench.report.sweeps import Chosen, Tuned, sensitivity
-from agmbench.sweep import SAMPLERS, Numbered, grid, search_space
+from agmbench.sweep import SAMPLERS, Numbered, best_of, grid, search_space
 
 BUILT_IN = load(Path("none"))
 SYNTHETIC = ("sweep", "--dataset", "synthetic", "--epochs", "2", "--set", "dataset.samples=256")
@@ -373,6 +373,18 @@ from agmbench.cli import main
 RDBStorage.record_heartbeat = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 main(sys.argv[1:])
 """
+
+
+def test_of_equal_trials_the_first_is_the_best_even_if_it_was_made_anew() -> None:
+    again = {"failed_trial": 0, "retry_history": [0]}
+    made = [
+        create_trial(params={"a": a}, distributions={"a": FloatDistribution(0, 9)}, value=value, system_attrs=attrs)
+        for a, value, attrs in ((1.0, 0.5, {}), (2.0, 0.7, {}), (3.0, 0.6, {}), (0.0, 0.7, again))
+    ]
+    for number, trial in enumerate(made, 1):
+        trial.number = number
+    assert best_of(made, higher=True).params == {"a": 0.0}
+    assert best_of(made, higher=False).params == {"a": 1.0}
 
 
 @pytest.mark.long

@@ -57,7 +57,10 @@ def test_an_encoder_of_a_modality_is_given_once(line: CommandLine) -> None:
     ("words", "said"),
     [
         (("--set", "seed=1", "--set", "seed=2"), "--set seed is given twice; leave all but one out"),
-        (("--epochs", "3", "--set", "training.epochs=3"), "--set training.epochs and --epochs say the same; leave one of them out"),
+        (
+            ("--epochs", "3", "--set", "training.epochs=3"),
+            "--set training.epochs and --epochs say the same; leave one of them out",
+        ),
     ],
 )
 def test_a_setting_is_given_once(line: CommandLine, words: tuple[str, ...], said: str) -> None:

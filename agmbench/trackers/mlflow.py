@@ -246,6 +246,11 @@ class MlflowTracker:
         client.set_tag(run_id, "agmbench.reason", "")
         return MlflowWriter(client, run_id, seen=self._points(run_id))
 
+    def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
+        conditions = [*(f"tags.`{key}` = '{value}'" for key, value in tags.items()), f"attributes.status = '{RUNNING}'"]
+        for run in self._client.search_runs([self._experiment(dataset)], " and ".join(conditions)):
+            self._client.set_terminated(run.info.run_id)
+
     def lost(self, digest: str, reason: str) -> None:
         condition = f"tags.`agmbench.digest` = '{digest}' and attributes.status = '{RUNNING}'"
         with suppress(Timeout), self._lock(digest).acquire(timeout=0):  # held: another process is at it

@@ -328,7 +328,7 @@ def model(job: Job) -> MultimodalModel:
             f"take --fusion with one of {', '.join(fitting)}"
         )
     _apart({**{f"encoder of '{modality}'": encoder for modality, encoder in encoders.items()}, "fusion": fusion})
-    made = MultimodalModel(encoders, fusion, job.spec.present, _muting(job), task)
+    made = MultimodalModel(encoders, fusion, job.spec.present, _muting(job), task, job.spec.training.reduction)
     widths = [module.out_channels for module in made.modules() if isinstance(module, nn.Conv2d)]
     # convolutions are quicker so; torch 2.14 corrupts memory in the backward pass of narrow ones on a CPU
     return made.to(memory_format=torch.channels_last) if all(width >= 16 for width in widths) else made

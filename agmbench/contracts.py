@@ -25,6 +25,7 @@ SplitName = Literal["train", "dev", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 Mode = Literal["exact", "shared"]
+Reduction = Literal["mean", "sum"]
 
 
 class Alike(NamedTuple):
@@ -300,10 +301,13 @@ class Encoder(nn.Module):
 
     `same_in_training` says that `forward` does not look at `training`, and draws nothing: if none of the encoder's modules does either
     (no BatchNorm, no dropout above 0), methods that ask for passes in eval mode too take one for both. A subclass says it anew.
+
+    `sees_padding` says that it reads no mask, as some published networks do; otherwise what a mask hides changes nothing.
     """
 
     guided: ClassVar[bool] = False
     same_in_training: ClassVar[bool] = False
+    sees_padding: bool = False
     out_features: int
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -325,11 +329,13 @@ class Fusion(nn.Module):
 
     `additive` says that the logits are a sum of one term a modality, which `terms` then returns. `takes_tokens` says that features
     are `{m: Tokens}` instead, `per_segment` that it answers for each segment: logits `[B, T, C]`, representation `[B, T, R]`.
+    `penalises` says that it has a loss of its own, which no logits tell: its `penalty` is then added to the loss of every method.
     """
 
     additive: ClassVar[bool] = False
     takes_tokens: ClassVar[bool] = False
     per_segment: ClassVar[bool] = False
+    penalises: bool = False
 
     def __init__(self, features: Mapping[str, int], classes: int) -> None:
         super().__init__()
@@ -345,6 +351,10 @@ class Fusion(nn.Module):
         """The gradients that are there of the weights of a modality's own term, to be changed in place; none where all share them."""
         return []
 
+    def penalty(self, features: Mapping[str, Any], targets: Tensor) -> Tensor:
+        """The loss of its own, a mean over the samples, of features in train mode; for fusions that penalise only."""
+        raise TypeError(f"{type(self).__name__} has no loss of its own")
+
     def heads(self) -> list[nn.Linear]:
         """The last linear layers, those that write the logits."""
         raise TypeError(f"{type(self).__name__} should define heads()")
@@ -357,6 +367,7 @@ class Model(Protocol):
     fusion: Fusion
     modalities: tuple[str, ...]
     task: Task
+    reduction: Reduction
 
     @property
     def muting(self) -> Callable[[str, Input], Input]:
@@ -370,7 +381,10 @@ class Model(Protocol):
         """Inside, every module is in eval mode; afterwards each is as it was."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The task's loss, averaged over the batch."""
+        """The task's loss, averaged over the batch, whatever the `reduction`."""
+
+    def penalty(self, batch: Batch) -> Tensor | None:
+        """What the fusion adds to it, found in a pass of its own; `None` if it adds nothing."""
 
     def coalitions(
         self, inputs: Mapping[str, Input], which: Sequence[Coalition], mode: Mode = "exact"
@@ -462,6 +476,9 @@ class Modulator(nn.Module):
 
     A step asks for no number of a tensor (`.item()`, `if tensor:`, `tensor[mask]`): the host would wait for the device.
 
+    What is wanted of a method is a mean loss. `step` adds the gradients of what the fusion penalises, and makes those of a sum over the
+    samples where the model's `reduction` says so, before `adjust` sees them.
+
     State that a resumed run needs is a buffer, a parameter or a submodule. The model is never kept. A modality's tensors are
     `model.encoders[m].parameters()`, never found by their names. `needs_concepts` asks for the mono-modal concepts in the context.
     """
@@ -499,18 +516,24 @@ class Modulator(nn.Module):
         yield self.step(model, batches)
 
     def step(self, model: Model, batches: Sequence[Batch]) -> Step:
-        """`backward` for each micro-batch, its gradient weighted by its share of the samples, then `adjust`."""
+        """`backward` for each micro-batch, its gradient weighted by its share of the samples (of a sum, by them), then `adjust`."""
         parts: list[Step] = []
         counts = [len(batch.targets) for batch in batches]
         for number, batch in enumerate(batches):
             if number and counts[number] != counts[number - 1]:  # what is there, in units of this micro-batch
                 self._scale(model, counts[number - 1] / counts[number])
-            parts.append(self.backward(model, batch))
-            if not isinstance(parts[-1], Step):
-                found = type(parts[-1]).__name__
+            penalty = model.penalty(batch)
+            if penalty is not None:
+                penalty.backward()
+            part = self.backward(model, batch)
+            if not isinstance(part, Step):
+                found = type(part).__name__
                 raise TypeError(f"{type(self).__name__}.backward should return a Step(loss, logits, signals); found a {found}")
-        if len(parts) > 1:
-            self._scale(model, counts[-1] / sum(counts))
+            extra = {} if penalty is None else {"penalty": penalty.detach()}
+            parts.append(part._replace(signals={**part.signals, **extra}))
+        weight = counts[-1] if model.reduction == "sum" else counts[-1] / sum(counts)
+        if weight != 1:
+            self._scale(model, weight)
         with torch.autocast(batches[0].targets.device.type, enabled=False):  # gradients are float32
             adjusted = self.adjust(model)
         merged = _merged(parts, counts) if len(parts) > 1 else parts[0]

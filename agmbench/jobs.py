@@ -23,8 +23,15 @@ METRICS_ONCE = {"mosei": ["accuracy", "macro-f1", "mae", "pearson"]}
 METRICS_ELSEWHERE = ["accuracy", "macro-f1"]
 # Autocast once kept its casts of weights from one optimizer step of a batch to the next, of which no other built-in takes several.
 WITH_STALE_CASTS = ("mla", "bf16")
-# Parameters of data sets that came later, each with the value under which the data are what they were.
-LATER: Mapping[str, Mapping[str, Any]] = {"avmnist-mini": {"components": None, "pairing": "exact"}}
+# Settings that came later, by where they are, with their defaults, under which a job is the one of before: these enter no digest.
+LATER: dict[str, dict[str, Any]] = {
+    "dataset/avmnist-mini": {"components": None, "pairing": "exact"},
+    "training": {"select_by": None, "reduction": "mean", "clip_value": None, "clip_norm": None, "early_stopping": None},
+    "training.schedule": {"last": None, "patience": 1, "reload": False},
+    "encoder/resnet": {"zero_init_last": True, "norm_spread": 0.0},
+    "encoder/transformer": {"variant": "paper"},
+    "fusion/psp": {"similarity": 0.0},
+}
 NO_METRICS = "metrics are no part of a job: every run is measured by all of them; take agmbench compare --columns NAME,NAME"
 
 
@@ -45,12 +52,17 @@ class Component(_Frozen):
 class Schedule(_Frozen):
     """How the learning rate moves, once an epoch.
 
-    `step` multiplies it by `gamma` every `step_size` epochs, `cosine` takes it to zero over the run, `constant` leaves it.
+    `step` multiplies it by `gamma` every `step_size` epochs, `cosine` takes it to zero over the run, `constant` leaves it. `plateau`
+    multiplies it by `gamma` after `patience` epochs without a gain on valid; with `reload` the weights of the best epoch come back then.
+    `last` is the number of decays after which `step` and `plateau` leave it; `None` is no end.
     """
 
-    name: Literal["constant", "step", "cosine"] = "constant"
+    name: Literal["constant", "step", "cosine", "plateau"] = "constant"
     step_size: Count = 70
     gamma: float = Field(default=0.9, gt=0, le=1)
+    last: Count | None = None
+    patience: Count = 1
+    reload: bool = False
 
 
 class Training(_Frozen):
@@ -59,7 +71,10 @@ class Training(_Frozen):
     `select_by` is the quantity that is best there, such as `macro-f1` or `response/audio`; `None` is the task's own (accuracy, of a
     regression R2). Among equals the least loss decides. `precision` is that of training's passes: `bf16` and `fp16` are autocast in
     forward passes, with weights, gradients, losses and scores in float32; `fp16` scales inside backward passes and skips the steps
-    that overflow. Evaluation is float32. `accumulate` is the number of batches whose gradients make one optimizer step.
+    that overflow. Evaluation is float32. `accumulate` is the number of batches whose gradients make one optimizer step. `reduction` of
+    the loss over their samples is the `mean`, or the `sum`, whose gradients are as many times larger as there are samples. Before a
+    step, each element of the gradients is cut to `clip_value`, and the norm of them all to `clip_norm`. Training ends after
+    `early_stopping` epochs in a row without a gain on valid, counted anew from each decay of schedule `plateau`.
     """
 
     epochs: Count = 100
@@ -73,6 +88,10 @@ class Training(_Frozen):
     select: Literal["valid", "last"] = "valid"
     select_by: str | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    reduction: Literal["mean", "sum"] = "mean"
+    clip_value: float | None = Field(default=None, gt=0)
+    clip_norm: float | None = Field(default=None, gt=0)
+    early_stopping: Count | None = None
 
 
 class JobSpec(_Frozen):
@@ -101,16 +120,26 @@ class JobSpec(_Frozen):
 
     def identity(self) -> dict[str, Any]:
         """What of it enters a digest. A setting that came later is left out where it is not made use of."""
-        content = self.canonical()
-        later, params = LATER.get(self.dataset.name, {}), content["dataset"]["params"]
-        content["dataset"]["params"] = {name: value for name, value in params.items() if (name, value) not in later.items()}
-        if self.training.select_by is None:
-            del content["training"]["select_by"]
+        content = in_use(self.canonical())
         if not self.augment:
             del content["augment"]
         if (self.modulator.name, self.training.precision) == WITH_STALE_CASTS:
             content["modulator"]["autocast"] = "anew each step"
         return {**content, "metrics": METRICS_ONCE.get(self.dataset.name, METRICS_ELSEWHERE)}
+
+
+def in_use(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec in plain containers without what came later and is not made use of."""
+    content = copy.deepcopy(dict(spec))
+    training = content.get("training", {})
+    places = {"training": training, "training.schedule": training.get("schedule", {})}
+    components = [(kind, content[kind]) for kind in _COMPONENTS]
+    components += [("encoder", component) for component in content.get("encoders", {}).values()]
+    found = [*places.items(), *((f"{kind}/{component['name']}", component["params"]) for kind, component in components)]
+    for place, settings in found:
+        for name in [name for name, before in LATER.get(place, {}).items() if settings.get(name, before) == before]:
+            settings.pop(name, None)
+    return content
 
 
 def flat(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from agmbench import shapley
-from agmbench.contracts import Alike, Coalition, Encoder, Fused, Fusion, Input, Mode, Tokens, joined
+from agmbench.contracts import Alike, Batch, Coalition, Encoder, Fused, Fusion, Input, Mode, Reduction, Tokens, joined
 from agmbench.modes import same_in_training
 from agmbench.muting import Zeros
 from agmbench.tasks import SingleLabel, Task
@@ -19,7 +19,8 @@ class MultimodalModel(nn.Module):
     """One encoder a modality, one fusion, what stands in for an absent modality (`muting`, zeros by default), and the `task`.
 
     `present` are the modalities that may be present at all. The others, if there are any, are muted in every pass, training
-    included: a mono-modal concept of a fusion that is not additive. Muted passes always run in eval mode.
+    included: a mono-modal concept of a fusion that is not additive. Muted passes always run in eval mode. `reduction` says whether
+    the gradients of training are those of a mean over samples or of a sum.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class MultimodalModel(nn.Module):
         present: Sequence[str] | None = None,
         muting: Zeros | None = None,
         task: Task | None = None,
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(encoders)
@@ -36,6 +38,7 @@ class MultimodalModel(nn.Module):
         self.modalities = tuple(encoders) if present is None else tuple(present)
         self.muting = muting or Zeros()
         self.task = task or SingleLabel()
+        self.reduction = reduction
         self._guided = any(encoder.guided for encoder in encoders.values())
 
     def forward(self, inputs: Mapping[str, Input]) -> Fused:
@@ -58,6 +61,12 @@ class MultimodalModel(nn.Module):
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The task's loss, averaged over the batch: for single labels, cross entropy."""
         return self.task.losses(logits, targets).mean()
+
+    def penalty(self, batch: Batch) -> Tensor | None:
+        """What the fusion adds to the loss of any method, in a pass of its own; of pairs, so a concept, which has none, goes without."""
+        if not self.fusion.penalises or len(self.modalities) < len(self.encoders):
+            return None
+        return self.fusion.penalty(self.encode(batch.inputs), batch.targets)
 
     def responses(
         self, inputs: Mapping[str, Input], mode: Mode = "exact", muted_gradient: bool = True, partial_gradient: bool = True

@@ -21,7 +21,7 @@ from agmbench.jobs import Training
 from agmbench.loading import Feed
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
-from agmbench.optimizers import make_optimizer, make_schedule
+from agmbench.optimizers import Progress, clip_gradients, make_optimizer, make_schedule
 from agmbench.outcomes import Outcome
 from agmbench.precision import Precision
 from agmbench.records import Point, numbers
@@ -113,7 +113,8 @@ def train(
 ) -> Iterator[Epoch]:
     """Train `model` in place; each epoch is yielded as soon as it is validated, and the next begins when it is asked for.
 
-    A method that takes no step in an epoch has nothing to learn: the epoch is its last. `concepts` are the trained mono-modal
+    A method that takes no step in an epoch has nothing to learn: the epoch is its last, as is the one at which the recipe stops early.
+    `concepts` are the trained mono-modal
     models, for a modulator that needs them. `state` is that of an epoch, to go on after it with the very same numbers; one that does
     not fit is `Unfit` at once, before an epoch is asked for. `judge` ranks epochs, by the task's figure if none is given. `data` is
     what errors call the data set.
@@ -125,16 +126,17 @@ def train(
     context = prepare(model, modulator, feed, recipe, seed, concepts, by)
     optimizer = make_optimizer(recipe, model, modulator)
     context = replace(context, optimizer=optimizer)
-    schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs)
+    progress = Progress(recipe, model, modulator)
+    schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs, progress)
     log, meter = StepLog(model.task), Meter(model, device)
     precision = Precision(recipe.precision, device)
     parts: dict[str, Any] = {"model": model, "modulator": modulator, "optimizer": optimizer, "schedule": schedule}
-    parts |= {"precision": precision} if precision.state_dict() else {}
+    parts |= {name: part for name, part in (("precision", precision), ("progress", progress)) if part.state_dict()}
     generators = {"order": order, "modulator": context.generator}
-    first, idle = 0, False
+    first, over = 0, False
     if state is not None:
         with fitting():
-            first, idle = state["epoch"] + 1, bool(state["idle"])
+            first, over = state["epoch"] + 1, bool(state["idle"])
             if first not in range(1, recipe.epochs + 1):
                 raise ValueError(f"it is of epoch {first - 1} of {recipe.epochs}")
             context = replace(context, valid_accuracy=dict(state["valid_accuracy"]), valid_loss=dict(state["valid_loss"]))
@@ -145,9 +147,10 @@ def train(
             _set_generators(generators, state["generators"])
     conduct = Conduct(modulator, model)
 
-    def epochs(context: Context, idle: bool) -> Iterator[Epoch]:
-        for epoch in range(first, 0 if idle else recipe.epochs):
+    def epochs(context: Context, over: bool) -> Iterator[Epoch]:
+        for epoch in range(first, 0 if over else recipe.epochs):
             context = replace(context, epoch=epoch)
+            progress.begin_epoch()
             lr = float(schedule.get_last_lr()[0])
             model.train()
             meter.start()
@@ -175,12 +178,11 @@ def train(
                         watch.see(step, batches)
                         if not precision.holds():
                             optimizer.zero_grad(set_to_none=True)  # what has no gradient rests
+                        clip_gradients(recipe, optimizer)
                         optimizer.step()
                         optimizer.zero_grad(set_to_none=True)
                         log.add(step, batches)
             watch.judge()
-            if log.steps > begun:
-                schedule.step()
             if epoch == first and (complaint := conduct.complaint(batches[0])):
                 raise RunFailed(complaint)
             points = log.flush(epoch)
@@ -199,23 +201,26 @@ def train(
                 valid_loss={modality: valid[f"response-loss/{modality}"] for modality in model.modalities},
             )
             modulator.end_epoch(context)
+            progress.see(by.value(valid))
+            if log.steps > begun:
+                schedule.step()
             points += numbers({"lr": lr, **{f"valid/{name}": value for name, value in valid.items()}}, epoch)
-            idle = log.steps == begun
+            over = log.steps == begun or progress.over
 
-            def state_now(context: Context = context, idle: bool = idle) -> dict[str, Any]:
+            def state_now(context: Context = context, over: bool = over) -> dict[str, Any]:
                 return {
                     **{name: part.state_dict() for name, part in parts.items()},
-                    **{"epoch": context.epoch, "idle": idle, "steps": log.steps, "meter": meter.state_dict()},
+                    **{"epoch": context.epoch, "idle": over, "steps": log.steps, "meter": meter.state_dict()},
                     "valid_accuracy": dict(context.valid_accuracy),
                     "valid_loss": dict(context.valid_loss),
                     "generators": _get_generators(generators),
                 }
 
             yield Epoch(epoch, valid, by.name, by.value(valid), points, costs, state_now)
-            if idle:
+            if over:
                 return
 
-    return epochs(context, idle)
+    return epochs(context, over)
 
 
 def _get_generators(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:

@@ -46,12 +46,20 @@ VIT = {"img_size": 32, "patch_size": 8, "depth": 1, "embed_dim": 12, "num_heads"
 FORMS: Mapping[str, Sequence[dict[str, Any]]] = {
     "encoder/language-model": [{"config": {**BERT, "intermediate_size": 8, "max_position_embeddings": 8}}],
     "encoder/lstm": [{"width": 8, "vocabulary": 100}],
-    "encoder/resnet": [{"width": 8}, {"model": "vit_tiny_patch16_224", "model_args": VIT}],
-    "encoder/transformer": [{"width": 16, "layers": 1}, {"width": 16, "layers": 1, "dropout": 0.0}],
+    "encoder/resnet": [
+        {"width": 8},
+        {"width": 8, "zero_init_last": False, "norm_spread": 0.02},
+        {"model": "vit_tiny_patch16_224", "model_args": VIT},
+    ],
+    "encoder/transformer": [
+        {"width": 16, "layers": 1},
+        {"width": 16, "layers": 1, "dropout": 0.0},
+        {"variant": "official", "width": 16},
+    ],
     "fusion/early": [{"hidden": 16, "out": 8}],
     "fusion/film": [{}, {"width": 6}],
     "fusion/hybrid": [{"width": 16, "layers": 2, "feed_forward": 16}],
-    "fusion/psp": [{}, {"head": "relevance"}],
+    "fusion/psp": [{}, {"head": "relevance", "similarity": 100.0}],
 }
 PARTS = [
     pytest.param(entry, params, id=f"{entry}-{number}")

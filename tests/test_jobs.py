@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import agmbench.registry as registry
+from agmbench.build import resolved
 from agmbench.errors import AgmbenchError
-from agmbench.jobs import Component, JobSpec, compose, digest, parse_settings
+from agmbench.jobs import LATER, Component, JobSpec, compose, digest, parse_settings
 from agmbench.registry import Entry, Registry
 
 
@@ -189,11 +190,26 @@ def test_the_wildcard_s_component_named_for_one_modality_keeps_its_parameters() 
         ("fusion.a.b=1", "--set fusion.a.b: no such setting"),
         ("encoder.hidden=1", "--set encoder.hidden: no such setting"),
         ("present=[m0]", "--set present: no such setting"),
-        ("training.epoch=3", "unknown setting 'training.epoch': did you mean 'epochs'? Known: accumulate, batch_size, epochs,"),
-        ("training.schedule.gama=1", "unknown setting 'training.schedule.gama': did you mean 'gamma'? Known: gamma, name,"),
+        (
+            "training.epoch=3",
+            "unknown setting 'training.epoch': did you mean 'epochs'? Known: accumulate, batch_size, clip_norm,",
+        ),
+        (
+            "training.schedule.gama=1",
+            "unknown setting 'training.schedule.gama': did you mean 'gamma'? Known: gamma, last, name,",
+        ),
         ("training.epochs=many", "'training.epochs' is 'many': input should be a valid integer"),
         ("training.epochs=2.5", "'training.epochs' is 2.5: input should be a valid integer"),
         ("training.lr=0", "'training.lr' is 0: input should be greater than 0"),
+        ("training.clip_norm=0", "'training.clip_norm' is 0: input should be greater than 0"),
+        ("training.clip_value=-1", "'training.clip_value' is -1: input should be greater than 0"),
+        ("training.early_stopping=0", "'training.early_stopping' is 0: input should be greater than or equal to 1"),
+        ("training.reduction=median", "'training.reduction' is 'median': input should be 'mean' or 'sum'"),
+        ("training.schedule.last=0", "'training.schedule.last' is 0: input should be greater than or equal to 1"),
+        (
+            "training.schedule.name=plato",
+            "'training.schedule.name' is 'plato': input should be 'constant', 'step', 'cosine' or",
+        ),
         ("training.lr=.inf", "'training.lr' is inf: input should be a finite number"),
         ("training.batch_size=1", "'training.batch_size' is 1: input should be greater than or equal to 2"),
         ("training.optimizer=adan", "'training.optimizer' is 'adan': input should be 'sgd', 'adam' or 'adamw'"),
@@ -350,10 +366,37 @@ def test_the_digest_is_the_same_in_every_release() -> None:
         "training.schedule.name=step",
         "training.schedule.step_size=3",
         "training.schedule.gamma=0.5",
+        "training.reduction=sum",
+        "training.clip_value=1",
+        "training.clip_norm=1",
+        "training.early_stopping=3",
+        "training.schedule.last=2",
+        "training.schedule.patience=2",
+        "training.schedule.reload=true",
     ],
 )
 def test_every_field_is_in_the_digest(setting: str) -> None:
-    assert digest(synthetic(setting).canonical()) != digest(synthetic().canonical())
+    assert digest(synthetic(setting).identity()) != digest(synthetic().identity())
+
+
+def test_what_came_later_is_in_no_digest_where_it_is_not_made_use_of() -> None:
+    training = synthetic().identity()["training"]
+    first = "epochs batch_size accumulate optimizer lr momentum weight_decay schedule select precision"
+    assert set(training) == set(first.split())
+    assert set(training["schedule"]) == {"name", "step_size", "gamma"}
+    for place, later in LATER.items():
+        kind, _, name = place.partition("/")
+        at = {"encoder": "encoder.*", "fusion": "fusion"}.get(kind, place)
+        settings = [(f"{at}.{key}", value) for key, value in later.items()]
+        named: dict[str, Any] = {"fusion": name} if kind == "fusion" else {"encoders": {"*": name}} if kind == "encoder" else {}
+        plain = compose(builtin(), "synthetic", **named).identity()
+        assert compose(builtin(), "synthetic", settings=settings, **named).identity() == plain
+        if name:
+            defaults = resolved(builtin(), kind, Component(name=name)).params
+            assert {key: defaults[key] for key in later} == later, "a job's file of before is that job"
+        assert all(
+            compose(builtin(), "synthetic", settings=[(key, 7)], **named).identity() != plain for key, _ in settings if name
+        )
 
 
 def test_components_and_presence_are_in_the_digest() -> None:

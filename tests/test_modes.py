@@ -103,6 +103,7 @@ def values(found: object) -> list[Tensor]:
         nn.FractionalMaxPool2d(2, output_size=2),
         nn.MultiheadAttention(4, 2),
         nn.TransformerEncoderLayer(4, 2, dropout=0.0),
+        Transformer((4, 5), variant="official", layers=1, heads=2, width=8, dropout=0.0),
         spectral_norm(nn.Linear(4, 4)),
         parametrizations.spectral_norm(nn.Linear(4, 4)),
         hooked(),

@@ -1,19 +1,23 @@
 """The PSP network: its fusion and its two encoders by hand, and under the engine."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
 from agmbench import shapley
-from agmbench.contracts import Batch, Context, Tokens, Unsuitable
+from agmbench.contracts import Batch, Context, Modulator, Tokens, Unsuitable
 from agmbench.encoders.bilstm import BiLSTM
 from agmbench.encoders.guided import Guided
 from agmbench.fusions.concat import Concat
 from agmbench.fusions.psp import PSP
 from agmbench.model import MultimodalModel
 from agmbench.modulators.agm import AGM
+from agmbench.modulators.joint import Joint
+from agmbench.modulators.mmpareto import MMPareto
+from agmbench.modulators.ogm import OGM
 from agmbench.tasks import Segments
 from agmbench.testing import NaiveModel
 
@@ -28,16 +32,19 @@ def tokens(batch: int = B) -> dict[str, Tokens]:
 
 def fusion(head: str = "classes", threshold: float = 0.099) -> PSP:
     torch.manual_seed(1)
-    return PSP(dict.fromkeys(NAMES, D), C, head=head, threshold=threshold, hidden=7).eval()  # type: ignore[arg-type]
+    psp = PSP(dict.fromkeys(NAMES, D), C, head=head, threshold=threshold, hidden=7, similarity=100.0)  # type: ignore[arg-type]
+    return psp.eval()
 
 
-def network(kind: type[MultimodalModel] = MultimodalModel, head: str = "classes", dropout: float = 0.0) -> MultimodalModel:
+def network(
+    kind: type[MultimodalModel] = MultimodalModel, head: str = "classes", dropout: float = 0.0, similarity: float = 100.0
+) -> MultimodalModel:
     torch.manual_seed(2)
     encoders = {
         "audio": BiLSTM((T, 3), width=4, inner=5),
         "visual": Guided((T, 2, 2, 6), guide_size=3, attention=8, width=4, inner=5),
     }
-    psp = PSP(dict.fromkeys(NAMES, 8), C, head=head, hidden=6, dropout=dropout)  # type: ignore[arg-type]
+    psp = PSP(dict.fromkeys(NAMES, 8), C, head=head, hidden=6, dropout=dropout, similarity=similarity)  # type: ignore[arg-type]
     return kind(encoders, psp, task=Segments())
 
 
@@ -175,6 +182,73 @@ def test_agm_steps_are_finite_with_muted_inputs_and_one_sample(size: int, head: 
         assert torch.isfinite(step.loss)
         assert all(torch.isfinite(value).all() for value in step.signals.values())
         assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+
+
+def test_the_similarity_loss_by_hand() -> None:
+    """As the official `AVSimilarity` and `AVPSLoss` have it."""
+    net, given = fusion().requires_grad_(False), tokens()
+    targets = torch.tensor([[0, 4, 0, 4], [4, 4, 4, 4], [2, 2, 2, 2]])  # 4 is background
+    wanted = torch.tensor([[0.5, 0, 0.5, 0], [0.25] * 4, [0.25] * 4])
+    audio, visual = net._mixed(given)
+    expected = 0.0
+    for b in range(B):
+        pairs = [(audio[b, t], visual[b, t]) for t in range(T)]
+        cosines = [max(0.0, float(one @ other / (one.norm() * other.norm()))) for one, other in pairs]
+        expected += sum((s / (sum(cosines) + 1e-8) - float(g)) ** 2 for s, g in zip(cosines, wanted[b], strict=True))
+    assert float(net.penalty(given, targets)) == pytest.approx(100 * expected / (B * T), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Joint(NAMES),
+        lambda: AGM(NAMES, alpha=2.0, clip=None),
+        lambda: OGM(NAMES, alpha=0.0, responses="shapley"),
+    ],
+    ids=["joint", "agm", "ogm"],
+)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_every_method_s_gradient_has_that_of_the_similarity_loss_added(made: Callable[[], Modulator], parts: int) -> None:
+    whole = batch(4)
+    found = []
+    for similarity in (0.0, 100.0):
+        net, modulator = network(similarity=similarity).train(), made()
+        modulator.prepare(Context(0, 1, 1, {}, torch.Generator(), net))
+        step = modulator.step(net, [sliced(whole, rows) for rows in torch.arange(4).split(4 // parts)])
+        found.append({name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in net.named_parameters()})
+    net.zero_grad()
+    loss = net.penalty(whole)
+    assert loss is not None
+    assert float(step.signals["penalty"]) == pytest.approx(loss.item(), rel=1e-5)
+    loss.backward()
+    for name, parameter in net.named_parameters():
+        added = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(found[1][name], found[0][name] + added, rtol=1e-4, atol=1e-6)
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.encoders.parameters())
+
+
+def test_mmpareto_s_joint_loss_has_the_similarity_loss() -> None:
+    """Its unimodal losses have not: the directions that it combines tell them apart."""
+    signals = []
+    for similarity in (0.0, 100.0):
+        net, pareto = network(similarity=similarity).train(), MMPareto(NAMES)
+        torch.manual_seed(4)
+        pareto.prepare(Context(0, 1, 1, {}, torch.Generator(), net))
+        signals.append(pareto.step(net, [batch()]).signals)
+    assert signals[0]["loss/audio"] == signals[1]["loss/audio"]
+    assert signals[0]["cosine/audio"] != signals[1]["cosine/audio"]
+
+
+def sliced(whole: Batch, rows: Tensor) -> Batch:
+    return Batch({m: x[rows] for m, x in whole.inputs.items()}, whole.targets[rows], whole.index[rows])
+
+
+def test_a_model_of_one_modality_has_no_pairs_and_no_weight_no_loss() -> None:
+    net = network()
+    concept = MultimodalModel(dict(net.encoders), net.fusion, ("audio",), task=Segments())  # type: ignore[arg-type]
+    assert concept.penalty(batch()) is None
+    assert network(similarity=0.0).penalty(batch()) is None
+    assert "penalty" not in Joint(NAMES).step(concept.train(), [batch()]).signals
 
 
 def test_a_concept_of_the_visual_modality_alone_has_no_guide_to_look_at() -> None:

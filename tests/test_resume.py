@@ -102,6 +102,38 @@ def test_agm_goes_on_bit_by_bit_under_its_options(settings: dict[str, Any]) -> N
     assert [*before, *after] == expected
 
 
+GAINLESS = {  # every epoch that gains nothing has its consequence
+    "training.lr": 0.2,
+    "training.epochs": 12,
+    "training.reduction": "sum",
+    "training.clip_norm": 2.0,
+    "training.schedule.name": "plateau",
+    "training.schedule.gamma": 0.5,
+    "training.schedule.last": 2,
+    "training.schedule.reload": True,
+    "training.early_stopping": 2,
+}
+
+
+@pytest.mark.parametrize("name", REGISTRY.names("modulator"))
+def test_decays_that_bring_weights_back_and_early_stopping_go_on_bit_by_bit(tmp_path: Path, name: str) -> None:
+    job = make(name, **GAINLESS)
+    whole, expected, end = run(job)
+    trains = build.modulator(job, build.model(job)).promises.trains
+    if trains:
+        assert end["progress"]["decays"] == 2
+        assert len(expected) < 12, "it ends early"
+    for stopped in range(1, len(expected) + 1) if name == "agm" else {1, len(expected) // 2, len(expected)} - {0}:
+        _, before, state = run(job, epochs=stopped)
+        states = Checkpoints(tmp_path, f"after {stopped}")
+        states.save(state)
+        torch.rand(3)
+        model, after, _ = run(job, states.load(CPU))
+        assert [*before, *after] == expected, stopped
+        for key, value in whole.state_dict().items():
+            assert torch.equal(model.state_dict()[key], value), key
+
+
 # files
 
 

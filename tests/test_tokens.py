@@ -1,6 +1,7 @@
 """Sequences with masks, what stands in for absent modalities, and encoders that look at other modalities."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -128,6 +129,37 @@ def test_a_state_from_another_kind_of_device_is_no_obstacle() -> None:
         muting("a", x)
     assert torch.equal(muting.get_extra_state(), foreign)
     assert torch.equal(muting("a", x), Random(5)("a", x))  # type: ignore[arg-type]
+
+
+def official(**settings: Any) -> Transformer:
+    torch.manual_seed(2)
+    return Transformer((FRAMES, 4), variant="official", layers=2, heads=2, width=8, **settings)
+
+
+def test_the_official_transformer_is_torch_s_without_positions_and_mask() -> None:
+    encoder, x = official().eval(), torch.randn(BATCH, FRAMES, 4)
+    by_hand = encoder.project.weight @ x.transpose(1, 2)  # the official 1x1 convolution without bias, [B, D, T]
+    state = by_hand.transpose(1, 2)
+    for layer in encoder.body.layers:  # type: ignore[union-attr]
+        attended = layer.self_attn(state, state, state, need_weights=False)[0]
+        state = layer.norm1(state + attended)
+        state = layer.norm2(state + layer.linear2(layer.linear1(state).relu()))
+    assert encoder.project.bias is None
+    assert encoder.body.layers[0].linear1.out_features == 2048  # type: ignore[index, union-attr]
+    torch.testing.assert_close(encoder(x), state[:, 0])
+    order = [0, 3, 1, 4, 2]
+    torch.testing.assert_close(encoder(x[:, order]), encoder(x))  # no position but the first
+    hidden = torch.zeros(BATCH, FRAMES, dtype=torch.bool)
+    assert torch.equal(encoder(Tokens(x, hidden)), encoder(x))  # type: ignore[arg-type]
+
+
+def test_the_official_transformer_reads_images_and_trains_under_agm() -> None:
+    torch.manual_seed(0)
+    image = Transformer((2, 3, FRAMES), variant="official", layers=1, heads=2, width=8)
+    assert image(torch.randn(BATCH, 2, 3, FRAMES)).shape == (BATCH, 8)
+    net = MultimodalModel({m: official() for m in NAMES}, Concat(dict.fromkeys(NAMES, 8), 3)).train()
+    sum(phi.square().sum() for phi in net.responses(sequences()).values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
 
 
 class Guided(Encoder):

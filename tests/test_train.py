@@ -30,7 +30,7 @@ from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
 from agmbench.modulators.joint import Joint
 from agmbench.modulators.mses import MSES
-from agmbench.optimizers import make_optimizer, make_schedule
+from agmbench.optimizers import Progress, make_optimizer, make_schedule
 from agmbench.precision import DTYPES, FIRST
 from agmbench.train import Epoch, batches_of, train
 
@@ -287,11 +287,13 @@ def test_optimizers_by_name(kind: str) -> None:
         (jobs.Schedule(), [1, 1, 1, 1]),
         (jobs.Schedule(name="step", step_size=2, gamma=0.5), [1, 1, 0.5, 0.5]),
         (jobs.Schedule(name="cosine"), [1, 0.853553, 0.5, 0.146447]),
+        (jobs.Schedule(name="step", step_size=1, gamma=0.5, last=2), [1, 0.5, 0.25, 0.25]),
     ],
 )
 def test_schedules(schedule: jobs.Schedule, expected: list[float]) -> None:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    stepped = make_schedule(schedule, optimizer, epochs=4)
+    optimizer, nothing = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), nn.Module()
+    progress = Progress(jobs.Training(schedule=schedule), nothing, nothing)
+    stepped = make_schedule(schedule, optimizer, epochs=4, progress=progress)
     rates = []
     for _ in expected:
         rates.append(stepped.get_last_lr()[0])

@@ -183,6 +183,8 @@ def test_no_built_in_encoder_and_fusion_waits(method: type[Modulator], case: Cas
 def test_no_optimizer_waits(optimizer: str) -> None:
     case = Case("mlp", "concat", 2)
     assert counted(case, Joint(case.modalities), optimizer=optimizer).reads == []
+    options = {"clip_norm": 0.1, "clip_value": 0.1, "reduction": "sum", "early_stopping": 2}
+    assert counted(case, Joint(case.modalities), optimizer=optimizer, **options).reads == []
 
 
 # a loss that is not finite, though nobody waited for it

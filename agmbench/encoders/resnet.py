@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 import timm
 import torch
-from annotated_types import Gt
-from torch import Tensor
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
 
 from agmbench.contracts import Encoder, Unsuitable
 
@@ -21,6 +21,13 @@ class ResNet(Encoder):
         alone; other families shrink by their own `model_args`.
     model_args: passed to timm as they are.
     pretrained: load timm's weights, which needs a network. Paper and default: from scratch.
+    zero_init_last: whether the last BatchNorm of each of a ResNet's blocks begins with zeros, so that the block begins as the identity.
+        timm's and the default: it does. Official code of AGM and OGM-GE: it does not.
+    norm_spread: weights of BatchNorm begin as N(1, norm_spread^2). The official code of AGM on AV-MNIST .02; OGM-GE, whose
+        weights are set once more to 1, and the default 0.
+
+    A ResNet's convolutions begin as Kaiming's normal numbers (fan out, ReLU), which is timm's way and that of both official codes; AGM's
+    on CREMA-D takes Kaiming's uniform ones, which are not offered here.
     """
 
     same_in_training = True
@@ -33,6 +40,8 @@ class ResNet(Encoder):
         width: Annotated[int, Gt(0)] | None = None,
         model_args: dict[str, Any] | None = None,
         pretrained: bool = False,
+        zero_init_last: bool = True,
+        norm_spread: Annotated[float, Ge(0)] = 0.0,
     ) -> None:
         super().__init__(shape)
         if len(shape) not in (3, 4):
@@ -41,9 +50,12 @@ class ResNet(Encoder):
             )
         arguments = dict(model_args or {})
         if width is not None:
-            if "resnet" not in model:
-                raise Unsuitable(f"width shrinks ResNets alone; found model '{model}'; use its own model_args")
             arguments["channels"] = tuple(width * 2**stage for stage in range(4))
+        if not zero_init_last:
+            arguments["zero_init_last"] = False
+        if "resnet" not in model and (width is not None or not zero_init_last):
+            what = "width shrinks ResNets" if width is not None else "zero_init_last=false is for ResNets"
+            raise Unsuitable(f"{what} alone; found model '{model}'; use its own model_args")
         if not timm.is_model(model):
             raise Unsuitable(f"timm has no model '{model}'; timm.list_models() names those it has")
         try:
@@ -52,9 +64,18 @@ class ResNet(Encoder):
                 net.eval()(torch.zeros(1, *shape[-3:]))
         except Exception as error:  # timm, its models and a hub without a network raise what they like
             raise Unsuitable(f"timm cannot build '{model}' with {arguments} for inputs {list(shape)}: {error}") from error
+        if norm_spread:
+            _spread(net, norm_spread)
         self.net = net.train()
         self.out_features = net.num_features
 
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.net(x if x.ndim == 4 else x.flatten(0, 1))  # [B, out_features], or [B * T, out_features]
         return features if x.ndim == 4 else features.unflatten(0, x.shape[:2]).mean(dim=1)
+
+
+@torch.no_grad()
+def _spread(net: nn.Module, deviation: float) -> None:
+    """Draw the weights of BatchNorm around what they are: those that begin with zeros stay zero."""
+    for norm in (module for module in net.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.weight.mul_(torch.empty_like(norm.weight).normal_(1, deviation))

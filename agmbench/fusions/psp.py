@@ -19,8 +19,14 @@ class PSP(Fusion):
     pruned; a segment adds what the segments left to it in the other modality say. The mean of both modalities is the representation
     (the paper's fused feature), on which a hidden layer and the head work. Every token counts; masks are not read.
 
-    The paper trains with cross entropy over the classes and background, plus 100 times a similarity loss (AVPS) between the two
-    modalities' features. Here a model's loss is a function of its logits: the AVPS loss is left out.
+    Cross entropy is over the classes and background. Added to it is `similarity` times the loss of audio-visual pair similarity (AVPS):
+    with `s_t` the cosine of what the two modalities have mixed in segment t, cut at zero and divided by its sum over the segments,
+
+        AVPS = mean over samples and segments( (s_t - g_t)^2 ),   g_t = 1 / number of the event's segments in those, else 0;
+
+    a sample without an event has background in all of them. Its gradient is found in a pass of its own, so with dropout it sees other
+    features than the logits do, and it is added to those of every method, unmodulated. A model of one modality has no pairs, and
+    trains without it.
 
     head: `classes` (paper and official code) is one linear layer over all classes, background the last. `relevance` makes the same
         answer of two: with a segment's relevance r and its event's scores e, logits are log sigmoid(r) + log_softmax(e) for the events
@@ -29,6 +35,9 @@ class PSP(Fusion):
     threshold: official code, fully supervised, and default .099, by which ten equal weights stay.
     hidden: width of the layer before the head. Official and default 64.
     dropout: official and default .1.
+    similarity: weight of AVPS. Official 100, as in the jobs of AVE; default 0, which leaves it out.
+
+    Official code: `g_t` of a batch keeps ones of the batches before, for it is never cleared; ours is that of the batch alone.
     """
 
     takes_tokens = True
@@ -43,6 +52,7 @@ class PSP(Fusion):
         threshold: Annotated[float, Ge(0), Lt(1)] = 0.099,
         hidden: Annotated[int, Gt(0)] = 64,
         dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
+        similarity: Annotated[float, Ge(0)] = 0.0,
     ) -> None:
         super().__init__(features, classes)
         if len(features) != 2 or len(set(features.values())) != 1:
@@ -50,6 +60,9 @@ class PSP(Fusion):
             raise Unsuitable(f"takes two modalities whose features are equally wide; found {shown}")
         self.names, (width,) = tuple(features), set(features.values())
         self.threshold = threshold
+        self.similarity = similarity
+        self.penalises = similarity > 0
+        self.background = classes - 1
         self.match = _layers(features, width)  # what a segment is compared by
         self.give = _layers(features, width)  # what it gives to the other modality
         self.mix = _layers(features, width)
@@ -60,6 +73,20 @@ class PSP(Fusion):
         self.relevance = nn.Linear(hidden, 1) if head == "relevance" else None
 
     def forward(self, features: Mapping[str, Tokens]) -> Fused:
+        one, other = self._mixed(features)
+        representation = (one + other) / 2
+        return Fused(self._logits(self.classify(representation).relu()), representation)
+
+    def penalty(self, features: Mapping[str, Tokens], targets: Tensor) -> Tensor:
+        one, other = self._mixed(features)
+        alike = F.cosine_similarity(one.float(), other.float(), dim=2).relu()  # [B, T]
+        shares = alike / (alike.sum(dim=1, keepdim=True) + 1e-8)
+        there = targets != self.background
+        there = there | ~there.any(dim=1, keepdim=True)
+        return self.similarity * F.mse_loss(shares, there / there.sum(dim=1, keepdim=True))
+
+    def _mixed(self, features: Mapping[str, Tokens]) -> list[Tensor]:
+        """What a segment of each modality says with what the other's left to it, `[B, T, D]` twice."""
         first, second = self.names
         own = {m: features[m].values for m in self.names}  # [B, T, D]
         if own[first].shape != own[second].shape:
@@ -70,9 +97,7 @@ class PSP(Fusion):
             match[second] @ match[first].transpose(1, 2) / sqrt(own[first].shape[2])
         ).relu()  # [B, T of second, T of first]
         gained = {first: self._pruned(similar.transpose(1, 2)) @ give[second], second: self._pruned(similar) @ give[first]}
-        mixed = [self.norm(self.dropout(self.mix[m](own[m] + gained[m]).relu())) for m in self.names]
-        representation = (mixed[0] + mixed[1]) / 2
-        return Fused(self._logits(self.classify(representation).relu()), representation)
+        return [self.norm(self.dropout(self.mix[m](own[m] + gained[m]).relu())) for m in self.names]
 
     def heads(self) -> list[nn.Linear]:
         return [self.head] if self.relevance is None else [self.head, self.relevance]

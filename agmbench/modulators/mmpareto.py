@@ -66,9 +66,10 @@ class MMPareto(Modulator):
 
     def adjust(self, model: Model) -> Mapping[str, Tensor]:
         signals: dict[str, Tensor] = {}
+        over = 1 if model.reduction == "sum" else self._samples
         for modality in self.modalities:
             pairs = zip(_learning(model.encoders[modality]), self._alone[modality], strict=True)
-            reached = [(tensor, tensor.grad, g1 / self._samples) for tensor, g1 in pairs if tensor.grad is not None]
+            reached = [(tensor, tensor.grad, g1 / over) for tensor, g1 in pairs if tensor.grad is not None]
             if not reached:  # nothing of this encoder learns
                 continue
             cosine, w0 = weights([g0 for _, g0, _ in reached], [g1 for *_, g1 in reached])

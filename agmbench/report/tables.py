@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from types import MappingProxyType
 from typing import Any
 
-from agmbench.jobs import flat, setting
+from agmbench.jobs import flat, in_use, setting
 from agmbench.outcomes import Kind
 from agmbench.records import FAILED, FINISHED, KILLED, Measurement, Record, chosen, departing
 from agmbench.report.columns import ALONE, Column, check, columns, known_of
@@ -192,9 +192,10 @@ def _name(leaves: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _leaves(record: Record) -> dict[str, Any]:
-    """The cell's settings under the keys of `--set`; one that came later has been `null` before."""
-    found = {key: value for key, value in flat(record.spec).items() if key.partition(".")[0] not in ("modulator", "seed")}
-    return {key: value for key, value in found.items() if key != "training.select_by" or value is not None}
+    """The cell's settings under the keys of `--set`, without those that came later and are not made use of."""
+    return {
+        key: value for key, value in flat(in_use(record.spec)).items() if key.partition(".")[0] not in ("modulator", "seed")
+    }
 
 
 def _table(

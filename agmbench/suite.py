@@ -107,8 +107,8 @@ class Suite(_Strict):
         if scale is None:
             return {}
         if scale not in self.scales:
-            known = f"{allowed(scale, self.scales)}; " if self.scales else ""
-            raise AgmbenchError(f"suite '{self.name}' has no scale '{scale}': {known}without --scale it is as it stands")
+            known = f": {allowed(scale, self.scales)}" if self.scales else ""
+            raise AgmbenchError(f"suite '{self.name}' has no scale '{scale}' (without --scale it is as it stands){known}")
         settings = dict(self.scales[scale])
         of_data_sets = settings.pop(OF_DATA_SETS, {})
         return {**settings, **of_data_sets.get(dataset, {})}

@@ -74,12 +74,13 @@ def job(line: CommandLine, fusion: str = "early", **settings: object) -> build.J
 
 
 def runs(line: CommandLine) -> dict[str, Run]:
-    """The finished runs of jobs by name, which no two have in common."""
+    """The finished runs of jobs by name and what is muted otherwise than by zeros, which no two have in common."""
     client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
     found = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
     jobs = [run for run in found if "agmbench.digest" in run.data.tags and run.info.status == "FINISHED"]
-    assert len({run.info.run_name for run in jobs}) == len(jobs)
-    return {run.info.run_name or "": run for run in jobs}
+    by_name = {f"{run.info.run_name} {run.data.params['mute']}".removesuffix(" zeros"): run for run in jobs}
+    assert len(by_name) == len(jobs)
+    return by_name
 
 
 # identity
@@ -154,7 +155,7 @@ def test_a_strength_with_its_own_concepts_is_the_number_that_it_was(line: Comman
         result = line(*words, *more)
         assert result.status == 0, result.err
     found = runs(line)
-    names = ["", " concept_seed=999", ' concept_mute="zeros"'.replace('"', "")]
+    names = ["", " concept_seed=999", " concept_mute=zeros"]
     assert len({found[f"still early joint seed 999{name}"].data.metrics["test/strength/m0"] for name in names}) == 1
     assert "is done already" in line(*words, "--set", "concept_seed=999").err
     assert len(found) == 3 + 2
@@ -170,6 +171,7 @@ def test_one_training_has_a_strength_for_each_padding_of_its_concepts(line: Comm
     for name in same:
         assert zeros.metrics[name] == random.metrics[name], "the joint model is evaluated as ever"
     assert [name for name in found if "concept" not in name] == ["still early joint seed 999"]
+    assert {"still early concept of m0 seed 999", "still early concept of m0 seed 999 random"} < found.keys()
 
 
 def test_a_metric_is_measured_anew_beside_the_same_concepts(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ from agmbench.contracts import (
 from agmbench.data.fit import check_fit, wrong_input
 from agmbench.errors import AgmbenchError, allowed, describe
 from agmbench.fingerprint import contents
-from agmbench.jobs import CORE_VERSION, MADE_OF_THE_SEED, Component, JobSpec, cell_of, compose, digest
+from agmbench.jobs import COMPARED, CORE_VERSION, MADE_OF_THE_SEED, Component, JobSpec, cell_of, compose, digest, setting
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
 from agmbench.registry import BUILT_IN, Entry, Registry
@@ -56,7 +56,8 @@ class Job:
     """A spec whose every parameter is known, with the opened data set.
 
     `digest` covers the spec, what the splits contain and the components' versions and sources; `cell` the same without modulator
-    and seed. `setting` is the spec alone: of two jobs of one setting and other digests, the data or the code have changed.
+    and seed; `training` the same without the concepts that it is compared with, where these are not its own. `setting` is the spec
+    alone: of two jobs of one setting and other digests, the data or the code have changed.
     `components` has the version and source of each component by its name.
     """
 
@@ -67,6 +68,7 @@ class Job:
     cell: str = ""
     setting: str = ""
     components: Mapping[str, str] = field(default_factory=dict)
+    training: str = ""
 
     @property
     def dataset(self) -> Dataset:
@@ -79,9 +81,10 @@ class Job:
 
     @property
     def name(self) -> str:
-        """`avmnist-mini concat agm seed 999`; a concept says so in place of the modulator."""
+        """`avmnist-mini concat agm seed 999`; a concept says so in place of the modulator, and concepts that are not its own follow."""
         method = self.spec.modulator.name if self.spec.present is None else f"concept of {', '.join(self.spec.present)}"
-        return f"{self.spec.dataset.name} {self.spec.fusion.name} {method} seed {self.spec.seed}"
+        beside = [setting(key, value) for key, value in self.spec.compared.items()]
+        return " ".join([self.spec.dataset.name, self.spec.fusion.name, method, f"seed {self.spec.seed}", *beside])
 
 
 def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:
@@ -114,7 +117,8 @@ def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:
     content = full.identity()
     known = {"core": str(CORE_VERSION), **components, **{f"metric/{name}": "1" for name in content["metrics"]}}
     of_all = {name: version for name, version in known.items() if not name.startswith("modulator/")}
-    return Job(
+    of_training = {key: value for key, value in content.items() if key not in COMPARED}
+    job = Job(
         spec=full,
         registry=registry,
         data=data,
@@ -122,7 +126,11 @@ def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:
         cell=cell_of(digest([{**content, "modulator": None, "seed": None}, of_all]), data.of_any_seed),
         setting=digest(content),
         components=components,
+        training=digest([of_training, data.fingerprint, known]),
     )
+    if full.compared:
+        references(job)  # raises where there can be none
+    return job
 
 
 def _data(registry: Registry, component: Component, spec: JobSpec) -> Data:
@@ -285,16 +293,23 @@ def concepts(job: Job) -> dict[str, JobSpec]:
     """The mono-modal concept of each modality: the reference runs of competition strength (AGM paper, supplement A.2).
 
     Under an additive fusion a concept is a network of one encoder and a head; under any other it is the same architecture with
-    the other modalities muted.
+    the other modalities muted. Their seed and their muting are the job's, or its `concept_seed` and `concept_mute`.
     """
     joint = Component(name="joint")
     fusion = job.registry.get("fusion", job.spec.fusion.name).load()
-    training = job.spec.training
+    training, asked = job.spec.training, job.spec.compared
+    if fusion.additive and "concept_mute" in asked:
+        raise AgmbenchError(
+            f"concept_mute={asked['concept_mute']}: under fusion '{job.spec.fusion.name}' a concept is one encoder and a head, and "
+            "nothing is muted; leave it out, or take a fusion that is not additive"
+        )
     if not judge(job.spec, job.registry, job.dataset).of_any_model:
         training = training.model_copy(update={"select_by": None})
     return {
-        modality: job.spec.model_copy(
+        modality: job.spec.trained().model_copy(
             update={
+                "seed": asked.get("concept_seed", job.spec.seed),
+                "mute": asked.get("concept_mute", job.spec.mute),
                 "modulator": joint,
                 "present": (modality,),
                 "encoders": {modality: job.spec.encoders[modality]} if fusion.additive else job.spec.encoders,
@@ -306,8 +321,16 @@ def concepts(job: Job) -> dict[str, JobSpec]:
 
 
 def references(job: Job) -> dict[str, Job]:
-    """The jobs of the mono-modal concepts, on the data set as it is opened."""
-    return {modality: resolve(spec, job.registry, job.data) for modality, spec in concepts(job).items()}
+    """The jobs of the mono-modal concepts, on the data set as it is opened; of another seed, as it is under that."""
+    found = concepts(job)
+    seed = job.spec.compared.get("concept_seed", job.spec.seed)
+    data = job.data if seed == job.spec.seed or not found else _data(job.registry, job.spec.dataset, next(iter(found.values())))
+    if data.fingerprint != job.data.fingerprint:
+        raise AgmbenchError(
+            f"concept_seed={seed}: data set '{job.spec.dataset.name}' holds other samples under that seed, so its concepts are trained "
+            "otherwise and tell nothing of this model; leave it out"
+        )
+    return {modality: resolve(spec, job.registry, data) for modality, spec in found.items()}
 
 
 def model(job: Job) -> MultimodalModel:

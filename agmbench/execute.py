@@ -1,6 +1,7 @@
 """One job from spec to finished run: references, build, train, evaluate, measure, track."""
 
 import copy
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +15,9 @@ import yaml
 from agmbench import build, measures, outcomes, predictions, protocol, provenance, served
 from agmbench.checkpoints import Checkpoints, pack, unpack
 from agmbench.contracts import SPLITS, Modulator, SplitName, Unsuitable
-from agmbench.errors import RunFailed, describe
+from agmbench.errors import AgmbenchError, RunFailed, describe
 from agmbench.evaluate import evaluate, measure
-from agmbench.jobs import JobSpec, spec_of
+from agmbench.jobs import JobSpec, setting, spec_of
 from agmbench.loading import Feed, workers
 from agmbench.measures import Judge, Measure
 from agmbench.model import MultimodalModel
@@ -28,6 +29,11 @@ from agmbench.report import plots
 from agmbench.train import Epoch, Unfit, fitting, train
 
 AFTER: tuple[SplitName, ...] = ("dev", "valid", "test")  # what the selected weights are evaluated on
+AT_THE_END = (
+    "best/",
+    "cost/",
+    *(f"test/{name}" for name in measures.ITS_OWN),
+)  # what a run has of its training, but for its curves
 
 
 class Observer(Protocol):
@@ -73,6 +79,8 @@ class Execution:
 
     def run(self, job: build.Job) -> Record:
         """The finished record of one job."""
+        if job.spec.compared:
+            return self._compared(job)
         modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
         build.augmentation(job)
         judge = build.judge(job.spec, job.registry, job.dataset)
@@ -99,6 +107,42 @@ class Execution:
             states.clear()  # those, too, of a process that was killed when its run was finished
             self.observer.finished(record, trained=trained)
         return record
+
+    def _compared(self, job: build.Job) -> Record:
+        """The finished record of a job whose concepts are not its own: what the training says that it shares, measured beside them."""
+        comparing = [one for one in self.wanted if one.metric.compares]
+        if not comparing:
+            said = ", ".join(setting(key, value) for key, value in job.spec.compared.items())
+            raise AgmbenchError(f"{said} is of metrics that compare with concepts, and these are left out (--no-strength)")
+        if (done := self._done(job)) is not None and not measures.lacking(done, comparing):
+            self.observer.finished(done, trained=False)
+            return done
+        alone = replace(self, wanted=[one for one in self.wanted if not one.metric.compares])
+        trained = alone.run(build.resolve(job.spec.trained(), job.registry, job.data))
+        references = {m: replace(alone, profile=False).run(concept) for m, concept in build.references(job).items()}
+        with self.tracker.lock(job.digest):
+            if (record := self._done(job)) is None:
+                with self.tracker.start(replace(heading(job, self.device), parent=self.parent)) as run:
+                    self._beside(job, run, trained, references)
+            elif measures.lacking(record, comparing):
+                record = self._measured(job, record)
+            record = self._found(job)
+            self.observer.finished(record, trained=True)
+        return record
+
+    def _beside(self, job: build.Job, run: Run, trained: Record, references: Mapping[str, Record]) -> None:
+        """Keep what a finished run said as the job's own, and measure it beside the references."""
+        if not trained.outcomes_kept:
+            trained = kept_again(trained, job.registry, self.tracker, str(self.device))
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            (folder / "job.yaml").write_text(yaml.safe_dump(job.spec.canonical(), sort_keys=False))
+            shutil.copy(self.tracker.artifact(trained, outcomes.FILE), folder / outcomes.FILE)
+            run.files(folder)
+        last = job.spec.training.epochs - 1
+        run.points(numbers({name: value for name, value in trained.metrics.items() if name.startswith(AT_THE_END)}, last))
+        said = {m: measures.judged(measures.kept(self.tracker, one)) for m, one in references.items()}
+        self._measure(run, self.wanted, measures.kept(self.tracker, trained), said, last)
 
     def _done(self, job: build.Job) -> Record | None:
         return None if self.force else self.tracker.find(job.digest)
@@ -342,6 +386,7 @@ def heading(job: build.Job, device: torch.device) -> Heading:
         components=job.components,
         departures=protocol.departures(job.spec, job.registry, job.dataset),
         references=digests(job),
+        training=job.training,
         samples={name: len(job.dataset.split(name)) for name in SPLITS},
         tags={**provenance.tags(device), **origins, **({SAMPLE: "true"} if sample(job) else {})},
     )

@@ -32,6 +32,7 @@ LATER: dict[str, dict[str, Any]] = {
     "encoder/transformer": {"variant": "paper"},
     "fusion/psp": {"similarity": 0.0},
 }
+COMPARED = ("concept_seed", "concept_mute")  # of a job, beyond its training
 NO_METRICS = "metrics are no part of a job: every run is measured by all of them; take agmbench compare --columns NAME,NAME"
 
 
@@ -101,6 +102,9 @@ class JobSpec(_Frozen):
     whose training samples are changed. `mute` is what stands in for an absent modality. `limit` is the largest number of samples of
     a split, evenly spread over it. `present` (a mono-modal concept) names the modalities that training sees, the others muted; `None`
     is all of them.
+
+    `concept_seed` and `concept_mute` are those of the mono-modal concepts that the model is compared with, where they are not the
+    job's own. They are no part of its training: jobs that differ in them alone share one (`trained`).
     """
 
     dataset: Component
@@ -113,6 +117,18 @@ class JobSpec(_Frozen):
     present: tuple[str, ...] | None = None
     limit: int | None = Field(default=None, ge=2, lt=2**31)
     augment: dict[str, Component] = Field(default_factory=dict)
+    concept_seed: int | None = Field(default=None, ge=0, lt=2**31)
+    concept_mute: Literal["zeros", "random", "mean"] | None = None
+
+    @property
+    def compared(self) -> dict[str, Any]:
+        """What sets the concepts that it is compared with apart from its own."""
+        found = {key: getattr(self, key) for key in COMPARED}
+        return {key: value for key, value in found.items() if value is not None}
+
+    def trained(self) -> "JobSpec":
+        """The job whose training this one's is."""
+        return self.model_copy(update=dict.fromkeys(COMPARED))
 
     def canonical(self) -> dict[str, Any]:
         """The spec as plain containers."""
@@ -121,6 +137,9 @@ class JobSpec(_Frozen):
     def identity(self) -> dict[str, Any]:
         """What of it enters a digest. A setting that came later is left out where it is not made use of."""
         content = in_use(self.canonical())
+        for key in COMPARED:
+            if content[key] is None:
+                del content[key]
         if not self.augment:
             del content["augment"]
         if (self.modulator.name, self.training.precision) == WITH_STALE_CASTS:
@@ -154,7 +173,8 @@ def flat(spec: Mapping[str, Any]) -> dict[str, Any]:
     training = {f"training.{key}": value for key, value in spec.get("training", {}).items() if key != "schedule"}
     schedule = {f"training.schedule.{key}": value for key, value in spec.get("training", {}).get("schedule", {}).items()}
     rest = {key: spec[key] for key in ("seed", "mute", "limit", "present") if key in spec}
-    return {**values, **training, **schedule, **rest}
+    compared = {key: spec[key] for key in COMPARED if spec.get(key) is not None}
+    return {**values, **training, **schedule, **rest, **compared}
 
 
 def setting(key: str, value: object) -> str:
@@ -293,13 +313,13 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
             if not isinstance(node, dict):
                 raise AgmbenchError(f"--set {key}: '{key.rpartition('.')[0]}' is {node!r}, which has no parts")
         node[rest[-1]] = value
-    elif key in ("seed", "mute", "limit"):
+    elif key in ("seed", "mute", "limit", *COMPARED):
         tree[key] = value
     elif key == "metrics":
         raise AgmbenchError(f"--set {key}: {NO_METRICS}")
     else:
         components = ("dataset.P", "encoder.MODALITY.P", "augment.MODALITY", "augment.MODALITY.P", "fusion.P", "modulator.P")
-        known = (*components, "training.P", "seed", "mute", "limit")
+        known = (*components, "training.P", "seed", "mute", "limit", *COMPARED)
         raise AgmbenchError(f"--set {key}: no such setting: {allowed(key, known)}")
 
 

@@ -46,6 +46,7 @@ class Record:
     fingerprint: of what the data contain.   components: version and source of each, by name.   measurements: by metric.
     departures: what differs from the data set's published recipe, by the keys of `--set`; `None` if nobody noted it.
     selected: on which split the epoch was chosen, or that the last was taken.   references: digests of its unimodal models' jobs.
+    training: digest of the job that trained its model: another's, where it is compared with unimodal models that are not its own.
     """
 
     run_id: str
@@ -69,6 +70,7 @@ class Record:
     references: Mapping[str, str] = field(default_factory=dict)
     class_names: Sequence[str] = ()
     outcomes_kept: bool = False
+    training: str = ""
 
     def with_measured(self, measurements: Iterable[Measurement]) -> "Record":
         """The same record with what metrics said of it since."""
@@ -118,6 +120,7 @@ class Heading:
     components: Mapping[str, str] = field(default_factory=dict)
     departures: Mapping[str, Any] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
+    training: str = ""
     parent: str | None = None  # the run that it stands under
 
     @property

@@ -12,8 +12,10 @@ In `registry.yaml`:
             modulator: [joint, agm]
             encoder: {image: resnet}   # default: the data set's
             set: {training.lr: 0.01}   # as --set; a list of values is one more dimension
-        scales:                        # --scale NAME sets these on top
+        scales:                        # --scale NAME sets these on top; below `datasets`, on one data set alone
           quick: {training.epochs: 2, limit: 500}
+          long: {datasets: {avmnist-mini: {training.epochs: 50}}}
+        published: [5]                 # tables of the paper's supplement that the report sets beside them
 """
 
 from collections import defaultdict
@@ -35,8 +37,9 @@ from agmbench.launch import Ended, Launcher
 from agmbench.measures import lacking, measures
 from agmbench.records import FAILED, FINISHED, Record, Tracker
 from agmbench.registry import Matrix, Registry
+from agmbench.report.published import TABLES
 
-PAPER = "paper"  # the scale that changes nothing
+OF_DATA_SETS = "datasets"  # in a scale: settings by data set
 
 
 class _Strict(BaseModel):
@@ -70,13 +73,45 @@ class Block(_Strict):
 
 
 class Suite(_Strict):
-    """A suite as it stands in the registry."""
+    """A suite as it stands in the registry.
+
+    scales: settings on top of what stands there; what a scale has below `datasets` are those of one data set each.
+    published: the tables of the paper's supplement that it makes again.
+    """
 
     name: str
     summary: str = ""
     seeds: Annotated[tuple[int, ...], MinLen(1)] = (999,)
     jobs: Annotated[tuple[Block, ...], MinLen(1)]
     scales: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    published: tuple[int, ...] = ()
+
+    @field_validator("scales")
+    @classmethod
+    def _on_data_sets(cls, found: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+        for name, settings in found.items():
+            of = settings.get(OF_DATA_SETS, {})
+            if not (isinstance(of, Mapping) and all(isinstance(each, Mapping) for each in of.values())):
+                raise ValueError(f"'{OF_DATA_SETS}' of scale '{name}' should have a mapping of settings for each; found {of!r}")
+        return found
+
+    @field_validator("published")
+    @classmethod
+    def _printed(cls, found: tuple[int, ...]) -> tuple[int, ...]:
+        if unknown := set(found) - set(TABLES):
+            raise ValueError(f"no figures of table {min(unknown)} are here; there are those of {', '.join(map(str, TABLES))}")
+        return found
+
+    def at(self, scale: str | None, dataset: str) -> dict[str, Any]:
+        """The settings of a scale on a data set; as it stands there are none."""
+        if scale is None:
+            return {}
+        if scale not in self.scales:
+            known = f": {allowed(scale, self.scales)}" if self.scales else ""
+            raise AgmbenchError(f"suite '{self.name}' has no scale '{scale}' (without --scale it is as it stands){known}")
+        settings = dict(self.scales[scale])
+        of_data_sets = settings.pop(OF_DATA_SETS, {})
+        return {**settings, **of_data_sets.get(dataset, {})}
 
 
 @dataclass(frozen=True)
@@ -111,13 +146,24 @@ def _parsed(matrix: Matrix) -> Suite:
 
 
 def plan(
-    suite: Suite, registry: Registry, scale: str = PAPER, seeds: int | None = None, limit: int | None = None
+    suite: Suite,
+    registry: Registry,
+    scale: str | None = None,
+    seeds: int | None = None,
+    limit: int | None = None,
+    settings: Iterable[tuple[str, Any]] = (),
 ) -> list[Planned]:
-    """Every job of a suite at a scale, for its first `seeds` seeds (further ones count up), of at most `limit` samples a split."""
-    if scale != PAPER and scale not in suite.scales:
-        raise AgmbenchError(f"suite '{suite.name}' has no scale '{scale}': {allowed(scale, (PAPER, *suite.scales))}")
-    settings = dict(suite.scales.get(scale, {})) | ({"limit": limit} if limit is not None else {})
-    return list(_plan(suite, registry, settings, _seeds(suite, seeds)))
+    """Every job of a suite at a scale (as it stands), for its first `seeds` seeds (further ones count up), of at most `limit` samples
+    a split, with `settings` on top of all."""
+    given = {**({"limit": limit} if limit is not None else {}), **dict(settings)}
+    if "seed" in given:
+        raise AgmbenchError("--set seed: a suite has its own seeds; say how many with --seeds")
+    for dataset in suite.scales.get(scale or "", {}).get(OF_DATA_SETS, {}):
+        registry.get("dataset", dataset)  # one that nobody knows is a typo
+    for key, value in given.items():
+        if value == []:
+            raise AgmbenchError(f"--set {key}: an empty list has no value; leave it out, or give it one")
+    return list(_plan(suite, registry, scale, given, _seeds(suite, seeds)))
 
 
 def _seeds(suite: Suite, count: int | None) -> list[int]:
@@ -126,12 +172,14 @@ def _seeds(suite: Suite, count: int | None) -> list[int]:
     return [*suite.seeds, *range(max(suite.seeds) + 1, max(suite.seeds) + 1 + count)][:count]
 
 
-def _plan(suite: Suite, registry: Registry, settings: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Planned]:
+def _plan(
+    suite: Suite, registry: Registry, scale: str | None, settings: Mapping[str, Any], seeds: Sequence[int]
+) -> Iterator[Planned]:
     opened: dict[str, build.Data] = {}
-    for block in suite.jobs:
-        ranges = {key: value if isinstance(value, list) else [value] for key, value in {**block.set, **settings}.items()}
-        matrix = product(block.dataset, block.fusion, product(*ranges.values()), block.modulator, seeds)
-        for dataset, fusion, values, modulator, seed in matrix:
+    for block, dataset in [(each, dataset) for each in suite.jobs for dataset in each.dataset]:
+        known = {**block.set, **suite.at(scale, dataset), **settings}
+        ranges = {key: value if isinstance(value, list) else [value] for key, value in known.items()}
+        for fusion, values, modulator, seed in product(block.fusion, product(*ranges.values()), block.modulator, seeds):
             given = dict(zip(ranges, values, strict=True))
             shown = [f"{key}={value}" for key, value in given.items()]
             label = " ".join([dataset, *([fusion] if fusion else []), modulator, *shown, f"seed {seed}"])
@@ -205,15 +253,17 @@ def progress(planned: Iterable[Planned], tracker: Tracker) -> Progress:
 
 
 def _lost(job: build.Job, newest: Mapping[str, Record]) -> Record | None:
-    """The failed run of a job, or of a concept without which it cannot be."""
-    found = [newest[one.digest] for one in (job, *build.references(job).values()) if one.digest in newest]
+    """The failed run of a job, of its training where that is another's, or of a concept without which it cannot be."""
+    needed = (job.digest, job.training, *(one.digest for one in build.references(job).values()))
+    found = [newest[one] for one in dict.fromkeys(needed) if one in newest]
     return next((record for record in found if record.status == FAILED), None)
 
 
 def run(
     name: str, planned: Sequence[Planned], registry: Registry, tracker: Tracker, launcher: Launcher, folder: Path
 ) -> Iterator[Ended]:
-    """Start what is missing or failed, or left states, mono-modal concepts first so that no job waits for another's.
+    """Start what is missing or failed, or left states, mono-modal concepts first so that no job waits for another's; of jobs that share
+    a training, the first before the others.
 
     Yields each as it ends. A job is a file `<folder>/<digest>.yaml`, which is all that a launcher is given. In each data set's
     experiment they stand under a run of the suite.
@@ -232,21 +282,29 @@ def run(
         for dataset in {one.job.spec.dataset.name for one in found.done if one.job} - parents.keys():
             tracker.settle(dataset, tags)
         lost: dict[str, str] = {}  # why, by digest
-        for stage in (concepts, jobs):
+        first = {job.training: job.digest for job in reversed(jobs)}
+        firsts = [job for job in jobs if first[job.training] == job.digest]
+        others = [job for job in jobs if first[job.training] != job.digest]
+        for stage in (concepts, firsts, others):
+            training = {job.digest: job.training for job in stage}
             reasons = {job.digest: _without(job, lost) for job in stage}
             for ended in launcher.run(_written((job for job in stage if not reasons[job.digest]), parents, folder)):
                 if ended.reason:
-                    tracker.lost(ended.path.stem, ended.reason)
-                    lost[ended.path.stem] = ended.reason
+                    for digest_ in dict.fromkeys((ended.path.stem, training[ended.path.stem])):
+                        tracker.lost(digest_, ended.reason)
+                        if tracker.find(digest_) is None:
+                            lost[digest_] = ended.reason
                 yield ended
             for path in _written((job for job in stage if reasons[job.digest]), parents, folder):
                 yield Ended(path, reasons[path.stem], 0)
 
 
 def _without(job: build.Job, lost: Mapping[str, str]) -> str:
-    """Why a job whose concept has just failed is not started."""
+    """Why a job is not started whose concept, or another job of whose training, has just failed."""
     if not lost:  # as a rule, and concepts take a moment to resolve
         return ""
+    if job.training in lost:
+        return f"its training failed: {lost[job.training]}"
     reasons = (
         f"its concept of {m} failed: {lost[one.digest]}" for m, one in build.references(job).items() if one.digest in lost
     )

@@ -252,6 +252,8 @@ def plan(
 ) -> Sweep:
     """A sweep whose every part is checked; nothing is written."""
     base = compose(registry, dataset, modulator, fusion, settings=settings)
+    if base.compared:
+        raise AgmbenchError(f"{', '.join(base.compared)}: trials are compared with no concepts; leave it out")
     job = build.resolve(base, registry)
     if build.modulator(job, build.model(job)).needs_concepts:
         raise AgmbenchError(f"modulator '{base.modulator.name}' trains nothing itself: there is nothing to tune; leave it out")

@@ -98,7 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "provenance": set(),
     "interrupts": set(),
     "launch": {"build", "interrupts", "errors", "execute", "jobs", "registry", "trackers"},
-    "suite": {"build", "errors", "jobs", "launch", "measures", "records", "registry"},
+    "suite": {"build", "errors", "jobs", "launch", "measures", "records", "registry", "report"},
     "checkpoints": {"errors", "records"},
     "served": {
         "build",

@@ -31,7 +31,7 @@ def changed(name: str, **fields: Any) -> Registry:
 
 
 def spec(*settings: str, **names: Any) -> JobSpec:
-    return compose(builtin(), "synthetic", settings=parse_settings(["dataset.samples=64", *settings]), **names)
+    return compose(builtin(), "synthetic", settings=[("dataset.samples", 64), *parse_settings(settings)], **names)
 
 
 def job(*settings: str, **names: Any) -> Job:

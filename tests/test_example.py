@@ -51,7 +51,7 @@ def test_its_entries_are_listed_with_their_origin(python: Path, outside: Path) -
     assert re.search(r"^modulator +moddrop +package agmbench-example 0\.1\.0 +each modality of each sample is muted", out, re.M)
     assert re.search(r"^dataset +digits-halves +package agmbench-example 0\.1\.0 +handwritten digits cut into", out, re.M)
     assert "broken" not in out
-    assert re.search(r"^digits +paper +joint training and ModDrop", agmbench(python, outside, "suite", "list"), re.M)
+    assert re.search(r"^digits +joint training and ModDrop", agmbench(python, outside, "suite", "list"), re.M)
     shown = agmbench(python, outside, "show", "modulator", "moddrop")
     assert (
         "defined in: agmbench-example: agmbench_example/registry.yaml:3 (agmbench_example.moddrop:ModDrop, version 0.1.0)"

@@ -18,7 +18,7 @@ from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Measure
 from agmbench.report import sheets
 from agmbench.report.against import against, best, pool, pools
 from agmbench.report.html import page
-from agmbench.report.published import published
+from agmbench.report.published import TABLES, published
 from agmbench.report.render import render, save, show
 from agmbench.report.sweeps import Chosen, Tuned, side_by_side
 from agmbench.report.tables import Row, Table, compare
@@ -669,25 +669,81 @@ def test_published_figures_are_by_data_set_and_fusion() -> None:
     assert found[0].figures == {"response/audio": 42.06, "response/visual": 49.23}
     assert found[2].figures["accuracy"] == 56.93
     assert {"response/image", "strength/image"} < published("avmnist", "early")[1].figures.keys()
-    assert {each.variant for each in published("avmnist", "concat")} == {"seed=99", "seed=999", ""}
+    assert {each.variant for each in published("avmnist", "concat")} == {"concept_seed=99", "concept_seed=999", ""}
+    assert {each.table for each in published("avmnist", "concat", [8])} == {"8"}
     assert published("digits", "concat") == []
+
+
+def test_a_published_accuracy_of_a_modality_is_by_the_definition_that_it_used() -> None:
+    late = {each.method: each.figures for each in published("avmnist", "concat")}
+    assert (late["joint"]["term/audio"], late["ogm-ge-ra"]["term/image"], late["agm-1"]["response/audio"]) == (
+        16.05,
+        55.87,
+        38.35,
+    )
+    assert "response/audio" not in late["joint"]
+    early = {each.method: each.figures for each in published("avmnist", "early")}
+    assert early["joint"]["response/audio"] == 24.28, "no fusion but an additive one has terms of a modality's own"
+
+    settings = {"dataset": {"name": "avmnist", "params": {}}}
+    measured = {"test/term/audio": 0.115, "test/term/image": 0.577, "test/response/audio": 0.236}
+    records = [record(name, settings=settings, metrics=measured) for name in ("joint", "agm-1")]
+    (table,) = compare(records, beside=TABLES)
+    (sheet,) = (sheet for sheet in sheets.of_table(table, "joint") if "published" in sheet.title)
+    shown = {tuple(row[:2]): dict(zip(sheet.header, row, strict=True)) for row in sheet.body}
+    printed, ours = shown["joint", "table 5, concept_seed=99"], shown["joint", "ours, n = 1"]
+    assert (printed["Acc_audio (head)"], ours["Acc_audio (head)"]) == ("16.05", "11.50")
+    assert (printed["Acc_audio"], ours["Acc_audio"]) == ("–", "23.60")
+    assert (shown["agm-1", "table 8"]["Acc_audio"], shown["agm-1", "ours, n = 1"]["Acc_audio"]) == ("38.35", "23.60")
+    assert "term/audio" not in only(*records).rows[0].values, "nobody asked"
+
+
+def test_a_table_of_other_concepts_has_the_published_figures_of_these() -> None:
+    settings = {"dataset": {"name": "avmnist", "params": {}}, "concept_seed": 99}
+    (table,) = compare([record(settings=settings, departures={"concept_seed": 99})], beside=TABLES)
+    assert table.title == "avmnist, fusion concat, concept_seed=99"
+    assert {each.variant for each in table.published or ()} == {"concept_seed=99", ""}
+
+
+def test_models_that_are_compared_with_several_concepts_are_pooled_once() -> None:
+    def cell(name: str, better: float, **settings: Any) -> list[Record]:
+        return [
+            record(
+                method,
+                seed,
+                cell=name,
+                settings=settings,
+                training=f"{settings.get('fusion')} {method} {seed}",
+                metrics={"test/accuracy": (50 + seed + (better if method == "agm" else 0)) / 100},
+            )
+            for method in ("joint", "agm")
+            for seed in (1, 2, 3)
+        ]
+
+    early = {"fusion": {"name": "early", "params": {}}}
+    once = compare([*cell("own", 1), *cell("early", 2, **early)])
+    twice = compare([*cell("own", 1), *cell("other", 1, concept_seed=99), *cell("early", 2, **early)])
+    assert len(twice) == 3
+    assert pools(twice, "joint") == pools(once, "joint")
+    assert pools(once, "joint")[0].methods[0].cells == 2
 
 
 def test_published_figures_stand_beside_ours() -> None:
     settings = {"dataset": {"name": "avmnist", "params": {}}}
-    table = only(*runs("joint", [70, 72], settings=settings))
-    (sheet,) = (sheet for sheet in sheets.of_table(table, "joint", beside=True) if "published" in sheet.title)
+    (table,) = compare(runs("joint", [70, 72], settings=settings), beside=TABLES)
+    (sheet,) = (sheet for sheet in sheets.of_table(table, "joint") if "published" in sheet.title)
     rows = [tuple(row[:3]) for row in sheet.body]
-    assert ("joint", "table 5, seed=99", "69.77") in rows
+    assert ("joint", "table 5, concept_seed=99", "69.77") in rows
     assert ("joint", "ours, n = 2", "71.00 ± 1.41") in rows
     assert ("agm-1", "ours: no run", "–") in rows
-    lines = list(csv.DictReader(io.StringIO(render([table], "csv", beside=True))))
+    lines = list(csv.DictReader(io.StringIO(render([table], "csv"))))
     assert {line["source"] for line in lines if line["method"] == "agm-ge"} == {"table 8"}
-    assert len(json.loads(render([table], "json", beside=True))["tables"][0]["published"]) == 7
+    assert len(json.loads(render([table], "json"))["tables"][0]["published"]) == 7
 
 
 def test_what_was_never_published_is_a_note() -> None:
-    first, *others = sheets.of_table(only(record()), "joint", beside=True)
+    (table,) = compare([record()], beside=TABLES)
+    first, *others = sheets.of_table(table, "joint")
     assert others == []
     assert any("no figures of digits under fusion concat" in note for note in first.notes)
 

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,8 +12,9 @@ from conftest import CommandLine, Hold
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from agmbench import registry, suite
+from agmbench import build, registry, suite
 from agmbench.errors import AgmbenchError
+from agmbench.jobs import JobSpec, compose
 
 SUITES = """
 suites:
@@ -25,6 +27,7 @@ suites:
         set: {training.epochs: 2, dataset.samples: 64}
     scales:
       one: {training.epochs: 1}
+      each: {training.epochs: 3, datasets: {synthetic: {training.epochs: 1}, cremad: {limit: 2}}}
   mixed:
     jobs:
       - {dataset: synthetic, modulator: joint, set: {training.epochs: 1, dataset.samples: 64}}
@@ -39,6 +42,8 @@ suites:
     jobs:
       - {dataset: synthetic, modulator: agm, set: {training.epochs: 6, dataset.samples: 512, training.select_by: held}}
 """
+
+PAPERS = ["main", "table5", "table6", "table7", "table8"]
 
 
 @pytest.fixture
@@ -102,8 +107,29 @@ def test_a_scale_sets_on_top(tmp_path: Path) -> None:
     (first, *_) = suite.plan(suite.read(found, "tiny"), found, scale="one")
     assert first.job is not None
     assert first.job.spec.training.epochs == 1
-    with pytest.raises(AgmbenchError, match="suite 'tiny' has no scale 'small': Known: one, paper"):
+    assert first.job.digest == at(found, "tiny", scale="each")[0].digest, "of a data set, on top of those of all"
+    assert at(found, "tiny")[0].spec.training.epochs == 2, "as it stands"
+    with pytest.raises(
+        AgmbenchError, match=r"suite 'tiny' has no scale 'small' \(without --scale it is as it stands\): Known: each, one"
+    ):
         suite.plan(suite.read(found, "tiny"), found, scale="small")
+
+
+def at(found: registry.Registry, name: str, **asked: Any) -> list[build.Job]:
+    """The jobs of a suite; all of them can be."""
+    planned = suite.plan(suite.read(found, name), found, **asked)
+    assert not any(one.skipped for one in planned), planned
+    return [one.job for one in planned if one.job]
+
+
+def test_settings_lie_on_top_of_suite_and_scale(tmp_path: Path) -> None:
+    found = known(tmp_path)
+    jobs = at(found, "tiny", scale="one", seeds=1, settings=[("training.epochs", [4, 5]), ("training.lr", 0.3)])
+    assert [job.spec.training.epochs for job in jobs] == [4, 4, 5, 5]
+    assert {job.spec.training.lr for job in jobs} == {0.3}
+    for wrong, said in ((("seed", 3), "say how many with --seeds"), (("training.lr", []), "an empty list has no value")):
+        with pytest.raises(AgmbenchError, match=said):
+            suite.plan(suite.read(found, "tiny"), found, settings=[wrong])
 
 
 def test_what_cannot_be_is_skipped_because(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +142,7 @@ def test_what_cannot_be_is_skipped_because(tmp_path: Path, monkeypatch: pytest.M
     assert "needs a term of each modality's own" in suite.checked(planned)[2].skipped
 
 
-@pytest.mark.parametrize("name", ["main", "table6", "table7", "table8"])
+@pytest.mark.parametrize("name", PAPERS)
 def test_every_cell_of_the_papers_suites_can_be(line: CommandLine, name: str) -> None:
     found = registry.builtin()
     asked = suite.read(found, name)
@@ -124,6 +150,39 @@ def test_every_cell_of_the_papers_suites_can_be(line: CommandLine, name: str) ->
         assert line("data", "sample", dataset).status == 0
     planned = suite.checked(suite.plan(asked, found))
     assert [one.skipped for one in planned] == [""] * len(planned)
+    jobs: dict[str, list[JobSpec]] = {}
+    for scale in ("paper", "readme", "honest", "small", "quick"):
+        planned = suite.plan(asked, found, scale)
+        assert [one.skipped for one in planned] == [""] * len(planned), scale
+        jobs[scale] = [one.job.spec for one in planned if one.job]
+    for scale, protocol in (("paper", "paper"), ("readme", "paper"), ("honest", "agmbench"), ("small", "paper")):
+        assert {spec.dataset.params["protocol"] for spec in jobs[scale]} == {protocol}, scale
+    authors = {"avmnist": 1000, "urfunny": 800, "cremad": 1500}
+    for scale in ("paper", "honest"):
+        told = [(spec, authors[spec.dataset.name]) for spec in jobs[scale] if spec.dataset.name in authors]
+        assert {spec.training.epochs - epochs for spec, epochs in told} <= {0}
+    epochs = {spec.training.epochs for spec in jobs["readme"] if spec.dataset.name not in ("ave", "mosei")}
+    assert epochs == {100}, "of ave and mosei it has no example"
+
+
+def test_kinetics_sounds_has_both_trainings_of_the_supplement(line: CommandLine) -> None:
+    found = registry.builtin()
+    assert line("data", "sample", "kinetics-sound").status == 0
+    (ours, theirs) = (at(found, "table7", scale=scale)[0].spec.training for scale in ("paper", "section-c"))
+    avmnist = compose(found, "avmnist").training
+    assert theirs == avmnist.model_copy(update={"epochs": 1000}) != ours
+    assert ours == compose(found, "kinetics-sound").training
+    assert "31 classes" in suite.read(found, "table7").summary
+
+
+def test_tables_5_and_6_are_one_training_and_several_concepts(line: CommandLine) -> None:
+    found = registry.builtin()
+    for dataset in ("avmnist", "cremad"):
+        assert line("data", "sample", dataset).status == 0
+    for name, count in (("table5", 8), ("table6", 4)):
+        jobs = at(found, name, scale="paper")
+        assert len({job.digest for job in jobs}) == count
+        assert len({job.training for job in jobs}) == count // 2
 
 
 @pytest.mark.parametrize(
@@ -141,6 +200,14 @@ def test_every_cell_of_the_papers_suites_can_be(line: CommandLine, name: str) ->
             "suite 's': 'seeds' is 3: input should be a list",
         ),
         ("suites: {s: {job: []}}", "suite 's': unknown key 'job': did you mean 'jobs'?"),
+        (
+            "suites: {s: {jobs: [{dataset: synthetic, modulator: agm}], scales: {x: {datasets: {synthetic: 3}}}}}",
+            "'datasets' of scale 'x' should have a mapping of settings for each; found {'synthetic': 3}",
+        ),
+        (
+            "suites: {s: {jobs: [{dataset: synthetic, modulator: agm}], published: [4]}}",
+            "no figures of table 4 are here; there are those of 5, 6, 7, 8",
+        ),
     ],
 )
 def test_a_suite_that_is_none(tmp_path: Path, text: str, said: str) -> None:
@@ -212,6 +279,18 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     assert again.err == ""
     assert len(runs(line)) == 8
     assert "missing: synthetic joint" in line("suite", "status", "tiny", "--scale", "one").out
+
+    settings = ("--scale", "one", "--set", "training.lr=0.2", "--seeds", "1")
+    assert (
+        "agmbench suite run tiny --scale one --seeds 1 --set training.lr=0.2" in line("suite", "report", "tiny", *settings).err
+    )
+    assert line("suite", "run", "tiny", *settings).status == 0
+    assert "2 done, 0 failed, 0 missing" in line("suite", "status", "tiny", *settings).out
+    assert "training.lr=0.2" in line("suite", "show", "tiny", *settings).out
+    assert line("suite", "report", "tiny", *settings, "--output", "other.html").status == 0
+    page = (line.folder / "other.html").read_text()
+    assert "<h1>agmbench suite tiny --scale one --seeds 1 --set training.lr=0.2</h1>" in page
+    assert "supplement" not in page, "it makes none of its tables again"
 
     report = line("suite", "report", "tiny", "--published")
     assert report.status == 0, report.err
@@ -324,5 +403,7 @@ def test_two_suites_at_once_train_each_job_once(line: CommandLine) -> None:
 
 @pytest.mark.bad_input
 def test_an_unknown_suite_is_one_line(line: CommandLine) -> None:
+    assert "say how many with --seeds" in line.refused("suite", "run", "tiny", "--set", "seed=3")
+    assert "should be key=value" in line.refused("suite", "status", "tiny", "--set", "training.lr")
     for verb in ("show", "run", "status", "report"):
         assert "unknown suite 'minni': did you mean 'mini'? Known: " in line.refused("suite", verb, "minni")

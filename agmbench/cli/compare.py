@@ -59,6 +59,7 @@ def command(
         raise AgmbenchError("--output needs a written form: --format markdown, latex, csv, json or html")
 
     from agmbench.report.export import Origin
+    from agmbench.report.published import TABLES
     from agmbench.report.render import render, save, show
     from agmbench.report.tables import BASELINE
     from agmbench.trackers.mlflow import MlflowTracker
@@ -76,22 +77,23 @@ def command(
     asked = [word for part in (columns or "").split(",") if (word := part.strip())]
     kept = measured(kept, asked, registry, tracker, finished(stored).get)
     named = (*modulators, baseline) if modulators and baseline and baseline not in modulators else modulators
-    tables = tabled(kept, registry, modulators=named, cost=cost or form == "html", coalitions=coalitions, asked=asked)
+    shown = {"cost": cost or form == "html", "coalitions": coalitions, "asked": asked, "beside": TABLES if published else ()}
+    tables = tabled(kept, registry, modulators=named, **shown)
     labels = {row.label for table in tables for row in table.rows if row.method and row.records}
     if baseline and baseline not in labels:
         raise AgmbenchError(f"--baseline: no row '{baseline}' in these tables: {allowed(baseline, labels)}")
     against = baseline or BASELINE
 
     if form == "table":
-        show(*tables, baseline=against, beside=published)
+        show(*tables, baseline=against)
         return
     if form == "html":
         from agmbench.report.html import page
 
-        text = page(tables, tracker.history, against, published, origin=Origin(tracker.shown))
+        text = page(tables, tracker.history, against, origin=Origin(tracker.shown))
         output = output or HTML
     else:
-        text = render(tables, form, against, published, Origin(tracker.shown))
+        text = render(tables, form, against, Origin(tracker.shown))
     if output is None:
         echo(text)
     else:

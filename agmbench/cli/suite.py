@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import click
 
@@ -16,18 +16,32 @@ from agmbench.registry import load
 if TYPE_CHECKING:
     from agmbench.suite import Planned, Progress
 
-scale_option = click.option(
-    "--scale", default="paper", show_default=True, help="As it stands, or one of the suite's smaller scales."
-)
+scale_option = click.option("--scale", help="One of the suite's scales. [default: none, as it stands in the registry]")
 seeds_option = click.option("--seeds", type=click.IntRange(min=1), help="How many seeds. [default: the suite's]")
 limit_option = click.option("--limit", type=click.IntRange(min=2), help="At most so many samples a split.")
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="As of agmbench run, on top of suite and scale, for every job; a list is one more dimension; repeatable.",
+)
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What says which jobs a suite has."""
-    for option in (registry_option, root_option, limit_option, seeds_option, scale_option):
+    for option in (registry_option, root_option, set_option, limit_option, seeds_option, scale_option):
         command = option(command)
     return command
+
+
+class Asked(TypedDict):
+    """Which of a suite's jobs, as `_options` has it."""
+
+    scale: str | None
+    seeds: int | None
+    limit: int | None
+    settings: tuple[str, ...]
 
 
 @click.group("suite", cls=Verbs)
@@ -38,7 +52,7 @@ def command() -> None:
 @command.command("list")
 @registry_option
 def list_() -> None:
-    """The suites of the registry."""
+    """The suites of the registry, and the scales of each; without --scale a suite is as it stands there."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -46,7 +60,7 @@ def list_() -> None:
 
     table = Table("suite", "scales", "summary", box=None, pad_edge=False, header_style="bold")
     for matrix in load().suites():
-        scales = ", ".join(["paper", *map(str, matrix.content.get("scales", {}))])
+        scales = ", ".join(map(str, matrix.content.get("scales", {})))
         table.add_row(matrix.name, escape(scales), escape(matrix.content.get("summary", "")))
     print_grid(table)
 
@@ -54,11 +68,11 @@ def list_() -> None:
 @command.command("show")
 @click.argument("name")
 @_options
-def show(name: str, scale: str, seeds: int | None, limit: int | None) -> None:
+def show(name: str, **asked: Unpack[Asked]) -> None:
     """Every job of a suite, and those that cannot be, because."""
     from agmbench.suite import checked
 
-    planned = checked(_planned(name, scale, seeds, limit))
+    planned = checked(_planned(name, asked))
     for one in planned:
         echo(f"{one.label}{f': skipped, {one.skipped}' if one.skipped else ''}")
     echo(f"{len(planned)} jobs, {sum(bool(one.skipped) for one in planned)} skipped")
@@ -67,12 +81,12 @@ def show(name: str, scale: str, seeds: int | None, limit: int | None) -> None:
 @command.command("status")
 @click.argument("name")
 @_options
-def status(name: str, scale: str, seeds: int | None, limit: int | None) -> None:
+def status(name: str, **asked: Unpack[Asked]) -> None:
     """How far a suite is, by the store."""
     from agmbench.suite import progress
     from agmbench.trackers.mlflow import MlflowTracker
 
-    found = progress(_planned(name, scale, seeds, limit), MlflowTracker())
+    found = progress(_planned(name, asked), MlflowTracker())
     echo("\n".join(_said(name, found)))
     for one in found.missing:
         echo(f"missing: {one.label}")
@@ -85,14 +99,14 @@ def status(name: str, scale: str, seeds: int | None, limit: int | None) -> None:
 )
 @workers_option
 @_options
-def run(name: str, jobs: int, scale: str, seeds: int | None, limit: int | None) -> None:
+def run(name: str, jobs: int, **asked: Unpack[Asked]) -> None:
     """Run what is missing of a suite, each job in a process of its own. A failed one is recorded, and the rest go on."""
     from agmbench import suite
     from agmbench.launch import LocalProcesses
     from agmbench.trackers.mlflow import MlflowTracker
 
     registry, tracker = load(), MlflowTracker()
-    planned = suite.plan(suite.read(registry, name), registry, scale, seeds, limit)
+    planned = _planned(name, asked)
     failed = 0
     folder = Path("runs") / "suites" / name
     for number, ended in enumerate(suite.run(name, planned, registry, tracker, LocalProcesses(jobs), folder), 1):
@@ -108,38 +122,54 @@ def run(name: str, jobs: int, scale: str, seeds: int | None, limit: int | None) 
 @command.command("report")
 @click.argument("name")
 @click.option("--output", default=None, metavar="FILE", help="[default: NAME.html]")
-@click.option("--published", is_flag=True, help="Also show the figures that the paper's supplement printed.")
+@click.option(
+    "--published/--no-published",
+    default=None,
+    help="Set the figures of the paper's supplement beside ours. [default: those of the tables that the suite makes again]",
+)
 @_options
-def report(name: str, output: str | None, published: bool, scale: str, seeds: int | None, limit: int | None) -> None:
+def report(name: str, output: str | None, published: bool | None, **asked: Unpack[Asked]) -> None:
     """The report of a suite's finished jobs: one HTML file that needs no network."""
     from agmbench.cli.tables import tabled
     from agmbench.report.export import Origin
     from agmbench.report.html import page
+    from agmbench.report.published import TABLES
     from agmbench.report.render import save
     from agmbench.report.tables import BASELINE
-    from agmbench.suite import progress
+    from agmbench.suite import progress, read
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
-    found = progress(_planned(name, scale, seeds, limit), tracker)
+    found = progress(_planned(name, asked), tracker)
     tried = [one.job for one in (*found.done, *(one for one, _ in found.failed)) if one.job]
     if not tried:
-        raise AgmbenchError(f"nothing of suite '{name}' is done; run it with: agmbench suite run {name}")
+        words = " ".join([name, *_words(asked)])
+        raise AgmbenchError(f"nothing of suite '{name}' is done; run it with: agmbench suite run {words}")
     digests = {job.digest for job in tried}
     names = sorted({job.spec.dataset.name for job in tried})
     records = [record for dataset in names for record in tracker.records(dataset) if record.digest in digests]
     path = Path(output or f"{name}.html")
-    tables = tabled(records, load(), cost=True, coalitions=True)
-    notes, origin = _said(name, found), Origin(tracker.shown)
-    save(page(tables, tracker.history, BASELINE, published, f"agmbench suite {name}", notes, origin), path)
+    known = load()
+    beside = read(known, name).published if published is None else TABLES if published else ()
+    tables = tabled(records, known, cost=True, coalitions=True, beside=beside)
+    title = " ".join(["agmbench suite", name, *_words(asked)])
+    save(page(tables, tracker.history, BASELINE, title, _said(name, found), Origin(tracker.shown)), path)
     echo(f"{path}: {len(found.done)} of {len(found.done) + len(found.failed) + len(found.missing)} jobs")
 
 
-def _planned(name: str, scale: str, seeds: int | None, limit: int | None) -> "list[Planned]":
+def _planned(name: str, asked: Asked) -> "list[Planned]":
     from agmbench import suite
+    from agmbench.jobs import parse_settings
 
     registry = load()
-    return suite.plan(suite.read(registry, name), registry, scale, seeds, limit)
+    settings = parse_settings(asked["settings"])
+    return suite.plan(suite.read(registry, name), registry, asked["scale"], asked["seeds"], asked["limit"], settings)
+
+
+def _words(asked: Asked) -> list[str]:
+    """The options as they were given."""
+    options = [f"--{key} {asked[key]}" for key in ("scale", "seeds", "limit") if asked[key] is not None]
+    return [*options, *(f"--set {text}" for text in asked["settings"])]
 
 
 def _said(name: str, found: "Progress") -> list[str]:

@@ -24,8 +24,8 @@ class OGM(Balancing):
     Under Adam and AdamW, which divide by the gradient's own size, a scaled gradient is nearly scaled back: use SGD.
 
     alpha: strength. Paper .1 (VGGSound) and .8 (CREMA-D), by data set; ours .8 unless the data set's entry says otherwise.
-    starts, ends: modulate in epochs `starts <= epoch < ends`; `None` is to the end. Official code and ours: all epochs
-        by default.
+    starts, ends: modulate in epochs `starts <= epoch < ends`; `None` is to the end. Official code: `ends` 50, of 100 epochs; AGM's
+        repository and ours: all epochs by default.
     only_conv: modulate 4-D tensors alone, as the official code does, which leaves a Transformer unmodulated. Ours: every
         tensor of two or more dimensions, so no bias and no norm.
     responses: what `z_m` is. `additive`, the fusion's own terms, as in the paper and by default: fusions without such terms are
@@ -38,6 +38,9 @@ class OGM(Balancing):
 
     Official code: the same gradients and weights, step by step (its values are in `tests/reference`), on 4-D tensors alone:
     `only_conv`. More than two modalities, `shapley`, `scores: dev` and accumulation are ours.
+
+    AGM's repository, which made the figures of OGM-GE in AGM's paper, scales every parameter of encoders and heads on CREMA-D, and
+    nothing at all under late fusion on AV-MNIST on one GPU: the part of a tensor's name that it looks at never holds the modality.
     """
 
     promises = Promises(neutral={"alpha": 0}, balances=True, permutes=True, window=True)

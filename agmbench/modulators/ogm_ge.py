@@ -14,7 +14,9 @@ class OGMGE(OGM):
 
     The noise is added whether or not a modality is damped. It comes from the modulator's own generator. Parameters: those of OGM.
 
-    Official code: agrees with the paper's equation, and ours with both (recorded with the noise at zero). Otherwise as for OGM.
+    Official code: agrees with the paper's equation, and ours with both (recorded with the noise at zero). It ends modulation, and the
+    noise, at epoch 50 of 100: `ends`; ours goes on. AGM's repository scales every parameter of encoders and heads on CREMA-D, and nothing
+    under late fusion on AV-MNIST on one GPU, so that its OGM-GE there is joint training: see OGM.
     """
 
     promises = Promises(balances=True, permutes=True, window=True)

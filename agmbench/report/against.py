@@ -60,9 +60,15 @@ def against(table: Table, baseline: str) -> list[Comparison]:
 
 
 def pools(tables: Sequence[Table], baseline: str) -> list[Pool]:
-    """What the tables of each figure, chosen alike, say together; nothing where there is nothing to pool."""
+    """What the tables of each figure, chosen alike, say together; nothing where there is nothing to pool. Models that stand in two
+    tables, as they are compared with other concepts there, count once."""
     alike: dict[tuple[str, ...], list[Table]] = defaultdict(list)
+    seen: set[str] = set()
     for table in tables:
+        trained = {record.training for row in table.rows for record in row.records if record.training}
+        if trained and trained <= seen:
+            continue
+        seen |= trained
         figure = table.figure
         alike[figure.key, figure.unit, figure.better, table.chosen].append(table)
     found = [Pool(some[0].figure, some[0].chosen, pool(some, baseline)) for some in alike.values()]

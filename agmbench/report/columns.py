@@ -15,8 +15,10 @@ from agmbench.metrics.pearson import Pearson
 from agmbench.metrics.r2 import R2
 from agmbench.metrics.responses import Responses
 from agmbench.metrics.sentiment import Sentiment
+from agmbench.metrics.terms import Terms
 from agmbench.outcomes import Kind, Quantity
 from agmbench.records import FINISHED, Measurement, Record
+from agmbench.report.published import Published
 from agmbench.shapley import coalition_name, coalitions
 
 CUSTOM: Mapping[Kind, Sequence[str]] = {
@@ -25,7 +27,19 @@ CUSTOM: Mapping[Kind, Sequence[str]] = {
     "regression": ("mae", "pearson", "acc-2", "acc-7", "r2", "response-r2", "strength"),
 }
 WHERE_MEASURED = ("acc-2", "acc-7")  # of a sentiment alone
-SHOWN = (Accuracy, MeanAveragePrecision, MAE, Pearson, Sentiment, R2, Responses, CompetitionStrength, Concepts, Coalitions)
+SHOWN = (
+    Accuracy,
+    MeanAveragePrecision,
+    MAE,
+    Pearson,
+    Sentiment,
+    R2,
+    Responses,
+    Terms,
+    CompetitionStrength,
+    Concepts,
+    Coalitions,
+)
 ALWAYS = {quantity.name: quantity for metric in SHOWN for quantity in metric.quantities}  # known without a registry
 LACKING = {  # why a run may have no number of these
     quantity.name: "not measured (--no-strength)" if metric.compares else "not in the run"
@@ -118,11 +132,18 @@ def check(asked: Iterable[str], known: Known, cells: Sequence[Sequence[Record]])
 
 
 def columns(
-    records: Sequence[Record], known: Known, asked: Sequence[str] = (), cost: bool = False, coalitions: bool = False
+    records: Sequence[Record],
+    known: Known,
+    asked: Sequence[str] = (),
+    cost: bool = False,
+    coalitions: bool = False,
+    printed: Iterable[Published] = (),
 ) -> list[Column]:
-    """Those of one table: of the words that are `asked` for, else the custom of the task; the first is what is compared."""
+    """Those of one table: of the words that are `asked` for, else the custom of the task and what was `printed` of the same; the first
+    is what is compared."""
     known = known.within(records)
-    found = [column for word in asked or _custom(records) for column in _named(word, known, records)]
+    words = asked or [*_custom(records), *(key.partition("/")[0] for each in printed for key in each.figures)]
+    found = [column for word in words for column in _named(word, known, records)]
     if coalitions:
         name = "coalition-r2" if records[0].task == "regression" else "coalition"
         found += _of(name, known, records, part=COALITIONS)

@@ -34,18 +34,16 @@ def page(
     tables: Sequence[Table],
     history: History,
     baseline: str,
-    beside: bool = False,
     title: str = TITLE,
     notes: Sequence[str] = (),
     origin: Origin | None = None,
 ) -> str:
-    """The whole report. `history` reads metrics of a run, as a tracker does; `beside` adds the published figures; `notes` stand
-    below the title."""
+    """The whole report. `history` reads metrics of a run, as a tracker does; `notes` stand below the title."""
     pooled = "".join(map(_sheet, sheets.of_all(tables, baseline)))
     together = f'<section id="all">{pooled}</section>' if pooled else ""
     links = "".join(f'<a href="#cell-{place}">{escape(table.title)}</a>' for place, table in enumerate(tables))
     cells = "".join(
-        f'<section id="cell-{place}">{_cell(table, history, baseline, beside)}</section>' for place, table in enumerate(tables)
+        f'<section id="cell-{place}">{_cell(table, history, baseline)}</section>' for place, table in enumerate(tables)
     )
     runs = sum(len(row.records) for table in tables for row in table.rows)
     sets = len({table.dataset for table in tables})
@@ -65,8 +63,8 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _cell(table: Table, history: History, baseline: str, beside: bool) -> str:
-    first, *rest = sheets.of_table(table, baseline, beside)
+def _cell(table: Table, history: History, baseline: str) -> str:
+    first, *rest = sheets.of_table(table, baseline)
     colours = {modality: 1 + place % (svg.COLOURS - 1) for place, modality in enumerate(table.modalities)}
     methods = [row for row in table.rows if row.method]
     return "".join(

@@ -2,20 +2,23 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
 SOURCE = "Li et al., ICCV 2023, supplement"
 FUSIONS = {"late": "concat"}  # the paper's words for ours
 MODALITIES = {("avmnist", "visual"): "image"}
-KEYS = {"acc": "response", "d": "strength"}
+TABLES = (5, 6, 7, 8)
+# Acc_m under late fusion, in AGM's code: the head's own term of these methods, the Shapley response of AGM and its variants
+BY_HEAD = ("joint", "ogm-ge", "ogm-ge-ra", "mslr", "mses")
 FIGURES = ("acc", "acc_audio", "acc_visual", "d_audio", "d_visual")
 
 
 @dataclass(frozen=True)
 class Published:
-    """One row of a printed table: its figures by the keys of our columns; `variant` is what sets it apart there, such as `seed=99`."""
+    """One row of a printed table: its figures by the keys of our columns, those of the definition that it used; `variant` is what sets it
+    apart there, a setting of ours such as `concept_seed=99`."""
 
     table: str
     variant: str
@@ -27,18 +30,20 @@ class Published:
         return f"table {self.table}{f', {self.variant}' if self.variant else ''}"
 
 
-def published(dataset: str, fusion: str) -> list[Published]:
-    """What is printed of a data set under a fusion, in the order of print; the concepts of a table are one row."""
+def published(dataset: str, fusion: str, tables: Collection[int] = TABLES) -> list[Published]:
+    """What the tables print of a data set under a fusion, in the order of print; the concepts of a table are one row."""
     lines = files("agmbench.report").joinpath("published/supplement.csv").read_text(encoding="utf-8").splitlines()
     rows: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
     for line in csv.DictReader(line for line in lines if not line.startswith("#")):
-        if (line["dataset"], FUSIONS.get(line["fusion"], line["fusion"])) == (dataset, fusion):
+        if (line["dataset"], FUSIONS.get(line["fusion"], line["fusion"])) == (dataset, fusion) and int(line["table"]) in tables:
             method = "concept" if line["method"].startswith("concept-") else line["method"]
-            figures = {_key(dataset, name): float(line[name]) for name in FIGURES if line[name]}
+            accuracy = "term" if method in BY_HEAD and line["fusion"] == "late" else "response"
+            figures = {_key(dataset, name, accuracy): float(line[name]) for name in FIGURES if line[name]}
             rows[line["table"], line["variant"], method] |= figures
     return [Published(*key, figures) for key, figures in rows.items()]
 
 
-def _key(dataset: str, name: str) -> str:
+def _key(dataset: str, name: str, accuracy: str) -> str:
     figure, _, modality = name.partition("_")
-    return f"{KEYS[figure]}/{MODALITIES.get((dataset, modality), modality)}" if modality else "accuracy"
+    quantity = accuracy if figure == "acc" else "strength"
+    return f"{quantity}/{MODALITIES.get((dataset, modality), modality)}" if modality else "accuracy"

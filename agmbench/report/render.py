@@ -17,30 +17,27 @@ from agmbench.report import sheets
 from agmbench.report.against import Pool, Pooled, against, pools
 from agmbench.report.escapes import markdown, one_line
 from agmbench.report.export import Origin, run_ids
-from agmbench.report.published import published
 from agmbench.report.sheets import Sheet
 from agmbench.report.tables import BASELINE, Row, Table, Value
 
 
-def show(*tables: Table, baseline: str = BASELINE, beside: bool = False) -> None:
-    """Print tables, and what they say together, on the terminal; `beside` adds the published figures."""
-    for sheet in _sheets(tables, baseline, beside):
+def show(*tables: Table, baseline: str = BASELINE) -> None:
+    """Print tables, and what they say together, on the terminal."""
+    for sheet in _sheets(tables, baseline):
         _print(sheet)
 
 
-def render(
-    tables: Sequence[Table], form: str, baseline: str = BASELINE, beside: bool = False, origin: Origin | None = None
-) -> str:
+def render(tables: Sequence[Table], form: str, baseline: str = BASELINE, origin: Origin | None = None) -> str:
     """The same in one of the written forms, with where it comes from."""
     origin = origin or Origin()
     if form == "json":
-        return json.dumps(_json(tables, baseline, beside, origin), indent=2, allow_nan=False)
+        return json.dumps(_json(tables, baseline, origin), indent=2, allow_nan=False)
     if form == "csv":
-        return _csv(tables, baseline, beside, origin)
+        return _csv(tables, baseline, origin)
     write = _markdown if form == "markdown" else _latex
     said = origin.words(tables)
     last = said if form == "markdown" else f"% {said}"
-    return "\n\n".join([*map(write, _sheets(tables, baseline, beside)), last])
+    return "\n\n".join([*map(write, _sheets(tables, baseline)), last])
 
 
 def save(text: str, path: Path) -> None:
@@ -55,9 +52,9 @@ def save(text: str, path: Path) -> None:
         raise AgmbenchError(f"{path} cannot be written ({error.strerror}); name another file with --output") from error
 
 
-def _sheets(tables: Sequence[Table], baseline: str, beside: bool) -> list[Sheet]:
+def _sheets(tables: Sequence[Table], baseline: str) -> list[Sheet]:
     return [
-        *(sheet for table in tables for sheet in sheets.of_table(table, baseline, beside)),
+        *(sheet for table in tables for sheet in sheets.of_table(table, baseline)),
         *sheets.of_all(tables, baseline),
     ]
 
@@ -136,7 +133,7 @@ NUMBERS = ("mean", "std", "low", "high", "n", "reason", "source", "seed", "run")
 FROM = ("date", "version", "commit", "store")
 
 
-def _csv(tables: Sequence[Table], baseline: str, beside: bool, origin: Origin) -> str:
+def _csv(tables: Sequence[Table], baseline: str, origin: Origin) -> str:
     """One line a row and column, and below these one a run and column: long, so that tables of unlike columns share one file.
 
     A line of a method has its mean and the number of seeds, a line of a run its value as `mean`, its `seed` and its id (`run`). What
@@ -147,12 +144,12 @@ def _csv(tables: Sequence[Table], baseline: str, beside: bool, origin: Origin) -
     writer = csv.DictWriter(out, (*COLUMNS, *NUMBERS, *FROM), lineterminator="\n", restval="")
     writer.writeheader()
     known = {key: getattr(origin, key) for key in FROM}
-    for line in _lines(tables, baseline, beside):
+    for line in _lines(tables, baseline):
         writer.writerow({key: _plain_number(value) for key, value in {**line, **known}.items()})
     return out.getvalue().rstrip("\n")
 
 
-def _lines(tables: Sequence[Table], baseline: str, beside: bool) -> Iterator[dict[str, Any]]:
+def _lines(tables: Sequence[Table], baseline: str) -> Iterator[dict[str, Any]]:
     for table in tables:
         cell = {
             "dataset": table.dataset,
@@ -180,7 +177,7 @@ def _lines(tables: Sequence[Table], baseline: str, beside: bool) -> Iterator[dic
                     **{"method": each.label, "column": f"{key} {baseline}", "mean": number, "low": low, "high": high},
                     **{"n": each.pairs, "source": "runs"},
                 }
-        for printed in published(table.dataset, table.fusion) if beside else ():
+        for printed in table.published or ():
             for key, figure in printed.figures.items():
                 yield {**cell, "method": printed.method, "column": key, "mean": figure, "source": printed.source}
     for pool in pools(tables, baseline):
@@ -204,7 +201,7 @@ def _plain_number(value: Any) -> Any:
     return "" if value is None else repr(value) if isinstance(value, float) else value
 
 
-def _json(tables: Sequence[Table], baseline: str, beside: bool, origin: Origin) -> dict[str, Any]:
+def _json(tables: Sequence[Table], baseline: str, origin: Origin) -> dict[str, Any]:
     """Where it comes from, an object a table, and of two cells and more what they say together, by figure."""
     together: dict[str, list[dict[str, object]]] = defaultdict(list)
     for pool in pools(tables, baseline):
@@ -213,12 +210,12 @@ def _json(tables: Sequence[Table], baseline: str, beside: bool, origin: Origin) 
     return {
         "origin": {**asdict(origin), "runs": run_ids(tables)},
         "baseline": baseline,
-        "tables": [_plain(table, baseline, beside) for table in tables],
+        "tables": [_plain(table, baseline) for table in tables],
         "pooled": together,
     }
 
 
-def _plain(table: Table, baseline: str, beside: bool) -> dict[str, Any]:
+def _plain(table: Table, baseline: str) -> dict[str, Any]:
     def row(row: Row) -> dict[str, object]:
         values = {
             key: {
@@ -250,6 +247,6 @@ def _plain(table: Table, baseline: str, beside: bool) -> dict[str, Any]:
         },
         "rows": [row(each) for each in table.rows],
         "against": [asdict(each) for each in against(table, baseline)],
-        **({"published": [asdict(each) for each in published(table.dataset, table.fusion)]} if beside else {}),
+        **({"published": [asdict(each) for each in table.published]} if table.published is not None else {}),
         "notes": list(table.notes),
     }

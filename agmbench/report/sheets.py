@@ -6,7 +6,7 @@ from itertools import groupby
 
 from agmbench.report.against import Comparison, Pool, against, best, differences, pools
 from agmbench.report.columns import ALONE, COALITIONS, COST, RESULTS, Column
-from agmbench.report.published import SOURCE, Published, published
+from agmbench.report.published import SOURCE, Published
 from agmbench.report.statistics import ALPHA, Interval, smallest_p
 from agmbench.report.tables import Row, Table, Value
 
@@ -36,11 +36,11 @@ class Sheet:
     bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
 
 
-def of_table(table: Table, baseline: str, beside: bool = False) -> list[Sheet]:
-    """All sheets of a cell: results, against the baseline, the parts asked for and, `beside`, the published figures."""
+def of_table(table: Table, baseline: str) -> list[Sheet]:
+    """All sheets of a cell: results, against the baseline, and the parts and published figures asked for."""
     parts = {part: list(columns) for part, columns in groupby(table.columns, key=lambda column: column.part)}
-    printed = published(table.dataset, table.fusion) if beside else []
-    notes = [f"{SOURCE}, has no figures of {table.dataset} under fusion {table.fusion}"] if beside and not printed else []
+    printed = table.published
+    notes = [f"{SOURCE}, has no figures of {table.dataset} under fusion {table.fusion}"] if printed == [] else []
     first = _results(table, parts.pop(RESULTS), notes)
     more = [_part(table, part, columns) for part, columns in parts.items()]
     return [first, *_against(table, baseline), *more, *([_published(table, printed)] if printed else [])]

@@ -2,17 +2,18 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from statistics import mean, stdev
 from types import MappingProxyType
 from typing import Any
 
-from agmbench.jobs import flat, in_use, setting
+from agmbench.jobs import COMPARED, flat, in_use, setting
 from agmbench.outcomes import Kind
 from agmbench.records import FAILED, FINISHED, KILLED, Measurement, Record, chosen, departing
 from agmbench.report.columns import ALONE, Column, check, columns, known_of
+from agmbench.report.published import Published, published
 from agmbench.report.statistics import Interval, interval
 
 BASELINE = "joint"
@@ -75,6 +76,7 @@ class Table:
     task: Kind = "classification"
     chosen: str = ""  # on what the epoch is chosen, as a sentence
     sample: bool = False
+    published: Sequence[Published] | None = None  # what was printed of it; `None` if nobody asked
 
     @property
     def departs(self) -> list[str]:
@@ -98,12 +100,14 @@ def compare(
     coalitions: bool = False,
     asked: Sequence[str] = (),
     metrics: Mapping[str, Measurement] = MappingProxyType({}),
+    beside: Collection[int] = (),
 ) -> list[Table]:
     """One table a cell, in the order of data set and fusion; only the `modulators` named, or all.
 
     With `cost`, what a step took; with `coalitions`, the figure where only some modalities are present; `asked` names the quantities
     to show in place of the custom ones. Concept runs are no rows. `metrics` are those of the registry by name: their present version,
-    what they give, and as `reason` why a run may not be measured by them.
+    what they give, and as `reason` why a run may not be measured by them. `beside` are the tables of the paper's supplement whose
+    figures are set beside ours.
     """
     cells: dict[str, list[Record]] = defaultdict(list)
     for record in _last(records):
@@ -115,9 +119,18 @@ def compare(
     check(asked, known, [*cells.values()])
     tables = []
     for cell, found in cells.items():
-        shown = columns(found, known, asked, cost, coalitions)
-        tables.append(_table(found, modulators, settings[cell], shown, notes.get(cell, ()), metrics))
+        printed = _published(found[0], beside) if beside else None
+        shown = columns(found, known, asked, cost, coalitions, printed or ())
+        tables.append(_table(found, modulators, settings[cell], shown, notes.get(cell, ()), metrics, printed))
     return sorted(tables, key=lambda table: (table.dataset, table.fusion, table.title))
+
+
+def _published(record: Record, tables: Collection[int]) -> list[Published]:
+    """What was printed of the cell of a record; of concepts that are not a run's own, where the cell has these."""
+    own = flat(record.spec)
+    asked = {setting(key, own[key]) for key in COMPARED if key in own}
+    found = published(own["dataset"], own["fusion"], tables)
+    return [each for each in found if not asked or not each.variant or each.variant in asked]
 
 
 def _last(records: Iterable[Record]) -> list[Record]:
@@ -205,6 +218,7 @@ def _table(
     columns: Sequence[Column],
     notes: Sequence[str],
     metrics: Mapping[str, Measurement],
+    printed: Sequence[Published] | None,
 ) -> Table:
     first = records[0]
     groups: dict[str, list[Record]] = defaultdict(list)
@@ -233,6 +247,7 @@ def _table(
         task=first.task,
         chosen=chosen(first.selected, first.spec),
         sample=any(record.sample for record in records),
+        published=printed,
     )
 
 

@@ -33,6 +33,7 @@ def written(heading: Heading) -> dict[str, str]:
         "agmbench.components": json.dumps(heading.components),
         "agmbench.departures": json.dumps(heading.departures),
         "agmbench.references": json.dumps(heading.references),
+        "agmbench.training": heading.training,
         NOTE: described(heading),
     }
 
@@ -69,7 +70,7 @@ def record(run: Run) -> Record:
         started=run.info.start_time,
         attempt=int(tags.get("agmbench.attempt", 0)),
     )
-    found = replace(found, outcomes_kept=OUTCOMES in tags)
+    found = replace(found, outcomes_kept=OUTCOMES in tags, training=tags.get("agmbench.training") or found.digest)
     if "agmbench.fingerprint" not in tags:
         inputs = run.inputs.dataset_inputs if run.inputs else []
         found = older.completed(found, inputs[0].dataset.digest if inputs else "")

@@ -114,10 +114,9 @@ def train(
     """Train `model` in place; each epoch is yielded as soon as it is validated, and the next begins when it is asked for.
 
     A method that takes no step in an epoch has nothing to learn: the epoch is its last, as is the one at which the recipe stops early.
-    `concepts` are the trained mono-modal
-    models, for a modulator that needs them. `state` is that of an epoch, to go on after it with the very same numbers; one that does
-    not fit is `Unfit` at once, before an epoch is asked for. `judge` ranks epochs, by the task's figure if none is given. `data` is
-    what errors call the data set.
+    `concepts` are the trained mono-modal models, for a modulator that needs them. `state` is that of an epoch, to go on after it with
+    the very same numbers; one that does not fit is `Unfit` at once, before an epoch is asked for. `judge` ranks epochs, by the task's
+    figure if none is given. `data` is what errors call the data set.
     """
     by = judge or Judge(model.task.figure)
     device, count = feed.device, len(feed.splits["train"])

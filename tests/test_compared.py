@@ -161,6 +161,7 @@ def test_a_strength_with_its_own_concepts_is_the_number_that_it_was(line: Comman
     assert len(found) == 3 + 2
 
 
+@pytest.mark.long
 def test_one_training_has_a_strength_for_each_padding_of_its_concepts(line: CommandLine) -> None:
     assert line("suite", "run", "mutes").status == 0
     found = runs(line)
@@ -187,6 +188,7 @@ def test_a_metric_is_measured_anew_beside_the_same_concepts(line: CommandLine, m
     assert "competition-strength" not in own.measurements
 
 
+@pytest.mark.long
 def test_a_training_that_fails_is_started_once(line: CommandLine) -> None:
     result = line("suite", "run", "broken")
     assert result.status == 1

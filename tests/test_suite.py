@@ -233,7 +233,7 @@ def test_every_built_in_suite_is_well_formed() -> None:
             assert "unknown" not in planned.skipped, planned
     names = {e.name for e in found.entries("modulator")}
     blocks = suite.read(found, "mini").jobs
-    assert {m for block in blocks for m in block.modulator} <= names
+    assert {m for block in blocks for m in block.modulator} == names
 
 
 # runs

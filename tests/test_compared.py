@@ -114,6 +114,7 @@ def test_a_spec_of_before_has_none(line: CommandLine) -> None:
 # runs
 
 
+@pytest.mark.long
 def test_one_training_has_a_strength_for_each_seed_of_its_concepts(line: CommandLine) -> None:
     result = line("suite", "run", "seeds", "--jobs", "2")
     assert result.status == 0, result.err + result.out

@@ -297,6 +297,7 @@ def test_a_store_half_made_by_a_killed_process_is_made_anew(line: CommandLine) -
     assert [run.info.status for run in runs(line)] == ["FINISHED"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_killed_and_can_be_run_again(number: int, line: CommandLine) -> None:
     endless = [word if word != "2" else "100000" for word in PLAIN]  # epochs

@@ -140,6 +140,7 @@ def test_an_alias_is_a_name_too(line: CommandLine) -> None:
     assert "alias of metric 'mine' '../x': a name should be made of" in broken.reason
 
 
+@pytest.mark.long
 @pytest.mark.bad_input
 @pytest.mark.parametrize("name", ["../../x", "it's", "..", "a b", "a" * 101])
 def test_a_suite_writes_nowhere_but_in_its_folder_and_a_study_has_such_a_name_too(name: str, line: CommandLine) -> None:

@@ -172,7 +172,7 @@ def test_early_stopping_alone_counts_epochs_in_a_row() -> None:
 
 
 def trained(name: str, **settings: object) -> list[Epoch]:
-    job = make(name, **{"training.epochs": 8, "training.lr": 3.0, **settings})
+    job = make(name, **{"training.epochs": 8, "training.lr": 1.0, **settings})
     return run(job)[1]
 
 

@@ -77,7 +77,8 @@ def test_a_method_whose_answer_is_not_the_models_is_served_too(line: CommandLine
 
 def test_a_concept_whose_other_modality_is_drawn_is_served_with_the_same_draws(line: CommandLine) -> None:
     small = ("--fusion", "early", "--set", "fusion.hidden=8", "--set", "fusion.out=8", "--set", "mute=random")
-    assert line("run", "--modulator", "joint", *SMALL, *small, "--set", "dataset.samples=2000").status == 0
+    words = ("--dataset", "synthetic", "--epochs", "2", "--set", "dataset.samples=2000")
+    assert line("run", "--modulator", "joint", *words, *small).status == 0
     assert fresh(line, runs(line)["synthetic early concept of m0 seed 999"]) == 500
 
 

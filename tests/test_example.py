@@ -13,6 +13,8 @@ from conftest import files
 
 from agmbench.trackers.mlflow import MlflowTracker
 
+pytestmark = pytest.mark.long  # a wheel in an environment of its own
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "agmbench-example"
 
 
@@ -64,7 +66,6 @@ def test_it_keeps_what_it_promises(component: str, python: Path, outside: Path) 
     assert " 0 failed" in agmbench(python, outside, "check", component)
 
 
-@pytest.mark.long
 def test_it_runs_is_compared_and_the_run_knows_where_its_components_came_from(python: Path, outside: Path) -> None:
     for modulator in ("joint", "moddrop"):
         agmbench(python, outside, "run", "--dataset", "digits-halves", "--modulator", modulator, "--epochs", "3")

@@ -50,6 +50,7 @@ def test_a_folder_works_as_it_is(kind: str, line: CommandLine) -> None:
     assert ran.status == 0, ran.err
 
 
+@pytest.mark.long
 def test_the_tests_that_folders_come_with_pass(line: CommandLine) -> None:
     for kind in KINDS:
         assert line("plugin", "new", kind, f"own-{kind}").status == 0
@@ -57,6 +58,7 @@ def test_the_tests_that_folders_come_with_pass(line: CommandLine) -> None:
     pytest_in(plugins, *(plugins / f"own-{kind}" / f"test_own_{kind}.py" for kind in KINDS))
 
 
+@pytest.mark.long
 def test_packages_work_as_they_are(line: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> None:
     projects, site = [line.folder / f"own-{kind}" for kind in KINDS], tmp_path_factory.mktemp("site")
     for kind, project in zip(KINDS, projects, strict=True):

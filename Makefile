@@ -71,6 +71,8 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/variants.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compiled.py
 	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/reading.py --workers
+	$(BIN)/python benchmarks/reading.py --waiting
 	$(BIN)/python benchmarks/compare.py
 
 baselines: .venv/installed

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from agmbench import shapley
-from agmbench.contracts import Batch, Modulator, Tokens
+from agmbench.contracts import Batch, Modulator
 from agmbench.errors import RunFailed
-from agmbench.finite import culprit, wrong_input
+from agmbench.finite import culprit, sound_input, wrong_input
 from agmbench.model import MultimodalModel
 from agmbench.outcomes import Outcome
 from agmbench.tasks import Task
@@ -43,7 +43,8 @@ def evaluate(
                 said[full].representation.float(),
                 *(x.float() for x in own.values()),
             ]
-            *made, answers, sound = on_host([*rows, batch.targets, _sound(batch, model.modalities)])
+            sound_here = torch.stack([sound_input(batch.inputs[m]).all() for m in model.modalities]).all()
+            *made, answers, sound = on_host([*rows, batch.targets, sound_here])
             if not sound:
                 raise RunFailed(f"the data on {where} are not finite: {wrong_input(batch, model.modalities)}")
             if not all(torch.isfinite(x).all() for x in made[: len(which) + 1]):
@@ -68,23 +69,12 @@ def evaluate(
 
 def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies on the CPU, by one transfer of all their bytes, so that a device is waited for once."""
-    order = sorted(
-        range(len(tensors)), key=lambda place: -tensors[place].element_size()
-    )  # wide numbers begin at places of theirs
+    # the widest numbers first, so that each begins at a place of theirs
+    order = sorted(range(len(tensors)), key=lambda place: -tensors[place].element_size())
     pieces = [tensors[place].detach().contiguous().flatten().view(torch.uint8) for place in order]
     copied = torch.cat(pieces).cpu().split([len(piece) for piece in pieces])
     back = dict(zip(order, copied, strict=True))
     return [back[place].view(x.dtype).view(x.shape) for place, x in enumerate(tensors)]
-
-
-def _sound(batch: Batch, modalities: Sequence[str]) -> Tensor:
-    """Whether the inputs of a batch are finite, as a flag on its device; what a mask hides is not looked at."""
-    flags = []
-    for x in (batch.inputs[modality] for modality in modalities):
-        values = x.values if isinstance(x, Tokens) else x
-        finite = torch.isfinite(values)
-        flags.append((finite | ~x.mask.unsqueeze(-1) if isinstance(x, Tokens) and x.mask is not None else finite).all())
-    return torch.stack(flags).all()
 
 
 def _terms(model: MultimodalModel, batch: Batch) -> dict[str, Tensor]:

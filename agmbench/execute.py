@@ -82,7 +82,6 @@ class Execution:
         if job.spec.compared:
             return self._compared(job)
         modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
-        build.augmentation(job)
         judge = build.judge(job.spec, job.registry, job.dataset)
         comparing = [one for one in self.wanted if one.metric.compares and job.spec.present is None]
         done = self._done(job)
@@ -92,6 +91,7 @@ class Execution:
                 self.observer.warned("the job is done already, so there is no training to profile; take --force")
             self.observer.finished(done, trained=False)
             return done
+        build.augmentation(job)  # which is tried, too, before anything is written
         if done is None and (before := self.tracker.before(job.setting, job.digest)):
             self.observer.warned(changed(job, before))
         needed = comparing or modulator.needs_concepts or (judge.measure is not None and judge.measure.metric.compares)

@@ -120,13 +120,17 @@ def _made(modalities: Iterable[str], wrong: Sequence[str], logits: bool) -> str:
     return "inputs, features and logits of the model are finite, what the modulator makes of them is not; look at its losses"
 
 
+def sound_input(x: Tensor | Tokens) -> Tensor:
+    """Which numbers of an input are finite; what a mask hides counts as if it were."""
+    if not isinstance(x, Tokens):
+        return torch.isfinite(x)
+    finite = torch.isfinite(x.values)
+    return finite if x.mask is None else finite | ~x.mask.unsqueeze(-1)
+
+
 def _wrong_rows(x: Tensor | Tokens) -> list[int]:
     """The samples of a batch that have a number which is not finite; what a mask hides is not looked at."""
-    values = x.values if isinstance(x, Tokens) else x
-    sound = torch.isfinite(values)
-    if isinstance(x, Tokens) and x.mask is not None:
-        sound = sound | ~x.mask.unsqueeze(-1)
-    if sound.all():
+    if (sound := sound_input(x)).all():
         return []
     return (~sound.flatten(1).all(dim=1)).nonzero().flatten().tolist()
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,23 +58,23 @@ def main() -> None:
 
 
 def speed(seconds: float) -> None:
-    known = registry.load()
     print("| data set | layout | samples/s | ratio to a plain loop | target | met |\n|---|---|---:|---:|---|---|", flush=True)
+    for name, split, size in samples():
+        fast, ratio = compared(split, min(size, len(split)), seconds)
+        print(f"| {name} | {fast:,.0f} | {ratio:.2f} | >= 0.8 | {'yes' if ratio >= 0.8 else 'NO'} |", flush=True)
+
+
+def samples() -> Iterator[tuple[str, Split, int]]:
+    """Of each layout its name in a table, train of a random sample of it, which is there until the next, and the recipe's batch size."""
+    known = registry.load()
     for entry in known.entries("dataset"):
         target = entry.load()
-        if not issubclass(target, FileDataset):
-            continue
-        size = entry.job.get("training", {}).get("batch_size", 64)
-        for layout in target.layouts:
+        for layout in target.layouts if issubclass(target, FileDataset) else ():
             with tempfile.TemporaryDirectory() as folder:
                 os.environ["AGMBENCH_DATA"] = folder
                 layout.write_sample(Path(folder))
                 split = build.opened(known, entry.name, {}).split("train")
-                fast, ratio = compared(split, min(size, len(split)), seconds)
-            print(
-                f"| {entry.name} | {layout.name} | {fast:,.0f} | {ratio:.2f} | >= 0.8 | {'yes' if ratio >= 0.8 else 'NO'} |",
-                flush=True,
-            )
+                yield f"{entry.name} | {layout.name}", split, entry.job.get("training", {}).get("batch_size", 64)
 
 
 @dataclass(frozen=True)
@@ -94,27 +94,17 @@ class OnlyRead(Staged):
 
 
 def ahead(seconds: float) -> None:
-    known = registry.load()
     print("| data set | layout | workers | samples/s | ratio to 0 | ratio to 1 | ms a batch of the thread that trains |")
     print("|---|---|---:|---:|---:|---:|---:|", flush=True)
-    for entry in known.entries("dataset"):
-        target = entry.load()
-        if not issubclass(target, FileDataset):
+    for name, split, size in samples():
+        if in_memory(split):
             continue
-        size = entry.job.get("training", {}).get("batch_size", 64)
-        for layout in target.layouts:
-            with tempfile.TemporaryDirectory() as folder:
-                os.environ["AGMBENCH_DATA"] = folder
-                layout.write_sample(Path(folder))
-                split = build.opened(known, entry.name, {}).split("train")
-                if in_memory(split):
-                    continue
-                rates: list[float] = []
-                for workers in (0, 1, 2):
-                    rate_, busy = fed(split, workers, size, seconds)
-                    rates.append(rate_)
-                    ratios = f"{rate_ / rates[0]:.2f} | {rate_ / rates[1]:.2f}" if workers else "1 |"
-                    print(f"| {entry.name} | {layout.name} | {workers} | {rate_:,.0f} | {ratios} | {busy:.2f} |", flush=True)
+        rates: list[float] = []
+        for workers in (0, 1, 2):
+            rate_, busy = fed(split, workers, size, seconds)
+            rates.append(rate_)
+            ratios = f"{rate_ / rates[0]:.2f} | {rate_ / rates[1]:.2f}" if workers else "1 |"
+            print(f"| {name} | {workers} | {rate_:,.0f} | {ratios} | {busy:.2f} |", flush=True)
 
 
 def fed(split: Split, workers: int, size: int, seconds: float) -> tuple[float, float]:

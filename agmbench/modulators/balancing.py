@@ -12,19 +12,28 @@ from agmbench.contracts import Batch, Context, Model, Modulator, Split
 Scores = Literal["batch", "dev"]
 
 
-class Balancing(Modulator):
-    """Where the scores come from, when gradients are modulated, and how the coefficients are recorded.
+class Windowed(Modulator):
+    """Modulates, and is `active`, in epochs `starts <= epoch < ends`; `None` is to the end."""
 
-    starts, ends: modulate in epochs `starts <= epoch < ends`; `None` is to the end.
+    def __init__(self, modalities: tuple[str, ...], starts: int, ends: int | None) -> None:
+        super().__init__(modalities)
+        self.starts = starts
+        self.ends = ends
+        self.active = True
+
+    def begin_epoch(self, context: Context) -> None:
+        self.active = self.starts <= context.epoch and (self.ends is None or context.epoch < self.ends)
+
+
+class Balancing(Windowed):
+    """Where the scores come from, and how the coefficients are recorded.
+
     scores: from the training `batch`, or from a batch of the same size drawn from the `dev` split, in eval mode.
     """
 
     def __init__(self, modalities: tuple[str, ...], starts: int, ends: int | None, scores: Scores) -> None:
-        super().__init__(modalities)
-        self.starts = starts
-        self.ends = ends
+        super().__init__(modalities, starts, ends)
         self.scores = scores
-        self.active = True
         self._dev: Split | None = None
 
     def refuses(self, model: Model) -> str | None:
@@ -36,9 +45,6 @@ class Balancing(Modulator):
         self.generator = context.generator
         if self.scores == "dev":
             self._dev = context.splits["dev"]
-
-    def begin_epoch(self, context: Context) -> None:
-        self.active = self.starts <= context.epoch and (self.ends is None or context.epoch < self.ends)
 
     @abstractmethod
     def terms(self, model: Model, batch: Batch) -> dict[str, Tensor]:

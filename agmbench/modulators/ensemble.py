@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from agmbench.contracts import Batch, Coalition, Context, Fused, Input, Model, Modulator, Promises, Step
+from agmbench.modulators.heads import several
 from agmbench.tasks import SingleLabel
 
 
@@ -23,8 +24,8 @@ class Ensemble(Modulator):
     needs_concepts = True
 
     def refuses(self, model: Model) -> str | None:
-        if len(model.modalities) < 2:
-            return f"needs two or more modalities; found {', '.join(model.modalities)}"
+        if reason := several(model):
+            return reason
         if not isinstance(model.task, SingleLabel):
             return f"averages probabilities of classes; the task of this data set is {type(model.task).__name__}"
         return None

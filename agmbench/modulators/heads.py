@@ -78,18 +78,6 @@ def joined(features: Mapping[str, Tensor], present: Collection[str]) -> Tensor:
     return torch.cat([e if m in present else torch.zeros_like(e) for m, e in features.items()], dim=-1)
 
 
-def read_of(model: Model) -> dict[str, Tensor]:
-    """The gradient of `W_m` for each modality m, what an additive fusion's heads make of its features: a view of what is in `.grad`.
-
-    `{}` where the fusion is not additive or does not learn.
-    """
-    found = [head.weight.grad for head in model.fusion.heads()] if model.fusion.additive else []
-    gradients = [gradient for gradient in found if gradient is not None]
-    if len(gradients) == 1:  # one head reads all of them, side by side
-        gradients = list(gradients[0].split([width(model, m) for m in model.encoders], dim=1))
-    return dict(zip(model.encoders, gradients, strict=True)) if gradients else {}
-
-
 class Heads(nn.ModuleDict):
     """`h_m`: features `{m: [B, D_m]}` (or tokens) to logits of each modality alone, `{m: [B, C]}`."""
 

@@ -7,12 +7,13 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from agmbench.contracts import Batch, Context, Model, Modulator, Promises, Step
+from agmbench.contracts import Batch, Context, Model, Promises, Step
 from agmbench.modulators import terms
-from agmbench.modulators.heads import Heads, read_of, several
+from agmbench.modulators.balancing import Windowed
+from agmbench.modulators.heads import Heads, several
 
 
-class MLB(Modulator):
+class MLB(Windowed):
     """Each modality also answers by a head of its own; one that is behind is sped up, one that is ahead damped.
 
     With `s_m` the probability of the right answer by `h_m(e_m)`, over the batch, and `L_m = CE(h_m(e_m), y)`:
@@ -51,13 +52,10 @@ class MLB(Modulator):
         starts: Annotated[int, Ge(0)] = 0,
         ends: Annotated[int, Ge(0)] | None = None,
     ) -> None:
-        super().__init__(modalities)
+        super().__init__(modalities, starts, ends)
         self.alpha = alpha
         self.beta = beta
         self.weight = weight
-        self.starts = starts
-        self.ends = ends
-        self.active = True
         self._scores: list[Tensor] = []  # of this optimizer step's micro-batches
 
     def refuses(self, model: Model) -> str | None:
@@ -65,9 +63,6 @@ class MLB(Modulator):
 
     def prepare(self, context: Context) -> None:
         self.heads = Heads(context.model)
-
-    def begin_epoch(self, context: Context) -> None:
-        self.active = self.starts <= context.epoch and (self.ends is None or context.epoch < self.ends)
 
     def backward(self, model: Model, batch: Batch) -> Step:
         features = model.encode(batch.inputs)
@@ -84,11 +79,11 @@ class MLB(Modulator):
         self._scores.clear()
         rho, k = self.coefficients(score)
         if self.active:
-            read = read_of(model)
             for modality, coefficient in zip(self.modalities, k, strict=True):
                 own = [*model.encoders[modality].parameters(), *self.heads[modality].parameters()]
                 gradients = [tensor.grad for tensor in own if tensor.grad is not None]
-                for gradient in [*gradients, *([read[modality]] if modality in read else [])]:
+                weights = [gradient for gradient in model.fusion.own_gradients(modality) if gradient.ndim > 1]  # no bias
+                for gradient in (*gradients, *weights):
                     gradient.mul_(coefficient)
         else:
             k = torch.ones_like(k)

@@ -48,6 +48,22 @@ def judged(name: str, check: Callable[..., str], *subjects: Any) -> Check:
         return Check(name, "failed", describe(error))
 
 
+def takes(trials: Sequence[Any], broken: Sequence[str], expected: str, nothing: str) -> str:
+    """What a component takes, by the names of its trials; what was `expected` where it broke, and that it takes `nothing`."""
+    if broken:
+        raise Broken(f"{broken[0]}; expected {expected}")
+    if not trials:
+        raise Broken(f"takes {nothing}, for the reasons above; `--set` gives it other parameters")
+    return ", ".join(trial.name for trial in trials)
+
+
+def tried(check: Callable[[Any], str], trials: Sequence[Any], nothing: str) -> str:
+    """A check on all trials, skipped where the component takes `nothing` of what there is."""
+    if not trials:
+        raise Skipped(f"takes {nothing} that this check has")
+    return check(trials)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Models so small only wait for one another's threads."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from agmbench.contracts import Encoder, Input, Tokens, Unsuitable
 from agmbench.errors import describe
 from agmbench.modes import same_in_training
-from agmbench.testing.checks import Broken, Check, Skipped, judged
+from agmbench.testing.checks import Broken, Check, Skipped, judged, takes, tried
 from agmbench.testing.models import NAMES, SEED
 from agmbench.testing.parts import BATCH, SHARED, Answer, Trial, copied, finite, values, with_values
 
@@ -65,21 +65,12 @@ def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
             refused.append(Check(name, "skipped", str(error)))
         except (Exception, SystemExit) as error:  # a stranger's code may raise anything
             broken.append(f"{name}, samples of shape {list(given.shape)}: {describe(error)}")
-    return [*refused, judged("takes", _takes, trials, broken), *(judged(name, _on, trials, name) for name in CHECKS)]
-
-
-def _takes(trials: Sequence[Trial], broken: Sequence[str]) -> str:
-    if broken:
-        raise Broken(f"{broken[0]}; expected features, or Unsuitable with the reason from `__init__`")
-    if not trials:
-        raise Broken(f"takes none of {len(_given())} kinds of input, for the reasons above; `--set` gives it other parameters")
-    return ", ".join(trial.name for trial in trials)
-
-
-def _on(trials: Sequence[Trial], name: str) -> str:
-    if not trials:
-        raise Skipped("takes no input that this check has")
-    return CHECKS[name](trials)
+    expected, nothing = "features, or Unsuitable with the reason from `__init__`", f"none of {len(_given())} kinds of input"
+    return [
+        *refused,
+        judged("takes", takes, trials, broken, expected, nothing),
+        *(judged(name, tried, CHECKS[name], trials, "no input") for name in CHECKS),
+    ]
 
 
 def _trial(name: str, make: Make, params: Mapping[str, Any], given: Given) -> Trial:

@@ -10,7 +10,7 @@ from agmbench.contracts import Batch, Context, Encoder, Fusion, Input, Tokens, U
 from agmbench.errors import describe
 from agmbench.model import MultimodalModel
 from agmbench.tasks import Segments
-from agmbench.testing.checks import Broken, Check, Skipped, judged
+from agmbench.testing.checks import Broken, Check, Skipped, judged, takes, tried
 from agmbench.testing.distances import NAIVE, Largest
 from agmbench.testing.driving import take
 from agmbench.testing.models import CLASSES, NAMES, SEED, NaiveModel, NormedLinear, built_in, seed
@@ -44,27 +44,14 @@ def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
         noun = "modality" if count == 1 else "modalities"
         refused += [Check(f"{count} {noun}", "skipped", reason) for reason in reasons[:1]]
     declared = {"terms": getattr(make, "additive", False)}
-    found = [*refused, judged("takes", _takes, trials, broken)]
+    expected = "logits, or Unsuitable with the reason from `__init__`"
+    found = [*refused, judged("takes", takes, trials, broken, expected, "no number of modalities")]
     for name in CHECKS:
         if declared.get(name, True):
-            found.append(judged(name, _on, trials, name))
+            found.append(judged(name, tried, CHECKS[name], trials, "no features"))
         else:
             found.append(Check(name, "undeclared", "does not say that it is additive"))
     return found
-
-
-def _takes(trials: Sequence[Trial], broken: Sequence[str]) -> str:
-    if broken:
-        raise Broken(f"{broken[0]}; expected logits, or Unsuitable with the reason from `__init__`")
-    if not trials:
-        raise Broken("takes no number of modalities, for the reasons above; `--set` gives it other parameters")
-    return ", ".join(trial.name for trial in trials)
-
-
-def _on(trials: Sequence[Trial], name: str) -> str:
-    if not trials:
-        raise Skipped("takes no features that this check has")
-    return CHECKS[name](trials)
 
 
 def _trial(make: Make, params: Mapping[str, Any], count: int, kind: str) -> Trial:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from agmbench.contracts import Input, Tokens, Transform, Unsuitable
 from agmbench.errors import describe
-from agmbench.testing.checks import Broken, Check, Skipped, judged
+from agmbench.testing.checks import Broken, Check, Skipped, judged, takes, tried
 from agmbench.testing.models import SEED
 from agmbench.testing.parts import values
 
@@ -83,21 +83,11 @@ def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
             refused.append(Check(name, "skipped", str(error)))
         except (Exception, SystemExit) as error:  # a stranger's code may raise anything
             broken.append(f"{name}, samples of shape {list(given.shape)}: {describe(error)}")
-    return [*refused, judged("takes", _takes, trials, broken), *(judged(name, _on, trials, name) for name in CHECKS)]
-
-
-def _takes(trials: Sequence[Trial], broken: Sequence[str]) -> str:
-    if broken:
-        raise Broken(f"{broken[0]}; expected a sample, or Unsuitable with the reason")
-    if not trials:
-        raise Broken("takes none of the kinds of input, for the reasons above; `--set` gives it other parameters")
-    return ", ".join(trial.name for trial in trials)
-
-
-def _on(trials: Sequence[Trial], name: str) -> str:
-    if not trials:
-        raise Skipped("takes no input that this check has")
-    return CHECKS[name](trials)
+    return [
+        *refused,
+        judged("takes", takes, trials, broken, "a sample, or Unsuitable with the reason", "none of the kinds of input"),
+        *(judged(name, tried, CHECKS[name], trials, "no input") for name in CHECKS),
+    ]
 
 
 def _output(trials: Sequence[Trial]) -> str:

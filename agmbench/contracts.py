@@ -457,6 +457,8 @@ class Promises:
     trains: it takes optimizer steps; a method that only combines finished models does not.
     rests: whole encoders may have no gradient for an epoch. Otherwise every tensor that joint training reaches has one.
     own_heads: it answers by heads of its own, so the model's fusion need not learn.
+    divides: several processes that train a job together come to the same numbers. Every method does that draws random numbers from
+        `context.generator` or torch's own alone, and reads nothing that one process has and another has not.
     """
 
     neutral: Mapping[str, object] | None = None
@@ -466,6 +468,7 @@ class Promises:
     trains: bool = True
     rests: bool = False
     own_heads: bool = False
+    divides: bool = True
 
 
 class Modulator(nn.Module):

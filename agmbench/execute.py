@@ -86,7 +86,8 @@ class Execution:
             return self._compared(job)
         modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
         if (ranks := here()) is not None and not modulator.promises.divides:
-            raise AgmbenchError(f"modulator {job.spec.modulator.name} cannot train on {ranks.size} devices; leave --devices out")
+            name = job.spec.modulator.name
+            raise AgmbenchError(f"modulator {name} cannot train on {ranks.size} devices; leave --devices out")
         judge = build.judge(job.spec, job.registry, job.dataset)
         comparing = [one for one in self.wanted if one.metric.compares and job.spec.present is None]
         done = self._done(job)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Of training's passes. [default: fp32]")
 @click.option("--limit", type=int, help="At most so many samples a split, to try a job. [default: all]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
-@click.option("--devices", type=click.IntRange(1), help="Devices that train this job together: GPUs, or processes on a CPU. [default: 1]")
+@click.option("--devices", type=click.IntRange(1), help="Processes that train this job together, a GPU each. [default: 1]")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter, such as modulator.alpha=2; repeatable."
 )
@@ -111,7 +111,15 @@ def command(
         return
     with _together(chosen) as first, Watcher() as watcher:
         record = execute(
-            spec, registry, told(tracker), chosen, watcher, _wanted(registry, no_strength), force, parent, profile=profile and first
+            spec,
+            registry,
+            told(tracker),
+            chosen,
+            watcher,
+            _wanted(registry, no_strength),
+            force,
+            parent,
+            profile=profile and first,
         )
     if not first:
         return
@@ -123,6 +131,7 @@ def command(
 def _on_several(devices: int | None, device: str) -> bool:
     """Have the job trained by several processes, if there should be some and this is not one of them; whether that was done."""
     from agmbench import build
+    from agmbench.cli import main
     from agmbench.distributed.ranks import called_for, one_device
     from agmbench.distributed.start import started
 
@@ -135,11 +144,13 @@ def _on_several(devices: int | None, device: str) -> bool:
         return False
     chosen = build.device(device)
     if chosen.index is not None:
-        raise AgmbenchError(f"--devices {devices} takes the first GPUs that it sees; choose by CUDA_VISIBLE_DEVICES, not by --device {device}")
+        raise AgmbenchError(
+            f"--devices {devices} takes the first GPUs that it sees; choose by CUDA_VISIBLE_DEVICES, not by --device"
+        )
     if chosen.type == "cuda" and devices > (count := build.gpus()):
-        raise AgmbenchError(f"--devices {devices}: this machine shows {count} GPU{'s' * (count > 1)}; take as many at most")
+        raise AgmbenchError(f"--devices {devices}: this machine shows {count} GPU{'s' * (count > 1)}; take no more")
     words = click.get_current_context().meta[WORDS]
-    if status := started(devices, ["run", *words]):
+    if status := started(devices, main, ["run", *words]):
         sys.exit(status)
     return True
 
@@ -163,7 +174,8 @@ def _wanted(registry: Registry, no_strength: bool) -> "list[Measure]":
     return of_one_run(registry) if no_strength else measures(registry)
 
 
-BESIDE_A_JOB = {"job_file", "device", "devices", "no_strength", "dry_run", "profile", "force", "data_root"}  # what does not say which job
+# what does not say which job
+BESIDE_A_JOB = {"job_file", "device", "devices", "no_strength", "dry_run", "profile", "force", "data_root"}
 
 
 def _alone(option: str) -> None:

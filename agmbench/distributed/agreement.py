@@ -46,4 +46,4 @@ def _alike(one: Tensor, other: Tensor) -> Tensor:
         return torch.ones((), dtype=torch.bool, device=one.device)
     one, other = one.double(), other.double()
     same = (one == other) | (one.isnan() & other.isnan())  # running figures may begin at infinity
-    return (torch.where(same, 0.0, one - other).abs().max() <= ROUNDING * other.nan_to_num(0, 0, 0).abs().max())
+    return torch.where(same, 0.0, one - other).abs().max() <= ROUNDING * other.nan_to_num(0, 0, 0).abs().max()

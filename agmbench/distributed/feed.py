@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-
 from agmbench.contracts import Batch, Input, SplitName, Tokens, in_memory
 from agmbench.distributed.ranks import Ranks, here
 from agmbench.loading import Feed, Request
@@ -35,7 +34,4 @@ def _whole_input(x: Input, count: int, ranks: Ranks) -> Input:
     if not isinstance(x, Tokens):
         return ranks.rows(x, count)
     mask = None if x.mask is None else ranks.rows(x.mask, count)
-    whole = Tokens(ranks.rows(x.values, count), mask)
-    return whole
-
-
+    return Tokens(ranks.rows(x.values, count), mask)

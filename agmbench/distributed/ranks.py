@@ -17,7 +17,8 @@ from agmbench import interrupts
 from agmbench.errors import AgmbenchError, RunFailed, describe
 
 MEETING = "AGMBENCH_MEETING"  # the variable that says where ranks meet, if not where torchrun lets them
-PATIENCE = timedelta(days=1)  # with ranks that live: the first may wait for a store, or for another process that trains the same job
+PATIENCE = timedelta(days=1)  # with ranks that live: the first may wait for another process that trains the same job
+ENDED = "another process of this job, which trains on several devices, has ended"
 REASON = "reason"  # the key under which a rank that fails says why
 LISTENS = 3.0  # seconds for such a reason, once a rank is gone
 
@@ -108,7 +109,7 @@ class Ranks:
             raise
         except RuntimeError as error:
             interrupts.check()
-            raise RankLost(self._reason() or "another process of this job, which trains on several devices, has ended") from error
+            raise RankLost(self._reason() or ENDED) from error
 
     def fails(self, error: BaseException) -> None:
         """Leave the reason for the others; the first that is left counts."""

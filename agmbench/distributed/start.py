@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -15,19 +15,23 @@ from typing import Any
 
 from agmbench.errors import RunFailed
 
-GRACE = 15.0  # seconds in which the others should notice that one has ended, and as many until they are killed
+GLOO = "GLOO_SOCKET_IFNAME"
+GRACE = 30.0  # seconds in which the others should notice that one has ended, and as many until they are killed
 
 
-def started(count: int, words: Sequence[str]) -> int:
-    """Run `agmbench` with these words as `count` ranks; the exit status. What there is to say the first of them says, or the last line
-    of one that never came so far is raised here."""
+def started(count: int, command: Callable[[Sequence[str]], object], words: Sequence[str]) -> int:
+    """Run the command line, `command`, with these words as `count` ranks; the exit status.
+
+    What there is to say the first of them says; of one that ended before it could, the last line is raised here.
+    """
     with tempfile.TemporaryDirectory() as folder, _threads(count):
         context = get_context("spawn")
         watched, alive = context.Pipe(duplex=False)
-        processes = []
+        processes: list[Any] = []
         for rank in range(count):
             said = Path(folder, f"{rank}")
-            process = context.Process(target=_rank, args=(rank, words, _environment(rank, count, folder), said, watched))
+            given = (rank, command, words, _environment(rank, count, folder), said, watched)
+            process = context.Process(target=_rank, args=given)
             process.start()
             processes.append(process)
         watched.close()
@@ -36,29 +40,26 @@ def started(count: int, words: Sequence[str]) -> int:
         except KeyboardInterrupt:
             processes[0].terminate()  # who ends the others by ending
             _ended(processes)
-            if (processes[0].exitcode or -1) < 0:
+            if (status := processes[0].exitcode) is None or status < 0:  # it could say nothing
                 raise
-            return int(processes[0].exitcode)
+            return int(status)
         finally:
             for process in processes:
                 process.kill()
             alive.close()
-        first = processes[0].exitcode
-        if first is not None and first >= 0 and (first > 0 or lost is None):
-            return int(first)
-        rank = 0 if lost is None else lost
-        raise RunFailed(_epitaph(rank, count, processes[rank].exitcode, Path(folder, f"{rank}")))
+        if lost is None or processes[0].exitcode > 0:
+            return int(processes[0].exitcode)
+        raise RunFailed(_epitaph(lost, count, processes[lost].exitcode, Path(folder, f"{lost}")))
 
 
 def _watched(processes: Sequence[Any]) -> int | None:
-    """Wait until all have ended, for the others not long once one has failed; which that was, if one has."""
-    while running := [process for process in processes if process.exitcode is None]:
-        wait([process.sentinel for process in running])
+    """Wait until all have ended: once one has failed or the first is done, not long for the others. Which failed first, if one did."""
+    failed: list[int] = []
+    while not failed and processes[0].exitcode is None:
+        wait([process.sentinel for process in processes if process.exitcode is None])
         failed = [rank for rank, process in enumerate(processes) if process.exitcode]
-        if failed or processes[0].exitcode is not None:
-            _ended(processes)
-            return failed[0] if failed else None
-    return None
+    _ended(processes)
+    return failed[0] if failed else None
 
 
 def _ended(processes: Sequence[Any]) -> None:
@@ -82,7 +83,7 @@ def _epitaph(rank: int, count: int, status: int, said: Path) -> str:
 def _environment(rank: int, count: int, folder: str) -> Mapping[str, str]:
     """As torchrun has it; on one machine they talk over its loopback device."""
     place = {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{count}", "LOCAL_WORLD_SIZE": f"{count}"}
-    loopback = {} if sys.platform != "linux" else {name: os.environ.get(name, "lo") for name in ("GLOO_SOCKET_IFNAME",)}
+    loopback = {GLOO: os.environ.get(GLOO, "lo")} if sys.platform == "linux" else {}
     return {**place, **loopback, "AGMBENCH_MEETING": f"file://{folder}/meeting"}
 
 
@@ -98,7 +99,14 @@ def _threads(count: int) -> Iterator[None]:
             del os.environ["OMP_NUM_THREADS"]
 
 
-def _rank(rank: int, words: Sequence[str], environment: Mapping[str, str], said: Path, watched: Connection) -> None:
+def _rank(
+    rank: int,
+    command: Callable[[Sequence[str]], object],
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    said: Path,
+    watched: Connection,
+) -> None:
     """One of them: it ends with whoever started it, and leaves Ctrl-C to that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
@@ -107,9 +115,7 @@ def _rank(rank: int, words: Sequence[str], environment: Mapping[str, str], said:
         handle = os.open(said, os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
-    from agmbench.cli import main
-
-    main(words)
+    command(words)
 
 
 def _end_with(watched: Connection) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
-from agmbench.distributed.ranks import Ranks, RankLost, here
+from agmbench.distributed.ranks import RankLost, Ranks, here
 from agmbench.errors import AgmbenchError, describe
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Told:
             except BaseException as error:
                 self._ranks.told(_Failed(str(error) if isinstance(error, AgmbenchError) else describe(error)))
                 raise
-        again = again or hasattr(answer, "__enter__") and not isinstance(answer, Path)
+        again = again or (hasattr(answer, "__enter__") and not isinstance(answer, Path))
         said = self._ranks.told(_Again(type(answer)) if again else _File.of(answer) if isinstance(answer, Path) else answer)
         if isinstance(said, _Failed):
             raise RankLost(said.reason)

@@ -62,16 +62,12 @@ def test_every_method_has_the_numbers_of_one_process(size: int) -> None:
 def test_networks_with_batch_norm_too(fusion: str) -> None:
     # a rate at which float32 does not run away: 2e-7 of other rounding move no unit of a ReLU to the other side
     settings: dict[str, Any] = {"training.epochs": 2, "training.batch_size": 17, "training.lr": 0.001, "limit": 70}
+    settings |= {"fusion": fusion, "training.accumulate": 1 if fusion == "concat" else 2}
     names = PAPERS if fusion == "concat" else ("joint", "agm", "mmpareto")
-    settings["training.accumulate"] = 1 if fusion == "concat" else 2
-    results = together(2, all_trained, "avmnist-mini", names, {**settings, **_fused(fusion)})
+    results = together(2, all_trained, "avmnist-mini", names, settings)
     same(results)
     for name in names:
-        agree(results[0][name], trained("avmnist-mini", name, {**settings, **_fused(fusion)}))
-
-
-def _fused(fusion: str) -> dict[str, Any]:
-    return {} if fusion == "concat" else {"fusion.name": fusion}
+        agree(results[0][name], trained("avmnist-mini", name, settings))
 
 
 @pytest.mark.long
@@ -202,6 +198,7 @@ def test_no_process_outlives_the_command(line: CommandLine) -> None:
     hold.wait(jobs=2)
     ranks = [Path("/proc", path.name) for path in hold.folder.iterdir()]
     process.kill()
+    process.communicate()
     deadline = time.monotonic() + 240
     while any(rank.exists() for rank in ranks):
         assert time.monotonic() < deadline

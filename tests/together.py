@@ -51,7 +51,8 @@ Trained = tuple[dict[str, Tensor], list[Point], Any]
 
 def trained(dataset: str, name: str, settings: dict[str, Any], state: Any = None, epochs: int | None = None) -> Trained:
     """The tensors of model and modulator after training from a state, or from the beginning; all points; and the last state."""
-    spec = jobs.compose(REGISTRY, dataset, name, settings=[*settings.items(), *EARLY.get(name, {}).items()])
+    given = {**settings, **EARLY.get(name, {})}
+    spec = jobs.compose(REGISTRY, dataset, name, given.pop("fusion", None), settings=[*given.items()])
     job = build.resolve(spec, REGISTRY)
     model = build.model(job)
     modulator = build.modulator(job, model)

@@ -320,7 +320,7 @@ class Selection:
 
 
 def fed(job: build.Job, device: torch.device, names: Sequence[SplitName] = SPLITS) -> Feed:
-    """The splits of a job as batches; those of train are changed as its transforms do."""
+    """The splits of a job as batches, changed as its transforms do."""
     return Feed({name: job.dataset.split(name) for name in names}, device, workers(device), build.augmentation(job))
 
 

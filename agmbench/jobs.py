@@ -33,6 +33,7 @@ LATER: dict[str, dict[str, Any]] = {
     "fusion/psp": {"similarity": 0.0},
 }
 COMPARED = ("concept_seed", "concept_mute")  # of a job, beyond its training
+PHASES = ("augment", "evaluation")  # a transform by modality: of samples in training, and when the model is evaluated
 NO_METRICS = "metrics are no part of a job: every run is measured by all of them; take agmbench compare --columns NAME,NAME"
 
 
@@ -99,9 +100,9 @@ class JobSpec(_Frozen):
     """One job: the components with their parameters, the recipe and the seed.
 
     `encoders` has one component a modality; `"*"` stands for every modality not named. `augment` has a transform for each modality
-    whose training samples are changed. `mute` is what stands in for an absent modality. `limit` is the largest number of samples of
-    a split, evenly spread over it. `present` (a mono-modal concept) names the modalities that training sees, the others muted; `None`
-    is all of them.
+    whose training samples are changed, `evaluation` one for each modality whose samples are changed when the model is evaluated.
+    `mute` is what stands in for an absent modality. `limit` is the largest number of samples of a split, evenly spread over it.
+    `present` (a mono-modal concept) names the modalities that training sees, the others muted; `None` is all of them.
 
     `concept_seed` and `concept_mute` are those of the mono-modal concepts that the model is compared with, where they are not the
     job's own. They are no part of its training: jobs that differ in them alone share one (`trained`).
@@ -117,6 +118,7 @@ class JobSpec(_Frozen):
     present: tuple[str, ...] | None = None
     limit: int | None = Field(default=None, ge=2, lt=2**31)
     augment: dict[str, Component] = Field(default_factory=dict)
+    evaluation: dict[str, Component] = Field(default_factory=dict)
     concept_seed: int | None = Field(default=None, ge=0, lt=2**31)
     concept_mute: Literal["zeros", "random", "mean"] | None = None
 
@@ -140,8 +142,9 @@ class JobSpec(_Frozen):
         for key in COMPARED:
             if content[key] is None:
                 del content[key]
-        if not self.augment:
-            del content["augment"]
+        for phase in PHASES:
+            if not content[phase]:
+                del content[phase]
         if (self.modulator.name, self.training.precision) == WITH_STALE_CASTS:
             content["modulator"]["autocast"] = "anew each step"
         return {**content, "metrics": METRICS_ONCE.get(self.dataset.name, METRICS_ELSEWHERE)}
@@ -165,7 +168,7 @@ def flat(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A spec in plain containers under the keys that `--set` takes: `modulator`, `modulator.alpha`, `augment.visual.flip`, `limit`."""
     components = {"dataset": spec["dataset"], "fusion": spec["fusion"], "modulator": spec["modulator"]}
     components |= {f"encoder.{modality}": component for modality, component in spec.get("encoders", {}).items()}
-    components |= {f"augment.{modality}": component for modality, component in spec.get("augment", {}).items()}
+    components |= {f"{phase}.{m}": component for phase in PHASES for m, component in spec.get(phase, {}).items()}
     values: dict[str, Any] = {}
     for key, component in components.items():
         values[key] = component["name"]
@@ -215,7 +218,7 @@ def compose(
             "modulator": {"name": modulator, "params": defaults.modulators.get(modulator, {})},
             "encoders": defaults.encoders,
             "fusion": defaults.fusion,
-            "augment": defaults.augment,
+            **defaults.transforms,
         }
         _validated(tree)
     if fusion is not None:
@@ -252,14 +255,17 @@ class _Defaults:
         self.modulators = self._mappings("modulators")
         encoders = self._mapping("encoders", self.rest.pop("encoders", {}))
         self.encoders = {m: self._component("encoder", f"encoders.{m}", value) for m, value in encoders.items()}
-        augment = self._mapping("augment", self.rest.pop("augment", {}))
-        self.augment = {m: self._component("transform", f"augment.{m}", value) for m, value in augment.items()}
+        self.transforms = {phase: self._transforms(phase) for phase in PHASES}
         self.fusion = self._component("fusion", "fusion", self.rest.pop("fusion", "concat"))
         self._mapping("training", self.rest.get("training", {}))
 
     def _mappings(self, key: str) -> dict[str, Any]:
         found = self._mapping(key, self.rest.pop(key, {}))
         return {name: self._mapping(f"{key}.{name}", value) for name, value in found.items()}
+
+    def _transforms(self, phase: str) -> dict[str, Any]:
+        found = self._mapping(phase, self.rest.pop(phase, {}))
+        return {m: self._component("transform", f"{phase}.{m}", value) for m, value in found.items()}
 
     def _component(self, kind: str, where: str, value: Any) -> dict[str, Any]:
         tree = self._mapping(where, {"name": value} if isinstance(value, str) else value)
@@ -285,7 +291,7 @@ _COMPONENTS = ("dataset", "fusion", "modulator")
 def _names_first(setting: tuple[str, Any]) -> bool:
     """A transform is named before its parameters are set, in whichever order both are given."""
     head, *rest = setting[0].split(".")
-    return not (head == "augment" and len(rest) == 1)
+    return not (head in PHASES and len(rest) == 1)
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -299,12 +305,12 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
         if modality not in encoders and "*" not in encoders:
             raise AgmbenchError(f"--set {key}: no encoder for '{modality}': {allowed(modality, encoders)}")
         encoders.setdefault(modality, copy.deepcopy(encoders.get("*")))["params"][parameter] = value
-    elif head == "augment" and len(rest) == 1:
+    elif head in PHASES and len(rest) == 1:
         tree[head][rest[0]] = _replace(tree[head].get(rest[0]), value)
-    elif head == "augment" and len(rest) == 2:
+    elif head in PHASES and len(rest) == 2:
         modality, parameter = rest
         if modality not in tree[head]:
-            raise AgmbenchError(f"--set {key}: no transform of '{modality}'; name one too, as in --set augment.{modality}=NAME")
+            raise AgmbenchError(f"--set {key}: no transform of '{modality}'; name one too, as in --set {head}.{modality}=NAME")
         tree[head][modality]["params"][parameter] = value
     elif head == "training" and rest:
         node = tree.setdefault("training", {})
@@ -318,7 +324,8 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     elif key == "metrics":
         raise AgmbenchError(f"--set {key}: {NO_METRICS}")
     else:
-        components = ("dataset.P", "encoder.MODALITY.P", "augment.MODALITY", "augment.MODALITY.P", "fusion.P", "modulator.P")
+        of_transforms = [f"{phase}.MODALITY{end}" for phase in PHASES for end in ("", ".P")]
+        components = ("dataset.P", "encoder.MODALITY.P", *of_transforms, "fusion.P", "modulator.P")
         known = (*components, "training.P", "seed", "mute", "limit", *COMPARED)
         raise AgmbenchError(f"--set {key}: no such setting: {allowed(key, known)}")
 
@@ -364,7 +371,7 @@ def _canonical_names(spec: JobSpec, registry: Registry) -> JobSpec:
             "encoders": {modality: named("encoder", component) for modality, component in spec.encoders.items()},
             "fusion": named("fusion", spec.fusion),
             "modulator": named("modulator", spec.modulator),
-            "augment": {modality: named("transform", component) for modality, component in spec.augment.items()},
+            **{phase: {m: named("transform", one) for m, one in getattr(spec, phase).items()} for phase in PHASES},
         }
     )
 

@@ -46,7 +46,7 @@ class Feed:
 
     workers: processes that read ahead of training and of evaluation; with 0 the training process reads. Splits that are in memory
         need none: on a GPU they move there whole if they fit.
-    change: what becomes of a training sample in an epoch, before it is finished.
+    change: what becomes of a sample before it is finished, in an epoch of training or, with `None`, in evaluation.
     start: how worker processes begin (`fork`, `spawn`, `forkserver`); by default `forkserver` on Linux, elsewhere the platform's way.
         `fork` begins at once, but a video's sound then hangs in PyAV 18 if this process has read one before.
     profile: what watches the batches of an epoch, if anything does.
@@ -58,7 +58,7 @@ class Feed:
         splits: Mapping[SplitName, Split],
         device: torch.device,
         workers: int = 0,
-        change: Callable[[int], Change] | None = None,
+        change: Callable[[int | None], Change] | None = None,
         start: str | None = None,
     ) -> None:
         self.splits = splits
@@ -85,7 +85,7 @@ class Feed:
         self._loader = None  # torch ends them with the last reference to it
 
     def batches(self, name: SplitName, pieces: Iterable[Tensor], epoch: int | None = None) -> Iterator[Batch]:
-        """Batches of the samples of these numbers, on the device; those of an `epoch` are changed as in it."""
+        """Batches of the samples of these numbers, on the device, changed as in that epoch of training or, with `None`, in evaluation."""
         batches = self._timed(self._batches(name, [_Request(name, piece, epoch) for piece in pieces]))
         return self.profile.watched(batches) if self.profile is not None and epoch is not None else batches
 
@@ -95,7 +95,7 @@ class Feed:
 
     def _batches(self, name: SplitName, requests: Sequence["_Request"]) -> Iterator[Batch]:
         split, reader = self.splits[name], _Reader(self.splits, self._change)
-        changed = self._change is not None and any(request.epoch is not None for request in requests)
+        changed = self._change is not None and any(self._change(request.epoch) for request in requests)
         if not changed and (moved := self._on_device(name)) is not None:
             yield from (moved.batch(request.samples.to(self.device)) for request in requests)
         elif self.workers == 0 or self._asking or in_memory(split):  # workers answer one row of requests at a time
@@ -223,7 +223,7 @@ class _Failed(NamedTuple):
 class _Reader(Dataset[Any]):
     """What a worker process has of the data set."""
 
-    def __init__(self, splits: Mapping[SplitName, Split], change: Callable[[int], Change] | None) -> None:
+    def __init__(self, splits: Mapping[SplitName, Split], change: Callable[[int | None], Change] | None) -> None:
         self.splits = splits
         self.change = change
 
@@ -237,8 +237,8 @@ class _Reader(Dataset[Any]):
 
     def read(self, request: _Request) -> Batch:
         """The first step of a batch."""
-        change = None if self.change is None or request.epoch is None else self.change(request.epoch)
-        return read(self.splits[request.split], request.samples, change)
+        change = None if self.change is None else self.change(request.epoch)
+        return read(self.splits[request.split], request.samples, change or None)
 
     def __getitem__(self, request: _Request) -> Batch | _Failed:
         try:

@@ -5,6 +5,7 @@ Names are checked against the registry here; parameters are checked against the 
 
 import copy
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -230,7 +231,8 @@ def compose(
         old = tree["encoders"].get(modality, wild)
         tree["encoders"][modality] = copy.deepcopy(_replace(old, registry.get("encoder", name).name))
     for key, value in sorted(settings, key=_names_first):
-        _set(tree, key, value)
+        if not _set(tree, key, value):
+            raise AgmbenchError(f"--set {key}: no such setting: {_meant(tree, key, registry)}")
     spec = _validated(tree)
     return _canonical_names(spec, registry)
 
@@ -294,8 +296,11 @@ def _names_first(setting: tuple[str, Any]) -> bool:
     return not (head in PHASES and len(rest) == 1)
 
 
-def _set(tree: dict[str, Any], key: str, value: Any) -> None:
-    """`modulator.alpha`, `encoder.audio.width` and `dataset.split` are parameters; `augment.visual` is a name, `training.lr` a field."""
+def _set(tree: dict[str, Any], key: str, value: Any) -> bool:
+    """`modulator.alpha`, `encoder.audio.width` and `dataset.split` are parameters; `augment.visual` is a name, `training.lr` a field.
+
+    Returns whether there is such a setting.
+    """
     head, *rest = key.split(".")
     if head in _COMPONENTS and len(rest) == 1 and rest != ["name"]:
         tree[head].setdefault("params", {})[rest[0]] = value
@@ -324,10 +329,25 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     elif key == "metrics":
         raise AgmbenchError(f"--set {key}: {NO_METRICS}")
     else:
-        of_transforms = [f"{phase}.MODALITY{end}" for phase in PHASES for end in ("", ".P")]
-        components = ("dataset.P", "encoder.MODALITY.P", *of_transforms, "fusion.P", "modulator.P")
-        known = (*components, "training.P", "seed", "mute", "limit", *COMPARED)
-        raise AgmbenchError(f"--set {key}: no such setting: {allowed(key, known)}")
+        return False
+    return True
+
+
+def _meant(tree: Mapping[str, Any], key: str, registry: Registry) -> str:
+    """What was probably meant by a setting that there is not: `lr` is `training.lr`, `alpha` the modulator's."""
+    found = [f"training.{key}"] if key in Training.model_fields else []
+    named = {kind: tree[kind] for kind in _COMPONENTS} | {
+        f"encoder.{m}": one for m, one in tree["encoders"].items() if m != "*"
+    }
+    for place, component in named.items():
+        target = registry.get(place.partition(".")[0], component["name"]).load()
+        if key in inspect.signature(target).parameters:
+            found.append(f"{place}.{key}")
+    if found:
+        return f"did you mean {' or '.join(found)}?"
+    of_transforms = [f"{phase}.MODALITY{end}" for phase in PHASES for end in ("", ".P")]
+    components = ("dataset.P", "encoder.MODALITY.P", *of_transforms, "fusion.P", "modulator.P")
+    return allowed(key, (*components, "training.P", "seed", "mute", "limit", *COMPARED))
 
 
 def _validated(tree: Mapping[str, Any]) -> JobSpec:

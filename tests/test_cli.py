@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from click.shell_completion import ShellComplete
 from conftest import SMALL, CommandLine
 
 import agmbench.registry as registry
+from agmbench.cli import cli
 
 ENTRIES = registry.builtin().entries()
 
@@ -133,10 +136,17 @@ def test_dry_run_of_a_done_job_says_so(finished: CommandLine) -> None:
         (["compare", "--format", "pdf"], "'pdf' is not one of"),
         (["compare", "--dataset", "avmnst-mini"], "unknown dataset 'avmnst-mini'"),
         (["show", "modulator", "amg"], "unknown modulator 'amg'"),
-        (["list", "modulators"], "'modulators' is not one of"),
+        (["list", "modulatos"], "'modulators' is not one of"),
         (["ui"], "no store at sqlite:///"),
         (["runn"], "no command 'runn': did you mean 'run'?"),
         (["run", "--no-such"], "No such option"),
+        (["run", "--lr", "0.1"], "there is no option --lr; set it as in --set training.lr=VALUE"),
+        (["run", "--batch-size", "8"], "there is no option --batch-size; set it as in --set training.batch_size=VALUE"),
+        (["run", "--set", "lr=0.1"], "--set lr: no such setting: did you mean training.lr?"),
+        (["run", "--set", "alpha=2"], "--set alpha: no such setting: did you mean modulator.alpha?"),
+        (["run", "--set", "width=2"], "did you mean encoder.audio.width or encoder.image.width?"),
+        (["run", "AGM"], "'AGM' is not expected here; to name a modulator: --modulator agm"),
+        (["run", "nothing"], "'nothing' is not expected here; see agmbench run --help"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -247,3 +257,19 @@ def test_compare_reads_no_torch(finished: CommandLine, tmp_path: Path) -> None:
     import subprocess
 
     subprocess.run([sys.executable, "-c", code], cwd=finished.folder, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_capital_letters_underscores_and_plurals_are_the_same_name(line: CommandLine) -> None:
+    assert yaml.safe_load(line("run", "-m", "OGM_GE", "--dry-run").out)["modulator"]["name"] == "ogm-ge"
+    assert line("list", "Modulators").out == line("list", "modulator").out
+    assert line("show", "modulators", "AGM").out == line("show", "modulator/agm").out
+
+
+def test_a_shell_completes_names() -> None:
+    for words, begun, expected in (
+        (["run", "-m"], "ogm", {"ogm", "ogm-ge", "ogm-ge-ra"}),
+        (["compare", "-d"], "avm", {"avmnist", "avmnist-mini"}),
+        (["show"], "fusion/f", {"fusion/film"}),
+    ):
+        found = ShellComplete(cli, {}, "agmbench", "_AGMBENCH_COMPLETE").get_completions(words, begun)
+        assert {item.value for item in found} == expected

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from agmbench.cli.options import registry_option
+from agmbench.cli.options import Name, registry_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError, allowed
@@ -15,9 +15,11 @@ HTML = Path("compare.html")
 
 
 @click.command("compare", cls=Verb)
-@click.option("-d", "--dataset", help="Data set. [default: all]")
-@click.option("-m", "--modulator", "modulators", multiple=True, help="Modulator; repeatable. [default: all]")
-@click.option("-f", "--fusion", "fusions", multiple=True, help="Fusion; repeatable. [default: all]")
+@click.option("-d", "--dataset", type=Name("dataset"), help="Data set. [default: all]")
+@click.option(
+    "-m", "--modulator", "modulators", type=Name("modulator"), multiple=True, help="Modulator; repeatable. [default: all]"
+)
+@click.option("-f", "--fusion", "fusions", type=Name("fusion"), multiple=True, help="Fusion; repeatable. [default: all]")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]")
 @click.option("--baseline", metavar="NAME", help="The row that the others are compared with, kept by -m. [default: joint]")
 @click.option(
@@ -69,6 +71,7 @@ def command(
     found = [record for record in stored if not record.concept and (samples or not record.sample)]
     if not found:
         raise AgmbenchError(f"no runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run")
+    modulators = tuple(registry.spelling("modulator", name) for name in modulators)
     known = {*registry.names("modulator"), *(record.spec["modulator"]["name"] for record in found)}
     for name in modulators:
         if name not in known:

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from agmbench.cli.options import registry_option
+from agmbench.cli.options import Kind, registry_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
-from agmbench.registry import BUILT_IN, KINDS, Broken, Entry, load
+from agmbench.registry import BUILT_IN, Broken, Entry, load
 
 
 @click.command("list", cls=Verb)
-@click.argument("kind", required=False, type=click.Choice(KINDS))
+@click.argument("kind", required=False, type=Kind())
 @click.option(
     "--imports", is_flag=True, help="Import what is not built in, each in a process of its own, to see what is broken."
 )

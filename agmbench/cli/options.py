@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import KINDS, load
@@ -62,6 +63,32 @@ workers_option = click.option(
 )
 
 
+class Kind(click.Choice[str]):
+    """A kind of component, also in the plural: `modulators`."""
+
+    def __init__(self) -> None:
+        super().__init__(KINDS, case_sensitive=False)
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(_singular(value), param, ctx)
+
+
+def _singular(kind: str) -> str:
+    return kind[:-1] if kind.lower().removesuffix("s") in KINDS and kind.lower().endswith("s") else kind
+
+
+class Name(click.ParamType[str]):
+    """The name of a component of a kind; a shell completes it."""
+
+    name = "name"
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in load().names(self.kind) if name.startswith(incomplete)]
+
+
 class _Component(click.Argument):
     """Kind and name of a component: `modulator/agm`, or the same in two words."""
 
@@ -70,6 +97,7 @@ class _Component(click.Argument):
             return None
         text = "/".join(value)
         kind, _, name = text.partition("/")
+        kind = _singular(kind).lower()
         if not name:
             known = load()
             near = [f"{of}/{text}" for of in KINDS if text in known.names(of)]
@@ -78,6 +106,10 @@ class _Component(click.Argument):
         if kind not in KINDS:
             raise AgmbenchError(f"no kind '{kind}' in '{text}': {allowed(kind, KINDS)}")
         return kind, name
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        known = (f"{kind}/{name}" for kind in KINDS for name in load().names(kind))
+        return [CompletionItem(name) for name in known if name.startswith(incomplete)]
 
 
 component_argument = click.argument("component", cls=_Component, metavar="KIND/NAME", nargs=-1, required=True)

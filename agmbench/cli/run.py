@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agmbench import interrupts
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.options import Name, registry_option, root_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command("run", cls=Verb)
-@click.option("-d", "--dataset", default="avmnist-mini", show_default=True, help="Data set.")
-@click.option("-m", "--modulator", default="agm", show_default=True, help="Modulator.")
-@click.option("-f", "--fusion", help="Fusion. [default: the data set's]")
+@click.option("-d", "--dataset", type=Name("dataset"), default="avmnist-mini", show_default=True, help="Data set.")
+@click.option("-m", "--modulator", type=Name("modulator"), default="agm", show_default=True, help="Modulator.")
+@click.option("-f", "--fusion", type=Name("fusion"), help="Fusion. [default: the data set's]")
 @click.option(
     "-e", "--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="Encoder of one modality; repeatable."
 )

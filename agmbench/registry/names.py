@@ -55,12 +55,20 @@ class Registry:
         return found
 
     def _found(self, kind: str, name: str) -> Found:
+        name = self.spelling(kind, name)
         if (kind, name) not in self._claims:
             unread = "".join(f" Not read: {broken.reason.rstrip('.')}." for broken in self._unread)
             raise AgmbenchError(f"unknown {kind} '{name}': {allowed(name, self.names(kind))}{unread}")
         if trouble := self._trouble(kind, name):
             raise AgmbenchError(trouble.reason)
         return self._claims[kind, name][0]
+
+    def spelling(self, kind: str, name: str) -> str:
+        """The one known name that differs from this one in capital letters and underscores alone, or the name as it was given."""
+        if (kind, name) in self._claims:
+            return name
+        same = [known for of, known in self._claims if of == kind and _folded(known) == _folded(name)]
+        return same[0] if len(same) == 1 else name
 
     def names(self, kind: str) -> list[str]:
         """Every name of that kind that can be used, aliases included."""
@@ -78,3 +86,7 @@ class Registry:
     def suites(self) -> list[Matrix]:
         """Suites whose names can be used."""
         return [self.suite(name) for name in self.names("suite")]
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "-")

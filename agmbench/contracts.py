@@ -458,6 +458,7 @@ class Promises:
     balances: it records `kappa/m`; from a fresh state equal modalities get equal ones and the stronger modality the smaller.
     permutes: permuting the modalities permutes its `kappa/m`.
     window: it has parameters `starts` and `ends`, and outside them its gradients are those of joint training.
+    exact: parameters under which what it asks of coalitions is what full passes give, one a coalition; `None` if it asks nothing.
     trains: it takes optimizer steps; a method that only combines finished models does not.
     rests: whole encoders may have no gradient for an epoch. Otherwise every tensor that joint training reaches has one.
     own_heads: it answers by heads of its own, so the model's fusion need not learn.
@@ -467,6 +468,7 @@ class Promises:
     balances: bool = False
     permutes: bool = False
     window: bool = False
+    exact: Mapping[str, object] | None = None
     trains: bool = True
     rests: bool = False
     own_heads: bool = False

@@ -46,7 +46,9 @@ class AGM(Balancing):
     ours.
     """
 
-    promises = Promises(neutral={"alpha": 0, "clip": None}, balances=True, permutes=True, window=True)
+    promises = Promises(
+        neutral={"alpha": 0, "clip": None}, balances=True, permutes=True, window=True, exact={"coalitions": "exact"}
+    )
 
     running_score: Tensor
     iterations: Tensor

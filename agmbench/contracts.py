@@ -402,11 +402,15 @@ class Model(Protocol):
 
 
 class Step(NamedTuple):
-    """What one backward pass found: the `loss`, the `logits` `[B, C]`, and values to record by metric name (`kappa/audio`)."""
+    """What one backward pass found: the `loss`, the `logits` `[B, C]`, and values to record by metric name (`kappa/audio`).
+
+    `kept` are the tensors of this batch that `adjust` needs, such as scores, by names of the method's own. They are not recorded.
+    """
 
     loss: Tensor
     logits: Tensor
     signals: Mapping[str, Tensor] = {}
+    kept: Mapping[str, Tensor] = {}
 
 
 def _unranked(model: Model) -> tuple[float, float]:
@@ -454,6 +458,7 @@ class Promises:
     balances: it records `kappa/m`; from a fresh state equal modalities get equal ones and the stronger modality the smaller.
     permutes: permuting the modalities permutes its `kappa/m`.
     window: it has parameters `starts` and `ends`, and outside them its gradients are those of joint training.
+    exact: parameters under which what it asks of coalitions is what full passes give, one a coalition; `None` if it asks nothing.
     trains: it takes optimizer steps; a method that only combines finished models does not.
     rests: whole encoders may have no gradient for an epoch. Otherwise every tensor that joint training reaches has one.
     own_heads: it answers by heads of its own, so the model's fusion need not learn.
@@ -463,6 +468,7 @@ class Promises:
     balances: bool = False
     permutes: bool = False
     window: bool = False
+    exact: Mapping[str, object] | None = None
     trains: bool = True
     rests: bool = False
     own_heads: bool = False
@@ -472,7 +478,8 @@ class Modulator(nn.Module):
     """How gradients come to be. Most methods override `backward` alone, and `adjust` if they change gradients that are there.
 
     An optimizer step has one batch, or with gradient accumulation several micro-batches: `backward` is called for each, `adjust`
-    once. `steps` is for methods that take several optimizer steps a batch, `coalitions` for those whose answer is not the model's.
+    once, with what each `backward` returned. `steps` is for methods that take several optimizer steps a batch, `coalitions` for those
+    whose answer is not the model's.
 
     A step asks for no number of a tensor (`.item()`, `if tensor:`, `tensor[mask]`): the host would wait for the device.
 
@@ -535,9 +542,9 @@ class Modulator(nn.Module):
         if weight != 1:
             self._scale(model, weight)
         with torch.autocast(batches[0].targets.device.type, enabled=False):  # gradients are float32
-            adjusted = self.adjust(model)
+            adjusted = self.adjust(model, parts)
         merged = _merged(parts, counts) if len(parts) > 1 else parts[0]
-        return merged._replace(signals={**merged.signals, **adjusted})
+        return merged._replace(signals={**merged.signals, **adjusted}, kept={})
 
     def _scale(self, model: Model, factor: float) -> None:
         for parameter in (*model.parameters(), *self.parameters()):
@@ -548,8 +555,11 @@ class Modulator(nn.Module):
         """Add the gradients of one batch to `.grad`."""
         raise TypeError(f"{type(self).__name__} should define backward(model, batch) or steps(model, batches)")
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        """Change the gradients in `.grad` before the optimizer step; returns signals."""
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        """Change the gradients in `.grad` before the optimizer step; returns signals.
+
+        `parts` is what `backward` returned, one for each micro-batch of the step, in order.
+        """
         return {}
 
     def named(self, **values: Iterable[Tensor]) -> dict[str, Tensor]:

@@ -65,6 +65,16 @@ def execute(
     return Execution(tracker, device, observer, known, force, parent, profile).run(build.resolve(spec, registry))
 
 
+def trained_concepts(
+    job: build.Job, model: MultimodalModel, modulator: Modulator, tracker: Tracker, device: torch.device, observer: Observer
+) -> dict[str, MultimodalModel]:
+    """The unimodal models of a method that needs them, `{}` of any other; those that are not done are trained now, as jobs."""
+    if not modulator.needs_concepts:
+        return {}
+    beside = Execution(tracker, device, observer, measures.of_one_run(job.registry), force=False, parent=None)
+    return beside.concepts(job, model, {m: beside.run(concept) for m, concept in build.references(job).items()})
+
+
 @dataclass(frozen=True)
 class Execution:
     """What the jobs of one command have in common."""
@@ -214,7 +224,7 @@ class Execution:
         saved = states.load(device)
         model = build.model(job).to(device)
         modulator = build.modulator(job, model)
-        concepts = self._concepts(job, model, modulator, references)
+        concepts = self.concepts(job, model, references) if modulator.needs_concepts else {}
         best, history, done, state = Selection(spec.training.select), [], 0, None
         try:
             if saved is not None:
@@ -256,12 +266,10 @@ class Execution:
             self._measure(run, wanted, measures.kept(self.tracker, record), references, job.spec.training.epochs - 1)
         return self._found(job)
 
-    def _concepts(
-        self, job: build.Job, model: MultimodalModel, modulator: Modulator, references: Mapping[str, Record]
+    def concepts(
+        self, job: build.Job, model: MultimodalModel, references: Mapping[str, Record]
     ) -> dict[str, MultimodalModel]:
-        """The trained unimodal models of a method that needs them."""
-        if not modulator.needs_concepts:
-            return {}
+        """The trained unimodal models, from the runs of them."""
         paths = {m: self.tracker.artifact(reference, "checkpoints/best.pt") for m, reference in references.items()}
         weights = {m: torch.load(path, map_location=self.device, weights_only=True)["model"] for m, path in paths.items()}
         return build.concept_models(job, model, self.device, weights)

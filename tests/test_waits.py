@@ -108,7 +108,7 @@ class Asks(Joint):
         hook.remove()
         return step
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
         assert all(torch.isfinite(tensor.grad).all() for tensor in model.fusion.parameters() if tensor.grad is not None)
         return {}
 

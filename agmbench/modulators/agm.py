@@ -46,7 +46,9 @@ class AGM(Balancing):
     ours.
     """
 
-    promises = Promises(neutral={"alpha": 0, "clip": None}, balances=True, permutes=True, window=True)
+    promises = Promises(
+        neutral={"alpha": 0, "clip": None}, balances=True, permutes=True, window=True, exact={"coalitions": "exact"}
+    )
 
     running_score: Tensor
     iterations: Tensor
@@ -74,7 +76,6 @@ class AGM(Balancing):
         self.muted_gradient = muted_gradient
         self.register_buffer("running_score", torch.zeros(len(modalities), dtype=torch.float64))  # S
         self.register_buffer("iterations", torch.zeros((), dtype=torch.float64))  # t
-        self._unremembered: list[Tensor] = []  # scores of this optimizer step's micro-batches
 
     def terms(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         return model.responses(batch.inputs, self.mode, self.muted_gradient)
@@ -83,18 +84,17 @@ class AGM(Balancing):
         phi = self.terms(model, batch)
         score = self.score(model.task, *self.scored(model, batch, phi))  # [M]
         kappa, ratio, reference = self.coefficients(score)
-        self._unremembered.append(score)
 
         responses = [phi[modality] for modality in self.modalities]  # M times [B, C]
         logits = torch.stack([response.detach() for response in responses]).sum(dim=0).requires_grad_()
         loss = model.loss(logits, batch.targets)
         (gradient,) = torch.autograd.grad(loss, logits)
         torch.autograd.backward(responses, [k.to(gradient.dtype) * gradient for k in kappa])
-        return Step(loss.detach(), logits.detach(), self.named(kappa=kappa, score=score, ratio=ratio, reference=reference))
+        signals = self.named(kappa=kappa, score=score, ratio=ratio, reference=reference)
+        return Step(loss.detach(), logits.detach(), signals, {"score": score})
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        self.remember(torch.stack(self._unremembered).mean(dim=0))
-        self._unremembered.clear()
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        self.remember(torch.stack([part.kept["score"] for part in parts]).mean(dim=0))
         self.enhance(model)
         self.clip_gradients(model)
         return {}

@@ -36,8 +36,6 @@ class MMPareto(Modulator):
     def __init__(self, modalities: tuple[str, ...], *, gamma: Annotated[float, Gt(0)] = 1.5) -> None:
         super().__init__(modalities)
         self.gamma = gamma
-        self._alone: dict[str, list[Tensor]] = {}  # G1 by modality, summed over the samples of this optimizer step
-        self._samples = 0
 
     def prepare(self, context: Context) -> None:
         self.heads = Heads(context.model)
@@ -48,35 +46,32 @@ class MMPareto(Modulator):
         joint = model.loss(logits, batch.targets)
         alone = {m: model.loss(z, batch.targets) for m, z in self.heads.answers(model, features).items()}
         joint.backward(retain_graph=True)
-        self._backward_alone(torch.stack(list(alone.values())).sum(), model, len(batch.targets))
-        return Step(joint.detach(), logits.detach(), {f"loss/{m}": loss.detach() for m, loss in alone.items()})
+        kept = self._backward_alone(torch.stack(list(alone.values())).sum(), model)
+        return Step(joint.detach(), logits.detach(), {f"loss/{m}": loss.detach() for m, loss in alone.items()}, kept)
 
-    def _backward_alone(self, loss: Tensor, model: Model, count: int) -> None:
+    def _backward_alone(self, loss: Tensor, model: Model) -> dict[str, Tensor]:
+        """Adds to the gradients of the heads; G1 by modality, `[n]` for an encoder of n numbers that learn."""
         parts = {**{m: _learning(model.encoders[m]) for m in self.modalities}, "heads": _learning(self.heads)}
         flat = [tensor for tensors in parts.values() for tensor in tensors]
         gradients = iter(torch.autograd.grad(loss, flat, allow_unused=True, materialize_grads=True))
         found = {part: [next(gradients) for _ in tensors] for part, tensors in parts.items()}
         for tensor, gradient in zip(parts["heads"], found.pop("heads"), strict=True):
             tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
-        for modality, new in found.items():
-            old = self._alone.get(modality)
-            weighted = [count * gradient for gradient in new]
-            self._alone[modality] = weighted if old is None else [a + b for a, b in zip(old, weighted, strict=True)]
-        self._samples += count
+        return {m: torch.cat([gradient.flatten() for gradient in new]) for m, new in found.items() if new}
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
         signals: dict[str, Tensor] = {}
-        over = 1 if model.reduction == "sum" else self._samples
-        for modality in self.modalities:
-            pairs = zip(_learning(model.encoders[modality]), self._alone[modality], strict=True)
-            reached = [(tensor, tensor.grad, g1 / over) for tensor, g1 in pairs if tensor.grad is not None]
+        for modality in parts[0].kept:
+            tensors = _learning(model.encoders[modality])
+            alone = over_all(parts, modality, model).split([tensor.numel() for tensor in tensors])
+            pairs = zip(tensors, alone, strict=True)
+            reached = [(tensor, tensor.grad, g1.view_as(tensor)) for tensor, g1 in pairs if tensor.grad is not None]
             if not reached:  # nothing of this encoder learns
                 continue
             cosine, w0 = weights([g0 for _, g0, _ in reached], [g1 for *_, g1 in reached])
             for tensor, g0, g1 in reached:
                 tensor.grad = self.combined(g0, g1, w0)
             signals |= {f"cosine/{modality}": cosine, f"weight/{modality}": w0}
-        self._alone, self._samples = {}, 0
         return signals
 
     def combined(self, g0: Tensor, g1: Tensor, w0: Tensor) -> Tensor:
@@ -85,6 +80,13 @@ class MMPareto(Modulator):
         short = (g0 + g1).norm() / g.norm().clamp(min=1e-12)
         grown: Tensor = self.gamma * short.clamp(min=1) * g
         return grown
+
+
+def over_all(parts: Sequence[Step], modality: str, model: Model) -> Tensor:
+    """G1 of an optimizer step, `[n]`: the mean over the samples of its micro-batches, or of a summed loss the sum."""
+    counts = [len(part.logits) for part in parts]
+    whole = torch.stack([count * part.kept[modality] for count, part in zip(counts, parts, strict=True)]).sum(dim=0)
+    return whole if model.reduction == "sum" else whole / sum(counts)
 
 
 def weights(g0: Sequence[Tensor], g1: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agmbench import interrupts
 from agmbench.cli.options import Name, registry_option, root_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
@@ -15,7 +14,6 @@ from agmbench.registry import Registry, load
 if TYPE_CHECKING:
     from agmbench.measures import Measure
     from agmbench.records import Record
-    from agmbench.train import Epoch
 
 
 @click.command("run", cls=Verb)
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Show the job and stop.")
 @click.option("--profile", is_flag=True, help="Trace some steps of this job's training, and show where their time goes.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress, only warnings and the result.")
 @click.option("--force", is_flag=True, help="Train this job and its references again even if they are done.")
 def command(
     dataset: str,
@@ -63,6 +62,7 @@ def command(
     job_file: Path | None,
     dry_run: bool,
     profile: bool,
+    quiet: bool,
     force: bool,
 ) -> None:
     """Train one job, with its mono-modal references, and log it to MLflow."""
@@ -90,6 +90,7 @@ def command(
         )
 
     from agmbench import build
+    from agmbench.cli.watcher import Watcher
     from agmbench.execute import execute
     from agmbench.trackers.mlflow import MlflowTracker
 
@@ -98,7 +99,7 @@ def command(
     if dry_run:
         _describe(build.resolve(spec, registry), tracker, strength=not no_strength)
         return
-    with Watcher() as watcher:
+    with Watcher(quiet) as watcher:
         record = execute(
             spec, registry, tracker, chosen, watcher, _wanted(registry, no_strength), force, parent, profile=profile
         )
@@ -114,7 +115,16 @@ def _wanted(registry: Registry, no_strength: bool) -> "list[Measure]":
     return of_one_run(registry) if no_strength else measures(registry)
 
 
-BESIDE_A_JOB = {"job_file", "device", "no_strength", "dry_run", "profile", "force", "data_root"}  # what does not say which job
+BESIDE_A_JOB = {
+    "job_file",
+    "device",
+    "no_strength",
+    "dry_run",
+    "profile",
+    "quiet",
+    "force",
+    "data_root",
+}  # what does not say which job
 
 
 def _alone(option: str) -> None:
@@ -163,47 +173,3 @@ def _show(record: "Record", registry: Registry, uri: str, trained: bool) -> None
     for table in tabled([record], registry):
         show(table)
     echo(f"MLflow run {record.run_id} in {uri}", err=True)
-
-
-class Watcher:
-    """A progress bar on a terminal; on a pipe, one line a trained job on standard error."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self.trained = False
-        console = Console(stderr=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[now]}"),
-        )
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._quiet = console.is_terminal
-
-    def __enter__(self) -> "Watcher":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def started(self, name: str, epochs: int, done: int) -> None:
-        self._task = self._bar.add_task(name, total=epochs, completed=done, now="")
-        if done:
-            echo(f"'{name}' goes on after epoch {done - 1}", err=True)
-
-    def warned(self, text: str) -> None:
-        echo(f"warning: {text}", err=True)
-
-    def epoch(self, epoch: "Epoch") -> None:
-        interrupts.check()
-        self._bar.update(self._task, advance=1, now=f"valid {epoch.by} {epoch.valid[epoch.by]:.3f}")
-
-    def finished(self, record: "Record", trained: bool) -> None:
-        self.trained = trained
-        if trained and not self._quiet:
-            echo(f"trained '{record.name}': test {record.figure}", err=True)

@@ -87,7 +87,7 @@ def command(
     given = parse_settings(settings, named)
 
     from agmbench import sweep as sweeps
-    from agmbench.cli.run import Watcher
+    from agmbench.cli.watcher import Watcher
     from agmbench.report.sweeps import parameters, sensitivity, side_by_side
     from agmbench.trackers.mlflow import MlflowTracker, sqlite
 
@@ -115,7 +115,7 @@ def command(
             sweeps.open_study(sweep)
     found = []
     for sweep in planned:
-        with Watcher() as watcher:
+        with Watcher(each_epoch=False) as watcher:
             found.append(sweeps.tune(sweep, registry, MlflowTracker, jobs, watcher, say))
     side_by_side(
         f"{planned[0].base.dataset.name}{planned[0].departs}, {trials} trials each, sampler {sampler}, pruner {pruner}", found

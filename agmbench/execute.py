@@ -266,9 +266,7 @@ class Execution:
             self._measure(run, wanted, measures.kept(self.tracker, record), references, job.spec.training.epochs - 1)
         return self._found(job)
 
-    def concepts(
-        self, job: build.Job, model: MultimodalModel, references: Mapping[str, Record]
-    ) -> dict[str, MultimodalModel]:
+    def concepts(self, job: build.Job, model: MultimodalModel, references: Mapping[str, Record]) -> dict[str, MultimodalModel]:
         """The trained unimodal models, from the runs of them."""
         paths = {m: self.tracker.artifact(reference, "checkpoints/best.pt") for m, reference in references.items()}
         weights = {m: torch.load(path, map_location=self.device, weights_only=True)["model"] for m, path in paths.items()}
@@ -336,7 +334,7 @@ def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, feed
     """What a trained model says of dev, valid and test."""
     where = f"of '{job.spec.dataset.name}'"
     return {
-        name: evaluate(model, modulator, feed.in_order(name), job.dataset.class_names, terms=True, where=f"{name} {where}")
+        name: evaluate(model, modulator, feed.in_order(name), job.dataset.class_names, whole=True, where=f"{name} {where}")
         for name in AFTER
     }
 

@@ -334,7 +334,7 @@ def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, feed
     """What a trained model says of dev, valid and test."""
     where = f"of '{job.spec.dataset.name}'"
     return {
-        name: evaluate(model, modulator, feed.in_order(name), job.dataset.class_names, terms=True, where=f"{name} {where}")
+        name: evaluate(model, modulator, feed.in_order(name), job.dataset.class_names, whole=True, where=f"{name} {where}")
         for name in AFTER
     }
 

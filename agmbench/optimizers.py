@@ -1,6 +1,6 @@
 """Optimizer, schedule and clipping of a recipe, and what follows of epochs without a gain."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import cos, inf, pi
 from typing import Any
 
@@ -18,11 +18,15 @@ def make_optimizer(recipe: Training, model: MultimodalModel, modulator: nn.Modul
     modules = {**model.encoders, "fusion": model.fusion, "modulator": modulator}
     trained = {name: [tensor for tensor in module.parameters() if tensor.requires_grad] for name, module in modules.items()}
     groups = [{"name": name, "params": tensors} for name, tensors in trained.items()]
-    groups = [group for group in groups if group["params"]]
+    return of_recipe(recipe, [group for group in groups if group["params"]], recipe.lr)
+
+
+def of_recipe(recipe: Training, tensors: Iterable[Any], lr: float) -> Optimizer:
+    """An optimizer of the recipe's kind for tensors, or groups of them, at a rate."""
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+        return torch.optim.SGD(tensors, lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return kind(tensors, lr=lr, weight_decay=recipe.weight_decay)
 
 
 def clip_gradients(recipe: Training, optimizer: Optimizer) -> None:

@@ -21,7 +21,7 @@ from agmbench.jobs import Training
 from agmbench.loading import Feed
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
-from agmbench.optimizers import Progress, clip_gradients, make_optimizer, make_schedule
+from agmbench.optimizers import Progress, clip_gradients, make_optimizer, make_schedule, of_recipe
 from agmbench.outcomes import Outcome
 from agmbench.precision import Precision
 from agmbench.records import Point, numbers
@@ -124,9 +124,11 @@ def train(
     order = torch.Generator().manual_seed(seed)
     context = prepare(model, modulator, feed, recipe, seed, concepts, by)
     optimizer = make_optimizer(recipe, model, modulator)
-    context = replace(context, optimizer=optimizer)
     progress = Progress(recipe, model, modulator)
     schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs, progress)
+    context = replace(
+        context, optimizer=optimizer, fresh=lambda tensors: of_recipe(recipe, tensors, float(schedule.get_last_lr()[0]))
+    )
     log, meter = StepLog(model.task), Meter(model, device)
     precision = Precision(recipe.precision, device)
     parts: dict[str, Any] = {"model": model, "modulator": modulator, "optimizer": optimizer, "schedule": schedule}

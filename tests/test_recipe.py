@@ -19,7 +19,7 @@ from agmbench.modulators.joint import Joint
 from agmbench.optimizers import Progress, clip_gradients, make_schedule
 from agmbench.train import Epoch, train
 
-TRAINED = [name for name in REGISTRY.names("modulator") if name not in ("unimodal", "ensemble")]
+TRAINED = [entry.name for entry in REGISTRY.entries("modulator") if entry.load().promises.trains]
 
 # clipping
 

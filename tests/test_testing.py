@@ -48,7 +48,8 @@ def test_a_modulator_of_the_registry_fails_no_check(entry: registry.Entry) -> No
     checks = testing.check(entry)
     assert failed(checks) == [], testing.report(checks)
     assert {check.name for check in checks} >= set(testing.CHECKS)
-    assert outcome(checks, "waits").outcome == ("passed" if entry.load().promises.trains else "skipped")
+    waits = "noted" if entry.name == "mtl" else "passed"  # its solvers are TorchJD's, which compute on the host
+    assert outcome(checks, "waits").outcome == (waits if entry.load().promises.trains else "skipped")
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -68,6 +68,7 @@ TRAINED = [e.name for e in REGISTRY.entries() if e.kind == "modulator" and e.loa
 
 
 EARLY: dict[str, dict[str, int]] = {  # what makes those that begin late do it within the epochs here
+    "g-blend": {"modulator.super_epoch": 1},
     "mses": {"modulator.patience": 0},
     "relearning": {"modulator.every": 1},
     "sample-level": {"modulator.warmup": 1},

@@ -1,17 +1,16 @@
 """MMPareto: Pareto integration of multimodal and unimodal gradients (Wei and Hu, ICML 2024)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
 from annotated_types import Gt
-from torch import Tensor, nn
+from torch import Tensor
 
-from agmbench.contracts import Batch, Context, Model, Modulator, Step
-from agmbench.modulators.heads import Heads
+from agmbench.modulators.two_losses import TwoLosses
 
 
-class MMPareto(Modulator):
+class MMPareto(TwoLosses):
     """Each modality also answers by a head of its own, and its encoder takes a direction that serves both losses.
 
     With `L_0 = CE(f, y)`, `L_m = CE(h_m(e_m), y)`, and for encoder m `G0 = dL_0/dtheta_m`, `G1 = dL_m/dtheta_m`:
@@ -37,42 +36,10 @@ class MMPareto(Modulator):
         super().__init__(modalities)
         self.gamma = gamma
 
-    def prepare(self, context: Context) -> None:
-        self.heads = Heads(context.model)
-
-    def backward(self, model: Model, batch: Batch) -> Step:
-        features = model.encode(batch.inputs)
-        logits = model.fusion(features).logits
-        joint = model.loss(logits, batch.targets)
-        alone = {m: model.loss(z, batch.targets) for m, z in self.heads.answers(model, features).items()}
-        joint.backward(retain_graph=True)
-        kept = self._backward_alone(torch.stack(list(alone.values())).sum(), model)
-        return Step(joint.detach(), logits.detach(), {f"loss/{m}": loss.detach() for m, loss in alone.items()}, kept)
-
-    def _backward_alone(self, loss: Tensor, model: Model) -> dict[str, Tensor]:
-        """Adds to the gradients of the heads; G1 by modality, `[n]` for an encoder of n numbers that learn."""
-        parts = {**{m: _learning(model.encoders[m]) for m in self.modalities}, "heads": _learning(self.heads)}
-        flat = [tensor for tensors in parts.values() for tensor in tensors]
-        gradients = iter(torch.autograd.grad(loss, flat, allow_unused=True, materialize_grads=True))
-        found = {part: [next(gradients) for _ in tensors] for part, tensors in parts.items()}
-        for tensor, gradient in zip(parts["heads"], found.pop("heads"), strict=True):
-            tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
-        return {m: torch.cat([gradient.flatten() for gradient in new]) for m, new in found.items() if new}
-
-    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
-        signals: dict[str, Tensor] = {}
-        for modality in parts[0].kept:
-            tensors = _learning(model.encoders[modality])
-            alone = over_all(parts, modality, model).split([tensor.numel() for tensor in tensors])
-            pairs = zip(tensors, alone, strict=True)
-            reached = [(tensor, tensor.grad, g1.view_as(tensor)) for tensor, g1 in pairs if tensor.grad is not None]
-            if not reached:  # nothing of this encoder learns
-                continue
-            cosine, w0 = weights([g0 for _, g0, _ in reached], [g1 for *_, g1 in reached])
-            for tensor, g0, g1 in reached:
-                tensor.grad = self.combined(g0, g1, w0)
-            signals |= {f"cosine/{modality}": cosine, f"weight/{modality}": w0}
-        return signals
+    def combine(self, modality: str, g0: Sequence[Tensor], g1: Sequence[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        cosine, w0 = weights(g0, g1)
+        found = [self.combined(one, other, w0) for one, other in zip(g0, g1, strict=True)]
+        return found, {f"cosine/{modality}": cosine, f"weight/{modality}": w0}
 
     def combined(self, g0: Tensor, g1: Tensor, w0: Tensor) -> Tensor:
         """`gamma g max(1, |G0 + G1| / |g|)` of one tensor."""
@@ -80,13 +47,6 @@ class MMPareto(Modulator):
         short = (g0 + g1).norm() / g.norm().clamp(min=1e-12)
         grown: Tensor = self.gamma * short.clamp(min=1) * g
         return grown
-
-
-def over_all(parts: Sequence[Step], modality: str, model: Model) -> Tensor:
-    """G1 of an optimizer step, `[n]`: the mean over the samples of its micro-batches, or of a summed loss the sum."""
-    counts = [len(part.logits) for part in parts]
-    whole = torch.stack([count * part.kept[modality] for count, part in zip(counts, parts, strict=True)]).sum(dim=0)
-    return whole if model.reduction == "sum" else whole / sum(counts)
 
 
 def weights(g0: Sequence[Tensor], g1: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -99,7 +59,3 @@ def weights(g0: Sequence[Tensor], g1: Sequence[Tensor]) -> tuple[Tensor, Tensor]
     cosine = across / (own0 * own1).sqrt().clamp(min=1e-30)
     least = ((own1 - across) / (own0 + own1 - 2 * across).clamp(min=1e-30)).clamp(0, 1)
     return cosine, torch.where(across > 0, torch.full_like(least, 0.5), least)
-
-
-def _learning(module: nn.Module) -> list[nn.Parameter]:
-    return [tensor for tensor in module.parameters() if tensor.requires_grad]

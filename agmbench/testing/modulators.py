@@ -142,6 +142,7 @@ def _resumes(subject: Subject) -> str:
         run, generator = driven(subject, case, lr=0.1), torch.Generator()
         model, resumed = copy.deepcopy(run.model), subject.made(case)
         resumed.prepare(context(case, model, generator))
+        model.load_state_dict(run.model.state_dict())  # after it, as a run that goes on does
         resumed.load_state_dict(copy.deepcopy(run.modulator.state_dict()))
         generator.set_state(run.generator.get_state())
 

@@ -370,8 +370,15 @@ def _canonical_names(spec: JobSpec, registry: Registry) -> JobSpec:
 
 
 def spec_of(content: Mapping[str, Any]) -> JobSpec:
-    """A spec from plain containers; one that was written when metrics were part of a job has some to leave out."""
-    return _validated({key: value for key, value in content.items() if key != "metrics"})
+    """A spec from plain containers; one that was written when metrics were part of a job has some to leave out.
+
+    A component that states parameters states all that it had when the spec was written; those that came later are as before.
+    """
+    tree = {key: value for key, value in content.items() if key != "metrics"}
+    dataset = tree.get("dataset")
+    if isinstance(dataset, Mapping) and isinstance(stated := dataset.get("params"), Mapping) and stated:
+        tree["dataset"] = {**dataset, "params": {**LATER.get(f"dataset/{dataset.get('name')}", {}), **stated}}
+    return _validated(tree)
 
 
 class JobFile(NamedTuple):

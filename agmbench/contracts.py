@@ -494,9 +494,11 @@ class Modulator(nn.Module):
 
     State that a resumed run needs is a buffer, a parameter or a submodule. The model is never kept. A modality's tensors are
     `model.encoders[m].parameters()`, never found by their names. `needs_concepts` asks for the mono-modal concepts in the context.
+    A method that clips gradients by a rule of its own says so (`clips`), and the recipe's clipping leaves them to it.
     """
 
     needs_concepts: ClassVar[bool] = False
+    clips: bool = False
     promises: ClassVar[Promises] = Promises()
 
     def __init__(self, modalities: tuple[str, ...]) -> None:

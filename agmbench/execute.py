@@ -128,8 +128,11 @@ class Execution:
             self.observer.finished(done, trained=False)
             return done
         alone = replace(self, wanted=[one for one in self.wanted if not one.metric.compares])
-        trained = alone.run(build.resolve(job.spec.trained(), job.registry, job.data))
+        own = build.resolve(job.spec.trained(), job.registry, job.data)
+        trained = alone.run(own)
         references = {m: replace(alone, profile=False).run(concept) for m, concept in build.references(job).items()}
+        if all(self.tracker.find(one.digest) for one in build.references(own).values()):
+            replace(self, force=False, profile=False).run(own)  # measured beside its own concepts too, where these are there
         with self.tracker.lock(job.digest):
             if (record := self._done(job)) is None:
                 with self.tracker.start(replace(heading(job, self.device), parent=self.parent)) as run:

@@ -27,8 +27,16 @@ WITH_STALE_CASTS = ("mla", "bf16")
 # Settings that came later, by where they are, with their defaults, under which a job is the one of before: these enter no digest.
 LATER: dict[str, dict[str, Any]] = {
     "dataset/avmnist-mini": {"components": None, "pairing": "exact"},
-    "training": {"select_by": None, "reduction": "mean", "clip_value": None, "clip_norm": None, "early_stopping": None},
+    "training": {
+        "select_by": None,
+        "reduction": "mean",
+        "clip_value": None,
+        "clip_norm": None,
+        "early_stopping": None,
+        "drop_last": False,
+    },
     "training.schedule": {"last": None, "patience": 1, "reload": False},
+    "encoder/conv": {"pool": 1},
     "encoder/resnet": {"zero_init_last": True, "norm_spread": 0.0},
     "encoder/transformer": {"variant": "paper"},
     "fusion/psp": {"similarity": 0.0},
@@ -76,8 +84,9 @@ class Training(_Frozen):
     forward passes, with weights, gradients, losses and scores in float32; `fp16` scales inside backward passes and skips the steps
     that overflow. Evaluation is float32. `accumulate` is the number of batches whose gradients make one optimizer step. `reduction` of
     the loss over their samples is the `mean`, or the `sum`, whose gradients are as many times larger as there are samples. Before a
-    step, each element of the gradients is cut to `clip_value`, and the norm of them all to `clip_norm`. Training ends after
-    `early_stopping` epochs in a row without a gain on valid, counted anew from each decay of schedule `plateau`.
+    step, each element of the gradients is cut to `clip_value`, and the norm of them all to `clip_norm`, but where a method has a rule of
+    its own (AGM's `clip`). Training ends after `early_stopping` epochs in a row without a gain on valid, counted anew from each decay
+    of schedule `plateau`. `drop_last` leaves out an epoch's last batch where it is not full.
     """
 
     epochs: Count = 100
@@ -95,6 +104,7 @@ class Training(_Frozen):
     clip_value: float | None = Field(default=None, gt=0)
     clip_norm: float | None = Field(default=None, gt=0)
     early_stopping: Count | None = None
+    drop_last: bool = False
 
 
 class JobSpec(_Frozen):
@@ -288,23 +298,29 @@ def _replace(old: dict[str, Any] | None, name: str) -> dict[str, Any]:
 
 
 _COMPONENTS = ("dataset", "fusion", "modulator")
+_ENCODERS = ("encoder", "encoders")
 
 
 def _names_first(setting: tuple[str, Any]) -> bool:
-    """A transform is named before its parameters are set, in whichever order both are given."""
+    """An encoder and a transform are named before their parameters are set, in whichever order both are given."""
     head, *rest = setting[0].split(".")
-    return not (head in PHASES and len(rest) == 1)
+    return not (head in (*PHASES, *_ENCODERS) and len(rest) == 1)
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> bool:
-    """`modulator.alpha`, `encoder.audio.width` and `dataset.split` are parameters; `augment.visual` is a name, `training.lr` a field.
+    """`modulator.alpha`, `encoder.audio.width` and `dataset.split` are parameters; `encoder.audio` and `augment.visual` are names,
+    `training.lr` a field.
 
     Returns whether there is such a setting.
     """
     head, *rest = key.split(".")
     if head in _COMPONENTS and len(rest) == 1 and rest != ["name"]:
         tree[head].setdefault("params", {})[rest[0]] = value
-    elif head in ("encoder", "encoders") and len(rest) == 2:
+    elif head in _ENCODERS and len(rest) == 1 and isinstance(value, str):
+        old = tree["encoders"].get(rest[0], tree["encoders"].get("*"))
+        kept = {} if rest == ["*"] else tree["encoders"]
+        tree["encoders"] = {**kept, rest[0]: copy.deepcopy(_replace(old, value))}
+    elif head in _ENCODERS and len(rest) == 2:
         modality, parameter = rest
         encoders = tree["encoders"]
         if modality not in encoders and "*" not in encoders:
@@ -346,7 +362,7 @@ def _meant(tree: Mapping[str, Any], key: str, registry: Registry) -> str:
     if found:
         return f"did you mean {' or '.join(found)}?"
     of_transforms = [f"{phase}.MODALITY{end}" for phase in PHASES for end in ("", ".P")]
-    components = ("dataset.P", "encoder.MODALITY.P", *of_transforms, "fusion.P", "modulator.P")
+    components = ("dataset.P", "encoder.MODALITY", "encoder.MODALITY.P", *of_transforms, "fusion.P", "modulator.P")
     return allowed(key, (*components, "training.P", "seed", "mute", "limit", *COMPARED))
 
 
@@ -397,8 +413,15 @@ def _canonical_names(spec: JobSpec, registry: Registry) -> JobSpec:
 
 
 def spec_of(content: Mapping[str, Any]) -> JobSpec:
-    """A spec from plain containers; one that was written when metrics were part of a job has some to leave out."""
-    return _validated({key: value for key, value in content.items() if key != "metrics"})
+    """A spec from plain containers; one that was written when metrics were part of a job has some to leave out.
+
+    A component that states parameters states all that it had when the spec was written; those that came later are as before.
+    """
+    tree = {key: value for key, value in content.items() if key != "metrics"}
+    dataset = tree.get("dataset")
+    if isinstance(dataset, Mapping) and isinstance(stated := dataset.get("params"), Mapping) and stated:
+        tree["dataset"] = {**dataset, "params": {**LATER.get(f"dataset/{dataset.get('name')}", {}), **stated}}
+    return _validated(tree)
 
 
 class JobFile(NamedTuple):

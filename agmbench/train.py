@@ -87,7 +87,7 @@ def prepare(
     context = Context(
         epoch=0,
         epochs=recipe.epochs,
-        steps_per_epoch=ceil(len(batches_of(len(feed.splits["train"]), recipe.batch_size)) / recipe.accumulate),
+        steps_per_epoch=ceil(len(batches_of(len(feed.splits["train"]), recipe)) / recipe.accumulate),
         splits={name: split for name, split in feed.splits.items() if name != "test"},  # no method sees the test set
         reads=feed.batches,
         generator=torch.Generator(feed.device).manual_seed(seed),
@@ -166,7 +166,7 @@ def train(
                 samples = torch.randperm(count, generator=order)
             if complaint := wrong_samples(samples, count):
                 raise RunFailed(complaint)
-            pieces = [samples[piece] for piece in batches_of(len(samples), recipe.batch_size)]
+            pieces = [samples[piece] for piece in batches_of(len(samples), recipe)]
             watch = Watch(model, feed.splits["train"], f"the loss on train of {data} is not finite at epoch {epoch}", log.steps)
             for batches in in_groups(placed(feed.batches("train", pieces, epoch)), recipe.accumulate):
                 watching = conduct.watching() if epoch == first else nullcontext()
@@ -179,7 +179,8 @@ def train(
                         watch.see(step, batches)
                         if not precision.holds():
                             optimizer.zero_grad(set_to_none=True)  # what has no gradient rests
-                        clip_gradients(recipe, optimizer)
+                        if not modulator.clips:
+                            clip_gradients(recipe, optimizer)
                         optimizer.step()
                         optimizer.zero_grad(set_to_none=True)
                         log.add(step, batches)
@@ -252,9 +253,12 @@ def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def batches_of(count: int, size: int) -> list[slice]:
-    """Batches; a last one of one sample, which BatchNorm cannot take, is left out."""
-    return [slice(start, min(start + size, count)) for start in range(0, count, size) if count - start >= 2]
+def batches_of(count: int, recipe: Training) -> list[slice]:
+    """Batches; a last one of one sample, which BatchNorm cannot take, is left out, and if the recipe says so one that is not full,
+    unless it is the only one."""
+    size = recipe.batch_size
+    least = min(size, count) if recipe.drop_last else 2
+    return [slice(start, min(start + size, count)) for start in range(0, count, size) if count - start >= least]
 
 
 class StepLog:

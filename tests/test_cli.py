@@ -136,6 +136,8 @@ def test_dry_run_of_a_done_job_says_so(finished: CommandLine) -> None:
         (["run", "--dataset", "synthetic", "--set", "dataset.modalities=1"], "modulator 'agm' needs two or more modalities"),
         (["run", "--dataset", "synthetic", "-e", "m0=conv"], "encoder/conv of 'm0': takes an image"),
         (["run", "-e", "image=resnet", "--set", "encoder.image.model=resnet1"], "timm has no model 'resnet1'"),
+        (["run", "--set", "encoder.audio.pool=14"], "pool 14 is larger than the input [1, 13, 92]; take one of 13 at most"),
+        (["run", "--set", "encoder.image=cnv"], "unknown encoder 'cnv': did you mean 'conv'?"),
         (["run", "--set", "metrics=[accuracy]"], "metrics are no part of a job"),
         (["compare"], "no runs in sqlite:///"),
         (["compare", "--format", "pdf"], "'pdf' is not one of"),

@@ -269,9 +269,9 @@ def test_a_regression_is_shown_as_one(line: CommandLine) -> None:
 
 def test_what_departs_is_always_told(line: CommandLine) -> None:
     words = ("run", "-d", "avmnist-mini", "-m", "joint", "--no-strength", "--limit", "64", "--epochs", "1")
-    words = (*words, "--set", "training.lr=0.01", "--set", "mute=mean", "--set", "dataset.split=takes")
+    words = (*words, "--set", "training.lr=0.01", "--set", "mute=mean", "--set", "dataset.split=speakers")
     assert line(*words).status == 0
-    title = "avmnist-mini, fusion concat, dataset.split=takes, limit=64, mute=mean, training.epochs=1, training.lr=0.01"
+    title = "avmnist-mini, fusion concat, dataset.split=speakers, limit=64, mute=mean, training.epochs=1, training.lr=0.01"
     assert title in line("compare").out
     for form in ("markdown", "latex", "json", "csv"):
         written = line("compare", "--format", form).out.replace("\\_", "_")
@@ -281,7 +281,7 @@ def test_what_departs_is_always_told(line: CommandLine) -> None:
     assert title in (line.folder / "compare.html").read_text()
     (run,) = runs(line)
     assert run.data.params["limit"] == "64"
-    departs = {"dataset.split": "takes", "limit": 64, "mute": "mean", "training.epochs": 1, "training.lr": 0.01}
+    departs = {"dataset.split": "speakers", "limit": 64, "mute": "mean", "training.epochs": 1, "training.lr": 0.01}
     assert json.loads(run.data.tags["agmbench.departures"]) == departs
     assert "training.lr=0.01" in run.data.tags["mlflow.note.content"]
 

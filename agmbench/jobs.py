@@ -406,7 +406,12 @@ def parse_settings(texts: Iterable[str], options: Mapping[str, Any] | None = Non
         if key in settings:
             raise AgmbenchError(f"--set {key} is given twice; leave all but one out")
         settings[key] = plain(parsed(value, f"--set {key}: the value"))
-    given = {key: value for key, value in (options or {}).items() if value is not None}
+    return overlaid(settings, options or {})
+
+
+def overlaid(settings: Mapping[str, Any], options: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Settings by key, and those `options` that were given; no key may be said by both."""
+    given = {key: value for key, value in options.items() if value is not None}
     for key in settings.keys() & given.keys():
         raise AgmbenchError(f"--set {key} and --{key.rpartition('.')[2].replace('_', '-')} say the same; leave one of them out")
     return [*settings.items(), *given.items()]

@@ -173,8 +173,23 @@ MAY_IMPORT: dict[str, set[str]] = {
         "train",
         "workers",
     },
+    "given": {"contracts", "errors", "registry", "tasks"},
+    "api": {
+        "build",
+        "cli",
+        "contracts",
+        "errors",
+        "execute",
+        "given",
+        "jobs",
+        "measures",
+        "records",
+        "registry",
+        "report",
+        "trackers",
+    },
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"api"},
 }
 
 

@@ -302,12 +302,15 @@ class Encoder(nn.Module):
     `same_in_training` says that `forward` does not look at `training`, and draws nothing: if none of the encoder's modules does either
     (no BatchNorm, no dropout above 0), methods that ask for passes in eval mode too take one for both. A subclass says it anew.
 
+    `reads_numbers` says that its input are numbers of words or of tokens, so that there is nothing between two of them.
+
     `sees_padding` says that it reads no mask, as some published networks do; otherwise what a mask hides changes nothing.
     """
 
     guided: ClassVar[bool] = False
     same_in_training: ClassVar[bool] = False
     sees_padding: bool = False
+    reads_numbers: bool = False
     out_features: int
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -381,7 +384,10 @@ class Model(Protocol):
         """Inside, every module is in eval mode; afterwards each is as it was."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The task's loss, averaged over the batch, whatever the `reduction`."""
+        """The loss of training, averaged over the batch, whatever the `reduction`: the task's, as the recipe changes it."""
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The same of each sample, `[B]`."""
 
     def penalty(self, batch: Batch) -> Tensor | None:
         """What the fusion adds to it, found in a pass of its own; `None` if it adds nothing."""
@@ -457,6 +463,7 @@ class Promises:
     trains: it takes optimizer steps; a method that only combines finished models does not.
     rests: whole encoders may have no gradient for an epoch. Otherwise every tensor that joint training reaches has one.
     own_heads: it answers by heads of its own, so the model's fusion need not learn.
+    puts_back: between epochs it puts earlier weights back itself, so they are not the optimizer's alone.
     """
 
     neutral: Mapping[str, object] | None = None
@@ -466,6 +473,7 @@ class Promises:
     trains: bool = True
     rests: bool = False
     own_heads: bool = False
+    puts_back: bool = False
 
 
 class Modulator(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from agmbench.encoders.layers import in_layers
 from agmbench.errors import allowed, describe
 from agmbench.jobs import Schedule, Training
 from agmbench.model import MultimodalModel
@@ -63,45 +64,6 @@ def _of_timm(recipe: Training, groups: list[dict[str, Any]], common: Mapping[str
         )
     made: Optimizer = optim.create_optimizer_v2(groups, opt=recipe.optimizer, momentum=recipe.momentum, **common)
     return made
-
-
-def in_layers(encoder: nn.Module) -> list[list[nn.Parameter]]:
-    """The tensors of an encoder by its layers, the first one first; none where they are not known.
-
-    A network of timm knows its layers. Of any other, they are the items of its longest `nn.ModuleList`; what stands before it goes
-    with a layer of its own in front, what stands behind with one at the end.
-    """
-    depths = _of_networks(encoder) or _of_stack(encoder)
-    found: dict[int, list[nn.Parameter]] = {}
-    for key, tensor in encoder.named_parameters() if depths else ():
-        found.setdefault(depths.get(key, max(depths.values())), []).append(tensor)
-    return [found[depth] for depth in sorted(found)]
-
-
-def _of_networks(encoder: nn.Module) -> dict[str, int]:
-    """The depth of each tensor, as a network of timm has it."""
-    from timm.models import group_parameters
-
-    for prefix, part in encoder.named_modules():
-        if hasattr(part, "group_matcher"):
-            depths = group_parameters(part, part.group_matcher(coarse=False), reverse=True)
-            return {f"{prefix}.{key}".lstrip("."): depth for key, depth in depths.items()}
-    return {}
-
-
-def _of_stack(encoder: nn.Module) -> dict[str, int]:
-    """The depth of each tensor, by the longest list of modules."""
-    stacks = [(len(part), prefix) for prefix, part in encoder.named_modules() if isinstance(part, nn.ModuleList)]
-    longest, prefix = max(stacks, default=(0, ""))
-    if longest < 2:
-        return {}
-    depths, behind = dict[str, int](), False
-    for key, _ in encoder.named_parameters():
-        inside = key.startswith(f"{prefix}.")
-        behind = behind or inside
-        number = int(key.removeprefix(f"{prefix}.").partition(".")[0]) if inside else longest
-        depths[key] = number + 1 if behind else 0
-    return depths
 
 
 def clip_gradients(recipe: Training, optimizer: Optimizer) -> None:

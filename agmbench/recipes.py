@@ -12,6 +12,7 @@ from agmbench.criterion import Criterion, balanced
 from agmbench.errors import describe
 from agmbench.jobs import Training
 from agmbench.model import MultimodalModel
+from agmbench.muting import Zeros
 from agmbench.optimizers import Progress, make_optimizer, make_schedule
 from agmbench.tasks import MixedLabel, MultiLabel, Regression, Segments, SingleLabel, Task
 
@@ -78,6 +79,8 @@ def refused(recipe: Training, model: MultimodalModel, modulator: Modulator, part
         return str(error)
     except Exception as error:  # an optimizer raises what it likes of its arguments
         return f"training.optimizer '{recipe.optimizer}' with {recipe.optimizer_args} cannot be made ({describe(error)})"
+    if any(encoder.reads_text for encoder in model.encoders.values()) and type(model.muting) is not Zeros:
+        return "mute=mean and mute=random are of numbers, and an encoder reads raw text; take mute=zeros, which is no text"
     return (
         _of_schedule(recipe)
         or _of_labels(recipe, model.task, modulator)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from agmbench.conduct import Conduct, malformed, wrong_samples
-from agmbench.contracts import Batch, Context, Model, Modulator, SplitName, Step
+from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, Step
 from agmbench.cost import Meter
 from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import evaluate, measure, response_figures
@@ -121,6 +121,7 @@ def train(
     """
     by = judge or Judge(model.task.figure)
     device, count = feed.device, len(feed.splits["train"])
+    feed.on_host = on_host(model)
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     context = prepare(model, modulator, feed, recipe, seed, concepts, by)
@@ -227,6 +228,12 @@ def train(
                 return
 
     return epochs(context, over)
+
+
+def on_host(model: MultimodalModel) -> dict[str, Callable[[Input], Input]]:
+    """What becomes of raw text before it is copied to the device, by modality."""
+    encoders = ((m, encoder) for m, encoder in model.encoders.items() if isinstance(encoder, Encoder))
+    return {modality: encoder.on_host for modality, encoder in encoders if encoder.reads_text}
 
 
 def _get_generators(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modulators": {"contracts", "tasks"},
     "metrics": {"outcomes", "shapley"},
     "conduct": {"contracts", "model"},
-    "optimizers": {"errors", "jobs", "model"},
+    "optimizers": {"encoders", "errors", "jobs", "model"},
     "recipes": {"contracts", "criterion", "errors", "jobs", "model", "optimizers", "tasks"},
     "workers": {"errors"},
     "profiling": {"contracts"},

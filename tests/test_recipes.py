@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from agmbench import build
 from agmbench.contracts import Batch, Tokens
 from agmbench.criterion import Criterion, balanced
+from agmbench.encoders.layers import in_layers
 from agmbench.encoders.transformer import Transformer
 from agmbench.errors import AgmbenchError
 from agmbench.jobs import Schedule, Training
 from agmbench.loading import Feed
 from agmbench.model import MultimodalModel
-from agmbench.optimizers import Average, Progress, in_layers, make_optimizer, make_schedule, rates_now
+from agmbench.optimizers import Average, Progress, make_optimizer, make_schedule, rates_now
 from agmbench.recipes import Draws, mixed
 from agmbench.tasks import MixedLabel, Segments, SingleLabel
 from agmbench.train import Epoch, train

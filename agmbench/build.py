@@ -1,5 +1,6 @@
 """From a spec to live objects: the only place that resolves entries and names a device."""
 
+import copy
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from agmbench import labels, measures, muting, shapley
+from agmbench import labels, measures, muting, recipes, shapley
 from agmbench.augment import Augmentation
 from agmbench.contracts import (
     Batch,
@@ -49,7 +50,7 @@ from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
 from agmbench.registry import BUILT_IN, Entry, Registry
 from agmbench.registry.source import stated
-from agmbench.tasks import Segments
+from agmbench.tasks import MixedLabel, Segments, SingleLabel, Task
 
 T = TypeVar("T")
 
@@ -376,7 +377,11 @@ def model(job: Job) -> MultimodalModel:
             f"take --fusion with one of {', '.join(fitting)}"
         )
     _apart({**{f"encoder of '{modality}'": encoder for modality, encoder in encoders.items()}, "fusion": fusion})
-    made = MultimodalModel(encoders, fusion, job.spec.present, _muting(job), task, job.spec.training.reduction)
+    recipe, train = job.spec.training, job.dataset.split("train")
+    criterion = recipes.criterion(recipe, train, len(job.dataset.class_names)) if _of_classes(task) else None
+    if recipe.mixup is not None and type(task) is SingleLabel:
+        task = MixedLabel(len(job.dataset.class_names))
+    made = MultimodalModel(encoders, fusion, job.spec.present, _muting(job), task, recipe.reduction, criterion)
     widths = [module.out_channels for module in made.modules() if isinstance(module, nn.Conv2d)]
     # convolutions are quicker so; torch 2.14 corrupts memory in the backward pass of narrow ones on a CPU
     return made.to(memory_format=torch.channels_last) if all(width >= 16 for width in widths) else made
@@ -428,8 +433,25 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
     """The job's modulator, or an error if it refuses the model."""
     made: Modulator = _make(job.registry, "modulator", job.spec.modulator, job.modalities)
     if reason := made.refuses(model):
+        if isinstance(model.task, MixedLabel) and made.refuses(_unmixed(model)) is None:
+            reason = "needs the class of each sample, and training.mixup mixes those of two; leave training.mixup out"
         raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
+    parts = (*job.dataset.shapes, "fusion", "modulator")
+    if reason := recipes.refused(job.spec.training, model, made, parts, job.dataset.split("train")):
+        raise AgmbenchError(reason)
     return made
+
+
+def _of_classes(task: Task) -> bool:
+    """Whether the recipe's smoothing and weights of classes mean anything; where they do not, they are refused with a reason."""
+    return isinstance(task, SingleLabel)
+
+
+def _unmixed(model: MultimodalModel) -> MultimodalModel:
+    """The same model on the task of the data set, to be asked about."""
+    plain = copy.copy(model)
+    plain.task = SingleLabel()
+    return plain
 
 
 def device(name: str) -> torch.device:

@@ -99,6 +99,28 @@ def joined(inputs: Sequence[Input]) -> Input:
     return Tokens(torch.cat([x.values for x in tokens]), torch.cat(masks) if masks else None)
 
 
+def utf8(texts: Sequence[str], length: int) -> Tokens:
+    """Raw text as encoders `hf-text` and `clip` take it: numbers `[B, length, 1]` of its bytes in UTF-8, with a mask.
+
+    What is longer is cut off, between two letters.
+    """
+    values, mask = torch.zeros(len(texts), length, 1), torch.zeros(len(texts), length, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        content = text.encode()[:length].decode(errors="ignore").encode()
+        values[row, : len(content), 0] = torch.tensor(list(content), dtype=torch.float32)
+        mask[row, : len(content)] = True
+    return Tokens(values, mask)
+
+
+def texts_of(x: Tokens) -> list[str]:
+    """The texts that `utf8` was given; zeros, as of a muted one, are no text. The host reads them."""
+    values = x.values.squeeze(2) if x.mask is None else x.values.squeeze(2) * x.mask
+    rows = values.round().long().tolist()
+    if any(number > 255 or number < 0 for row in rows for number in row):
+        raise Unsuitable("takes raw text, numbers 0 to 255 of its bytes (agmbench.contracts.utf8); found other numbers")
+    return [bytes(number for number in row if number).decode(errors="replace") for row in rows]
+
+
 @dataclass(frozen=True)
 class Batch:
     """`inputs[m]` `[B, *shape_m]` or sequences, `targets` `[B, ...]` as the task has them (class numbers `[B]`), `index` `[B]` the
@@ -302,16 +324,28 @@ class Encoder(nn.Module):
     `same_in_training` says that `forward` does not look at `training`, and draws nothing: if none of the encoder's modules does either
     (no BatchNorm, no dropout above 0), methods that ask for passes in eval mode too take one for both. A subclass says it anew.
 
+    `reads_numbers` says that its input are numbers of words or of tokens, so that there is nothing between two of them, `reads_text`
+    that they are the bytes of raw text (`utf8`), of which it makes tokens by `on_host`.
+
     `sees_padding` says that it reads no mask, as some published networks do; otherwise what a mask hides changes nothing.
     """
 
     guided: ClassVar[bool] = False
     same_in_training: ClassVar[bool] = False
     sees_padding: bool = False
+    reads_numbers: bool = False
+    reads_text: bool = False
     out_features: int
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
+
+    def on_host(self, x: Input) -> Input:
+        """What becomes of its input before it is copied to the device, as where text is made tokens; by default nothing.
+
+        `forward` takes both, what comes out of this and what goes in, and makes the same of them.
+        """
+        return x
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor | Tokens:
         raise TypeError(f"{type(self).__name__} should define forward(x)")
@@ -381,7 +415,10 @@ class Model(Protocol):
         """Inside, every module is in eval mode; afterwards each is as it was."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The task's loss, averaged over the batch, whatever the `reduction`."""
+        """The loss of training, averaged over the batch, whatever the `reduction`: the task's, as the recipe changes it."""
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The same of each sample, `[B]`."""
 
     def penalty(self, batch: Batch) -> Tensor | None:
         """What the fusion adds to it, found in a pass of its own; `None` if it adds nothing."""
@@ -468,6 +505,7 @@ class Promises:
     trains: it takes optimizer steps; a method that only combines finished models does not.
     rests: whole encoders may have no gradient for an epoch. Otherwise every tensor that joint training reaches has one.
     own_heads: it answers by heads of its own, so the model's fusion need not learn.
+    puts_back: between epochs it puts earlier weights back itself, so they are not the optimizer's alone.
     """
 
     neutral: Mapping[str, object] | None = None
@@ -478,6 +516,7 @@ class Promises:
     trains: bool = True
     rests: bool = False
     own_heads: bool = False
+    puts_back: bool = False
 
 
 class Modulator(nn.Module):

@@ -28,19 +28,20 @@ WITH_STALE_CASTS = ("mla", "bf16")
 LATER: dict[str, dict[str, Any]] = {
     "dataset/avmnist-mini": {"components": None, "pairing": "exact"},
     "training": {
-        "select_by": None,
-        "reduction": "mean",
-        "clip_value": None,
-        "clip_norm": None,
-        "early_stopping": None,
-        "drop_last": False,
+        **{"select_by": None, "reduction": "mean", "clip_value": None, "clip_norm": None, "early_stopping": None},
+        **{"optimizer_args": {}, "lr_of": {}, "weight_decay_of": {}, "layer_decay": None, "label_smoothing": 0.0},
+        **{"class_weights": None, "sampling": None, "mixup": None, "ema": None, "drop_last": False},
     },
-    "training.schedule": {"last": None, "patience": 1, "reload": False},
+    "training.schedule": {"last": None, "patience": 1, "reload": False, "warmup": 0, "args": {}},
     "encoder/conv": {"pool": 1},
     "encoder/resnet": {"zero_init_last": True, "norm_spread": 0.0},
     "encoder/transformer": {"variant": "paper"},
     "fusion/psp": {"similarity": 0.0},
 }
+OF_PARTS = {
+    "lr": "lr_of",
+    "weight_decay": "weight_decay_of",
+}  # of `training`: what an encoder, fusion and modulator may have alone
 COMPARED = ("concept_seed", "concept_mute")  # of a job, beyond its training
 PHASES = ("augment", "evaluation")  # a transform by modality: of samples in training, and when the model is evaluated
 NO_METRICS = "metrics are no part of a job: every run is measured by all of them; take agmbench compare --columns NAME,NAME"
@@ -65,15 +66,32 @@ class Schedule(_Frozen):
 
     `step` multiplies it by `gamma` every `step_size` epochs, `cosine` takes it to zero over the run, `constant` leaves it. `plateau`
     multiplies it by `gamma` after `patience` epochs without a gain on valid; with `reload` the weights of the best epoch come back then.
-    `last` is the number of decays after which `step` and `plateau` leave it; `None` is no end.
+    `last` is the number of decays after which `step` and `plateau` leave it; `None` is no end. `timm-NAME` is a schedule of
+    `timm.scheduler` over the run's epochs, with `args` as timm's `create_scheduler_v2` takes them (`warmup_epochs`, `min_lr`,
+    `cycle_limit`, ...); the other settings are not for it, but for `warmup`. In the first `warmup` epochs n of any schedule the rate
+    is n/(warmup+1) of what it would be.
     """
 
-    name: Literal["constant", "step", "cosine", "plateau"] = "constant"
+    name: Literal[
+        "constant",
+        "step",
+        "cosine",
+        "plateau",
+        "timm-cosine",
+        "timm-tanh",
+        "timm-step",
+        "timm-multistep",
+        "timm-poly",
+        "timm-wsd",
+        "timm-rsqrt",
+    ] = "constant"
     step_size: Count = 70
     gamma: float = Field(default=0.9, gt=0, le=1)
     last: Count | None = None
     patience: Count = 1
     reload: bool = False
+    warmup: int = Field(default=0, ge=0, le=1_000_000)
+    args: dict[str, Any] = Field(default_factory=dict)
 
 
 class Training(_Frozen):
@@ -87,15 +105,31 @@ class Training(_Frozen):
     step, each element of the gradients is cut to `clip_value`, and the norm of them all to `clip_norm`, but where a method has a rule of
     its own (AGM's `clip`). Training ends after `early_stopping` epochs in a row without a gain on valid, counted anew from each decay
     of schedule `plateau`. `drop_last` leaves out an epoch's last batch where it is not full.
+
+    `optimizer` is torch's `sgd`, `adam` or `adamw`, or any other of `timm.optim.list_optimizers()`, with `optimizer_args` as it takes
+    them. `lr_of` and `weight_decay_of` are those of an encoder (by its modality), of `fusion` or of `modulator` where they are not the
+    recipe's: `--set training.lr.audio=1e-4`. With `layer_decay` the rate of an encoder's layer is that of the next one times it; the
+    last layer has the encoder's own (BEiT, Bao et al., ICLR 2022).
+
+    `label_smoothing` is the share of a sample's target that all classes have in common. `class_weights=balanced` weighs each sample's
+    loss by n / (C n_c), n_c the training samples of its class. `sampling=balanced` draws as many training samples an epoch as there
+    are, with replacement, every class as often. These are of training alone: losses and scores of evaluation, and AGM's and OGM's of
+    training, are the task's. `mixup` is alpha of mixup (Zhang et al., ICLR 2018): each batch is mixed with itself in reverse order, in
+    shares drawn from Beta(alpha, alpha). `ema` is the decay of a running mean of the weights after each optimizer step, n-th with
+    min(ema, (1+n)/(10+n)); it is what is validated, kept and tested, while training goes on with the weights themselves.
     """
 
     epochs: Count = 100
     batch_size: int = Field(default=64, ge=2, le=1_000_000)
     accumulate: Count = 1
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: str = "sgd"
+    optimizer_args: dict[str, Any] = Field(default_factory=dict)
     lr: float = Field(default=1e-3, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
+    lr_of: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    weight_decay_of: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
     schedule: Schedule = Field(default_factory=Schedule)
     select: Literal["valid", "last"] = "valid"
     select_by: str | None = None
@@ -105,6 +139,11 @@ class Training(_Frozen):
     clip_norm: float | None = Field(default=None, gt=0)
     early_stopping: Count | None = None
     drop_last: bool = False
+    label_smoothing: float = Field(default=0, ge=0, lt=1)
+    class_weights: Literal["balanced"] | None = None
+    sampling: Literal["balanced"] | None = None
+    mixup: float | None = Field(default=None, gt=0)
+    ema: float | None = Field(default=None, gt=0, lt=1)
 
 
 class JobSpec(_Frozen):
@@ -184,7 +223,10 @@ def flat(spec: Mapping[str, Any]) -> dict[str, Any]:
     for key, component in components.items():
         values[key] = component["name"]
         values |= {f"{key}.{name}": value for name, value in component["params"].items()}
-    training = {f"training.{key}": value for key, value in spec.get("training", {}).items() if key != "schedule"}
+    recipe = spec.get("training", {})
+    training = {f"training.{key}": value for key, value in recipe.items() if key not in ("schedule", *OF_PARTS.values())}
+    for key, of in OF_PARTS.items():
+        training |= {f"training.{key}.{part}": value for part, value in recipe.get(of, {}).items()}
     schedule = {f"training.schedule.{key}": value for key, value in spec.get("training", {}).get("schedule", {}).items()}
     rest = {key: spec[key] for key in ("seed", "mute", "limit", "present") if key in spec}
     compared = {key: spec[key] for key in COMPARED if spec.get(key) is not None}
@@ -333,6 +375,8 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> bool:
         if modality not in tree[head]:
             raise AgmbenchError(f"--set {key}: no transform of '{modality}'; name one too, as in --set {head}.{modality}=NAME")
         tree[head][modality]["params"][parameter] = value
+    elif head == "training" and len(rest) == 2 and rest[0] in OF_PARTS:
+        tree.setdefault("training", {}).setdefault(OF_PARTS[rest[0]], {})[rest[1]] = value
     elif head == "training" and rest:
         node = tree.setdefault("training", {})
         for part in rest[:-1]:
@@ -456,7 +500,12 @@ def parse_settings(texts: Iterable[str], options: Mapping[str, Any] | None = Non
         if key in settings:
             raise AgmbenchError(f"--set {key} is given twice; leave all but one out")
         settings[key] = plain(parsed(value, f"--set {key}: the value"))
-    given = {key: value for key, value in (options or {}).items() if value is not None}
+    return overlaid(settings, options or {})
+
+
+def overlaid(settings: Mapping[str, Any], options: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Settings by key, and those `options` that were given; no key may be said by both."""
+    given = {key: value for key, value in options.items() if value is not None}
     for key in settings.keys() & given.keys():
         raise AgmbenchError(f"--set {key} and --{key.rpartition('.')[2].replace('_', '-')} say the same; leave one of them out")
     return [*settings.items(), *given.items()]

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from agmbench.contracts import Batch, Change, Split, SplitName, TensorSplit, Tokens, finished, in_memory, read
+from agmbench.contracts import Batch, Change, Input, Split, SplitName, TensorSplit, Tokens, finished, in_memory, read
 from agmbench.errors import RunFailed, describe
 from agmbench.profiling import Profile
 from agmbench.registry.entry import package_of, plugin_folders
@@ -51,6 +52,7 @@ class Feed:
         `fork` begins at once, but a video's sound then hangs in PyAV 18 if this process has read one before.
     profile: what watches the batches of an epoch, if anything does.
     waited: seconds that whoever asked for batches has waited for them.
+    on_host: what becomes of each modality's input before it is copied to the device.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Feed:
         self._asking = False
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._moved: dict[SplitName, Split] = {}
+        self.on_host: Mapping[str, Callable[[Input], Input]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -115,6 +118,8 @@ class Feed:
     def _placed(self, split: Split, batches: Iterator[Batch]) -> Iterator["_Placed"]:
         """Each batch copied to the device and finished, on a GPU by a stream of its own."""
         for batch in batches:
+            if self.on_host:
+                batch = replace(batch, inputs={m: self.on_host.get(m, _same)(x) for m, x in batch.inputs.items()})
             with torch.cuda.stream(self._stream):
                 placed = finished(split, batch.to(self.device))
             yield _Placed(placed, self._stream.record_event() if self._stream is not None else None)
@@ -260,6 +265,10 @@ def _travelling(error: Exception) -> Exception:
     except Exception:
         return RunFailed(f"a split cannot be read: {describe(error)}")
     return error
+
+
+def _same(x: Input) -> Input:
+    return x
 
 
 def _as_it_is(answer: Any) -> Any:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from agmbench.conduct import Conduct, malformed, wrong_samples
-from agmbench.contracts import Batch, Context, Model, Modulator, SplitName, Step
+from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, Step
 from agmbench.cost import Meter
 from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import evaluate, measure, response_figures
@@ -21,9 +21,10 @@ from agmbench.jobs import Training
 from agmbench.loading import Feed
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
-from agmbench.optimizers import Progress, clip_gradients, make_optimizer, make_schedule, of_recipe
+from agmbench.optimizers import Average, Progress, clip_gradients, make_optimizer, make_schedule, of_recipe, rate_now, rates_now
 from agmbench.outcomes import Outcome
 from agmbench.precision import Precision
+from agmbench.recipes import Draws, mixed
 from agmbench.records import Point, numbers
 from agmbench.tasks import Task
 
@@ -120,19 +121,22 @@ def train(
     """
     by = judge or Judge(model.task.figure)
     device, count = feed.device, len(feed.splits["train"])
+    feed.on_host = on_host(model)
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     context = prepare(model, modulator, feed, recipe, seed, concepts, by)
     optimizer = make_optimizer(recipe, model, modulator)
-    progress = Progress(recipe, model, modulator)
+    progress, average = Progress(recipe, model, modulator), Average(recipe, model, modulator)
+    draws = Draws(recipe, feed.splits["train"], order)
     schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs, progress)
     context = replace(
-        context, optimizer=optimizer, fresh=lambda tensors: of_recipe(recipe, tensors, float(schedule.get_last_lr()[0]))
+        context, optimizer=optimizer, fresh=lambda tensors: of_recipe(recipe, tensors, rate_now(recipe, schedule))
     )
     log, meter = StepLog(model.task), Meter(model, device)
     precision = Precision(recipe.precision, device)
     parts: dict[str, Any] = {"model": model, "modulator": modulator, "optimizer": optimizer, "schedule": schedule}
-    parts |= {name: part for name, part in (("precision", precision), ("progress", progress)) if part.state_dict()}
+    more: dict[str, Any] = {"precision": precision, "progress": progress, "average": average}
+    parts |= {name: part for name, part in more.items() if part.state_dict()}
     generators = {"order": order, "modulator": context.generator}
     first, over = 0, False
     if state is not None:
@@ -151,8 +155,9 @@ def train(
     def epochs(context: Context, over: bool) -> Iterator[Epoch]:
         for epoch in range(first, 0 if over else recipe.epochs):
             context = replace(context, epoch=epoch)
+            average.leave()
             progress.begin_epoch()
-            lr = float(schedule.get_last_lr()[0])
+            lr = rates_now(schedule, optimizer)
             model.train()
             meter.start()
             waited = feed.waited
@@ -163,12 +168,13 @@ def train(
             begun = log.steps
             samples = modulator.samples(context)
             if samples is None:
-                samples = torch.randperm(count, generator=order)
+                samples = draws()
             if complaint := wrong_samples(samples, count):
                 raise RunFailed(complaint)
             pieces = [samples[piece] for piece in batches_of(len(samples), recipe)]
             watch = Watch(model, feed.splits["train"], f"the loss on train of {data} is not finite at epoch {epoch}", log.steps)
-            for batches in in_groups(placed(feed.batches("train", pieces, epoch)), recipe.accumulate):
+            read = mixed(placed(feed.batches("train", pieces, epoch)), recipe, model, seed, epoch)
+            for batches in in_groups(read, recipe.accumulate):
                 watching = conduct.watching() if epoch == first else nullcontext()
                 with meter.batch(sum(len(batch.targets) for batch in batches)), watching, watch.passes():
                     for step in precision.steps(modulator, model, batches):
@@ -183,10 +189,12 @@ def train(
                             clip_gradients(recipe, optimizer)
                         optimizer.step()
                         optimizer.zero_grad(set_to_none=True)
+                        average.update()
                         log.add(step, batches)
             watch.judge()
             if epoch == first and (complaint := conduct.complaint(batches[0])):
                 raise RunFailed(complaint)
+            average.enter()
             points = log.flush(epoch)
             costs = numbers(meter.stop(len(samples), feed.waited - waited), epoch)
             where = f"of {data} at epoch {epoch}, after step {log.steps - 1}"
@@ -206,7 +214,7 @@ def train(
             progress.see(by.value(valid))
             if log.steps > begun:
                 schedule.step()
-            points += numbers({"lr": lr, **{f"valid/{name}": value for name, value in valid.items()}}, epoch)
+            points += numbers({**lr, **{f"valid/{name}": value for name, value in valid.items()}}, epoch)
             over = log.steps == begun or progress.over
 
             def state_now(context: Context = context, over: bool = over) -> dict[str, Any]:
@@ -223,6 +231,12 @@ def train(
                 return
 
     return epochs(context, over)
+
+
+def on_host(model: MultimodalModel) -> dict[str, Callable[[Input], Input]]:
+    """What becomes of raw text before it is copied to the device, by modality."""
+    encoders = ((m, encoder) for m, encoder in model.encoders.items() if isinstance(encoder, Encoder))
+    return {modality: encoder.on_host for modality, encoder in encoders if encoder.reads_text}
 
 
 def _get_generators(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:

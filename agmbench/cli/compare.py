@@ -1,6 +1,7 @@
 """`agmbench compare`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -53,10 +54,9 @@ def command(
 
     Methods are compared with the baseline by paired tests over seeds: docs/statistics.md.
     """
-    from agmbench.cli.tables import chosen, finished, measured, tabled
+    from agmbench.cli.tables import side_by_side
 
     registry = load()
-    dataset = registry.get("dataset", dataset).name if dataset else None
     if output is not None and form == "table":
         raise AgmbenchError("--output needs a written form: --format markdown, latex, csv, json or html")
 
@@ -67,21 +67,12 @@ def command(
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
-    stored = tracker.records(dataset)
-    found = [record for record in stored if not record.concept and (samples or not record.sample)]
-    if not found:
-        raise AgmbenchError(f"no runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run")
     modulators = tuple(registry.spelling("modulator", name) for name in modulators)
-    known = {*registry.names("modulator"), *(record.spec["modulator"]["name"] for record in found)}
-    for name in modulators:
-        if name not in known:
-            raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known)}")
-    kept = chosen(found, registry, fusions, seeds)
     asked = [word for part in (columns or "").split(",") if (word := part.strip())]
-    kept = measured(kept, asked, registry, tracker, finished(stored).get)
+    shown: dict[str, Any] = {"columns": asked, "coalitions": coalitions, "cost": cost or form == "html", "samples": samples}
+    shown["published"] = TABLES if published else ()
     named = (*modulators, baseline) if modulators and baseline and baseline not in modulators else modulators
-    shown = {"cost": cost or form == "html", "coalitions": coalitions, "asked": asked, "beside": TABLES if published else ()}
-    tables = tabled(kept, registry, modulators=named, **shown)
+    tables = side_by_side(registry, tracker, dataset, named, fusions, seeds, **shown)
     labels = {row.label for table in tables for row in table.rows if row.method and row.records}
     if baseline and baseline not in labels:
         raise AgmbenchError(f"--baseline: no row '{baseline}' in these tables: {allowed(baseline, labels)}")

@@ -1,16 +1,47 @@
 """The runs that a command shows, and the tables that it makes of them. Imported when they are asked for."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agmbench.cli.terminal import echo
-from agmbench.errors import AgmbenchError
+from agmbench.errors import AgmbenchError, allowed
 from agmbench.records import FINISHED, Measurement, Record
 from agmbench.registry import Registry
 
 if TYPE_CHECKING:
     from agmbench.report.tables import Table
     from agmbench.trackers.mlflow import MlflowTracker
+
+
+def side_by_side(
+    registry: Registry,
+    tracker: "MlflowTracker",
+    dataset: str | None = None,
+    modulators: Sequence[str] = (),
+    fusions: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    *,
+    columns: Sequence[str] = (),
+    coalitions: bool = False,
+    cost: bool = False,
+    samples: bool = False,
+    published: Collection[int] = (),
+) -> "list[Table]":
+    """The runs of a store as `agmbench compare` shows them; what is named has to be there."""
+    stored = tracker.records(dataset)
+    if not stored and dataset:
+        dataset = registry.get("dataset", dataset).name  # an alias, or an error; data given from Python are in no registry
+        stored = tracker.records(dataset)
+    found = [record for record in stored if not record.concept and (samples or not record.sample)]
+    if not found:
+        raise AgmbenchError(f"no runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run")
+    known = {*registry.names("modulator"), *(record.spec["modulator"]["name"] for record in found)}
+    for name in modulators:
+        if name not in known:
+            raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known)}")
+    kept = measured(chosen(found, registry, fusions, seeds), columns, registry, tracker, finished(stored).get)
+    shown = {"cost": cost, "coalitions": coalitions, "asked": columns, "beside": published}
+    return tabled(kept, registry, modulators=modulators, **shown)
 
 
 def tabled(records: Sequence[Record], registry: Registry, **shown: Any) -> "list[Table]":

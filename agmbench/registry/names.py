@@ -21,6 +21,14 @@ class Registry:
             else:
                 self._claim(one)
 
+    def plus(self, one: Entry) -> "Registry":
+        """The same, and one entry more."""
+        grown = Registry([one])
+        for key, claims in self._claims.items():
+            grown._claims[key] = [*claims, *grown._claims.get(key, [])]
+        grown._unread = self._unread
+        return grown
+
     def _claim(self, one: Found) -> None:
         for name in (one.name, *one.aliases):
             claims = self._claims.setdefault((one.kind, name), [])

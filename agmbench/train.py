@@ -84,6 +84,7 @@ def prepare(
         values = measure(outcome, concept.task)
         return by.value(values | by.of(outcome, partial(said, "dev")))
 
+    feed.mute = model.muting
     context = Context(
         epoch=0,
         epochs=recipe.epochs,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from agmbench.cli.options import registry_option
+from agmbench.cli.options import entry_of, registry_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError, allowed
@@ -15,7 +15,7 @@ HTML = Path("compare.html")
 
 
 @click.command("compare", cls=Verb)
-@click.option("-d", "--dataset", help="Data set. [default: all]")
+@click.option("-d", "--dataset", callback=entry_of("dataset"), help="Data set, or the file of its entry. [default: all]")
 @click.option("-m", "--modulator", "modulators", multiple=True, help="Modulator; repeatable. [default: all]")
 @click.option("-f", "--fusion", "fusions", multiple=True, help="Fusion; repeatable. [default: all]")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]")

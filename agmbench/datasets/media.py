@@ -81,7 +81,7 @@ def log_spectrogram(sound: Floats, size: int = 512, hop: int = 353, floor: float
     return np.log(np.abs(spectrum) + floor).T.astype(np.float32)
 
 
-def read_frames(path: Path, times: Sequence[float] | int, side: int | None = SIDE) -> Bytes:
+def read_frames(path: Path, times: Sequence[float] | int, side: "Size" = SIDE) -> Bytes:
     """Frames of a video `[n, H, W, 3]`: those shown at `times` (seconds from its first frame, rising), or so many, evenly spread.
 
     Each is brought to a square of `side`, or left as it is if `None`. A time after the end gives the last frame.

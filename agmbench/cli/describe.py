@@ -52,8 +52,8 @@ def describe(
     given |= {"label": labels[0] if len(labels) == 1 else list(labels)} if labels else {}
     given |= {"arrays": dict(_pair(text) for text in arrays)} if arrays else {}
     if table.endswith(ENTRIES):
-        entry = load().get("dataset", own_entry("dataset", table))
-        entry = load().get("dataset", entry.name)
+        known = own_entry("dataset", table)
+        entry = load().get("dataset", known)
         _show(_opened((entry.folder or Path()) / str(entry.params.get("file")), {**entry.params, **given}))
         return
     path = Path(table)

@@ -83,7 +83,7 @@ def filled(content: Content, numbers: Tensor, absent: Tensor) -> Tensor:
     return prints
 
 
-def whole(prints: Sequence[Tensor]) -> Tensor:
+def whole(prints: list[Tensor]) -> Tensor:
     """A hash of each sample over all its modalities, `[N]`; of none where a modality could not be read in every sample."""
     if len({len(column) for column in prints}) != 1:
         return torch.zeros(0, dtype=torch.int64)

@@ -93,7 +93,8 @@ class Layout(ABC):
 class FileDataset(Dataset):
     """A data set read from disk. A subclass names its `layouts` and calls `hold` in `__init__`.
 
-    `layout` is the one that was found below `root`, `held` what it gave; `sample` says that the data are a random pack of `agmbench data sample`.
+    `layout` is the one that was found below `root`, `held` what it gave; `sample` says that the data are a random pack of
+    `agmbench data sample`.
     """
 
     follows_seed = False

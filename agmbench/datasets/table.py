@@ -29,7 +29,7 @@ from agmbench.datasets.files import (
     folder,
 )
 from agmbench.datasets.tables.kinds import Numbers, located
-from agmbench.datasets.tables.opened import TOLD, Opened, is_sequence, open_table
+from agmbench.datasets.tables.opened import TOLD, Masked, Opened, is_sequence, open_table
 from agmbench.datasets.tables.shares import SHARES
 
 FILE = "table.csv"
@@ -193,7 +193,7 @@ class Table(FileDataset):
         store = prepared.Store(_home(opened), _plan(opened))
         if store.whole:
             return
-        items = [("rows", int(row), (source, settings, int(row))) for row in opened.kept]
+        items: list[prepared.Item] = [("rows", int(row), (source, settings, int(row))) for row in opened.kept]
         used = set(opened.kept.tolist())
         items += [("rows", row, None) for row in range(len(opened.rows)) if row not in used]
         prepared.fill(store, items, _item, progress, jobs)
@@ -295,5 +295,5 @@ def mapped(opened: Opened, made: prepared.Prepared) -> Held:
     for name in decoded(opened):
         kind = opened.modals[name].kind
         lengths = made.array("rows", f"{name}.length") if is_sequence(kind) else None
-        stored[name] = Stored(made.array("rows", name), kind.convert, lengths)
+        stored[name] = (Masked if lengths is not None else Stored)(made.array("rows", name), kind.convert, lengths)
     return replace(opened.held([*opened.files, *made.files], stored), checksums=made.checksums)

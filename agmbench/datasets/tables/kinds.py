@@ -356,11 +356,13 @@ def modality(name: str, given: Any) -> Any:
     try:
         return TypeAdapter(KINDS[given["kind"]]).validate_python(given)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         where = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             known = ", ".join(KINDS[given["kind"]].model_fields)
             raise Unsuitable(f"modality '{name}' of kind {given['kind']} has no setting '{where}'; it has {known}") from error
+        if first["type"] == "missing":
+            raise Unsuitable(f"modality '{name}' of kind {given['kind']} needs '{where}'") from error
         said = first["msg"][0].lower() + first["msg"][1:]
         raise Unsuitable(f"modality '{name}': '{where}' is {first['input']!r}: {said}") from error
 

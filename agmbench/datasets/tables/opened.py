@@ -88,7 +88,18 @@ def is_sequence(kind: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Ragged(Stored):
+class Masked(Stored):
+    """Sequences that are zero where their mask hides them, once they are converted."""
+
+    def finished(self, x: Input) -> Input:
+        done = Stored.finished(self, x)
+        if not isinstance(done, Tokens) or done.mask is None:
+            return done
+        return Tokens(done.values * done.mask.unsqueeze(2), done.mask)
+
+
+@dataclass(frozen=True)
+class Ragged(Masked):
     """Sequences whose lengths are known once they are read: `array` has the things and what decodes one to `[n, D]`."""
 
     shape: tuple[int, ...] = ()
@@ -181,7 +192,9 @@ class Opened:
         """The row, id and group of each sample of each split."""
         kinds = {"row": np.arange(self.rows.first, self.rows.first + len(self.rows))}
         kinds |= {name: self.rows.column(column) for name in ("id", "group") if (column := self.settings[name])}
-        return {kind: {name: cells[some].astype(str) for name, some in self.parts.items()} for kind, cells in kinds.items()}
+        return {
+            kind: {name: cells[some].astype(str).tolist() for name, some in self.parts.items()} for kind, cells in kinds.items()
+        }
 
     def held(self, files: Sequence[Path], stored: Mapping[str, Stored]) -> Held:
         """The four splits, of inputs as they are stored here or elsewhere."""
@@ -192,7 +205,7 @@ class Opened:
                 train = self.parts["train"]
                 one = replace(one, convert=Standard(one, train[~modal.absent[train]], modal.shape))
             inputs[name] = one
-        absent = {name: torch.from_numpy(modal.absent) for name, modal in self.modals.items() if modal.absent.any()}
+        absent = {name: torch.tensor(modal.absent) for name, modal in self.modals.items() if modal.absent.any()}
         values = self.targets.values
         return Held(
             splits={
@@ -254,7 +267,7 @@ def _of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: 
     cells, absent = rows.column(kind.column), rows.empty(kind.column)
     lost = np.zeros(len(rows), dtype=bool)
     if kind.names_files or getattr(kind, "in_files", False):
-        there = np.flatnonzero(~absent)
+        there = np.flatnonzero(~absent).tolist()
         drives = [row for row in there if DRIVE.match(str(cells[row]))]
         complaints.add(kind.column, drives, f"{{}} is a path of Windows with a drive; expected one from {root}")
         named = [row for row in there if not DRIVE.match(str(cells[row]))]
@@ -302,7 +315,7 @@ def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, o
             cells, texts = numbers, texts | wrong
         values[:, place] = cells
     finite = np.isfinite(values)
-    absent = np.isnan(values).all(axis=1)
+    absent: Array = np.isnan(values).all(axis=1)
     partly = ~finite.all(axis=1) & ~absent & ~texts
     if partly.any():
         first = columns[int(np.flatnonzero(~finite[np.flatnonzero(partly)[0]])[0])]
@@ -355,20 +368,20 @@ def _parts(
     complaints.add(label, np.flatnonzero(found.unknown & ~unlabelled), "the label {} is none of the stated classes")
     usable = np.flatnonzero(~unusable)
     if not len(usable):
-        return {name: usable for name in SPLITS}, notes
+        return dict.fromkeys(SPLITS, usable), notes
     named = None
     if settings["split"]:
         named = rows.column(settings["split"])[usable]
         strange = usable[shares.unknown(named)]
         complaints.add(settings["split"], strange, "{} is the name of no split; expected train, dev, valid or test")
         if len(strange):
-            return {name: usable[:0] for name in SPLITS}, notes
+            return dict.fromkeys(SPLITS, usable[:0]), notes
     groups = rows.column(settings["group"])[usable].astype(str) if settings["group"] else None
     try:
         parts, said = shares.parts(named, settings.get("shares"), found.strata[usable], groups, settings.get("split_seed", 0))
     except Unsuitable as error:
         complaints.lines.append(f"{rows.path}: {error}")
-        return {name: usable[:0] for name in SPLITS}, notes
+        return dict.fromkeys(SPLITS, usable[:0]), notes
     parts = {name: usable[some] for name, some in parts.items()}
     _oddities(rows, settings, found, parts, odd, label)
     return parts, [*notes, *said]

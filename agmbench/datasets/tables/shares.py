@@ -70,6 +70,11 @@ def parts(
         lacking = {name: share for name, share in CUT.items() if name not in split}
         train = np.flatnonzero(split == "train")
         if lacking and len(train):
+            if groups is not None and list(lacking) == ["dev"] and len(np.unique(groups[train])) < 1 / CUT["dev"]:
+                notes.append(
+                    "train has too few groups to cut dev from them whole, so rows are cut: dev shares groups with train"
+                )
+                groups = None
             own = shared(
                 {"train": 1 - sum(lacking.values()), **lacking}, strata[train], None if groups is None else groups[train], seed
             )
@@ -85,7 +90,7 @@ def parts(
     return found, notes
 
 
-def unknown(named: Sequence[object]) -> list[int]:
+def unknown(named: Sequence[object] | Array) -> list[int]:
     """The places of names of splits that nobody knows."""
     places, distinct = pd.factorize(np.asarray(named, dtype=object))
     strange = [number for number, name in enumerate(distinct) if str(name).strip().lower() not in NAMES]

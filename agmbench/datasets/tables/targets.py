@@ -1,6 +1,6 @@
 """The labels of a table as targets: a class, several labels, a number, or a class for each segment."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,8 +33,9 @@ class Targets:
 
     def task(self, train: Array) -> Task:
         """The task; a regression knows the variance of train."""
-        if self.kind != "number":
-            return {"class": SingleLabel, "labels": MultiLabel, "segments": Segments}[self.kind]()
+        known: dict[str, Callable[[], Task]] = {"class": SingleLabel, "labels": MultiLabel, "segments": Segments}
+        if self.kind in known:
+            return known[self.kind]()
         spread = float(self.values[torch.from_numpy(train)].var(unbiased=False))
         return Regression(variance=spread or 1.0)
 
@@ -103,7 +104,7 @@ def _is_number(cell: Any) -> bool:
 
 def _columns(rows: Rows, columns: list[str]) -> Targets:
     """Several labels, a column of 0 and 1 each."""
-    empty = np.stack([rows.empty(name) for name in columns]).any(axis=0)
+    empty: Array = np.stack([rows.empty(name) for name in columns]).any(axis=0)
     values = np.zeros((len(rows), len(columns)), np.float32)
     for place, name in enumerate(columns):
         for row, cell in enumerate(rows.column(name)):

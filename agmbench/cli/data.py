@@ -1,4 +1,4 @@
-"""`agmbench data`: describe, status, prepare, verify, sample."""
+"""`agmbench data`: describe, manifest, status, prepare, verify, sample."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agmbench.cli.describe import describe
+from agmbench.cli.manifest import manifest
 from agmbench.cli.options import entry_of, registry_option, root_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verbs
@@ -34,6 +35,7 @@ def command() -> None:
 
 
 command.add_command(describe)
+command.add_command(manifest)
 
 
 @command.command("status")

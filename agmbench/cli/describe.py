@@ -54,7 +54,7 @@ def describe(
     if table.endswith(ENTRIES):
         known = own_entry("dataset", table)
         entry = load().get("dataset", known)
-        _show(_opened((entry.folder or Path()) / str(entry.params.get("file")), {**entry.params, **given}))
+        show(opened_table((entry.folder or Path()) / str(entry.params.get("file")), {**entry.params, **given}))
         return
     path = Path(table)
     target = Path(output) if output else path.with_suffix(".yaml") if path.is_file() else path.with_name(f"{path.name}.yaml")
@@ -75,11 +75,11 @@ def _pair(text: str) -> tuple[str, str]:
 def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) -> None:
     from agmbench.data.describe import entry, entry_name
 
-    opened = _opened(path.absolute(), given)
+    opened = opened_table(path.absolute(), given)
     known = load().names("dataset")
     if name in known:
         raise AgmbenchError(f"--name {name}: there is a data set of that name; take another")
-    _show(opened)
+    show(opened)
     try:
         target.write_text(entry(opened, name or entry_name(path, known), target.absolute().parent), encoding="utf-8")
     except OSError as error:
@@ -87,7 +87,8 @@ def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) 
     echo(f"\nwrote {shown(target)}; next: agmbench run --dataset {shown(target)} --modulator agm")
 
 
-def _opened(path: Path, given: dict[str, Any]) -> "Opened":
+def opened_table(path: Path, given: dict[str, Any]) -> "Opened":
+    """A table with settings that are checked; what is wrong with them is an error, what is wrong with rows is told."""
     from agmbench.build import check_parameters
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.tables.opened import open_table
@@ -99,7 +100,8 @@ def _opened(path: Path, given: dict[str, Any]) -> "Opened":
         raise AgmbenchError(f"{error}") from error
 
 
-def _show(opened: "Opened") -> None:
+def show(opened: "Opened") -> None:
+    """What a table holds: its modalities, its classes in each split, and what was noted, odd or wrong."""
     from rich.markup import escape
     from rich.table import Table
 

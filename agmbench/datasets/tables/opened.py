@@ -315,7 +315,7 @@ def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, o
             cells, texts = numbers, texts | wrong
         values[:, place] = cells
     finite = np.isfinite(values)
-    absent: Array = np.isnan(values).all(axis=1)
+    absent = np.all(np.isnan(values), axis=1)
     partly = ~finite.all(axis=1) & ~absent & ~texts
     if partly.any():
         first = columns[int(np.flatnonzero(~finite[np.flatnonzero(partly)[0]])[0])]

@@ -104,7 +104,7 @@ def _is_number(cell: Any) -> bool:
 
 def _columns(rows: Rows, columns: list[str]) -> Targets:
     """Several labels, a column of 0 and 1 each."""
-    empty: Array = np.stack([rows.empty(name) for name in columns]).any(axis=0)
+    empty = np.any([rows.empty(name) for name in columns], axis=0)
     values = np.zeros((len(rows), len(columns)), np.float32)
     for place, name in enumerate(columns):
         for row, cell in enumerate(rows.column(name)):

@@ -215,10 +215,11 @@ def in_memory(split: Split) -> bool:
     return isinstance(split, TensorSplit) or bool(getattr(split, "in_memory", False))
 
 
-def muted(batch: Batch, mute: Callable[[str, Input], Input]) -> Batch:
-    """A batch in which `mute` stands in for the modalities that samples lack; a sequence of such a sample keeps its mask."""
+def muted(batch: Batch, mute: Callable[[str, Input], Input], known: Collection[str]) -> Batch:
+    """A batch in which `mute` stands in for the modalities that samples lack, of those that are `known` to it; a sequence of such a
+    sample keeps its mask, which hides all of it."""
     inputs = dict(batch.inputs)
-    for modality, lacking in batch.absent.items():
+    for modality, lacking in [(m, lacking) for m, lacking in batch.absent.items() if m in known]:
         x, blank = inputs[modality], mute(modality, inputs[modality])
         if isinstance(x, Tokens) and isinstance(blank, Tokens):
             inputs[modality] = replace(x, values=torch.where(lacking[:, None, None], blank.values, x.values))

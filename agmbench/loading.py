@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from agmbench.contracts import Batch, Change, Input, Split, SplitName, TensorSplit, Tokens, finished, in_memory, muted, read
+from agmbench.contracts import Batch, Change, Split, SplitName, TensorSplit, Tokens, finished, in_memory, read
 from agmbench.errors import RunFailed, describe
 from agmbench.profiling import Profile
 from agmbench.registry.entry import package_of, plugin_folders
@@ -50,7 +50,7 @@ class Feed:
     start: how worker processes begin (`fork`, `spawn`, `forkserver`); by default `forkserver` on Linux, elsewhere the platform's way.
         `fork` begins at once, but a video's sound then hangs in PyAV 18 if this process has read one before.
     profile: what watches the batches of an epoch, if anything does.
-    mute: what stands in for a modality that a sample lacks, where the data set has such samples; the model's, once there is one.
+    stand_in: what becomes of a batch in which samples lack a modality: what the model mutes with stands in for it. Set with the model.
     waited: seconds that whoever asked for batches has waited for them.
     """
 
@@ -66,7 +66,7 @@ class Feed:
         self.device = device
         self.workers = workers
         self.profile: Profile | None = None
-        self.mute: Callable[[str, Input], Input] | None = None
+        self.stand_in: Callable[[Batch], Batch] | None = None
         self.waited = 0.0
         self._change = change
         self._context = get_context(start or ("forkserver" if sys.platform == "linux" else None))
@@ -145,7 +145,7 @@ class Feed:
             self.waited += time.perf_counter() - begun
             if batch is None:
                 return
-            yield muted(batch, self.mute) if batch.absent and self.mute is not None else batch
+            yield self.stand_in(batch) if batch.absent and self.stand_in is not None else batch
 
     def _on_device(self, name: SplitName) -> Split | None:
         """A split that is in memory, whole on the GPU; `None` if there is no GPU or it does not fit."""

@@ -233,7 +233,9 @@ def _named(opened: Opened) -> list[Path]:
         kind, absent = opened.modals[name].kind, opened.modals[name].absent
         if kind.names_files or getattr(kind, "in_files", False):
             cells = opened.rows.column(kind.column)
-            found |= {kind.file_of(str(cells[row])): None for row in opened.kept if not absent[row]}
+            found |= {
+                kind.file_of(str(cells[row])): None for row in opened.kept if not (absent[row] or isinstance(cells[row], bytes))
+            }
     return [located(opened.root, text) for text in found]
 
 

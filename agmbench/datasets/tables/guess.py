@@ -3,7 +3,9 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from io import BytesIO
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,9 @@ import soundfile
 from PIL import Image
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array
 from agmbench.datasets.tables.kinds import ARRAY, PICTURES, SOUNDS, TEXTS, VIDEOS, array_cell, located, read_array
 from agmbench.datasets.tables.rows import Rows
 from agmbench.datasets.tables.shares import unknown
-from agmbench.datasets.tables.targets import BETWEEN
 from agmbench.datasets.tables.words import words
 
 FIRST = 200  # rows of a column that are looked at
@@ -79,17 +79,15 @@ def modalities(rows: Rows, root: Path, taken: set[str]) -> tuple[dict[str, dict[
         if len(columns) > 1:
             found[_free(_name(pattern.rstrip("*").removesuffix("[0-9]").rstrip("_.- ")), found)] = {
                 "kind": "numbers",
-                "columns": _columns(pattern, columns, rows, taken),
+                "columns": _columns(pattern, columns, rows),
             }
         else:
             left += columns
     return found, left
 
 
-def _columns(pattern: str, columns: list[str], rows: Rows, taken: set[str]) -> str | list[str]:
+def _columns(pattern: str, columns: list[str], rows: Rows) -> str | list[str]:
     """The pattern, where it means these columns alone."""
-    from fnmatch import fnmatchcase
-
     return pattern if [str(c) for c in rows.frame.columns if fnmatchcase(str(c), pattern)] == columns else columns
 
 
@@ -122,6 +120,8 @@ def _cells(rows: Rows, column: str, count: int | None = None) -> list[Any]:
 def _of_column(rows: Rows, root: Path, column: str) -> dict[str, dict[str, Any]]:
     """The modalities of a column: none, one, or of a video with sound two."""
     cells = _cells(rows, column, FIRST)
+    if all(isinstance(cell, bytes) for cell in cells):
+        return _of_content(column, cells[:: max(1, len(cells) // OPENED)][:OPENED])
     if not all(isinstance(cell, str) for cell in cells):
         return {}
     name, ends = _name(column), Counter(os.path.splitext(cell.strip())[1].lower() for cell in cells)
@@ -132,7 +132,13 @@ def _of_column(rows: Rows, root: Path, column: str) -> dict[str, dict[str, Any]]
 
     some = cells[:: max(1, len(cells) // OPENED)][:OPENED]
     if of(PICTURES):
-        return {name: {"kind": "picture", "column": column, **_pictures(root, some)}}
+        return {
+            name: {
+                "kind": "picture",
+                "column": column,
+                **_pictures(root / cell.replace("\\", "/") for cell in some)["settings"],
+            }
+        }
     if of(SOUNDS):
         return {name: {"kind": "sound", "column": column, **_sounds(root, some)}}
     if of(VIDEOS):
@@ -148,6 +154,17 @@ def _of_column(rows: Rows, root: Path, column: str) -> dict[str, dict[str, Any]]
     return {name: {"kind": "text", "column": column, "length": _longest(rows, column)}} if _is_text(cells) else {}
 
 
+def _of_content(column: str, cells: list[bytes]) -> dict[str, dict[str, Any]]:
+    """Of cells that are files themselves: pictures, or else sounds."""
+    if (pictures := _pictures(map(BytesIO, cells)))["seen"]:
+        return {_name(column): {"kind": "picture", "column": column, **pictures["settings"]}}
+    try:
+        lengths = [soundfile.info(BytesIO(cell)).duration for cell in cells]
+    except Exception:  # it is something else
+        return {}
+    return {_name(column): {"kind": "sound", "column": column, **_lasting(lengths)}}
+
+
 def _is_text(cells: list[str]) -> bool:
     """Whether cells are sentences: several words each, and mostly unlike."""
     return float(np.median([len(words(cell)) for cell in cells])) >= 2 and 2 * len(set(cells)) > len(cells)
@@ -159,15 +176,15 @@ def _longest(rows: Rows, column: str) -> int:
     return int(min(LONGEST_TEXT, max(1, *(len(words(cell)) for cell in longest))))
 
 
-def _pictures(root: Path, cells: list[str]) -> dict[str, Any]:
-    """Their size if all are alike and not large, 224x224 otherwise; one channel if all are grey."""
+def _pictures(files: Iterable[Path | BytesIO]) -> dict[str, Any]:
+    """Their size if all are alike and not large, 224x224 otherwise; one channel if all are grey; whether any could be opened."""
     sizes, modes = set(), set()
-    for cell in cells:
+    for file in files:
         try:
-            with Image.open(located(root, cell)) as image:
+            with Image.open(file) as image:
                 sizes.add(image.size)
                 modes.add(image.mode)
-        except (OSError, ValueError):
+        except (OSError, ValueError, Unsuitable):
             continue
     settings: dict[str, Any] = {"size": [LARGEST_PICTURE] * 2, "channels": 3}
     if len(sizes) == 1 and max(next(iter(sizes))) <= LARGEST_PICTURE:
@@ -175,12 +192,16 @@ def _pictures(root: Path, cells: list[str]) -> dict[str, Any]:
         settings["size"] = [height, width]
     if modes and modes <= {"L", "1"}:
         settings["channels"] = 1
-    return settings
+    return {"settings": settings, "seen": bool(modes)}
 
 
 def _sounds(root: Path, cells: list[str]) -> dict[str, Any]:
     """As long as the longest of those that are opened, 10 s at most; nothing where none of them has sound."""
     lengths = [length for cell in cells if (length := _seconds(located(root, cell)))]
+    return _lasting(lengths)
+
+
+def _lasting(lengths: list[float]) -> dict[str, Any]:
     return {"rate": 16_000, "seconds": min(LONGEST_SOUND, ceil(100 * max(lengths)) / 100)} if lengths else {}
 
 
@@ -212,8 +233,3 @@ def _arrays(root: Path, column: str, cells: list[str]) -> dict[str, Any]:
         return {"size": [max(shape[0] for shape in shapes), shapes[0][1]], "varies": True}
     common = Counter(shapes).most_common(1)[0][0]
     return {"size": list(common)}
-
-
-def as_labels(cells: Array) -> bool:
-    """Whether text cells hold several labels each."""
-    return any(mark in str(cell) for cell in cells[:FIRST] for mark in BETWEEN)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets.files import Array, h5_array, h5_file, load_npy, regular
-from agmbench.datasets.media import frame_tensor, load_image, log_spectrogram, read_frames, read_sound
+from agmbench.datasets.media import frame_tensor, image_of, load_image, log_spectrogram, read_frames, read_sound, sound_of
 from agmbench.datasets.tables.words import word_numbers
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
@@ -128,10 +128,14 @@ class Picture(_Seen):
 
     def read(self, root: Path, cell: Any) -> Array:
         height, width = self.size
-        return load_image(located(root, str(cell)), (width, height))[..., : self.channels]
+        return _picture(root, cell, (width, height))[..., : self.channels]
 
     def original(self, root: Path, cell: Any) -> Array:
-        return load_image(located(root, str(cell)), None)[..., : self.channels]
+        return _picture(root, cell, None)[..., : self.channels]
+
+
+def _picture(root: Path, cell: Any, size: tuple[int, int] | None) -> Array:
+    return image_of(cell, size) if isinstance(cell, bytes) else load_image(located(root, str(cell)), size)
 
 
 def grey_tensor(pictures: Tensor) -> Tensor:
@@ -210,7 +214,8 @@ class Sound(Kind):
         return (self.samples,) if self.made == "wave" else (1, self.window // 2 + 1, 1 + self.samples // self.hop)
 
     def read(self, root: Path, cell: Any) -> Array:
-        sound = read_sound(located(root, str(cell)), self.rate)[: self.samples]
+        whole = sound_of(cell, self.rate) if isinstance(cell, bytes) else read_sound(located(root, str(cell)), self.rate)
+        sound = whole[: self.samples]
         sound = np.pad(sound, (0, self.samples - len(sound)))
         return sound if self.made == "wave" else log_spectrogram(sound, self.window, self.hop)[None]
 

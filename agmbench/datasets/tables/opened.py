@@ -37,7 +37,7 @@ class Complaints:
         if not len(places):
             return
         first, *others = [int(place) for place in places[:NAMED]]
-        cell = repr(self.rows.column(column)[first]) if column in self.rows.frame.columns else ""
+        cell = f"{self.rows.column(column)[first]!r:.200}" if column in self.rows.frame.columns else ""
         also = ""
         if others:
             named = ", ".join(str(place + self.rows.first) for place in others)
@@ -268,6 +268,7 @@ def _of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: 
     lost = np.zeros(len(rows), dtype=bool)
     if kind.names_files or getattr(kind, "in_files", False):
         there = np.flatnonzero(~absent).tolist()
+        there = [row for row in there if not isinstance(cells[row], bytes)]  # the file itself
         drives = [row for row in there if DRIVE.match(str(cells[row]))]
         complaints.add(kind.column, drives, f"{{}} is a path of Windows with a drive; expected one from {root}")
         named = [row for row in there if not DRIVE.match(str(cells[row]))]

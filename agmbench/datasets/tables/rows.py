@@ -105,11 +105,14 @@ def _lines(path: Path) -> pd.DataFrame:
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    frame = table.to_pandas()
-    for name in frame.columns:
-        if frame[name].dtype != object and frame[name].dtype.kind == "O":
-            frame[name] = frame[name].astype(object)
-    return frame.reset_index(drop=True)
+    frame: pd.DataFrame = table.to_pandas().reset_index(drop=True)
+    for name, kind in zip(table.column_names, table.schema.types, strict=True):
+        if pa.types.is_struct(kind) and {field.name for field in kind} >= {
+            "bytes",
+            "path",
+        }:  # a picture or a sound of Hugging Face
+            frame[name] = [cell and (cell["bytes"] or cell["path"]) for cell in frame[name]]
+    return frame
 
 
 def _saved(folder: Path) -> pd.DataFrame:

@@ -23,7 +23,8 @@ def shared(shares: Mapping[str, float], strata: Array, groups: Array | None, see
     """The split `[N]` of each row, by name: groups whole, the share of each split near what is asked in each stratum.
 
     A group belongs to the stratum of its first row. Within a stratum groups are shuffled by `seed` and dealt by the rows that each
-    split is short of; what one stratum deals too much the next makes up for. No stratum goes without a group in train.
+    split is short of; what one stratum deals too much the next makes up for. No stratum goes without a group in train, and no split
+    without one if there are as many groups.
     """
     names = [name for name in ORDER if shares.get(name, 0) > 0]
     wanted = np.array([shares[name] for name in names]) / sum(shares[name] for name in names)
@@ -47,6 +48,11 @@ def shared(shares: Mapping[str, float], strata: Array, groups: Array | None, see
             dealt[0] = names.index("train")
         of_group[some] = dealt
         short += wanted * total - np.bincount(dealt, weights=sizes[some], minlength=len(names))
+    for place in range(len(names)):  # of few groups none may have fallen to a split
+        counts = np.bincount(of_group, minlength=len(names))
+        if not counts[place] and counts.max() > 1:
+            most = np.flatnonzero(of_group == counts.argmax())
+            of_group[most[sizes[most].argmin()]] = place
     split: Array = np.array(names, dtype=object)[of_group[owner]]
     return split
 

@@ -237,6 +237,22 @@ def test_pictures_and_sounds_inside_the_table(tmp_path: Path) -> None:
         torch.testing.assert_close(one.inputs[modality][there], other.inputs[modality][there])  # type: ignore[arg-type, index]
 
 
+def test_files_in_a_folder_beside_and_lists_of_numbers(tmp_path: Path) -> None:
+    columns = media(tmp_path)
+    names = [cell.removeprefix("snd/") for cell in columns["sound_path"]]
+    path = table(tmp_path, sound=names, when=[f"2024-01-{row % 28 + 1:02} 10:{row:02}" for row in range(ROWS)])
+    assert open_table(path, {}).settings["modalities"]["sound"]["path"] == "snd/{}"
+    assert open_table(path, {}).unused == ["when"]
+    assert first(opened(path), "sound").shape == (4, 1, 257, 7)
+    given = {"s": {"kind": "sound", "column": "clip", "path": "snd/{}.wav", "seconds": 0.1, "made": "wave"}}
+    data = opened(table(tmp_path, clip=[row % 4 for row in range(ROWS)]), modalities=given)
+    assert first(data, "s").shape == (4, 1600)
+    lists = {"vector": [list(row) for row in NUMBERS], "word": [[[1.0, 2.0]] * (row % 3 + 1) for row in range(ROWS)]}
+    data = opened(table(tmp_path, "l.parquet", **lists))
+    assert {m: data.shapes[m] for m in ("vector", "word")} == {"vector": (3,), "word": (3, 2)}
+    assert isinstance(first(data, "word"), Tokens)
+
+
 def test_words_of_any_language() -> None:
     assert words("Don't STOP, 3x!") == ["don't", "stop", "3x"]
     assert words("你好 world") == ["你", "好", "world"]

@@ -63,6 +63,8 @@ def told(opened: Opened) -> Iterator[str]:
         yield f"ids: column {settings['id']}"
     if opened.unused:
         yield f"not used: {', '.join(opened.unused)}; an entry may name them as modalities, group or id"
+    if len(opened.modals) == 1:
+        yield "odd: there is one modality alone; methods that balance modalities need two or more"
     yield from (f"note: {line}" for line in opened.notes)
     yield from (f"odd: {line}" for line in opened.odd)
     yield from (f"wrong: {line}" for line in opened.wrong)

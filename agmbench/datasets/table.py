@@ -28,7 +28,7 @@ from agmbench.datasets.files import (
     fingerprint,
     folder,
 )
-from agmbench.datasets.tables.kinds import Numbers, located
+from agmbench.datasets.tables.kinds import WITHIN, Numbers, located
 from agmbench.datasets.tables.opened import TOLD, Masked, Opened, is_sequence, open_table
 from agmbench.datasets.tables.shares import SHARES
 
@@ -233,9 +233,8 @@ def _named(opened: Opened) -> list[Path]:
         kind, absent = opened.modals[name].kind, opened.modals[name].absent
         if kind.names_files or getattr(kind, "in_files", False):
             cells = opened.rows.column(kind.column)
-            found |= {
-                kind.file_of(str(cells[row])): None for row in opened.kept if not (absent[row] or isinstance(cells[row], bytes))
-            }
+            there = [row for row in opened.kept if not (absent[row] or isinstance(cells[row], WITHIN))]
+            found |= {kind.file_of(cells[row]): None for row in there}
     return [located(opened.root, text) for text in found]
 
 

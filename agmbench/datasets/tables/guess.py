@@ -16,7 +16,18 @@ import soundfile
 from PIL import Image
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.tables.kinds import ARRAY, PICTURES, SOUNDS, TEXTS, VIDEOS, array_cell, located, read_array
+from agmbench.datasets.tables.kinds import (
+    ARRAY,
+    PICTURES,
+    SOUNDS,
+    TEXTS,
+    VIDEOS,
+    WITHIN,
+    array_cell,
+    located,
+    numbers_of,
+    read_array,
+)
 from agmbench.datasets.tables.rows import Rows
 from agmbench.datasets.tables.shares import unknown
 from agmbench.datasets.tables.words import words
@@ -122,6 +133,9 @@ def _of_column(rows: Rows, root: Path, column: str) -> dict[str, dict[str, Any]]
     cells = _cells(rows, column, FIRST)
     if all(isinstance(cell, bytes) for cell in cells):
         return _of_content(column, cells[:: max(1, len(cells) // OPENED)][:OPENED])
+    if all(isinstance(cell, WITHIN) for cell in cells):
+        shapes = [numbers_of(cell).shape for cell in cells]
+        return {_name(column): {"kind": "array", "column": column, **_size(column, cells[0], shapes)}}
     if not all(isinstance(cell, str) for cell in cells):
         return {}
     name, ends = _name(column), Counter(os.path.splitext(cell.strip())[1].lower() for cell in cells)
@@ -131,27 +145,36 @@ def _of_column(rows: Rows, root: Path, column: str) -> dict[str, dict[str, Any]]
         return mostly in kinds and all(end in kinds for end in ends)
 
     some = cells[:: max(1, len(cells) // OPENED)][:OPENED]
+    at = _at(root, some)
+    some = [at.get("path", "{}").replace("{}", cell.strip()) for cell in some]
+    given = {"column": column, **at}
     if of(PICTURES):
-        return {
-            name: {
-                "kind": "picture",
-                "column": column,
-                **_pictures(root / cell.replace("\\", "/") for cell in some)["settings"],
-            }
-        }
+        settings = _pictures(root / cell.replace("\\", "/") for cell in some)["settings"]
+        return {name: {"kind": "picture", **given, **settings}}
     if of(SOUNDS):
-        return {name: {"kind": "sound", "column": column, **_sounds(root, some)}}
+        return {name: {"kind": "sound", **given, **_sounds(root, some)}}
     if of(VIDEOS):
-        seen = {name: {"kind": "video", "column": column}}
+        seen = {name: {"kind": "video", **given}}
         heard = _sounds(root, some[:4])
-        return seen | ({f"{name}_sound": {"kind": "sound", "column": column, **heard}} if heard else {})
+        return seen | ({f"{name}_sound": {"kind": "sound", **given, **heard}} if heard else {})
     if of(TEXTS):
-        return {name: {"kind": "text", "column": column, "in_files": True}}
+        return {name: {"kind": "text", **given, "in_files": True}}
     if all(ARRAY.fullmatch(cell.strip()) for cell in cells):
-        return {name: {"kind": "array", "column": column, **_arrays(root, column, some)}}
+        return {name: {"kind": "array", **given, **_arrays(root, column, some)}}
     if all((root / cell).is_dir() for cell in some):
-        return {name: {"kind": "frames", "column": column}}
+        return {name: {"kind": "frames", **given}}
     return {name: {"kind": "text", "column": column, "length": _longest(rows, column)}} if _is_text(cells) else {}
+
+
+def _at(root: Path, cells: list[str]) -> dict[str, str]:
+    """The folder below the table's in which the files are, where they are not beside it."""
+    names = [cell.strip().replace("\\", "/") for cell in cells[:8]]
+    names = [found[1] if (found := ARRAY.fullmatch(name)) else name for name in names]
+    if any((root / name).exists() for name in names):
+        return {}
+    folders = sorted(path.name for path in root.glob("*/"))[:100]
+    found_in = next((folder for folder in folders if any((root / folder / name).exists() for name in names)), None)
+    return {"path": f"{found_in}/{{}}"} if found_in else {}
 
 
 def _of_content(column: str, cells: list[bytes]) -> dict[str, dict[str, Any]]:
@@ -166,8 +189,9 @@ def _of_content(column: str, cells: list[bytes]) -> dict[str, dict[str, Any]]:
 
 
 def _is_text(cells: list[str]) -> bool:
-    """Whether cells are sentences: several words each, and mostly unlike."""
-    return float(np.median([len(words(cell)) for cell in cells])) >= 2 and 2 * len(set(cells)) > len(cells)
+    """Whether cells are sentences: several words with letters each, and mostly unlike."""
+    counts = [sum(any(letter.isalpha() for letter in word) for word in words(cell)) for cell in cells]
+    return float(np.median(counts)) >= 2 and 2 * len(set(cells)) > len(cells)
 
 
 def _longest(rows: Rows, column: str) -> int:
@@ -223,10 +247,13 @@ def _arrays(root: Path, column: str, cells: list[str]) -> dict[str, Any]:
             shapes.append(read_array(located(root, name), keys).shape)
         except (OSError, Unsuitable):
             continue
+    return _size(column, cells[0], shapes)
+
+
+def _size(column: str, such: Any, shapes: list[tuple[int, ...]]) -> dict[str, Any]:
     if not shapes:
-        raise Unsuitable(
-            f"column '{column}': none of its first arrays can be read, such as '{cells[0]}'; their shape is not known"
-        )
+        line = f"column '{column}': none of its first arrays can be read, such as '{such}'; their shape is not known"
+        raise Unsuitable(line)
     if len(set(shapes)) == 1:
         return {"size": list(shapes[0])}
     if all(len(shape) == 2 for shape in shapes) and len({shape[1] for shape in shapes}) == 1:

@@ -17,12 +17,14 @@ from torch import Tensor
 from agmbench.contracts import Unsuitable
 from agmbench.datasets.files import Array, h5_array, h5_file, load_npy, regular
 from agmbench.datasets.media import frame_tensor, image_of, load_image, log_spectrogram, read_frames, read_sound, sound_of
+from agmbench.datasets.tables.rows import as_text
 from agmbench.datasets.tables.words import word_numbers
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus")
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".flv", ".webm", ".mpg", ".mpeg", ".wmv")
 TEXTS = (".txt",)
+WITHIN = (list, tuple, np.ndarray, bytes)  # cells that are not the name of a file, but what it holds
 DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 ARRAY = re.compile(r"(.*?\.(npy|npz|pt|pth|h5|hdf5))(?::(.+))?", re.IGNORECASE | re.DOTALL)
 
@@ -64,6 +66,8 @@ class Kind(BaseModel):
 
     A cell is read to an array as it is stored (`read`, of the shape and type of `blank`, which stands for an empty cell), and converted
     to numbers where it is used. Of a `sequence` the first axis of what is read may be shorter.
+
+    path: what is made of a cell that names a file, `{}` being the cell: `audio/{}.wav`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -71,6 +75,7 @@ class Kind(BaseModel):
     names_files: ClassVar[bool] = True
     kind: str
     column: str
+    path: str = "{}"
 
     @property
     @abstractmethod
@@ -87,9 +92,13 @@ class Kind(BaseModel):
         """From what is stored to numbers, a batch at a time."""
         return Tensor.float
 
-    def file_of(self, cell: str) -> str:
+    def file_of(self, cell: Any) -> str:
         """The file or folder that a cell names."""
-        return cell
+        return self.path.replace("{}", as_text(cell).strip())
+
+    def at(self, root: Path, cell: Any) -> Path:
+        """Where it is."""
+        return located(root, self.file_of(cell))
 
     @abstractmethod
     def read(self, root: Path, cell: Any) -> Array:
@@ -128,14 +137,13 @@ class Picture(_Seen):
 
     def read(self, root: Path, cell: Any) -> Array:
         height, width = self.size
-        return _picture(root, cell, (width, height))[..., : self.channels]
+        return self._picture(root, cell, (width, height))[..., : self.channels]
 
     def original(self, root: Path, cell: Any) -> Array:
-        return _picture(root, cell, None)[..., : self.channels]
+        return self._picture(root, cell, None)[..., : self.channels]
 
-
-def _picture(root: Path, cell: Any, size: tuple[int, int] | None) -> Array:
-    return image_of(cell, size) if isinstance(cell, bytes) else load_image(located(root, str(cell)), size)
+    def _picture(self, root: Path, cell: Any, size: tuple[int, int] | None) -> Array:
+        return image_of(cell, size) if isinstance(cell, bytes) else load_image(self.at(root, cell), size)
 
 
 def grey_tensor(pictures: Tensor) -> Tensor:
@@ -171,7 +179,7 @@ class Frames(_Moving):
         return np.stack([picture, *(load_image(path, (width, height)) for path in others)])
 
     def _chosen(self, root: Path, cell: Any) -> list[Path]:
-        folder = located(root, str(cell))
+        folder = self.at(root, cell)
         there = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
         if not there:
             raise Unsuitable(f"{folder} has no pictures; expected {', '.join(PICTURES[:3])}")
@@ -185,10 +193,10 @@ class Video(_Moving):
 
     def read(self, root: Path, cell: Any) -> Array:
         height, width = self.size
-        return read_frames(located(root, str(cell)), self.frames, (width, height))
+        return read_frames(self.at(root, cell), self.frames, (width, height))
 
     def original(self, root: Path, cell: Any) -> Array:
-        return read_frames(located(root, str(cell)), self.frames, None)
+        return read_frames(self.at(root, cell), self.frames, None)
 
 
 class Sound(Kind):
@@ -214,7 +222,7 @@ class Sound(Kind):
         return (self.samples,) if self.made == "wave" else (1, self.window // 2 + 1, 1 + self.samples // self.hop)
 
     def read(self, root: Path, cell: Any) -> Array:
-        whole = sound_of(cell, self.rate) if isinstance(cell, bytes) else read_sound(located(root, str(cell)), self.rate)
+        whole = sound_of(cell, self.rate) if isinstance(cell, bytes) else read_sound(self.at(root, cell), self.rate)
         sound = whole[: self.samples]
         sound = np.pad(sound, (0, self.samples - len(sound)))
         return sound if self.made == "wave" else log_spectrogram(sound, self.window, self.hop)[None]
@@ -238,7 +246,7 @@ class Text(Kind):
         return (self.length, 1)
 
     def read(self, root: Path, cell: Any) -> Array:
-        return word_numbers(_text(located(root, str(cell))) if self.in_files else str(cell), self.vocabulary, self.length)
+        return word_numbers(_text(self.at(root, cell)) if self.in_files else str(cell), self.vocabulary, self.length)
 
 
 def _text(path: Path) -> str:
@@ -249,7 +257,8 @@ def _text(path: Path) -> str:
 
 
 class ArrayKind(Kind):
-    """An array of a file: `x.npy`, `x.npz:key`, `x.pt`, `x.pt:key` (tensors alone), `x.h5:key`; `:17` at the end is row 17 of it.
+    """An array of a file: `x.npy`, `x.npz:key`, `x.pt`, `x.pt:key` (tensors alone), `x.h5:key`; `:17` at the end is row 17 of it. Or the
+    numbers themselves, as a list in the cell.
 
     shape: of a sample. Of sequences (`varies: true`) `[T, D]`, T tokens at most.
     standardise: by mean and deviation of train, a feature (or a channel) each.
@@ -264,17 +273,28 @@ class ArrayKind(Kind):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.size)
 
-    def file_of(self, cell: str) -> str:
-        return array_cell(cell)[0]
+    def file_of(self, cell: Any) -> str:
+        return array_cell(super().file_of(cell))[0]
 
     def read(self, root: Path, cell: Any) -> Array:
-        name, keys = array_cell(str(cell))
-        array = read_array(located(root, name), keys)
+        if isinstance(cell, WITHIN):
+            array = numbers_of(cell)
+        else:
+            name, keys = array_cell(super().file_of(cell))
+            array = read_array(located(root, name), keys)
         fits = array.ndim == 2 and array.shape[1:] == self.shape[1:] if self.varies else array.shape == self.shape
         if not fits:
             expected = f"[T, {self.size[-1]}]" if self.varies else list(self.shape)
-            raise Unsuitable(f"'{cell}' has the shape {list(array.shape)}; expected {expected}")
+            raise Unsuitable(f"{f'{cell!r}':.100} has the shape {list(array.shape)}; expected {expected}")
         return np.asarray(array[: self.size[0]] if self.varies else array, np.float32)
+
+
+def numbers_of(cell: Any) -> Array:
+    """The numbers in a cell, in lists of lists of equal length."""
+    try:
+        return _numbers(np.array([numbers_of(part) for part in cell]) if isinstance(cell[0], WITHIN) else np.asarray(cell))
+    except (IndexError, ValueError) as error:
+        raise Unsuitable(f"{cell!r:.100} is no array of numbers") from error
 
 
 def array_cell(cell: str) -> tuple[str, list[str]]:
@@ -306,10 +326,10 @@ def read_array(path: Path, keys: Sequence[str]) -> Array:
         array = array[names[0]]
     if path.suffix.lower() in (".h5", ".hdf5") and hasattr(array, "external"):
         array = h5_array(str(path), array)[()]
-    return _numbers(path, array.detach().numpy() if isinstance(array, Tensor) else np.asarray(array))
+    return _numbers(array.detach().numpy() if isinstance(array, Tensor) else np.asarray(array), path)
 
 
-def _numbers(path: Path, array: Array) -> Array:
+def _numbers(array: Array, path: Path | str = "the cell") -> Array:
     if array.dtype.kind not in "fiub" or not array.ndim:
         raise Unsuitable(f"{path} holds {array.dtype} of shape {list(array.shape)}; expected an array of numbers")
     return array

@@ -15,7 +15,7 @@ from agmbench.contracts import SPLITS, Input, SplitName, Tokens, Unsuitable
 from agmbench.datasets.files import Array, Held, Stored, StoredSplit, several
 from agmbench.datasets.media import Decoded
 from agmbench.datasets.tables import guess, shares, targets
-from agmbench.datasets.tables.kinds import DRIVE, Kind, Numbers, array_cell, lacking, located, modality, read_array
+from agmbench.datasets.tables.kinds import DRIVE, WITHIN, Kind, Numbers, array_cell, lacking, located, modality, read_array
 from agmbench.datasets.tables.rows import Rows, read_rows
 from agmbench.datasets.tables.targets import Targets
 
@@ -268,11 +268,11 @@ def _of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: 
     lost = np.zeros(len(rows), dtype=bool)
     if kind.names_files or getattr(kind, "in_files", False):
         there = np.flatnonzero(~absent).tolist()
-        there = [row for row in there if not isinstance(cells[row], bytes)]  # the file itself
+        there = [row for row in there if not isinstance(cells[row], WITHIN)]
         drives = [row for row in there if DRIVE.match(str(cells[row]))]
         complaints.add(kind.column, drives, f"{{}} is a path of Windows with a drive; expected one from {root}")
         named = [row for row in there if not DRIVE.match(str(cells[row]))]
-        texts = [_file_of(kind, str(cells[row])) for row in named]
+        texts = [_file_of(kind, cells[row]) for row in named]
         gone = [named[place] for place in lacking(root, texts)]
         complaints.add(kind.column, gone, f"there is no {{}} in {root}{WAYS_OUT}")
         outside = [row for row, text in zip(named, texts, strict=True) if text.startswith(("/", "..")) and _outside(root, text)]
@@ -287,11 +287,11 @@ def _of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: 
     return Modal(kind, stored, kind.shape, absent), lost
 
 
-def _file_of(kind: Kind, cell: str) -> str:
+def _file_of(kind: Kind, cell: Any) -> str:
     try:
         return kind.file_of(cell)
     except Unsuitable:
-        return cell
+        return str(cell)
 
 
 def _outside(root: Path, text: str) -> bool:

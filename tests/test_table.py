@@ -75,34 +75,49 @@ def first(data: Table, modality: str, count: int = 4) -> Any:
 # what a column holds
 
 
-def media(folder: Path, count: int = ROWS) -> dict[str, list[str]]:
-    """A grey picture, a sound, a text, arrays of five kinds and a folder of frames for each row, with spaces and unicode in names."""
-    for name in ("bilder ü", "snd", "frames"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    rows = [row % 4 for row in range(count)]  # few files, so that they are written quickly
-    for row in range(4):
-        Image.fromarray(np.full((6, 8), 40 * row, np.uint8)).save(folder / "bilder ü" / f"no {row}.png")
-        soundfile.write(folder / "snd" / f"{row}.wav", np.sin(np.arange(1600 + row) / 9), 16000)
-        (folder / "frames" / f"{row}").mkdir(exist_ok=True)
-        for frame in range(5):
-            Image.new("RGB", (10, 10), (frame, 0, 0)).save(folder / "frames" / f"{row}" / f"{frame:03}.png")
-        np.save(folder / f"v{row}.npy", np.full(4, row, np.float64))
-        np.savez(folder / f"z{row}.npz", one=np.arange(3.0) + row, two=np.zeros(2))
-        torch.save({"a": torch.arange(6.0).reshape(2, 3) + row}, folder / f"p{row}.pt")
-        np.save(folder / f"s{row}.npy", np.ones((row + 1, 5), np.float32))
-    with h5py.File(folder / "all.h5", "w") as file:
-        file["deep/features"] = np.arange(4 * 7.0).reshape(4, 7)
-    return {
-        "picture": [f"bilder ü/no {row}.png" for row in rows],
-        "sound_path": [f"snd/{row}.wav" for row in rows],
-        "clip": [f"frames/{row}" for row in rows],
-        "said": [f"the Cat, no. {row}, isn't here" for row in range(count)],
-        "vector": [f"v{row}.npy" for row in rows],
-        "zipped": [f"z{row}.npz:one" for row in rows],
-        "tensor": [f"p{row}.pt:a" for row in rows],
-        "sequence": [f"s{row}.npy" for row in rows],
-        "hdf": [f"all.h5:deep/features:{row}" for row in rows],
+def media(folder: Path, *names: str) -> dict[str, list[str]]:
+    """Columns of paths and text, those of these names or all; their few files have spaces and unicode in their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns: dict[str, tuple[Callable[[int], Any], str]] = {
+        "picture": (lambda row: _picture(folder / "bilder ü" / f"no {row}.png", row), "bilder ü/no {}.png"),
+        "sound_path": (lambda row: _sound(folder / "snd" / f"{row}.wav", row), "snd/{}.wav"),
+        "clip": (lambda row: _frames(folder / "frames" / f"{row}"), "frames/{}"),
+        "vector": (lambda row: np.save(folder / f"v{row}.npy", np.full(4, row, np.float64)), "v{}.npy"),
+        "zipped": (lambda row: np.savez(folder / f"z{row}.npz", one=np.arange(3.0) + row, two=np.zeros(2)), "z{}.npz:one"),
+        "tensor": (lambda row: torch.save({"a": torch.zeros(2, 3) + row}, folder / f"p{row}.pt"), "p{}.pt:a"),
+        "sequence": (lambda row: np.save(folder / f"s{row}.npy", np.ones((row + 1, 5), np.float32)), "s{}.npy"),
+        "hdf": (lambda row: _hdf(folder / "all.h5"), "all.h5:deep/features:{}"),
     }
+    found = {name: columns[name] for name in names or columns if name in columns}
+    for write, _ in found.values():
+        for row in range(4):
+            write(row)
+    given = {name: [cell.format(row % 4) for row in range(ROWS)] for name, (_, cell) in found.items()}
+    if not names or "said" in names:
+        given["said"] = [f"the Cat, no. {row}, isn't here" for row in range(ROWS)]
+    return given
+
+
+def _picture(path: Path, row: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((6, 8), 40 * row, np.uint8)).save(path)
+
+
+def _sound(path: Path, row: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, np.sin(np.arange(1600 + row) / 9), 16000)
+
+
+def _frames(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for frame in range(5):
+        Image.new("RGB", (10, 10), (frame, 0, 0)).save(folder / f"{frame:03}.png")
+
+
+def _hdf(path: Path) -> None:
+    if not path.exists():
+        with h5py.File(path, "w") as file:
+            file["deep/features"] = np.arange(4 * 7.0).reshape(4, 7)
 
 
 def test_kinds_and_shapes_are_inferred_and_read(tmp_path: Path) -> None:
@@ -137,7 +152,7 @@ def test_kinds_and_shapes_are_inferred_and_read(tmp_path: Path) -> None:
 
 
 def test_arrays_and_numbers_are_standardised_by_train(tmp_path: Path) -> None:
-    path = table(tmp_path, **media(tmp_path))
+    path = table(tmp_path, **media(tmp_path, "vector", "sequence"))
     data = opened(path)
     train = data.split("train")
     x = train.batch(torch.arange(len(train))).inputs["x"]
@@ -221,7 +236,7 @@ def test_a_folder_of_hugging_face_datasets(tmp_path: Path) -> None:
 
 
 def test_pictures_and_sounds_inside_the_table(tmp_path: Path) -> None:
-    columns = media(tmp_path)
+    columns = media(tmp_path, "picture", "sound_path")
     inside = {
         name: [
             {"bytes": (tmp_path / cell).read_bytes(), "path": None} if row % 7 else None for row, cell in enumerate(columns[of])
@@ -238,7 +253,7 @@ def test_pictures_and_sounds_inside_the_table(tmp_path: Path) -> None:
 
 
 def test_files_in_a_folder_beside_and_lists_of_numbers(tmp_path: Path) -> None:
-    columns = media(tmp_path)
+    columns = media(tmp_path, "sound_path")
     names = [cell.removeprefix("snd/") for cell in columns["sound_path"]]
     path = table(tmp_path, sound=names, when=[f"2024-01-{row % 28 + 1:02} 10:{row:02}" for row in range(ROWS)])
     assert open_table(path, {}).settings["modalities"]["sound"]["path"] == "snd/{}"
@@ -303,7 +318,7 @@ def with_cell(column: list[Any], row: int, cell: Any) -> list[Any]:
 
 
 def test_a_missing_file_names_row_and_column(tmp_path: Path) -> None:
-    columns = media(tmp_path)
+    columns = media(tmp_path, "picture")
     picture = with_cell(columns["picture"], 9, "bilder ü/none.png")
     path = table(tmp_path, picture=picture)
     assert "t.csv, row 9, column 'picture': there is no 'bilder ü/none.png'" in (said := refused(path))
@@ -314,7 +329,7 @@ def test_a_missing_file_names_row_and_column(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_picture_is_found_when_it_is_read(tmp_path: Path) -> None:
-    columns = media(tmp_path)
+    columns = media(tmp_path, "picture")
     (tmp_path / "broken.png").write_bytes(b"no picture at all")
     data = opened(table(tmp_path, picture=with_cell(columns["picture"], 5, "broken.png")))
     wrong = verify(data, lambda done, of: None).wrong["files"]
@@ -324,7 +339,7 @@ def test_an_unreadable_picture_is_found_when_it_is_read(tmp_path: Path) -> None:
 
 
 def test_mixed_shapes_are_found_when_they_are_read(tmp_path: Path) -> None:
-    columns = media(tmp_path)
+    columns = media(tmp_path, "vector")
     np.save(tmp_path / "long.npy", np.zeros(5))
     data = opened(table(tmp_path, vector=with_cell(columns["vector"], 7, "long.npy")))
     wrong = verify(data, lambda done, of: None).wrong["files"]
@@ -332,7 +347,7 @@ def test_mixed_shapes_are_found_when_they_are_read(tmp_path: Path) -> None:
 
 
 def test_a_number_that_is_not_finite_in_an_array_is_a_finding(tmp_path: Path) -> None:
-    columns = media(tmp_path)
+    columns = media(tmp_path, "vector")
     np.save(tmp_path / "nan.npy", np.array([1, np.nan, 0, 0]))
     data = opened(table(tmp_path, vector=with_cell(columns["vector"], 8, "nan.npy")))
     wrong = verify(data, lambda done, of: None).wrong["content"]
@@ -341,7 +356,7 @@ def test_a_number_that_is_not_finite_in_an_array_is_a_finding(tmp_path: Path) ->
 
 
 def test_an_empty_text_is_odd(tmp_path: Path) -> None:
-    path = table(tmp_path, said=with_cell(media(tmp_path)["said"], 4, "   "))
+    path = table(tmp_path, said=with_cell(media(tmp_path, "said")["said"], 4, "   "))
     assert "row 4, column 'said': the text '   ' is empty" in odd(path)
     found = verify(opened(path), lambda done, of: None).odd["content"]
     assert any("said has no token in 1 of" in line and "row 4" in line for line in found)
@@ -380,7 +395,7 @@ def test_an_id_twice_and_a_group_in_two_splits(tmp_path: Path) -> None:
 
 def test_paths_outside_absolute_and_of_windows(tmp_path: Path) -> None:
     inside = tmp_path / "in"
-    columns = media(inside)
+    columns = media(inside, "picture")
     elsewhere = tmp_path / "other.png"
     Image.new("L", (8, 6)).save(elsewhere)
     picture = with_cell(columns["picture"], 2, "../other.png")
@@ -444,7 +459,7 @@ def test_tensors_that_would_run_code_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_cell_is_an_absent_modality(tmp_path: Path) -> None:
-    columns = media(tmp_path)
+    columns = media(tmp_path, "picture", "said")
     said = [cell if row % 3 else None for row, cell in enumerate(columns["said"])]
     numbers = {f"x_{place}": np.where(np.arange(ROWS) % 5 == 1, np.nan, NUMBERS[:, place]) for place in range(3)}
     path = table(tmp_path, said=said, picture=columns["picture"], **numbers)
@@ -480,7 +495,7 @@ def test_a_row_in_which_everything_is_empty(tmp_path: Path) -> None:
 
 def test_describe_writes_an_entry_that_verify_and_run_take(line: CommandLine) -> None:
     folder = line.folder
-    columns = media(folder)
+    columns = media(folder, "picture", "said")
     columns["said"][7] = ""
     table(
         folder, "animals.csv", subject=[f"p{row // 4}" for row in range(ROWS)], **{k: columns[k] for k in ("picture", "said")}
@@ -512,7 +527,7 @@ def test_describe_writes_an_entry_that_verify_and_run_take(line: CommandLine) ->
 
 
 def test_prepared_arrays_hold_what_the_files_do(tmp_path: Path) -> None:
-    columns = media(tmp_path)
+    columns = media(tmp_path, "picture", "said", "sequence")
     columns["said"] = with_cell(columns["said"], 2, None)
     path = table(tmp_path, **columns)
     data = opened(path)

@@ -106,7 +106,8 @@ class Table(FileDataset):
     classes: their names, in order. Default: those that occur, sorted.
     split: the column that names the split of each row: train, dev, valid, test, and what is like them. What it lacks of dev and valid
         is cut from train, a tenth each.
-    shares: where there is no such column, the share of each split, drawn by `split_seed`, stratified by label. Default .7, .1, .1, .1.
+    shares: where there is no such column, the share of each split, stratified by label. Default .7, .1, .1, .1.
+    split_seed: of what is drawn of splits, whatever the job's seed. Default 0.
     group: a column (subject, speaker, video) of which no value may be in two splits that are drawn.
     id: a column that names rows, in what `agmbench data verify` tells.
     missing: what an empty cell is. `absent` (default): the sample is trained on and judged without that modality, for which stands

@@ -185,9 +185,10 @@ def opened(registry: Registry, name: str, params: Mapping[str, Any], seed: int =
 
 def _made(registry: Registry, component: Component, seed: int) -> Dataset:
     """A data set whose names can be used."""
-    dataset: Dataset = _make(registry, "dataset", component, seed)
+    entry = registry.get("dataset", component.name)
+    known = (seed, entry.folder) if getattr(entry.load(), "wants_folder", False) else (seed,)
+    dataset: Dataset = _make(registry, "dataset", component, *known)
     if reason := labels.refused(dataset.shapes, dataset.class_names):
-        entry = registry.get("dataset", component.name)
         raise AgmbenchError(f"{entry}: {reason}; it is named in {entry.place}")
     return dataset
 

@@ -9,7 +9,7 @@ Shapes: B samples in a batch, N in a split, C classes, D features, M modalities.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 import torch
@@ -127,12 +127,16 @@ class Batch:
     samples' numbers in their split.
 
     `at` `[B]`, in training: the samples' places in the list of the epoch's samples, in which a sample may stand several times.
+
+    `absent[m]` `[B]` is true for the samples that have no modality m; it is there for modalities that some samples of the split lack.
+    What encoders get of these samples is what stands in for an absent modality (the job's `mute`), as in a coalition without it.
     """
 
     inputs: Mapping[str, Input]
     targets: Tensor
     index: Tensor
     at: Tensor | None = None
+    absent: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; a copy from pinned memory does not wait."""
@@ -141,6 +145,7 @@ class Batch:
             self.targets.to(device, non_blocking=True),
             self.index.to(device, non_blocking=True),
             None if self.at is None else self.at.to(device, non_blocking=True),
+            {modality: lacking.to(device, non_blocking=True) for modality, lacking in self.absent.items()},
         )
 
     def pin_memory(self) -> "Batch":
@@ -150,6 +155,7 @@ class Batch:
             self.targets.pin_memory(),
             self.index.pin_memory(),
             None if self.at is None else self.at.pin_memory(),
+            {modality: lacking.pin_memory() for modality, lacking in self.absent.items()},
         )
 
     def tensors(self) -> Iterator[Tensor]:
@@ -160,6 +166,7 @@ class Batch:
         yield self.index
         if self.at is not None:
             yield self.at
+        yield from self.absent.values()
 
 
 class Split(Protocol):
@@ -217,7 +224,7 @@ def read(split: Split, index: Tensor, change: Change | None = None) -> Batch:
         return batch
     numbers = batch.index.tolist()
     inputs = {m: changed_each(x, numbers, change[m]) if m in change else x for m, x in batch.inputs.items()}
-    return Batch(inputs, batch.targets, batch.index)
+    return replace(batch, inputs=inputs)
 
 
 def finished(split: Split, batch: Batch) -> Batch:
@@ -228,6 +235,19 @@ def finished(split: Split, batch: Batch) -> Batch:
 def in_memory(split: Split) -> bool:
     """Whether the samples of a split are there already, so that nobody has to read ahead."""
     return isinstance(split, TensorSplit) or bool(getattr(split, "in_memory", False))
+
+
+def muted(batch: Batch, mute: Callable[[str, Input], Input], known: Collection[str]) -> Batch:
+    """A batch in which `mute` stands in for the modalities that samples lack, of those that are `known` to it; a sequence of such a
+    sample keeps its mask, which hides all of it."""
+    inputs = dict(batch.inputs)
+    for modality, lacking in [(m, lacking) for m, lacking in batch.absent.items() if m in known]:
+        x, blank = inputs[modality], mute(modality, inputs[modality])
+        if isinstance(x, Tokens) and isinstance(blank, Tokens):
+            inputs[modality] = replace(x, values=torch.where(lacking[:, None, None], blank.values, x.values))
+        elif isinstance(x, Tensor) and isinstance(blank, Tensor):
+            inputs[modality] = torch.where(lacking.reshape(-1, *[1] * (x.ndim - 1)), blank, x)
+    return replace(batch, inputs=inputs)
 
 
 def changed_each(x: Input, numbers: Sequence[int], change: ChangeOf) -> Input:
@@ -264,6 +284,9 @@ class Dataset(ABC):
     What the splits contain is hashed by agmbench and enters the digest of every job on them. `fingerprint` is for what it cannot see:
     it reads a split that is not in memory in a few places only.
 
+    wants_folder: behind the seed it is given the folder of the file in which its entry stands, `None` for a built-in one: the files
+    that its parameters name are below it.
+
     follows_seed: `False`, the splits are the same under every seed; `True`, they are made of seed and parameters alone; `None`, it is
     not known, and agmbench opens the data set under one more seed to tell runs on the same data from others.
 
@@ -273,6 +296,7 @@ class Dataset(ABC):
 
     task: Task = SingleLabel()
     follows_seed: ClassVar[bool | None] = None
+    wants_folder: ClassVar[bool] = False
 
     shapes: Mapping[str, tuple[int, ...]]
     class_names: Sequence[str]

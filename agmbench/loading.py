@@ -51,6 +51,7 @@ class Feed:
     start: how worker processes begin (`fork`, `spawn`, `forkserver`); by default `forkserver` on Linux, elsewhere the platform's way.
         `fork` begins at once, but a video's sound then hangs in PyAV 18 if this process has read one before.
     profile: what watches the batches of an epoch, if anything does.
+    stand_in: what becomes of a batch in which samples lack a modality: what the model mutes with stands in for it. Set with the model.
     waited: seconds that whoever asked for batches has waited for them.
     on_host: what becomes of each modality's input before it is copied to the device.
     """
@@ -67,6 +68,7 @@ class Feed:
         self.device = device
         self.workers = workers
         self.profile: Profile | None = None
+        self.stand_in: Callable[[Batch], Batch] | None = None
         self.waited = 0.0
         self._change = change
         self._context = get_context(start or ("forkserver" if sys.platform == "linux" else None))
@@ -148,7 +150,7 @@ class Feed:
             self.waited += time.perf_counter() - begun
             if batch is None:
                 return
-            yield batch
+            yield self.stand_in(batch) if batch.absent and self.stand_in is not None else batch
 
     def _on_device(self, name: SplitName) -> Split | None:
         """A split that is in memory, whole on the GPU; `None` if there is no GPU or it does not fit."""
@@ -157,7 +159,9 @@ class Feed:
         if name not in self._moved:
             split = self.splits[name]
             one = split.batch(torch.tensor([0]))
-            if any(isinstance(x, Tokens) for x in one.inputs.values()):  # which samples have the same mask is found on the host
+            if one.absent or any(
+                isinstance(x, Tokens) for x in one.inputs.values()
+            ):  # samples of one mask are found on the host
                 return None
             size = len(split) * sum(tensor.numel() * tensor.element_size() for tensor in one.tensors())
             if size > FITS * torch.cuda.mem_get_info(self.device)[0]:

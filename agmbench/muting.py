@@ -40,7 +40,8 @@ class Mean(Zeros):
         counts = dict.fromkeys(modalities, 0)
         for batch in in_order(train):
             for modality in modalities:
-                rows = _rows(batch.inputs[modality])
+                x = batch.inputs[modality]
+                rows = _rows(x[~batch.absent[modality]] if modality in batch.absent else x)
                 sums[modality] = sums.get(modality, torch.zeros(())) + rows.double().sum(dim=0)
                 counts[modality] += len(rows)
         for modality, total in sums.items():

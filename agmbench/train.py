@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from agmbench.conduct import Conduct, malformed, wrong_samples
-from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, Step
+from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, Step, muted
 from agmbench.cost import Meter
 from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import evaluate, measure, response_figures
@@ -85,6 +85,7 @@ def prepare(
         values = measure(outcome, concept.task)
         return by.value(values | by.of(outcome, partial(said, "dev")))
 
+    feed.stand_in = partial(muted, mute=model.muting, known=tuple(model.encoders))
     context = Context(
         epoch=0,
         epochs=recipe.epochs,

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from agmbench.cli.options import Name, registry_option
+from agmbench.cli.options import Name, entry_of, registry_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError, allowed
@@ -16,7 +16,13 @@ HTML = Path("compare.html")
 
 
 @click.command("compare", cls=Verb)
-@click.option("-d", "--dataset", type=Name("dataset"), help="Data set. [default: all]")
+@click.option(
+    "-d",
+    "--dataset",
+    type=Name("dataset"),
+    callback=entry_of("dataset"),
+    help="Data set, or the file of its entry. [default: all]",
+)
 @click.option(
     "-m", "--modulator", "modulators", type=Name("modulator"), multiple=True, help="Modulator; repeatable. [default: all]"
 )

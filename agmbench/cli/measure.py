@@ -2,7 +2,7 @@
 
 import click
 
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.options import entry_of, registry_option, root_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
@@ -11,7 +11,7 @@ from agmbench.registry import load
 
 @click.command("measure", cls=Verb)
 @click.argument("metrics", nargs=-1)
-@click.option("-d", "--dataset", help="Runs on this data set alone. [default: all]")
+@click.option("-d", "--dataset", callback=entry_of("dataset"), help="Runs on this data set alone. [default: all]")
 @click.option(
     "--device", default="auto", show_default=True, help="Where a run that kept no outcomes is evaluated: auto, cpu, cuda."
 )

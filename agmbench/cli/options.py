@@ -9,12 +9,16 @@ from click.shell_completion import CompletionItem
 
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import KINDS, load
+from agmbench.registry.doors import VARIABLE, own_names
+
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+ENTRIES = (".yaml", ".yml")
 
 
 def own_registry(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     """`--registry`: what `AGMBENCH_REGISTRY` is for this process and those that it starts."""
     if value is not None:
-        os.environ["AGMBENCH_REGISTRY"] = str(Path(value).absolute())
+        os.environ[VARIABLE] = str(Path(value).absolute())
 
 
 registry_option = click.option(
@@ -25,6 +29,40 @@ registry_option = click.option(
     is_eager=True,
     help="A registry of your own beside the others, in place of AGMBENCH_REGISTRY.",
 )
+
+
+def own_entry(kind: str, value: str) -> str:
+    """The name of a data set or suite; of a file that `agmbench data describe` wrote, the one in it, which is then known."""
+    if not value.endswith((*TABLES, *ENTRIES)) or value in load().names(kind):
+        return value
+    path = Path(value).absolute()
+    if value.endswith(TABLES):
+        entry = path.with_suffix(".yaml").name
+        raise AgmbenchError(
+            f"{value} is a table and no entry; 'agmbench data describe {value}' writes {entry}, which takes its place"
+        )
+    if not path.is_file():
+        raise AgmbenchError(f"there is no file {value}; 'agmbench data describe TABLE' writes one")
+    known = [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
+    if known and os.pathsep in f"{path}":
+        raise AgmbenchError(f"{value}: a path with '{os.pathsep}' cannot stand beside another registry; rename a folder")
+    if str(path) not in known:
+        os.environ[VARIABLE] = os.pathsep.join([*known, str(path)])
+    names = own_names(path, kind)
+    if len(names) != 1:
+        raise AgmbenchError(
+            f"{value} has {len(names)} {kind}s ({', '.join(names) or 'none'}); name one, with --registry {value}"
+        )
+    return names[0]
+
+
+def entry_of(kind: str) -> Any:
+    """What an option or an argument that names a data set or a suite is passed through."""
+
+    def callback(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        return tuple(own_entry(kind, one) for one in value) if isinstance(value, tuple) else value and own_entry(kind, value)
+
+    return callback
 
 
 def data_root(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agmbench.cli.options import Name, registry_option, root_option, workers_option
+from agmbench.cli.options import Name, entry_of, registry_option, root_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 
 @click.command("run", cls=Verb)
-@click.option("-d", "--dataset", type=Name("dataset"), default="avmnist-mini", show_default=True, help="Data set.")
+@click.option(
+    "-d",
+    "--dataset",
+    type=Name("dataset"),
+    default="avmnist-mini",
+    show_default=True,
+    callback=entry_of("dataset"),
+    help="Data set, or the file of its entry.",
+)
 @click.option("-m", "--modulator", type=Name("modulator"), default="agm", show_default=True, help="Modulator.")
 @click.option("-f", "--fusion", type=Name("fusion"), help="Fusion. [default: the data set's]")
 @click.option(
@@ -68,7 +76,7 @@ def command(
     """Train one job, with its mono-modal references, and log it to MLflow."""
     from agmbench.jobs import compose, job_of, parse_settings
 
-    named = {
+    given = {
         "training.epochs": epochs,
         "training.accumulate": accumulate,
         "training.precision": precision,
@@ -86,7 +94,7 @@ def command(
             modulator,
             fusion,
             _pairs(encoders),
-            parse_settings(settings, named),
+            parse_settings(settings, given),
         )
 
     from agmbench import build

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import click
 
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.options import entry_of, registry_option, root_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
@@ -12,7 +12,14 @@ from agmbench.registry import load
 
 
 @click.command("sweep", cls=Verb)
-@click.option("-d", "--dataset", default="avmnist-mini", show_default=True, help="Data set.")
+@click.option(
+    "-d",
+    "--dataset",
+    default="avmnist-mini",
+    show_default=True,
+    callback=entry_of("dataset"),
+    help="Data set, or the file of its entry.",
+)
 @click.option("-m", "--modulator", help="Modulator to tune, by the ranges in its entry.")
 @click.option(
     "--fair",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agmbench.errors import AgmbenchError, shown
-from agmbench.registry.entry import Found
+from agmbench.registry.entry import Broken, Found
 from agmbench.registry.files import FILE, Source, read
 from agmbench.registry.names import Registry
 from agmbench.registry.packages import packages
@@ -45,8 +45,23 @@ def _folders(plugins: Path) -> Iterator[Found]:
 
 
 def _own() -> Iterator[Found]:
-    if name := os.environ.get(VARIABLE):
-        path = Path(name).absolute()
+    for path in own_files():
         if not os.path.exists(path):
             raise AgmbenchError(f"no file {shown(path)}, which --registry or {VARIABLE} names")
         yield from read(Source(path, shown(path), shown(path), path.parent))
+
+
+def own_names(path: Path, kind: str) -> list[str]:
+    """The names of that kind that a file of the user's own defines; what is wrong in it is an error."""
+    found = list(read(Source(path, shown(path), shown(path), path.parent)))
+    for broken in found:
+        if isinstance(broken, Broken):
+            raise AgmbenchError(broken.reason)
+    return [one.name for one in found if one.kind == kind]
+
+
+def own_files() -> list[Path]:
+    """The user's own files: what the variable names is one, or several with `:` (`;` on Windows) between."""
+    named = os.environ.get(VARIABLE, "")
+    several = [named] if os.path.exists(named) else named.split(os.pathsep)
+    return [Path(name).absolute() for name in several if name]

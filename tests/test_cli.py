@@ -168,7 +168,7 @@ def test_a_plugin_registry_that_does_not_parse_names_file_and_line(line: Command
     (plugin / "registry.yaml").write_text("modulators:\n  mine: {target: a:b\n")
     reason = "plugins/mine/registry.yaml:3 is not YAML"
     assert f"Not read: {reason}" in line.refused("run", "--modulator", "mine")
-    assert f"\nbroken, and only what uses it:\n  file (plugins/mine): {reason}" in line("list").out
+    assert f"\nBroken entries (other jobs are unaffected):\n  file (plugins/mine): {reason}" in line("list").out
     assert line("run", "--dry-run").status == 0
 
 
@@ -240,7 +240,7 @@ def test_compare_of_a_method_without_runs_is_a_dash_with_a_reason(finished: Comm
 def test_compare_shows_costs_when_asked(finished: CommandLine) -> None:
     out = finished("compare", "--cost").out
     assert "encoder passes" in out
-    assert "GFLOP a step" in out
+    assert "GFLOP per step" in out
     assert "encoder passes" not in finished("compare").out
 
 

@@ -28,19 +28,25 @@ HTML = Path("compare.html")
 )
 @click.option("-f", "--fusion", "fusions", type=Name("fusion"), multiple=True, help="Fusion; repeatable. [default: all]")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]")
-@click.option("--baseline", metavar="NAME", help="The row that the others are compared with, kept by -m. [default: joint]")
+@click.option(
+    "--baseline",
+    metavar="NAME",
+    help="The row that the others are compared with; if given, it is shown even if -m does not name it. [default: joint]",
+)
 @click.option(
     "--columns",
     metavar="NAME,NAME",
-    help="What to show: metrics, quantities, or one number of a quantity, such as response/audio; the first is compared. "
-    "What runs lack is measured. [default: by task]",
+    help="What to show: metrics, quantities, or one number of a quantity, such as response/audio. Methods are compared by the "
+    "first. Numbers that runs lack are measured. [default: by task]",
 )
-@click.option("--coalitions", is_flag=True, help="Also show the first figure where only some modalities are present.")
-@click.option("--cost", is_flag=True, help="Also show encoder passes, FLOPs, samples a second and memory.")
-@click.option("--published", is_flag=True, help="Also show the figures that the paper's supplement printed.")
-@click.option("--samples", is_flag=True, help="Also show runs on random samples (agmbench data sample).")
-@click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True, help="What to write.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to. [default: the terminal; html: compare.html]")
+@click.option("--coalitions", is_flag=True, help="Also show the first figure with only some modalities present.")
+@click.option("--cost", is_flag=True, help="Also show encoder passes, FLOPs, samples per second and memory.")
+@click.option("--published", is_flag=True, help="Also show the figures published in the paper's supplement.")
+@click.option("--samples", is_flag=True, help="Also show runs on random data (agmbench data sample).")
+@click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True, help="Format of the output.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: the terminal; html: compare.html]"
+)
 @registry_option
 def command(
     dataset: str | None,
@@ -56,15 +62,15 @@ def command(
     form: str,
     output: Path | None,
 ) -> None:
-    """Modulators side by side: one table a setting, from the runs in the store.
+    """Compare methods side by side: one table per setting, from the runs in the store.
 
-    Methods are compared with the baseline by paired tests over seeds: docs/statistics.md.
+    Each method is compared with the baseline by tests paired by seed; docs/statistics.md explains them.
     """
     from agmbench.cli.tables import side_by_side
 
     registry = load()
     if output is not None and form == "table":
-        raise AgmbenchError("--output needs a written form: --format markdown, latex, csv, json or html")
+        raise AgmbenchError("--output needs a file format: --format markdown, latex, csv, json or html")
 
     from agmbench.report.export import Origin
     from agmbench.report.published import TABLES

@@ -16,7 +16,7 @@ ENTRIES = (".yaml", ".yml")
 
 
 def own_registry(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """`--registry`: what `AGMBENCH_REGISTRY` is for this process and those that it starts."""
+    """`--registry` sets `AGMBENCH_REGISTRY` for this process and its children."""
     if value is not None:
         os.environ[VARIABLE] = str(Path(value).absolute())
 
@@ -27,7 +27,7 @@ registry_option = click.option(
     callback=own_registry,
     expose_value=False,
     is_eager=True,
-    help="A registry of your own beside the others, in place of AGMBENCH_REGISTRY.",
+    help="A registry file of your own, read beside the others. It replaces AGMBENCH_REGISTRY.",
 )
 
 
@@ -66,7 +66,7 @@ def entry_of(kind: str) -> Any:
 
 
 def data_root(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """`--data-root`: what `AGMBENCH_DATA` is for this process and those that it starts."""
+    """`--data-root` sets `AGMBENCH_DATA` for this process and its children."""
     if value is not None:
         if not Path(value).is_dir():
             raise AgmbenchError(f"--data-root {value}: there is no such folder")
@@ -79,12 +79,12 @@ root_option = click.option(
     callback=data_root,
     expose_value=False,
     is_eager=True,
-    help="Where data sets are, in place of AGMBENCH_DATA. [default: ~/.cache/agmbench/data]",
+    help="Folder of the data sets. It replaces AGMBENCH_DATA. [default: ~/.cache/agmbench/data]",
 )
 
 
 def workers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """`--workers`: what `AGMBENCH_WORKERS` is for this process and those that it starts."""
+    """`--workers` sets `AGMBENCH_WORKERS` for this process and its children."""
     from agmbench.workers import VARIABLE, asked
 
     if value is not None:
@@ -97,12 +97,12 @@ workers_option = click.option(
     metavar="auto|N",
     callback=workers,
     expose_value=False,
-    help="Processes that read data ahead of training; no number depends on it. [default: auto, up to 8 on a GPU, none on a CPU]",
+    help="Processes that read data ahead of training; results do not depend on it. [default: auto: up to 8 on a GPU, none on a CPU]",
 )
 
 
 class Kind(click.Choice[str]):
-    """A kind of component, also in the plural: `modulators`."""
+    """A kind of component, in the singular or the plural (`modulators`)."""
 
     def __init__(self) -> None:
         super().__init__(KINDS, case_sensitive=False)
@@ -116,7 +116,7 @@ def _singular(kind: str) -> str:
 
 
 class Name(click.ParamType[str]):
-    """The name of a component of a kind; a shell completes it."""
+    """The name of a component of one kind; the shell can complete it."""
 
     name = "name"
 
@@ -128,7 +128,7 @@ class Name(click.ParamType[str]):
 
 
 class _Component(click.Argument):
-    """Kind and name of a component: `modulator/agm`, or the same in two words."""
+    """Kind and name of a component: `modulator/agm`, or in two words `modulator agm`."""
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> tuple[str, str] | None:
         if not value:

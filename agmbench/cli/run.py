@@ -33,27 +33,29 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, help="Seed. [default: 999, the paper's]")
 @click.option("--epochs", type=int, help="Epochs. [default: the data set's]")
-@click.option("--accumulate", type=int, help="Batches that make one optimizer step. [default: 1]")
-@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Of training's passes. [default: fp32]")
-@click.option("--limit", type=int, help="At most so many samples a split, to try a job. [default: all]")
+@click.option("--accumulate", type=int, help="Batches per optimizer step. [default: 1]")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Number format of the training passes. [default: fp32]"
+)
+@click.option("--limit", type=int, help="Use at most this many samples per split, to try a job. [default: all]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter, such as modulator.alpha=2; repeatable."
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a parameter, such as modulator.alpha=2; repeatable."
 )
 @workers_option
 @root_option
 @registry_option
-@click.option("--no-strength", is_flag=True, help="Leave competition strength and its mono-modal reference runs out.")
+@click.option("--no-strength", is_flag=True, help="Skip competition strength and the unimodal reference runs that it needs.")
 @click.option(
     "--job",
     "job_file",
     type=click.Path(path_type=Path),
-    help="A job's file (a run's job.yaml), in place of all that says which job.",
+    help="A job file (the job.yaml of a run); replaces all options that describe the job.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the job and stop.")
-@click.option("--profile", is_flag=True, help="Trace some steps of this job's training, and show where their time goes.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress, only warnings and the result.")
-@click.option("--force", is_flag=True, help="Train this job and its references again even if they are done.")
+@click.option("--profile", is_flag=True, help="Trace some training steps of this job, and show where their time goes.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress; print only warnings and the result.")
+@click.option("--force", is_flag=True, help="Train this job and its references again, even if they are done.")
 def command(
     dataset: str,
     modulator: str,
@@ -73,7 +75,7 @@ def command(
     quiet: bool,
     force: bool,
 ) -> None:
-    """Train one job, with its mono-modal references, and log it to MLflow."""
+    """Train one job and its unimodal reference models, and log them to MLflow."""
     from agmbench.jobs import compose, job_of, parse_settings
 
     given = {
@@ -117,7 +119,7 @@ def command(
 
 
 def _wanted(registry: Registry, no_strength: bool) -> "list[Measure]":
-    """The metrics that the run is measured by: all, or those that need no unimodal models."""
+    """The metrics by which the run is measured: all, or only those that need no unimodal models."""
     from agmbench.measures import measures, of_one_run
 
     return of_one_run(registry) if no_strength else measures(registry)
@@ -132,16 +134,16 @@ BESIDE_A_JOB = {
     "quiet",
     "force",
     "data_root",
-}  # what does not say which job
+}  # options that do not describe the job
 
 
 def _alone(option: str) -> None:
-    """Nothing else may say which job it is."""
+    """Raise if another option describes the job as well."""
     context = click.get_current_context()
     given = [name for name in context.params if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
     if also := [name for name in given if name not in BESIDE_A_JOB]:
         raise AgmbenchError(
-            f"{option} says all of the job; leave {', '.join('--' + name.replace('_', '-') for name in also)} out"
+            f"{option} already defines the job; remove {', '.join('--' + name.replace('_', '-') for name in also)}"
         )
 
 

@@ -1,4 +1,5 @@
-"""The ways into the registry. Built-ins and the user's own file have to be sound; what comes from others may be broken by itself."""
+"""The four sources of the registry. Errors in the built-ins and in the user's own file are raised at once; an error in what comes
+from others only affects the jobs that use it."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -14,17 +15,17 @@ VARIABLE = "AGMBENCH_REGISTRY"
 
 
 def load(plugins: Path | None = None) -> Registry:
-    """All of it; plugin folders are those below `plugins` (default: `plugins/` of the working directory)."""
+    """The whole registry. Plugin folders are searched below `plugins` (default: `plugins/` of the working directory)."""
     return Registry([*_sound(_built_ins()), *_folders(plugins or Path("plugins")), *packages(), *_sound(_own())])
 
 
 def builtin() -> Registry:
-    """The built-in registry alone."""
+    """Only the built-in registry."""
     return Registry(_sound(_built_ins()))
 
 
 def _sound(found: Iterable[Found]) -> list[Found]:
-    """All of it, if nothing in it is broken."""
+    """All entries that were found; raises if one of them is broken."""
     whole = list(found)
     for broken in Registry(whole).broken:
         raise AgmbenchError(broken.reason)
@@ -39,7 +40,7 @@ def _built_ins() -> Iterator[Found]:
 
 def _folders(plugins: Path) -> Iterator[Found]:
     found = (folder / FILE for folder in plugins.glob("*"))
-    for path in sorted(path for path in found if os.path.lexists(path)):  # a link into nothing is broken, and not absent
+    for path in sorted(path for path in found if os.path.lexists(path)):  # a dangling link counts as broken, not as absent
         origin = f"plugins/{path.parent.name}"
         yield from read(Source(path, f"{origin}/{FILE}", origin, path.parent))
 
@@ -47,7 +48,7 @@ def _folders(plugins: Path) -> Iterator[Found]:
 def _own() -> Iterator[Found]:
     for path in own_files():
         if not os.path.exists(path):
-            raise AgmbenchError(f"no file {shown(path)}, which --registry or {VARIABLE} names")
+            raise AgmbenchError(f"--registry or {VARIABLE} names {shown(path)}: there is no such file")
         yield from read(Source(path, shown(path), shown(path), path.parent))
 
 

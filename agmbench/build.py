@@ -455,9 +455,14 @@ def _unmixed(model: MultimodalModel) -> MultimodalModel:
     return plain
 
 
+def gpus() -> int:
+    """How many GPUs torch sees."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def device(name: str) -> torch.device:
     """`auto` is CUDA where there is one; `cpu`, `cuda` and `cuda:i` are themselves."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = gpus()
     present = ["cpu", *(["cuda", *(f"cuda:{number}" for number in range(count))] if count else [])]
     if name == "auto":
         return torch.device("cuda" if count else "cpu")

@@ -530,6 +530,8 @@ class Promises:
     rests: whole encoders may have no gradient for an epoch. Otherwise every tensor that joint training reaches has one.
     own_heads: it answers by heads of its own, so the model's fusion need not learn.
     puts_back: between epochs it puts earlier weights back itself, so they are not the optimizer's alone.
+    divides: several processes that train a job together come to the same numbers. Every method does that draws random numbers from
+        `context.generator` or torch's own alone, and reads nothing that one process has and another has not.
     """
 
     neutral: Mapping[str, object] | None = None
@@ -541,6 +543,7 @@ class Promises:
     rests: bool = False
     own_heads: bool = False
     puts_back: bool = False
+    divides: bool = True
 
 
 class Modulator(nn.Module):

@@ -15,6 +15,9 @@ import yaml
 from agmbench import build, measures, outcomes, predictions, protocol, provenance, served
 from agmbench.checkpoints import Checkpoints, pack, unpack
 from agmbench.contracts import SPLITS, Modulator, SplitName, Unsuitable
+from agmbench.distributed.feed import DealtFeed
+from agmbench.distributed.ranks import here
+from agmbench.distributed.told import told
 from agmbench.errors import AgmbenchError, RunFailed, describe
 from agmbench.evaluate import evaluate, measure
 from agmbench.jobs import JobSpec, setting, spec_of
@@ -92,11 +95,14 @@ class Execution:
         if job.spec.compared:
             return self._compared(job)
         modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
+        if (ranks := here()) is not None and not modulator.promises.divides:
+            name = job.spec.modulator.name
+            raise AgmbenchError(f"modulator {name} cannot train on {ranks.size} devices; leave --devices out")
         judge = build.judge(job.spec, job.registry, job.dataset)
         comparing = [one for one in self.wanted if one.metric.compares and job.spec.present is None]
         done = self._done(job)
-        states = Checkpoints(self.tracker.scratch(job.digest), job.digest)
-        if done is not None and not measures.lacking(done, comparing) and not states.folder.exists():
+        states = told(Checkpoints(self.tracker.scratch(job.digest), job.digest))
+        if done is not None and not measures.lacking(done, comparing) and not states.there():
             if self.profile:
                 self.observer.warned("the job is done already, so there is no training to profile; take --force")
             self.observer.finished(done, trained=False)
@@ -330,7 +336,8 @@ class Selection:
 
 def fed(job: build.Job, device: torch.device, names: Sequence[SplitName] = SPLITS) -> Feed:
     """The splits of a job as batches, changed as its transforms do."""
-    return Feed({name: job.dataset.split(name) for name in names}, device, workers(device), build.augmentation(job))
+    kind = Feed if here() is None else DealtFeed
+    return kind({name: job.dataset.split(name) for name in names}, device, workers(device), build.augmentation(job))
 
 
 def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, feed: Feed) -> dict[str, Outcome]:
@@ -397,8 +404,14 @@ def heading(job: build.Job, device: torch.device) -> Heading:
         references=digests(job),
         training=job.training,
         samples={name: len(job.dataset.split(name)) for name in SPLITS},
-        tags={**provenance.tags(device), **origins, **({SAMPLE: "true"} if sample(job) else {})},
+        tags={**provenance.tags(device), **_several(), **origins, **({SAMPLE: "true"} if sample(job) else {})},
     )
+
+
+def _several() -> dict[str, str]:
+    """On how many devices a job is trained, as a tag, if on several."""
+    ranks = here()
+    return {} if ranks is None else {"devices": str(ranks.size)}
 
 
 def sample(job: build.Job) -> bool:

@@ -72,7 +72,7 @@ class Feed:
         self.waited = 0.0
         self._change = change
         self._context = get_context(start or ("forkserver" if sys.platform == "linux" else None))
-        self._requests: list[_Request] = []
+        self._requests: list[Request] = []
         self._loader: DataLoader[Any] | None = None
         self._asking = False
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -91,14 +91,14 @@ class Feed:
 
     def batches(self, name: SplitName, pieces: Iterable[Tensor], epoch: int | None = None) -> Iterator[Batch]:
         """Batches of the samples of these numbers, on the device, changed as in that epoch of training or, with `None`, in evaluation."""
-        batches = self._timed(self._batches(name, [_Request(name, piece, epoch) for piece in pieces]))
+        batches = self._timed(self._batches(name, [Request(name, piece, epoch) for piece in pieces]))
         return self.profile.watched(batches) if self.profile is not None and epoch is not None else batches
 
     def in_order(self, name: SplitName) -> Iterator[Batch]:
         """Every sample of a split once, as they come, in batches of evaluation's size."""
         return self.batches(name, torch.arange(len(self.splits[name])).split(EVALUATED))
 
-    def _batches(self, name: SplitName, requests: Sequence["_Request"]) -> Iterator[Batch]:
+    def _batches(self, name: SplitName, requests: Sequence["Request"]) -> Iterator[Batch]:
         split, reader = self.splits[name], _Reader(self.splits, self._change)
         changed = self._change is not None and any(self._change(request.epoch) for request in requests)
         if not changed and (moved := self._on_device(name)) is not None:
@@ -217,7 +217,7 @@ class _Died(RunFailed):
     pass
 
 
-class _Request(NamedTuple):
+class Request(NamedTuple):
     split: SplitName
     samples: Tensor
     epoch: int | None
@@ -244,12 +244,12 @@ class _Reader(Dataset[Any]):
                 f"the data set cannot be sent to the processes that read ahead ({describe(error)}); --workers 0 does without"
             ) from error
 
-    def read(self, request: _Request) -> Batch:
+    def read(self, request: Request) -> Batch:
         """The first step of a batch."""
         change = None if self.change is None else self.change(request.epoch)
         return read(self.splits[request.split], request.samples, change or None)
 
-    def __getitem__(self, request: _Request) -> Batch | _Failed:
+    def __getitem__(self, request: Request) -> Batch | _Failed:
         try:
             return self.read(request)
         except Exception as error:

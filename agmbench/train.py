@@ -14,6 +14,7 @@ from torch import Tensor
 from agmbench.conduct import Conduct, malformed, wrong_samples
 from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, Step, muted
 from agmbench.cost import Meter
+from agmbench.distributed.agreement import agree, said_once
 from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import evaluate, measure, response_figures
 from agmbench.finite import Watch
@@ -193,6 +194,7 @@ def train(
                         average.update()
                         log.add(step, batches)
             watch.judge()
+            agree(model, modulator)
             if epoch == first and (complaint := conduct.complaint(batches[0])):
                 raise RunFailed(complaint)
             average.enter()
@@ -205,7 +207,7 @@ def train(
                 return evaluate(model, modulator, feed.in_order("dev"), where=f"dev {where}")
 
             valid = measure(outcome, model.task)
-            valid |= by.of(outcome, dev)
+            valid = said_once(valid | by.of(outcome, dev))
             context = replace(
                 context,
                 valid_accuracy=response_figures(valid, model.task),
@@ -250,7 +252,8 @@ def _set_generators(generators: Mapping[str, torch.Generator], states: Mapping[s
     for name, generator in generators.items():
         generator.set_state(states[name].cpu())
     torch.set_rng_state(states["torch"].cpu())
-    torch.cuda.set_rng_state_all([cuda.cpu() for cuda in states["cuda"]])
+    for number, cuda in enumerate(states["cuda"][: torch.cuda.device_count()]):  # the job may go on where there are fewer
+        torch.cuda.set_rng_state(cuda.cpu(), number)
 
 
 def placed(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -1,5 +1,8 @@
 """`agmbench run`."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,11 +10,13 @@ import click
 
 from agmbench.cli.options import Name, entry_of, registry_option, root_option, workers_option
 from agmbench.cli.terminal import echo
-from agmbench.cli.verbs import Verb
+from agmbench.cli.verbs import WORDS, Verb
 from agmbench.errors import AgmbenchError
 from agmbench.registry import Registry, load
 
 if TYPE_CHECKING:
+    import torch
+
     from agmbench.measures import Measure
     from agmbench.records import Record
 
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--limit", type=int, help="Use at most this many samples per split, to try a job. [default: all]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
+@click.option("--devices", type=click.IntRange(1), help="Processes that train this job together, a GPU each. [default: 1]")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a parameter, such as modulator.alpha=2; repeatable."
 )
@@ -67,6 +73,7 @@ def command(
     precision: str | None,
     limit: int | None,
     device: str,
+    devices: int | None,
     settings: tuple[str, ...],
     no_strength: bool,
     job_file: Path | None,
@@ -99,8 +106,12 @@ def command(
             parse_settings(settings, given),
         )
 
+    if not dry_run and _on_several(devices, device):
+        return
+
     from agmbench import build
     from agmbench.cli.watcher import Watcher
+    from agmbench.distributed.told import told
     from agmbench.execute import execute
     from agmbench.trackers.mlflow import MlflowTracker
 
@@ -109,13 +120,62 @@ def command(
     if dry_run:
         _describe(build.resolve(spec, registry), tracker, strength=not no_strength)
         return
-    with Watcher(quiet) as watcher:
+    with _together(chosen) as first, Watcher(quiet or not first) as watcher:
         record = execute(
-            spec, registry, tracker, chosen, watcher, _wanted(registry, no_strength), force, parent, profile=profile
+            spec,
+            registry,
+            told(tracker),
+            chosen,
+            watcher,
+            _wanted(registry, no_strength),
+            force,
+            parent,
+            profile=profile and first,
         )
+    if not first:
+        return
     if profile and watcher.trained:
         echo(tracker.artifact(record, "profile/parts.txt").read_text().rstrip(), err=True)
     _show(record, registry, tracker.shown, watcher.trained)
+
+
+def _on_several(devices: int | None, device: str) -> bool:
+    """Have the job trained by several processes, if there should be some and this is not one of them; whether that was done."""
+    from agmbench import build
+    from agmbench.cli import main
+    from agmbench.distributed.ranks import called_for, one_device
+    from agmbench.distributed.start import started
+
+    if (size := called_for()) > 1:
+        if devices not in (None, size):
+            raise AgmbenchError(f"--devices {devices}: this is one of {size} processes already; leave --devices out")
+        one_device()
+        return False
+    if devices in (None, 1):
+        return False
+    chosen = build.device(device)
+    if chosen.index is not None:
+        raise AgmbenchError(
+            f"--devices {devices} takes the first GPUs that it sees; choose by CUDA_VISIBLE_DEVICES, not by --device"
+        )
+    if chosen.type == "cuda" and devices > (count := build.gpus()):
+        raise AgmbenchError(f"--devices {devices}: this machine shows {count} GPU{'s' * (count > 1)}; take no more")
+    words = click.get_current_context().meta[WORDS]
+    if status := started(devices, main, ["run", *words]):
+        sys.exit(status)
+    return True
+
+
+@contextmanager
+def _together(device: "torch.device") -> Iterator[bool]:
+    """Inside, this process is one of those that train the job, if there are several; whether it is the first, which alone speaks."""
+    from agmbench.distributed.ranks import called_for, joined
+
+    if called_for() == 1:
+        yield True
+        return
+    with joined(device) as ranks:
+        yield ranks.first
 
 
 def _wanted(registry: Registry, no_strength: bool) -> "list[Measure]":
@@ -128,6 +188,7 @@ def _wanted(registry: Registry, no_strength: bool) -> "list[Measure]":
 BESIDE_A_JOB = {
     "job_file",
     "device",
+    "devices",
     "no_strength",
     "dry_run",
     "profile",

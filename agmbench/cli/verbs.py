@@ -6,6 +6,8 @@ import click
 
 from agmbench.cli.hints import option_of, setting_of
 
+WORDS = "agmbench.words"  # what of a context's `meta` are the words that the verb was given
+
 
 class Verb(click.Command):
     """A command that refuses an option of one value which is given twice, rather than take the last."""
@@ -22,6 +24,7 @@ class Verb(click.Command):
         for parameter, times in Counter(order).items():
             if isinstance(parameter, click.Option) and times > 1 and not (parameter.multiple or parameter.is_flag):
                 raise click.UsageError(f"{max(parameter.opts, key=len)} is given {times} times; leave all but one out")
+        ctx.meta[WORDS] = list(args)
         return super().parse_args(ctx, args)
 
     @property

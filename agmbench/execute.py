@@ -68,6 +68,16 @@ def execute(
     return Execution(tracker, device, observer, known, force, parent, profile).run(build.resolve(spec, registry))
 
 
+def trained_concepts(
+    job: build.Job, model: MultimodalModel, modulator: Modulator, tracker: Tracker, device: torch.device, observer: Observer
+) -> dict[str, MultimodalModel]:
+    """The unimodal models of a method that needs them, `{}` of any other; those that are not done are trained now, as jobs."""
+    if not modulator.needs_concepts:
+        return {}
+    beside = Execution(tracker, device, observer, measures.of_one_run(job.registry), force=False, parent=None)
+    return beside.concepts(job, model, {m: beside.run(concept) for m, concept in build.references(job).items()})
+
+
 @dataclass(frozen=True)
 class Execution:
     """What the jobs of one command have in common."""
@@ -124,8 +134,11 @@ class Execution:
             self.observer.finished(done, trained=False)
             return done
         alone = replace(self, wanted=[one for one in self.wanted if not one.metric.compares])
-        trained = alone.run(build.resolve(job.spec.trained(), job.registry, job.data))
+        own = build.resolve(job.spec.trained(), job.registry, job.data)
+        trained = alone.run(own)
         references = {m: replace(alone, profile=False).run(concept) for m, concept in build.references(job).items()}
+        if all(self.tracker.find(one.digest) for one in build.references(own).values()):
+            replace(self, force=False, profile=False).run(own)  # measured beside its own concepts too, where these are there
         with self.tracker.lock(job.digest):
             if (record := self._done(job)) is None:
                 with self.tracker.start(replace(heading(job, self.device), parent=self.parent)) as run:
@@ -220,7 +233,7 @@ class Execution:
         saved = states.load(device)
         model = build.model(job).to(device)
         modulator = build.modulator(job, model)
-        concepts = self._concepts(job, model, modulator, references)
+        concepts = self.concepts(job, model, references) if modulator.needs_concepts else {}
         best, history, done, state = Selection(spec.training.select), [], 0, None
         try:
             if saved is not None:
@@ -262,12 +275,8 @@ class Execution:
             self._measure(run, wanted, measures.kept(self.tracker, record), references, job.spec.training.epochs - 1)
         return self._found(job)
 
-    def _concepts(
-        self, job: build.Job, model: MultimodalModel, modulator: Modulator, references: Mapping[str, Record]
-    ) -> dict[str, MultimodalModel]:
-        """The trained unimodal models of a method that needs them."""
-        if not modulator.needs_concepts:
-            return {}
+    def concepts(self, job: build.Job, model: MultimodalModel, references: Mapping[str, Record]) -> dict[str, MultimodalModel]:
+        """The trained unimodal models, from the runs of them."""
         paths = {m: self.tracker.artifact(reference, "checkpoints/best.pt") for m, reference in references.items()}
         weights = {m: torch.load(path, map_location=self.device, weights_only=True)["model"] for m, path in paths.items()}
         return build.concept_models(job, model, self.device, weights)
@@ -326,7 +335,7 @@ class Selection:
 
 
 def fed(job: build.Job, device: torch.device, names: Sequence[SplitName] = SPLITS) -> Feed:
-    """The splits of a job as batches; those of train are changed as its transforms do."""
+    """The splits of a job as batches, changed as its transforms do."""
     kind = Feed if here() is None else DealtFeed
     return kind({name: job.dataset.split(name) for name in names}, device, workers(device), build.augmentation(job))
 
@@ -335,7 +344,7 @@ def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, feed
     """What a trained model says of dev, valid and test."""
     where = f"of '{job.spec.dataset.name}'"
     return {
-        name: evaluate(model, modulator, feed.in_order(name), job.dataset.class_names, terms=True, where=f"{name} {where}")
+        name: evaluate(model, modulator, feed.in_order(name), job.dataset.class_names, whole=True, where=f"{name} {where}")
         for name in AFTER
     }
 

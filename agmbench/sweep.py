@@ -35,15 +35,15 @@ from agmbench import build, interrupts
 from agmbench.addresses import hidden, shown
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, allowed, describe
-from agmbench.execute import Observer, execute, fed, heading, sample
+from agmbench.execute import Observer, execute, fed, heading, sample, trained_concepts
 from agmbench.jobs import JobSpec, compose, digest
 from agmbench.measures import giving, measures, of_one_run
 from agmbench.protocol import departures, selected
-from agmbench.records import Run, Stopped, Tracker, departing, numbers
+from agmbench.records import Record, Run, Stopped, Tracker, departing, numbers
 from agmbench.registry import Entry, Registry, load
 from agmbench.registry.entry import check_name
 from agmbench.report.sweeps import Chosen, Tuned, assigned, save
-from agmbench.train import train
+from agmbench.train import Epoch, train
 
 Space = Mapping[str, BaseDistribution]
 Say = Callable[[str], None]
@@ -255,7 +255,7 @@ def plan(
     if base.compared:
         raise AgmbenchError(f"{', '.join(base.compared)}: trials are compared with no concepts; leave it out")
     job = build.resolve(base, registry)
-    if build.modulator(job, build.model(job)).needs_concepts:
+    if not build.modulator(job, build.model(job)).promises.trains:
         raise AgmbenchError(f"modulator '{base.modulator.name}' trains nothing itself: there is nothing to tune; leave it out")
     space = search_space(registry, base, [key for key, _ in settings], fair)
     points = grid(space, trials) if sampler == "grid" else None
@@ -455,7 +455,7 @@ def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:
             raise _Surplus
         params = {key: _suggest(trial, key, found) for key, found in sweep.space.items()}
         try:
-            value = _trial(sweep, registry, device, study, trial, params, tracker, parent)
+            value = _trial(sweep, registry, device, study, trial, params, tracker, parent, say)
         except (Stopped, RunFailed) as error:  # training that fails is the worst of results, and used up its share
             trial.set_user_attr("reason", str(error))
             say(f"{sweep.name}: trial {trial.number}: {error}, {assigned(params)}")
@@ -517,8 +517,12 @@ def _trial(
     params: Mapping[str, Any],
     tracker: Tracker,
     parent: str,
+    say: Say,
 ) -> float:
-    """The objective on valid at the epoch that the recipe selects. The run of a trial that is tried again goes on as its own."""
+    """The objective on valid at the epoch that the recipe selects. The run of a trial that is tried again goes on as its own.
+
+    Unimodal models that the method needs are jobs of their own, which come first; trials of one recipe share them.
+    """
     job = build.resolve(sweep.spec(registry, params), registry)
     frozen = study.get_trials(deepcopy=False)[trial.number]
     number = numbered(frozen)
@@ -530,12 +534,13 @@ def _trial(
     )
     described = replace(described, tags={**described.tags, "agmbench.trial": str(number), "agmbench.study": sweep.name})
     recipe, judge, value, best = job.spec.training, build.judge(job.spec, registry, job.dataset), -inf, (-inf, -inf)
+    model = build.model(job).to(device)
+    modulator = build.modulator(job, model)
+    concepts = trained_concepts(job, model, modulator, tracker, device, _Saying(sweep.name, say))
     with tracker.start(described) as run, fed(job, device, SEEN) as feed:
-        model = build.model(job).to(device)
-        modulator = build.modulator(job, model)
         try:
             named = f"'{job.spec.dataset.name}'"
-            for epoch in train(model, modulator, feed, recipe, job.spec.seed, judge=judge, data=named):
+            for epoch in train(model, modulator, feed, recipe, job.spec.seed, concepts, judge=judge, data=named):
                 if recipe.select == "last" or epoch.rank > best:
                     best, value = epoch.rank, epoch.valid[epoch.by]
                 interrupts.check()
@@ -546,6 +551,25 @@ def _trial(
         except Unsuitable as error:
             raise AgmbenchError(str(error)) from error
     return value
+
+
+@dataclass(frozen=True)
+class _Saying:
+    """Watches the unimodal models that a trial needs: one line each, and nothing of their test set."""
+
+    study: str
+    say: Say
+
+    def started(self, name: str, epochs: int, done: int) -> None:
+        self.say(f"{self.study}: the method needs {name}, which is trained first")
+
+    def warned(self, text: str) -> None:
+        self.say(f"{self.study}: {text}")
+
+    def epoch(self, epoch: Epoch) -> None:
+        interrupts.check()
+
+    def finished(self, record: Record, trained: bool) -> None: ...
 
 
 # what came out

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import click
 
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.options import entry_of, registry_option, root_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, RunFailed
@@ -66,7 +66,7 @@ def list_() -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", callback=entry_of("suite"))
 @_options
 def show(name: str, **asked: Unpack[Asked]) -> None:
     """Every job of a suite, and those that cannot be, because."""
@@ -79,7 +79,7 @@ def show(name: str, **asked: Unpack[Asked]) -> None:
 
 
 @command.command("status")
-@click.argument("name")
+@click.argument("name", callback=entry_of("suite"))
 @_options
 def status(name: str, **asked: Unpack[Asked]) -> None:
     """How far a suite is, by the store."""
@@ -93,7 +93,7 @@ def status(name: str, **asked: Unpack[Asked]) -> None:
 
 
 @command.command("run")
-@click.argument("name")
+@click.argument("name", callback=entry_of("suite"))
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="How many at once; they share the cores."
 )
@@ -120,7 +120,7 @@ def run(name: str, jobs: int, **asked: Unpack[Asked]) -> None:
 
 
 @command.command("report")
-@click.argument("name")
+@click.argument("name", callback=entry_of("suite"))
 @click.option("--output", default=None, metavar="FILE", help="[default: NAME.html]")
 @click.option(
     "--published/--no-published",

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import click
 
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.options import entry_of, registry_option, root_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
@@ -12,7 +12,14 @@ from agmbench.registry import load
 
 
 @click.command("sweep", cls=Verb)
-@click.option("-d", "--dataset", default="avmnist-mini", show_default=True, help="Data set.")
+@click.option(
+    "-d",
+    "--dataset",
+    default="avmnist-mini",
+    show_default=True,
+    callback=entry_of("dataset"),
+    help="Data set, or the file of its entry.",
+)
 @click.option("-m", "--modulator", help="Modulator to tune, by the ranges in its entry.")
 @click.option(
     "--fair",
@@ -87,7 +94,7 @@ def command(
     given = parse_settings(settings, named)
 
     from agmbench import sweep as sweeps
-    from agmbench.cli.run import Watcher
+    from agmbench.cli.watcher import Watcher
     from agmbench.report.sweeps import parameters, sensitivity, side_by_side
     from agmbench.trackers.mlflow import MlflowTracker, sqlite
 
@@ -115,7 +122,7 @@ def command(
             sweeps.open_study(sweep)
     found = []
     for sweep in planned:
-        with Watcher() as watcher:
+        with Watcher(each_epoch=False) as watcher:
             found.append(sweeps.tune(sweep, registry, MlflowTracker, jobs, watcher, say))
     side_by_side(
         f"{planned[0].base.dataset.name}{planned[0].departs}, {trials} trials each, sampler {sampler}, pruner {pruner}", found

@@ -97,7 +97,7 @@ class Execution:
         modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
         if (ranks := here()) is not None and not modulator.promises.divides:
             name = job.spec.modulator.name
-            raise AgmbenchError(f"modulator {name} cannot train on {ranks.size} devices; leave --devices out")
+            raise AgmbenchError(f"modulator {name} cannot train on {ranks.size} devices; remove --devices")
         judge = build.judge(job.spec, job.registry, job.dataset)
         comparing = [one for one in self.wanted if one.metric.compares and job.spec.present is None]
         done = self._done(job)

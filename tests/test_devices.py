@@ -96,7 +96,7 @@ def test_a_job_goes_on_with_another_number_of_processes() -> None:
 def test_who_draws_numbers_of_its_own_is_found_out() -> None:
     for said in together(2, noisy):
         assert "have come to unlike numbers" in said
-        assert "leave --devices out" in said
+        assert "remove --devices" in said
 
 
 @pytest.mark.long
@@ -146,7 +146,7 @@ def test_a_method_that_cannot_be_distributed_refuses(line: CommandLine) -> None:
     (plugin / "registry.yaml").write_text("modulators: {lonely: {target: 'lonely:Lonely'}}\n")
     result = line.finish("run", "-m", "lonely", *SMALL, "--devices", "2")
     assert result.status == 2
-    assert result.err == "error: modulator lonely cannot train on 2 devices; leave --devices out\n"
+    assert result.err == "error: modulator lonely cannot train on 2 devices; remove --devices\n"
     assert not (line.folder / "runs" / "mlflow.db").exists()
 
 

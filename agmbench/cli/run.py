@@ -148,7 +148,7 @@ def _on_several(devices: int | None, device: str) -> bool:
 
     if (size := called_for()) > 1:
         if devices not in (None, size):
-            raise AgmbenchError(f"--devices {devices}: this is one of {size} processes already; leave --devices out")
+            raise AgmbenchError(f"--devices {devices}: this is one of {size} processes already; remove --devices")
         one_device()
         return False
     if devices in (None, 1):

@@ -22,7 +22,7 @@ VERBS = {
     "suite": "Named matrices of jobs: list, show, run, status, report.",
     "sweep": "Tune modulators on valid by Optuna, each with as many trials.",
     "data": "The data sets on this machine: status, prepare, verify, sample.",
-    "list": "The registry: every data set, transform, encoder, fusion, modulator and metric.",
+    "list": "The registry: every data set, transform, encoder, fusion, modulator, metric and launcher.",
     "show": "One entry: its parameters, defaults, paper, and what it refuses.",
     "check": "Whether a component, built in or your own, keeps what its kind promises.",
     "plugin": "A component of your own: new, a working skeleton.",

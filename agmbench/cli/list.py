@@ -20,7 +20,7 @@ from agmbench.registry import BUILT_IN, KINDS, Broken, Entry, load
 )
 @registry_option
 def command(kind: str | None, imports: bool) -> None:
-    """The registry: every data set, transform, encoder, fusion, modulator and metric, and what is broken. Nothing they name is imported."""
+    """The registry: data sets, transforms, encoders, fusions, modulators, metrics, launchers, and what is broken. Nothing is imported."""
     from rich.markup import escape
     from rich.table import Table
 

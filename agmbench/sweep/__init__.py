@@ -2,5 +2,6 @@
 
 from agmbench.sweep.conclusion import tune
 from agmbench.sweep.study import Sweep, open_study, plan
+from agmbench.sweep.trials import Workers
 
-__all__ = ["Sweep", "open_study", "plan", "tune"]
+__all__ = ["Sweep", "Workers", "open_study", "plan", "tune"]

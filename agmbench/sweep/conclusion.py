@@ -19,17 +19,19 @@ from agmbench.registry import Registry
 from agmbench.report.sweeps import Chosen, Tuned, save
 from agmbench.sweep.space import RATE
 from agmbench.sweep.study import Sweep, open_study, try_lost_again
-from agmbench.sweep.trials import Say, best_of, counted, search
+from agmbench.sweep.trials import Say, Workers, best_of, counted, search
 
 
-def tune(sweep: Sweep, registry: Registry, tracker: Callable[[], Tracker], jobs: int, observer: Observer, say: Say) -> Tuned:
+def tune(
+    sweep: Sweep, registry: Registry, tracker: Callable[[], Tracker], workers: Workers | None, observer: Observer, say: Say
+) -> Tuned:
     """A study from where it stands to its report, which is kept in the study's run with Optuna's plots."""
     store = tracker()
     group = sweep.base.dataset.name, sweep.name, {"agmbench.sweep": sweep.key}
     with store.group(*group) as parent:
         with store.lock(sweep.key):
             try_lost_again(open_study(sweep))
-        search(sweep, tracker, parent.id, jobs, say)
+        search(sweep, tracker, parent.id, workers, say)
         with store.lock(sweep.key), store.group(*group) as reported:  # of several commands at its end, one at a time
             tuned = conclude(sweep, registry, store, build.device(sweep.device), observer)
             _report(sweep, tuned, open_study(sweep), reported)

@@ -4,12 +4,12 @@ import importlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json, json_to_distribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
@@ -19,7 +19,7 @@ from agmbench import build
 from agmbench.addresses import hidden, shown
 from agmbench.errors import AgmbenchError, describe
 from agmbench.execute import sample
-from agmbench.jobs import JobSpec, compose, digest
+from agmbench.jobs import JobSpec, compose, digest, spec_of
 from agmbench.measures import giving, measures
 from agmbench.protocol import departures
 from agmbench.records import departing
@@ -107,6 +107,21 @@ class Sweep:
     def key(self) -> str:
         """Tells studies in a store of runs apart."""
         return digest([self.name, shown(self.storage), self.fingerprint])
+
+    def content(self) -> dict[str, Any]:
+        """All of it in plain containers but where the study is, which may be a secret."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "storage"}
+        space = {key: distribution_to_json(found) for key, found in self.space.items()}
+        return {**plain, "base": self.base.canonical(), "settings": [list(pair) for pair in self.settings], "space": space}
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], storage: str) -> "Sweep":
+        """The sweep of a `content`, whose study is in that storage."""
+        known = {field.name: content[field.name] for field in fields(cls) if field.name != "storage"}
+        known["base"] = spec_of(known["base"])
+        known["settings"] = tuple((key, value) for key, value in known["settings"])
+        known["space"] = {key: json_to_distribution(text) for key, text in known["space"].items()}
+        return cls(**known, storage=storage)
 
     def spec(self, registry: Registry, params: Mapping[str, Any]) -> JobSpec:
         """The job of a trial."""

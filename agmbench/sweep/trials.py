@@ -1,18 +1,18 @@
-"""The trials of a sweep: each is a run below the study's own, made by this process or by several."""
+"""The trials of a sweep: each is a run below the study's own, made by this process or by those that a launcher starts."""
 
-import multiprocessing
 import os
-import signal
-import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import torch
+import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -22,14 +22,20 @@ from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, describe
 from agmbench.execute import fed, heading
 from agmbench.jobs import digest
+from agmbench.launch import Launcher, Task
 from agmbench.records import Stopped, Tracker, numbers
 from agmbench.registry import Registry, load
+from agmbench.registry.located import parsed, plain
 from agmbench.report.sweeps import assigned
 from agmbench.sweep.study import SURPLUS, Sweep, open_study, try_again
+from agmbench.trackers.mlflow import MlflowTracker
 from agmbench.train import train
 
 Say = Callable[[str], None]
 
+WORKER = "agmbench.sweep.trials:worker"  # what a worker's text is for
+STORAGE = "AGMBENCH_SWEEP_STORAGE"  # the variable that tells workers where the study is
+LOOK = 2  # seconds between two looks at what workers have done
 SEEN: tuple[SplitName, ...] = ("train", "dev", "valid")
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -38,51 +44,77 @@ class _Surplus(Exception):
     """A trial drawn when the others had used up the budget."""
 
 
-def search(sweep: Sweep, tracker: Callable[[], Tracker], parent: str, jobs: int, say: Say) -> None:
-    """Work on a study until its trials are done: in this process, or in `jobs` processes that share the cores."""
-    if jobs == 1:
+class Workers(NamedTuple):
+    """Processes that make trials: so many, started by a launcher."""
+
+    launcher: Launcher
+    number: int
+
+
+def search(sweep: Sweep, tracker: Callable[[], Tracker], parent: str, workers: Workers | None, say: Say) -> None:
+    """Work on a study until its trials are done: in this process, or in those that a launcher starts."""
+    if workers is None:
         work(sweep, tracker(), parent, say)
         return
-    context = multiprocessing.get_context("spawn")
-    failures = context.SimpleQueue()
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    workers = [context.Process(target=_worker, args=(sweep, tracker, parent, threads, say, failures)) for _ in range(jobs)]
+    text = yaml.safe_dump({"parent": parent, **sweep.content()}, sort_keys=False)
+    tasks = [Task(f"{sweep.key}-{n}", f"{sweep.name} {n}", WORKER, text) for n in range(1, workers.number + 1)]
+    os.environ[STORAGE] = sweep.storage  # which may hold a password, and so is no part of the text
+    watching = _Watching(sweep, say)
     try:
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        failed = [ended.reason for ended in workers.launcher.run(tasks) if ended.reason]
     finally:
-        for worker in workers:
-            if worker.pid is not None:
-                worker.terminate()
-        for worker in workers:
-            if worker.pid is not None:
-                worker.join()
-    if not failures.empty():
-        raise failures.get()
-    if any(worker.exitcode for worker in workers):
-        raise RunFailed(f"a process of study '{sweep.name}' was ended; the same command goes on with it")
+        watching.stop()
+    left = sweep.trials - len(counted(open_study(sweep).get_trials(deepcopy=False)))
+    if failed and left > 0:
+        raise RunFailed(f"a worker of study '{sweep.name}' failed: {failed[0]}; the same command goes on with it")
 
 
-def _worker(sweep: Sweep, tracker: Callable[[], Tracker], parent: str, threads: int, say: Say, failures: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells all of them; only the command ends its processes
-    interrupts.listen()
-    torch.set_num_threads(threads)
+class _Watching:
+    """Tells of each trial that workers end, wherever they are, by the study alone."""
+
+    def __init__(self, sweep: Sweep, say: Say) -> None:
+        self._sweep, self._say, self._over = sweep, say, threading.Event()
+        self._study = open_study(sweep)
+        self._known = {trial.number for trial in counted(self._study.get_trials(deepcopy=False))}
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+        self._tell()
+
+    def _watch(self) -> None:
+        while not self._over.wait(LOOK):
+            with suppress(Exception):  # a database that does not answer now will do so at the next look
+                self._tell()
+
+    def _tell(self) -> None:
+        for trial in counted(self._study.get_trials(deepcopy=False)):
+            if trial.number not in self._known:
+                self._known.add(trial.number)
+                reason = str(trial.user_attrs.get("reason"))
+                outcome = _valued(self._sweep, trial.values[0]) if trial.state == TrialState.COMPLETE else reason
+                told = _told(self._sweep, trial.number, outcome, trial.params)
+                self._say(f"[{len(self._known)} of {self._sweep.trials}] {told}")
+
+
+def worker(text: str) -> str:
+    """One of the processes of a study, from the text that it was sent as."""
+    content = plain(parsed(text, "the text of a sweep's worker"))
+    sweep = Sweep.of(content, os.environ[STORAGE])
     try:
-        work(sweep, tracker(), parent, say)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except AgmbenchError as error:
-        failures.put(error)
+        work(sweep, MlflowTracker(), content["parent"], lambda line: print(line, flush=True))
+    except AgmbenchError:
+        raise
     except Exception as error:
-        failures.put(RunFailed(hidden(describe(error), sweep.storage)))
+        return hidden(describe(error), sweep.storage)
+    return ""
 
 
 def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:
     """Trial after trial until as many are complete or pruned as the sweep asks for, whoever makes them."""
     registry, device, study = load(), build.device(sweep.device), open_study(sweep)
-    command = multiprocessing.parent_process()
 
     def objective(trial: Trial) -> float:
         if _claimed(study, before=trial.number) >= sweep.trials:
@@ -93,15 +125,15 @@ def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:
             value = _trial(sweep, registry, device, study, trial, params, tracker, parent)
         except (Stopped, RunFailed) as error:  # training that fails is the worst of results, and used up its share
             trial.set_user_attr("reason", str(error))
-            say(f"{sweep.name}: trial {trial.number}: {error}, {assigned(params)}")
+            say(_told(sweep, trial.number, str(error), params))
             raise optuna.TrialPruned from error
         except BaseException:
             try_again(study, study.get_trials(deepcopy=False)[trial.number])
             raise
-        say(f"{sweep.name}: trial {trial.number}: valid {sweep.objective} {value:.4f}, {assigned(params)}")
+        say(_told(sweep, trial.number, _valued(sweep, value), params))
         return value
 
-    while command is None or command.is_alive():
+    while True:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(study)
@@ -111,6 +143,14 @@ def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:
             time.sleep(1)
             continue
         study.optimize(objective, n_trials=1, catch=(_Surplus,))
+
+
+def _valued(sweep: Sweep, value: float) -> str:
+    return f"valid {sweep.objective} {value:.4f}"
+
+
+def _told(sweep: Sweep, number: int, outcome: str, params: Mapping[str, Any]) -> str:
+    return f"{sweep.name}: trial {number}: {outcome}, {assigned(params)}"
 
 
 def counted(trials: Sequence[FrozenTrial], budget: int | None = None) -> list[FrozenTrial]:

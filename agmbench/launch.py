@@ -149,8 +149,8 @@ def work(path: Path, threads: int | None = None, place: int = 0) -> str:
         device = build.device("auto")
         if device.type == "cuda":
             device = torch.device("cuda", place % torch.cuda.device_count())
-        spec, parent = job_of(path)
-        execute(spec, load(), MlflowTracker(), device, _Log(), parent=parent)
+        spec, parent, wait = job_of(path)
+        execute(spec, load(), MlflowTracker(), device, _Log(), parent=parent, wait=wait)
     except AgmbenchError as error:
         return str(error)
     except Exception as error:

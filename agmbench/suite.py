@@ -31,7 +31,7 @@ from annotated_types import MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agmbench import build
-from agmbench.errors import AgmbenchError, allowed
+from agmbench.errors import AgmbenchError, Taken, allowed
 from agmbench.jobs import compose, digest, fault
 from agmbench.launch import Ended, Launcher
 from agmbench.measures import lacking, measures
@@ -263,13 +263,15 @@ def run(
     name: str, planned: Sequence[Planned], registry: Registry, tracker: Tracker, launcher: Launcher, folder: Path
 ) -> Iterator[Ended]:
     """Start what is missing or failed, or left states, mono-modal concepts first so that no job waits for another's; of jobs that share
-    a training, the first before the others.
+    a training, the first before the others. What another command is working on, here or on another machine, is left to that until
+    all else is done, and then waited for.
 
     Yields each as it ends. A job is a file `<folder>/<digest>.yaml`, which is all that a launcher is given. In each data set's
     experiment they stand under a run of the suite.
     """
     found = progress(planned, tracker)
-    uncleared = [one for one in found.done if one.job and tracker.scratch(one.job.digest).exists()]
+    unsettled = tracker.unsettled() if found.done else ()
+    uncleared = [one for one in found.done if one.job and one.job.digest in unsettled]
     jobs = [one.job for one in (*found.missing, *(one for one, _ in found.failed), *uncleared) if one.job]
     concepts = [concept for job in jobs for concept in build.references(job).values()]
     concepts = [concept for concept in concepts if tracker.find(concept.digest) is None]
@@ -288,7 +290,7 @@ def run(
         for stage in (concepts, firsts, others):
             training = {job.digest: job.training for job in stage}
             reasons = {job.digest: _without(job, lost) for job in stage}
-            for ended in launcher.run(_written((job for job in stage if not reasons[job.digest]), parents, folder)):
+            for ended in _each(launcher, [job for job in stage if not reasons[job.digest]], parents, folder):
                 if ended.reason:
                     for digest_ in dict.fromkeys((ended.path.stem, training[ended.path.stem])):
                         tracker.lost(digest_, ended.reason)
@@ -297,6 +299,18 @@ def run(
                 yield ended
             for path in _written((job for job in stage if reasons[job.digest]), parents, folder):
                 yield Ended(path, reasons[path.stem], 0)
+
+
+def _each(launcher: Launcher, jobs: Sequence[build.Job], parents: Mapping[str, str], folder: Path) -> Iterator[Ended]:
+    """Each job as it ends, those that another process has when they are started after all others."""
+    taken = set()
+    for ended in launcher.run(_written(jobs, parents, folder, wait=False)):
+        if ended.reason.startswith(Taken.SAYS):
+            taken.add(ended.path.stem)
+        else:
+            yield ended
+    if taken:
+        yield from launcher.run(_written((job for job in jobs if job.digest in taken), parents, folder))
 
 
 def _without(job: build.Job, lost: Mapping[str, str]) -> str:
@@ -311,12 +325,12 @@ def _without(job: build.Job, lost: Mapping[str, str]) -> str:
     return next(reasons, "")
 
 
-def _written(jobs: Iterable[build.Job], parents: Mapping[str, str], folder: Path) -> list[Path]:
-    """The jobs' files, one each: name, the run that it stands under, and its spec in full."""
+def _written(jobs: Iterable[build.Job], parents: Mapping[str, str], folder: Path, wait: bool = True) -> list[Path]:
+    """The jobs' files, one each: name, the run that it stands under, whether it waits for another process, and its spec in full."""
     paths = []
     for job in {job.digest: job for job in jobs}.values():
         path = folder / f"{job.digest}.yaml"
-        content = {"name": job.name, "parent": parents[job.spec.dataset.name], "spec": job.spec.canonical()}
+        content = {"name": job.name, "parent": parents[job.spec.dataset.name], "wait": wait, "spec": job.spec.canonical()}
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         paths.append(path)
     return paths

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agmbench import interrupts
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.options import registry_option, root_option, states_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter, such as modulator.alpha=2; repeatable."
 )
 @workers_option
+@states_option
 @root_option
 @registry_option
 @click.option("--no-strength", is_flag=True, help="Leave competition strength and its mono-modal reference runs out.")
@@ -78,7 +79,7 @@ def command(
     parent = None
     if job_file is not None:
         _alone("--job")
-        spec, parent = job_of(job_file)
+        spec, parent, _ = job_of(job_file)
     else:
         spec = compose(
             load(),

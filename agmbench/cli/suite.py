@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import click
 
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.options import registry_option, root_option, states_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, RunFailed
@@ -98,6 +98,7 @@ def status(name: str, **asked: Unpack[Asked]) -> None:
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="How many at once; they share the cores."
 )
 @workers_option
+@states_option
 @_options
 def run(name: str, jobs: int, **asked: Unpack[Asked]) -> None:
     """Run what is missing of a suite, each job in a process of its own. A failed one is recorded, and the rest go on."""

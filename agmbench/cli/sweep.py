@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import click
 
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.options import registry_option, root_option, states_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
@@ -49,6 +49,7 @@ from agmbench.registry import load
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter that is not tuned; repeatable.")
 @workers_option
+@states_option
 @root_option
 @registry_option
 def command(

@@ -32,6 +32,7 @@ VARIABLE = "AGMBENCH_STALE"
 STALE = 60.0  # seconds without a heartbeat, after which its owner is taken for dead
 BEATS = 4  # in that time
 TRUSTED = 0.75  # of that time: what is left is for a write that is on its way
+ENOUGH = 10.0  # seconds to wait for a heartbeat that is on its way
 PLACE = "AGMBENCH_PLACE"  # what a launcher calls the place of a job, such as its number in a queue
 
 
@@ -192,10 +193,11 @@ class Claim:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        with self._one:  # no heartbeat comes after it
+        if self._one.acquire(timeout=ENOUGH):  # no heartbeat comes after it; one that hangs is not waited for
             if self._lost is None and now() < self._trusted:
                 with suppress(Exception):  # it becomes stale
                     self.place.give_back(self.number)
+            self._one.release()
 
     def check(self) -> None:
         """Raise `Taken` if another has it now. To be called before anything is written."""

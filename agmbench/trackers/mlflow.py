@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 # read when mlflow is imported: a benchmark reports to nobody, one small file needs no progress bar, and a
 # server that does not answer should be reported in seconds, not in minutes
@@ -20,17 +20,17 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from sqlalchemy import create_engine
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from agmbench.addresses import hidden, shown
 from agmbench.errors import AgmbenchError, Taken, describe
 from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Record
 from agmbench.trackers.claims import Claim, me
-from agmbench.trackers.patience import Patient, in_time, patiently
+from agmbench.trackers.opening import make, patient
+from agmbench.trackers.opening import sqlite as sqlite  # for whoever names a file beside the store
+from agmbench.trackers.patience import patiently
 from agmbench.trackers.places import Named, OnRun
 from agmbench.trackers.states import STATES, InStore, forget, shared
 from agmbench.trackers.tags import record, written
@@ -83,12 +83,12 @@ class MlflowTracker:
         logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # an interrupt within a query is not to be reported
         try:
             if self._file is None:
-                return _patient(self.uri)
+                return patient(self.uri)
             if not self.exists():
                 with self._store_lock():  # two first connections at once would both create the tables
                     if not self.exists():
-                        _make(self._file)
-            return _patient(self.uri)
+                        make(self._file)
+            return patient(self.uri)
         except AgmbenchError:
             raise
         except Exception as error:
@@ -187,6 +187,7 @@ class MlflowTracker:
 
     @contextmanager
     def claim(self, heading: Heading, taken: Callable[[str], None]) -> Iterator[None]:
+        shared()  # one that is not there is told before anything is written
         if not self._served:
             with self._locked(heading.digest, taken):
                 yield
@@ -228,9 +229,9 @@ class MlflowTracker:
         """The first run of a job, which is made if there is none: where all machines look for who has the job."""
         experiment = self._experiment(heading.spec["dataset"]["name"])
         while not (runs := self._of_job(experiment, heading.digest)):
-            with Claim(Named(self._client, heading.digest), lambda held: None) as alone:
+            with suppress(Taken), Claim(Named(self._client, heading.digest), lambda held: None) as alone:
                 if not self._of_job(experiment, heading.digest):
-                    self._made(experiment, heading, 1, alone.check)
+                    return self._made(experiment, heading, 1, alone.check)
         return str(runs[-1].info.run_id)
 
     def start(self, heading: Heading) -> MlflowWriter:
@@ -396,50 +397,3 @@ def _order(run: Run) -> tuple[int, int, str]:
 
 def _left_alone(held: object) -> None:
     raise Taken("it is left alone")
-
-
-def sqlite(path: Path) -> str:
-    """The address of a SQLite store, by the library that reads it; a path may have any character in it."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise AgmbenchError(
-            f"{path} has a name that is no text in UTF-8, in which no store can be; take another folder"
-        ) from error
-    plain = f"sqlite:///{path}"
-    escaped = URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
-    return plain if escaped.endswith(f"///{path}") and "?" not in plain else escaped  # MLflow makes the folder of a plain one
-
-
-def _make(file: Path) -> None:
-    """A SQLite store, made aside and moved into place whole: a process killed meanwhile leaves no half of one."""
-    fresh = file.with_name(f"{file.name}.new")
-    fresh.unlink(missing_ok=True)
-    # the default experiment is written by an SQL statement in which a path would not be escaped
-    SqlAlchemyStore(sqlite(fresh), Path("mlruns").absolute().as_uri())
-    _connected(sqlite(fresh))
-    fresh.replace(file)
-
-
-def _answers(uri: str) -> None:
-    """Raise at once if a database does not answer; MLflow would ask again for minutes."""
-    with suppress(ArgumentError):
-        if make_url(uri).get_backend_name() in ("postgresql", "mysql", "mssql"):
-            engine = create_engine(uri)
-            engine.connect().close()
-            engine.dispose()
-
-
-def _patient(uri: str) -> MlflowClient:
-    """A client whose store has answered, and whose calls wait for it."""
-    address = shown(uri)
-    client = patiently(address, _connected, uri) if uri.startswith("sqlite") else in_time(address, _connected, uri)
-    return cast(MlflowClient, Patient(client, address))
-
-
-def _connected(uri: str) -> MlflowClient:
-    """A client whose store has answered."""
-    _answers(uri)
-    client = MlflowClient(uri)
-    client.search_experiments(max_results=1)
-    return client

@@ -5,7 +5,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage, ViewType
 from mlflow.exceptions import MlflowException
 
-from agmbench.errors import AgmbenchError
 from agmbench.trackers.claims import Held, Owner, owner
 
 CLAIM = "claim."  # parameters of a run: who took each number
@@ -53,6 +52,7 @@ class Named:
 
     def __init__(self, client: MlflowClient, name: str) -> None:
         self._client, self._prefix = client, f"{NAMED}{name}."
+        self._mine: dict[int, str] = {}  # ids of experiments
 
     def held(self) -> Held:
         newest = max(self._all(), key=self._number, default=None)
@@ -63,22 +63,24 @@ class Named:
 
     def take(self, number: int, owner: Owner) -> bool:
         try:
-            self._client.create_experiment(f"{self._prefix}{number}", tags={OWNER: owner.text})
+            self._mine[number] = self._client.create_experiment(f"{self._prefix}{number}", tags={OWNER: owner.text})
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            there = self._client.get_experiment_by_name(f"{self._prefix}{number}")  # asked twice, when an answer was lost
-            return there is not None and there.tags.get(OWNER) == owner.text
-        for experiment in self._all():  # of those that it was taken from
+            there = self._client.get_experiment_by_name(f"{self._prefix}{number}")
+            if there is None or there.tags.get(OWNER) != owner.text:
+                return False
+            self._mine[number] = there.experiment_id  # it was asked for twice, as the answer was lost
+        for experiment in self._all() if number > 1 else ():  # of those that it was taken from
             if self._number(experiment) < number and experiment.lifecycle_stage == LifecycleStage.ACTIVE:
                 self._client.delete_experiment(experiment.experiment_id)
         return True
 
     def beat(self, number: int, text: str) -> None:
-        self._client.set_experiment_tag(self._id(number), HEARTBEAT, text)
+        self._client.set_experiment_tag(self._mine[number], HEARTBEAT, text)
 
     def give_back(self, number: int) -> None:
-        self._client.delete_experiment(self._id(number))
+        self._client.delete_experiment(self._mine[number])
 
     def _all(self) -> list[Experiment]:
         condition, found, token = f"name LIKE '{self._prefix}%'", [], None
@@ -90,9 +92,3 @@ class Named:
 
     def _number(self, experiment: Experiment) -> int:
         return int(experiment.name.removeprefix(self._prefix))
-
-    def _id(self, number: int) -> str:
-        found = self._client.get_experiment_by_name(f"{self._prefix}{number}")
-        if found is None:  # by `mlflow gc`, which deletes none that is held
-            raise AgmbenchError(f"the claim {self._prefix}{number} is not in the store any more; give the same command again")
-        return str(found.experiment_id)

@@ -469,10 +469,12 @@ def spec_of(content: Mapping[str, Any]) -> JobSpec:
 
 
 class JobFile(NamedTuple):
-    """A job as a file has it; `parent` is the run that it stands under, if a suite wrote the file."""
+    """A job as a file has it; `parent` is the run that it stands under, if a suite wrote the file, and `wait` says whether it waits
+    while another process has it."""
 
     spec: JobSpec
     parent: str | None = None
+    wait: bool = True
 
 
 def job_of(path: Path) -> JobFile:
@@ -492,7 +494,7 @@ def _job(tree: Any, shown: str) -> JobFile:
     with _at(shown):
         if not isinstance(spec := content.get("spec", content), dict):
             raise AgmbenchError(f"'spec' should be a mapping; found {spec!r}")
-        return JobFile(spec_of(spec), parent)
+        return JobFile(spec_of(spec), parent, content.get("wait", True) is not False)
 
 
 def parse_settings(texts: Iterable[str], options: Mapping[str, Any] | None = None) -> list[tuple[str, Any]]:

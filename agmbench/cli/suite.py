@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import click
 
 from agmbench.cli.launchers import Place, launched, launcher_options
-from agmbench.cli.options import entry_of, registry_option, root_option, workers_option
+from agmbench.cli.options import entry_of, registry_option, root_option, states_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, RunFailed
@@ -107,6 +107,7 @@ def status(name: str, **asked: Unpack[Asked]) -> None:
 )
 @launcher_options
 @workers_option
+@states_option
 @_options
 def run(name: str, **given: Unpack[Ran]) -> None:
     """Run what is missing of a suite, each job in a process of its own. A failed one is recorded, and the rest go on."""

@@ -7,7 +7,7 @@ from typing import Unpack
 import click
 
 from agmbench.cli.launchers import Place, launched, launcher_options
-from agmbench.cli.options import entry_of, registry_option, root_option, workers_option
+from agmbench.cli.options import entry_of, registry_option, root_option, states_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
@@ -74,6 +74,7 @@ ALONE = {
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter that is not tuned; repeatable.")
 @workers_option
+@states_option
 @root_option
 @registry_option
 def command(

@@ -75,6 +75,8 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/reading.py --workers
 	$(BIN)/python benchmarks/reading.py --waiting
 	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/launchers.py --calls
+	$(BIN)/python benchmarks/launchers.py
 
 baselines: .venv/installed
 	$(BIN)/python scripts/baselines.py

@@ -30,6 +30,15 @@ class RunFailed(AgmbenchError):
     exit_code = 1
 
 
+class Taken(RunFailed):
+    """Another process has the job, or has taken it over; nothing is wrong with the job."""
+
+    SAYS = "another process has this job"  # how the text begins, by which it is known wherever it is only a text
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{self.SAYS}: {text}")
+
+
 def allowed(name: str, known: Iterable[str]) -> str:
     """The second half of an "unknown name" message: the nearest known name, then every known one."""
     names = sorted(known)

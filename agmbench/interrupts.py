@@ -1,4 +1,4 @@
-"""Requests to stop: by Ctrl-C, by SIGTERM, or because the terminal is closed."""
+"""Requests to stop: Ctrl-C, SIGTERM, a terminal that is closed, and SIGUSR1, which a cluster may send before a time limit."""
 
 import signal
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ def listen() -> None:
     """From now on each of these raises KeyboardInterrupt, and again at `check()` if it was suppressed."""
     global _asked
     _asked = False
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
         number = getattr(signal, name, None)  # not every system has all of them
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a shell's background job
             signal.signal(number, _interrupt)

@@ -469,21 +469,32 @@ def spec_of(content: Mapping[str, Any]) -> JobSpec:
 
 
 class JobFile(NamedTuple):
-    """A job as a file has it; `parent` is the run that it stands under, if a suite wrote the file."""
+    """A job as a file has it; `parent` is the run that it stands under, if a suite wrote the file, and `wait` says whether it waits
+    while another process has it."""
 
     spec: JobSpec
     parent: str | None = None
+    wait: bool = True
 
 
 def job_of(path: Path) -> JobFile:
     """Read a job's file: one that a suite wrote, or the `job.yaml` of a run."""
-    content = plain(parse(path, str(path)))
+    return _job(parse(path, str(path)), str(path))
+
+
+def job_in(text: str, shown: str) -> JobFile:
+    """Read the same from a text, which errors call `shown`."""
+    return _job(parsed(text, shown), shown)
+
+
+def _job(tree: Any, shown: str) -> JobFile:
+    content = plain(tree)
     if not isinstance(content, dict) or not isinstance(parent := content.get("parent"), str | None):
-        raise AgmbenchError(f"{path} is no job; expected a mapping, as the job.yaml of a run is")
-    with _at(str(path)):
+        raise AgmbenchError(f"{shown} is no job; expected a mapping, as the job.yaml of a run is")
+    with _at(shown):
         if not isinstance(spec := content.get("spec", content), dict):
             raise AgmbenchError(f"'spec' should be a mapping; found {spec!r}")
-        return JobFile(spec_of(spec), parent)
+        return JobFile(spec_of(spec), parent, content.get("wait", True) is not False)
 
 
 def parse_settings(texts: Iterable[str], options: Mapping[str, Any] | None = None) -> list[tuple[str, Any]]:

@@ -283,6 +283,7 @@ def _begin(number: int) -> None:
     """A worker process leaves interruptions to the one that trains, and ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # which queues send to every process of a job
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -21,6 +21,7 @@ USES = {
     "fusion": "agmbench run --fusion {name}",
     "modulator": "agmbench run --modulator {name}",
     "metric": "agmbench compare --columns accuracy,{name}",
+    "launcher": "agmbench suite run mini --launcher {name}",
 }
 
 

@@ -46,8 +46,9 @@ def test_a_folder_works_as_it_is(kind: str, line: CommandLine) -> None:
     checked = line("check", f"{kind}/my-own")
     assert checked.status == 0, checked.out
     assert " 0 failed" in checked.out
-    ran = line("run", *RUNS[kind], "--epochs", "1", "--limit", "64", "--no-strength")
-    assert ran.status == 0, ran.err
+    if kind != "launcher":  # its check has run tasks
+        ran = line("run", *RUNS[kind], "--epochs", "1", "--limit", "64", "--no-strength")
+        assert ran.status == 0, ran.err
 
 
 @pytest.mark.long

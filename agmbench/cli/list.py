@@ -22,7 +22,7 @@ from agmbench.registry import BUILT_IN, Broken, Entry, load
 )
 @registry_option
 def command(kind: str | None, imports: bool) -> None:
-    """List every data set, transform, encoder, fusion, modulator and metric, and the entries that are broken.
+    """List every data set, transform, encoder, fusion, modulator, metric and launcher, and the entries that are broken.
 
     The components are not imported, unless you add --imports.
     """

@@ -83,6 +83,24 @@ root_option = click.option(
 )
 
 
+def states(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """`--states`: what `AGMBENCH_STATES` is for this process and those that it starts."""
+    if value is not None:
+        if not Path(value).is_dir():
+            raise AgmbenchError(f"--states {value}: there is no such folder")
+        os.environ["AGMBENCH_STATES"] = str(Path(value).absolute())
+
+
+states_option = click.option(
+    "--states",
+    metavar="DIR",
+    callback=states,
+    expose_value=False,
+    help="A folder that all machines share, for the states of unfinished jobs, in place of AGMBENCH_STATES. "
+    "[default: beside a store that is a file, else in the store]",
+)
+
+
 def workers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     """`--workers` sets `AGMBENCH_WORKERS` for this process and its children."""
     from agmbench.workers import VARIABLE, asked

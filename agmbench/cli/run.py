@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agmbench.cli.options import Name, entry_of, registry_option, root_option, workers_option
+from agmbench.cli.options import Name, entry_of, registry_option, root_option, states_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import WORDS, Verb
 from agmbench.errors import AgmbenchError
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a parameter, such as modulator.alpha=2; repeatable."
 )
 @workers_option
+@states_option
 @root_option
 @registry_option
 @click.option("--no-strength", is_flag=True, help="Skip competition strength and the unimodal reference runs that it needs.")
@@ -95,7 +96,7 @@ def command(
     parent = None
     if job_file is not None:
         _alone("--job")
-        spec, parent = job_of(job_file)
+        spec, parent, _ = job_of(job_file)
     else:
         spec = compose(
             load(),

@@ -15,7 +15,7 @@ from typing import Any
 
 from agmbench.errors import AgmbenchError, allowed, describe, shown
 
-KINDS = ("dataset", "transform", "encoder", "fusion", "modulator", "metric")
+KINDS = ("dataset", "transform", "encoder", "fusion", "modulator", "metric", "launcher")
 BUILT_IN = "built-in"
 NAME = re.compile(r"\w[\w.-]{0,99}")
 

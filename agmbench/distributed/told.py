@@ -21,13 +21,6 @@ def told(what: T) -> T:
     return what if ranks is None else cast(T, Told(ranks, what, type(what)))
 
 
-def kept_by_first(what: Any, name: str) -> Any:
-    """An attribute as the first rank has it, and `None` elsewhere: for an object that is itself asked on the first alone."""
-    if isinstance(what, Told):
-        return what.own(name)
-    return getattr(what, name)
-
-
 class Told:
     """What the first rank has in `what`, an object of class `kind`, for all ranks.
 
@@ -51,10 +44,6 @@ class Told:
 
     def _called(self, name: str, *args: Any, **named: Any) -> Any:
         return self._answer(lambda: getattr(self._what, name)(*args, **named))
-
-    def own(self, name: str) -> Any:
-        """An attribute without a word to the others; `None` on these."""
-        return getattr(self._what, name) if self._ranks.first else None
 
     def __enter__(self) -> Any:
         return self._answer(lambda: self._what.__enter__(), again=True)

@@ -32,8 +32,8 @@ def check_name(name: str, what: str) -> None:
 class Entry:
     """One name of the registry.
 
-    `params` override the defaults of the target's signature; `search` gives the range of each parameter worth tuning;
-    `job` (data sets only) holds the defaults of a job on that data set; `version` is raised when the numbers change.
+    `params` override the defaults of the target's signature; `search` gives the range of each parameter worth tuning; `family` is
+    the group of methods under which documents list it; `job` (data sets only) holds the defaults of a job on that data set; `version` is raised when the numbers change.
     """
 
     kind: str
@@ -45,6 +45,7 @@ class Entry:
     version: str = "1"
     summary: str = ""
     paper: str = ""
+    family: str = ""
     refuses: str = ""
     aliases: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)

@@ -33,7 +33,8 @@ class Entry:
     """One name of the registry.
 
     `params` override the defaults of the target's signature; `search` gives the range of each parameter worth tuning; `family` is
-    the group of methods under which documents list it; `job` (data sets only) holds the defaults of a job on that data set; `version` is raised when the numbers change.
+    the group of methods under which documents list it; `job` (data sets only) holds the defaults of a job on that data set; `version`
+    is raised when the numbers change.
     """
 
     kind: str

@@ -23,10 +23,10 @@ Made by `python scripts/write_methods.py` from the registry, the docstrings and 
 
 - **needs**: `concepts` are the finished unimodal models, one for each modality, which are trained first if they are not there; a
   package is told with the extra that installs it.
-- **cost**: the time of an epoch as a ratio to joint training's of the same model, {rounds}, which is small, so that what is done
-  once a step weighs more than under large encoders; the training of concepts is not in it. `g-blend` has a round before each epoch
-  here, as many epochs long as lie between rounds anywhere else; `opm` and `sample-level` without their warm-up.
-  By `python benchmarks/steps.py --rounds 5 --work conv --csv benchmarks/epochs.csv`, on two shared cores.
+- **cost**: an epoch's time as a ratio to joint training's of the same model, of two small convolutional networks under late fusion:
+  there what is done once a step weighs more than under large encoders. Validation and the training of concepts are not in it. A method
+  that warms up, or has rounds between epochs, is taken in an epoch that has them. By
+  `OMP_NUM_THREADS=1 python benchmarks/steps.py --device cpu --rounds 5 --work conv --csv benchmarks/epochs.csv`, in time of the processor.
 - **agreement**: the file of `tests/reference` that holds values recorded from official code, and the largest absolute difference of
   all that its test compares (losses, coefficients, gradients, weights), by `python scripts/agreement.py`; otherwise why there is none.
 
@@ -48,7 +48,7 @@ def page(registry: Registry, costs: Mapping[str, str], agreement: Mapping[str, s
     """The whole page; `costs` by method, the largest differences by file of tests/reference."""
     entries = [entry for entry in registry.entries("modulator") if entry.origin == "built-in"]
     files = files_of([entry.name for entry in entries] + ["mmcosine"], agreement)
-    head = HEAD.format(rounds="2 small convolutional networks under late fusion", cosine=_files(files["mmcosine"], agreement))
+    head = HEAD.format(cosine=_files(files["mmcosine"], agreement))
     parts = [head.strip()]
     for family, title in FAMILIES.items():
         rows = [_row(entry, costs, files[entry.name], agreement) for entry in entries if entry.family == family]
@@ -106,7 +106,9 @@ def _files(files: list[str], agreement: Mapping[str, str]) -> str:
 
 def _why_not(entry: Entry, official: str) -> str:
     """The first sentence on official code; a baseline of ours has none."""
-    return official.split(". ")[0].rstrip(".") if official else "no paper, nothing to agree with"
+    if not official:
+        return "no paper, nothing to agree with"
+    return f"official code: {official[0].lower()}{official[1:]}".split(". ")[0].rstrip(".")
 
 
 def read(path: Path) -> dict[str, str]:

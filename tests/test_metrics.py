@@ -108,7 +108,7 @@ def test_accuracies_of_a_sentiment() -> None:
     found = outcome(outputs, targets, "regression", class_names=("sentiment",))
     # signs: -0.2 against 0, which is positive, is wrong; rounded: -0 0 right, 0 1 wrong, 3 3 right, -3 -3 right
     assert Sentiment()(Outcomes(found), {}) == {"acc-2": 0.75, "acc-7": 0.75}
-    with pytest.raises(Unmeasured, match="no sentiment"):
+    with pytest.raises(Unmeasured, match="not sentiment"):
         Sentiment()(Outcomes(outcome(outputs, targets, "regression")), {})
 
 
@@ -237,7 +237,7 @@ def test_strength_above_one_is_a_reading_worse_than_the_mean() -> None:
 
 
 def test_a_concept_that_says_the_same_of_all_has_no_strength() -> None:
-    with pytest.raises(Unmeasured, match="the same of every sample"):
+    with pytest.raises(Unmeasured, match="the same logits for every sample"):
         strength(normal(10, 2, 0), normal(10, 2, 1), np.ones((10, 2)), np.ones((10, 2)))
 
 

@@ -28,7 +28,7 @@ class AGM(Balancing):
     alpha: strength. Official runs 2.5 (AV-MNIST), 1.5 (CREMA-D), 4 and 6 (UR-FUNNY, late and early); not stated elsewhere, ours 1.
     cap: upper bound of tau - r. Official 10 (CREMA-D), 7 (UR-FUNNY), none elsewhere; ours none.
     clip: when an element of a head's weight gradient exceeds it, the norm of the whole model's gradient is clipped to it.
-        Official 1 (5 on UR-FUNNY), ours 1; `None` never clips.
+        Official 1 (5 on UR-FUNNY), ours 1. It stands in place of the recipe's clipping, which `None` leaves to itself.
     max_score: upper bound of a sample's cross entropy in s. Official code -log 1e-8 (its three-modality run recorded in
         `tests/reference` has none); ours -log 1e-8, without which one hopeless batch can drive kappa to infinity.
     coalitions: `exact` encodes the single coalitions again in eval mode, as the official code does; `shared` takes the features
@@ -71,6 +71,7 @@ class AGM(Balancing):
         self.alpha = alpha
         self.cap = cap
         self.clip = clip
+        self.clips = clip is not None
         self.max_score = max_score
         self.mode = coalitions
         self.muted_gradient = muted_gradient

@@ -95,5 +95,5 @@ class CGGM(Modulator):
 def right(task: Task, logits: Tensor, targets: Tensor) -> Tensor:
     """How far each sample's answer is right, `[B]`: of segments and labels the mean, of a regression its sign."""
     said = task.predicted(logits)
-    agrees = (said > 0) == (targets > 0) if isinstance(task, Regression) else said == targets
+    agrees = (said > 0) == (targets > 0) if isinstance(task, Regression) else said == task.hard(targets)
     return agrees.reshape(len(agrees), -1).double().mean(dim=1)

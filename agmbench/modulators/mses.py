@@ -34,7 +34,7 @@ class MSES(Joint):
     encoder still.
     """
 
-    promises = Promises()
+    promises = Promises(puts_back=True)
     before: Tensor
     least: Tensor
     best: Tensor

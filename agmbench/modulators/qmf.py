@@ -64,7 +64,7 @@ class QMF(Modulator):
         answers = self.heads.answers(model, model.encode(batch.inputs, self.modalities))
         sure = {m: confidence(z) for m, z in answers.items()}
         logits = self._fused(answers, {m: c.detach() for m, c in sure.items()} if self.detached else sure)
-        losses = torch.stack([model.task.losses(answers[m], batch.targets) for m in self.modalities], dim=1)  # [B, M]
+        losses = torch.stack([model.losses(answers[m], batch.targets) for m in self.modalities], dim=1)  # [B, M]
         means = [sure[m].reshape(len(losses), -1).mean(dim=1) for m in self.modalities]  # over a sample's segments
         apart = self.misranked(torch.stack(means, dim=1), self.scaled()[batch.index].float())
         loss = model.loss(logits, batch.targets) + losses.mean(dim=0).sum() + self.strength * apart.sum()

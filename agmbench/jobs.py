@@ -291,7 +291,7 @@ def compose(
 
 @contextmanager
 def _at(place: str) -> Iterator[None]:
-    """What is wrong inside is wrong there."""
+    """Prefix errors that are raised inside with the place."""
     try:
         yield
     except AgmbenchError as error:

@@ -165,7 +165,7 @@ class Run(Protocol):
     def __enter__(self) -> "Run": ...
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None: ...
     def points(self, points: Sequence[Point]) -> None:
-        """Append to metric histories, in batches, at the latest when the run is left; what a run taken over has is left out."""
+        """Append to metric histories, in batches, at the latest when the run is left; points that a resumed run has already are skipped."""
 
     def measured(self, measurements: Iterable[Measurement], step: int) -> None:
         """Keep what metrics said: the values as `test/NAME`, and with each metric its version and what its numbers are."""

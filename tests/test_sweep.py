@@ -146,7 +146,7 @@ def test_a_wrong_range_is_one_line_that_names_its_place(search: dict[str, Any], 
 @pytest.mark.parametrize(
     ("search", "words"),
     [
-        ({"training.momentum": {"low": 0, "high": 0.9}}, "can name training.lr alone"),
+        ({"training.momentum": {"low": 0, "high": 0.9}}, "may only search training.lr"),
         ({"training.lr": {"low": 0, "high": 1}}, "0 should be a number > 0"),
     ],
 )

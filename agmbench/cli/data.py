@@ -141,7 +141,7 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
 @root_option
 @registry_option
 def prepare(name: str, source: str | None, jobs: int, settings: tuple[str, ...]) -> None:
-    """Raw files to what the loader maps from disk. An interrupted preparation is gone on with by the same command."""
+    """Turn raw files into arrays that the loader maps from disk. Run the same command again to resume an interrupted preparation."""
     from agmbench.build import check_parameters
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.files import home

@@ -75,7 +75,7 @@ def list_() -> None:
 @click.argument("name", callback=entry_of("suite"))
 @_options
 def show(name: str, **asked: Unpack[Asked]) -> None:
-    """Every job of a suite, and those that cannot be, because."""
+    """List every job of a suite, and say why any is skipped."""
     from agmbench.suite import checked
 
     planned = checked(_planned(name, asked))

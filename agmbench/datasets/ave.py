@@ -521,7 +521,7 @@ def _clip(what: tuple[Path, int, int]) -> dict[str, Array]:
 
 
 def _spectrogram(path: Path) -> Array:
-    sound = np.resize(read_sound(path, RATE), SECONDS * RATE).clip(-1, 1)  # said again until it is long enough
+    sound = np.resize(read_sound(path, RATE), SECONDS * RATE).clip(-1, 1)  # repeated to ten seconds
     _, _, power = spectrogram(sound, RATE, nperseg=512, noverlap=353)
     audio = np.log(power + 1e-7)
     normalised: Array = (audio - audio.mean()) / (audio.std() + 1e-9)  # all of this as in VGGSound's code

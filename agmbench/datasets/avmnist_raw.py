@@ -71,7 +71,7 @@ NAMED = re.compile(r"(\d)_(.+)_(\d+)")
 
 
 def build(source: Path, target: Path, progress: Progress, jobs: int, recipe: Recipe = PACK) -> None:
-    """Write the prepared folder below `target`; two runs write the same bytes, an interrupted one is gone on with."""
+    """Write the prepared folder below `target`; two runs write the same bytes, and an interrupted one resumes."""
     digits = _digits(source)
     for part, images in digits.images.items():
         if recipe.components >= len(images):

@@ -4,7 +4,7 @@
     <folder>/prepared-<digest>/<split>/<name>.npy  one array a modality, and `targets`
 
 The digest is that of parameters and sources: other parameters make another folder, never a mix. A folder is written aside, item by
-item, and renamed when it is whole; an interrupted one is gone on with.
+item, and renamed when it is whole; an interrupted preparation resumes.
 """
 
 import hashlib

@@ -20,7 +20,7 @@ class PMR(Modulator):
     Prototype `c_{m,k}` is the mean feature of modality m over class k. With `d_m[i, k] = -|e_m[i] - c_{m,k}|_2`,
     `S_m = sum_i softmax(d_m)[i, y_i]`, `rho_m = S_m / mean_{k != m} S_k` and H the mean entropy of `softmax(d_m)`:
 
-        L = CE(f, y)  +  mu sum_m beta_m CE(d_m, y)  -  entropy sum_m gamma_m H_m         the last in the first epochs alone
+        L = CE(f, y)  +  mu sum_m beta_m CE(d_m, y)  -  entropy sum_m gamma_m H_m    the last term only in the first `entropy_epochs` epochs
         beta_m  = clip(1 / rho_m - 1, 0, 1)       of those that are behind, rho_m < 1
         gamma_m = clip(rho_m - 1, 0, 1)           of those that are ahead
 

@@ -27,7 +27,7 @@ def search_space(registry: Registry, spec: JobSpec, fixed: Sequence[str], fair: 
     space = {f"modulator.{name}": _of_parameter(modulator, name, found) for name, found in modulator.search.items()}
     for key, found in dataset.search.items():
         if key != RATE:
-            raise AgmbenchError(f"{dataset.place}: search of '{key}' of {dataset}: a data set can name {RATE} alone")
+            raise AgmbenchError(f"{dataset.place}: search of '{key}' of {dataset}: a data set may only search {RATE}")
         space[RATE] = _distribution(f"{dataset.place}: search of '{RATE}' of {dataset}", found, whole=False)
         for bound in (found["low"], found["high"]) if "low" in found else found["choices"]:
             if not isinstance(bound, int | float) or bound <= 0:

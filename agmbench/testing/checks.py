@@ -23,19 +23,19 @@ class Check(NamedTuple):
 
 
 class Broken(Exception):
-    """A check failed, because."""
+    """Raised with the reason why a check failed."""
 
 
 class Noted(Exception):
-    """A check found what its author may want to know."""
+    """Raised with what a check found that the author of the component may want to know."""
 
 
 class Skipped(Exception):
-    """A check does not apply, because."""
+    """Raised with the reason why a check does not apply."""
 
 
 def judged(name: str, check: Callable[..., str], *subjects: Any) -> Check:
-    """A check's outcome on its subjects: passed with the detail that it returns, or noted, skipped or failed because."""
+    """A check's outcome on its subjects: passed with the detail that it returns, or noted, skipped or failed with the reason."""
     try:
         return Check(name, "passed", check(*subjects))
     except Skipped as reason:

@@ -412,7 +412,7 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
             reason = "needs the class of each sample, and training.mixup mixes those of two; leave training.mixup out"
         raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
     parts = (*job.dataset.shapes, "fusion", "modulator")
-    if reason := recipes.refused(job.spec.training, model, made, parts, job.dataset.split("train")):
+    if reason := recipes.refused(job.spec.training, model, made, parts, job.dataset.split("train"), job.spec.augment):
         raise AgmbenchError(reason)
     return made
 

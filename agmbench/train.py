@@ -231,9 +231,11 @@ def train(
 
 
 def on_host(model: MultimodalModel) -> dict[str, Callable[[Input], Input]]:
-    """What becomes of raw text before it is copied to the device, by modality."""
+    """What becomes of raw text before it is copied to the device, by modality; features that are kept are no text."""
     encoders = ((m, encoder) for m, encoder in model.encoders.items() if isinstance(encoder, Encoder))
-    return {modality: encoder.on_host for modality, encoder in encoders if encoder.reads_text}
+    return {
+        modality: encoder.on_host for modality, encoder in encoders if encoder.reads_text and modality not in model.muting.kept
+    }
 
 
 def _get_generators(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:

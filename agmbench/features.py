@@ -26,8 +26,6 @@ def refused(model: MultimodalModel, augmented: Collection[str], mixes: bool, com
     """Why features cannot be kept; `augmented` modalities have transforms, the recipe `mixes` inputs, the method `compares`
     with trained concepts."""
     found = frozen(model)
-    if not found:
-        return "there is no encoder that is frozen; freeze one, as with --set encoder.MODALITY.trained=none"
     if changed := [m for m in found if m in augmented]:
         return f"the samples of '{changed[0]}' are changed in each epoch; take --set augment.{changed[0]}=none"
     if any(encoder.guided for encoder in model.encoders.values()):
@@ -52,6 +50,8 @@ def keep(model: MultimodalModel, feed: Feed, folder: Path) -> None:
     longest text, as they would be.
     """
     modalities = frozen(model)
+    if not modalities:  # of a concept, whose encoder may not be one of them
+        return
     masked: dict[str, bool] = {}
     splits: dict[SplitName, Split] = {}
     text = frozenset(m for m in modalities if model.encoders[m].reads_text)

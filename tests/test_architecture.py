@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conduct": {"contracts", "model"},
     "optimizers": {"encoders", "errors", "jobs", "model"},
     "features": {"contracts", "loading", "model", "modes", "muting"},
-    "recipes": {"contracts", "criterion", "errors", "features", "jobs", "model", "muting", "optimizers", "tasks"},
+    "recipes": {"contracts", "criterion", "encoders", "errors", "features", "jobs", "model", "muting", "optimizers", "tasks"},
     "workers": {"errors"},
     "profiling": {"contracts"},
     "loading": {"contracts", "errors", "profiling", "registry", "workers"},

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from agmbench import build, given
-from agmbench.cli.run import Watcher
 from agmbench.cli.tables import side_by_side
+from agmbench.cli.watcher import Watcher
 from agmbench.contracts import Dataset
 from agmbench.errors import AgmbenchError
 from agmbench.execute import Observer, execute

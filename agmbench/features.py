@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agmbench.contracts import Batch, Change, Input, Split, SplitName, Staged, Tokens, finished, read
+from agmbench.contracts import Batch, Change, Input, Split, SplitName, Staged, Tokens, finished, muted, read
+from agmbench.distributed.ranks import here
 from agmbench.loading import Feed
 from agmbench.model import MultimodalModel
 from agmbench.modes import same_in_training
@@ -54,20 +55,26 @@ def keep(model: MultimodalModel, feed: Feed, folder: Path) -> None:
         return
     masked: dict[str, bool] = {}
     splits: dict[SplitName, Split] = {}
-    text = frozenset(m for m in modalities if model.encoders[m].reads_text)
+    several = here() is not None  # ranks gather a batch of samples of one length
+    text = frozenset(m for m in modalities if model.encoders[m].reads_text and not several)
     with model.evaluating(), model.muting.evaluation():
         for name, split in feed.splits.items():
             whole = split.whole if isinstance(split, Kept) else split
             files = _Files(folder / name, len(split))
-            for batch in Feed({name: whole}, feed.device).in_order(name):
-                muted = {m: model.muting(m, batch.inputs[m]) for m in modalities}
+            source, lacking = Feed({name: whole}, feed.device), False
+            source.stand_in = partial(muted, mute=model.muting, known=tuple(model.encoders))
+            for batch in source.in_order(name):
+                lacking = lacking or bool(batch.absent)
+                blank = {m: model.muting(m, batch.inputs[m]) for m in modalities}
                 for m in modalities:
                     feature = model.feature(m, batch.inputs)
                     masked[m] = isinstance(feature, Tokens) and feature.mask is not None
-                    files.write(m, batch.index, torch.cat([_flat(feature), _flat(model.feature(m, muted))], dim=-1))
+                    files.write(m, batch.index, torch.cat([_flat(feature), _flat(model.feature(m, blank))], dim=-1))
                 files.write("targets", batch.index, batch.targets)
             files.close()
-            splits[name] = Kept(folder / name, tuple(modalities), text, len(split), whole, len(modalities) == len(batch.inputs))
+            splits[name] = Kept(
+                folder / name, tuple(modalities), text, len(split), whole, len(modalities) == len(batch.inputs) and not lacking
+            )
     feed.exchange(splits)
     model.muting.kept = masked
 
@@ -114,7 +121,7 @@ def _opened(path: Path) -> Any:
 @dataclass(frozen=True)
 class Kept(Staged):
     """A split of which some `modalities` are features in mapped arrays, those of `text` cut to the batch's longest; `whole` has the
-    rest, and is not read if that is nothing (`all_kept`)."""
+    rest, and is not read if that is nothing (`all_kept`), where no sample lacks a modality."""
 
     folder: Path
     modalities: tuple[str, ...]

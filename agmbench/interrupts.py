@@ -1,4 +1,4 @@
-"""Being asked to stop: by Ctrl-C, by SIGTERM, by a terminal that is closed."""
+"""Requests to stop: Ctrl-C, SIGTERM, a terminal that is closed, and SIGUSR1, which a cluster may send before a time limit."""
 
 import signal
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ _held = 0
 
 
 def listen() -> None:
-    """From now on each of these raises KeyboardInterrupt, once more at the next `check` should somebody have swallowed it."""
+    """From now on each of these raises KeyboardInterrupt, and again at `check()` if it was suppressed."""
     global _asked
     _asked = False
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
         number = getattr(signal, name, None)  # not every system has all of them
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a shell's background job
             signal.signal(number, _interrupt)
@@ -24,7 +24,7 @@ def asked() -> bool:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if it was asked for: one that came inside a destructor or a callback is lost there."""
+    """Raise KeyboardInterrupt if this process was asked to stop. One raised inside a destructor or a callback is lost there."""
     if _asked:
         raise KeyboardInterrupt
 

@@ -1,175 +1,135 @@
-"""Where jobs run. A launcher is given files of jobs and tells how each ended; it knows nothing of what is in them."""
+"""Where jobs run: what a launcher is given, what it tells, and how a task is worked on. The author of a launcher imports from here.
 
+A task is a text and the name of the function that the text is for. It holds no path and no password: what it needs beside its text
+is in the environment, and of that, `environment()` is what has to travel.
+
+    python -m agmbench.launch FUNCTION < TEXT
+
+works on a task in a process of its own, which any launcher may start: its exit status is 0 if all went well, and else the last line
+of its standard error says why.
+"""
+
+import importlib
 import os
-import signal
 import sys
-import threading
-import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple
 
 from agmbench import interrupts
-from agmbench.errors import printable
+from agmbench.addresses import hidden
+from agmbench.errors import AgmbenchError, describe, printable
 
-IMPORTED_ONCE = ("agmbench.execute", "agmbench.trackers.mlflow")
+TRAVELS = ("AGMBENCH_", "MLFLOW_", "AWS_")  # what names the store, its keys, data, registry; AWS_: of stores of artifacts
+STORE = "MLFLOW_TRACKING_URI"
+INTERRUPTED = "interrupted"  # the reason of a task whose process was asked to stop
+
+
+class Task(NamedTuple):
+    """What a launcher is given.
+
+    key: letters, digits, '.', '_' and '-'; each task of a store has another.
+    name: what it is called where people look.
+    function: `module:function`; it is given the text, and returns why it failed, or nothing.
+    text: all that the function needs to know.
+    """
+
+    key: str
+    name: str
+    function: str
+    text: str
 
 
 class Ended(NamedTuple):
-    """A job's file, why it failed (empty if it did not), and how many seconds it took."""
+    """A task that has ended: why it failed (empty if it did not), and how many seconds it took, as far as its launcher knows."""
 
-    path: Path
+    task: Task
     reason: str
     seconds: float
 
 
-class Launcher(Protocol):
-    """Runs jobs, by `agmbench.launch.work(path)` in a process that reaches the store and the data."""
+class Launcher:
+    """Runs tasks somewhere. Its parameters are keyword-only, with types and defaults, and are set by `--launch NAME=VALUE`.
 
-    def run(self, paths: Sequence[Path]) -> Iterator[Ended]:
-        """Each job as it ends. Left early, the others are stopped."""
+    Those with the names `jobs`, `gpus_per_job`, `cpus_per_job`, `jobs_per_gpu`, `time`, `partition` and `slurm` have options of
+    their own (`--gpus-per-job`). What a user does not give is not passed, so that the signature's default holds.
 
-
-class LocalProcesses:
-    """At most `count` jobs at once on this machine, each in a process of its own, forked from one that has imported once.
-
-    Cores are shared: each job has `cores // count` threads. So are GPUs: each of the `count` places has one.
+    folder: what tasks print goes there, `<key>.log`; on this machine, and it may be made only once a task begins.
+    store: letters that tell this store of runs from others, for a queue in which tasks of several may stand.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.threads = max(1, (os.cpu_count() or 1) // count)
+    def __init__(self, folder: Path, store: str) -> None:
+        self.folder, self.store = folder, store
 
-    def run(self, paths: Sequence[Path]) -> Iterator[Ended]:
-        context = get_context("forkserver")
-        context.set_forkserver_preload(list(IMPORTED_ONCE))
-        waiting, places = deque(paths), deque(range(self.count))
-        running: dict[int, _Running] = {}  # by the sentinel of the process
-        try:
-            while waiting or running:
-                while waiting and places:
-                    started = self._started(waiting.popleft(), places.popleft(), context)
-                    running[started.process.sentinel] = started
-                for sentinel in wait(list(running)):
-                    ended = running.pop(cast(int, sentinel))
-                    places.append(ended.place)
-                    yield ended.result()
-        finally:
-            for one in running.values():
-                one.process.terminate()
-            for one in running.values():
-                one.process.join()
+    def check(self) -> None:
+        """Raise `AgmbenchError`, in one line, if nothing can be run: before anything is written. Starts nothing."""
 
-    def _started(self, path: Path, place: int, context: Any) -> "_Running":
-        said, saying = context.Pipe(duplex=False)
-        watched, alive = context.Pipe(duplex=False)
-        process = context.Process(target=_child, args=(path, self.threads, place, saying, watched), name=path.stem)
-        with _threads(self.threads):
-            process.start()
-        saying.close()
-        watched.close()
-        return _Running(process, path, place, said, alive, time.monotonic())
+    def notes(self) -> Sequence[str]:
+        """What whoever runs tasks here may want to know, a line each."""
+        return ()
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Ended]:
+        """Each task once, as it ends. A process that dies is tried again, or is a reason; it never stops the other tasks.
+
+        Left early (the generator is closed), tasks on this machine are asked to stop and waited for. Those in the queue of a
+        cluster may go on; then a task of the same store and key, run again, is found there and not started twice.
+        """
+        raise NotImplementedError
 
 
-class _Running(NamedTuple):
-    """A job's process; `alive` is closed when this one is gone, however it ends."""
-
-    process: Any
-    path: Path
-    place: int
-    said: Connection
-    alive: Connection
-    begun: float
-
-    def result(self) -> Ended:
-        self.process.join()
-        try:
-            reason = str(self.said.recv())
-        except EOFError:
-            reason = f"its process ended with status {self.process.exitcode}"
-        self.said.close()
-        self.alive.close()
-        return Ended(self.path, reason, time.monotonic() - self.begun)
+def environment() -> dict[str, str]:
+    """The variables of this process that a task needs wherever it is worked on. Some are secret: they belong on no command line."""
+    return {name: value for name, value in os.environ.items() if name.startswith(TRAVELS)}
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """What OpenMP reads when a process starts; jobs with more threads than cores wait for one another."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = before or str(count)
+def enter(variables: Mapping[str, str], folder: str) -> None:
+    """Give this process the `environment()` of another, and its working directory, where plugins and the default store are."""
+    for name in [name for name in os.environ if name.startswith(TRAVELS) and name not in variables]:
+        del os.environ[name]
+    os.environ.update(variables)
+    if Path(folder).is_dir():
+        os.chdir(folder)
+    elif STORE not in variables:
+        raise AgmbenchError(
+            f"there is no folder {folder} on this machine, in which the store of runs would be; share it, or name a store "
+            f"that every machine reaches: {STORE}"
+        )
+
+
+def limit_threads(count: int) -> None:
+    """Tasks with more threads than cores only wait for one another."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(count))
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(count)
+
+
+def perform(task: Task) -> str:
+    """Work on a task in this process; why it failed, or nothing."""
+    module, _, name = task.function.partition(":")
     try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-
-
-def _child(path: Path, threads: int, place: int, saying: Connection, watched: Connection) -> None:
-    """A job in a process of its own: what it prints goes beside its file, and it stops when its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is asked and tells its children
-    interrupts.listen()
-    threading.Thread(target=_watch, args=(watched,), daemon=True).start()
-    with path.with_suffix(".log").open("w") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        sys.stdout = sys.stderr = log
-        try:
-            reason = work(path, threads, place)
-        except KeyboardInterrupt:
-            reason = "interrupted"
-        with suppress(BrokenPipeError):  # the parent is gone
-            saying.send(reason)
-
-
-def _watch(watched: Connection) -> None:
-    try:
-        watched.recv()
-    except EOFError:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def work(path: Path, threads: int | None = None, place: int = 0) -> str:
-    """Run the job of a file, in the store that the working directory or the environment names; why it failed, or nothing."""
-    import torch
-
-    from agmbench import build
-    from agmbench.errors import AgmbenchError, describe
-    from agmbench.execute import execute
-    from agmbench.jobs import job_of
-    from agmbench.registry import load
-    from agmbench.trackers.mlflow import MlflowTracker
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        device = build.device("auto")
-        if device.type == "cuda":
-            device = torch.device("cuda", place % torch.cuda.device_count())
-        spec, parent = job_of(path)
-        execute(spec, load(), MlflowTracker(), device, _Log(), parent=parent)
+        return str(getattr(importlib.import_module(module), name)(task.text))
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except AgmbenchError as error:
         return str(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a component may raise anything
         return describe(error)
-    return ""
 
 
-class _Log:
-    """An observer that writes lines."""
+def told(reason: str) -> str:
+    """A reason as it may be shown: one line without secrets."""
+    return " ".join(printable(hidden(reason, os.environ.get(STORE, ""))).split())
 
-    def started(self, name: str, epochs: int, done: int) -> None:
-        print(f"{name}: epochs {done} to {epochs}", flush=True)
 
-    def warned(self, text: str) -> None:
-        print(f"warning: {printable(text)}", flush=True)
+def main(words: Sequence[str], task: Task | None = None) -> int:
+    """The process of one task, whose text is read from standard input; its exit status."""
+    (function,) = words
+    interrupts.listen()
+    reason = perform(task or Task("", "", function, sys.stdin.read()))
+    if reason:
+        print(f"error: {told(reason)}", file=sys.stderr, flush=True)
+    return 0 if not reason else 130 if reason == INTERRUPTED else 1
 
-    def epoch(self, epoch: Any) -> None:
-        interrupts.check()
-        print(f"epoch {epoch.number}: valid {epoch.by} {epoch.valid[epoch.by]:.4f}", flush=True)
 
-    def finished(self, record: Any, trained: bool) -> None:
-        print(f"{record.name}: test {record.figure}", flush=True)
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

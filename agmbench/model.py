@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from agmbench import shapley
 from agmbench.contracts import Alike, Batch, Coalition, Encoder, Fused, Fusion, Input, Mode, Reduction, Tokens, joined
 from agmbench.criterion import Criterion
+from agmbench.distributed.encoders import encoded
 from agmbench.modes import same_in_training
 from agmbench.muting import Zeros
 from agmbench.tasks import SingleLabel, Task
@@ -151,7 +152,7 @@ class MultimodalModel(nn.Module):
             x = inputs[modality]
             return _kept(x.values, self.muting.kept[modality]) if isinstance(x, Tokens) else _first(x)
         encoder = self.encoders[modality]
-        feature: Feature = encoder(inputs[modality], inputs) if encoder.guided else encoder(inputs[modality])
+        feature: Feature = encoded(encoder, inputs[modality], *([inputs] if encoder.guided else []))
         if self.fusion.takes_tokens:
             return feature if isinstance(feature, Tokens) else Tokens(feature.unsqueeze(1))
         return feature.pooled() if isinstance(feature, Tokens) else feature

@@ -1,6 +1,6 @@
 """Optimizer, schedule, clipping and running mean of a recipe, and what follows of epochs without a gain."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import cos, inf, pi
 from typing import Any
 
@@ -31,11 +31,17 @@ def make_optimizer(recipe: Training, model: MultimodalModel, modulator: nn.Modul
             rate = recipe.lr_of.get(name, recipe.lr) * (recipe.layer_decay or 1.0) ** depth
             groups.append({**own, "lr": rate, "params": [tensor for tensor in tensors if tensor.requires_grad]})
     groups = [group for group in groups if group["params"]]
+    return of_recipe(recipe, groups, recipe.lr)
+
+
+def of_recipe(recipe: Training, tensors: Iterable[Any], lr: float) -> Optimizer:
+    """An optimizer of the recipe's kind for tensors, or groups of them with rates of their own, at a rate."""
+    groups = [*tensors]
     if twice := {"lr", "weight_decay", "momentum"} & recipe.optimizer_args.keys():
         raise ValueError(
             f"training.optimizer_args has {', '.join(sorted(twice))}; give them as training.{min(twice)} and so on"
         )
-    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, **recipe.optimizer_args}
+    common: dict[str, Any] = {"lr": lr, "weight_decay": recipe.weight_decay, **recipe.optimizer_args}
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=recipe.momentum, **common)
     if recipe.optimizer in ("adam", "adamw"):
@@ -43,7 +49,7 @@ def make_optimizer(recipe: Training, model: MultimodalModel, modulator: nn.Modul
     return _of_timm(recipe, groups, common)
 
 
-def _of_timm(recipe: Training, groups: list[dict[str, Any]], common: Mapping[str, Any]) -> Optimizer:
+def _of_timm(recipe: Training, groups: list[Any], common: Mapping[str, Any]) -> Optimizer:
     import timm.optim
 
     optim: Any = timm.optim  # exports by hand
@@ -235,6 +241,11 @@ def _factors_of_timm(schedule: Schedule, rates: Sequence[float], epochs: int) ->
         return found
 
     return [factor(group) for group in range(len(rates))]
+
+
+def rate_now(recipe: Training, schedule: LambdaLR) -> float:
+    """The recipe's own rate in this epoch, whatever that of a part is."""
+    return recipe.lr * float(schedule.get_last_lr()[0] / schedule.base_lrs[0])
 
 
 def rates_now(schedule: LambdaLR, optimizer: Optimizer) -> dict[str, float]:

@@ -31,14 +31,15 @@ from annotated_types import MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agmbench import build
-from agmbench.errors import AgmbenchError, allowed
+from agmbench.errors import AgmbenchError, Taken, allowed
 from agmbench.jobs import compose, digest, fault
-from agmbench.launch import Ended, Launcher
+from agmbench.launch import Ended, Launcher, Task
 from agmbench.measures import lacking, measures
-from agmbench.records import FAILED, FINISHED, Record, Tracker
+from agmbench.records import FAILED, FINISHED, RUNNING, Record, Tracker
 from agmbench.registry import Matrix, Registry
 from agmbench.report.published import TABLES
 
+WORK = "agmbench.work:job"  # what a job's text is for
 OF_DATA_SETS = "datasets"  # in a scale: settings by data set
 
 
@@ -131,6 +132,7 @@ class Progress:
     failed: Sequence[tuple[Planned, Record]]
     missing: Sequence[Planned]
     skipped: Sequence[Planned]
+    at_work: Sequence[Planned] = ()  # of those that are missing, those whose run goes on, as far as the store knows
 
 
 def read(registry: Registry, name: str) -> Suite:
@@ -249,7 +251,8 @@ def progress(planned: Iterable[Planned], tracker: Tracker) -> Progress:
             failed.append((one, lost))
         else:
             missing.append(one)
-    return Progress(done, failed, missing, skipped)
+    at_work = [one for one in missing if (last := newest.get(one.job.digest if one.job else "")) and last.status == RUNNING]
+    return Progress(done, failed, missing, skipped, at_work)
 
 
 def _lost(job: build.Job, newest: Mapping[str, Record]) -> Record | None:
@@ -259,44 +262,75 @@ def _lost(job: build.Job, newest: Mapping[str, Record]) -> Record | None:
     return next((record for record in found if record.status == FAILED), None)
 
 
-def run(
-    name: str, planned: Sequence[Planned], registry: Registry, tracker: Tracker, launcher: Launcher, folder: Path
-) -> Iterator[Ended]:
-    """Start what is missing or failed, or left states, mono-modal concepts first so that no job waits for another's; of jobs that share
-    a training, the first before the others.
+@dataclass(frozen=True)
+class Todo:
+    """What there is to run, in stages: mono-modal concepts, so that no job waits for another's; of jobs that share a training, the first;
+    the others.   `settled`: data sets of which nothing is left to do."""
 
-    Yields each as it ends. A job is a file `<folder>/<digest>.yaml`, which is all that a launcher is given. In each data set's
-    experiment they stand under a run of the suite.
-    """
+    stages: Sequence[Sequence[build.Job]]
+    settled: Sequence[str] = ()
+
+    @property
+    def total(self) -> int:
+        """How many jobs that are."""
+        return len({job.digest for stage in self.stages for job in stage})
+
+
+def todo(planned: Sequence[Planned], tracker: Tracker) -> Todo:
+    """What of a plan is missing or failed, or left states, and the concepts that are missing."""
     found = progress(planned, tracker)
-    uncleared = [one for one in found.done if one.job and tracker.scratch(one.job.digest).exists()]
+    unsettled = tracker.unsettled() if found.done else ()
+    uncleared = [one for one in found.done if one.job and one.job.digest in unsettled]
     jobs = [one.job for one in (*found.missing, *(one for one, _ in found.failed), *uncleared) if one.job]
     concepts = [concept for job in jobs for concept in build.references(job).values()]
     concepts = [concept for concept in concepts if tracker.find(concept.digest) is None]
+    first = {job.training: job.digest for job in reversed(jobs)}
+    firsts = [job for job in jobs if first[job.training] == job.digest]
+    others = [job for job in jobs if first[job.training] != job.digest]
+    done = {one.job.spec.dataset.name for one in found.done if one.job}
+    return Todo((concepts, firsts, others), sorted(done - {job.spec.dataset.name for job in jobs}))
+
+
+def run(name: str, todo: Todo, tracker: Tracker, launcher: Launcher, folder: Path) -> Iterator[Ended]:
+    """Run what there is to do, and yield each job as it ends. What another command is working on, here or on another machine, is left
+    to that until all else is done, and then waited for.
+
+    A launcher is given a job as its text, which is kept as `<folder>/<digest>.yaml` too. In each data set's experiment jobs stand
+    under a run of the suite.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tags = {"agmbench.suite": name}
     with ExitStack() as groups:
         parents = {}
-        for dataset in sorted({job.spec.dataset.name for job in jobs}):
+        for dataset in sorted({job.spec.dataset.name for stage in todo.stages for job in stage}):
             parents[dataset] = groups.enter_context(tracker.group(dataset, f"suite {name}", tags)).id
-        for dataset in {one.job.spec.dataset.name for one in found.done if one.job} - parents.keys():
+        for dataset in todo.settled:
             tracker.settle(dataset, tags)
         lost: dict[str, str] = {}  # why, by digest
-        first = {job.training: job.digest for job in reversed(jobs)}
-        firsts = [job for job in jobs if first[job.training] == job.digest]
-        others = [job for job in jobs if first[job.training] != job.digest]
-        for stage in (concepts, firsts, others):
+        for stage in todo.stages:
             training = {job.digest: job.training for job in stage}
             reasons = {job.digest: _without(job, lost) for job in stage}
-            for ended in launcher.run(_written((job for job in stage if not reasons[job.digest]), parents, folder)):
+            for ended in _each(launcher, [job for job in stage if not reasons[job.digest]], parents, folder):
                 if ended.reason:
-                    for digest_ in dict.fromkeys((ended.path.stem, training[ended.path.stem])):
+                    for digest_ in dict.fromkeys((ended.task.key, training[ended.task.key])):
                         tracker.lost(digest_, ended.reason)
                         if tracker.find(digest_) is None:
                             lost[digest_] = ended.reason
                 yield ended
-            for path in _written((job for job in stage if reasons[job.digest]), parents, folder):
-                yield Ended(path, reasons[path.stem], 0)
+            for task in _tasks((job for job in stage if reasons[job.digest]), parents, folder):
+                yield Ended(task, reasons[task.key], 0)
+
+
+def _each(launcher: Launcher, jobs: Sequence[build.Job], parents: Mapping[str, str], folder: Path) -> Iterator[Ended]:
+    """Each job as it ends. Those that another process has when they are started come after all others, and wait for it."""
+    taken = set()
+    for ended in launcher.run(_tasks(jobs, parents, folder, wait=False)):
+        if ended.reason.startswith(Taken.SAYS):
+            taken.add(ended.task.key)
+        else:
+            yield ended
+    if taken:
+        yield from launcher.run(_tasks((job for job in jobs if job.digest in taken), parents, folder))
 
 
 def _without(job: build.Job, lost: Mapping[str, str]) -> str:
@@ -311,12 +345,12 @@ def _without(job: build.Job, lost: Mapping[str, str]) -> str:
     return next(reasons, "")
 
 
-def _written(jobs: Iterable[build.Job], parents: Mapping[str, str], folder: Path) -> list[Path]:
-    """The jobs' files, one each: name, the run that it stands under, and its spec in full."""
-    paths = []
+def _tasks(jobs: Iterable[build.Job], parents: Mapping[str, str], folder: Path, wait: bool = True) -> list[Task]:
+    """The jobs as tasks, one each: name, the run that it stands under, whether it waits for another process, and its spec in full."""
+    tasks = []
     for job in {job.digest: job for job in jobs}.values():
-        path = folder / f"{job.digest}.yaml"
-        content = {"name": job.name, "parent": parents[job.spec.dataset.name], "spec": job.spec.canonical()}
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
-        paths.append(path)
-    return paths
+        content = {"name": job.name, "parent": parents[job.spec.dataset.name], "wait": wait, "spec": job.spec.canonical()}
+        text = yaml.safe_dump(content, sort_keys=False)
+        (folder / f"{job.digest}.yaml").write_text(text)
+        tasks.append(Task(job.digest, job.name, WORK, text))
+    return tasks

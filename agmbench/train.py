@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from agmbench.conduct import Conduct, malformed, wrong_samples
-from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, Step
+from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, Step, muted
 from agmbench.cost import Meter
+from agmbench.distributed.agreement import agree, said_once
+from agmbench.distributed.ranks import here
 from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import evaluate, measure, response_figures
 from agmbench.finite import Watch
@@ -21,7 +23,7 @@ from agmbench.jobs import Training
 from agmbench.loading import Feed
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
-from agmbench.optimizers import Average, Progress, clip_gradients, make_optimizer, make_schedule, rates_now
+from agmbench.optimizers import Average, Progress, clip_gradients, make_optimizer, make_schedule, of_recipe, rate_now, rates_now
 from agmbench.outcomes import Outcome
 from agmbench.precision import Precision
 from agmbench.recipes import Draws, mixed
@@ -85,10 +87,11 @@ def prepare(
         values = measure(outcome, concept.task)
         return by.value(values | by.of(outcome, partial(said, "dev")))
 
+    feed.stand_in = partial(muted, mute=model.muting, known=tuple(model.encoders))
     context = Context(
         epoch=0,
         epochs=recipe.epochs,
-        steps_per_epoch=ceil(len(batches_of(len(feed.splits["train"]), recipe.batch_size)) / recipe.accumulate),
+        steps_per_epoch=ceil(len(batches_of(len(feed.splits["train"]), recipe)) / recipe.accumulate),
         splits={name: split for name, split in feed.splits.items() if name != "test"},  # no method sees the test set
         reads=feed.batches,
         generator=torch.Generator(feed.device).manual_seed(seed),
@@ -126,10 +129,12 @@ def train(
     order = torch.Generator().manual_seed(seed)
     context = prepare(model, modulator, feed, recipe, seed, concepts, by)
     optimizer = make_optimizer(recipe, model, modulator)
-    context = replace(context, optimizer=optimizer)
     progress, average = Progress(recipe, model, modulator), Average(recipe, model, modulator)
     draws = Draws(recipe, feed.splits["train"], order)
     schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs, progress)
+    context = replace(
+        context, optimizer=optimizer, fresh=lambda tensors: of_recipe(recipe, tensors, rate_now(recipe, schedule))
+    )
     log, meter = StepLog(model.task), Meter(model, device)
     precision = Precision(recipe.precision, device)
     parts: dict[str, Any] = {"model": model, "modulator": modulator, "optimizer": optimizer, "schedule": schedule}
@@ -169,7 +174,7 @@ def train(
                 samples = draws()
             if complaint := wrong_samples(samples, count):
                 raise RunFailed(complaint)
-            pieces = [samples[piece] for piece in batches_of(len(samples), recipe.batch_size)]
+            pieces = [samples[piece] for piece in batches_of(len(samples), recipe)]
             watch = Watch(model, feed.splits["train"], f"the loss on train of {data} is not finite at epoch {epoch}", log.steps)
             read = mixed(placed(feed.batches("train", pieces, epoch)), recipe, model, seed, epoch)
             for batches in in_groups(read, recipe.accumulate):
@@ -183,12 +188,14 @@ def train(
                         watch.see(step, batches)
                         if not precision.holds():
                             optimizer.zero_grad(set_to_none=True)  # what has no gradient rests
-                        clip_gradients(recipe, optimizer)
+                        if not modulator.clips:
+                            clip_gradients(recipe, optimizer)
                         optimizer.step()
                         optimizer.zero_grad(set_to_none=True)
                         average.update()
                         log.add(step, batches)
             watch.judge()
+            agree(model, modulator)
             if epoch == first and (complaint := conduct.complaint(batches[0])):
                 raise RunFailed(complaint)
             average.enter()
@@ -201,7 +208,7 @@ def train(
                 return evaluate(model, modulator, feed.in_order("dev"), where=f"dev {where}")
 
             valid = measure(outcome, model.task)
-            valid |= by.of(outcome, dev)
+            valid = said_once(valid | by.of(outcome, dev))
             context = replace(
                 context,
                 valid_accuracy=response_figures(valid, model.task),
@@ -231,7 +238,9 @@ def train(
 
 
 def on_host(model: MultimodalModel) -> dict[str, Callable[[Input], Input]]:
-    """What becomes of raw text before it is copied to the device, by modality; features that are kept are no text."""
+    """What becomes of raw text before it is copied to the device, by modality, where one process trains; kept features are no text."""
+    if here() is not None:  # ranks gather a batch of samples of one length
+        return {}
     encoders = ((m, encoder) for m, encoder in model.encoders.items() if isinstance(encoder, Encoder))
     return {
         modality: encoder.on_host for modality, encoder in encoders if encoder.reads_text and modality not in model.muting.kept
@@ -248,7 +257,8 @@ def _set_generators(generators: Mapping[str, torch.Generator], states: Mapping[s
     for name, generator in generators.items():
         generator.set_state(states[name].cpu())
     torch.set_rng_state(states["torch"].cpu())
-    torch.cuda.set_rng_state_all([cuda.cpu() for cuda in states["cuda"]])
+    for number, cuda in enumerate(states["cuda"][: torch.cuda.device_count()]):  # the job may go on where there are fewer
+        torch.cuda.set_rng_state(cuda.cpu(), number)
 
 
 def placed(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -266,9 +276,12 @@ def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def batches_of(count: int, size: int) -> list[slice]:
-    """Batches; a last one of one sample, which BatchNorm cannot take, is left out."""
-    return [slice(start, min(start + size, count)) for start in range(0, count, size) if count - start >= 2]
+def batches_of(count: int, recipe: Training) -> list[slice]:
+    """Batches; a last one of one sample, which BatchNorm cannot take, is left out, and if the recipe says so one that is not full,
+    unless it is the only one."""
+    size = recipe.batch_size
+    least = min(size, count) if recipe.drop_last else 2
+    return [slice(start, min(start + size, count)) for start in range(0, count, size) if count - start >= least]
 
 
 class StepLog:

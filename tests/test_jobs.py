@@ -175,6 +175,14 @@ def test_a_wildcard_encoder_asked_for_is_not_ignored() -> None:
     assert {component.name for component in avmnist(encoders={"*": "mlp"}).encoders.values()} == {"mlp"}
 
 
+def test_an_encoder_may_be_named_by_a_setting_in_any_order() -> None:
+    spec = compose(builtin(), "avmnist-mini", settings=[("encoder.image.hidden", 8), ("encoder.image", "mlp")])
+    assert spec.encoders["image"] == Component(name="mlp", params={"hidden": 8})
+    assert spec.encoders["audio"] == avmnist().encoders["audio"]
+    assert synthetic("encoder.*=transformer").encoders == {"*": Component(name="transformer")}
+    assert synthetic("encoder.m0=mlp") == synthetic(encoders={"m0": "mlp"}), "its own name changes nothing"
+
+
 def test_the_wildcard_s_component_named_for_one_modality_keeps_its_parameters() -> None:
     spec = synthetic(encoders={"m0": "mlp"})
     assert spec.encoders["m0"] == spec.encoders["*"]
@@ -371,6 +379,7 @@ def test_the_digest_is_the_same_in_every_release() -> None:
         "training.clip_value=1",
         "training.clip_norm=1",
         "training.early_stopping=3",
+        "training.drop_last=true",
         "training.schedule.last=2",
         "training.schedule.patience=2",
         "training.schedule.reload=true",

@@ -35,10 +35,10 @@ COMMANDS = {
 }
 PROGRAM = """
 import sys
-from agmbench import sweep
+from agmbench.sweep import study
 from agmbench.cli import main
 
-sweep.HEARTBEAT, sweep.GRACE = 1, 3  # nobody waits half a minute for each trial that was killed
+study.HEARTBEAT, study.GRACE = 1, 3  # nobody waits half a minute for each trial that was killed
 main(sys.argv[1:])
 """
 ROUNDS, KILLS = 4, 4  # of each command: 48 kills in all

@@ -24,12 +24,15 @@ from mlflow.entities import Run
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from agmbench import sweep
 from agmbench.errors import AgmbenchError
 from agmbench.jobs import compose
 from agmbench.registry import Registry, load
 from agmbench.report.sweeps import Chosen, Tuned, sensitivity
-from agmbench.sweep import SAMPLERS, Numbered, best_of, grid, search_space
+from agmbench.sweep import study as study_of
+from agmbench.sweep import trials as sweep_trials
+from agmbench.sweep.space import grid, search_space
+from agmbench.sweep.study import SAMPLERS, Numbered
+from agmbench.sweep.trials import best_of
 
 BUILT_IN = load(Path("none"))
 SYNTHETIC = ("sweep", "--dataset", "synthetic", "--epochs", "2", "--set", "dataset.samples=256")
@@ -248,6 +251,16 @@ def test_trials_are_runs_below_their_study_and_know_no_test(swept: tuple[Command
     assert not [name for child in children for name in child.data.metrics if name.startswith("test/")]
 
 
+def test_trials_of_a_method_with_teachers_share_them(line: CommandLine) -> None:
+    result = line(*SYNTHETIC, "-m", "umt", "--trials", "2")
+    assert result.status == 0, result.err
+    assert "the method needs" in result.out + result.err
+    (trials,) = studies(line).values()
+    assert len(done(trials)) == 2
+    concepts = runs(line, "tags.`agmbench.concept` = 'true'")
+    assert len(concepts) == 2  # one for each modality, whatever `weight` a trial has
+
+
 def test_a_trials_value_is_that_of_its_best_epoch(swept: tuple[CommandLine, str]) -> None:
     line, _ = swept
     client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
@@ -394,8 +407,8 @@ def test_a_trial_killed_before_its_first_heartbeat_is_tried_again(line: CommandL
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     (trials,) = studies(line).values()
     assert [trial.state for trial in trials].count(TrialState.RUNNING) == 1
-    monkeypatch.setattr("agmbench.sweep.HEARTBEAT", 1)
-    monkeypatch.setattr("agmbench.sweep.GRACE", 2)
+    monkeypatch.setattr("agmbench.sweep.study.HEARTBEAT", 1)
+    monkeypatch.setattr("agmbench.sweep.study.GRACE", 2)
     result = line(*words)
     assert result.status == 0, result.err
     (trials,) = studies(line).values()
@@ -410,14 +423,14 @@ def test_a_trial_killed_before_its_first_heartbeat_is_tried_again(line: CommandL
 @pytest.mark.long
 def test_two_commands_that_end_at_once_write_the_summary_once(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*SYNTHETIC, "-m", "agm", "--trials", "2", "--sampler", "random")
-    work, others = sweep.work, []
+    work, others = sweep_trials.work, []
 
     def both(*given: Any) -> None:
         work(*given)
         if not others:  # this command's run of the study is open; another ends meanwhile
             others.append(line.finish(*words))
 
-    monkeypatch.setattr(sweep, "work", both)
+    monkeypatch.setattr(sweep_trials, "work", both)
     assert line(*words).status == 0
     assert [other.status for other in others] == [0], others
     (study,) = runs(line, "tags.`agmbench.sweep` != ''")
@@ -551,15 +564,15 @@ def test_a_point_lost_between_its_failure_and_its_next_try_is_tried_again() -> N
     study.enqueue_trial({"alpha": 0.5})
     lost, surplus = study.ask(), study.ask()
     lost.suggest_float("alpha", 0, 1)
-    surplus.set_user_attr(sweep.SURPLUS, True)
+    surplus.set_user_attr(study_of.SURPLUS, True)
     for trial in (lost, surplus):
         study.tell(trial, state=TrialState.FAIL)
     for _ in range(2):  # once is enough
-        sweep.try_lost_again(study)
+        study_of.try_lost_again(study)
         (again,) = study.get_trials(states=(TrialState.WAITING,))
         assert again.system_attrs["failed_trial"] == lost.number
     tried = study.ask()
     assert tried.suggest_float("alpha", 0, 1) == 0.5
     study.tell(tried, 1.0)
-    sweep.try_lost_again(study)
+    study_of.try_lost_again(study)
     assert not study.get_trials(states=(TrialState.WAITING,))

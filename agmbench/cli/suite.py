@@ -1,5 +1,6 @@
 """`agmbench suite`: list, show, run, status, report."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import click
 
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.launchers import Place, launched, launcher_options
+from agmbench.cli.options import entry_of, registry_option, root_option, states_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, RunFailed
@@ -44,6 +46,10 @@ class Asked(TypedDict):
     settings: tuple[str, ...]
 
 
+class Ran(Asked, Place):
+    """Which jobs are run, and where."""
+
+
 @click.group("suite", cls=Verbs)
 def command() -> None:
     """Named matrices of jobs: what there is, run what is missing, how far it is, and its report."""
@@ -66,7 +72,7 @@ def list_() -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", callback=entry_of("suite"))
 @_options
 def show(name: str, **asked: Unpack[Asked]) -> None:
     """Every job of a suite, and those that cannot be, because."""
@@ -79,40 +85,47 @@ def show(name: str, **asked: Unpack[Asked]) -> None:
 
 
 @command.command("status")
-@click.argument("name")
+@click.argument("name", callback=entry_of("suite"))
 @_options
 def status(name: str, **asked: Unpack[Asked]) -> None:
-    """How far a suite is, by the store."""
+    """How far a suite is, by the store; nothing is run. What is at work is missing, too, until it is done."""
     from agmbench.suite import progress
     from agmbench.trackers.mlflow import MlflowTracker
 
     found = progress(_planned(name, asked), MlflowTracker())
     echo("\n".join(_said(name, found)))
     for one in found.missing:
-        echo(f"missing: {one.label}")
+        echo(f"{'at work' if one in found.at_work else 'missing'}: {one.label}")
 
 
 @command.command("run")
-@click.argument("name")
+@click.argument("name", callback=entry_of("suite"))
 @click.option(
-    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="How many at once; they share the cores."
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="How many at once. [default: the launcher's; local: one, or one on each GPU]",
 )
+@launcher_options
 @workers_option
+@states_option
 @_options
-def run(name: str, jobs: int, **asked: Unpack[Asked]) -> None:
+def run(name: str, **given: Unpack[Ran]) -> None:
     """Run what is missing of a suite, each job in a process of its own. A failed one is recorded, and the rest go on."""
     from agmbench import suite
-    from agmbench.launch import LocalProcesses
     from agmbench.trackers.mlflow import MlflowTracker
 
-    registry, tracker = load(), MlflowTracker()
-    planned = _planned(name, asked)
-    failed = 0
+    tracker, begun = MlflowTracker(), time.monotonic()
+    planned = _planned(name, given)
     folder = Path("runs") / "suites" / name
-    for number, ended in enumerate(suite.run(name, planned, registry, tracker, LocalProcesses(jobs), folder), 1):
+    launcher = launched(given, folder, tracker.shown)
+    todo = suite.todo(planned, tracker)
+    failed = 0
+    for number, ended in enumerate(suite.run(name, todo, tracker, launcher, folder), 1):
         what = f"failed: {ended.reason}" if ended.reason else "done"
         failed += bool(ended.reason)
-        echo(f"[{number}] {_name(ended.path)}: {what} ({ended.seconds:.0f} s)", err=True)
+        left = (time.monotonic() - begun) / number * (todo.total - number)
+        rest = f", about {_spoken(left)} left" if left else ""
+        echo(f"[{number} of {todo.total}] {ended.task.name}: {what} ({ended.seconds:.0f} s){rest}", err=True)
     echo("\n".join(_said(name, suite.progress(planned, tracker))))
     if failed:
         jobs_ = "a job" if failed == 1 else f"{failed} jobs"
@@ -120,7 +133,7 @@ def run(name: str, jobs: int, **asked: Unpack[Asked]) -> None:
 
 
 @command.command("report")
-@click.argument("name")
+@click.argument("name", callback=entry_of("suite"))
 @click.option("--output", default=None, metavar="FILE", help="[default: NAME.html]")
 @click.option(
     "--published/--no-published",
@@ -183,7 +196,8 @@ def _said(name: str, found: "Progress") -> list[str]:
     return lines
 
 
-def _name(path: Path) -> str:
-    from agmbench.registry.located import parse
-
-    return str(parse(path, str(path))["name"])
+def _spoken(seconds: float) -> str:
+    """As a reader of a clock says it: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,18 +1,36 @@
 """`agmbench sweep`."""
 
 from contextlib import nullcontext
+from pathlib import Path
+from typing import Unpack
 
 import click
 
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.launchers import Place, launched, launcher_options
+from agmbench.cli.options import entry_of, registry_option, root_option, states_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
+ALONE = {
+    "launcher": "local",
+    "gpus_per_job": None,
+    "jobs_per_gpu": None,
+    "cpus_per_job": None,
+    "launch": (),
+}  # no process is needed
+
 
 @click.command("sweep", cls=Verb)
-@click.option("-d", "--dataset", default="avmnist-mini", show_default=True, help="Data set.")
+@click.option(
+    "-d",
+    "--dataset",
+    default="avmnist-mini",
+    show_default=True,
+    callback=entry_of("dataset"),
+    help="Data set, or the file of its entry.",
+)
 @click.option("-m", "--modulator", help="Modulator to tune, by the ranges in its entry.")
 @click.option(
     "--fair",
@@ -35,7 +53,14 @@ from agmbench.registry import load
     show_default=True,
     help="How trials are given up, by the objective on valid after each epoch.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, which share the cores.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that make trials. On one machine they share it.",
+)
+@launcher_options
 @click.option("--storage", metavar="URL", help="Where the study is kept. [default: sqlite, runs/optuna.db]")
 @click.option("--study", metavar="NAME", help="Name of the study. [default: from what it tunes]")
 @click.option("--seed", type=int, help="Seed of the jobs and of the sampler. [default: 999, the paper's]")
@@ -49,6 +74,7 @@ from agmbench.registry import load
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter that is not tuned; repeatable.")
 @workers_option
+@states_option
 @root_option
 @registry_option
 def command(
@@ -59,7 +85,6 @@ def command(
     trials: int,
     sampler: str,
     pruner: str,
-    jobs: int,
     storage: str | None,
     study: str | None,
     seed: int | None,
@@ -68,6 +93,7 @@ def command(
     objective: str | None,
     device: str,
     settings: tuple[str, ...],
+    **place: Unpack[Place],
 ) -> None:
     """Tune modulators on valid by Optuna; the same command goes on with a study that was stopped."""
     if (modulator is None) == (fair is None):
@@ -87,7 +113,7 @@ def command(
     given = parse_settings(settings, named)
 
     from agmbench import sweep as sweeps
-    from agmbench.cli.run import Watcher
+    from agmbench.cli.watcher import Watcher
     from agmbench.report.sweeps import parameters, sensitivity, side_by_side
     from agmbench.trackers.mlflow import MlflowTracker, sqlite
 
@@ -110,13 +136,17 @@ def command(
         for name in modulators
     ]
     tracker.check()  # before a study is made
+    count = place["jobs"] or 1
+    asked = any(value for key, value in place.items() if key not in ("launcher", "jobs"))
+    here = count == 1 and place["launcher"] == "local" and not asked  # in this process
+    workers = None if here else sweeps.Workers(launched(place, Path("runs") / "sweeps", tracker.shown), count)
     with nullcontext() if storage else tracker.lock("studies"):  # two first commands at once would both make the tables
         for sweep in planned:
             sweeps.open_study(sweep)
     found = []
     for sweep in planned:
-        with Watcher() as watcher:
-            found.append(sweeps.tune(sweep, registry, MlflowTracker, jobs, watcher, say))
+        with Watcher(each_epoch=False) as watcher:
+            found.append(sweeps.tune(sweep, registry, MlflowTracker, workers, watcher, say))
     side_by_side(
         f"{planned[0].base.dataset.name}{planned[0].departs}, {trials} trials each, sampler {sampler}, pruner {pruner}", found
     ).show()
@@ -126,5 +156,5 @@ def command(
 
 
 def say(text: str) -> None:
-    """A line on standard error, from this process and from its workers."""
+    """A line on standard error."""
     echo(text, err=True)

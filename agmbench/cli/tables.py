@@ -1,4 +1,4 @@
-"""The runs that a command shows, and the tables that it makes of them. Imported when they are asked for."""
+"""The runs that a command shows, and the tables that it makes of them. Commands import this only when they need it."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -45,15 +45,15 @@ def side_by_side(
 
 
 def tabled(records: Sequence[Record], registry: Registry, **shown: Any) -> "list[Table]":
-    """The tables of runs, as every command makes them: with what the metrics of the registry are now, and with what departs from the
-    published recipe in runs that did not note it. What is `shown` is as `report.tables.compare` takes it."""
+    """The tables of runs, made in the same way by every command: with the present metrics of the registry, and with the departures
+    from the published recipe where a run did not note them. `shown` is passed on to `report.tables.compare`."""
     from agmbench.report.tables import compare
 
     return compare(_noted(records, registry), metrics=_present(registry), **shown)
 
 
 def _present(registry: Registry) -> dict[str, Measurement]:
-    """Each metric's version and what it gives, by its names; as reason, why a run may not be measured by it."""
+    """The version and the quantities of each metric, by name and alias; its `reason` says why a run may lack its numbers."""
     from agmbench import measures
 
     return {
@@ -78,7 +78,10 @@ def measured(
     tracker: "MlflowTracker",
     find: Callable[[str], Record | None],
 ) -> list[Record]:
-    """The records with what is asked for and was not measured yet, or by another version, from the outcomes that runs kept."""
+    """The records, completed with the numbers that are asked for and were not yet measured, or were measured by another version.
+
+    They are computed from the outcomes that runs kept.
+    """
     from agmbench import measures
 
     if not asked:
@@ -93,12 +96,12 @@ def measured(
         count += bool(lacking)
     if count:
         runs = "1 run was" if count == 1 else f"{count} runs were"
-        echo(f"{runs} measured for this table; to keep it: agmbench measure {' '.join(sorted(named))}", err=True)
+        echo(f"{runs} measured for this table; to keep the numbers: agmbench measure {' '.join(sorted(named))}", err=True)
     return found
 
 
 def _noted(records: Sequence[Record], registry: Registry) -> list[Record]:
-    """The records with what departs from the published recipe, where nobody noted it when they were made."""
+    """The records, completed with their departures from the published recipe where these were not noted when the run was made."""
     if all(record.departures is not None for record in records):
         return [*records]
 
@@ -108,7 +111,7 @@ def _noted(records: Sequence[Record], registry: Registry) -> list[Record]:
 
 
 def chosen(records: Sequence[Record], registry: Registry, fusions: Sequence[str], seeds: Sequence[int]) -> list[Record]:
-    """The runs under the fusions (or their aliases) and of the seeds named; all where none are."""
+    """The runs with the named fusions (or aliases) and seeds; without names, all runs."""
     used = {record.spec["fusion"]["name"] for record in records}
     names = {fusion if fusion in used else registry.get("fusion", fusion).name for fusion in fusions}
     kept = [
@@ -118,5 +121,5 @@ def chosen(records: Sequence[Record], registry: Registry, fusions: Sequence[str]
     ]
     if not kept:
         there = sorted({f"{record.spec['fusion']['name']}, seed {record.spec['seed']}" for record in records})
-        raise AgmbenchError(f"no runs of this --fusion and --seed; there are: {'; '.join(there[:20])}")
+        raise AgmbenchError(f"no runs with this --fusion and --seed; the store has: {'; '.join(there[:20])}")
     return kept

@@ -51,7 +51,6 @@ class QMF(Modulator):
         self.strength = strength
         self.margin = margin
         self.detached = detached
-        self._losses: list[tuple[Tensor, Tensor]] = []  # samples and their losses, of this optimizer step's micro-batches
 
     def refuses(self, model: Model) -> str | None:
         return late(model)
@@ -70,13 +69,12 @@ class QMF(Modulator):
         apart = self.misranked(torch.stack(means, dim=1), self.scaled()[batch.index].float())
         loss = model.loss(logits, batch.targets) + losses.mean(dim=0).sum() + self.strength * apart.sum()
         loss.backward()
-        self._losses.append((batch.index, losses.detach().double()))
-        return Step(loss.detach(), logits.detach(), self.named(rank_loss=apart.detach()))
+        kept = {"index": batch.index, "losses": losses.detach().double()}
+        return Step(loss.detach(), logits.detach(), self.named(rank_loss=apart.detach()), kept)
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        for index, losses in self._losses:
-            self.history.index_add_(0, index, losses)
-        self._losses.clear()
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        for part in parts:
+            self.history.index_add_(0, part.kept["index"], part.kept["losses"])
         return {}
 
     def scaled(self) -> Tensor:

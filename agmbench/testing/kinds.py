@@ -9,9 +9,10 @@ import torch
 from agmbench.build import check_parameters
 from agmbench.contracts import Dataset, Encoder, Fusion, Modulator, Promises, Transform
 from agmbench.errors import AgmbenchError
+from agmbench.launch import Launcher
 from agmbench.outcomes import Metric
 from agmbench.registry import Entry
-from agmbench.testing import datasets, encoders, fusions, metrics, modulators, transforms
+from agmbench.testing import datasets, encoders, fusions, launchers, metrics, modulators, transforms
 from agmbench.testing.checks import Broken, Check, judged, one_thread
 from agmbench.testing.imports import imported
 
@@ -22,6 +23,7 @@ KINDS: Mapping[str, Callable[..., list[Check]]] = {
     "fusion": fusions.check,
     "modulator": modulators.check,
     "metric": metrics.check,
+    "launcher": launchers.check,
 }
 CONTRACTS = {
     "dataset": Dataset,
@@ -30,6 +32,7 @@ CONTRACTS = {
     "fusion": Fusion,
     "modulator": Modulator,
     "metric": Metric,
+    "launcher": Launcher,
 }
 
 

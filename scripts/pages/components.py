@@ -19,6 +19,7 @@ TITLES = {  # in the order of the menu
     "encoder": "Encoders",
     "fusion": "Fusions",
     "metric": "Metrics",
+    "launcher": "Launchers",
 }
 
 

@@ -1,0 +1,35 @@
+"""A job of a suite as a task of a launcher: from its text to its finished run."""
+
+from typing import Any
+
+from agmbench import build, interrupts
+from agmbench.errors import printable
+from agmbench.execute import execute
+from agmbench.jobs import job_in
+from agmbench.registry import load
+from agmbench.trackers.mlflow import MlflowTracker
+
+
+def job(text: str) -> str:
+    """Run the job of a text, in the store that the working directory or the environment names. Where CUDA is, on its first device:
+    whoever launches says by CUDA_VISIBLE_DEVICES which that is."""
+    spec, parent, wait = job_in(text, "the text of the job")
+    execute(spec, load(), MlflowTracker(), build.device("auto"), _Log(), parent=parent, wait=wait)
+    return ""
+
+
+class _Log:
+    """An observer that writes lines."""
+
+    def started(self, name: str, epochs: int, done: int) -> None:
+        print(f"{name}: epochs {done} to {epochs}", flush=True)
+
+    def warned(self, text: str) -> None:
+        print(f"warning: {printable(text)}", flush=True)
+
+    def epoch(self, epoch: Any) -> None:
+        interrupts.check()
+        print(f"epoch {epoch.number}: valid {epoch.by} {epoch.valid[epoch.by]:.4f}", flush=True)
+
+    def finished(self, record: Any, trained: bool) -> None:
+        print(f"{record.name}: test {record.figure}", flush=True)

@@ -31,10 +31,6 @@ class Checkpoints:
         self._written = 0.0  # when
         self._took = 0.0
 
-    def there(self) -> bool:
-        """Whether a process has left any."""
-        return self.folder.exists()
-
     def due(self) -> bool:
         """Whether enough time has passed since the last state: writing takes a twentieth of the time at most."""
         return time.monotonic() - self._written >= self._took / SHARE

@@ -18,7 +18,7 @@ from agmbench.checkpoints import Checkpoints, pack, unpack
 from agmbench.contracts import SPLITS, Modulator, SplitName, Unsuitable
 from agmbench.distributed.feed import DealtFeed
 from agmbench.distributed.ranks import here
-from agmbench.distributed.told import kept_by_first, told
+from agmbench.distributed.told import told
 from agmbench.errors import AgmbenchError, RunFailed, Taken, describe
 from agmbench.evaluate import evaluate, measure
 from agmbench.jobs import JobSpec, setting, spec_of
@@ -101,7 +101,7 @@ class Execution:
         modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
         if (ranks := here()) is not None and not modulator.promises.divides:
             name = job.spec.modulator.name
-            raise AgmbenchError(f"modulator {name} cannot train on {ranks.size} devices; leave --devices out")
+            raise AgmbenchError(f"modulator {name} cannot train on {ranks.size} devices; remove --devices")
         judge = build.judge(job.spec, job.registry, job.dataset)
         comparing = [one for one in self.wanted if one.metric.compares and job.spec.present is None]
         done = self._done(job)
@@ -185,7 +185,7 @@ class Execution:
 
     def _trained(self, job: build.Job, described: Heading, references: Mapping[str, Record], judge: Judge) -> Record:
         with self.tracker.start(described) as run:
-            states = told(Checkpoints(run.scratch, job.digest, kept_by_first(run, "beyond")))
+            states = told(Checkpoints(run.scratch, job.digest, run.beyond))
             if self.force:
                 states.clear()
             try:

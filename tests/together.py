@@ -51,7 +51,8 @@ Trained = tuple[dict[str, Tensor], list[Point], Any]
 
 def trained(dataset: str, name: str, settings: dict[str, Any], state: Any = None, epochs: int | None = None) -> Trained:
     """The tensors of model and modulator after training from a state, or from the beginning; all points; and the last state."""
-    spec = jobs.compose(REGISTRY, dataset, name, settings=[*settings.items(), *EARLY.get(name, {}).items()])
+    given = {**settings, **EARLY.get(name, {})}
+    spec = jobs.compose(REGISTRY, dataset, name, given.pop("fusion", None), settings=[*given.items()])
     job = build.resolve(spec, REGISTRY)
     model = build.model(job)
     modulator = build.modulator(job, model)
@@ -167,7 +168,8 @@ class OnDisk:
         self.asked += index.tolist()
         values = index.float().view(-1, 1, 1).expand(-1, 3, 2)
         mask = torch.arange(3) < (index % 4).view(-1, 1)
-        return Batch({"a": Tokens(values, mask), "b": index.float().unsqueeze(1)}, index % 2, index)
+        inputs = {"a": Tokens(values, mask), "b": index.float().unsqueeze(1)}
+        return Batch(inputs, index % 2, index, absent={"b": index % 3 == 0})
 
 
 def read(pieces: Sequence[Sequence[int]]) -> tuple[list[Batch], list[int]]:

@@ -15,8 +15,6 @@ from agmbench.errors import AgmbenchError
 from agmbench.registry import Registry, load
 
 if TYPE_CHECKING:
-    import torch
-
     from agmbench.measures import Measure
     from agmbench.records import Record
 
@@ -149,7 +147,7 @@ def _on_several(devices: int | None, device: str) -> bool:
 
     if (size := called_for()) > 1:
         if devices not in (None, size):
-            raise AgmbenchError(f"--devices {devices}: this is one of {size} processes already; leave --devices out")
+            raise AgmbenchError(f"--devices {devices}: this is one of {size} processes already; remove --devices")
         one_device()
         return False
     if devices in (None, 1):
@@ -168,7 +166,7 @@ def _on_several(devices: int | None, device: str) -> bool:
 
 
 @contextmanager
-def _together(device: "torch.device") -> Iterator[bool]:
+def _together(device: Any) -> Iterator[bool]:
     """Inside, this process is one of those that train the job, if there are several; whether it is the first, which alone speaks."""
     from agmbench.distributed.ranks import called_for, joined
 

@@ -16,7 +16,7 @@ ROUNDING = 1e-4  # of the largest number of a tensor: how far apart ranks may be
 def said_once(value: T) -> T:
     """What the first rank has found, on every rank; in one process the value itself."""
     ranks = here()
-    return value if ranks is None else ranks.told(value)  # type: ignore[no-any-return]
+    return value if ranks is None else ranks.told(value)
 
 
 @torch.no_grad()
@@ -37,7 +37,7 @@ def agree(*parts: nn.Module) -> None:
         raise RunFailed(
             f"the processes of this job have come to unlike numbers in {len(wrong)} of {len(named)} tensors, the first {wrong[0]}: "
             "its method or an encoder of it cannot train on several devices (draws should come from `context.generator` "
-            "or torch's own); leave --devices out"
+            "or torch's own); remove --devices"
         )
 
 

@@ -9,7 +9,7 @@ After Shoeybi et al., "Megatron-LM" (2019), whose conjugate operators f and g th
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -97,7 +97,8 @@ class _Summed(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        return _Shared.apply(*gradients)
+        shared: tuple[Tensor, ...] = _Shared.apply(*gradients)
+        return shared
 
 
 class _Gathered(Function):
@@ -122,7 +123,8 @@ class _Own(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _Gathered.apply(gradient, ctx.count)
+        whole: Tensor = _Gathered.apply(gradient, ctx.count)
+        return whole
 
 
 def _ranks() -> Ranks:
@@ -145,7 +147,8 @@ def _own_rows(x: Tensor, ranks: Ranks) -> Tensor:
 
 def _whole(features: Tensor | Tokens, count: int, ranks: Ranks) -> Tensor | Tokens:
     if not isinstance(features, Tokens):
-        return _Gathered.apply(features, count)
+        whole: Tensor = _Gathered.apply(features, count)
+        return whole
     values, mask = features.values, features.mask
     if mask is not None:  # a network that cuts what is behind the longest sequence of a batch has cut otherwise elsewhere
         longest = max(int(length) for length in ranks.each(torch.tensor(values.shape[1])))
@@ -188,10 +191,3 @@ def _seed(state: Tensor, number: int) -> int:
     """A seed of its own for each number, from a generator's state."""
     digest = hashlib.blake2b(state.numpy().tobytes(), digest_size=7, key=number.to_bytes(4, "big")).digest()
     return int.from_bytes(digest, "big")
-
-
-def unlike(tensors: Sequence[Tensor], ranks: Ranks) -> bool:
-    """Whether the first rank has other numbers than this or any other one, beyond rounding."""
-    mine = [tensor.detach().clone() for tensor in tensors]
-    ranks.first_of(mine)
-    return any(not torch.allclose(a, b, rtol=1e-2, atol=1e-4, equal_nan=True) for a, b in zip(mine, tensors, strict=True))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from agmbench import interrupts
 from agmbench.errors import AgmbenchError, RunFailed, describe
@@ -81,7 +82,7 @@ class Ranks:
         if len(x) != counts[self.rank]:
             raise RunFailed(
                 f"an encoder was given {counts[self.rank]} samples of a batch of {total} and answered for {len(x)}, so the job "
-                "cannot train on several devices; leave --devices out"
+                "cannot train on several devices; remove --devices"
             )
         if len(x) < counts[0]:  # all send equally many
             x = torch.cat([x, x[-1:]])
@@ -162,7 +163,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     rank, size = int(os.environ["RANK"]), called_for()
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        store, rank, size = next(dist.rendezvous(os.environ.get(MEETING, "env://"), rank, size))
+        store, rank, size = next(rendezvous(os.environ.get(MEETING, "env://"), rank, size))
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except Exception as error:
         raise AgmbenchError(f"the {size} processes of the job cannot meet ({describe(error)})") from error

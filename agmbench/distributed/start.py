@@ -16,6 +16,7 @@ from typing import Any
 from agmbench.errors import RunFailed
 
 GLOO = "GLOO_SOCKET_IFNAME"
+INTERRUPTED = 130  # the exit status of a command that was asked to stop
 GRACE = 30.0  # seconds in which the others should notice that one has ended, and as many until they are killed
 
 
@@ -40,15 +41,18 @@ def started(count: int, command: Callable[[Sequence[str]], object], words: Seque
         except KeyboardInterrupt:
             processes[0].terminate()  # who ends the others by ending
             _ended(processes)
-            if (status := processes[0].exitcode) is None or status < 0:  # it could say nothing
+            if not Path(folder, "0").exists():  # it could say nothing
                 raise
-            return int(status)
+            return INTERRUPTED
         finally:
             for process in processes:
                 process.kill()
             alive.close()
-        if lost is None or processes[0].exitcode > 0:
-            return int(processes[0].exitcode)
+        status = int(processes[0].exitcode)
+        if lost is None:
+            return status
+        if Path(folder, "0").exists():  # it has said what went wrong, though it may have been killed since
+            return status if status > 0 else RunFailed.exit_code
         raise RunFailed(_epitaph(lost, count, processes[lost].exitcode, Path(folder, f"{lost}")))
 
 
@@ -115,7 +119,12 @@ def _rank(
         handle = os.open(said, os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
-    command(words)
+    try:
+        command(words)
+    except SystemExit as end:
+        if end.code and rank == 0:
+            said.touch()
+        raise
 
 
 def _end_with(watched: Connection) -> None:

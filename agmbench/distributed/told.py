@@ -3,14 +3,16 @@
 import inspect
 import tempfile
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from agmbench.distributed.ranks import RankLost, Ranks, here
 from agmbench.errors import AgmbenchError, describe
 
 T = TypeVar("T")
+PLAIN = (type(None), bool, int, float, str, bytes, Path, tuple, list, dict, set, frozenset)
 
 
 def told(what: T) -> T:
@@ -19,20 +21,16 @@ def told(what: T) -> T:
     return what if ranks is None else cast(T, Told(ranks, what, type(what)))
 
 
-def kept_by_first(what: Any, name: str) -> Any:
-    """An attribute as the first rank has it, and `None` elsewhere: for an object that is itself asked on the first alone."""
-    if isinstance(what, Told):
-        return what.own(name)
-    return getattr(what, name)
-
-
 class Told:
     """What the first rank has in `what`, an object of class `kind`, for all ranks.
 
     Each call, and each look at an attribute, is one that all ranks make. The answer is what it is there: plain data travel as they
-    are, of a file's path its content, and of what can be entered, as a run or a lock, the ranks have such an object again. An error is
-    raised on all ranks. What is left by an error is left on the first alone, for the others may be anywhere.
+    are, of a file's path its content, and for any other object, such as a run or a lock, the ranks have one of this class again. An
+    error is raised on all ranks. What is left by an error is left on the first alone, for the others may be anywhere. What the first
+    does with such an object inside a call of another is part of that call.
     """
+
+    asking: ClassVar[bool] = False  # whether the first rank is inside a call
 
     def __init__(self, ranks: Ranks, what: Any, kind: type[Any]) -> None:
         self._ranks, self._what, self._kind = ranks, what, kind
@@ -47,27 +45,25 @@ class Told:
     def _called(self, name: str, *args: Any, **named: Any) -> Any:
         return self._answer(lambda: getattr(self._what, name)(*args, **named))
 
-    def own(self, name: str) -> Any:
-        """An attribute without a word to the others; `None` on these."""
-        return getattr(self._what, name) if self._ranks.first else None
-
     def __enter__(self) -> Any:
         return self._answer(lambda: self._what.__enter__(), again=True)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> Any:
         if error is None:
             return self._answer(lambda: self._what.__exit__(None, None, None))
-        return self._what.__exit__(kind, error, trace) if self._ranks.first else None
+        return self._asked(lambda: self._what.__exit__(kind, error, trace)) if self._ranks.first else None
 
     def _answer(self, ask: Callable[[], Any], again: bool = False) -> Any:
+        if Told.asking:
+            return ask()
         answer: Any = None
         if self._ranks.first:
             try:
-                answer = ask()
+                answer = self._asked(ask)
             except BaseException as error:
                 self._ranks.told(_Failed(str(error) if isinstance(error, AgmbenchError) else describe(error)))
                 raise
-        again = again or (hasattr(answer, "__enter__") and not isinstance(answer, Path))
+        again = again or not (isinstance(answer, PLAIN) or is_dataclass(answer))
         said = self._ranks.told(_Again(type(answer)) if again else _File.of(answer) if isinstance(answer, Path) else answer)
         if isinstance(said, _Failed):
             raise RankLost(said.reason)
@@ -76,6 +72,13 @@ class Told:
         if isinstance(said, _File):
             return answer if self._ranks.first else said.here()
         return said
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        before, Told.asking = Told.asking, True
+        try:
+            return ask()
+        finally:
+            Told.asking = before
 
 
 class _Failed(NamedTuple):

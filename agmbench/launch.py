@@ -20,7 +20,12 @@ from agmbench import interrupts
 from agmbench.addresses import hidden
 from agmbench.errors import AgmbenchError, describe, printable
 
-TRAVELS = ("AGMBENCH_", "MLFLOW_", "AWS_")  # what names the store, its keys, data, registry; AWS_: of stores of artifacts
+TRAVELS = (
+    "AGMBENCH_",
+    "MLFLOW_",
+    "AWS_",
+    "PYTHONSAFEPATH",
+)  # what names the store, its keys, data, registry; AWS_: of stores of artifacts
 STORE = "MLFLOW_TRACKING_URI"
 INTERRUPTED = "interrupted"  # the reason of a task whose process was asked to stop
 

@@ -281,13 +281,13 @@ def todo(planned: Sequence[Planned], tracker: Tracker) -> Todo:
     found = progress(planned, tracker)
     uncleared = [one for one in found.done if one.job and tracker.scratch(one.job.digest).exists()]
     jobs = [one.job for one in (*found.missing, *(one for one, _ in found.failed), *uncleared) if one.job]
-    concepts = [concept for job in jobs for concept in build.references(job).values()]
-    concepts = [concept for concept in concepts if tracker.find(concept.digest) is None]
+    concepts = {concept.digest: concept for job in jobs for concept in build.references(job).values()}
+    missing = [concept for digest_, concept in concepts.items() if tracker.find(digest_) is None]
     first = {job.training: job.digest for job in reversed(jobs)}
     firsts = [job for job in jobs if first[job.training] == job.digest]
     others = [job for job in jobs if first[job.training] != job.digest]
     done = {one.job.spec.dataset.name for one in found.done if one.job}
-    return Todo((concepts, firsts, others), sorted(done - {job.spec.dataset.name for job in jobs}))
+    return Todo((missing, firsts, others), sorted(done - {job.spec.dataset.name for job in jobs}))
 
 
 def run(name: str, todo: Todo, tracker: Tracker, launcher: Launcher, folder: Path) -> Iterator[Ended]:

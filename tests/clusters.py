@@ -146,7 +146,10 @@ class Ray:
         small = ("--object-store-memory=80000000", "--disable-usage-stats", "--block")
         with (self.folder / f"{name}.out").open("wb") as out:
             one = subprocess.Popen(
-                [sys.executable, "-m", "ray.scripts.scripts", "start", *words, *small], stdout=out, stderr=out
+                [sys.executable, "-m", "ray.scripts.scripts", "start", *words, *small],
+                env={**os.environ, "RAY_memory_monitor_refresh_ms": "0"},  # other tests may fill this machine's memory
+                stdout=out,
+                stderr=out,
             )
         self.started.append(one)
         return one

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODULATORS := joint ogm-ge agm agm-ge
 
-.PHONY: help install demo test test-long test-faults lint docs bench baselines study clean
+.PHONY: help install demo test test-long test-faults lint docs bench baselines study reproduce clean
 
 help:
 	@echo "make demo       install, then joint, OGM-GE, AGM and AGM-GE on the embedded data set, side by side"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench      the measurements behind the figures in docs/"
 	@echo "make baselines  logistic regression on each modality of avmnist-mini and on both"
 	@echo "make study      the five-seed comparisons in README and docs/study.md (about half an hour)"
+	@echo "make reproduce  the paper's experiments on AV-MNIST, in the background: a night; first data prepare avmnist (docs/reproduction.md)"
 	@echo "make clean      remove .venv, site/ and caches; runs/ stays"
 
 # A stamp tells an install that finished from one that was cut off; it is older than pyproject.toml when that has changed.
@@ -84,6 +85,12 @@ study: .venv/installed
 	$(BIN)/python scripts/study.py
 	@$(BIN)/agmbench compare --dataset avmnist-mini
 	@$(BIN)/agmbench compare --dataset avmnist-mini --cost
+
+SCALE ?= small
+
+reproduce: .venv/installed
+	$(BIN)/python scripts/reproduce.py --scale $(SCALE) --estimate
+	$(BIN)/python scripts/reproduce.py --scale $(SCALE) --background
 
 clean:
 	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache

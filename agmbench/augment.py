@@ -1,7 +1,10 @@
-"""The transforms of a job as its splits take them: every draw comes from the job's seed, the epoch, the sample and its modality."""
+"""The transforms of a job as its splits take them.
+
+Every draw of training comes from the job's seed, the epoch, the sample and its modality, every one of evaluation from the last two.
+"""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -14,17 +17,24 @@ from agmbench.contracts import Change, Input, Transform, Unsuitable
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What becomes of training samples: a transform and the shape of a sample by modality. `augmentation(epoch)` is the change then.
+    """What becomes of samples. `augmentation(epoch)` is the change in an epoch of training, `augmentation(None)` in evaluation.
 
-    Samples are known by their numbers in the whole split, so those of a limited job are changed as in one of all samples.
+    Samples are known by their numbers in the whole split, so those of a limited job are changed as in one of all samples. What is
+    drawn in evaluation does not depend on the job's seed: every model is asked about the same samples.
+
+    training, evaluation: a transform by modality.
+    shapes: of a sample, by modality.
     """
 
-    transforms: Mapping[str, Transform]
-    shapes: Mapping[str, tuple[int, ...]]
+    training: Mapping[str, Transform]
+    evaluation: Mapping[str, Transform]
+    shapes: Mapping[str, Sequence[int]]
     seed: int
 
-    def __call__(self, epoch: int) -> Change:
-        return {m: Drawn(transform, self.shapes[m], (self.seed, epoch, m)) for m, transform in self.transforms.items()}
+    def __call__(self, epoch: int | None) -> Change:
+        transforms = self.evaluation if epoch is None else self.training
+        known = ("evaluation",) if epoch is None else (self.seed, epoch)
+        return {m: Drawn(transform, tuple(self.shapes[m]), (*known, m)) for m, transform in transforms.items()}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """From a spec to live objects: the only place that resolves entries and names a device."""
 
+import copy
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar, get_type_hints
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from agmbench import labels, measures, muting, shapley
+from agmbench import labels, measures, muting, recipes, shapley
 from agmbench.augment import Augmentation
 from agmbench.contracts import (
     Batch,
@@ -33,12 +34,23 @@ from agmbench.contracts import (
 from agmbench.data.fit import check_fit, wrong_input
 from agmbench.errors import AgmbenchError, allowed, describe
 from agmbench.fingerprint import contents
-from agmbench.jobs import COMPARED, CORE_VERSION, MADE_OF_THE_SEED, Component, JobSpec, cell_of, compose, digest, setting
+from agmbench.jobs import (
+    COMPARED,
+    CORE_VERSION,
+    MADE_OF_THE_SEED,
+    PHASES,
+    Component,
+    JobSpec,
+    cell_of,
+    compose,
+    digest,
+    setting,
+)
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
 from agmbench.registry import BUILT_IN, Entry, Registry
 from agmbench.registry.source import stated
-from agmbench.tasks import Segments
+from agmbench.tasks import MixedLabel, Segments, SingleLabel, Task
 
 T = TypeVar("T")
 
@@ -101,7 +113,7 @@ def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:
             "encoders": {m: resolved(registry, "encoder", named) for m, named in encoders.items()},
             "fusion": resolved(registry, "fusion", spec.fusion),
             "modulator": resolved(registry, "modulator", spec.modulator),
-            "augment": {m: named for m, named in transforms(spec, registry, data.dataset).items() if m in encoders},
+            **transforms(spec, registry, data.dataset, encoders),
         }
     )
     if reason := shapley.too_many(full.present or tuple(full.encoders)):
@@ -173,9 +185,10 @@ def opened(registry: Registry, name: str, params: Mapping[str, Any], seed: int =
 
 def _made(registry: Registry, component: Component, seed: int) -> Dataset:
     """A data set whose names can be used."""
-    dataset: Dataset = _make(registry, "dataset", component, seed)
+    entry = registry.get("dataset", component.name)
+    known = (seed, entry.folder) if getattr(entry.load(), "wants_folder", False) else (seed,)
+    dataset: Dataset = _make(registry, "dataset", component, *known)
     if reason := labels.refused(dataset.shapes, dataset.class_names):
-        entry = registry.get("dataset", component.name)
         raise AgmbenchError(f"{entry}: {reason}; it is named in {entry.place}")
     return dataset
 
@@ -229,7 +242,7 @@ def entries(spec: JobSpec, registry: Registry) -> list[Entry]:
     """Those of every component that a job names."""
     named = [("dataset", spec.dataset), ("fusion", spec.fusion), ("modulator", spec.modulator)]
     named += [("encoder", component) for component in spec.encoders.values()]
-    named += [("transform", component) for component in spec.augment.values()]
+    named += [("transform", component) for phase in PHASES for component in getattr(spec, phase).values()]
     return [registry.get(kind, component.name) for kind, component in named]
 
 
@@ -244,35 +257,49 @@ def _encoders(spec: JobSpec, dataset: Dataset) -> dict[str, Component]:
     return {m: spec.encoders[m] if m in spec.encoders else spec.encoders["*"] for m in wanted}
 
 
-def transforms(spec: JobSpec, registry: Registry, dataset: Dataset) -> dict[str, Component]:
-    """The transforms of a job, with every parameter, less those that change nothing.
+def transforms(
+    spec: JobSpec, registry: Registry, dataset: Dataset, modalities: Iterable[str] | None = None
+) -> dict[str, dict[str, Component]]:
+    """The transforms of a job by phase and modality, with every parameter, less those that change nothing.
 
-    What the entry of the data set names for modalities that are features made beforehand is left out.
+    What the entry of the data set names for modalities that are features made beforehand is left out, and so is a modality that is
+    not among `modalities`.
     """
-    for modality in spec.augment.keys() - dataset.shapes.keys():
+    return {phase: _transforms(spec, phase, registry, dataset, modalities) for phase in PHASES}
+
+
+def _transforms(
+    spec: JobSpec, phase: str, registry: Registry, dataset: Dataset, modalities: Iterable[str] | None
+) -> dict[str, Component]:
+    asked: Mapping[str, Component] = getattr(spec, phase)
+    for modality in asked.keys() - dataset.shapes.keys():
         raise AgmbenchError(f"data set '{spec.dataset.name}' has no modality '{modality}': {allowed(modality, dataset.shapes)}")
-    found = {m: resolved(registry, "transform", component) for m, component in spec.augment.items()}
+    found = {m: resolved(registry, "transform", component) for m, component in asked.items()}
     if beforehand := found.keys() & set(dataset.untransformed):
-        named = compose(registry, spec.dataset.name).augment
+        named = getattr(compose(registry, spec.dataset.name), phase)
         for m in beforehand & named.keys():
             if found[m] == resolved(registry, "transform", named[m]):
                 del found[m]
-    return {m: component for m, component in found.items() if not registry.get("transform", component.name).load().idle}
+    kept = found.keys() if modalities is None else found.keys() & set(modalities)
+    return {m: found[m] for m in found if m in kept and not registry.get("transform", found[m].name).load().idle}
 
 
 def augmentation(job: Job) -> Augmentation | None:
-    """What becomes of a job's training samples, if any transform is named; each has been tried on the first of them."""
-    named, shapes = job.spec.augment, job.dataset.shapes
-    made: dict[str, Transform] = {
-        m: _make(job.registry, "transform", component, shapes[m], of=f" of '{m}'") for m, component in named.items()
+    """What becomes of a job's samples, if any transform is named; each has been tried on the first sample of train."""
+    named: dict[str, Mapping[str, Component]] = {phase: getattr(job.spec, phase) for phase in PHASES}
+    shapes = job.dataset.shapes
+    made: dict[str, dict[str, Transform]] = {
+        phase: {m: _make(job.registry, "transform", one, shapes[m], of=f" of '{m}'") for m, one in found.items()}
+        for phase, found in named.items()
     }
-    if not made:
+    if not any(made.values()):
         return None
-    augmentation = Augmentation(made, {m: tuple(shapes[m]) for m in made}, job.spec.seed)
-    for modality, component in named.items():
-        entry = job.registry.get("transform", component.name)
-        if reason := _unfit(job.dataset, modality, augmentation(0)):
-            raise AgmbenchError(f"{entry} of '{modality}': {reason}")
+    augmentation = Augmentation(made["augment"], made["evaluation"], shapes, job.spec.seed)
+    for epoch, phase in ((0, "augment"), (None, "evaluation")):
+        for modality, component in named[phase].items():
+            entry = job.registry.get("transform", component.name)
+            if reason := _unfit(job.dataset, modality, augmentation(epoch)):
+                raise AgmbenchError(f"{entry} of '{modality}': {reason}")
     return augmentation
 
 
@@ -351,7 +378,11 @@ def model(job: Job) -> MultimodalModel:
             f"take --fusion with one of {', '.join(fitting)}"
         )
     _apart({**{f"encoder of '{modality}'": encoder for modality, encoder in encoders.items()}, "fusion": fusion})
-    made = MultimodalModel(encoders, fusion, job.spec.present, _muting(job), task, job.spec.training.reduction)
+    recipe, train = job.spec.training, job.dataset.split("train")
+    criterion = recipes.criterion(recipe, train, len(job.dataset.class_names)) if _of_classes(task) else None
+    if recipe.mixup is not None and type(task) is SingleLabel:
+        task = MixedLabel(len(job.dataset.class_names))
+    made = MultimodalModel(encoders, fusion, job.spec.present, _muting(job), task, recipe.reduction, criterion)
     widths = [module.out_channels for module in made.modules() if isinstance(module, nn.Conv2d)]
     # convolutions are quicker so; torch 2.14 corrupts memory in the backward pass of narrow ones on a CPU
     return made.to(memory_format=torch.channels_last) if all(width >= 16 for width in widths) else made
@@ -403,13 +434,35 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
     """The job's modulator, or an error if it refuses the model."""
     made: Modulator = _make(job.registry, "modulator", job.spec.modulator, job.modalities)
     if reason := made.refuses(model):
+        if isinstance(model.task, MixedLabel) and made.refuses(_unmixed(model)) is None:
+            reason = "needs the class of each sample, and training.mixup mixes those of two; leave training.mixup out"
         raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
+    parts = (*job.dataset.shapes, "fusion", "modulator")
+    if reason := recipes.refused(job.spec.training, model, made, parts, job.dataset.split("train")):
+        raise AgmbenchError(reason)
     return made
+
+
+def _of_classes(task: Task) -> bool:
+    """Whether the recipe's smoothing and weights of classes mean anything; where they do not, they are refused with a reason."""
+    return isinstance(task, SingleLabel)
+
+
+def _unmixed(model: MultimodalModel) -> MultimodalModel:
+    """The same model on the task of the data set, to be asked about."""
+    plain = copy.copy(model)
+    plain.task = SingleLabel()
+    return plain
+
+
+def gpus() -> int:
+    """How many GPUs torch sees."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def device(name: str) -> torch.device:
     """`auto` is CUDA where there is one; `cpu`, `cuda` and `cuda:i` are themselves."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = gpus()
     present = ["cpu", *(["cuda", *(f"cuda:{number}" for number in range(count))] if count else [])]
     if name == "auto":
         return torch.device("cuda" if count else "cpu")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from agmbench.errors import describe
-from agmbench.records import Point
+from agmbench.records import Beyond, Point
 
 NEWEST, BEFORE = "state.pt", "state-before.pt"
 JOB = "job"  # the key of its digest in a state
@@ -18,13 +18,22 @@ SHARE = 0.05  # of the time may go into writing
 
 
 class Checkpoints:
-    """The newest state of the job of a digest and the one before, in a folder. A file is written aside, synced and renamed."""
+    """The newest state of the job of a digest and the one before, in a folder. A file is written aside, synced and renamed.
 
-    def __init__(self, folder: Path, digest: str) -> None:
+    `beyond` keeps the newest for other machines too, and is asked for one that another machine left there.
+    """
+
+    def __init__(self, folder: Path, digest: str, beyond: Beyond | None = None) -> None:
         self.folder, self.digest = folder, digest
+        self._beyond = beyond
+        self._fetched = beyond is None
         self.warnings: list[str] = []
         self._written = 0.0  # when
         self._took = 0.0
+
+    def there(self) -> bool:
+        """Whether a process has left any."""
+        return self.folder.exists()
 
     def due(self) -> bool:
         """Whether enough time has passed since the last state: writing takes a twentieth of the time at most."""
@@ -47,11 +56,16 @@ class Checkpoints:
             newest.replace(self.folder / BEFORE)
         fresh.replace(newest)
         _sync(self.folder)
+        if self._beyond is not None:
+            self._beyond.keep(newest)
         self._written = time.monotonic()
         self._took = self._written - begun
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """The newest state of this job that can be read. One that cannot, or is another's, is moved aside and named in `warnings`."""
+        if self._beyond is not None and not self._fetched:
+            self._beyond.fetch(self.folder / NEWEST)
+            self._fetched = True  # once, for what was set aside would come again
         for path in (self.folder / NEWEST, self.folder / BEFORE):
             if not path.is_file():
                 continue
@@ -80,6 +94,8 @@ class Checkpoints:
     def clear(self) -> None:
         """The job is finished, or should begin anew."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._beyond is not None:
+            self._beyond.clear()
 
 
 def _sync(folder: Path) -> None:

@@ -9,7 +9,7 @@ Shapes: B samples in a batch, N in a split, C classes, D features, M modalities.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 import torch
@@ -99,18 +99,44 @@ def joined(inputs: Sequence[Input]) -> Input:
     return Tokens(torch.cat([x.values for x in tokens]), torch.cat(masks) if masks else None)
 
 
+def utf8(texts: Sequence[str], length: int) -> Tokens:
+    """Raw text as encoders `hf-text` and `clip` take it: numbers `[B, length, 1]` of its bytes in UTF-8, with a mask.
+
+    What is longer is cut off, between two letters.
+    """
+    values, mask = torch.zeros(len(texts), length, 1), torch.zeros(len(texts), length, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        content = text.encode()[:length].decode(errors="ignore").encode()
+        values[row, : len(content), 0] = torch.tensor(list(content), dtype=torch.float32)
+        mask[row, : len(content)] = True
+    return Tokens(values, mask)
+
+
+def texts_of(x: Tokens) -> list[str]:
+    """The texts that `utf8` was given; zeros, as of a muted one, are no text. The host reads them."""
+    values = x.values.squeeze(2) if x.mask is None else x.values.squeeze(2) * x.mask
+    rows = values.round().long().tolist()
+    if any(number > 255 or number < 0 for row in rows for number in row):
+        raise Unsuitable("takes raw text, numbers 0 to 255 of its bytes (agmbench.contracts.utf8); found other numbers")
+    return [bytes(number for number in row if number).decode(errors="replace") for row in rows]
+
+
 @dataclass(frozen=True)
 class Batch:
     """`inputs[m]` `[B, *shape_m]` or sequences, `targets` `[B, ...]` as the task has them (class numbers `[B]`), `index` `[B]` the
     samples' numbers in their split.
 
     `at` `[B]`, in training: the samples' places in the list of the epoch's samples, in which a sample may stand several times.
+
+    `absent[m]` `[B]` is true for the samples that have no modality m; it is there for modalities that some samples of the split lack.
+    What encoders get of these samples is what stands in for an absent modality (the job's `mute`), as in a coalition without it.
     """
 
     inputs: Mapping[str, Input]
     targets: Tensor
     index: Tensor
     at: Tensor | None = None
+    absent: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; a copy from pinned memory does not wait."""
@@ -119,6 +145,7 @@ class Batch:
             self.targets.to(device, non_blocking=True),
             self.index.to(device, non_blocking=True),
             None if self.at is None else self.at.to(device, non_blocking=True),
+            {modality: lacking.to(device, non_blocking=True) for modality, lacking in self.absent.items()},
         )
 
     def pin_memory(self) -> "Batch":
@@ -128,6 +155,7 @@ class Batch:
             self.targets.pin_memory(),
             self.index.pin_memory(),
             None if self.at is None else self.at.pin_memory(),
+            {modality: lacking.pin_memory() for modality, lacking in self.absent.items()},
         )
 
     def tensors(self) -> Iterator[Tensor]:
@@ -138,6 +166,7 @@ class Batch:
         yield self.index
         if self.at is not None:
             yield self.at
+        yield from self.absent.values()
 
 
 class Split(Protocol):
@@ -195,7 +224,7 @@ def read(split: Split, index: Tensor, change: Change | None = None) -> Batch:
         return batch
     numbers = batch.index.tolist()
     inputs = {m: changed_each(x, numbers, change[m]) if m in change else x for m, x in batch.inputs.items()}
-    return Batch(inputs, batch.targets, batch.index)
+    return replace(batch, inputs=inputs)
 
 
 def finished(split: Split, batch: Batch) -> Batch:
@@ -206,6 +235,19 @@ def finished(split: Split, batch: Batch) -> Batch:
 def in_memory(split: Split) -> bool:
     """Whether the samples of a split are there already, so that nobody has to read ahead."""
     return isinstance(split, TensorSplit) or bool(getattr(split, "in_memory", False))
+
+
+def muted(batch: Batch, mute: Callable[[str, Input], Input], known: Collection[str]) -> Batch:
+    """A batch in which `mute` stands in for the modalities that samples lack, of those that are `known` to it; a sequence of such a
+    sample keeps its mask, which hides all of it."""
+    inputs = dict(batch.inputs)
+    for modality, lacking in [(m, lacking) for m, lacking in batch.absent.items() if m in known]:
+        x, blank = inputs[modality], mute(modality, inputs[modality])
+        if isinstance(x, Tokens) and isinstance(blank, Tokens):
+            inputs[modality] = replace(x, values=torch.where(lacking[:, None, None], blank.values, x.values))
+        elif isinstance(x, Tensor) and isinstance(blank, Tensor):
+            inputs[modality] = torch.where(lacking.reshape(-1, *[1] * (x.ndim - 1)), blank, x)
+    return replace(batch, inputs=inputs)
 
 
 def changed_each(x: Input, numbers: Sequence[int], change: ChangeOf) -> Input:
@@ -242,6 +284,9 @@ class Dataset(ABC):
     What the splits contain is hashed by agmbench and enters the digest of every job on them. `fingerprint` is for what it cannot see:
     it reads a split that is not in memory in a few places only.
 
+    wants_folder: behind the seed it is given the folder of the file in which its entry stands, `None` for a built-in one: the files
+    that its parameters name are below it.
+
     follows_seed: `False`, the splits are the same under every seed; `True`, they are made of seed and parameters alone; `None`, it is
     not known, and agmbench opens the data set under one more seed to tell runs on the same data from others.
 
@@ -251,6 +296,7 @@ class Dataset(ABC):
 
     task: Task = SingleLabel()
     follows_seed: ClassVar[bool | None] = None
+    wants_folder: ClassVar[bool] = False
 
     shapes: Mapping[str, tuple[int, ...]]
     class_names: Sequence[str]
@@ -302,16 +348,28 @@ class Encoder(nn.Module):
     `same_in_training` says that `forward` does not look at `training`, and draws nothing: if none of the encoder's modules does either
     (no BatchNorm, no dropout above 0), methods that ask for passes in eval mode too take one for both. A subclass says it anew.
 
+    `reads_numbers` says that its input are numbers of words or of tokens, so that there is nothing between two of them, `reads_text`
+    that they are the bytes of raw text (`utf8`), of which it makes tokens by `on_host`.
+
     `sees_padding` says that it reads no mask, as some published networks do; otherwise what a mask hides changes nothing.
     """
 
     guided: ClassVar[bool] = False
     same_in_training: ClassVar[bool] = False
     sees_padding: bool = False
+    reads_numbers: bool = False
+    reads_text: bool = False
     out_features: int
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
+
+    def on_host(self, x: Input) -> Input:
+        """What becomes of its input before it is copied to the device, as where text is made tokens; by default nothing.
+
+        `forward` takes both, what comes out of this and what goes in, and makes the same of them.
+        """
+        return x
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor | Tokens:
         raise TypeError(f"{type(self).__name__} should define forward(x)")
@@ -381,7 +439,10 @@ class Model(Protocol):
         """Inside, every module is in eval mode; afterwards each is as it was."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The task's loss, averaged over the batch, whatever the `reduction`."""
+        """The loss of training, averaged over the batch, whatever the `reduction`: the task's, as the recipe changes it."""
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The same of each sample, `[B]`."""
 
     def penalty(self, batch: Batch) -> Tensor | None:
         """What the fusion adds to it, found in a pass of its own; `None` if it adds nothing."""
@@ -402,15 +463,23 @@ class Model(Protocol):
 
 
 class Step(NamedTuple):
-    """What one backward pass found: the `loss`, the `logits` `[B, C]`, and values to record by metric name (`kappa/audio`)."""
+    """What one backward pass found: the `loss`, the `logits` `[B, C]`, and values to record by metric name (`kappa/audio`).
+
+    `kept` are the tensors of this batch that `adjust` needs, such as scores, by names of the method's own. They are not recorded.
+    """
 
     loss: Tensor
     logits: Tensor
     signals: Mapping[str, Tensor] = {}
+    kept: Mapping[str, Tensor] = {}
 
 
 def _unranked(model: Model) -> tuple[float, float]:
     raise TypeError("this context has no validation by which models could be ranked")
+
+
+def _no_recipe(tensors: Sequence[nn.Parameter]) -> Optimizer:
+    raise TypeError("this context has no recipe by which an optimizer could be made")
 
 
 @dataclass(frozen=True)
@@ -421,7 +490,8 @@ class Context:
     those of each modality's response after the last epoch, empty before the first (of a regression, R2 in place of accuracy).
     `model` and `optimizer` are there to act on, not to keep. The optimizer is there from the first epoch on; its state, but not its
     rates, may be cleared or put back at the beginning of an epoch, and is part of the checkpoint. `rank` says where a model of one
-    modality would stand on valid, as epochs are ranked: the larger the better.
+    modality would stand on valid, as epochs are ranked: the larger the better. `fresh` makes another optimizer of the recipe's kind, at
+    the present rate, for tensors of a copy that a method trains by itself.
     `concepts` are the trained mono-modal concepts, frozen and in eval mode, for a modulator that `needs_concepts`.
     """
 
@@ -437,6 +507,7 @@ class Context:
     rank: Callable[[Model], tuple[float, float]] = _unranked
     reads: Callable[[SplitName, Iterable[Tensor]], Iterator[Batch]] | None = None
     optimizer: Optimizer | None = None
+    fresh: Callable[[Sequence[nn.Parameter]], Optimizer] = _no_recipe
 
     def batches(self, name: SplitName, pieces: Iterable[Tensor]) -> Iterator[Batch]:
         """Batches of a split by the numbers of their samples, on the model's device, read ahead if the job reads ahead."""
@@ -454,25 +525,33 @@ class Promises:
     balances: it records `kappa/m`; from a fresh state equal modalities get equal ones and the stronger modality the smaller.
     permutes: permuting the modalities permutes its `kappa/m`.
     window: it has parameters `starts` and `ends`, and outside them its gradients are those of joint training.
+    exact: parameters under which what it asks of coalitions is what full passes give, one a coalition; `None` if it asks nothing.
     trains: it takes optimizer steps; a method that only combines finished models does not.
     rests: whole encoders may have no gradient for an epoch. Otherwise every tensor that joint training reaches has one.
     own_heads: it answers by heads of its own, so the model's fusion need not learn.
+    puts_back: between epochs it puts earlier weights back itself, so they are not the optimizer's alone.
+    divides: several processes that train a job together come to the same numbers. Every method does that draws random numbers from
+        `context.generator` or torch's own alone, and reads nothing that one process has and another has not.
     """
 
     neutral: Mapping[str, object] | None = None
     balances: bool = False
     permutes: bool = False
     window: bool = False
+    exact: Mapping[str, object] | None = None
     trains: bool = True
     rests: bool = False
     own_heads: bool = False
+    puts_back: bool = False
+    divides: bool = True
 
 
 class Modulator(nn.Module):
     """How gradients come to be. Most methods override `backward` alone, and `adjust` if they change gradients that are there.
 
     An optimizer step has one batch, or with gradient accumulation several micro-batches: `backward` is called for each, `adjust`
-    once. `steps` is for methods that take several optimizer steps a batch, `coalitions` for those whose answer is not the model's.
+    once, with what each `backward` returned. `steps` is for methods that take several optimizer steps a batch, `coalitions` for those
+    whose answer is not the model's.
 
     A step asks for no number of a tensor (`.item()`, `if tensor:`, `tensor[mask]`): the host would wait for the device.
 
@@ -481,9 +560,11 @@ class Modulator(nn.Module):
 
     State that a resumed run needs is a buffer, a parameter or a submodule. The model is never kept. A modality's tensors are
     `model.encoders[m].parameters()`, never found by their names. `needs_concepts` asks for the mono-modal concepts in the context.
+    A method that clips gradients by a rule of its own says so (`clips`), and the recipe's clipping leaves them to it.
     """
 
     needs_concepts: ClassVar[bool] = False
+    clips: bool = False
     promises: ClassVar[Promises] = Promises()
 
     def __init__(self, modalities: tuple[str, ...]) -> None:
@@ -535,9 +616,9 @@ class Modulator(nn.Module):
         if weight != 1:
             self._scale(model, weight)
         with torch.autocast(batches[0].targets.device.type, enabled=False):  # gradients are float32
-            adjusted = self.adjust(model)
+            adjusted = self.adjust(model, parts)
         merged = _merged(parts, counts) if len(parts) > 1 else parts[0]
-        return merged._replace(signals={**merged.signals, **adjusted})
+        return merged._replace(signals={**merged.signals, **adjusted}, kept={})
 
     def _scale(self, model: Model, factor: float) -> None:
         for parameter in (*model.parameters(), *self.parameters()):
@@ -548,8 +629,11 @@ class Modulator(nn.Module):
         """Add the gradients of one batch to `.grad`."""
         raise TypeError(f"{type(self).__name__} should define backward(model, batch) or steps(model, batches)")
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        """Change the gradients in `.grad` before the optimizer step; returns signals."""
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        """Change the gradients in `.grad` before the optimizer step; returns signals.
+
+        `parts` is what `backward` returned, one for each micro-batch of the step, in order.
+        """
         return {}
 
     def named(self, **values: Iterable[Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What users see in place of a traceback: one line that says what was found, what was expected and how to mend it."""
+"""What users see instead of a traceback: one line that says what was found, what was expected and how to fix it."""
 
 import difflib
 import os
@@ -8,22 +8,35 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-OURS = (f"{Path(__file__).parent}{os.sep}", f"{sysconfig.get_path('stdlib')}{os.sep}", "<")  # agmbench, Python, frozen modules
+OURS = (
+    f"{Path(__file__).parent}{os.sep}",
+    f"{sysconfig.get_path('stdlib')}{os.sep}",
+    "<",
+)  # the files of agmbench, of Python and of frozen modules
 
-# what a terminal acts on or cannot show: control characters, marks that turn the direction of writing, halves of letters
+# what a terminal acts on or cannot show: control characters, marks that change the writing direction, halves of surrogate pairs
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
 class AgmbenchError(Exception):
-    """Something its reader can mend. The command line prints it as one line and exits with `exit_code`."""
+    """An error that the user can fix. The command line prints it as one line and exits with `exit_code`."""
 
     exit_code = 2
 
 
 class RunFailed(AgmbenchError):
-    """A job that started and could not finish; its run is FAILED with this text as the reason."""
+    """A job started and could not finish; its run is FAILED with this text as the reason."""
 
     exit_code = 1
+
+
+class Taken(RunFailed):
+    """Another process has the job, or has taken it over; nothing is wrong with the job."""
+
+    SAYS = "another process has this job"  # how the text begins, by which it is known wherever it is only a text
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{self.SAYS}: {text}")
 
 
 def allowed(name: str, known: Iterable[str]) -> str:
@@ -35,13 +48,13 @@ def allowed(name: str, known: Iterable[str]) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """A stranger's exception in one line: its class, the first line of its text, and where in the stranger's code it arose."""
+    """The exception of someone else's code in one line: its class, the first line of its text, and the line of that code."""
     text = str(error).strip().splitlines()
     return (f"{type(error).__name__}: {text[0]}" if text else type(error).__name__) + _place(error)
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line that is neither of agmbench nor of an installed library, if there is one."""
+    """The innermost line that belongs neither to agmbench nor to an installed library, if there is one."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {shown(error.filename)}:{error.lineno}"
     lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
@@ -50,11 +63,11 @@ def _place(error: BaseException) -> str:
 
 
 def shown(path: str | Path) -> str:
-    """A path as a reader finds it: relative where it is below the working directory."""
+    """A path as it is shown to users: relative if it is below the working directory."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith(os.pardir) else relative
 
 
 def printable(text: str) -> str:
-    """A stranger's text as a terminal may be given it: what it would act on is spelt out, `\\x1b`."""
+    """Someone else's text made safe for a terminal: characters that it would act on are spelt out, as `\\x1b`."""
     return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agmbench import shapley
-from agmbench.contracts import Batch, Modulator
+from agmbench.contracts import Batch, Modulator, Tokens
 from agmbench.errors import RunFailed
 from agmbench.finite import culprit, sound_input, wrong_input
 from agmbench.model import MultimodalModel
@@ -21,11 +21,11 @@ def evaluate(
     modulator: Modulator,
     batches: Iterable[Batch],
     class_names: Iterable[str] = (),
-    terms: bool = False,
+    whole: bool = False,
     where: str = "",
 ) -> Outcome:
-    """Eval-mode logits of every coalition on a split, representation and targets, on the CPU; with `terms`, those of an additive
-    fusion too. `batches` are the split's, on the model's device.
+    """Eval-mode logits of every coalition on a split, representation and targets, on the CPU; the `whole` of it has the terms of an
+    additive fusion and the features of encoders that were trained too. `batches` are the split's, on the model's device.
 
     What is not finite is an error that names the split (`where`), the modality and the samples.
     """
@@ -34,14 +34,15 @@ def evaluate(
     parts: list[list[Tensor]] = []  # a batch each: logits of each coalition, the representation, terms if there are any
     targets: list[Tensor] = []
     own: Mapping[str, Tensor] = {}
+    features: Mapping[str, Tensor] = {}
     with model.evaluating(), model.muting.evaluation():
         for batch in batches:
             said = modulator.coalitions(model, batch.inputs, which)
-            own = _terms(model, batch) if terms else {}
+            own, features = _inside(model, batch) if whole else ({}, {})
             rows = [
                 *(said[c].logits.float() for c in which),
                 said[full].representation.float(),
-                *(x.float() for x in own.values()),
+                *(x.float() for x in (*own.values(), *features.values())),
             ]
             sound_here = torch.stack([sound_input(batch.inputs[m]).all() for m in model.modalities]).all()
             *made, answers, sound = on_host([*rows, batch.targets, sound_here])
@@ -53,9 +54,9 @@ def evaluate(
                 raise RunFailed(f"the targets on {where} are not finite; look at the data")
             parts.append([model.task.rows(x) for x in made])
             targets.append(model.task.rows(answers))
-    whole = [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
-    logits, (fused, *summands) = dict(zip(which, whole, strict=False)), whole[len(which) :]
-    own = dict(zip(own, summands, strict=True))
+    rows = [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+    logits, (fused, *others) = dict(zip(which, rows, strict=False)), rows[len(which) :]
+    own, features = dict(zip(own, others, strict=False)), dict(zip(features, others[len(own) :], strict=True))
     return Outcome(
         kind=model.task.kind,
         modalities=model.modalities,
@@ -64,6 +65,7 @@ def evaluate(
         targets=torch.cat(targets).numpy(),
         fused=fused.numpy(),
         terms={m: x.numpy() for m, x in own.items()} if _add_up(own, logits[full]) else {},
+        features={m: x.numpy() for m, x in features.items()} if modulator.promises.trains else {},
     )
 
 
@@ -77,9 +79,13 @@ def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [back[place].view(x.dtype).view(x.shape) for place, x in enumerate(tensors)]
 
 
-def _terms(model: MultimodalModel, batch: Batch) -> dict[str, Tensor]:
-    """Each modality's own term of the logits, where the fusion is additive."""
-    return model.fusion.terms(cast(Any, model.encode(batch.inputs))) if model.fusion.additive else {}
+def _inside(model: MultimodalModel, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Each modality's own term of the logits, where the fusion is additive; the features of each, tokens averaged."""
+    features = cast(dict[str, Any], model.encode(batch.inputs))
+    terms = model.fusion.terms(features) if model.fusion.additive else {}
+    tokens = {m: features[m] for m in model.modalities}
+    segments = model.fusion.per_segment
+    return terms, {m: (x.values if segments else x.pooled()) if isinstance(x, Tokens) else x for m, x in tokens.items()}
 
 
 def _add_up(terms: Mapping[str, Tensor], logits: Tensor) -> bool:

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +16,10 @@ import yaml
 from agmbench import build, measures, outcomes, predictions, protocol, provenance, served
 from agmbench.checkpoints import Checkpoints, pack, unpack
 from agmbench.contracts import SPLITS, Modulator, SplitName, Unsuitable
-from agmbench.errors import AgmbenchError, RunFailed, describe
+from agmbench.distributed.feed import DealtFeed
+from agmbench.distributed.ranks import here
+from agmbench.distributed.told import kept_by_first, told
+from agmbench.errors import AgmbenchError, RunFailed, Taken, describe
 from agmbench.evaluate import evaluate, measure
 from agmbench.jobs import JobSpec, setting, spec_of
 from agmbench.loading import Feed, workers
@@ -55,14 +59,26 @@ def execute(
     force: bool = False,
     parent: str | None = None,
     profile: bool = False,
+    wait: bool = True,
 ) -> Record:
     """The finished record of a job, trained now unless it is done already; what is trained stands under the run `parent`.
 
     It is measured by the metrics `wanted`, all that there are by default. Its unimodal models ("mono-modal concepts") come first if
     one of these, the method or the recipe's choice of epochs needs them. `profile` traces some steps of its training (`profiling.py`).
+    While another process has the job, on whatever machine, it is waited for; without `wait` that is an error, `Taken`.
     """
     known = measures.measures(registry) if wanted is None else wanted
-    return Execution(tracker, device, observer, known, force, parent, profile).run(build.resolve(spec, registry))
+    return Execution(tracker, device, observer, known, force, parent, profile, wait).run(build.resolve(spec, registry))
+
+
+def trained_concepts(
+    job: build.Job, model: MultimodalModel, modulator: Modulator, tracker: Tracker, device: torch.device, observer: Observer
+) -> dict[str, MultimodalModel]:
+    """The unimodal models of a method that needs them, `{}` of any other; those that are not done are trained now, as jobs."""
+    if not modulator.needs_concepts:
+        return {}
+    beside = Execution(tracker, device, observer, measures.of_one_run(job.registry), force=False, parent=None)
+    return beside.concepts(job, model, {m: beside.run(concept) for m, concept in build.references(job).items()})
 
 
 @dataclass(frozen=True)
@@ -76,17 +92,22 @@ class Execution:
     force: bool
     parent: str | None
     profile: bool = False
+    wait: bool = True
 
     def run(self, job: build.Job) -> Record:
         """The finished record of one job."""
         if job.spec.compared:
             return self._compared(job)
         modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
+        if (ranks := here()) is not None and not modulator.promises.divides:
+            name = job.spec.modulator.name
+            raise AgmbenchError(f"modulator {name} cannot train on {ranks.size} devices; leave --devices out")
         judge = build.judge(job.spec, job.registry, job.dataset)
         comparing = [one for one in self.wanted if one.metric.compares and job.spec.present is None]
         done = self._done(job)
-        states = Checkpoints(self.tracker.scratch(job.digest), job.digest)
-        if done is not None and not measures.lacking(done, comparing) and not states.folder.exists():
+        if done is not None and not measures.lacking(done, comparing):
+            if job.digest in self.tracker.unsettled():
+                self.tracker.tidy(job.digest)
             if self.profile:
                 self.observer.warned("the job is done already, so there is no training to profile; take --force")
             self.observer.finished(done, trained=False)
@@ -95,16 +116,16 @@ class Execution:
         if done is None and (before := self.tracker.before(job.setting, job.digest)):
             self.observer.warned(changed(job, before))
         needed = comparing or modulator.needs_concepts or (judge.measure is not None and judge.measure.metric.compares)
-        beside = replace(self, profile=False)
+        beside = replace(self, profile=False, wait=True)
         references = {m: beside.run(concept) for m, concept in build.references(job).items()} if needed else {}
-        with self.tracker.lock(job.digest):
+        described = self._heading(job)
+        with self.tracker.claim(described, partial(self._taken, job)):
             record = self._done(job)
             trained = record is None
             if record is None:
-                record = self._trained(job, references, judge, states)
+                record = self._trained(job, described, references, judge)
             elif measures.lacking(record, comparing):
                 record = self._measured(job, record)
-            states.clear()  # those, too, of a process that was killed when its run was finished
             self.observer.finished(record, trained=trained)
         return record
 
@@ -118,11 +139,17 @@ class Execution:
             self.observer.finished(done, trained=False)
             return done
         alone = replace(self, wanted=[one for one in self.wanted if not one.metric.compares])
-        trained = alone.run(build.resolve(job.spec.trained(), job.registry, job.data))
-        references = {m: replace(alone, profile=False).run(concept) for m, concept in build.references(job).items()}
-        with self.tracker.lock(job.digest):
+        own = build.resolve(job.spec.trained(), job.registry, job.data)
+        trained = alone.run(own)
+        beside = replace(alone, profile=False, wait=True)
+        references = {m: beside.run(concept) for m, concept in build.references(job).items()}
+        if all(self.tracker.find(one.digest) for one in build.references(own).values()):
+            # it is measured beside its own concepts too, where these are there
+            replace(self, force=False, profile=False, wait=True).run(own)
+        described = self._heading(job)
+        with self.tracker.claim(described, partial(self._taken, job)):
             if (record := self._done(job)) is None:
-                with self.tracker.start(replace(heading(job, self.device), parent=self.parent)) as run:
+                with self.tracker.start(described) as run:
                     self._beside(job, run, trained, references)
             elif measures.lacking(record, comparing):
                 record = self._measured(job, record)
@@ -147,16 +174,27 @@ class Execution:
     def _done(self, job: build.Job) -> Record | None:
         return None if self.force else self.tracker.find(job.digest)
 
-    def _trained(self, job: build.Job, references: Mapping[str, Record], judge: Judge, states: Checkpoints) -> Record:
-        if self.force:
-            states.clear()
-        with self.tracker.start(replace(heading(job, self.device), parent=self.parent)) as run:
+    def _heading(self, job: build.Job) -> Heading:
+        return replace(heading(job, self.device), parent=self.parent)
+
+    def _taken(self, job: build.Job, by: str) -> None:
+        """Another process has a job: it is waited for, or left to that."""
+        if not self.wait:
+            raise Taken(by)
+        self.observer.warned(f"'{job.name}' is being worked on by {by}; waiting until it is done there, or given up")
+
+    def _trained(self, job: build.Job, described: Heading, references: Mapping[str, Record], judge: Judge) -> Record:
+        with self.tracker.start(described) as run:
+            states = told(Checkpoints(run.scratch, job.digest, kept_by_first(run, "beyond")))
+            if self.force:
+                states.clear()
             try:
                 self._run(job, run, references, judge, states)
             except SystemExit as error:
                 raise RunFailed(f"a component of the job ended the process ({describe(error)})") from error
             except Unsuitable as error:  # a file that turned out to be broken when it was read
                 raise RunFailed(str(error)) from error
+        states.clear()
         return self._found(job)
 
     def _found(self, job: build.Job) -> Record:
@@ -182,6 +220,7 @@ class Execution:
             for epoch in epochs:
                 best.see(epoch, model, modulator)
                 history += [*epoch.points, *epoch.costs]
+                run.check()
                 if states.due():
                     training = epoch.state()
                     states.save({"training": training, "selection": best.state_dict(), "history": pack(history)})
@@ -214,7 +253,7 @@ class Execution:
         saved = states.load(device)
         model = build.model(job).to(device)
         modulator = build.modulator(job, model)
-        concepts = self._concepts(job, model, modulator, references)
+        concepts = self.concepts(job, model, references) if modulator.needs_concepts else {}
         best, history, done, state = Selection(spec.training.select), [], 0, None
         try:
             if saved is not None:
@@ -256,12 +295,8 @@ class Execution:
             self._measure(run, wanted, measures.kept(self.tracker, record), references, job.spec.training.epochs - 1)
         return self._found(job)
 
-    def _concepts(
-        self, job: build.Job, model: MultimodalModel, modulator: Modulator, references: Mapping[str, Record]
-    ) -> dict[str, MultimodalModel]:
-        """The trained unimodal models of a method that needs them."""
-        if not modulator.needs_concepts:
-            return {}
+    def concepts(self, job: build.Job, model: MultimodalModel, references: Mapping[str, Record]) -> dict[str, MultimodalModel]:
+        """The trained unimodal models, from the runs of them."""
         paths = {m: self.tracker.artifact(reference, "checkpoints/best.pt") for m, reference in references.items()}
         weights = {m: torch.load(path, map_location=self.device, weights_only=True)["model"] for m, path in paths.items()}
         return build.concept_models(job, model, self.device, weights)
@@ -320,15 +355,16 @@ class Selection:
 
 
 def fed(job: build.Job, device: torch.device, names: Sequence[SplitName] = SPLITS) -> Feed:
-    """The splits of a job as batches; those of train are changed as its transforms do."""
-    return Feed({name: job.dataset.split(name) for name in names}, device, workers(device), build.augmentation(job))
+    """The splits of a job as batches, changed as its transforms do."""
+    kind = Feed if here() is None else DealtFeed
+    return kind({name: job.dataset.split(name) for name in names}, device, workers(device), build.augmentation(job))
 
 
 def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, feed: Feed) -> dict[str, Outcome]:
     """What a trained model says of dev, valid and test."""
     where = f"of '{job.spec.dataset.name}'"
     return {
-        name: evaluate(model, modulator, feed.in_order(name), job.dataset.class_names, terms=True, where=f"{name} {where}")
+        name: evaluate(model, modulator, feed.in_order(name), job.dataset.class_names, whole=True, where=f"{name} {where}")
         for name in AFTER
     }
 
@@ -388,8 +424,14 @@ def heading(job: build.Job, device: torch.device) -> Heading:
         references=digests(job),
         training=job.training,
         samples={name: len(job.dataset.split(name)) for name in SPLITS},
-        tags={**provenance.tags(device), **origins, **({SAMPLE: "true"} if sample(job) else {})},
+        tags={**provenance.tags(device), **_several(), **origins, **({SAMPLE: "true"} if sample(job) else {})},
     )
+
+
+def _several() -> dict[str, str]:
+    """On how many devices a job is trained, as a tag, if on several."""
+    ranks = here()
+    return {} if ranks is None else {"devices": str(ranks.size)}
 
 
 def sample(job: build.Job) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from agmbench.contracts import Batch, Split, Step, Tokens
+from agmbench.distributed.ranks import here
 from agmbench.errors import RunFailed
 from agmbench.model import MultimodalModel
 
@@ -49,7 +50,7 @@ class Watch:
         try:
             yield
         except Exception:
-            self.judge()
+            self.judge(together=False)
             raise
         finally:
             for hook in hooks:
@@ -63,13 +64,16 @@ class Watch:
         if len(self._seen) == STEPS:
             self.judge()
 
-    def judge(self) -> None:
-        """Read the flags of the steps since the last time."""
+    def judge(self, together: bool = True) -> None:
+        """Read the flags of the steps since the last time; `together`, if all ranks do, for each has seen its own samples' features."""
         seen, self._seen, first = self._seen, [], self._first
         self._first += len(seen)
         if not seen:
             return
-        flags = iter(torch.stack([flag for one in seen for flag in one.flags]).tolist())
+        found = torch.stack([flag for one in seen for flag in one.flags])
+        if together and (ranks := here()) is not None:
+            found = ranks.all_of(found)
+        flags = iter(found.tolist())
         for number, one in enumerate(seen, first):
             loss, logits, *features = (next(flags) for _ in one.flags)
             if not loss:

@@ -1,4 +1,4 @@
-"""Being asked to stop: by Ctrl-C, by SIGTERM, by a terminal that is closed, by SIGUSR1, which a cluster sends before a time limit."""
+"""Requests to stop: Ctrl-C, SIGTERM, a terminal that is closed, and SIGUSR1, which a cluster may send before a time limit."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ _held = 0
 
 
 def listen() -> None:
-    """From now on each of these raises KeyboardInterrupt, once more at the next `check` should somebody have swallowed it."""
+    """From now on each of these raises KeyboardInterrupt, and again at `check()` if it was suppressed."""
     global _asked
     _asked = False
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
@@ -24,7 +24,7 @@ def asked() -> bool:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if it was asked for: one that came inside a destructor or a callback is lost there."""
+    """Raise KeyboardInterrupt if this process was asked to stop. One raised inside a destructor or a callback is lost there."""
     if _asked:
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""What may be the name of a modality and of a class: names become metrics, settings, files, and parts of tables and plots."""
+"""Which names modalities and classes may have. Names become metrics, settings, files, and parts of tables and plots."""
 
 import re
 from collections.abc import Iterable
@@ -11,16 +11,14 @@ LONGEST = 100
 
 
 def refused(modalities: Iterable[object], class_names: Iterable[object]) -> str:
-    """Why a data set's names cannot be used; empty if they can."""
+    """The reason why the names of a data set cannot be used; empty if they can."""
     for name in modalities:
         if not (isinstance(name, str) and len(name) <= LONGEST and MODALITY.fullmatch(name)):
             return (
-                f"a modality is called {short(name)}; a name should be letters, digits and '_', with '-' or spaces between, "
-                f"a letter or digit first, up to {LONGEST}"
+                f"a modality is called {short(name)}; a name should consist of letters, digits and '_', with '-' or spaces between them, "
+                f"begin with a letter or digit, and have at most {LONGEST} characters"
             )
     for number, name in enumerate(class_names):
         if not (isinstance(name, str) and len(name) <= LONGEST and name.strip()) or UNSEEN.search(name) or {*"\n\t"} & {*name}:
-            return (
-                f"class {number} is called {short(name)}; a name should be one line of text that can be shown, up to {LONGEST}"
-            )
+            return f"class {number} is called {short(name)}; a name should be one line of printable text, at most {LONGEST} characters"
     return ""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from agmbench.contracts import Batch, Change, Split, SplitName, TensorSplit, Tokens, finished, in_memory, read
+from agmbench.contracts import Batch, Change, Input, Split, SplitName, TensorSplit, Tokens, finished, in_memory, read
 from agmbench.errors import RunFailed, describe
 from agmbench.profiling import Profile
 from agmbench.registry.entry import package_of, plugin_folders
@@ -46,11 +47,13 @@ class Feed:
 
     workers: processes that read ahead of training and of evaluation; with 0 the training process reads. Splits that are in memory
         need none: on a GPU they move there whole if they fit.
-    change: what becomes of a training sample in an epoch, before it is finished.
+    change: what becomes of a sample before it is finished, in an epoch of training or, with `None`, in evaluation.
     start: how worker processes begin (`fork`, `spawn`, `forkserver`); by default `forkserver` on Linux, elsewhere the platform's way.
         `fork` begins at once, but a video's sound then hangs in PyAV 18 if this process has read one before.
     profile: what watches the batches of an epoch, if anything does.
+    stand_in: what becomes of a batch in which samples lack a modality: what the model mutes with stands in for it. Set with the model.
     waited: seconds that whoever asked for batches has waited for them.
+    on_host: what becomes of each modality's input before it is copied to the device.
     """
 
     def __init__(
@@ -58,21 +61,23 @@ class Feed:
         splits: Mapping[SplitName, Split],
         device: torch.device,
         workers: int = 0,
-        change: Callable[[int], Change] | None = None,
+        change: Callable[[int | None], Change] | None = None,
         start: str | None = None,
     ) -> None:
         self.splits = splits
         self.device = device
         self.workers = workers
         self.profile: Profile | None = None
+        self.stand_in: Callable[[Batch], Batch] | None = None
         self.waited = 0.0
         self._change = change
         self._context = get_context(start or ("forkserver" if sys.platform == "linux" else None))
-        self._requests: list[_Request] = []
+        self._requests: list[Request] = []
         self._loader: DataLoader[Any] | None = None
         self._asking = False
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._moved: dict[SplitName, Split] = {}
+        self.on_host: Mapping[str, Callable[[Input], Input]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -85,17 +90,17 @@ class Feed:
         self._loader = None  # torch ends them with the last reference to it
 
     def batches(self, name: SplitName, pieces: Iterable[Tensor], epoch: int | None = None) -> Iterator[Batch]:
-        """Batches of the samples of these numbers, on the device; those of an `epoch` are changed as in it."""
-        batches = self._timed(self._batches(name, [_Request(name, piece, epoch) for piece in pieces]))
+        """Batches of the samples of these numbers, on the device, changed as in that epoch of training or, with `None`, in evaluation."""
+        batches = self._timed(self._batches(name, [Request(name, piece, epoch) for piece in pieces]))
         return self.profile.watched(batches) if self.profile is not None and epoch is not None else batches
 
     def in_order(self, name: SplitName) -> Iterator[Batch]:
         """Every sample of a split once, as they come, in batches of evaluation's size."""
         return self.batches(name, torch.arange(len(self.splits[name])).split(EVALUATED))
 
-    def _batches(self, name: SplitName, requests: Sequence["_Request"]) -> Iterator[Batch]:
+    def _batches(self, name: SplitName, requests: Sequence["Request"]) -> Iterator[Batch]:
         split, reader = self.splits[name], _Reader(self.splits, self._change)
-        changed = self._change is not None and any(request.epoch is not None for request in requests)
+        changed = self._change is not None and any(self._change(request.epoch) for request in requests)
         if not changed and (moved := self._on_device(name)) is not None:
             yield from (moved.batch(request.samples.to(self.device)) for request in requests)
         elif self.workers == 0 or self._asking or in_memory(split):  # workers answer one row of requests at a time
@@ -115,6 +120,8 @@ class Feed:
     def _placed(self, split: Split, batches: Iterator[Batch]) -> Iterator["_Placed"]:
         """Each batch copied to the device and finished, on a GPU by a stream of its own."""
         for batch in batches:
+            if self.on_host:
+                batch = replace(batch, inputs={m: self.on_host.get(m, _same)(x) for m, x in batch.inputs.items()})
             with torch.cuda.stream(self._stream):
                 placed = finished(split, batch.to(self.device))
             yield _Placed(placed, self._stream.record_event() if self._stream is not None else None)
@@ -143,7 +150,7 @@ class Feed:
             self.waited += time.perf_counter() - begun
             if batch is None:
                 return
-            yield batch
+            yield self.stand_in(batch) if batch.absent and self.stand_in is not None else batch
 
     def _on_device(self, name: SplitName) -> Split | None:
         """A split that is in memory, whole on the GPU; `None` if there is no GPU or it does not fit."""
@@ -152,7 +159,9 @@ class Feed:
         if name not in self._moved:
             split = self.splits[name]
             one = split.batch(torch.tensor([0]))
-            if any(isinstance(x, Tokens) for x in one.inputs.values()):  # which samples have the same mask is found on the host
+            if one.absent or any(
+                isinstance(x, Tokens) for x in one.inputs.values()
+            ):  # samples of one mask are found on the host
                 return None
             size = len(split) * sum(tensor.numel() * tensor.element_size() for tensor in one.tensors())
             if size > FITS * torch.cuda.mem_get_info(self.device)[0]:
@@ -208,7 +217,7 @@ class _Died(RunFailed):
     pass
 
 
-class _Request(NamedTuple):
+class Request(NamedTuple):
     split: SplitName
     samples: Tensor
     epoch: int | None
@@ -223,7 +232,7 @@ class _Failed(NamedTuple):
 class _Reader(Dataset[Any]):
     """What a worker process has of the data set."""
 
-    def __init__(self, splits: Mapping[SplitName, Split], change: Callable[[int], Change] | None) -> None:
+    def __init__(self, splits: Mapping[SplitName, Split], change: Callable[[int | None], Change] | None) -> None:
         self.splits = splits
         self.change = change
 
@@ -235,12 +244,12 @@ class _Reader(Dataset[Any]):
                 f"the data set cannot be sent to the processes that read ahead ({describe(error)}); --workers 0 does without"
             ) from error
 
-    def read(self, request: _Request) -> Batch:
+    def read(self, request: Request) -> Batch:
         """The first step of a batch."""
-        change = None if self.change is None or request.epoch is None else self.change(request.epoch)
-        return read(self.splits[request.split], request.samples, change)
+        change = None if self.change is None else self.change(request.epoch)
+        return read(self.splits[request.split], request.samples, change or None)
 
-    def __getitem__(self, request: _Request) -> Batch | _Failed:
+    def __getitem__(self, request: Request) -> Batch | _Failed:
         try:
             return self.read(request)
         except Exception as error:
@@ -262,6 +271,10 @@ def _travelling(error: Exception) -> Exception:
     return error
 
 
+def _same(x: Input) -> Input:
+    return x
+
+
 def _as_it_is(answer: Any) -> Any:
     return answer
 
@@ -270,6 +283,7 @@ def _begin(number: int) -> None:
     """A worker process leaves interruptions to the one that trains, and ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # which queues send to every process of a job
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

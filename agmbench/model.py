@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from agmbench import shapley
 from agmbench.contracts import Alike, Batch, Coalition, Encoder, Fused, Fusion, Input, Mode, Reduction, Tokens, joined
+from agmbench.criterion import Criterion
+from agmbench.distributed.encoders import encoded
 from agmbench.modes import same_in_training
 from agmbench.muting import Zeros
 from agmbench.tasks import SingleLabel, Task
@@ -20,7 +22,7 @@ class MultimodalModel(nn.Module):
 
     `present` are the modalities that may be present at all. The others, if there are any, are muted in every pass, training
     included: a mono-modal concept of a fusion that is not additive. Muted passes always run in eval mode. `reduction` says whether
-    the gradients of training are those of a mean over samples or of a sum.
+    the gradients of training are those of a mean over samples or of a sum, `criterion` what the recipe makes of the task's losses.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class MultimodalModel(nn.Module):
         muting: Zeros | None = None,
         task: Task | None = None,
         reduction: Reduction = "mean",
+        criterion: Criterion | None = None,
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(encoders)
@@ -39,6 +42,7 @@ class MultimodalModel(nn.Module):
         self.muting = muting or Zeros()
         self.task = task or SingleLabel()
         self.reduction = reduction
+        self.criterion = criterion or Criterion()
         self._guided = any(encoder.guided for encoder in encoders.values())
 
     def forward(self, inputs: Mapping[str, Input]) -> Fused:
@@ -59,8 +63,12 @@ class MultimodalModel(nn.Module):
         return {m: (present if m in present else never)[m] for m in wanted}
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The task's loss, averaged over the batch: for single labels, cross entropy."""
-        return self.task.losses(logits, targets).mean()
+        """The loss of training, averaged over the batch: the task's (for single labels, cross entropy), as the recipe changes it."""
+        return self.losses(logits, targets).mean()
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The same of each sample, `[B]`."""
+        return self.criterion.losses(self.task, logits, targets)
 
     def penalty(self, batch: Batch) -> Tensor | None:
         """What the fusion adds to the loss of any method, in a pass of its own; of pairs, so a concept, which has none, goes without."""
@@ -137,7 +145,7 @@ class MultimodalModel(nn.Module):
 
     def _feature(self, modality: str, inputs: Mapping[str, Input]) -> Feature:
         encoder = self.encoders[modality]
-        feature: Feature = encoder(inputs[modality], inputs) if encoder.guided else encoder(inputs[modality])
+        feature: Feature = encoded(encoder, inputs[modality], *([inputs] if encoder.guided else []))
         if self.fusion.takes_tokens:
             return feature if isinstance(feature, Tokens) else Tokens(feature.unsqueeze(1))
         return feature.pooled() if isinstance(feature, Tokens) else feature

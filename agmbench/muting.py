@@ -1,4 +1,4 @@
-"""What stands in for a modality that is absent: AGM paper, supplement, table 6 (zeros or random), and the training set's mean."""
+"""Muting: the input that replaces a modality that is absent. Zeros or random (AGM paper, supplement, table 6), or the training mean."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ NO_STATE = torch.empty(0, dtype=torch.uint8)
 
 
 class Zeros(nn.Module):
-    """Absent inputs are zero. A sequence keeps its mask, here and in the other ways."""
+    """Absent inputs are zero. A sequence keeps its mask under every kind of muting."""
 
     same_for_all = True  # whether every sample of a batch (with the same mask) gets the same input
 
@@ -22,17 +22,17 @@ class Zeros(nn.Module):
         return torch.zeros_like(x)
 
     def forward(self, modality: str, x: Input) -> Input:
-        """The muted input in place of `x`."""
+        """The muted input that replaces `x`."""
         return Tokens(self.values(modality, x.values), x.mask) if isinstance(x, Tokens) else self.values(modality, x)
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        """Inside, muted inputs are the same at each evaluation."""
+        """Within this context muted inputs are the same at every evaluation."""
         yield
 
 
 class Mean(Zeros):
-    """Absent inputs are the mean input of the training set; of sequences, the mean token."""
+    """Absent inputs are the mean input of the training set; for sequences, the mean token."""
 
     def __init__(self, train: Split, modalities: Mapping[str, object]) -> None:
         super().__init__()
@@ -40,7 +40,8 @@ class Mean(Zeros):
         counts = dict.fromkeys(modalities, 0)
         for batch in in_order(train):
             for modality in modalities:
-                rows = _rows(batch.inputs[modality])
+                x = batch.inputs[modality]
+                rows = _rows(x[~batch.absent[modality]] if modality in batch.absent else x)
                 sums[modality] = sums.get(modality, torch.zeros(())) + rows.double().sum(dim=0)
                 counts[modality] += len(rows)
         for modality, total in sums.items():
@@ -52,14 +53,14 @@ class Mean(Zeros):
 
 
 def _rows(x: Input) -> Tensor:
-    """Samples `[N, *shape]`, or the tokens that are there `[N, D]`."""
+    """Samples `[N, *shape]`, or the tokens that are not masked `[N, D]`."""
     if isinstance(x, Tokens):
         return x.values.flatten(0, 1) if x.mask is None else x.values[x.mask]
     return x
 
 
 class Random(Zeros):
-    """Absent inputs are one draw of N(0, 1) a sample, from a generator of their own; in evaluation from a fixed seed."""
+    """Absent inputs are drawn from N(0, 1) for each sample, by a separate generator; in evaluation its seed is fixed."""
 
     same_for_all = False
 
@@ -67,12 +68,12 @@ class Random(Zeros):
         super().__init__()
         self._seed = seed
         self._state = NO_STATE
-        self._generator: torch.Generator | None = None  # made where the first inputs are
+        self._generator: torch.Generator | None = None  # made on the device of the first inputs
 
     def values(self, modality: str, x: Tensor) -> Tensor:
         if self._generator is None:
             self._generator = torch.Generator(x.device).manual_seed(self._seed)
-            if len(self._state) == len(self._generator.get_state()):  # of the same kind of device
+            if len(self._state) == len(self._generator.get_state()):  # saved on the same kind of device
                 self._generator.set_state(self._state)
         return torch.empty_like(x).normal_(generator=self._generator)
 
@@ -90,5 +91,5 @@ class Random(Zeros):
         return self._state if self._generator is None else self._generator.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on where a checkpoint was taken."""
+        """Restore the generator's state from a checkpoint."""
         self._generator, self._state = None, state.cpu()

@@ -1,6 +1,6 @@
-"""Optimizer, schedule and clipping of a recipe, and what follows of epochs without a gain."""
+"""Optimizer, schedule, clipping and running mean of a recipe, and what follows of epochs without a gain."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import cos, inf, pi
 from typing import Any
 
@@ -9,20 +9,67 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from agmbench.encoders.layers import in_layers
+from agmbench.errors import allowed, describe
 from agmbench.jobs import Schedule, Training
 from agmbench.model import MultimodalModel
 
+Factor = Callable[[int], float]  # of a learning rate, by the epoch
+
 
 def make_optimizer(recipe: Training, model: MultimodalModel, modulator: nn.Module) -> Optimizer:
-    """One parameter group an encoder, one for the fusion, one for what the modulator brings; each knows its `name`."""
-    modules = {**model.encoders, "fusion": model.fusion, "modulator": modulator}
-    trained = {name: [tensor for tensor in module.parameters() if tensor.requires_grad] for name, module in modules.items()}
-    groups = [{"name": name, "params": tensors} for name, tensors in trained.items()]
+    """One parameter group an encoder (with `layer_decay`, one a layer), one for the fusion, one for what the modulator brings.
+
+    Each knows its part by `name`, which groups of one encoder have in common. A recipe that cannot be is a `ValueError`.
+    """
+    modules: dict[str, nn.Module] = {**model.encoders, "fusion": model.fusion, "modulator": modulator}
+    layers = {name: in_layers(module) for name, module in model.encoders.items()} if recipe.layer_decay is not None else {}
+    if layers and not any(layers.values()):
+        raise ValueError("training.layer_decay: no encoder of the job has layers that are known; leave it out")
+    groups: list[dict[str, Any]] = []
+    for name, module in modules.items():
+        own = {"name": name, "weight_decay": recipe.weight_decay_of.get(name, recipe.weight_decay)}
+        for depth, tensors in enumerate(reversed(layers.get(name) or [[*module.parameters()]])):
+            rate = recipe.lr_of.get(name, recipe.lr) * (recipe.layer_decay or 1.0) ** depth
+            groups.append({**own, "lr": rate, "params": [tensor for tensor in tensors if tensor.requires_grad]})
     groups = [group for group in groups if group["params"]]
+    return of_recipe(recipe, groups, recipe.lr)
+
+
+def of_recipe(recipe: Training, tensors: Iterable[Any], lr: float) -> Optimizer:
+    """An optimizer of the recipe's kind for tensors, or groups of them with rates of their own, at a rate."""
+    groups = [*tensors]
+    if twice := {"lr", "weight_decay", "momentum"} & recipe.optimizer_args.keys():
+        raise ValueError(
+            f"training.optimizer_args has {', '.join(sorted(twice))}; give them as training.{min(twice)} and so on"
+        )
+    common: dict[str, Any] = {"lr": lr, "weight_decay": recipe.weight_decay, **recipe.optimizer_args}
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        return torch.optim.SGD(groups, momentum=recipe.momentum, **common)
+    if recipe.optimizer in ("adam", "adamw"):
+        return (torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW)(groups, **common)
+    return _of_timm(recipe, groups, common)
+
+
+def _of_timm(recipe: Training, groups: list[Any], common: Mapping[str, Any]) -> Optimizer:
+    import timm.optim
+
+    optim: Any = timm.optim  # exports by hand
+
+    name = recipe.optimizer.removeprefix("lookahead_")
+    known: list[str] = optim.list_optimizers()
+    if name not in known:
+        raise ValueError(f"training.optimizer: no optimizer '{recipe.optimizer}': {allowed(name, known)}")
+    if name.startswith("kron"):
+        raise ValueError(
+            f"training.optimizer: '{name}' compiles its steps, which cannot be while their cost is measured; take another"
+        )
+    if optim.get_optimizer_info(name).second_order:
+        raise ValueError(
+            f"training.optimizer: '{name}' needs second derivatives, which no method here leaves behind; take another"
+        )
+    made: Optimizer = optim.create_optimizer_v2(groups, opt=recipe.optimizer, momentum=recipe.momentum, **common)
+    return made
 
 
 def clip_gradients(recipe: Training, optimizer: Optimizer) -> None:
@@ -92,13 +139,120 @@ class Progress:
         self._best, self._weights = tuple(state["best"]), list(state["weights"])
 
 
+class Average:
+    """A running mean of all that learns and of the model's buffers, that of the recipe's `ema`; without one it does nothing.
+
+    `enter` puts it in the place of the weights, which it keeps meanwhile, and `leave` puts them back. A state taken in between has
+    both: the mean as the model's weights, the weights here.
+    """
+
+    def __init__(self, recipe: Training, model: nn.Module, modulator: nn.Module) -> None:
+        self._decay = recipe.ema
+        learning = [tensor for part in (model, modulator) for tensor in part.parameters() if tensor.requires_grad]
+        self._tensors: list[Tensor] = [*learning, *model.buffers()] if self._decay is not None else []
+        self._others = [tensor.detach().clone() for tensor in self._tensors]
+        self._steps, self._entered = 0, False
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """After an optimizer step."""
+        if self._decay is None:
+            return
+        self._steps += 1
+        moved = 1 - min(self._decay, (1 + self._steps) / (10 + self._steps))
+        for mean, tensor in zip(self._others, self._tensors, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(tensor, moved)
+            else:
+                mean.copy_(tensor)
+
+    def enter(self) -> None:
+        """The mean in the place of the weights: from the end of an epoch's steps on."""
+        self._swap(True)
+
+    def leave(self) -> None:
+        """The weights in their place: when the next epoch begins."""
+        self._swap(False)
+
+    @torch.no_grad()
+    def _swap(self, entered: bool) -> None:
+        if self._entered != entered:
+            for other, tensor in zip(self._others, self._tensors, strict=True):
+                kept = tensor.clone()
+                tensor.copy_(other)
+                other.copy_(kept)
+            self._entered = entered
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {} if self._decay is None else {"steps": self._steps, "entered": self._entered, "others": self._others}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a checkpoint was taken."""
+        if [tensor.shape for tensor in state["others"]] != [tensor.shape for tensor in self._others]:
+            raise ValueError("its running mean of the weights is of another model")
+        for other, saved in zip(self._others, state["others"], strict=True):
+            other.copy_(saved)
+        self._steps, self._entered = int(state["steps"]), bool(state["entered"])
+
+
 def make_schedule(schedule: Schedule, optimizer: Optimizer, epochs: int, progress: Progress) -> LambdaLR:
     """Stepped once an epoch. Each rate follows from the epoch or from `progress`, so a modulator may change the current one."""
+    if schedule.name.startswith("timm-"):
+        factors = _factors_of_timm(schedule, [group["lr"] for group in optimizer.param_groups], epochs)
+    else:
+        factors = [_factor(schedule, epochs, progress)] * len(optimizer.param_groups)
+
+    def warmed(factor: Factor) -> Factor:
+        return lambda epoch: factor(epoch) * min(1.0, (epoch + 1) / (schedule.warmup + 1))
+
+    return LambdaLR(optimizer, [warmed(factor) for factor in factors])
+
+
+def _factor(schedule: Schedule, epochs: int, progress: Progress) -> Factor:
     most = schedule.last or inf
-    factors: dict[str, Callable[[int], float]] = {
+    factors: dict[str, Factor] = {
         "constant": lambda _: 1.0,
         "step": lambda epoch: float(schedule.gamma ** min(epoch // schedule.step_size, most)),
         "cosine": lambda epoch: (1 + cos(pi * epoch / epochs)) / 2,
         "plateau": lambda _: float(schedule.gamma**progress.decays),
     }
-    return LambdaLR(optimizer, factors[schedule.name])
+    return factors[schedule.name]
+
+
+def _factors_of_timm(schedule: Schedule, rates: Sequence[float], epochs: int) -> list[Factor]:
+    """One a parameter group, read from a schedule of timm over an optimizer of its own."""
+    import timm.scheduler
+
+    of_timm: Any = timm.scheduler
+
+    blank = torch.optim.SGD([{"params": [torch.zeros(1)], "lr": rate} for rate in rates], lr=1.0)
+    name = schedule.name.removeprefix("timm-")
+    try:
+        made, _ = of_timm.create_scheduler_v2(blank, sched=name, num_epochs=epochs, **schedule.args)
+        made.step(0)
+    except Exception as error:  # timm raises what it likes
+        raise ValueError(f"training.schedule: timm cannot make '{name}' with {schedule.args} ({describe(error)})") from error
+
+    def factor(group: int) -> Factor:
+        def found(epoch: int) -> float:
+            made.step(epoch)
+            return float(blank.param_groups[group]["lr"]) / rates[group]
+
+        return found
+
+    return [factor(group) for group in range(len(rates))]
+
+
+def rate_now(recipe: Training, schedule: LambdaLR) -> float:
+    """The recipe's own rate in this epoch, whatever that of a part is."""
+    return recipe.lr * float(schedule.get_last_lr()[0] / schedule.base_lrs[0])
+
+
+def rates_now(schedule: LambdaLR, optimizer: Optimizer) -> dict[str, float]:
+    """As points: the largest rate as `lr`, and where parts have others, the largest of each as `lr/PART`."""
+    found: dict[str, float] = {}
+    for group, rate in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
+        found[f"lr/{group['name']}"] = max(float(rate), found.get(f"lr/{group['name']}", 0.0))
+    return {"lr": max(found.values()), **(found if len({*found.values()}) > 1 else {})}

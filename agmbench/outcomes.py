@@ -78,7 +78,7 @@ class Outcome:
 
     logits: `[N, C]` of each coalition of modalities, the others absent.   targets: `[N]` class numbers, `[N, C]` labels of 0 and 1, or
     `[N]` numbers of a regression, as `kind` says.   fused: the representation `[N, R]`.   terms: each modality's own part `[N, C]` of the
-    logits, where the fusion is a sum of them.
+    logits, where the fusion is a sum of them.   features: what each encoder gives, `[N, D_m]`, where the method trains them.
     """
 
     kind: Kind
@@ -88,6 +88,7 @@ class Outcome:
     targets: Array
     fused: Floats | None = None
     terms: Mapping[str, Floats] = field(default_factory=dict)
+    features: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def full(self) -> Floats:
@@ -175,12 +176,23 @@ def save(outcomes: Mapping[str, Outcome], path: Path) -> None:
         known = about[split] = {"kind": outcome.kind, "modalities": outcome.modalities, "class_names": outcome.class_names}
         known["coalitions"] = [[m for m in outcome.modalities if m in coalition] for coalition in outcome.logits]
         known["terms"] = [*outcome.terms]
+        known["features"] = {m: feature.shape[1] for m, feature in outcome.features.items()}
         arrays[f"{split}/targets"] = outcome.targets
         arrays |= {f"{split}/logits/{number}": logits for number, logits in enumerate(outcome.logits.values())}
         arrays |= {f"{split}/terms/{number}": term for number, term in enumerate(outcome.terms.values())}
         if outcome.fused is not None:
             arrays[f"{split}/representation"] = outcome.fused
+        if outcome.features and not _joined(outcome):
+            arrays[f"{split}/features"] = np.concatenate([*outcome.features.values()], axis=1)
     np.savez(path, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]  # names become keywords
+
+
+def _joined(outcome: Outcome) -> bool:
+    """Whether the representation is the features side by side, as under late fusion, so that they need not be kept twice."""
+    sizes = sum(feature.shape[1] for feature in outcome.features.values())
+    if outcome.fused is None or outcome.fused.shape[1] != sizes:
+        return False
+    return np.array_equal(outcome.fused, np.concatenate([*outcome.features.values()], axis=1))
 
 
 def load(path: Path) -> dict[str, Outcome]:
@@ -191,6 +203,9 @@ def load(path: Path) -> dict[str, Outcome]:
 
 def _read(file: Any, split: str, about: Mapping[str, Any]) -> Outcome:
     fused = f"{split}/representation"
+    sizes: Mapping[str, int] = about.get("features", {})  # runs of before have none
+    features = file[f"{split}/features" if f"{split}/features" in file.files else fused] if sizes else np.empty((0, 0))
+    pieces = np.split(features, np.cumsum([*sizes.values()])[:-1], axis=1) if sizes else []
     return Outcome(
         kind=about["kind"],
         modalities=tuple(about["modalities"]),
@@ -199,4 +214,5 @@ def _read(file: Any, split: str, about: Mapping[str, Any]) -> Outcome:
         targets=file[f"{split}/targets"],
         fused=file[fused] if fused in file.files else None,
         terms={m: file[f"{split}/terms/{number}"] for number, m in enumerate(about["terms"])},
+        features=dict(zip(sizes, pieces, strict=True)),
     )

@@ -8,7 +8,7 @@ from agmbench.build import parameters, resolved, transforms
 from agmbench.contracts import Dataset
 from agmbench.errors import AgmbenchError
 from agmbench.fingerprint import alike
-from agmbench.jobs import Component, JobSpec, compose, flat, spec_of
+from agmbench.jobs import PHASES, Component, JobSpec, compose, flat, spec_of
 from agmbench.records import Record, Selected
 from agmbench.registry import Registry
 
@@ -26,21 +26,31 @@ def departures(spec: JobSpec, registry: Registry, dataset: Dataset | None = None
     """
     published = compose(registry, spec.dataset.name, spec.modulator.name)
     encoders = {m: published.encoders.get(m, published.encoders.get("*")) for m in spec.encoders}
-    augment = published.augment if dataset is None else transforms(published, registry, dataset)
-    changed = {m: augment.get(m) for m in spec.encoders if m in spec.augment or (dataset is not None and m in augment)}
+    changes = {phase: getattr(published, phase) for phase in PHASES}
+    if dataset is not None:
+        changes = transforms(published, registry, dataset)
+    changed = {
+        f"{phase}.{m}": changes[phase].get(m)
+        for phase in PHASES
+        for m in spec.encoders
+        if m in getattr(spec, phase) or (dataset is not None and m in changes[phase])
+    }
     recipe = published.model_copy(
         update={
             "dataset": _like(registry, "dataset", spec.dataset, published.dataset),
             "encoders": {m: _like(registry, "encoder", spec.encoders[m], found) for m, found in encoders.items()},
-            "augment": {m: _like(registry, "transform", found, augment.get(m)) for m, found in spec.augment.items()},
+            **{
+                phase: {m: _like(registry, "transform", one, changes[phase].get(m)) for m, one in getattr(spec, phase).items()}
+                for phase in PHASES
+            },
             "fusion": _like(registry, "fusion", spec.fusion, published.fusion),
             "modulator": _like(registry, "modulator", spec.modulator, published.modulator),
         }
     )
     named = {f"encoder.{m}": None if found is None else found.name for m, found in encoders.items()}
-    named |= {f"augment.{m}": NONE if found is None else found.name for m, found in changed.items()}
+    named |= {key: NONE if found is None else found.name for key, found in changed.items()}
     expected: Mapping[str, Any] = {**flat(recipe.canonical()), **named}
-    found = {**{f"augment.{m}": NONE for m in changed}, **flat(spec.canonical())}
+    found = {**dict.fromkeys(changed, NONE), **flat(spec.canonical())}
     return {key: value for key, value in found.items() if key not in ITS_OWN and value != expected.get(key)}
 
 

@@ -1,6 +1,6 @@
 """What a run leaves behind, and the seam through which it does: reports read `Record`s, jobs write through `Run`s. No torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -133,10 +133,34 @@ class Stopped(Exception):
     """Leaves a run that is ended on purpose: KILLED, with this text as the reason."""
 
 
+class Beyond(Protocol):
+    """What keeps the states of an unfinished job where other machines find them."""
+
+    def fetch(self, path: Path) -> None:
+        """Make this file the newest state that was kept, if it is not."""
+
+    def keep(self, path: Path) -> None:
+        """Keep this file as the newest state."""
+
+    def clear(self) -> None:
+        """Keep none any more."""
+
+
 class Run(Protocol):
-    """A run being written. Entered as a context, it ends FINISHED; FAILED or KILLED, with the reason, when an error leaves it."""
+    """A run being written. Entered as a context, it ends FINISHED; FAILED or KILLED, with the reason, when an error leaves it.
+
+    scratch: the folder, on this machine or shared, for the states of its job while that is not finished.   beyond: what keeps them for
+    other machines, where that is not the folder itself.
+    """
 
     id: str
+
+    @property
+    def scratch(self) -> Path: ...
+    @property
+    def beyond(self) -> Beyond | None: ...
+    def check(self) -> None:
+        """Raise `Taken` if another process has the job now, which took this one for dead. All that writes asks first."""
 
     def __enter__(self) -> "Run": ...
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None: ...
@@ -165,8 +189,12 @@ class Tracker(Protocol):
     def history(self, record: Record, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
         """The steps and values of those of the metrics named that the run has, in the order of steps."""
 
+    def claim(self, heading: Heading, taken: Callable[[str], None]) -> AbstractContextManager[Any]:
+        """Held while a process works on a job, so that no two do, on whatever machines. While another has it, it is waited for;
+        `taken` is told once who that is, and may raise instead. It is taken over when its owner is dead, or silent for too long."""
+
     def start(self, heading: Heading) -> Run:
-        """A run to write; called under the job's lock, so one that a process left behind is taken over."""
+        """A run to write; called under the job's claim, so one that a process left behind is taken over."""
 
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> Run:
         """A run for others to stand under: the one of these tags in the data set's experiment, or a new one."""
@@ -174,20 +202,24 @@ class Tracker(Protocol):
     def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
         """The run of these tags, if its command was killed at the very end, is finished."""
 
-    def lost(self, digest: str, reason: str) -> None:
-        """The process of a job is gone: a run that it left RUNNING is FAILED, for this reason."""
+    def lost(self, digest: str, reason: str, place: str = "") -> None:
+        """The process of a job is gone: a run that it left RUNNING is FAILED, for this reason. Of a process elsewhere, that it is gone
+        is known to whoever gave it the `place` that it was at (`AGMBENCH_PLACE`). A job that is another's now is left to that."""
+
+    def unsettled(self) -> Set[str]:
+        """The digests of jobs that have states, or a run at work, of a living process or of a dead one."""
+
+    def tidy(self, digest: str) -> None:
+        """Of a finished job, take away what a process that was killed left behind: its states, and runs at work."""
 
     def reopen(self, record: Record) -> Run:
-        """A finished run, to add measurements to."""
+        """A finished run, to add measurements to; called under the job's claim."""
 
     def artifact(self, record: Record, path: str) -> Path:
         """A local copy of one artifact."""
 
-    def scratch(self, digest: str) -> Path:
-        """A folder on this machine for the states of a job that is not finished."""
-
-    def lock(self, digest: str) -> AbstractContextManager[Any]:
-        """Held while a job runs, so that two processes on one file system do not train the same job twice."""
+    def lock(self, name: str) -> AbstractContextManager[Any]:
+        """Held by one process at a time of all that use the store, for what is not a job."""
 
 
 def numbers(values: Mapping[str, float], step: int) -> list[Point]:

@@ -77,7 +77,7 @@ class Served:
 def _load_pyfunc(path: str) -> Served:
     """What MLflow calls to load the model, on the CPU."""
     folder = Path(path)
-    spec, _ = job_of(folder / "job.yaml")
+    spec = job_of(folder / "job.yaml").spec
     registry, about = load(), json.loads((folder / "data.json").read_text())
     if not about["task"]["class"].startswith(f"{Task.__module__}:"):  # a task of the data set's own
         registry.get("dataset", spec.dataset.name).load()

@@ -27,7 +27,7 @@ USES = {
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What is to be made. `my-method` is the class `MyMethod` of the module `my_method`."""
+    """The component to make. `my-method` becomes the class `MyMethod` of the module `my_method`."""
 
     kind: str
     name: str
@@ -37,18 +37,20 @@ class Skeleton:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
             apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", self.name).lower()
             near = re.sub(r"[^a-z0-9]+", "-", apart).strip("-").lstrip("0123456789-") or "my-method"
-            raise AgmbenchError(f"'{self.name}' is no name: lower case, digits and dashes, a letter first, such as {near}")
+            raise AgmbenchError(
+                f"'{self.name}' cannot be a name: use lower-case letters, digits and dashes, a letter first, such as {near}"
+            )
         if keyword.iskeyword(self.module):
-            raise AgmbenchError(f"'{self.name}' is a word of Python, so no module can be called so; take another name")
+            raise AgmbenchError(f"'{self.name}' is a Python keyword; choose another name")
         if self.name in (registry := load()).names(self.kind):
             place = registry.get(self.kind, self.name).place
-            raise AgmbenchError(f"{self.kind} '{self.name}' is there already, in {place}; take another name")
+            raise AgmbenchError(f"{self.kind} '{self.name}' already exists in {place}; choose another name")
         if self.package and find_spec(self.module):
-            raise AgmbenchError(f"a module '{self.module}' is installed already; take another name")
+            raise AgmbenchError(f"a module '{self.module}' is already installed; choose another name")
 
     @property
     def module(self) -> str:
-        """The name as Python can import it."""
+        """The name in a form that Python can import."""
         return self.name.replace("-", "_")
 
     @property
@@ -57,7 +59,7 @@ class Skeleton:
         return USES[self.kind].format(name=self.name)
 
     def files(self) -> dict[str, str]:
-        """The text of each, by its path."""
+        """The text of each file, by path."""
         words = {
             "kind": self.kind,
             "name": self.name,
@@ -81,10 +83,10 @@ def _filled(template: str | Path, words: Mapping[str, str]) -> str:
 
 
 def write(skeleton: Skeleton, parent: Path) -> Path:
-    """The new folder below `parent`, which is there whole or not at all."""
+    """Write the new folder below `parent`, complete or not at all."""
     folder = parent / skeleton.name
     if folder.exists():
-        raise AgmbenchError(f"{folder} is there already; take another name, or remove it")
+        raise AgmbenchError(f"{folder} already exists; choose another name, or remove it")
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=parent) as aside:

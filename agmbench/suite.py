@@ -31,7 +31,7 @@ from annotated_types import MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agmbench import build
-from agmbench.errors import AgmbenchError, allowed
+from agmbench.errors import AgmbenchError, Taken, allowed
 from agmbench.jobs import compose, digest, fault
 from agmbench.launch import Ended, Launcher, Task
 from agmbench.measures import lacking, measures
@@ -279,7 +279,8 @@ class Todo:
 def todo(planned: Sequence[Planned], tracker: Tracker) -> Todo:
     """What of a plan is missing or failed, or left states, and the concepts that are missing."""
     found = progress(planned, tracker)
-    uncleared = [one for one in found.done if one.job and tracker.scratch(one.job.digest).exists()]
+    unsettled = tracker.unsettled() if found.done else ()
+    uncleared = [one for one in found.done if one.job and one.job.digest in unsettled]
     jobs = [one.job for one in (*found.missing, *(one for one, _ in found.failed), *uncleared) if one.job]
     concepts = {concept.digest: concept for job in jobs for concept in build.references(job).values()}
     missing = [concept for digest_, concept in concepts.items() if tracker.find(digest_) is None]
@@ -291,7 +292,8 @@ def todo(planned: Sequence[Planned], tracker: Tracker) -> Todo:
 
 
 def run(name: str, todo: Todo, tracker: Tracker, launcher: Launcher, folder: Path) -> Iterator[Ended]:
-    """Run what there is to do, and yield each job as it ends.
+    """Run what there is to do, and yield each job as it ends. What another command is working on, here or on another machine, is left
+    to that until all else is done, and then waited for.
 
     A launcher is given a job as its text, which is kept as `<folder>/<digest>.yaml` too. In each data set's experiment jobs stand
     under a run of the suite.
@@ -308,15 +310,27 @@ def run(name: str, todo: Todo, tracker: Tracker, launcher: Launcher, folder: Pat
         for stage in todo.stages:
             training = {job.digest: job.training for job in stage}
             reasons = {job.digest: _without(job, lost) for job in stage}
-            for ended in launcher.run(_tasks((job for job in stage if not reasons[job.digest]), parents, folder)):
+            for ended in _each(launcher, [job for job in stage if not reasons[job.digest]], parents, folder):
                 if ended.reason:
                     for digest_ in dict.fromkeys((ended.task.key, training[ended.task.key])):
-                        tracker.lost(digest_, ended.reason)
+                        tracker.lost(digest_, ended.reason, ended.place)
                         if tracker.find(digest_) is None:
                             lost[digest_] = ended.reason
                 yield ended
             for task in _tasks((job for job in stage if reasons[job.digest]), parents, folder):
                 yield Ended(task, reasons[task.key], 0)
+
+
+def _each(launcher: Launcher, jobs: Sequence[build.Job], parents: Mapping[str, str], folder: Path) -> Iterator[Ended]:
+    """Each job as it ends. Those that another process has when they are started come after all others, and wait for it."""
+    taken = set()
+    for ended in launcher.run(_tasks(jobs, parents, folder, wait=False)):
+        if Taken.SAYS in ended.reason:
+            taken.add(ended.task.key)
+        else:
+            yield ended
+    if taken:
+        yield from launcher.run(_tasks((job for job in jobs if job.digest in taken), parents, folder))
 
 
 def _without(job: build.Job, lost: Mapping[str, str]) -> str:
@@ -331,11 +345,11 @@ def _without(job: build.Job, lost: Mapping[str, str]) -> str:
     return next(reasons, "")
 
 
-def _tasks(jobs: Iterable[build.Job], parents: Mapping[str, str], folder: Path) -> list[Task]:
-    """The jobs as tasks, one each: name, the run that it stands under, and its spec in full."""
+def _tasks(jobs: Iterable[build.Job], parents: Mapping[str, str], folder: Path, wait: bool = True) -> list[Task]:
+    """The jobs as tasks, one each: name, the run that it stands under, whether it waits for another process, and its spec in full."""
     tasks = []
     for job in {job.digest: job for job in jobs}.values():
-        content = {"name": job.name, "parent": parents[job.spec.dataset.name], "spec": job.spec.canonical()}
+        content = {"name": job.name, "parent": parents[job.spec.dataset.name], "wait": wait, "spec": job.spec.canonical()}
         text = yaml.safe_dump(content, sort_keys=False)
         (folder / f"{job.digest}.yaml").write_text(text)
         tasks.append(Task(job.digest, job.name, WORK, text))

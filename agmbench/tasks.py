@@ -60,7 +60,7 @@ class Task(ABC):
 
     def accuracy(self, logits: Tensor, targets: Tensor) -> float:
         """The figure: here, the share of answers that are right."""
-        return float((self.predicted(logits) == targets).double().mean())
+        return float((self.predicted(logits) == self.hard(targets)).double().mean())
 
     def expected(self, classes: int) -> str:
         """What targets are, in words."""
@@ -90,6 +90,10 @@ class Task(ABC):
         return Wrong(
             "targets out of range", expected, outside.reshape(len(targets), -1).any(dim=1), f"{targets[outside].flatten()[0]:g}"
         )
+
+    def hard(self, targets: Tensor) -> Tensor:
+        """Targets as `predicted` gives answers; only those of mixed samples are not so already."""
+        return targets
 
     def labels(self, targets: Tensor) -> Tensor | None:
         """`[n, 2]`: sample and class, a row for each class that a sample (or a segment of it) has; `None` where there are none."""
@@ -130,6 +134,33 @@ class SingleLabel(Task):
 
     def predicted(self, logits: Tensor) -> Tensor:
         return logits.argmax(dim=-1)
+
+
+class MixedLabel(Task):
+    """One class a sample, where batches of training have shares of classes `[B, C]` in its place (mixup): cross entropy.
+
+    No `SingleLabel`, so that a method which needs the class of each sample refuses it.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+
+    def shares(self, targets: Tensor) -> Tensor:
+        """Class numbers `[B]` as shares `[B, C]`; shares as they are."""
+        return targets if targets.is_floating_point() else F.one_hot(targets, self.classes).float()
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="none")
+
+    def likelihood(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return (logits.softmax(dim=-1) * self.shares(targets)).sum(dim=-1)
+
+    def predicted(self, logits: Tensor) -> Tensor:
+        return logits.argmax(dim=-1)
+
+    def hard(self, targets: Tensor) -> Tensor:
+        """Of shares, the class of the larger one."""
+        return targets.argmax(dim=-1) if targets.is_floating_point() else targets
 
 
 class Segments(SingleLabel):

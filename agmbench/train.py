@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from agmbench.conduct import Conduct, malformed, wrong_samples
-from agmbench.contracts import Batch, Context, Model, Modulator, SplitName, Step
+from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, Step, muted
 from agmbench.cost import Meter
+from agmbench.distributed.agreement import agree, said_once
 from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import evaluate, measure, response_figures
 from agmbench.finite import Watch
@@ -21,9 +22,10 @@ from agmbench.jobs import Training
 from agmbench.loading import Feed
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
-from agmbench.optimizers import Progress, clip_gradients, make_optimizer, make_schedule
+from agmbench.optimizers import Average, Progress, clip_gradients, make_optimizer, make_schedule, of_recipe, rate_now, rates_now
 from agmbench.outcomes import Outcome
 from agmbench.precision import Precision
+from agmbench.recipes import Draws, mixed
 from agmbench.records import Point, numbers
 from agmbench.tasks import Task
 
@@ -84,10 +86,11 @@ def prepare(
         values = measure(outcome, concept.task)
         return by.value(values | by.of(outcome, partial(said, "dev")))
 
+    feed.stand_in = partial(muted, mute=model.muting, known=tuple(model.encoders))
     context = Context(
         epoch=0,
         epochs=recipe.epochs,
-        steps_per_epoch=ceil(len(batches_of(len(feed.splits["train"]), recipe.batch_size)) / recipe.accumulate),
+        steps_per_epoch=ceil(len(batches_of(len(feed.splits["train"]), recipe)) / recipe.accumulate),
         splits={name: split for name, split in feed.splits.items() if name != "test"},  # no method sees the test set
         reads=feed.batches,
         generator=torch.Generator(feed.device).manual_seed(seed),
@@ -120,17 +123,22 @@ def train(
     """
     by = judge or Judge(model.task.figure)
     device, count = feed.device, len(feed.splits["train"])
+    feed.on_host = on_host(model)
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     context = prepare(model, modulator, feed, recipe, seed, concepts, by)
     optimizer = make_optimizer(recipe, model, modulator)
-    context = replace(context, optimizer=optimizer)
-    progress = Progress(recipe, model, modulator)
+    progress, average = Progress(recipe, model, modulator), Average(recipe, model, modulator)
+    draws = Draws(recipe, feed.splits["train"], order)
     schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs, progress)
+    context = replace(
+        context, optimizer=optimizer, fresh=lambda tensors: of_recipe(recipe, tensors, rate_now(recipe, schedule))
+    )
     log, meter = StepLog(model.task), Meter(model, device)
     precision = Precision(recipe.precision, device)
     parts: dict[str, Any] = {"model": model, "modulator": modulator, "optimizer": optimizer, "schedule": schedule}
-    parts |= {name: part for name, part in (("precision", precision), ("progress", progress)) if part.state_dict()}
+    more: dict[str, Any] = {"precision": precision, "progress": progress, "average": average}
+    parts |= {name: part for name, part in more.items() if part.state_dict()}
     generators = {"order": order, "modulator": context.generator}
     first, over = 0, False
     if state is not None:
@@ -149,8 +157,9 @@ def train(
     def epochs(context: Context, over: bool) -> Iterator[Epoch]:
         for epoch in range(first, 0 if over else recipe.epochs):
             context = replace(context, epoch=epoch)
+            average.leave()
             progress.begin_epoch()
-            lr = float(schedule.get_last_lr()[0])
+            lr = rates_now(schedule, optimizer)
             model.train()
             meter.start()
             waited = feed.waited
@@ -161,12 +170,13 @@ def train(
             begun = log.steps
             samples = modulator.samples(context)
             if samples is None:
-                samples = torch.randperm(count, generator=order)
+                samples = draws()
             if complaint := wrong_samples(samples, count):
                 raise RunFailed(complaint)
-            pieces = [samples[piece] for piece in batches_of(len(samples), recipe.batch_size)]
+            pieces = [samples[piece] for piece in batches_of(len(samples), recipe)]
             watch = Watch(model, feed.splits["train"], f"the loss on train of {data} is not finite at epoch {epoch}", log.steps)
-            for batches in in_groups(placed(feed.batches("train", pieces, epoch)), recipe.accumulate):
+            read = mixed(placed(feed.batches("train", pieces, epoch)), recipe, model, seed, epoch)
+            for batches in in_groups(read, recipe.accumulate):
                 watching = conduct.watching() if epoch == first else nullcontext()
                 with meter.batch(sum(len(batch.targets) for batch in batches)), watching, watch.passes():
                     for step in precision.steps(modulator, model, batches):
@@ -177,13 +187,17 @@ def train(
                         watch.see(step, batches)
                         if not precision.holds():
                             optimizer.zero_grad(set_to_none=True)  # what has no gradient rests
-                        clip_gradients(recipe, optimizer)
+                        if not modulator.clips:
+                            clip_gradients(recipe, optimizer)
                         optimizer.step()
                         optimizer.zero_grad(set_to_none=True)
+                        average.update()
                         log.add(step, batches)
             watch.judge()
+            agree(model, modulator)
             if epoch == first and (complaint := conduct.complaint(batches[0])):
                 raise RunFailed(complaint)
+            average.enter()
             points = log.flush(epoch)
             costs = numbers(meter.stop(len(samples), feed.waited - waited), epoch)
             where = f"of {data} at epoch {epoch}, after step {log.steps - 1}"
@@ -193,7 +207,7 @@ def train(
                 return evaluate(model, modulator, feed.in_order("dev"), where=f"dev {where}")
 
             valid = measure(outcome, model.task)
-            valid |= by.of(outcome, dev)
+            valid = said_once(valid | by.of(outcome, dev))
             context = replace(
                 context,
                 valid_accuracy=response_figures(valid, model.task),
@@ -203,7 +217,7 @@ def train(
             progress.see(by.value(valid))
             if log.steps > begun:
                 schedule.step()
-            points += numbers({"lr": lr, **{f"valid/{name}": value for name, value in valid.items()}}, epoch)
+            points += numbers({**lr, **{f"valid/{name}": value for name, value in valid.items()}}, epoch)
             over = log.steps == begun or progress.over
 
             def state_now(context: Context = context, over: bool = over) -> dict[str, Any]:
@@ -222,6 +236,12 @@ def train(
     return epochs(context, over)
 
 
+def on_host(model: MultimodalModel) -> dict[str, Callable[[Input], Input]]:
+    """What becomes of raw text before it is copied to the device, by modality."""
+    encoders = ((m, encoder) for m, encoder in model.encoders.items() if isinstance(encoder, Encoder))
+    return {modality: encoder.on_host for modality, encoder in encoders if encoder.reads_text}
+
+
 def _get_generators(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:
     """The states of these and of torch's own, on the CPU and on every CUDA device."""
     states: dict[str, Any] = {name: generator.get_state() for name, generator in generators.items()}
@@ -232,7 +252,8 @@ def _set_generators(generators: Mapping[str, torch.Generator], states: Mapping[s
     for name, generator in generators.items():
         generator.set_state(states[name].cpu())
     torch.set_rng_state(states["torch"].cpu())
-    torch.cuda.set_rng_state_all([cuda.cpu() for cuda in states["cuda"]])
+    for number, cuda in enumerate(states["cuda"][: torch.cuda.device_count()]):  # the job may go on where there are fewer
+        torch.cuda.set_rng_state(cuda.cpu(), number)
 
 
 def placed(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -250,9 +271,12 @@ def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def batches_of(count: int, size: int) -> list[slice]:
-    """Batches; a last one of one sample, which BatchNorm cannot take, is left out."""
-    return [slice(start, min(start + size, count)) for start in range(0, count, size) if count - start >= 2]
+def batches_of(count: int, recipe: Training) -> list[slice]:
+    """Batches; a last one of one sample, which BatchNorm cannot take, is left out, and if the recipe says so one that is not full,
+    unless it is the only one."""
+    size = recipe.batch_size
+    least = min(size, count) if recipe.drop_last else 2
+    return [slice(start, min(start + size, count)) for start in range(0, count, size) if count - start >= least]
 
 
 class StepLog:

@@ -13,8 +13,8 @@ from agmbench.trackers.mlflow import MlflowTracker
 def job(text: str) -> str:
     """Run the job of a text, in the store that the working directory or the environment names. Where CUDA is, on its first device:
     whoever launches says by CUDA_VISIBLE_DEVICES which that is."""
-    spec, parent = job_in(text, "the text of the job")
-    execute(spec, load(), MlflowTracker(), build.device("auto"), _Log(), parent=parent)
+    spec, parent, wait = job_in(text, "the text of the job")
+    execute(spec, load(), MlflowTracker(), build.device("auto"), _Log(), parent=parent, wait=wait)
     return ""
 
 

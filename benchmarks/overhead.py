@@ -139,6 +139,8 @@ class Nothing:
     """A tracker that keeps nothing."""
 
     id = "none"
+    scratch = Path(tempfile.gettempdir()) / "agmbench-overhead"
+    beyond = None
     _heading: Heading
 
     def find(self, digest: str) -> Record | None:
@@ -161,16 +163,17 @@ class Nothing:
     def artifact(self, record: Record, path: str) -> Path:
         raise FileNotFoundError(path)
 
-    def scratch(self, digest: str) -> Path:
-        return Path(tempfile.gettempdir()) / "agmbench-overhead" / digest
+    def unsettled(self) -> set[str]:
+        return set()
 
-    def lock(self, digest: str) -> nullcontext[None]:
+    def claim(self, heading: Heading, taken: object) -> nullcontext[None]:
         return nullcontext()
 
     def __enter__(self) -> "Nothing":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def check(self) -> None: ...
     def points(self, points: object) -> None: ...
     def files(self, folder: Path) -> None: ...
 

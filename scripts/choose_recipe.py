@@ -1,9 +1,12 @@
-"""How the default recipe of avmnist-mini was chosen: validation accuracy over seeds, never the test set.
+"""How the defaults of avmnist-mini were chosen: validation accuracy over seeds, never the test set.
 
+    python scripts/choose_recipe.py starvation concat   # what joint training leaves of each modality, by pairing and components
+    python scripts/choose_recipe.py starvation early    # the same under early fusion
+    python scripts/choose_recipe.py rates        # learning rate of joint training under both fusions
     python scripts/choose_recipe.py joint        # width, learning rate, batch size: joint training and each concept
     python scripts/choose_recipe.py modulators   # strength alpha of each modulator on that recipe
-    python scripts/choose_recipe.py starvation   # what joint training leaves of each modality, by pairing and components
-    python scripts/choose_recipe.py repair       # what modulators leave of it, paired as in AV-MNIST's pack
+    python scripts/choose_recipe.py modulators dataset.pairing=exact   # the last two on other data, with settings as of --set
+    python scripts/choose_recipe.py repair       # what modulators leave of each modality
 
 Prints a Markdown table: the best validation accuracy of a job (%), mean over the seeds. The test split is never opened. What joint
 training leaves of a modality is the accuracy of its concept less that of its Shapley response in the joint model, at the best epoch
@@ -17,9 +20,11 @@ from statistics import mean
 from typing import Any
 
 from agmbench import build, jobs, registry
+from agmbench.jobs import parse_settings
 from agmbench.loading import Feed
 from agmbench.train import train
 
+Settings = list[tuple[str, Any]]
 KNOWN = registry.load()
 SEEDS = range(5)
 RECIPES = {
@@ -28,7 +33,8 @@ RECIPES = {
     "training.batch_size": (64,),
 }
 FEW = range(2)
-DATA = [("exact", None), ("pack", 4)]  # pairing, components
+DATA = [("pack", 4), ("exact", 3), ("exact", 20)]  # pairing, components
+RATES = {"concat": (0.2, 0.1, 0.03, 0.01), "early": (0.1, 0.03, 0.01, 0.003)}
 REPAIRS: list[tuple[str, float | None]] = [
     ("joint", None),
     ("agm", 0.25),
@@ -47,17 +53,26 @@ ALPHAS = {
 
 
 def main() -> None:
-    tables = {"joint": joint, "modulators": modulators, "starvation": starvation, "repair": repair}
-    if len(sys.argv) != 2 or sys.argv[1] not in tables:
-        sys.exit(__doc__)
-    tables[sys.argv[1]]()
+    match sys.argv[1:]:
+        case ["joint", *settings]:
+            joint(parse_settings(settings))
+        case ["modulators", *settings]:
+            modulators(parse_settings(settings))
+        case ["starvation", fusion] if fusion in FUSIONS:
+            starvation(fusion)
+        case ["rates"]:
+            rates()
+        case ["repair"]:
+            repair()
+        case _:
+            sys.exit(__doc__)
 
 
-def joint() -> None:
+def joint(data: Settings) -> None:
     row("width", "lr", "batch", "joint", "concept of audio", "concept of image")
     row(*6 * ["---"])
     for width, lr, batch in itertools.product(*RECIPES.values()):
-        settings = [(f"encoder.{m}.width", width) for m in ("audio", "image")]
+        settings = [*data, *((f"encoder.{m}.width", width) for m in ("audio", "image"))]
         settings += [("training.lr", lr), ("training.batch_size", batch)]
         found = {name: [] for name in ("joint", "audio", "image")}
         for seed in SEEDS:
@@ -68,23 +83,23 @@ def joint() -> None:
         row(width, lr, batch, *(f"{mean(values):.2f}" for values in found.values()))
 
 
-def modulators() -> None:
+def modulators(data: Settings) -> None:
     row("modulator", "alpha", "valid")
     row(*3 * ["---"])
     for name, alpha in [("joint", None), *((name, alpha) for name, alphas in ALPHAS.items() for alpha in alphas)]:
-        settings = [("modulator.alpha", alpha)] if alpha is not None else []
+        settings = [*data, *([("modulator.alpha", alpha)] if alpha is not None else [])]
         results = [best(job_of(*settings, ("seed", seed), modulator=name)) for seed in SEEDS]
         row(name, alpha, f"{mean(results):.2f}")
 
 
-def starvation() -> None:
-    row("pairing", "components", "fusion", "joint", "concepts", "Acc_m", "concept - Acc_m")
-    row(*7 * ["---"])
-    for (pairing, components), (fusion, lr) in itertools.product(DATA, FUSIONS.items()):
-        settings = [("dataset.split", "takes"), ("dataset.pairing", pairing), ("dataset.components", components)]
+def starvation(fusion: str) -> None:
+    row("pairing", "components", "joint", "concepts", "Acc_m", "concept - Acc_m")
+    row(*6 * ["---"])
+    for pairing, components in DATA:
+        settings = [("dataset.pairing", pairing), ("dataset.components", components), ("training.lr", FUSIONS[fusion])]
         accuracies, concepts, within = [], {"audio": [], "image": []}, {"audio": [], "image": []}
         for seed in FEW:
-            job = job_of(*settings, ("training.lr", lr), ("seed", seed), fusion=fusion)
+            job = job_of(*settings, ("seed", seed), fusion=fusion)
             reached = followed(job)
             accuracies.append(100 * reached["accuracy"])
             for modality, concept in build.concepts(job).items():
@@ -92,15 +107,23 @@ def starvation() -> None:
                 within[modality].append(100 * reached[f"response/{modality}"])
         lost = {m: [alone - left for alone, left in zip(concepts[m], within[m], strict=True)] for m in concepts}
         shown = [", ".join(f"{m} {mean(values):.1f}" for m, values in found.items()) for found in (concepts, within, lost)]
-        row(pairing, components, fusion, f"{mean(accuracies):.1f}", *shown)
+        row(pairing, components, f"{mean(accuracies):.1f}", *shown)
+
+
+def rates() -> None:
+    row("fusion", "lr", "joint")
+    row(*3 * ["---"])
+    for fusion, values in RATES.items():
+        for lr in values:
+            results = [best(job_of(("training.lr", lr), ("seed", seed), fusion=fusion)) for seed in FEW]
+            row(fusion, lr, f"{mean(results):.1f}")
 
 
 def repair() -> None:
     row("modulator", "alpha", "valid", "Acc_audio", "Acc_image")
     row(*5 * ["---"])
-    pack = [("dataset.split", "takes"), ("dataset.pairing", "pack"), ("dataset.components", 4)]
     for name, alpha in REPAIRS:
-        settings = [*pack, ("modulator.alpha", alpha)] if alpha is not None else pack
+        settings = [("modulator.alpha", alpha)] if alpha is not None else []
         reached = [followed(job_of(*settings, ("seed", seed), modulator=name)) for seed in FEW]
         keys = ("accuracy", "response/audio", "response/image")
         row(name, alpha, *(f"{100 * mean(valid[key] for valid in reached):.1f}" for key in keys))

@@ -1,6 +1,6 @@
 """The study of README and docs/study.md: methods on avmnist-mini under late and early fusion, exact and shared coalitions, five seeds.
 
-    python scripts/study.py [--seeds 5]
+    python scripts/study.py [--seeds 5] [--set dataset.split=speakers ...]
 
 One process, one job after another, into the store of the working directory; what is done already is not trained again.
 `agmbench compare --dataset avmnist-mini` and `--cost` show the tables afterwards.
@@ -42,12 +42,18 @@ class Lines:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as of agmbench run, of every job; repeatable"
+    )
+    asked = parser.parse_args()
+    given = jobs.parse_settings(asked.set)
     torch.set_num_threads(1)  # another number is another rounding, and other means
     known, tracker = registry.load(), MlflowTracker()
-    for seed in range(1, parser.parse_args().seeds + 1):
+    for seed in range(1, asked.seeds + 1):
         for fusion, methods in METHODS.items():
             for name, settings in methods:
-                spec = jobs.compose(known, "avmnist-mini", name, fusion, settings=[*RECIPES[fusion], *settings, ("seed", seed)])
+                wanted = [*RECIPES[fusion], *settings, *given, ("seed", seed)]
+                spec = jobs.compose(known, "avmnist-mini", name, fusion, settings=wanted)
                 execute(spec, known, tracker, build.device("cpu"), Lines())
 
 

@@ -113,6 +113,43 @@ def test_nothing_but_training_batches_is_changed(job: Callable[..., build.Job]) 
                 assert all(torch.equal(a, b) for a, b in zip(one.tensors(), two.tensors(), strict=True))
 
 
+def test_evaluation_has_transforms_of_its_own(job: Callable[..., build.Job]) -> None:
+    cropped, plain = job("evaluation.visual=center-crop"), job()
+    with fed(cropped, CPU) as feed, fed(plain, CPU) as before:
+        assert torch.equal(visual(feed), visual(before))
+        for name in SPLITS:
+            for one, two in zip(feed.in_order(name), before.in_order(name), strict=True):
+                assert not torch.equal(one.inputs["visual"], two.inputs["visual"])  # type: ignore[arg-type]
+                assert torch.equal(one.inputs["audio"], two.inputs["audio"])  # type: ignore[arg-type]
+    splits = {name: cropped.dataset.split(name) for name in SPLITS}
+    with Feed(splits, CPU, 2, build.augmentation(cropped)) as ahead:
+        assert torch.equal(visual(ahead, None), visual(feed, None))
+    assert (
+        len({one.digest for one in (cropped, plain, job("evaluation.visual=center-crop", "evaluation.visual.share=0.5"))}) == 3
+    )
+    assert job("evaluation.visual=none").digest == plain.digest
+    found = departures(cropped.spec, KNOWN, cropped.dataset)
+    assert {key: value for key, value in found.items() if key.startswith("evaluation")} == {"evaluation.visual": "center-crop"}
+
+
+def test_what_evaluation_draws_is_the_same_for_every_seed() -> None:
+    one, two = (
+        build.resolve(compose(KNOWN, "synthetic", settings=[("evaluation.m0", "noise"), ("seed", seed)]), KNOWN)
+        for seed in (1, 2)
+    )
+    changes = [build.augmentation(each) for each in (one, two)]
+    x = torch.arange(16.0).unsqueeze(0)
+    assert torch.equal(*(change(None)["m0"](3, x) for change in changes))  # type: ignore[misc, arg-type]
+    assert not torch.equal(*(changes[0](None)["m0"](number, x) for number in (3, 4)))  # type: ignore[misc, arg-type]
+
+
+def test_the_middle_of_a_picture() -> None:
+    picture = torch.zeros(1, 3, 16, 16)
+    picture[..., 4:12, 4:12] = 1
+    crop = KNOWN.get("transform", "center-crop").load()((3, 16, 16), share=0.5)
+    assert torch.equal(crop(picture, torch.Generator()), torch.ones(1, 3, 16, 16))
+
+
 def test_a_limited_job_changes_a_sample_as_one_of_all_samples_does(job: Callable[..., build.Job]) -> None:
     with fed(job(), CPU) as whole, fed(job("limit=4"), CPU) as few:
         (limited,) = few.batches("train", [torch.arange(4)], 2)
@@ -141,7 +178,7 @@ class Told(Transform):
 
 
 def test_samples_of_joined_splits_have_their_numbers_in_the_whole() -> None:
-    change = Augmentation({"x": Told((2,))}, {"x": (2,)}, seed=5)(0)
+    change = Augmentation({"x": Told((2,))}, {}, {"x": (2,)}, seed=5)(0)
     values, targets = np.random.default_rng(0).random((6, 2), dtype=np.float32), torch.arange(6)
     whole = StoredSplit({"x": Stored(values)}, targets, np.arange(6))
     parts = [StoredSplit({"x": Stored(values)}, targets[some], some.numpy()) for some in (targets[:2], targets[2:])]
@@ -154,7 +191,7 @@ def test_samples_of_joined_splits_have_their_numbers_in_the_whole() -> None:
 
 
 def test_a_sample_that_is_stored_flat_is_seen_in_its_shape() -> None:
-    change = Augmentation({"x": Told((1, 2, 3))}, {"x": (1, 2, 3)}, seed=5)(0)
+    change = Augmentation({"x": Told((1, 2, 3))}, {}, {"x": (1, 2, 3)}, seed=5)(0)
     assert change["x"](0, torch.zeros(1, 6)).shape == (1, 6)  # type: ignore[union-attr]
 
 
@@ -181,7 +218,7 @@ def test_a_crop_sees_pictures_of_files_at_their_own_size(tmp_path: Path) -> None
             Image.new("RGB", size, (number, 0, 0)).save(path)
     transform = Whole((2, 3, 224, 224))
     split = StoredSplit({"x": Stored(pictures_of(clips, load_images))}, torch.zeros(3), np.arange(3))
-    change = Augmentation({"x": transform}, {"x": (2, 3, 224, 224)}, seed=0)(0)
+    change = Augmentation({"x": transform}, {}, {"x": (2, 3, 224, 224)}, seed=0)(0)
     found = split.read(torch.arange(3), change).inputs["x"]
     assert sorted(transform.seen) == sorted((1, 2, 3, height, width) for width, height in sizes)
     assert found.shape == (3, 2, 8, 8, 3)  # type: ignore[union-attr]
@@ -308,6 +345,9 @@ def said(*settings: str, name: str = "synthetic") -> str:
             "transform/crop-flip of 'm0': takes pictures [C, H, W] or frames [T, C, H, W] of one or three",
         ),
         (["augment=noise"], "--set augment: no such setting"),
+        (["evaluation.m7=noise"], "data set 'synthetic' has no modality 'm7': did you mean 'm1'? Known: m0, m1"),
+        (["evaluation.m0.level=1"], "evaluation.m0.level: no transform of 'm0'; name one too, as in --set evaluation.m0=NAME"),
+        (["evaluation.m0=center-crop"], "transform/center-crop of 'm0': takes pictures [C, H, W] or frames [T, C, H, W]"),
     ],
 )
 def test_what_cannot_be_is_one_line(settings: list[str], expected: str) -> None:

@@ -43,7 +43,17 @@ BUILT_IN = registry.builtin()
 # built-ins that are large, or ask for a network, in small; and ways to make one that are not its default
 BERT = {"model_type": "bert", "vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
 VIT = {"img_size": 32, "patch_size": 8, "depth": 1, "embed_dim": 12, "num_heads": 3}
+SMALL = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+STRIDES = {"frequency_stride": 4, "time_stride": 4}
+TOWERS = {"text_config": {**SMALL, "vocab_size": 300, "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1}}
+TOWERS |= {"vision_config": {**SMALL, "image_size": 32, "patch_size": 16}}
+CLIP = {"model_type": "clip", **TOWERS, "projection_dim": 6}
 FORMS: Mapping[str, Sequence[dict[str, Any]]] = {
+    "encoder/clip": [{"config": CLIP}],
+    "encoder/hf-audio": [{"config": {**SMALL, "model_type": "audio-spectrogram-transformer", "patch_size": 4, **STRIDES}}],
+    "encoder/hf-text": [{"config": {**BERT, "vocab_size": 300, "intermediate_size": 8, "max_position_embeddings": 8}}],
+    "encoder/hf-vision": [{"config": {**SMALL, "model_type": "vit", "patch_size": 16}}],
+    "encoder/timm": [{"model_args": VIT, "output": "patches"}],
     "encoder/language-model": [{"config": {**BERT, "intermediate_size": 8, "max_position_embeddings": 8}}],
     "encoder/lstm": [{"width": 8, "vocabulary": 100}],
     "encoder/resnet": [

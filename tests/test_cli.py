@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from click.shell_completion import ShellComplete
 from conftest import SMALL, CommandLine
 
 import agmbench.registry as registry
+from agmbench.cli import cli
 
 ENTRIES = registry.builtin().entries()
 
@@ -81,7 +84,12 @@ def test_a_pipe_sees_no_progress_bar(line: CommandLine) -> None:
     assert result.status == 0, result.err
     assert "\x1b" not in result.out + result.err
     assert "━" not in result.err
+    first, *_, last = result.err.splitlines()
+    assert re.fullmatch(r"synthetic concat joint seed 999: epoch 1 of \d+, valid accuracy 0\.\d{3}, \d+ s left", first)
     assert "trained 'synthetic concat joint seed 999'" in result.err
+    assert last.startswith("MLflow run ")
+    quiet = line.finish("run", "--modulator", "joint", "--no-strength", *SMALL, "--quiet", "--seed", "1")
+    assert [words[:10] for words in quiet.err.splitlines()] == ["MLflow run"]
 
 
 def test_dry_run_writes_nothing_and_tells_the_digests(line: CommandLine) -> None:
@@ -128,15 +136,24 @@ def test_dry_run_of_a_done_job_says_so(finished: CommandLine) -> None:
         (["run", "--dataset", "synthetic", "--set", "dataset.modalities=1"], "modulator 'agm' needs two or more modalities"),
         (["run", "--dataset", "synthetic", "-e", "m0=conv"], "encoder/conv of 'm0': takes an image"),
         (["run", "-e", "image=resnet", "--set", "encoder.image.model=resnet1"], "timm has no model 'resnet1'"),
+        (["run", "--set", "encoder.audio.pool=14"], "pool 14 is larger than the input [1, 13, 92]; take one of 13 at most"),
+        (["run", "--set", "encoder.image=cnv"], "unknown encoder 'cnv': did you mean 'conv'?"),
         (["run", "--set", "metrics=[accuracy]"], "metrics are no part of a job"),
         (["compare"], "no runs in sqlite:///"),
         (["compare", "--format", "pdf"], "'pdf' is not one of"),
         (["compare", "--dataset", "avmnst-mini"], "unknown dataset 'avmnst-mini'"),
         (["show", "modulator", "amg"], "unknown modulator 'amg'"),
-        (["list", "modulators"], "'modulators' is not one of"),
+        (["list", "modulatos"], "'modulatos' is not one of"),
         (["ui"], "no store at sqlite:///"),
         (["runn"], "no command 'runn': did you mean 'run'?"),
         (["run", "--no-such"], "No such option"),
+        (["run", "--lr", "0.1"], "there is no option --lr; set it as in --set training.lr=VALUE"),
+        (["run", "--batch-size", "8"], "there is no option --batch-size; set it as in --set training.batch_size=VALUE"),
+        (["run", "--set", "lr=0.1"], "--set lr: no such setting: did you mean training.lr?"),
+        (["run", "--set", "alpha=2"], "--set alpha: no such setting: did you mean modulator.alpha?"),
+        (["run", "--set", "width=2"], "did you mean encoder.audio.width or encoder.image.width?"),
+        (["run", "AGM"], "'AGM' is not expected here; to name a modulator: --modulator agm"),
+        (["run", "nothing"], "'nothing' is not expected here; see agmbench run --help"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -151,7 +168,7 @@ def test_a_plugin_registry_that_does_not_parse_names_file_and_line(line: Command
     (plugin / "registry.yaml").write_text("modulators:\n  mine: {target: a:b\n")
     reason = "plugins/mine/registry.yaml:3 is not YAML"
     assert f"Not read: {reason}" in line.refused("run", "--modulator", "mine")
-    assert f"\nbroken, and only what uses it:\n  file (plugins/mine): {reason}" in line("list").out
+    assert f"\nBroken entries (other jobs are unaffected):\n  file (plugins/mine): {reason}" in line("list").out
     assert line("run", "--dry-run").status == 0
 
 
@@ -223,7 +240,7 @@ def test_compare_of_a_method_without_runs_is_a_dash_with_a_reason(finished: Comm
 def test_compare_shows_costs_when_asked(finished: CommandLine) -> None:
     out = finished("compare", "--cost").out
     assert "encoder passes" in out
-    assert "GFLOP a step" in out
+    assert "GFLOP per step" in out
     assert "encoder passes" not in finished("compare").out
 
 
@@ -247,3 +264,19 @@ def test_compare_reads_no_torch(finished: CommandLine, tmp_path: Path) -> None:
     import subprocess
 
     subprocess.run([sys.executable, "-c", code], cwd=finished.folder, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_capital_letters_underscores_and_plurals_are_the_same_name(line: CommandLine) -> None:
+    assert yaml.safe_load(line("run", "-m", "OGM_GE", "--dry-run").out)["modulator"]["name"] == "ogm-ge"
+    assert line("list", "Modulators").out == line("list", "modulator").out
+    assert line("show", "modulators", "AGM").out == line("show", "modulator/agm").out
+
+
+def test_a_shell_completes_names() -> None:
+    for words, begun, expected in (
+        (["run", "-m"], "ogm", {"ogm", "ogm-ge", "ogm-ge-ra"}),
+        (["compare", "-d"], "avm", {"avmnist", "avmnist-mini"}),
+        (["show"], "fusion/f", {"fusion/film"}),
+    ):
+        found = ShellComplete(cli, {}, "agmbench", "_AGMBENCH_COMPLETE").get_completions(words, begun)
+        assert {item.value for item in found} == expected

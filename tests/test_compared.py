@@ -124,6 +124,7 @@ def test_one_training_has_a_strength_for_each_seed_of_its_concepts(line: Command
         trained = found[f"still {fusion} joint seed 999"].data
         views = [found[f"still {fusion} joint seed 999 concept_seed={seed}"].data for seed in (99, 999)]
         assert {view.tags["agmbench.training"] for view in views} == {trained.tags["agmbench.digest"]}
+        assert trained.metrics["test/strength/m0"] == views[1].metrics["test/strength/m0"], "its own concepts are those of 999"
         for name in ("test/accuracy", "test/response/m0", "test/loss", "best/epoch", "cost/flops"):
             assert views[0].metrics[name] == views[1].metrics[name] == trained.metrics[name]
         assert views[0].metrics["test/strength/m0"] != views[1].metrics["test/strength/m0"]

@@ -129,7 +129,7 @@ def test_every_command_that_a_page_shows_is_one(entry: registry.Entry) -> None:
         parse(words)
 
 
-@pytest.mark.parametrize("typed", ["agmbench rum", "agmbench run --modulater x", "agmbench show fusions sum", "agmbench ui x"])
+@pytest.mark.parametrize("typed", ["agmbench rum", "agmbench run --modulater x", "agmbench show fusoin sum", "agmbench ui x"])
 def test_a_command_that_is_none_is_found(typed: str) -> None:
     (words,) = commands(f"```sh\n{typed}  # as shown\n```")
     with pytest.raises((click.ClickException, AgmbenchError, AssertionError)):

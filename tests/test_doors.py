@@ -76,7 +76,7 @@ def test_a_package_states_the_details_of_its_entries_beside_its_code(site: Path)
         (
             "x = wrong:X",
             "metrics:\n  x: {target: a:b}\n",
-            "wrong/registry.yaml:2: metric 'x' names a target, as its entry point",
+            "wrong/registry.yaml:2: metric 'x' names a target, but its entry point",
         ),
         (
             "x = wrong:X",
@@ -133,7 +133,7 @@ def test_two_hundred_packages_are_listed_and_none_is_imported(tmp_path: Path) ->
         assert f"package gen-{number} 1.2" in listed
         assert f"number {number}" in listed
         assert f"gen_{number}" not in imported.split()
-    assert "broken" not in listed
+    assert "Broken" not in listed
 
 
 # a file of one's own
@@ -193,14 +193,17 @@ def test_a_file_of_ones_own_reaches_the_processes_of_a_suite(line: CommandLine) 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (None, "no file own.yaml, which --registry or AGMBENCH_REGISTRY names"),
+        (None, "--registry or AGMBENCH_REGISTRY names own.yaml: there is no such file"),
         ("metrics:\n  mine: {target: a:b\n", "own.yaml:3 is not YAML: "),
         ("metric:\n  mine: {target: a:b}\n", "own.yaml: unknown section 'metric': did you mean 'metrics'?"),
         ("metrics:\n  mine: {targt: a:b}\n", "own.yaml:2: metric 'mine' has an unknown key 'targt': did you mean 'target'?"),
         ("metrics:\n  mine: {target: a:b}\n  his: {target: a:b, aliases: [mine]}\n", "in own.yaml:2 and in own.yaml:3; rename"),
         ("include: [gone.yaml]\n", "own.yaml:1 includes 'gone.yaml': there is no such file"),
         ("include: gone.yaml\n", "own.yaml:1: 'include' should be a list of files; found 'gone.yaml'"),
-        ("include: [own.yaml]\n", "own.yaml:1 includes 'own.yaml', which includes this file in turn; leave one of the two out"),
+        (
+            "include: [own.yaml]\n",
+            "own.yaml:1 includes 'own.yaml', which includes this file in turn; remove one of the two includes",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_of_ones_own_is_told_at_once(
@@ -242,7 +245,7 @@ def test_a_plugin_folders_file_named_again_is_one_file(line: CommandLine, monkey
     plugin.mkdir(parents=True)
     (plugin / "registry.yaml").write_text("metrics:\n  mine: {target: code:mine}\n")
     monkeypatch.setenv("AGMBENCH_REGISTRY", str(plugin / "registry.yaml"))
-    assert "broken" not in line("list").out
+    assert "Broken" not in line("list").out
 
 
 # imports
@@ -288,11 +291,11 @@ def test_list_imports_tells_what_cannot_be_imported(line: CommandLine) -> None:
         plugin.mkdir(parents=True)
         (plugin / "registry.yaml").write_text(f"metrics:\n  {name}: {{target: code:mine}}\n")
         (plugin / "code.py").write_text(code)
-    assert "broken" not in line("list", "metric").out
+    assert "Broken" not in line("list", "metric").out
     out = line("list", "metric", "--imports").out
     assert "  metric/raises (plugins/raises): metric/raises cannot be imported from 'code:mine' (RuntimeError: imported" in out
     assert "  metric/leaves (plugins/leaves): its import ended the process with status 3" in out
-    rows, _, _ = out.partition("broken, and only what uses it:")
+    rows, _, _ = out.partition("Broken entries")
     assert "plugins/good" in rows
     assert "plugins/raises" not in rows
 

@@ -52,7 +52,7 @@ def test_its_entries_are_listed_with_their_origin(python: Path, outside: Path) -
     out = agmbench(python, outside, "list", "--imports")
     assert re.search(r"^modulator +moddrop +package agmbench-example 0\.1\.0 +each modality of each sample is muted", out, re.M)
     assert re.search(r"^dataset +digits-halves +package agmbench-example 0\.1\.0 +handwritten digits cut into", out, re.M)
-    assert "broken" not in out
+    assert "Broken" not in out
     assert re.search(r"^digits +joint training and ModDrop", agmbench(python, outside, "suite", "list"), re.M)
     shown = agmbench(python, outside, "show", "modulator", "moddrop")
     assert (

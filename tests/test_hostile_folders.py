@@ -109,7 +109,9 @@ CASES = {
     "matplotlibrc": Case(matplotlibrc),
     "plugins is a file": Case(below("plugins", text), refused={"plugin new": "plugins/other cannot be written"}),
     "plugins is a link to itself": Case(below("plugins", itself), refused={"plugin new": "plugins/other cannot be written"}),
-    "a registry is a pipe": Case(below("plugins/x/registry.yaml", os.mkfifo), listed=f"{UNREAD} (ValueError: it is no regular"),
+    "a registry is a pipe": Case(
+        below("plugins/x/registry.yaml", os.mkfifo), listed=f"{UNREAD} (ValueError: it is not a regular"
+    ),
     "a registry is a folder": Case(below("plugins/x/registry.yaml", Path.mkdir), listed=f"{UNREAD} (IsADirectoryError"),
     "a registry is a link to itself": Case(below("plugins/x/registry.yaml", itself), listed=f"{UNREAD} (OSError"),
     "a registry of 100 MB": Case(below("plugins/x/registry.yaml", large), listed=f"larger than {BYTES >> 20} MiB"),
@@ -189,5 +191,6 @@ def test_a_folder_that_is_gone_is_one_line(command: str, line: CommandLine) -> N
     done = subprocess.run(words, cwd=line.folder / "work", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
-        done.stderr == "error: the working directory cannot be used (No such file or directory); change to one that is there\n"
+        done.stderr
+        == "error: the working directory cannot be used (No such file or directory); change to a directory that exists\n"
     )

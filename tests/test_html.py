@@ -267,9 +267,12 @@ def test_bad_words_are_one_line(store: CommandLine) -> None:
     for words, expected in {
         ("--baseline", "ogm"): "no row 'ogm' in these tables: did you mean 'agm'? Known: agm, joint.",
         ("--fusion", "cocnat"): "did you mean 'concat'?",
-        ("--fusion", "film"): "no runs of this --fusion and --seed; there are: concat, seed 1; concat, seed 2; sum, seed 1",
-        ("--seed", "7"): "no runs of this --fusion and --seed",
-        ("--output", "x.md"): "--output needs a written form",
+        (
+            "--fusion",
+            "film",
+        ): "no runs with this --fusion and --seed; the store has: concat, seed 1; concat, seed 2; sum, seed 1",
+        ("--seed", "7"): "no runs with this --fusion and --seed",
+        ("--output", "x.md"): "--output needs a file format",
         ("--format", "html", "--output", "no/such/x.html"): "no/such/x.html cannot be written (No such file or directory)",
     }.items():
         assert expected in store.refused("compare", *words)

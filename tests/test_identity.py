@@ -346,18 +346,30 @@ def test_splits_are_alike_if_they_hold_the_same_samples() -> None:
 
 # jobs of earlier versions
 
+MINI_OF_BEFORE = ("dataset.split=speakers", "dataset.energy=0.25", "dataset.pairing=exact")  # what its defaults were
+
 
 @pytest.mark.parametrize(
     ("expected", "dataset", "modulator", "settings"),
     [
         ("b44af274fd6039ee", "synthetic", "joint", ["training.epochs=2", "dataset.samples=128", "seed=1"]),
-        ("d14cc376a268a58f", "avmnist-mini", "joint", ["training.epochs=1", "limit=200"]),
-        ("d14cc376a268a58f", "avmnist-mini", "joint", ["training.epochs=1", "limit=200", "dataset.pairing=exact"]),
+        ("d14cc376a268a58f", "avmnist-mini", "joint", ["training.epochs=1", "limit=200", *MINI_OF_BEFORE]),
     ],
 )
 def test_a_job_of_before_has_the_digest_that_it_had(expected: str, dataset: str, modulator: str, settings: list[str]) -> None:
     known = registry.builtin()
     assert build.resolve(compose(known, dataset, modulator, settings=parse_settings(settings)), known).digest == expected
+
+
+def test_a_file_of_a_job_of_before_has_the_pairs_of_then() -> None:
+    known = registry.builtin()
+    content = build.resolve(compose(known, "avmnist-mini", settings=parse_settings(MINI_OF_BEFORE)), known).spec.canonical()
+    expected = spec_of(content)
+    for later in ("pairing", "components"):
+        del content["dataset"]["params"][later]
+    assert spec_of(content) == expected
+    unsaid = {**content, "dataset": {"name": "avmnist-mini"}}
+    assert build.resolve(spec_of(unsaid), known).spec.dataset.params["pairing"] == "pack"
 
 
 def test_what_half_precision_made_otherwise_alone_has_another_identity() -> None:

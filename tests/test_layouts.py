@@ -45,6 +45,7 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {
     "cremad": CLIPS,
     "kinetics-sound": CLIPS,
     "mosei": (*HYBRID, *WORDS),
+    "table": (),
     "urfunny": TRANSFORMER,
     "urfunny clips": CLIPS,
     "urfunny prepared-clips": CLIPS,

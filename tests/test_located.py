@@ -22,11 +22,11 @@ LONG = f"x: 1{'0' * 5000}\n"
 BYTES_NOT_TEXT = b"x: \xff\xfe\n"
 
 TEXTS = {
-    "aliases": (BOMB, f"with its aliases written out the text has more than {NODES:,} values"),
-    "brackets": (DEEP, "has more than 50 lists and mappings in one another"),
-    "blocks": (BLOCKS, "has more than 50 lists and mappings in one another"),
+    "aliases": (BOMB, f"with its aliases expanded, the text has more than {NODES:,} values"),
+    "brackets": (DEEP, "nests lists and mappings more than 50 deep"),
+    "blocks": (BLOCKS, "nests lists and mappings more than 50 deep"),
     "twice": (TWICE, "'a' is defined twice"),
-    "itself": (ITSELF, "the alias 'a' stands for nothing that is finished before it"),
+    "itself": (ITSELF, "the alias 'a' is used before its value is complete, or has no value"),
     "number": (LONG, "a number of more than 100 digits"),
     "date": ("x: 2026-99-99\n", "is not YAML (ValueError: month must be in 1..12)"),
     "tag": ("x: !!python/object/apply:os.system [ls]\n", "could not determine a constructor"),
@@ -93,8 +93,8 @@ def letters(path: Path) -> None:
 
 
 FILES: list[tuple[Callable[[Path], None], str]] = [
-    (pipe, "it is no regular file"),
-    (endless, "it is no regular file"),
+    (pipe, "it is not a regular file"),
+    (endless, "it is not a regular file"),
     (Path.mkdir, "IsADirectoryError"),
     (large, "it is larger than 4 MiB"),
     (letters, "UnicodeDecodeError"),
@@ -148,5 +148,5 @@ def test_what_is_written_out_is_counted_and_not_what_is_written(tmp_path: Path) 
     (tmp_path / "many.yaml").write_text(f"[{', '.join(['x'] * (NODES - 1))}]")
     assert len(parse(tmp_path / "many.yaml", "many")) == NODES - 1
     (tmp_path / "many.yaml").write_text(f"[{', '.join(['x'] * NODES)}]")
-    with pytest.raises(AgmbenchError, match="many:1: with its aliases written out"):
+    with pytest.raises(AgmbenchError, match="many:1: with its aliases expanded"):
         parse(tmp_path / "many.yaml", "many")

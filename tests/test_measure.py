@@ -48,12 +48,12 @@ def test_a_metric_of_one_file_is_shown_for_runs_that_are_done_and_nothing_is_tra
     assert shown.status == 0, shown.err
     assert re.search(r"joint\s+5\s+\d+\.\d+ ± \d+\.\d+\s+\[[^]]*\]\s+\d+\.\d+ ± \d+\.\d+", shown.out), shown.out
     assert "mine: share of samples whose class is among the two largest logits on test, %" in shown.out
-    assert "5 runs were measured for this table; to keep it: agmbench measure accuracy mine" in shown.err
+    assert "5 runs were measured for this table; to keep the numbers: agmbench measure accuracy mine" in shown.err
     assert len(runs(line)) == before
     assert all("test/mine" not in run.data.metrics for run in runs(line)), "a table keeps nothing"
-    assert line("measure", "mine").out.startswith("measured 5 of 5 finished runs by mine; 0 had been already")
+    assert line("measure", "mine").out.startswith("measured 5 of 5 finished runs by mine; 0 were measured before")
     assert all("test/mine" in run.data.metrics for run in runs(line))
-    assert line("measure", "mine").out.startswith("measured 0 of 5 finished runs by mine; 5 had been already")
+    assert line("measure", "mine").out.startswith("measured 0 of 5 finished runs by mine; 5 were measured before")
 
 
 HALF = """
@@ -173,7 +173,7 @@ def test_units_but_percent_and_points_are_shown_as_they_are() -> None:
 @pytest.mark.bad_input
 def test_a_column_that_nobody_knows_is_one_line(line: CommandLine) -> None:
     assert line("run", *SMALL, "--no-strength").status == 0
-    assert "--columns acuracy: nothing of that name is measured of a classification: did you mean 'accuracy'?" in line.refused(
+    assert "--columns acuracy: nothing of that name is measured for classification: did you mean 'accuracy'?" in line.refused(
         "compare", "--columns", "acuracy"
     )
 
@@ -252,7 +252,7 @@ def test_a_regression_is_shown_as_one(line: CommandLine) -> None:
     assert re.split(r"\s{2,}", header.strip())[:6] == ["method", "n", "MAE", "95 % interval", "Pearson", "R2"]
     assert "R2_a" in header
     assert "Acc" not in shown
-    assert "MAE: mean absolute error on test, less is better." in shown
+    assert "MAE: mean absolute error on test, lower is better." in shown
     assert "accuracy" not in shown
     logged = next(run for run in runs(line) if "joint seed" in (run.info.run_name or "")).data.metrics
     assert {"test/r2", "test/mae", "valid/r2", "valid/response-r2/a", "test/concept-r2/a"} < logged.keys()
@@ -269,9 +269,9 @@ def test_a_regression_is_shown_as_one(line: CommandLine) -> None:
 
 def test_what_departs_is_always_told(line: CommandLine) -> None:
     words = ("run", "-d", "avmnist-mini", "-m", "joint", "--no-strength", "--limit", "64", "--epochs", "1")
-    words = (*words, "--set", "training.lr=0.01", "--set", "mute=mean", "--set", "dataset.split=takes")
+    words = (*words, "--set", "training.lr=0.01", "--set", "mute=mean", "--set", "dataset.split=speakers")
     assert line(*words).status == 0
-    title = "avmnist-mini, fusion concat, dataset.split=takes, limit=64, mute=mean, training.epochs=1, training.lr=0.01"
+    title = "avmnist-mini, fusion concat, dataset.split=speakers, limit=64, mute=mean, training.epochs=1, training.lr=0.01"
     assert title in line("compare").out
     for form in ("markdown", "latex", "json", "csv"):
         written = line("compare", "--format", form).out.replace("\\_", "_")
@@ -281,7 +281,7 @@ def test_what_departs_is_always_told(line: CommandLine) -> None:
     assert title in (line.folder / "compare.html").read_text()
     (run,) = runs(line)
     assert run.data.params["limit"] == "64"
-    departs = {"dataset.split": "takes", "limit": 64, "mute": "mean", "training.epochs": 1, "training.lr": 0.01}
+    departs = {"dataset.split": "speakers", "limit": 64, "mute": "mean", "training.epochs": 1, "training.lr": 0.01}
     assert json.loads(run.data.tags["agmbench.departures"]) == departs
     assert "training.lr=0.01" in run.data.tags["mlflow.note.content"]
 

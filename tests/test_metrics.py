@@ -1,6 +1,8 @@
 """Metrics against numbers worked out by hand."""
 
+from dataclasses import replace
 from math import log
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from agmbench.metrics.coalitions import Coalitions
 from agmbench.metrics.competition_strength import CompetitionStrength
 from agmbench.metrics.concepts import Concepts
 from agmbench.metrics.imbalance import Imbalance
+from agmbench.metrics.linear_probe import LinearProbe
 from agmbench.metrics.log_loss import LogLoss
 from agmbench.metrics.macro_f1 import MacroF1
 from agmbench.metrics.mae import MAE
@@ -23,7 +26,7 @@ from agmbench.metrics.responses import Responses
 from agmbench.metrics.sentiment import Sentiment
 from agmbench.metrics.terms import Terms
 from agmbench.metrics.weighted_f1 import WeightedF1
-from agmbench.outcomes import Array, Floats, Kind, Metric, OfAnswers, Outcome, Outcomes, Unmeasured
+from agmbench.outcomes import Array, Floats, Kind, Metric, OfAnswers, Outcome, Outcomes, Unmeasured, load, save
 
 strength = CompetitionStrength().of
 
@@ -105,7 +108,7 @@ def test_accuracies_of_a_sentiment() -> None:
     found = outcome(outputs, targets, "regression", class_names=("sentiment",))
     # signs: -0.2 against 0, which is positive, is wrong; rounded: -0 0 right, 0 1 wrong, 3 3 right, -3 -3 right
     assert Sentiment()(Outcomes(found), {}) == {"acc-2": 0.75, "acc-7": 0.75}
-    with pytest.raises(Unmeasured, match="no sentiment"):
+    with pytest.raises(Unmeasured, match="not sentiment"):
         Sentiment()(Outcomes(outcome(outputs, targets, "regression")), {})
 
 
@@ -234,5 +237,54 @@ def test_strength_above_one_is_a_reading_worse_than_the_mean() -> None:
 
 
 def test_a_concept_that_says_the_same_of_all_has_no_strength() -> None:
-    with pytest.raises(Unmeasured, match="the same of every sample"):
+    with pytest.raises(Unmeasured, match="the same logits for every sample"):
         strength(normal(10, 2, 0), normal(10, 2, 1), np.ones((10, 2)), np.ones((10, 2)))
+
+
+def probed(kind: Kind, targets: Array, seed: int) -> Outcome:
+    """Features of `a` tell the targets, those of `b` tell nothing."""
+    drawn = np.random.default_rng(seed)
+    told = targets if targets.ndim > 1 else np.eye(3)[targets] if kind == "classification" else targets[:, np.newaxis]
+    features = {"a": 5 + 100 * (told + 0.01 * drawn.normal(size=told.shape)), "b": drawn.normal(size=(len(targets), 2))}
+    logits = {frozenset(name): np.zeros((len(targets), 3)) for name in ("a", "b", "ab")}
+    return Outcome(kind, ("a", "b"), ("0", "1", "2"), logits, targets, features=features)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multi-label", "regression"])
+def test_a_probe_reads_what_an_encoder_has_learnt(kind: Kind) -> None:
+    drawn = np.random.default_rng(0)
+    made: dict[str, Array] = {
+        "classification": np.arange(300) % 3,
+        "multi-label": (drawn.random((300, 3)) < 0.5).astype(np.float32),
+        "regression": drawn.normal(size=300),
+    }
+    dev, test = (probed(kind, made[kind], seed) for seed in (1, 2))
+    end, chance = ("-r2", 0.0) if kind == "regression" else ("", 1 / 3 if kind == "classification" else 0.5)
+    found = LinearProbe()(Outcomes(test, dev), {})
+    assert found[f"probe{end}"]["a"] > 0.99  # type: ignore[index]
+    assert found[f"probe{end}"]["b"] == pytest.approx(chance, abs=0.12)  # type: ignore[index]
+    assert found[f"probe-all{end}"] > 0.99  # type: ignore[operator]
+
+
+def test_a_probe_needs_features_and_classes() -> None:
+    whole = probed("classification", np.arange(6) % 3, 0)
+    bare = outcome(one_hot([0, 1], 3), np.array([0, 1]))
+    with pytest.raises(Unmeasured, match="the method trains no encoder, or the run was made before they were kept"):
+        LinearProbe()(Outcomes(bare, bare), {})
+    with pytest.raises(Unmeasured, match="dev has one class alone"):
+        LinearProbe()(Outcomes(whole, probed("classification", np.zeros(6, dtype=int), 0)), {})
+
+
+def test_features_are_kept_once_where_the_representation_is_them(tmp_path: Path) -> None:
+    late = probed("classification", np.arange(6) % 3, 0)
+    late = replace(late, fused=np.concatenate([*late.features.values()], axis=1))
+    early = replace(late, fused=np.zeros((6, 4)))
+    sizes = []
+    for number, one in enumerate((late, early, replace(late, features={}))):
+        save({"test": one}, tmp_path / f"{number}.npz")
+        found = load(tmp_path / f"{number}.npz")["test"]
+        assert found.features.keys() == one.features.keys()
+        assert all(np.array_equal(found.features[m], one.features[m]) for m in one.features)
+        with np.load(tmp_path / f"{number}.npz") as file:
+            sizes.append("test/features" in file.files)
+    assert sizes == [False, True, False]

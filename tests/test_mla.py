@@ -3,7 +3,7 @@
 import torch
 from toys import NAMES, Scale, batch, context, gradient, model
 
-from agmbench.contracts import Batch
+from agmbench.contracts import Batch, Step
 from agmbench.fusions.early import Early
 from agmbench.model import MultimodalModel
 from agmbench.modulators.mla import MLA
@@ -95,8 +95,8 @@ def test_a_long_run_over_large_features_stays_stable() -> None:
     method.head.weight.grad = torch.ones(2, 64)
     middle = 50 * torch.rand(1, 64)
     for _ in range(1500):
-        method._features.append(middle * (1 + 0.05 * torch.randn(1, 64)).double())
-        method.adjust(net)
+        feature = middle * (1 + 0.05 * torch.randn(1, 64)).double()
+        method.adjust(net, [Step(torch.zeros(()), torch.zeros(1, 2), kept={"feature": feature})])
         least = torch.linalg.eigvalsh(method.projection).min()
         assert least > 0  # P stays positive definite
         assert method.projection.diagonal().max() <= 1

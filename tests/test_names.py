@@ -64,7 +64,7 @@ def test_what_cannot_be_a_modality_is_refused_when_the_data_are_opened(name: obj
     for words in (RUN, ("data", "verify", "odd")):
         error = line.refused(*words)
         assert "dataset/odd: a modality is called " in error
-        assert "a name should be letters, digits and '_'" in error
+        assert "a name should consist of letters, digits and '_'" in error
         assert "it is named in plugins/mine/registry.yaml:3" in error
         assert "\x1b" not in error
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_a_class_is_refused_when_the_data_are_opened(name: object
     with_data(line.folder, classes=["x", name])
     error = line.refused(*RUN)
     assert "dataset/odd: class 1 is called " in error
-    assert "one line of text that can be shown" in error
+    assert "one line of printable text" in error
     assert "\x1b" not in error
 
 

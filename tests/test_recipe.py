@@ -19,7 +19,7 @@ from agmbench.modulators.joint import Joint
 from agmbench.optimizers import Progress, clip_gradients, make_schedule
 from agmbench.train import Epoch, train
 
-TRAINED = [name for name in REGISTRY.names("modulator") if name not in ("unimodal", "ensemble")]
+TRAINED = [entry.name for entry in REGISTRY.entries("modulator") if entry.load().promises.trains]
 
 # clipping
 
@@ -64,6 +64,16 @@ def test_training_steps_by_clipped_gradients() -> None:
     assert moved(cut).norm() == pytest.approx(0.01 * rate, rel=1e-3)
     assert moved(free).norm() > 0.02 * rate
     assert torch.cosine_similarity(moved(free), moved(cut), dim=0) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_method_with_a_rule_of_its_own_is_not_clipped_by_the_recipe() -> None:
+    def weights(clip: float | None, **recipe: Any) -> Tensor:
+        trained, _ = run(make("agm", **{"training.epochs": 1, "modulator.clip": clip, **recipe}))
+        return torch.cat([tensor.detach().flatten() for tensor in trained.parameters()])
+
+    cut = {"training.clip_norm": 0.01}
+    assert torch.equal(weights(1.0), weights(1.0, **cut))
+    assert not torch.equal(weights(None), weights(None, **cut))
 
 
 # summed losses

@@ -103,7 +103,7 @@ def test_mslr() -> None:
         modulator.begin_epoch(around)
         for tensor in model.parameters():
             tensor.grad = torch.ones_like(tensor)
-        signals = modulator.adjust(model)
+        signals = modulator.adjust(model, [])
         torch.testing.assert_close(torch.stack([signals[f"rate/{m}"] for m in NAMES]), rate, atol=1e-12, rtol=0)
         for place, m in enumerate(NAMES):
             for tensor in model.encoders[m].parameters():

@@ -36,14 +36,15 @@ LONG = (
 class Server:
     """`mlflow server` of one worker in a folder of its own; it can be ended and started again at the same address."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, backend: str = "") -> None:
         self.folder, self.port = folder, free_port()
+        self.backend = backend or f"sqlite:///{folder / 'server.db'}"
         self.uri = f"http://127.0.0.1:{self.port}"
         self.env = {"MLFLOW_TRACKING_URI": self.uri, "OMP_NUM_THREADS": "1"}
         self.start()
 
     def start(self) -> None:
-        words = ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}", "--port", str(self.port), "--workers", "1"]
+        words = ["--backend-store-uri", self.backend, "--port", str(self.port), "--workers", "1"]
         words += ["--host", "127.0.0.1", "--serve-artifacts", "--artifacts-destination", str(self.folder / "artifacts")]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *words],

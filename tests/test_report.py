@@ -132,7 +132,7 @@ def test_the_concept_row_has_the_accuracy_of_each_modality_alone() -> None:
     assert found.values["response/image"].mean == pytest.approx(45)
     for key in ("accuracy", "strength/audio", "strength/image"):
         assert found.values[key].mean is None
-        assert found.values[key].reason == "a concept is one modality alone"
+        assert found.values[key].reason == "a concept is a unimodal model, so it has no value here"
 
 
 def test_without_concepts_there_is_no_concept_row() -> None:
@@ -320,7 +320,7 @@ def test_only_seeds_that_both_have_are_pairs() -> None:
     (found,) = against(table, "joint")
     assert (found.label, found.pairs, found.difference) == ("agm", 2, pytest.approx(1.5))
     (sheet,) = sheets.of_table(table, "joint")[1:]
-    assert "ogm: one seed in common with joint" in sheet.notes
+    assert "ogm: not compared, only one seed in common with joint" in sheet.notes
 
 
 def test_a_seed_whose_accuracy_is_no_number_is_no_pair() -> None:
@@ -364,8 +364,8 @@ def test_the_caption_says_what_five_seeds_can_and_cannot_show() -> None:
     for count, least, cannot in ((5, "0.0625", True), (6, "0.0312", False)):
         table = only(*runs("joint", [50] * count), *runs("agm", [60 + seed for seed in range(count)]))
         caption = sheets.of_table(table, "joint")[1].caption
-        assert f"The least p of {count} pairs is {least}" in caption
-        assert ("no method of this table alone can be significant at 0.05" in caption) is cannot
+        assert f"The smallest p that {count} pairs can give is {least}" in caption
+        assert ("from this table alone no method can be significant at 0.05" in caption) is cannot
 
 
 def two_cells(late: Sequence[float], early: Sequence[float]) -> list[Table]:
@@ -468,7 +468,7 @@ def test_differences_of_a_percentage_of_which_less_is_better_say_so() -> None:
     found = [*put(measured, "a"), *put(measured, "b")]
     tables = compare(found, asked=["ece"])
     for sheet in (sheets.of_table(tables[0], "joint")[1], *sheets.of_all(tables, "joint")):
-        assert "Differences in points (less is better)" in sheet.caption
+        assert "Differences in points (lower is better)" in sheet.caption
 
 
 # columns that some cells do not have
@@ -487,11 +487,11 @@ def regression(**fields: Any) -> Record:
 def test_a_column_that_is_for_another_task_is_dashes_with_the_reason() -> None:
     classes, line = compare([record(), regression()], asked=["accuracy", "mae"])
     assert row(classes, "joint").values["accuracy"].mean == 50
-    assert row(classes, "joint").values["mae"].reason == "not for a classification"
+    assert row(classes, "joint").values["mae"].reason == "not for classification"
     assert row(line, "joint").values["mae"].mean == 0.5
-    assert row(line, "joint").values["accuracy"].reason == "not for a regression"
+    assert row(line, "joint").values["accuracy"].reason == "not for regression"
     for form in ("markdown", "latex", "csv", "json"):
-        assert "not for a regression" in render([classes, line], form)
+        assert "not for regression" in render([classes, line], form)
 
 
 def test_a_cell_with_nothing_but_a_failed_run_has_the_columns_of_the_others() -> None:
@@ -525,10 +525,10 @@ def test_one_number_of_a_quantity_is_a_column() -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("acuracy", "--columns acuracy: nothing of that name is measured of a classification or a regression: did you mean"),
+        ("acuracy", "--columns acuracy: nothing of that name is measured for classification or regression: did you mean"),
         ("response/adio", "--columns response/adio: .* did you mean 'response/audio'?"),
         ("accuracy/audio", "--columns accuracy/audio: nothing of that name"),
-        ("map", "--columns map: nothing of that name is measured of a classification or a regression"),
+        ("map", "--columns map: nothing of that name is measured for classification or regression"),
     ],
 )
 def test_a_word_that_no_cell_knows_is_an_error(word: str, said: str) -> None:
@@ -559,7 +559,7 @@ def test_numbers_of_another_version_than_the_present_one_are_told() -> None:
     ]
     (table,) = compare(old, asked=["mine"], metrics={"mine": Measurement("mine", "2", quantities)})
     assert table.notes == [
-        "joint: measured by version 1 of mine, which is at version 2 now; agmbench measure mine measures all anew"
+        "joint: measured by version 1 of mine, which is now at version 2; to measure all again: agmbench measure mine"
     ]
     agm = replace(old[0], digest="agm", spec={**old[0].spec, "modulator": {"name": "agm", "params": {}}})
     (both,) = compare([*old, agm], asked=["mine"], metrics={"mine": Measurement("mine", "2", quantities)})

@@ -50,14 +50,14 @@ def test_mslr_scales_what_is_a_modalitys_own(fusion: type[Fusion]) -> None:
     mslr.begin_epoch(context(net))
     for tensor in net.parameters():
         tensor.grad = torch.ones_like(tensor)
-    mslr.adjust(net)
+    mslr.adjust(net, [])
     assert all((t.grad == 3).all() for t in net.encoders["a"].parameters())
     assert all((t.grad == 1).all() for t in net.encoders["b"].parameters())
     threes = sum(int((t.grad == 3).sum()) for t in net.fusion.parameters())
     assert threes == {Concat: 8, Sum: 10, Early: 0}[fusion]  # of two classes; the bias under `concat` is everyone's
     mslr.zero_grad()
     net.zero_grad(set_to_none=True)
-    mslr.adjust(net)  # where nothing learns there is nothing to scale
+    mslr.adjust(net, [])  # where nothing learns there is nothing to scale
 
 
 def test_mslr_refuses_a_factor_for_a_modality_that_is_not_there() -> None:

@@ -92,22 +92,25 @@ def test_elsewhere_the_next_commands_name_the_file(line: CommandLine) -> None:
 @pytest.mark.bad_input
 def test_nothing_is_overwritten(line: CommandLine) -> None:
     (line.folder / "plugins" / "mine").mkdir(parents=True)
-    assert "plugins/mine is there already; take another name, or remove it" in line.refused("plugin", "new", "metric", "mine")
+    assert "plugins/mine already exists; choose another name, or remove it" in line.refused("plugin", "new", "metric", "mine")
 
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["modulator", "MyMethod"], "'MyMethod' is no name: lower case, digits and dashes, a letter first, such as my-method"),
+        (
+            ["modulator", "MyMethod"],
+            "'MyMethod' cannot be a name: use lower-case letters, digits and dashes, a letter first, such as my-method",
+        ),
         (["modulator", "my_method"], "such as my-method"),
         (["modulator", "2d"], "such as d"),
         (["modulator", "../x"], "such as x"),
         (["modulator", "--", "-"], "such as my-method"),
-        (["modulator", "import"], "'import' is a word of Python, so no module can be called so; take another name"),
-        (["modulator", "agm"], "modulator 'agm' is there already, in registry.yaml:"),
-        (["fusion", "late"], "fusion 'late' is there already, in registry.yaml:"),
-        (["modulator", "torch", "--package"], "a module 'torch' is installed already; take another name"),
+        (["modulator", "import"], "'import' is a Python keyword; choose another name"),
+        (["modulator", "agm"], "modulator 'agm' already exists in registry.yaml:"),
+        (["fusion", "late"], "fusion 'late' already exists in registry.yaml:"),
+        (["modulator", "torch", "--package"], "a module 'torch' is already installed; choose another name"),
         (["modulatr", "mine"], "'modulatr' is not one of"),
         (["metric", "mine", "--into", "/proc/none"], "/proc/none/mine cannot be written ("),
     ],

@@ -343,7 +343,7 @@ def test_a_job_is_started_from_its_file_alone(line: CommandLine, tmp_path_factor
     assert elsewhere("run", "--job", str(file), "--no-strength").status == 0
     digests = {run.data.tags["agmbench.digest"] for where in (line, elsewhere) for run in runs(where)}
     assert len(digests) == 1
-    assert "--job says all of the job; leave --seed out" in elsewhere("run", "--job", str(file), "--seed", "3").err
+    assert "--job already defines the job; remove --seed" in elsewhere("run", "--job", str(file), "--seed", "3").err
     (elsewhere.folder / "broken.yaml").write_text(yaml.safe_dump({"spec": {"dataset": 1}}))
     assert "broken.yaml: 'dataset' is 1: " in elsewhere.refused("run", "--job", "broken.yaml")
     assert "gone.yaml cannot be read (FileNotFoundError: " in elsewhere.refused("run", "--job", "gone.yaml")

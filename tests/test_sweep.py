@@ -251,6 +251,16 @@ def test_trials_are_runs_below_their_study_and_know_no_test(swept: tuple[Command
     assert not [name for child in children for name in child.data.metrics if name.startswith("test/")]
 
 
+def test_trials_of_a_method_with_teachers_share_them(line: CommandLine) -> None:
+    result = line(*SYNTHETIC, "-m", "umt", "--trials", "2")
+    assert result.status == 0, result.err
+    assert "the method needs" in result.out + result.err
+    (trials,) = studies(line).values()
+    assert len(done(trials)) == 2
+    concepts = runs(line, "tags.`agmbench.concept` = 'true'")
+    assert len(concepts) == 2  # one for each modality, whatever `weight` a trial has
+
+
 def test_a_trials_value_is_that_of_its_best_epoch(swept: tuple[CommandLine, str]) -> None:
     line, _ = swept
     client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")

@@ -25,6 +25,7 @@ from agmbench.errors import RunFailed
 from agmbench.evaluate import evaluate, measure
 from agmbench.execute import Selection
 from agmbench.fusions.concat import Concat
+from agmbench.jobs import Training
 from agmbench.loading import Feed
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
@@ -68,6 +69,7 @@ TRAINED = [e.name for e in REGISTRY.entries() if e.kind == "modulator" and e.loa
 
 
 EARLY: dict[str, dict[str, int]] = {  # what makes those that begin late do it within the epochs here
+    "g-blend": {"modulator.super_epoch": 1},
     "mses": {"modulator.patience": 0},
     "relearning": {"modulator.every": 1},
     "sample-level": {"modulator.warmup": 1},
@@ -100,11 +102,18 @@ def test_another_seed_is_another_result() -> None:
 
 
 def test_every_sample_is_seen_once_an_epoch() -> None:
-    assert batches_of(10, 4) == [slice(0, 4), slice(4, 8), slice(8, 10)]
+    assert batches_of(10, Training(batch_size=4)) == [slice(0, 4), slice(4, 8), slice(8, 10)]
 
 
 def test_a_last_batch_of_one_sample_is_left_out() -> None:
-    assert batches_of(9, 4) == [slice(0, 4), slice(4, 8)]
+    assert batches_of(9, Training(batch_size=4)) == [slice(0, 4), slice(4, 8)]
+
+
+def test_a_last_batch_that_is_not_full_is_left_out_where_the_recipe_says_so() -> None:
+    recipe = Training(batch_size=4, drop_last=True)
+    assert batches_of(11, recipe) == [slice(0, 4), slice(4, 8)]
+    assert batches_of(8, recipe) == [slice(0, 4), slice(4, 8)]
+    assert batches_of(3, recipe) == [slice(0, 3)], "with fewer samples than a batch has there is one batch"
 
 
 def test_the_loop_is_a_plain_training_loop_for_joint() -> None:

@@ -113,4 +113,4 @@ def test_a_port_that_is_taken_is_one_line(finished: CommandLine) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         error = finished.refused("ui", "--port", str(taken.getsockname()[1]))
-    assert "cannot be had (Address already in use); name another with --port" in error
+    assert "cannot be used (Address already in use); choose another with --port" in error

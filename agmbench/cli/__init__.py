@@ -1,4 +1,4 @@
-"""The command line: one verb a file, each imported when it is asked for, so that `--help` and `list` stay quick."""
+"""The command line: one file per verb, imported only when it is used, so that `--help` and `list` stay quick."""
 
 import errno
 import importlib
@@ -16,27 +16,27 @@ from agmbench.cli.terminal import echo
 from agmbench.errors import AgmbenchError, allowed, describe
 
 VERBS = {
-    "run": "Train one job, with its mono-modal references, and log it to MLflow.",
-    "compare": "Modulators side by side: one table a setting, from the runs in the store.",
-    "measure": "Measure finished runs by metrics that came later; nothing is trained.",
-    "suite": "Named matrices of jobs: list, show, run, status, report.",
-    "sweep": "Tune modulators on valid by Optuna, each with as many trials.",
-    "data": "The data sets on this machine: status, prepare, verify, sample.",
-    "list": "The registry: every data set, transform, encoder, fusion, modulator, metric and launcher.",
-    "show": "One entry: its parameters, defaults, paper, and what it refuses.",
-    "check": "Whether a component, built in or your own, keeps what its kind promises.",
-    "plugin": "A component of your own: new, a working skeleton.",
-    "ui": "Open the MLflow UI on this store, for this machine alone.",
+    "run": "Train one job and its unimodal reference models, and log them to MLflow.",
+    "compare": "Compare methods side by side: one table per setting, from the runs in the store.",
+    "measure": "Measure finished runs by further metrics; nothing is trained.",
+    "suite": "Run and report named sets of jobs: list, show, run, status, report.",
+    "sweep": "Tune modulators with Optuna on the valid split, each with the same number of trials.",
+    "data": "Manage the data sets on this machine: status, describe, prepare, verify, sample.",
+    "list": "List every data set, transform, encoder, fusion, modulator, metric and launcher.",
+    "show": "Show one component: its parameters, defaults, paper, and what it refuses.",
+    "check": "Check whether a component, built in or your own, keeps the promises of its kind.",
+    "plugin": "Create a component of your own from a working skeleton: new.",
+    "ui": "Open the MLflow UI on this store; only this machine can reach it.",
 }
 
 
 MENDED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
-LONGEST = 4000  # letters of an error
+LONGEST = 4000  # characters of an error message
 
 
 class _Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*VERBS]  # `list` is the verb here, once it is imported
+        return [*VERBS]  # not list(VERBS): `list` is the verb of that name once it is imported
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
@@ -52,20 +52,20 @@ class _Verbs(click.Group):
 @click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="agmbench")
 def cli() -> None:
-    """A benchmark of multimodal learning under gradient modulation. Start with: agmbench run"""
+    """A benchmark of methods that balance the modalities of a multimodal model. Start with: agmbench run"""
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line; whatever goes wrong is one line on standard error and an exit status."""
+    """Run the command line. Every error is one line on standard error and an exit status."""
     interrupts.listen()
-    os.environ["PYTHONSAFEPATH"] = "1"  # no process that is started from here takes a module from the working directory
+    os.environ["PYTHONSAFEPATH"] = "1"  # child processes import no module from the working directory
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that has no letter for a dash gets a question mark
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character gets a question mark
     try:
         os.getcwd()
     except OSError as error:  # torch would end the process
-        _exit(f"the working directory cannot be used ({error.strerror}); change to one that is there", 2)
+        _exit(f"the working directory cannot be used ({error.strerror}); change to a directory that exists", 2)
     try:
         cli.main(words, prog_name="agmbench", standalone_mode=False)
     except AgmbenchError as error:

@@ -1,10 +1,11 @@
 """`agmbench compare`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from agmbench.cli.options import registry_option
+from agmbench.cli.options import Name, entry_of, registry_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError, allowed
@@ -15,23 +16,37 @@ HTML = Path("compare.html")
 
 
 @click.command("compare", cls=Verb)
-@click.option("-d", "--dataset", help="Data set. [default: all]")
-@click.option("-m", "--modulator", "modulators", multiple=True, help="Modulator; repeatable. [default: all]")
-@click.option("-f", "--fusion", "fusions", multiple=True, help="Fusion; repeatable. [default: all]")
+@click.option(
+    "-d",
+    "--dataset",
+    type=Name("dataset"),
+    callback=entry_of("dataset"),
+    help="Data set, or the file of its entry. [default: all]",
+)
+@click.option(
+    "-m", "--modulator", "modulators", type=Name("modulator"), multiple=True, help="Modulator; repeatable. [default: all]"
+)
+@click.option("-f", "--fusion", "fusions", type=Name("fusion"), multiple=True, help="Fusion; repeatable. [default: all]")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]")
-@click.option("--baseline", metavar="NAME", help="The row that the others are compared with, kept by -m. [default: joint]")
+@click.option(
+    "--baseline",
+    metavar="NAME",
+    help="The row that the others are compared with; if given, it is shown even if -m does not name it. [default: joint]",
+)
 @click.option(
     "--columns",
     metavar="NAME,NAME",
-    help="What to show: metrics, quantities, or one number of a quantity, such as response/audio; the first is compared. "
-    "What runs lack is measured. [default: by task]",
+    help="What to show: metrics, quantities, or one number of a quantity, such as response/audio. Methods are compared by the "
+    "first. Numbers that runs lack are measured. [default: by task]",
 )
-@click.option("--coalitions", is_flag=True, help="Also show the first figure where only some modalities are present.")
-@click.option("--cost", is_flag=True, help="Also show encoder passes, FLOPs, samples a second and memory.")
-@click.option("--published", is_flag=True, help="Also show the figures that the paper's supplement printed.")
-@click.option("--samples", is_flag=True, help="Also show runs on random samples (agmbench data sample).")
-@click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True, help="What to write.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to. [default: the terminal; html: compare.html]")
+@click.option("--coalitions", is_flag=True, help="Also show the first figure with only some modalities present.")
+@click.option("--cost", is_flag=True, help="Also show encoder passes, FLOPs, samples per second and memory.")
+@click.option("--published", is_flag=True, help="Also show the figures published in the paper's supplement.")
+@click.option("--samples", is_flag=True, help="Also show runs on random data (agmbench data sample).")
+@click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True, help="Format of the output.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: the terminal; html: compare.html]"
+)
 @registry_option
 def command(
     dataset: str | None,
@@ -47,16 +62,15 @@ def command(
     form: str,
     output: Path | None,
 ) -> None:
-    """Modulators side by side: one table a setting, from the runs in the store.
+    """Compare methods side by side: one table per setting, from the runs in the store.
 
-    Methods are compared with the baseline by paired tests over seeds: docs/statistics.md.
+    Each method is compared with the baseline by tests paired by seed; docs/statistics.md explains them.
     """
-    from agmbench.cli.tables import chosen, finished, measured, tabled
+    from agmbench.cli.tables import side_by_side
 
     registry = load()
-    dataset = registry.get("dataset", dataset).name if dataset else None
     if output is not None and form == "table":
-        raise AgmbenchError("--output needs a written form: --format markdown, latex, csv, json or html")
+        raise AgmbenchError("--output needs a file format: --format markdown, latex, csv, json or html")
 
     from agmbench.report.export import Origin
     from agmbench.report.published import TABLES
@@ -65,20 +79,12 @@ def command(
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
-    stored = tracker.records(dataset)
-    found = [record for record in stored if not record.concept and (samples or not record.sample)]
-    if not found:
-        raise AgmbenchError(f"no runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run")
-    known = {*registry.names("modulator"), *(record.spec["modulator"]["name"] for record in found)}
-    for name in modulators:
-        if name not in known:
-            raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known)}")
-    kept = chosen(found, registry, fusions, seeds)
+    modulators = tuple(registry.spelling("modulator", name) for name in modulators)
     asked = [word for part in (columns or "").split(",") if (word := part.strip())]
-    kept = measured(kept, asked, registry, tracker, finished(stored).get)
+    shown: dict[str, Any] = {"columns": asked, "coalitions": coalitions, "cost": cost or form == "html", "samples": samples}
+    shown["published"] = TABLES if published else ()
     named = (*modulators, baseline) if modulators and baseline and baseline not in modulators else modulators
-    shown = {"cost": cost or form == "html", "coalitions": coalitions, "asked": asked, "beside": TABLES if published else ()}
-    tables = tabled(kept, registry, modulators=named, **shown)
+    tables = side_by_side(registry, tracker, dataset, named, fusions, seeds, **shown)
     labels = {row.label for table in tables for row in table.rows if row.method and row.records}
     if baseline and baseline not in labels:
         raise AgmbenchError(f"--baseline: no row '{baseline}' in these tables: {allowed(baseline, labels)}")

@@ -1,4 +1,4 @@
-"""`agmbench data`: status, prepare, verify, sample."""
+"""`agmbench data`: describe, manifest, status, prepare, verify, sample."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agmbench.cli.options import registry_option, root_option
+from agmbench.cli.describe import describe
+from agmbench.cli.manifest import manifest
+from agmbench.cli.options import entry_of, registry_option, root_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, allowed
@@ -32,8 +34,12 @@ def command() -> None:
     """The data sets on this machine: what is there, whether it is sound, raw files made ready, random samples."""
 
 
+command.add_command(describe)
+command.add_command(manifest)
+
+
 @command.command("status")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, callback=entry_of("dataset"))
 @root_option
 @registry_option
 def status(names: tuple[str, ...]) -> None:
@@ -68,7 +74,7 @@ def _told(state: "State") -> Iterator[str]:
 
 
 @command.command("verify")
-@click.argument("name")
+@click.argument("name", callback=entry_of("dataset"))
 @set_option
 @root_option
 @registry_option
@@ -84,6 +90,7 @@ def verify(name: str, settings: tuple[str, ...]) -> None:
         verdict = verified(dataset, progress)
     _show(verdict, dataset.class_names)
     wrong, odd = ([line for lines in found.values() for line in lines] for found in (verdict.wrong, verdict.odd))
+    odd = [*getattr(getattr(dataset, "held", None), "odd", ()), *odd]
     for line in odd:
         echo(f"odd: {line}")
     if wrong:
@@ -125,15 +132,15 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
 
 
 @command.command("prepare")
-@click.argument("name")
-@click.option("--from", "source", required=True, metavar="DIR", help="The raw files, as they were downloaded.")
+@click.argument("name", callback=entry_of("dataset"))
+@click.option("--from", "source", metavar="DIR", help="The raw files, as they were downloaded; of a table they are beside it.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=lambda: os.cpu_count() or 1, help="Processes. [default: one a core]"
 )
 @set_option
 @root_option
 @registry_option
-def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> None:
+def prepare(name: str, source: str | None, jobs: int, settings: tuple[str, ...]) -> None:
     """Raw files to what the loader maps from disk. An interrupted preparation is gone on with by the same command."""
     from agmbench.build import check_parameters
     from agmbench.contracts import Unsuitable
@@ -142,14 +149,19 @@ def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> Non
 
     entry = load().get("dataset", name)
     target_class = _file_dataset(entry)
+    beside = target_class.wants_folder
+    if beside and source is None:
+        source = str(entry.folder or home(target_class.name))
+    if source is None:
+        raise AgmbenchError("--from DIR is needed: the folder of the raw files, as they were downloaded")
     if not Path(source).is_dir():
         raise AgmbenchError(f"--from {source}: there is no such folder")
-    target = home(target_class.name)
-    function = replace(entry, kind="preparation", target=f"{entry.target}.prepare", params={})
+    target = Path(source).absolute() if beside else home(target_class.name)
+    function = replace(entry, kind="preparation", target=f"{entry.target}.prepare", params=entry.params if beside else {})
     options = check_parameters(function, dict(parse_settings(settings)))
     try:
         with _progress(f"preparing {entry.name}") as progress:
-            target_class.prepare(Path(source), target, progress, jobs, **options)
+            target_class.prepare(Path(source).absolute(), target, progress, jobs, **options)
     except Unsuitable as error:
         raise AgmbenchError(f"{entry}: {error}") from error
     except OSError as error:
@@ -158,7 +170,7 @@ def prepare(name: str, source: str, jobs: int, settings: tuple[str, ...]) -> Non
 
 
 @command.command("sample")
-@click.argument("name")
+@click.argument("name", callback=entry_of("dataset"))
 @click.option("--layout", help="Which of its layouts. [default: the first]")
 @root_option
 @registry_option

@@ -7,20 +7,25 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from agmbench.cli.options import registry_option
+from agmbench.cli.options import Kind, registry_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
-from agmbench.registry import BUILT_IN, KINDS, Broken, Entry, load
+from agmbench.registry import BUILT_IN, Broken, Entry, load
 
 
 @click.command("list", cls=Verb)
-@click.argument("kind", required=False, type=click.Choice(KINDS))
+@click.argument("kind", required=False, type=Kind())
 @click.option(
-    "--imports", is_flag=True, help="Import what is not built in, each in a process of its own, to see what is broken."
+    "--imports",
+    is_flag=True,
+    help="Also import every entry that is not built in, each in its own process, to find broken ones.",
 )
 @registry_option
 def command(kind: str | None, imports: bool) -> None:
-    """The registry: data sets, transforms, encoders, fusions, modulators, metrics, launchers, and what is broken. Nothing is imported."""
+    """List every data set, transform, encoder, fusion, modulator, metric and launcher, and the entries that are broken.
+
+    The components are not imported, unless you add --imports.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -38,18 +43,18 @@ def command(kind: str | None, imports: bool) -> None:
             table.add_row(entry.kind, escape(entry.name + also), escape(entry.origin), escape(entry.summary))
     print_grid(table)
     if broken:
-        echo("\nbroken, and only what uses it:")
+        echo("\nBroken entries (other jobs are unaffected):")
     for one in broken:
         what = f"{one.kind}/{one.name}" if one.name else "file"
         echo(f"  {what} ({one.origin}): {one.reason}")
 
 
 def _failing(entries: Iterable[Entry]) -> Iterator[Broken]:
-    """The entries that are not built in and that `agmbench show` cannot show."""
+    """The entries that are not built in and that `agmbench show` fails to show."""
     for entry in entries:
         if entry.origin != BUILT_IN:
             words = [sys.executable, "-P", "-m", "agmbench", "show", entry.kind, entry.name]
-            path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # it finds what this one finds
+            path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # it finds the modules that this process finds
             shown = subprocess.run(words, env={**os.environ, **path}, capture_output=True, text=True, check=False)
             if shown.returncode:
                 told = shown.stderr.strip().splitlines() or [f"its import ended the process with status {shown.returncode}"]

@@ -2,7 +2,7 @@
 
 import click
 
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.options import entry_of, registry_option, root_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
@@ -11,18 +11,18 @@ from agmbench.registry import load
 
 @click.command("measure", cls=Verb)
 @click.argument("metrics", nargs=-1)
-@click.option("-d", "--dataset", help="Runs on this data set alone. [default: all]")
+@click.option("-d", "--dataset", callback=entry_of("dataset"), help="Only runs on this data set. [default: all]")
 @click.option(
-    "--device", default="auto", show_default=True, help="Where a run that kept no outcomes is evaluated: auto, cpu, cuda."
+    "--device", default="auto", show_default=True, help="Where to evaluate runs that kept no outcomes: auto, cpu, cuda."
 )
 @workers_option
 @root_option
 @registry_option
 def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
-    """Measure finished runs by METRICS (all that there are) and keep the numbers; nothing is trained.
+    """Measure finished runs by METRICS (default: all) and keep the numbers; nothing is trained.
 
-    A metric that has measured a run in its present version and source is not asked again. Numbers come from the outcomes that runs
-    keep; where a run was made before outcomes were kept, its best checkpoint is evaluated once more, if its data set is here unchanged.
+    A run that the present version of a metric has already measured is skipped. The numbers are computed from the outcomes that each
+    run keeps. For a run made before outcomes were kept, the best checkpoint is evaluated again, if the data set is here and unchanged.
     """
     from agmbench import measures
     from agmbench.records import FINISHED
@@ -48,17 +48,17 @@ def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
         except AgmbenchError as error:
             untold.append(f"{record.run_id[:8]} '{record.name}': {error}")
             continue
-        kept = [one for one in found if one.reason != measures.ALONE]  # what may be measured later is not kept as refused
+        kept = [one for one in found if one.reason != measures.ALONE]  # these may be measured later, so no refusal is kept
         with tracker.reopen(record) as run:
             run.measured(kept, record.spec["training"]["epochs"] - 1)
         count += bool(kept)
         if len(kept) < len(found):
             untold.append(
-                f"{record.run_id[:8]} '{record.name}': by metrics that compare with unimodal models, which are not here"
+                f"{record.run_id[:8]} '{record.name}': the metrics that compare it with unimodal models, which are not here"
             )
     for text in untold:
         echo(f"not measured: {text}", err=True)
     echo(
         f"measured {count} of {len(finished)} finished runs by {', '.join(one.name for one in wanted)}; "
-        f"{len(finished) - count - len(untold)} had been already"
+        f"{len(finished) - count - len(untold)} were measured before"
     )

@@ -5,15 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import KINDS, load
+from agmbench.registry.doors import VARIABLE, own_names
+
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+ENTRIES = (".yaml", ".yml")
 
 
 def own_registry(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """`--registry`: what `AGMBENCH_REGISTRY` is for this process and those that it starts."""
+    """`--registry` sets `AGMBENCH_REGISTRY` for this process and its children."""
     if value is not None:
-        os.environ["AGMBENCH_REGISTRY"] = str(Path(value).absolute())
+        os.environ[VARIABLE] = str(Path(value).absolute())
 
 
 registry_option = click.option(
@@ -22,12 +27,46 @@ registry_option = click.option(
     callback=own_registry,
     expose_value=False,
     is_eager=True,
-    help="A registry of your own beside the others, in place of AGMBENCH_REGISTRY.",
+    help="A registry file of your own, read beside the others. It replaces AGMBENCH_REGISTRY.",
 )
 
 
+def own_entry(kind: str, value: str) -> str:
+    """The name of a data set or suite; of a file that `agmbench data describe` wrote, the one in it, which is then known."""
+    if not value.endswith((*TABLES, *ENTRIES)) or value in load().names(kind):
+        return value
+    path = Path(value).absolute()
+    if value.endswith(TABLES):
+        entry = path.with_suffix(".yaml").name
+        raise AgmbenchError(
+            f"{value} is a table and no entry; 'agmbench data describe {value}' writes {entry}, which takes its place"
+        )
+    if not path.is_file():
+        raise AgmbenchError(f"there is no file {value}; 'agmbench data describe TABLE' writes one")
+    known = [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
+    if known and os.pathsep in f"{path}":
+        raise AgmbenchError(f"{value}: a path with '{os.pathsep}' cannot stand beside another registry; rename a folder")
+    if str(path) not in known:
+        os.environ[VARIABLE] = os.pathsep.join([*known, str(path)])
+    names = own_names(path, kind)
+    if len(names) != 1:
+        raise AgmbenchError(
+            f"{value} has {len(names)} {kind}s ({', '.join(names) or 'none'}); name one, with --registry {value}"
+        )
+    return names[0]
+
+
+def entry_of(kind: str) -> Any:
+    """What an option or an argument that names a data set or a suite is passed through."""
+
+    def callback(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        return tuple(own_entry(kind, one) for one in value) if isinstance(value, tuple) else value and own_entry(kind, value)
+
+    return callback
+
+
 def data_root(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """`--data-root`: what `AGMBENCH_DATA` is for this process and those that it starts."""
+    """`--data-root` sets `AGMBENCH_DATA` for this process and its children."""
     if value is not None:
         if not Path(value).is_dir():
             raise AgmbenchError(f"--data-root {value}: there is no such folder")
@@ -40,12 +79,30 @@ root_option = click.option(
     callback=data_root,
     expose_value=False,
     is_eager=True,
-    help="Where data sets are, in place of AGMBENCH_DATA. [default: ~/.cache/agmbench/data]",
+    help="Folder of the data sets. It replaces AGMBENCH_DATA. [default: ~/.cache/agmbench/data]",
+)
+
+
+def states(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """`--states`: what `AGMBENCH_STATES` is for this process and those that it starts."""
+    if value is not None:
+        if not Path(value).is_dir():
+            raise AgmbenchError(f"--states {value}: there is no such folder")
+        os.environ["AGMBENCH_STATES"] = str(Path(value).absolute())
+
+
+states_option = click.option(
+    "--states",
+    metavar="DIR",
+    callback=states,
+    expose_value=False,
+    help="A folder that all machines share, for the states of unfinished jobs, in place of AGMBENCH_STATES. "
+    "[default: beside a store that is a file, else in the store]",
 )
 
 
 def workers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """`--workers`: what `AGMBENCH_WORKERS` is for this process and those that it starts."""
+    """`--workers` sets `AGMBENCH_WORKERS` for this process and its children."""
     from agmbench.workers import VARIABLE, asked
 
     if value is not None:
@@ -58,18 +115,45 @@ workers_option = click.option(
     metavar="auto|N",
     callback=workers,
     expose_value=False,
-    help="Processes that read data ahead of training; no number depends on it. [default: auto, up to 8 on a GPU, none on a CPU]",
+    help="Processes that read data ahead of training; results do not depend on it. [default: auto: up to 8 on a GPU, none on a CPU]",
 )
 
 
+class Kind(click.Choice[str]):
+    """A kind of component, in the singular or the plural (`modulators`)."""
+
+    def __init__(self) -> None:
+        super().__init__(KINDS, case_sensitive=False)
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(_singular(value), param, ctx)
+
+
+def _singular(kind: str) -> str:
+    return kind[:-1] if kind.lower().removesuffix("s") in KINDS and kind.lower().endswith("s") else kind
+
+
+class Name(click.ParamType[str]):
+    """The name of a component of one kind; the shell can complete it."""
+
+    name = "name"
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in load().names(self.kind) if name.startswith(incomplete)]
+
+
 class _Component(click.Argument):
-    """Kind and name of a component: `modulator/agm`, or the same in two words."""
+    """Kind and name of a component: `modulator/agm`, or in two words `modulator agm`."""
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> tuple[str, str] | None:
         if not value:
             return None
         text = "/".join(value)
         kind, _, name = text.partition("/")
+        kind = _singular(kind).lower()
         if not name:
             known = load()
             near = [f"{of}/{text}" for of in KINDS if text in known.names(of)]
@@ -78,6 +162,10 @@ class _Component(click.Argument):
         if kind not in KINDS:
             raise AgmbenchError(f"no kind '{kind}' in '{text}': {allowed(kind, KINDS)}")
         return kind, name
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        known = (f"{kind}/{name}" for kind in KINDS for name in load().names(kind))
+        return [CompletionItem(name) for name in known if name.startswith(incomplete)]
 
 
 component_argument = click.argument("component", cls=_Component, metavar="KIND/NAME", nargs=-1, required=True)

@@ -11,16 +11,21 @@ from agmbench.registry import KINDS
 
 @click.group("plugin", cls=Verbs)
 def command() -> None:
-    """Components of your own, beside agmbench: a folder in plugins/, or a package to install."""
+    """Create a component of your own, without changing agmbench: a folder in plugins/, or a package to install."""
 
 
 @command.command("new")
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("name")
-@click.option("--package", is_flag=True, help="A project that pip installs, with entry point, tests and CI.")
-@click.option("--into", metavar="DIR", type=click.Path(path_type=Path), help="Where to. [default: plugins; --package: here]")
+@click.option("--package", is_flag=True, help="Make a project that pip can install, with entry point, tests and CI.")
+@click.option(
+    "--into",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Parent folder. [default: plugins; with --package: the working directory]",
+)
 def new(kind: str, name: str, package: bool, into: Path | None) -> None:
-    """A working skeleton of a component, with README and test, which passes its check as it is."""
+    """Create a working skeleton of a component, with README and test. It passes its check as it is."""
     from agmbench.skeleton import Skeleton, write
 
     skeleton = Skeleton(kind, name, package)

@@ -15,7 +15,7 @@ from agmbench.registry import BUILT_IN, Entry, load
 @component_argument
 @registry_option
 def command(component: tuple[str, str]) -> None:
-    """One entry: its parameters, defaults, paper, and what it refuses."""
+    """Show one component: its parameters, defaults, paper, and what it refuses."""
     import yaml
 
     entry = load().get(*component)
@@ -34,7 +34,7 @@ def command(component: tuple[str, str]) -> None:
     echo(f"\n{inspect.cleandoc(target.__doc__ or 'No description.')}\n")
     _parameters(entry)
     if entry.job:
-        echo(f"\ndefaults of a job on it:\n{yaml.safe_dump(dict(entry.job), sort_keys=False).rstrip()}")
+        echo(f"\ndefaults of a job on this data set:\n{yaml.safe_dump(dict(entry.job), sort_keys=False).rstrip()}")
 
 
 def _parameters(entry: Entry) -> None:
@@ -57,5 +57,5 @@ def _parameters(entry: Entry) -> None:
 
 
 def _typed(value: object) -> str:
-    """As `--set` takes it."""
+    """The value as it is written for `--set`."""
     return value if isinstance(value, str) else json.dumps(value, default=str)

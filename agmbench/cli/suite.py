@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import click
 
 from agmbench.cli.launchers import Place, launched, launcher_options
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.options import entry_of, registry_option, root_option, states_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, RunFailed
@@ -72,7 +72,7 @@ def list_() -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", callback=entry_of("suite"))
 @_options
 def show(name: str, **asked: Unpack[Asked]) -> None:
     """Every job of a suite, and those that cannot be, because."""
@@ -85,7 +85,7 @@ def show(name: str, **asked: Unpack[Asked]) -> None:
 
 
 @command.command("status")
-@click.argument("name")
+@click.argument("name", callback=entry_of("suite"))
 @_options
 def status(name: str, **asked: Unpack[Asked]) -> None:
     """How far a suite is, by the store; nothing is run. What is at work is missing, too, until it is done."""
@@ -99,7 +99,7 @@ def status(name: str, **asked: Unpack[Asked]) -> None:
 
 
 @command.command("run")
-@click.argument("name")
+@click.argument("name", callback=entry_of("suite"))
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -107,6 +107,7 @@ def status(name: str, **asked: Unpack[Asked]) -> None:
 )
 @launcher_options
 @workers_option
+@states_option
 @_options
 def run(name: str, **given: Unpack[Ran]) -> None:
     """Run what is missing of a suite, each job in a process of its own. A failed one is recorded, and the rest go on."""
@@ -132,7 +133,7 @@ def run(name: str, **given: Unpack[Ran]) -> None:
 
 
 @command.command("report")
-@click.argument("name")
+@click.argument("name", callback=entry_of("suite"))
 @click.option("--output", default=None, metavar="FILE", help="[default: NAME.html]")
 @click.option(
     "--published/--no-published",

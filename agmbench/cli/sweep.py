@@ -7,23 +7,22 @@ from typing import Unpack
 import click
 
 from agmbench.cli.launchers import Place, launched, launcher_options
-from agmbench.cli.options import registry_option, root_option, workers_option
+from agmbench.cli.options import entry_of, registry_option, root_option, states_option, workers_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
-ALONE = {
-    "launcher": "local",
-    "gpus_per_job": None,
-    "jobs_per_gpu": None,
-    "cpus_per_job": None,
-    "launch": (),
-}  # no process is needed
-
 
 @click.command("sweep", cls=Verb)
-@click.option("-d", "--dataset", default="avmnist-mini", show_default=True, help="Data set.")
+@click.option(
+    "-d",
+    "--dataset",
+    default="avmnist-mini",
+    show_default=True,
+    callback=entry_of("dataset"),
+    help="Data set, or the file of its entry.",
+)
 @click.option("-m", "--modulator", help="Modulator to tune, by the ranges in its entry.")
 @click.option(
     "--fair",
@@ -67,6 +66,7 @@ ALONE = {
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter that is not tuned; repeatable.")
 @workers_option
+@states_option
 @root_option
 @registry_option
 def command(
@@ -105,7 +105,7 @@ def command(
     given = parse_settings(settings, named)
 
     from agmbench import sweep as sweeps
-    from agmbench.cli.run import Watcher
+    from agmbench.cli.watcher import Watcher
     from agmbench.report.sweeps import parameters, sensitivity, side_by_side
     from agmbench.trackers.mlflow import MlflowTracker, sqlite
 
@@ -137,7 +137,7 @@ def command(
             sweeps.open_study(sweep)
     found = []
     for sweep in planned:
-        with Watcher() as watcher:
+        with Watcher(each_epoch=False) as watcher:
             found.append(sweeps.tune(sweep, registry, MlflowTracker, workers, watcher, say))
     side_by_side(
         f"{planned[0].base.dataset.name}{planned[0].departs}, {trials} trials each, sampler {sampler}, pruner {pruner}", found

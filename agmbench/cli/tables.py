@@ -1,10 +1,10 @@
-"""The runs that a command shows, and the tables that it makes of them. Imported when they are asked for."""
+"""The runs that a command shows, and the tables that it makes of them. Commands import this only when they need it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agmbench.cli.terminal import echo
-from agmbench.errors import AgmbenchError
+from agmbench.errors import AgmbenchError, allowed
 from agmbench.records import FINISHED, Measurement, Record
 from agmbench.registry import Registry
 
@@ -13,16 +13,47 @@ if TYPE_CHECKING:
     from agmbench.trackers.mlflow import MlflowTracker
 
 
+def side_by_side(
+    registry: Registry,
+    tracker: "MlflowTracker",
+    dataset: str | None = None,
+    modulators: Sequence[str] = (),
+    fusions: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    *,
+    columns: Sequence[str] = (),
+    coalitions: bool = False,
+    cost: bool = False,
+    samples: bool = False,
+    published: Collection[int] = (),
+) -> "list[Table]":
+    """The runs of a store as `agmbench compare` shows them; what is named has to be there."""
+    stored = tracker.records(dataset)
+    if not stored and dataset:
+        dataset = registry.get("dataset", dataset).name  # an alias, or an error; data given from Python are in no registry
+        stored = tracker.records(dataset)
+    found = [record for record in stored if not record.concept and (samples or not record.sample)]
+    if not found:
+        raise AgmbenchError(f"no runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run")
+    known = {*registry.names("modulator"), *(record.spec["modulator"]["name"] for record in found)}
+    for name in modulators:
+        if name not in known:
+            raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known)}")
+    kept = measured(chosen(found, registry, fusions, seeds), columns, registry, tracker, finished(stored).get)
+    shown = {"cost": cost, "coalitions": coalitions, "asked": columns, "beside": published}
+    return tabled(kept, registry, modulators=modulators, **shown)
+
+
 def tabled(records: Sequence[Record], registry: Registry, **shown: Any) -> "list[Table]":
-    """The tables of runs, as every command makes them: with what the metrics of the registry are now, and with what departs from the
-    published recipe in runs that did not note it. What is `shown` is as `report.tables.compare` takes it."""
+    """The tables of runs, made in the same way by every command: with the present metrics of the registry, and with the departures
+    from the published recipe where a run did not note them. `shown` is passed on to `report.tables.compare`."""
     from agmbench.report.tables import compare
 
     return compare(_noted(records, registry), metrics=_present(registry), **shown)
 
 
 def _present(registry: Registry) -> dict[str, Measurement]:
-    """Each metric's version and what it gives, by its names; as reason, why a run may not be measured by it."""
+    """The version and the quantities of each metric, by name and alias; its `reason` says why a run may lack its numbers."""
     from agmbench import measures
 
     return {
@@ -47,7 +78,10 @@ def measured(
     tracker: "MlflowTracker",
     find: Callable[[str], Record | None],
 ) -> list[Record]:
-    """The records with what is asked for and was not measured yet, or by another version, from the outcomes that runs kept."""
+    """The records, completed with the numbers that are asked for and were not yet measured, or were measured by another version.
+
+    They are computed from the outcomes that runs kept.
+    """
     from agmbench import measures
 
     if not asked:
@@ -62,12 +96,12 @@ def measured(
         count += bool(lacking)
     if count:
         runs = "1 run was" if count == 1 else f"{count} runs were"
-        echo(f"{runs} measured for this table; to keep it: agmbench measure {' '.join(sorted(named))}", err=True)
+        echo(f"{runs} measured for this table; to keep the numbers: agmbench measure {' '.join(sorted(named))}", err=True)
     return found
 
 
 def _noted(records: Sequence[Record], registry: Registry) -> list[Record]:
-    """The records with what departs from the published recipe, where nobody noted it when they were made."""
+    """The records, completed with their departures from the published recipe where these were not noted when the run was made."""
     if all(record.departures is not None for record in records):
         return [*records]
 
@@ -77,7 +111,7 @@ def _noted(records: Sequence[Record], registry: Registry) -> list[Record]:
 
 
 def chosen(records: Sequence[Record], registry: Registry, fusions: Sequence[str], seeds: Sequence[int]) -> list[Record]:
-    """The runs under the fusions (or their aliases) and of the seeds named; all where none are."""
+    """The runs with the named fusions (or aliases) and seeds; without names, all runs."""
     used = {record.spec["fusion"]["name"] for record in records}
     names = {fusion if fusion in used else registry.get("fusion", fusion).name for fusion in fusions}
     kept = [
@@ -87,5 +121,5 @@ def chosen(records: Sequence[Record], registry: Registry, fusions: Sequence[str]
     ]
     if not kept:
         there = sorted({f"{record.spec['fusion']['name']}, seed {record.spec['seed']}" for record in records})
-        raise AgmbenchError(f"no runs of this --fusion and --seed; there are: {'; '.join(there[:20])}")
+        raise AgmbenchError(f"no runs with this --fusion and --seed; the store has: {'; '.join(there[:20])}")
     return kept

@@ -75,9 +75,16 @@ class Content:
         return torch.isin(self.prints, other.prints) & ~self.empty & ~self.flat
 
 
-def whole(contents: Sequence[Content]) -> Tensor:
+def filled(content: Content, numbers: Tensor, absent: Tensor) -> Tensor:
+    """The hash of each of the samples of these numbers, `[N]`, 0 for those that lack the modality; shorter where some were not read."""
+    there = numbers[torch.isin(numbers, content.numbers) | torch.isin(numbers, absent)]
+    prints = torch.zeros(len(there), dtype=torch.int64)
+    prints[torch.isin(there, content.numbers)] = content.prints
+    return prints
+
+
+def whole(prints: list[Tensor]) -> Tensor:
     """A hash of each sample over all its modalities, `[N]`; of none where a modality could not be read in every sample."""
-    prints = [content.prints for content in contents]
     if len({len(column) for column in prints}) != 1:
         return torch.zeros(0, dtype=torch.int64)
     return torch.tensor([_print(row) for row in torch.stack(prints, dim=1)])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from agmbench.contracts import Batch, Dataset, Input, SplitName, Tokens
 from agmbench.data.classes import Classes, judged
-from agmbench.data.contents import Content, whole
+from agmbench.data.contents import Content, filled, whole
 from agmbench.data.fit import Ledger, Named, wrong_input, wrong_targets
 from agmbench.tasks import Wrong
 
@@ -68,19 +68,25 @@ class Reading:
         self.name, self.of = name, of
         self.ranges = {modality: Range() for modality in dataset.shapes}
         self.contents: dict[str, Content] = {}
+        self.numbers = torch.zeros(0, dtype=torch.int64)
         self.whole = torch.zeros(0, dtype=torch.int64)
         self.classes, self.values, self.classified = Classes(len(dataset.class_names)), Range(), False
         self._dataset, self._wrong, self._odd = dataset, wrong, odd
         self._parts: dict[str, list[Content]] = {modality: [] for modality in dataset.shapes}
+        self._absent: dict[str, list[Tensor]] = {modality: [] for modality in dataset.shapes}
 
     def add(self, index: Tensor, batch: Batch) -> None:
         """Take in the samples of these numbers."""
+        self.numbers = torch.cat([self.numbers, index])
         for modality, shape in self._dataset.shapes.items():
             x = batch.inputs.get(modality)
             if wrong := wrong_input(modality, x, tuple(shape), len(index)):
                 self._wrong.add("batch", self, wrong, index)
             elif x is not None:
-                self._add_input(modality, x, index)
+                lacking = batch.absent.get(modality, torch.zeros(len(index), dtype=torch.bool))
+                self._absent[modality].append(index[lacking])
+                if not lacking.all():
+                    self._add_input(modality, x[~lacking] if lacking.any() else x, index[~lacking])
         sound = torch.ones(len(index), dtype=torch.bool)
         if wrong := wrong_targets(self._dataset, batch.targets, len(index)):
             self._wrong.add("targets", self, wrong, index)
@@ -108,7 +114,8 @@ class Reading:
     def close(self) -> None:
         """Judge the split, now that all of it is read."""
         self.contents = {modality: Content.joined(parts) for modality, parts in self._parts.items() if parts}
-        self.whole = whole(list(self.contents.values()))
+        absent = {modality: torch.cat(parts) for modality, parts in self._absent.items() if parts}
+        self.whole = whole([filled(content, self.numbers, absent[m]) for m, content in self.contents.items()])
         for modality, content in self.contents.items():
             for odd in content.odd(modality, self.ranges[modality].mean):
                 self._odd.add("content", self, odd, content.numbers)
@@ -119,7 +126,7 @@ class Reading:
         """Judge what a split that comes later has of this one."""
         both = torch.isin(other.whole, self.whole)
         if both.any():
-            numbers = next(iter(other.contents.values())).numbers
+            numbers = other.numbers
             if (self.name, other.name) == ("valid", "test") and both.all() and len(self.whole) == len(both):
                 self._odd.add("apart", other, Wrong(ITSELF, "", both), numbers)
             else:
@@ -127,8 +134,8 @@ class Reading:
         for modality, content in other.contents.items():
             if modality in self.contents:
                 shared = content.shared(self.contents[modality])
-                if len(both) == len(shared):
-                    shared &= ~both
+                if len(both) == len(other.numbers):
+                    shared &= ~both[torch.isin(other.numbers, content.numbers)]
                 if shared.any():
                     self._odd.add("apart", other, Wrong(f"{modality} of {self.name}", "", shared), content.numbers)
 

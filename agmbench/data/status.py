@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agmbench.contracts import SPLITS, Dataset, Unsuitable
-from agmbench.datasets.files import HINT, FileDataset, Source, folder
+from agmbench.datasets.files import HINT, FileDataset, Source
 from agmbench.errors import AgmbenchError, describe
 from agmbench.registry import Entry
 
@@ -32,7 +32,8 @@ def state(entry: Entry, seed: int) -> State:
         return State(entry.name, missing=str(error))
     source = getattr(target, "source", None)
     try:
-        dataset: Dataset = target(seed, **entry.params)
+        known = (seed, entry.folder) if getattr(target, "wants_folder", False) else (seed,)
+        dataset: Dataset = target(*known, **entry.params)
         samples: Mapping[str, int] = {name: len(dataset.split(name)) for name in SPLITS}
     except Unsuitable as error:
         return State(entry.name, missing=str(error).partition(HINT)[0], source=source)
@@ -40,6 +41,6 @@ def state(entry: Entry, seed: int) -> State:
         return State(entry.name, missing=describe(error), source=source)
     if not isinstance(dataset, FileDataset):
         return State(entry.name, BUILT_IN, samples)
-    layout = f"{dataset.layout.name} in {folder(dataset.name)}"
+    layout = f"{dataset.layout.name} in {dataset.root}"
     notes = (*(["a random sample, no real data"] if dataset.sample else []), *dataset.held.notes)
     return State(entry.name, layout, samples, notes)

@@ -24,6 +24,8 @@ from agmbench.datasets.avmnist_queue import finished
 PACKED = Path(__file__).parent / "avmnist_mini.npz"
 
 IMAGES_PER_DIGIT = {"train": 300, "dev": 50, "valid": 50, "test": 100}
+COMPONENTS = 4  # of the images, where neither they nor an energy are asked for
+AHEAD = 5000  # recordings before those of a split in the queue of `pairing: pack`, whose workers do not all begin at once then
 UNSEEN = ("george", "lucas")
 TAKES = {  # first and last take of the speakers that training knows, of 0 to 49
     "speakers": {"train": (0, 34), "dev": (35, 39), "valid": (40, 49)},
@@ -36,20 +38,21 @@ Ints = NDArray[np.integer[Any]]
 class AVMNISTMini(Dataset):
     """A sample is a digit written and spoken: `image` `[1, 28, 28]` and `audio` `[1, 13, 92]`, 3000/500/500/1000 in the four splits.
 
-    Image and recording are paired by digit: within a split and a digit both are shuffled by the job's seed, and recordings are
-    dealt round-robin to the images. No image and no recording is in two splits. Images are weakened by AV-MNIST's recipe:
-    projected on the first principal components of the training images, as many as stay below `energy` of the variance, the mean
-    not added back. Audio is standardised a coefficient, images as a whole, by the training split; padding is zero after that.
+    As in AV-MNIST's pack the image leads and the audio is weak: images keep few principal components, and most recordings lie beside
+    an image of another digit. The class is the digit that is written. Within a split and a digit images and recordings are shuffled by
+    the job's seed, and recordings are dealt round-robin to the images; then `pairing` displaces them. No image and no recording is
+    in two splits. Images are weakened by AV-MNIST's recipe: projected on the first principal components of the training images, the
+    mean not added back. Audio is standardised a coefficient, images as a whole, by the training split; padding is zero after that.
 
-    split: `speakers` tests on george and lucas, whom training never hears, and cuts train (takes 0-34), dev (35-39) and valid
-        (40-49) from the other four. `takes`, AV-MNIST's recipe, tests on takes 40-49 of all six.
-    energy: the share of the images' variance kept. AV-MNIST's published generator and default .25, three components; 1 keeps the
-        images whole.
-    components: how many components of the images are kept, whatever `energy` says. Default none: `energy` decides. AV-MNIST's
-        pack, as far as is known: 4.
-    pairing: `exact` (default), each image beside a recording of its digit; `pack`, recordings as AV-MNIST's generator would have left
-        them: the pairs of a split go in random order through its queue, which leaves 30 to 40 % beside their digit (so short a queue
-        fewer than the 41 % of the long one, as all workers begin at once).
+    split: `takes` (default), AV-MNIST's recipe, tests on takes 40-49 of all six speakers. `speakers` tests on george and lucas, whom
+        training never hears, and cuts train (takes 0-34), dev (35-39) and valid (40-49) from the other four.
+    components: how many components of the images are kept. Default, where `energy` is not given either: 4, as AV-MNIST's pack, as
+        far as is known.
+    energy: in place of `components`, as many as stay below this share of the images' variance. AV-MNIST's published generator has
+        .25, which are three components; 1 keeps the images whole.
+    pairing: `pack` (default), recordings as AV-MNIST's generator would have left them: the pairs of a split go in random order through
+        its queue while it runs, which leaves about 40 % beside their digit, as in the pack. `exact`: each image beside a recording of
+        its digit.
     """
 
     follows_seed = True
@@ -58,21 +61,23 @@ class AVMNISTMini(Dataset):
         self,
         seed: int,
         *,
-        split: Literal["speakers", "takes"] = "speakers",
-        energy: Annotated[float, Gt(0), Le(1)] = 0.25,
+        split: Literal["speakers", "takes"] = "takes",
+        energy: Annotated[float, Gt(0), Le(1)] | None = None,
         components: Annotated[int, Ge(1), Le(784)] | None = None,
-        pairing: Literal["exact", "pack"] = "exact",
+        pairing: Literal["exact", "pack"] = "pack",
     ) -> None:
         self.shapes = {"audio": (1, 13, 92), "image": (1, 28, 28)}
         self.class_names = [str(digit) for digit in range(10)]
         self._seed, self._pairing = seed, pairing
+        if energy is None and components is None:
+            components = COMPONENTS
         self._images = _image_numbers()
         self._recordings = _recording_numbers(split)
         self._image_inputs = _weakened(_packed().images, self._images["train"], energy, components)
         self._audio_inputs = _standardised(_packed().audio, _packed().length, self._recordings["train"])
         settings: list[Any] = [_packed().digest, seed, split, energy]
-        if (components, pairing) != (None, "exact"):  # which came later: the data of before keep their fingerprint
-            settings += [components, pairing]
+        if (components, pairing) != (None, "exact"):  # the data of before there were these two keep their fingerprint
+            settings += [components, pairing, AHEAD]
         self.fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
     def pairs(self, name: str) -> tuple[Ints, Ints]:
@@ -88,7 +93,8 @@ class AVMNISTMini(Dataset):
         if self._pairing == "exact":
             return written, spoken
         order = shuffle.permutation(len(written))
-        return written[order], spoken[order][finished(len(order))]
+        done = finished(AHEAD + len(order))
+        return written[order], spoken[order][done[done >= AHEAD] - AHEAD]
 
     def split(self, name: SplitName) -> Split:
         images, recordings = self.pairs(name)
@@ -151,15 +157,15 @@ def _recording_numbers(split: str) -> dict[str, Ints]:
     return numbers if "test" in numbers else {**numbers, "test": np.flatnonzero(unseen)}
 
 
-def _weakened(images: NDArray[np.float32], train: Ints, energy: float, components: int | None) -> Tensor:
+def _weakened(images: NDArray[np.float32], train: Ints, energy: float | None, components: int | None) -> Tensor:
     """`[5000, 1, 28, 28]`: centred by the mean of train, projected on its leading components, scaled to unit variance on train."""
     centred = images - images[train].mean(axis=0)
-    if energy < 1 or components is not None:
+    if energy != 1 or components is not None:
         covariance = np.cov(centred[train].astype(np.float64), rowvar=False)
         variances, directions = np.linalg.eigh(covariance)
         variances, directions = variances[::-1], directions[:, ::-1]  # largest first
-        below = int((np.cumsum(variances) / variances.sum() < energy).sum())
-        kept = directions[:, : components or max(1, below)]
+        below = np.cumsum(variances) / variances.sum() < (energy or 1)
+        kept = directions[:, : components or max(1, int(below.sum()))]
         centred = (centred @ kept @ kept.T).astype(np.float32)
     scaled = centred / centred[train].std()
     return torch.from_numpy(scaled.astype(np.float32)).reshape(-1, 1, 28, 28)

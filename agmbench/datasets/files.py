@@ -62,6 +62,7 @@ class Held:
     notes: what a user should know of this copy, such as labels that were rebuilt or rows that were dropped.
     media: sound and pictures, too many to read at each start: their names and sizes enter the fingerprint, not their contents.
     checksums: those of files for which they are known, as `checksum` gives them; `agmbench data verify` compares.
+    odd: what was found in the files that is seldom meant; `agmbench data verify` tells it.
     """
 
     splits: Mapping[SplitName, "OnDisk"]
@@ -71,6 +72,7 @@ class Held:
     notes: Sequence[str] = ()
     media: Sequence[Path] = ()
     checksums: Mapping[Path, str] = field(default_factory=dict)
+    odd: Sequence[str] = ()
 
 
 class Layout(ABC):
@@ -91,7 +93,8 @@ class Layout(ABC):
 class FileDataset(Dataset):
     """A data set read from disk. A subclass names its `layouts` and calls `hold` in `__init__`.
 
-    `layout` is the one that was found, `held` what it gave; `sample` says that the data are a random pack of `agmbench data sample`.
+    `layout` is the one that was found below `root`, `held` what it gave; `sample` says that the data are a random pack of
+    `agmbench data sample`.
     """
 
     follows_seed = False
@@ -100,11 +103,12 @@ class FileDataset(Dataset):
     layouts: ClassVar[Sequence[Layout]]
     layout: Layout
     held: Held
+    root: Path
     sample: bool
 
     def hold(self, **options: Any) -> None:
         """Find the layout and read it; `options` go to `Layout.read` and into the fingerprint."""
-        root = folder(self.name)
+        self.root = root = folder(self.name)
         self.layout = found(self.name, root, self.layouts)
         held = self.layout.read(root, **options)
         given = tuple(options.items())
@@ -374,11 +378,15 @@ class OnDisk(Staged):
 
 @dataclass(frozen=True)
 class StoredSplit(OnDisk):
-    """A split of stored arrays: sample i is row `rows[i]` of each; `targets` `[N, ...]` are in memory, in the order of `rows`."""
+    """A split of stored arrays: sample i is row `rows[i]` of each; `targets` `[N, ...]` are in memory, in the order of `rows`.
+
+    `absent[m]` `[N]`, of modalities that some samples lack, says which do; what is stored of them is no content.
+    """
 
     inputs: Mapping[str, Stored]
     targets: Tensor
     rows: Array
+    absent: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -397,10 +405,10 @@ class StoredSplit(OnDisk):
             m: stored.changed(rows, numbers.tolist(), change[m]) if m in change else stored.read(rows)
             for m, stored in self.inputs.items()
         }
-        return Batch(inputs, self.targets[places], numbers)
+        return Batch(inputs, self.targets[places], numbers, absent={m: lacking[places] for m, lacking in self.absent.items()})
 
     def finished(self, batch: Batch) -> Batch:
-        return Batch({m: self.inputs[m].finished(x) for m, x in batch.inputs.items()}, batch.targets, batch.index)
+        return replace(batch, inputs={m: self.inputs[m].finished(x) for m, x in batch.inputs.items()})
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from io import BytesIO
 from math import gcd
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,27 @@ def read_sound(path: Path, rate: int) -> Floats:
     """The sound of a file `[samples]` in [-1, 1], channels averaged, resampled to `rate` (by scipy's polyphase filter)."""
     with _reading(path, "sound"):
         channels, own = _wav(path) if path.suffix.lower() in (".wav", ".flac") else _sound_stream(path)
-        sound = channels.mean(axis=1)
-        if not len(sound):
-            raise ValueError("it holds no samples")
-        if not np.isfinite(sound).all():
-            raise ValueError("it holds samples that are not finite")
-        if own != rate:
-            sound = resample_poly(sound, rate // gcd(rate, own), own // gcd(rate, own))
-        return np.asarray(sound, dtype=np.float32)
+        return _resampled(channels, own, rate)
+
+
+def sound_of(content: bytes, rate: int) -> Floats:
+    """The same of a file's content: wav, flac, ogg, mp3."""
+    try:
+        channels, own = soundfile.read(BytesIO(content), dtype="float32", always_2d=True)
+        return _resampled(channels, own, rate)
+    except Exception as error:  # decoders raise what they like
+        raise Unsuitable(f"{len(content):,} bytes cannot be read as sound: {' '.join(str(error).split())}") from error
+
+
+def _resampled(channels: Floats, own: int, rate: int) -> Floats:
+    sound = channels.mean(axis=1)
+    if not len(sound):
+        raise ValueError("it holds no samples")
+    if not np.isfinite(sound).all():
+        raise ValueError("it holds samples that are not finite")
+    if own != rate:
+        sound = resample_poly(sound, rate // gcd(rate, own), own // gcd(rate, own))
+    return np.asarray(sound, dtype=np.float32)
 
 
 def _wav(path: Path) -> tuple[Floats, int]:
@@ -81,7 +95,7 @@ def log_spectrogram(sound: Floats, size: int = 512, hop: int = 353, floor: float
     return np.log(np.abs(spectrum) + floor).T.astype(np.float32)
 
 
-def read_frames(path: Path, times: Sequence[float] | int, side: int | None = SIDE) -> Bytes:
+def read_frames(path: Path, times: Sequence[float] | int, side: "Size" = SIDE) -> Bytes:
     """Frames of a video `[n, H, W, 3]`: those shown at `times` (seconds from its first frame, rising), or so many, evenly spread.
 
     Each is brought to a square of `side`, or left as it is if `None`. A time after the end gives the last frame.
@@ -156,6 +170,15 @@ def load_image(path: Path, side: Size = SIDE) -> Bytes:
     """A picture `[H, W, 3]` in red, green, blue, upright, brought to a square of `side`, or left as large as it is if `None`."""
     with _reading(path, "a picture"), Image.open(path) as image:
         return _sized(ImageOps.exif_transpose(image), side)
+
+
+def image_of(content: bytes, side: Size = SIDE) -> Bytes:
+    """The same of a file's content."""
+    try:
+        with Image.open(BytesIO(content)) as image:
+            return _sized(ImageOps.exif_transpose(image), side)
+    except Exception as error:  # decoders raise what they like
+        raise Unsuitable(f"{len(content):,} bytes cannot be read as a picture: {' '.join(str(error).split())}") from error
 
 
 def load_images(paths: Sequence[Path], side: int | None = SIDE) -> Bytes:

@@ -216,7 +216,7 @@ class Prepared:
 
 def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) -> Prepared:
     """The prepared folder below `root`, the one with those parameters if there are several."""
-    found = [Prepared(path.parent, _manifest(path, dataset)) for path in sorted(root.glob(f"prepared-*/{MANIFEST}"))]
+    found = [Prepared(path.parent, manifest_of(path, dataset)) for path in sorted(root.glob(f"prepared-*/{MANIFEST}"))]
     wanted = dict(parameters or {})
     fitting = [prepared for prepared in found if wanted.items() <= prepared.manifest["parameters"].items()]
     if len(fitting) == 1:
@@ -228,7 +228,8 @@ def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) 
     )
 
 
-def _manifest(path: Path, dataset: str) -> dict[str, Any]:
+def manifest_of(path: Path, dataset: str) -> dict[str, Any]:
+    """A manifest as it was written, of that data set."""
     regular(path)
     try:
         manifest = json.loads(path.read_text())

@@ -17,6 +17,7 @@ class Conv(Encoder):
     width: channels behind the first layer. Ours 16.
     layers: ours 3.
     dropout: of the features. Ours none.
+    pool: the input is averaged over fields of so many by so many points first, which makes large ones cheap. Ours 1, as it is.
     """
 
     same_in_training = True
@@ -28,11 +29,14 @@ class Conv(Encoder):
         width: Annotated[int, Gt(0)] = 16,
         layers: Annotated[int, Gt(0), Le(8)] = 3,
         dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        pool: Annotated[int, Gt(0)] = 1,
     ) -> None:
         super().__init__(shape)
         if len(shape) != 3:
             raise Unsuitable(f"takes an image [C, H, W]; found the shape {list(shape)}; take encoder mlp")
-        blocks: list[nn.Module] = []
+        if pool > min(shape[1:]):
+            raise Unsuitable(f"pool {pool} is larger than the input {list(shape)}; take one of {min(shape[1:])} at most")
+        blocks: list[nn.Module] = [nn.AvgPool2d(pool)] if pool > 1 else []
         for before, after in pairwise([shape[0], *(width * 2**layer for layer in range(layers))]):
             blocks += [
                 nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False),

@@ -1,13 +1,12 @@
 """Any Hugging Face language model over tokenized text."""
 
-import inspect
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
 from agmbench.contracts import Encoder, Input, Tokens, Unsuitable
+from agmbench.encoders.states import States
 
 
 class LanguageModel(Encoder):
@@ -20,6 +19,7 @@ class LanguageModel(Encoder):
     """
 
     same_in_training = True
+    reads_numbers = True
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class LanguageModel(Encoder):
             if hasattr(body, "pooler"):
                 body.pooler = None  # works on the first token's state, which nothing here reads
             self.body = body
-            self._takes_segments = "token_type_ids" in inspect.signature(body.forward).parameters
+            self._states = States(body)
             self.eval()
             with torch.no_grad():
                 self.out_features = self(torch.zeros(1, *shape)).values.shape[2]
@@ -50,13 +50,7 @@ class LanguageModel(Encoder):
     def forward(self, x: Input) -> Tokens:
         values = x.values if isinstance(x, Tokens) else x
         ids, mask, segments = values.round().long().unbind(dim=1)  # each [B, T]
-        mask = mask > 0
-        seen = torch.cat([mask[:, :1] | ~mask.any(dim=1, keepdim=True), mask[:, 1:]], dim=1)  # attention needs one token
-        arguments = {"attention_mask": seen.long()}
-        if self._takes_segments:
-            arguments["token_type_ids"] = segments.clamp(0, max(0, getattr(self.body.config, "type_vocab_size", 1) - 1))
-        states: Tensor = self.body(ids.clamp(0, self.body.config.vocab_size - 1), **arguments).last_hidden_state
-        return Tokens(states, mask)
+        return self._states(self.body, ids, mask > 0, segments)
 
 
 def _config(config: dict[str, Any]) -> Any:

@@ -54,6 +54,7 @@ class LSTM(Encoder):
             )
         elif vectors is not None:
             raise Unsuitable(f"vectors are for word numbers [T, 1]; found the shape {list(shape)}")
+        self.reads_numbers = self.embed is not None
         self.drop = nn.Dropout(dropout)
         self.lstm = Recurrent(shape[1] if self.embed is None else self.embed.embedding_dim, width, layers, batch_first=True)
         self.out_features = width

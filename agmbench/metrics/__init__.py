@@ -1,1 +1,1 @@
-"""Metrics: measures of outcomes, one a file."""
+"""Metrics: measures of outcomes, one per file."""

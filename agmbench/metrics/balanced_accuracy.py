@@ -7,12 +7,10 @@ from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity
 
 
 class BalancedAccuracy(OfAnswers):
-    """The mean over the classes that occur of the share of their samples that are recognised."""
+    """The mean recall over the classes that occur in the targets."""
 
     quantities = (
-        Quantity(
-            "balanced-accuracy", "bal. Acc", "mean over the classes of recall", "%", decimals=2, tasks=("classification",)
-        ),
+        Quantity("balanced-accuracy", "bal. Acc", "mean recall over the classes", "%", decimals=2, tasks=("classification",)),
     )
 
     def of(self, outcome: Outcome, logits: Floats) -> float:

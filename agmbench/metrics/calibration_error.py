@@ -1,4 +1,4 @@
-"""How far confidence is from accuracy."""
+"""Expected calibration error: how far confidence is from accuracy."""
 
 from typing import Annotated
 
@@ -12,9 +12,9 @@ from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity
 class CalibrationError(OfAnswers):
     """Expected calibration error (Guo et al., ICML 2017, equation 3): `sum_b N_b / N |accuracy_b - confidence_b|`.
 
-    A sample's confidence is its largest probability; samples are binned by it.
+    The confidence of a sample is its largest class probability; samples are binned by confidence.
 
-    bins: of equal width. Paper 15; ours 15.
+    bins: number of bins of equal width. Paper 15; ours 15.
     """
 
     quantities = (

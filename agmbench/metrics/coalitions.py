@@ -1,4 +1,4 @@
-"""The figure where only some modalities are present."""
+"""The figure with only some modalities present."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,14 @@ from agmbench.shapley import coalition_name
 
 
 class Coalitions(Metric):
-    """Accuracy (of a regression, R2) of the model as trained with all, for each set of modalities that are present; the others are
-    muted."""
+    """Accuracy (for regression, R2) of the model trained with all modalities, for each set of modalities that may be present; the
+    others are muted."""
 
     quantities = (
         Quantity(
-            "coalition", "{}", "accuracy with these modalities alone present", "%", decimals=2, tasks=FIGURES, per="coalition"
+            "coalition", "{}", "accuracy with only these modalities present", "%", decimals=2, tasks=FIGURES, per="coalition"
         ),
-        Quantity("coalition-r2", "{}", "R2 with these modalities alone present", tasks=("regression",), per="coalition"),
+        Quantity("coalition-r2", "{}", "R2 with only these modalities present", tasks=("regression",), per="coalition"),
     )
 
     def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, Mapping[str, float]]:

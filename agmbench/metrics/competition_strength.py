@@ -11,19 +11,20 @@ from agmbench.outcomes import Floats, Metric, Outcomes, Quantity, Unmeasured
 
 
 class CompetitionStrength(Metric):
-    """`d^m = 1/C trace( delta pinv(N cov(C^m)) delta^T )`: 0, the concept is read from the representation; near 1, it is lost.
+    """`d^m = 1/C trace( delta pinv(N cov(C^m)) delta^T )`: 0 if the joint representation preserves the unimodal model of m
+    ("mono-modal concept"), near 1 if it is lost.
 
-    A ridge regression (intercept, features as they are) from the fused representation `[N_dev, R]` to the concept's logits
-    `[N_dev, C]` is fitted on dev; `delta` `[N, C]` is its error on test, measured in units of the concept's own spread there. Above 1,
-    the reading is worse on test than the concept's mean would be: it does not carry over from dev, as with few samples in dev or a
-    concept that says other things on test.
+    A ridge regression (with intercept, on the features as they are) from the fused representation `[N_dev, R]` to the concept's
+    logits `[N_dev, C]` is fitted on dev. `delta` `[N, C]` is its error on test, in units of the spread of the concept's logits
+    there. Above 1, the regression predicts the concept on test worse than the concept's mean would. This happens when the fit does
+    not carry over from dev, for example because dev has few samples or the concept answers differently on test.
 
-    ridge: lambda of the regression. Paper (supplement B) 120; ours 120.
-    cutoff: singular values of the concept's covariance that are below this share of the largest count as zero. Official code: 1e-15, the
-    default of `pinv`, which divides by rounding errors where logits of lower rank have a large mean; ours 1e-10, as sound logits are
-    far above it.
+    ridge: the regression's penalty lambda. Paper (supplement B) 120; ours 120.
+    cutoff: singular values of the concept's covariance below this share of the largest one count as zero. Official code: 1e-15, the
+    default of `pinv`, which divides by rounding errors if logits of lower rank have a large mean. Ours: 1e-10; the singular values
+    of sound logits are far above it.
 
-    Official code: its dev holds a tenth of the test set as well; ours is cut from train alone.
+    Official code: its dev also holds a tenth of the test set; ours is cut from train only.
     """
 
     compares = True
@@ -31,7 +32,8 @@ class CompetitionStrength(Metric):
         Quantity(
             "strength",
             "d_{}",
-            "competition strength (0: m's concept is wholly kept, near 1: it is lost, above 1: it is read worse than by its mean)",
+            "competition strength (0: the unimodal model of m is fully preserved, near 1: it is lost, "
+            "above 1: it is predicted worse than by its mean)",
             better="lower",
             per="modality",
         ),
@@ -55,6 +57,6 @@ class CompetitionStrength(Metric):
         delta = fitted.predict(np.asarray(representation_test, dtype=np.float64)).reshape(concept.shape) - concept  # [N, C]
         spread = len(concept) * np.atleast_2d(np.cov(concept, rowvar=False))  # [C, C]
         if not spread.any():
-            raise Unmeasured("a concept says the same of every sample, so its spread is zero")
+            raise Unmeasured("a concept gives the same logits for every sample, so its spread is zero")
         inverse = np.linalg.pinv(spread, rcond=self.cutoff)
         return float(np.einsum("nc,cd,nd->", delta, inverse, delta) / concept.shape[1])

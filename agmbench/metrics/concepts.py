@@ -1,4 +1,4 @@
-"""What each modality reaches alone."""
+"""What the unimodal model of each modality reaches."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from agmbench.outcomes import Metric, Outcomes, Quantity
 
 
 class Concepts(Metric):
-    """The accuracy (of a regression, R2) of each modality's unimodal model ("mono-modal concept"), trained on that modality alone."""
+    """The accuracy (for regression, R2) of each modality's unimodal model ("mono-modal concept"), trained on that modality alone."""
 
     compares = True
     quantities = (

@@ -1,4 +1,4 @@
-"""The imbalance degree: how unevenly modalities share in the accuracy (BalanceBenchmark, Xu et al. 2025)."""
+"""The imbalance degree: how unevenly the modalities contribute to the accuracy (BalanceBenchmark, Xu et al. 2025)."""
 
 from collections.abc import Mapping
 
@@ -9,11 +9,11 @@ from agmbench.outcomes import Metric, Outcomes, Quantity, Unmeasured
 
 
 class Imbalance(Metric):
-    """Shapley values of the modalities in accuracy, and the gap between the largest and the smallest.
+    """The Shapley value of each modality in the accuracy, and the gap between the largest and the smallest.
 
         s_m = sum over S without m of |S|! (M - |S| - 1)! / M! ( v(S + m) - v(S) ),    v(S) the accuracy with S present, v() = 0
 
-    The values sum to the accuracy of the model. Unlike `Acc_m` they judge what the model answers where modalities are absent, not each
+    The values sum to the accuracy of the model. They judge the model's answers when modalities are absent, whereas `Acc_m` judges each
     modality's share of the logits.
     """
 
@@ -21,7 +21,7 @@ class Imbalance(Metric):
         Quantity(
             "contribution",
             "s_{}",
-            "Shapley value of m in accuracy, in points; all of them sum to Acc",
+            "Shapley value of m in the accuracy, in points; the values of all modalities sum to Acc",
             "points",
             better="neither",
             decimals=2,
@@ -31,7 +31,7 @@ class Imbalance(Metric):
         Quantity(
             "imbalance",
             "imbalance",
-            "imbalance degree: the largest Shapley value less the smallest, in points",
+            "imbalance degree: the largest Shapley value minus the smallest, in points",
             "points",
             better="lower",
             decimals=2,
@@ -42,7 +42,7 @@ class Imbalance(Metric):
     def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, float | Mapping[str, float]]:
         outcome = outcomes.judged
         if len(outcome.modalities) < 2:
-            raise Unmeasured("one modality alone has nothing to share")
+            raise Unmeasured("a single modality has nothing to share")
         outcome.require_coalitions()
         worth = {coalition: Accuracy().of(outcome, logits) for coalition, logits in outcome.logits.items()}
         shares = shapley.responses(worth, outcome.modalities)

@@ -7,7 +7,7 @@ from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity
 
 
 class LogLoss(OfAnswers):
-    """The mean of minus the log probability of the right answer; of several labels, the mean over them too. In float64."""
+    """The mean negative log probability of the right answer; for several labels, the mean over labels as well. Computed in float64."""
 
     quantities = (
         Quantity(

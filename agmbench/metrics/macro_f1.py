@@ -6,13 +6,11 @@ from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity
 
 
 class MacroF1(OfAnswers):
-    """The mean over the classes of F1; a class that is neither present nor predicted counts 0."""
+    """The mean F1 over the classes; a class that is neither present nor predicted counts as 0."""
 
     average = "macro"
     quantities = (
-        Quantity(
-            "macro-f1", "macro F1", "mean over the classes of F1", "%", decimals=2, tasks=("classification", "multi-label")
-        ),
+        Quantity("macro-f1", "macro F1", "mean F1 over the classes", "%", decimals=2, tasks=("classification", "multi-label")),
     )
 
     def of(self, outcome: Outcome, logits: Floats) -> float:

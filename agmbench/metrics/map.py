@@ -6,9 +6,9 @@ from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity, Unmeasured
 
 
 class MeanAveragePrecision(OfAnswers):
-    """The mean over the labels that occur of the average precision of their logits."""
+    """The mean over the labels that occur of their average precision, ranked by logit."""
 
-    quantities = (Quantity("map", "mAP", "mean over the labels of average precision", "%", decimals=2, tasks=("multi-label",)),)
+    quantities = (Quantity("map", "mAP", "mean average precision over the labels", "%", decimals=2, tasks=("multi-label",)),)
 
     def of(self, outcome: Outcome, logits: Floats) -> float:
         occurs = outcome.targets.any(axis=0)

@@ -6,9 +6,9 @@ from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity, Unmeasured
 
 
 class Pearson(OfAnswers):
-    """The correlation of output and target."""
+    """The correlation between output and target."""
 
-    quantities = (Quantity("pearson", "Pearson", "correlation of output and target", tasks=("regression",)),)
+    quantities = (Quantity("pearson", "Pearson", "correlation between output and target", tasks=("regression",)),)
 
     def of(self, outcome: Outcome, logits: Floats) -> float:
         pair = np.stack([outcome.predicted(logits), outcome.targets]).astype(np.float64)

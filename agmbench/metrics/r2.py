@@ -7,9 +7,9 @@ from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity, Unmeasured
 
 
 class R2(OfAnswers):
-    """The share of the targets' variance that the outputs explain; below 0 where their mean would be nearer."""
+    """The share of the targets' variance that the outputs explain; below 0 if the targets' mean would be a better guess."""
 
-    quantities = (Quantity("r2", "R2", "share of the variance explained", tasks=("regression",)),)
+    quantities = (Quantity("r2", "R2", "share of the targets' variance explained", tasks=("regression",)),)
 
     def of(self, outcome: Outcome, logits: Floats) -> float:
         if np.ptp(outcome.targets) == 0:

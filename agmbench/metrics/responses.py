@@ -1,4 +1,4 @@
-"""`Acc_m` by the Shapley response: what each modality contributes to the answer."""
+"""Shapley accuracy (`Acc_m`): the accuracy of what each modality contributes to the answer."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,8 @@ from agmbench.outcomes import Metric, Outcomes, Quantity
 
 
 class Responses(Metric):
-    """`Acc_m` as AGM's code reports it of AGM: the accuracy (of a regression, R2) of each modality's Shapley response."""
+    """Shapley accuracy (`Acc_m`): the accuracy (for regression, R2) of each modality's Shapley response. AGM's code reports it so for
+    AGM."""
 
     quantities = (
         Quantity(

@@ -1,4 +1,4 @@
-"""Accuracies of a regressed sentiment, as the field reports them."""
+"""Accuracies of sentiment regression, as the field reports them."""
 
 from collections.abc import Mapping
 
@@ -6,25 +6,27 @@ import numpy as np
 
 from agmbench.outcomes import Metric, Outcomes, Quantity, Unmeasured
 
-LOWEST, HIGHEST = -3, 3  # of CMU-MOSEI's and CMU-MOSI's scale
+LOWEST, HIGHEST = -3, 3  # the scale of CMU-MOSEI and CMU-MOSI
 
 
 class Sentiment(Metric):
     """Acc-2 and Acc-7 of a sentiment between -3 and 3.
 
-    Acc-2: the share of samples whose output is on the side of zero of their target, zero being positive, as CMU-MOSEI's task `binary`
-    has it. Acc-7: the share whose output, rounded and held to the scale, is their rounded target.
+    Acc-2: the share of samples whose output has the sign of the target; zero counts as positive, as in CMU-MOSEI's task `binary`.
+    Acc-7: the share of samples whose output, clipped to the scale and rounded, equals the rounded target.
     """
 
     quantities = (
-        Quantity("acc-2", "Acc-2", "accuracy of the sign, zero being positive", "%", decimals=2, tasks=("regression",)),
+        Quantity(
+            "acc-2", "Acc-2", "accuracy of the sign, where zero counts as positive", "%", decimals=2, tasks=("regression",)
+        ),
         Quantity("acc-7", "Acc-7", "accuracy of the rounded sentiment", "%", decimals=2, tasks=("regression",)),
     )
 
     def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, float]:
         outcome = outcomes.judged
         if outcome.class_names != ("sentiment",):
-            raise Unmeasured("the targets are no sentiment")
+            raise Unmeasured("the targets are not sentiment")
         outputs, targets = outcome.predicted(outcome.full), outcome.targets
         return {
             "acc-2": float(((outputs >= 0) == (targets >= 0)).mean()),

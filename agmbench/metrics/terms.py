@@ -1,4 +1,4 @@
-"""`Acc_m` by the head: what each modality's own term of an additive fusion says."""
+"""Accuracy by head (`Acc_m (head)`): the accuracy of each modality's own term of an additive fusion."""
 
 from collections.abc import Mapping
 
@@ -7,8 +7,10 @@ from agmbench.outcomes import Metric, Outcomes, Quantity, Unmeasured
 
 
 class Terms(Metric):
-    """`Acc_m` as AGM's code reports it under late fusion of joint, OGM-GE, MSLR and MSES: the accuracy (of a regression, R2) of each
-    modality's own term of an additive head, its share of the bias included."""
+    """The accuracy (for regression, R2) of each modality's own term of an additive head, including its share of the bias.
+
+    Under late fusion AGM's code reports this as `Acc_m` of joint, OGM-GE, MSLR and MSES.
+    """
 
     quantities = (
         Quantity(
@@ -21,7 +23,7 @@ class Terms(Metric):
         outcome = outcomes.judged
         if not outcome.terms:
             raise Unmeasured(
-                "no terms: the fusion is not additive, the method answers by a head of its own, or they were not kept"
+                "no terms: the fusion is not additive, the method answers with a head of its own, or the terms were not kept"
             )
         values = {m: figure(outcome, term) for m, term in outcome.terms.items()}
         return {"term-r2" if outcome.kind == "regression" else "term": values}

@@ -5,14 +5,14 @@ from agmbench.outcomes import Quantity
 
 
 class WeightedF1(MacroF1):
-    """The mean over the classes of F1, each weighted by the number of its samples."""
+    """The mean F1 over the classes, each weighted by its number of samples."""
 
     average = "weighted"
     quantities = (
         Quantity(
             "weighted-f1",
             "weighted F1",
-            "mean over the classes of F1, weighted by their samples",
+            "mean F1 over the classes, weighted by their number of samples",
             "%",
             decimals=2,
             tasks=("classification", "multi-label"),

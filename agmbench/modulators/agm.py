@@ -28,7 +28,7 @@ class AGM(Balancing):
     alpha: strength. Official runs 2.5 (AV-MNIST), 1.5 (CREMA-D), 4 and 6 (UR-FUNNY, late and early); not stated elsewhere, ours 1.
     cap: upper bound of tau - r. Official 10 (CREMA-D), 7 (UR-FUNNY), none elsewhere; ours none.
     clip: when an element of a head's weight gradient exceeds it, the norm of the whole model's gradient is clipped to it.
-        Official 1 (5 on UR-FUNNY), ours 1; `None` never clips.
+        Official 1 (5 on UR-FUNNY), ours 1. It stands in place of the recipe's clipping, which `None` leaves to itself.
     max_score: upper bound of a sample's cross entropy in s. Official code -log 1e-8 (its three-modality run recorded in
         `tests/reference` has none); ours -log 1e-8, without which one hopeless batch can drive kappa to infinity.
     coalitions: `exact` encodes the single coalitions again in eval mode, as the official code does; `shared` takes the features
@@ -46,7 +46,9 @@ class AGM(Balancing):
     ours.
     """
 
-    promises = Promises(neutral={"alpha": 0, "clip": None}, balances=True, permutes=True, window=True)
+    promises = Promises(
+        neutral={"alpha": 0, "clip": None}, balances=True, permutes=True, window=True, exact={"coalitions": "exact"}
+    )
 
     running_score: Tensor
     iterations: Tensor
@@ -69,12 +71,12 @@ class AGM(Balancing):
         self.alpha = alpha
         self.cap = cap
         self.clip = clip
+        self.clips = clip is not None
         self.max_score = max_score
         self.mode = coalitions
         self.muted_gradient = muted_gradient
         self.register_buffer("running_score", torch.zeros(len(modalities), dtype=torch.float64))  # S
         self.register_buffer("iterations", torch.zeros((), dtype=torch.float64))  # t
-        self._unremembered: list[Tensor] = []  # scores of this optimizer step's micro-batches
 
     def terms(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         return model.responses(batch.inputs, self.mode, self.muted_gradient)
@@ -83,18 +85,17 @@ class AGM(Balancing):
         phi = self.terms(model, batch)
         score = self.score(model.task, *self.scored(model, batch, phi))  # [M]
         kappa, ratio, reference = self.coefficients(score)
-        self._unremembered.append(score)
 
         responses = [phi[modality] for modality in self.modalities]  # M times [B, C]
         logits = torch.stack([response.detach() for response in responses]).sum(dim=0).requires_grad_()
         loss = model.loss(logits, batch.targets)
         (gradient,) = torch.autograd.grad(loss, logits)
         torch.autograd.backward(responses, [k.to(gradient.dtype) * gradient for k in kappa])
-        return Step(loss.detach(), logits.detach(), self.named(kappa=kappa, score=score, ratio=ratio, reference=reference))
+        signals = self.named(kappa=kappa, score=score, ratio=ratio, reference=reference)
+        return Step(loss.detach(), logits.detach(), signals, {"score": score})
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        self.remember(torch.stack(self._unremembered).mean(dim=0))
-        self._unremembered.clear()
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        self.remember(torch.stack([part.kept["score"] for part in parts]).mean(dim=0))
         self.enhance(model)
         self.clip_gradients(model)
         return {}

@@ -1,6 +1,5 @@
 """What the methods share that compare the modalities with one another: AGM, OGM and their variants."""
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Literal
 
@@ -46,9 +45,9 @@ class Balancing(Windowed):
         if self.scores == "dev":
             self._dev = context.splits["dev"]
 
-    @abstractmethod
     def terms(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         """What each modality says of a batch by itself, `{m: [B, C]}`."""
+        raise TypeError(f"{type(self).__name__} should define terms(model, batch)")
 
     @torch.no_grad()
     def scored(self, model: Model, batch: Batch, terms: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Tensor]:

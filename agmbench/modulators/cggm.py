@@ -1,6 +1,6 @@
 """CGGM: classifier-guided gradient modulation (Guo et al., NeurIPS 2024)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -53,7 +53,6 @@ class CGGM(Modulator):
         self.clip = clip
         self.head_rate = head_rate
         self.register_buffer("before", torch.zeros(len(modalities), dtype=torch.float64))
-        self._right: list[Tensor] = []  # of this optimizer step's samples, [M, B]
 
     def refuses(self, model: Model) -> str | None:
         return several(model)
@@ -71,12 +70,11 @@ class CGGM(Modulator):
         answers = self.heads.answers(model, detached(features))
         watching = torch.stack([model.loss(answers[m], batch.targets) for m in self.modalities])
         (loss + watching.sum()).backward()
-        self._right.append(torch.stack([right(model.task, answers[m], batch.targets) for m in self.modalities]))
-        return Step(loss.detach(), logits.detach())
+        hits = torch.stack([right(model.task, answers[m], batch.targets) for m in self.modalities])  # [M, B]
+        return Step(loss.detach(), logits.detach(), kept={"right": hits})
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        accuracy = torch.cat(self._right, dim=1).mean(dim=1)  # [M]
-        self._right.clear()
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        accuracy = torch.cat([part.kept["right"] for part in parts], dim=1).mean(dim=1)  # [M]
         c = self.coefficients(accuracy - self.before)
         self.before.copy_(accuracy)
         kappa = self.rho * c
@@ -97,5 +95,5 @@ class CGGM(Modulator):
 def right(task: Task, logits: Tensor, targets: Tensor) -> Tensor:
     """How far each sample's answer is right, `[B]`: of segments and labels the mean, of a regression its sign."""
     said = task.predicted(logits)
-    agrees = (said > 0) == (targets > 0) if isinstance(task, Regression) else said == targets
+    agrees = (said > 0) == (targets > 0) if isinstance(task, Regression) else said == task.hard(targets)
     return agrees.reshape(len(agrees), -1).double().mean(dim=1)

@@ -1,6 +1,6 @@
 """G2D: gradient-guided distillation (Rakib and Bagavathi, ICCV 2025)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agmbench.contracts import Batch, Context, Model, Modulator, Promises, Step, Tokens
+from agmbench.modulators import terms
 from agmbench.modulators.features import distance
 from agmbench.modulators.heads import several
-from agmbench.modulators.terms import likelihoods
 from agmbench.tasks import MultiLabel, Regression, Task
 
 
@@ -60,7 +60,6 @@ class G2D(Modulator):
         self.share = share
         self.only_conv = only_conv
         self.learn = len(modalities)  # how many modalities learn in this epoch
-        self._scores: list[Tensor] = []  # of this optimizer step's micro-batches
 
     def refuses(self, model: Model) -> str | None:
         return several(model)
@@ -81,12 +80,12 @@ class G2D(Modulator):
         loss = model.loss(logits, batch.targets)
         loss = loss + self.features * apart.sum() + self.logits * told.sum()
         loss.backward()
-        self._scores.append(likelihoods(model.task, {m: z for m, (_, z) in taught.items()}, batch.targets, self.modalities))
-        return Step(loss.detach(), logits.detach(), self.named(distance=apart.detach(), divergence=told.detach()))
+        score = terms.likelihoods(model.task, {m: z for m, (_, z) in taught.items()}, batch.targets, self.modalities)
+        signals = self.named(distance=apart.detach(), divergence=told.detach())
+        return Step(loss.detach(), logits.detach(), signals, {"score": score})
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        score = torch.stack(self._scores).sum(dim=0)  # [M]
-        self._scores.clear()
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        score = terms.over_all(parts)
         kappa = self.coefficients(score)
         for modality, coefficient in zip(self.modalities, kappa, strict=True):
             for tensor in model.encoders[modality].parameters():

@@ -1,6 +1,6 @@
 """InfoReg: adaptive unimodal regulation of information acquisition (Huang et al., CVPR 2025)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -8,8 +8,8 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from agmbench.contracts import Batch, Context, Model, Modulator, Step
+from agmbench.modulators import terms
 from agmbench.modulators.heads import additive
-from agmbench.modulators.terms import likelihoods
 from agmbench.tasks import Regression
 
 
@@ -62,7 +62,6 @@ class InfoReg(Modulator):
         count = len(modalities)
         self.register_buffer("history", torch.zeros(window + 1, count, dtype=torch.float64))  # F of epochs, newest last
         self.register_buffer("sums", torch.zeros(count, dtype=torch.float64))  # F of this epoch, so far
-        self._scores: list[Tensor] = []  # of this optimizer step's micro-batches
 
     def refuses(self, model: Model) -> str | None:
         if self._unknown:
@@ -85,12 +84,11 @@ class InfoReg(Modulator):
         alone = torch.stack([model.loss(own[m], batch.targets) for m in self.modalities])  # [M]
         loss = model.loss(logits, batch.targets) + alone.sum()
         loss.backward()
-        self._scores.append(likelihoods(model.task, own, batch.targets, self.modalities))
-        return Step(loss.detach(), logits.detach(), self.named(loss=alone.detach()))
+        score = terms.likelihoods(model.task, own, batch.targets, self.modalities)
+        return Step(loss.detach(), logits.detach(), self.named(loss=alone.detach()), {"score": score})
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        score = torch.stack(self._scores).sum(dim=0)  # [M]
-        self._scores.clear()
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        score = terms.over_all(parts)
         growth = self.growth()
         pull = self.pull(score, growth)
         for number, modality in enumerate(self.modalities):

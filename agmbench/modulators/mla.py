@@ -48,7 +48,6 @@ class MLA(Modulator):
         super().__init__(modalities)
         self.variant = variant
         self._begun = False
-        self._features: list[Tensor] = []  # of this optimizer step
 
     def refuses(self, model: Model) -> str | None:
         return late(model) or unlike(model)
@@ -74,12 +73,10 @@ class MLA(Modulator):
         logits = self.head(feature)
         loss = model.loss(logits, batch.targets)
         loss.backward()
-        self._features.append(feature.detach().double())
-        return Step(loss.detach(), logits.detach())
+        return Step(loss.detach(), logits.detach(), kept={"feature": feature.detach().double()})
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        r = torch.cat(self._features).mean(dim=0, keepdim=True)  # [1, D]
-        self._features.clear()
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        r = torch.cat([part.kept["feature"] for part in parts]).mean(dim=0, keepdim=True)  # [1, D]
         if self.variant == "protected":
             self._project()
             self._move(r)

@@ -1,6 +1,6 @@
 """MLB: multi-loss balanced gradient modulation (Kontras et al., BMVC 2024)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -56,7 +56,6 @@ class MLB(Windowed):
         self.alpha = alpha
         self.beta = beta
         self.weight = weight
-        self._scores: list[Tensor] = []  # of this optimizer step's micro-batches
 
     def refuses(self, model: Model) -> str | None:
         return several(model)
@@ -71,12 +70,11 @@ class MLB(Windowed):
         alone = torch.stack([model.loss(answers[m], batch.targets) for m in self.modalities])  # [M]
         loss = model.loss(logits, batch.targets) + self.weight * alone.sum()
         loss.backward()
-        self._scores.append(terms.likelihoods(model.task, answers, batch.targets, self.modalities))
-        return Step(loss.detach(), logits.detach(), self.named(loss=alone.detach()))
+        score = terms.likelihoods(model.task, answers, batch.targets, self.modalities)
+        return Step(loss.detach(), logits.detach(), self.named(loss=alone.detach()), {"score": score})
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        score = torch.stack(self._scores).sum(dim=0)  # [M]
-        self._scores.clear()
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        score = terms.over_all(parts)
         rho, k = self.coefficients(score)
         if self.active:
             for modality, coefficient in zip(self.modalities, k, strict=True):

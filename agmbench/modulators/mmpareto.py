@@ -1,17 +1,16 @@
 """MMPareto: Pareto integration of multimodal and unimodal gradients (Wei and Hu, ICML 2024)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
 from annotated_types import Gt
-from torch import Tensor, nn
+from torch import Tensor
 
-from agmbench.contracts import Batch, Context, Model, Modulator, Step
-from agmbench.modulators.heads import Heads
+from agmbench.modulators.two_losses import TwoLosses
 
 
-class MMPareto(Modulator):
+class MMPareto(TwoLosses):
     """Each modality also answers by a head of its own, and its encoder takes a direction that serves both losses.
 
     With `L_0 = CE(f, y)`, `L_m = CE(h_m(e_m), y)`, and for encoder m `G0 = dL_0/dtheta_m`, `G1 = dL_m/dtheta_m`:
@@ -36,48 +35,11 @@ class MMPareto(Modulator):
     def __init__(self, modalities: tuple[str, ...], *, gamma: Annotated[float, Gt(0)] = 1.5) -> None:
         super().__init__(modalities)
         self.gamma = gamma
-        self._alone: dict[str, list[Tensor]] = {}  # G1 by modality, summed over the samples of this optimizer step
-        self._samples = 0
 
-    def prepare(self, context: Context) -> None:
-        self.heads = Heads(context.model)
-
-    def backward(self, model: Model, batch: Batch) -> Step:
-        features = model.encode(batch.inputs)
-        logits = model.fusion(features).logits
-        joint = model.loss(logits, batch.targets)
-        alone = {m: model.loss(z, batch.targets) for m, z in self.heads.answers(model, features).items()}
-        joint.backward(retain_graph=True)
-        self._backward_alone(torch.stack(list(alone.values())).sum(), model, len(batch.targets))
-        return Step(joint.detach(), logits.detach(), {f"loss/{m}": loss.detach() for m, loss in alone.items()})
-
-    def _backward_alone(self, loss: Tensor, model: Model, count: int) -> None:
-        parts = {**{m: _learning(model.encoders[m]) for m in self.modalities}, "heads": _learning(self.heads)}
-        flat = [tensor for tensors in parts.values() for tensor in tensors]
-        gradients = iter(torch.autograd.grad(loss, flat, allow_unused=True, materialize_grads=True))
-        found = {part: [next(gradients) for _ in tensors] for part, tensors in parts.items()}
-        for tensor, gradient in zip(parts["heads"], found.pop("heads"), strict=True):
-            tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
-        for modality, new in found.items():
-            old = self._alone.get(modality)
-            weighted = [count * gradient for gradient in new]
-            self._alone[modality] = weighted if old is None else [a + b for a, b in zip(old, weighted, strict=True)]
-        self._samples += count
-
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        signals: dict[str, Tensor] = {}
-        over = 1 if model.reduction == "sum" else self._samples
-        for modality in self.modalities:
-            pairs = zip(_learning(model.encoders[modality]), self._alone[modality], strict=True)
-            reached = [(tensor, tensor.grad, g1 / over) for tensor, g1 in pairs if tensor.grad is not None]
-            if not reached:  # nothing of this encoder learns
-                continue
-            cosine, w0 = weights([g0 for _, g0, _ in reached], [g1 for *_, g1 in reached])
-            for tensor, g0, g1 in reached:
-                tensor.grad = self.combined(g0, g1, w0)
-            signals |= {f"cosine/{modality}": cosine, f"weight/{modality}": w0}
-        self._alone, self._samples = {}, 0
-        return signals
+    def combine(self, modality: str, g0: Sequence[Tensor], g1: Sequence[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        cosine, w0 = weights(g0, g1)
+        found = [self.combined(one, other, w0) for one, other in zip(g0, g1, strict=True)]
+        return found, {f"cosine/{modality}": cosine, f"weight/{modality}": w0}
 
     def combined(self, g0: Tensor, g1: Tensor, w0: Tensor) -> Tensor:
         """`gamma g max(1, |G0 + G1| / |g|)` of one tensor."""
@@ -97,7 +59,3 @@ def weights(g0: Sequence[Tensor], g1: Sequence[Tensor]) -> tuple[Tensor, Tensor]
     cosine = across / (own0 * own1).sqrt().clamp(min=1e-30)
     least = ((own1 - across) / (own0 + own1 - 2 * across).clamp(min=1e-30)).clamp(0, 1)
     return cosine, torch.where(across > 0, torch.full_like(least, 0.5), least)
-
-
-def _learning(module: nn.Module) -> list[nn.Parameter]:
-    return [tensor for tensor in module.parameters() if tensor.requires_grad]

@@ -34,7 +34,7 @@ class MSES(Joint):
     encoder still.
     """
 
-    promises = Promises()
+    promises = Promises(puts_back=True)
     before: Tensor
     least: Tensor
     best: Tensor
@@ -70,7 +70,7 @@ class MSES(Joint):
     def steps(self, model: Model, batches: Sequence[Batch]) -> Iterable[Step]:
         return super().steps(model, batches) if len(self._resting) < len(self.modalities) else ()
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
         for modality in self._resting:
             for gradient in model.fusion.own_gradients(modality):
                 gradient.zero_()

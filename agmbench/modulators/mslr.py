@@ -1,11 +1,11 @@
 """MSLR: modality-specific learning rates (Yao & Mihalcea, Findings of ACL 2022)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from agmbench.contracts import Context, Model, Promises
+from agmbench.contracts import Context, Model, Promises, Step
 from agmbench.modulators.joint import Joint
 
 WINDOW = 5
@@ -52,7 +52,7 @@ class MSLR(Joint):
         pace = self.history[-1] / self.history[:-1].mean(dim=0).clamp(min=1e-8)
         self.rate.copy_(self.factor * torch.where(torch.isfinite(pace), pace, 1.0))
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
         for modality, rate in zip(self.modalities, self.rate, strict=True):
             own = [tensor.grad for tensor in model.encoders[modality].parameters() if tensor.grad is not None]
             for gradient in (*own, *model.fusion.own_gradients(modality)):

@@ -1,6 +1,6 @@
 """OGM: on-the-fly gradient modulation (Peng et al., CVPR 2022, equations 7-9)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -60,7 +60,6 @@ class OGM(Balancing):
         self.alpha = alpha
         self.only_conv = only_conv
         self.responses = responses
-        self._scores: list[Tensor] = []  # of this optimizer step's micro-batches
 
     def refuses(self, model: Model) -> str | None:
         if reason := super().refuses(model) or terms.missing(model, self.responses):
@@ -75,12 +74,11 @@ class OGM(Balancing):
         logits, own = self.forward_terms(model, batch)
         loss = model.loss(logits, batch.targets)
         loss.backward()
-        self._scores.append(terms.likelihoods(model.task, *self.scored(model, batch, own), self.modalities))
-        return Step(loss.detach(), logits.detach())
+        score = terms.likelihoods(model.task, *self.scored(model, batch, own), self.modalities)
+        return Step(loss.detach(), logits.detach(), kept={"score": score})
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        score = torch.stack(self._scores).sum(dim=0)  # [M]
-        self._scores.clear()
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        score = terms.over_all(parts)
         rho = terms.to_the_others(score)
         excess = rho / self.reference(score)
         k = torch.where(excess > 1, 1 - torch.tanh(self.alpha * excess), 1.0)

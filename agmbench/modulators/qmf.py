@@ -51,7 +51,6 @@ class QMF(Modulator):
         self.strength = strength
         self.margin = margin
         self.detached = detached
-        self._losses: list[tuple[Tensor, Tensor]] = []  # samples and their losses, of this optimizer step's micro-batches
 
     def refuses(self, model: Model) -> str | None:
         return late(model)
@@ -65,18 +64,17 @@ class QMF(Modulator):
         answers = self.heads.answers(model, model.encode(batch.inputs, self.modalities))
         sure = {m: confidence(z) for m, z in answers.items()}
         logits = self._fused(answers, {m: c.detach() for m, c in sure.items()} if self.detached else sure)
-        losses = torch.stack([model.task.losses(answers[m], batch.targets) for m in self.modalities], dim=1)  # [B, M]
+        losses = torch.stack([model.losses(answers[m], batch.targets) for m in self.modalities], dim=1)  # [B, M]
         means = [sure[m].reshape(len(losses), -1).mean(dim=1) for m in self.modalities]  # over a sample's segments
         apart = self.misranked(torch.stack(means, dim=1), self.scaled()[batch.index].float())
         loss = model.loss(logits, batch.targets) + losses.mean(dim=0).sum() + self.strength * apart.sum()
         loss.backward()
-        self._losses.append((batch.index, losses.detach().double()))
-        return Step(loss.detach(), logits.detach(), self.named(rank_loss=apart.detach()))
+        kept = {"index": batch.index, "losses": losses.detach().double()}
+        return Step(loss.detach(), logits.detach(), self.named(rank_loss=apart.detach()), kept)
 
-    def adjust(self, model: Model) -> Mapping[str, Tensor]:
-        for index, losses in self._losses:
-            self.history.index_add_(0, index, losses)
-        self._losses.clear()
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        for part in parts:
+            self.history.index_add_(0, part.kept["index"], part.kept["losses"])
         return {}
 
     def scaled(self) -> Tensor:

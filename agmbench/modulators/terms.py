@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agmbench.contracts import Model
+from agmbench.contracts import Model, Step
 from agmbench.tasks import Task
 
 Responses = Literal["additive", "shapley"]
@@ -26,6 +26,11 @@ def missing(model: Model, responses: Responses) -> str | None:
 def likelihoods(task: Task, terms: Mapping[str, Tensor], targets: Tensor, modalities: Sequence[str]) -> Tensor:
     """`s_m`, `[M]`: the probability of the right class under each modality's own term, summed over the batch."""
     return torch.stack([task.likelihood(terms[modality].float(), targets).sum() for modality in modalities])
+
+
+def over_all(parts: Sequence[Step]) -> Tensor:
+    """`s_m`, `[M]`, summed over the micro-batches of an optimizer step, each of which has kept its own as `score`."""
+    return torch.stack([part.kept["score"] for part in parts]).sum(dim=0)
 
 
 def to_the_others(score: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Names become entries; nothing they name is imported until `Entry.load`.
+"""Names become entries; what an entry names is imported only by `Entry.load`.
 
-Four sources, one kind of entry: the built-in `registry.yaml`, every `plugins/*/registry.yaml` below the working directory, the
+Four sources give the same kind of entry: the built-in `registry.yaml`, every `plugins/*/registry.yaml` below the working directory, the
 entry points of installed packages, and a file of the user's own (`--registry`, `AGMBENCH_REGISTRY`).
 """
 

@@ -1,11 +1,12 @@
-"""The ways into the registry. Built-ins and the user's own file have to be sound; what comes from others may be broken by itself."""
+"""The four sources of the registry. Errors in the built-ins and in the user's own file are raised at once; an error in what comes
+from others only affects the jobs that use it."""
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agmbench.errors import AgmbenchError, shown
-from agmbench.registry.entry import Found
+from agmbench.registry.entry import Broken, Found
 from agmbench.registry.files import FILE, Source, read
 from agmbench.registry.names import Registry
 from agmbench.registry.packages import packages
@@ -14,17 +15,17 @@ VARIABLE = "AGMBENCH_REGISTRY"
 
 
 def load(plugins: Path | None = None) -> Registry:
-    """All of it; plugin folders are those below `plugins` (default: `plugins/` of the working directory)."""
+    """The whole registry. Plugin folders are searched below `plugins` (default: `plugins/` of the working directory)."""
     return Registry([*_sound(_built_ins()), *_folders(plugins or Path("plugins")), *packages(), *_sound(_own())])
 
 
 def builtin() -> Registry:
-    """The built-in registry alone."""
+    """Only the built-in registry."""
     return Registry(_sound(_built_ins()))
 
 
 def _sound(found: Iterable[Found]) -> list[Found]:
-    """All of it, if nothing in it is broken."""
+    """All entries that were found; raises if one of them is broken."""
     whole = list(found)
     for broken in Registry(whole).broken:
         raise AgmbenchError(broken.reason)
@@ -39,14 +40,29 @@ def _built_ins() -> Iterator[Found]:
 
 def _folders(plugins: Path) -> Iterator[Found]:
     found = (folder / FILE for folder in plugins.glob("*"))
-    for path in sorted(path for path in found if os.path.lexists(path)):  # a link into nothing is broken, and not absent
+    for path in sorted(path for path in found if os.path.lexists(path)):  # a dangling link counts as broken, not as absent
         origin = f"plugins/{path.parent.name}"
         yield from read(Source(path, f"{origin}/{FILE}", origin, path.parent))
 
 
 def _own() -> Iterator[Found]:
-    if name := os.environ.get(VARIABLE):
-        path = Path(name).absolute()
+    for path in own_files():
         if not os.path.exists(path):
-            raise AgmbenchError(f"no file {shown(path)}, which --registry or {VARIABLE} names")
+            raise AgmbenchError(f"--registry or {VARIABLE} names {shown(path)}: there is no such file")
         yield from read(Source(path, shown(path), shown(path), path.parent))
+
+
+def own_names(path: Path, kind: str) -> list[str]:
+    """The names of that kind that a file of the user's own defines; what is wrong in it is an error."""
+    found = list(read(Source(path, shown(path), shown(path), path.parent)))
+    for broken in found:
+        if isinstance(broken, Broken):
+            raise AgmbenchError(broken.reason)
+    return [one.name for one in found if one.kind == kind]
+
+
+def own_files() -> list[Path]:
+    """The user's own files: what the variable names is one, or several with `:` (`;` on Windows) between."""
+    named = os.environ.get(VARIABLE, "")
+    several = [named] if os.path.exists(named) else named.split(os.pathsep)
+    return [Path(name).absolute() for name in several if name]

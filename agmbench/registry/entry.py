@@ -1,4 +1,4 @@
-"""What a place says of a name: an entry, which imports its target when it is asked for, a suite, or nothing, because."""
+"""What a source defines for a name: an entry (which imports its target only when asked), a suite, or an error with its reason."""
 
 import importlib
 import importlib.util
@@ -21,10 +21,11 @@ NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
 def check_name(name: str, what: str) -> None:
-    """Raise unless it can be the name of an entry, a suite or a study: it becomes a folder, an experiment, a filter of MLflow."""
+    """Raise unless `name` can name an entry, a suite or a study: it becomes a folder, an MLflow experiment and part of MLflow filters."""
     if not NAME.fullmatch(name):
         raise AgmbenchError(
-            f"{what} {name!r}: a name should be made of letters, digits, '.', '_' and '-', up to 100, no '.' or '-' first"
+            f"{what} {name!r}: a name should be made of letters, digits, '.', '_' and '-', at most 100, "
+            "and not begin with '.' or '-'"
         )
 
 
@@ -32,8 +33,8 @@ def check_name(name: str, what: str) -> None:
 class Entry:
     """One name of the registry.
 
-    `params` override the defaults of the target's signature; `search` gives the range of each parameter worth tuning;
-    `job` (data sets only) holds the defaults of a job on that data set; `version` is raised when the numbers change.
+    `params` override the defaults of the target's signature. `search` gives the range of each parameter that a sweep tunes.
+    `job` (data sets only) holds the defaults of a job on that data set. `version` is raised when the numbers change.
     """
 
     kind: str
@@ -55,12 +56,12 @@ class Entry:
         return f"{self.kind}/{self.name}"
 
     def load(self) -> Any:
-        """Import the target; what the import prints goes to standard error, as standard output is for results."""
+        """Import the target. What the import prints goes to standard error, because standard output is for results."""
         with redirect_stdout(sys.stderr):
             return self.imported()
 
     def imported(self) -> Any:
-        """Import the target, `module:attribute` or `module:Class.method`; modules of a file's folder are looked for there first."""
+        """Import the target, `module:attribute` or `module:Class.method`. Modules in the folder of the registry file come first."""
         module_name, _, attribute = self.target.partition(":")
         try:
             module = self._module(module_name)
@@ -76,7 +77,7 @@ class Entry:
         return AgmbenchError(f"{self} cannot be imported from '{self.target}' ({reason}); it is named in {self.place}")
 
     def _near(self, error: BaseException, module: str) -> str:
-        """Where the target's own module is what is missing: the modules of the folder."""
+        """If it is the target's own module that is missing: a hint with the modules of the folder."""
         if self.folder is None or not (isinstance(error, ModuleNotFoundError) and error.name == module):
             return ""
         return f", nor {module}.py in {shown(self.folder)}: {allowed(module, (path.stem for path in self.folder.glob('*.py')))}"
@@ -100,22 +101,22 @@ class Entry:
         return module
 
 
-PLUGINS = "agmbench_plugins"  # the package of those of plugin folders
+PLUGINS = "agmbench_plugins"  # the package that holds the modules of plugin folders
 
 
 def plugin_folders() -> list[Path]:
-    """The folders whose modules can be imported here, for another process that should be able to."""
+    """The plugin folders whose modules this process can import, so that a child process can be given the same."""
     names = [name for name in sys.modules if name.startswith(f"{PLUGINS}.") and name.count(".") == 1]
     return [Path(sys.modules[name].__path__[0]) for name in names]
 
 
 def package_of(folder: Path) -> str:
-    """A package for the modules of a folder, so that they can import one another: `from .helper import x`."""
+    """Make a package for the modules of a folder, so that they can import one another (`from .helper import x`), and return its name."""
     top, path = PLUGINS, os.path.abspath(folder)
     name = f"{top}.{folder.name.replace('.', '_')}"
     if getattr(sys.modules.get(name), "__path__", None) != [path]:
         for old in [module for module in sys.modules if module.startswith(f"{name}.")]:
-            del sys.modules[old]  # of another folder of that name
+            del sys.modules[old]  # from another folder of the same name
         for package, places in ((top, []), (name, [path])):
             sys.modules[package] = module = ModuleType(package)
             module.__path__ = places
@@ -124,7 +125,7 @@ def package_of(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A suite: a named matrix of jobs. `suite.py` says what its parts are."""
+    """A suite: a named matrix of jobs. `suite.py` explains its parts."""
 
     name: str
     place: str
@@ -136,7 +137,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Broken:
-    """A name that cannot be used, or without a name a file that cannot be read, because."""
+    """A name that cannot be used, or (without a name) a file that cannot be read, with the reason."""
 
     kind: str
     name: str

@@ -1,4 +1,4 @@
-"""A file of entries and suites. What is wrong in it breaks the name that it is about, and where that is none, the file."""
+"""Reading a file of entries and suites. An error breaks only the name that it concerns; if it concerns no name, the whole file."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -30,8 +30,9 @@ SHAPES_OF_SUITES: dict[str, Shape] = {  # what `agmbench suite list` reads of th
 class Source:
     """A file, and what its entries have in common.
 
-    `shown` is what errors call it, `folder` where the modules of its targets are looked for first, `version` that of entries
-    which state none, `targets` those that entry points name in place of the file, `above` the files that include it.
+    `shown` is the name of the file in errors, `folder` the place where the modules of its targets are looked for first, `version`
+    the version of entries that state none, `targets` the targets if entry points name them instead of the file, and `above` the
+    files that include this one.
     """
 
     path: Path
@@ -44,12 +45,12 @@ class Source:
 
 
 def read(source: Source) -> Iterator[Found]:
-    """Everything that a file and those that it includes define, in their order."""
+    """Everything that a file and the files it includes define, in order."""
     yield from _or_broken(source, _sections(source))
 
 
 def _or_broken(source: Source, found: Iterator[Found], kind: str = "", name: str = "", place: str = "") -> Iterator[Found]:
-    """What is found until something is wrong, and then that."""
+    """Yield what is found; if an error is raised, yield it as `Broken` and stop."""
     try:
         yield from found
     except AgmbenchError as error:
@@ -74,7 +75,7 @@ def _included(source: Source, names: object, place: str) -> Iterator[Found]:
         if not os.path.isfile(path):
             raise AgmbenchError(f"{place} includes '{name}': there is no such file")
         if path.resolve() in above:
-            raise AgmbenchError(f"{place} includes '{name}', which includes this file in turn; leave one of the two out")
+            raise AgmbenchError(f"{place} includes '{name}', which includes this file in turn; remove one of the two includes")
         shown = os.path.normpath(os.path.join(os.path.dirname(source.shown), name))
         yield from read(replace(source, path=path, shown=shown, folder=source.folder and path.parent, above=above))
 
@@ -88,7 +89,7 @@ def _section(source: Source, section: object, content: object) -> Iterator[Found
 
 
 def define(source: Source, kind: str, name: str, content: object, place: str) -> Iterator[Found]:
-    """What the source says of one name."""
+    """What the source defines for one name."""
     yield from _or_broken(source, _one(source, kind, name, content, place), kind, name, place)
 
 
@@ -131,7 +132,9 @@ def _target(source: Source, kind: str, name: str, body: Located, place: str) -> 
     target = body.get("target")
     if source.targets is not None:
         if target is not None:
-            raise AgmbenchError(f"{place}: {kind} '{name}' names a target, as its entry point does; leave it out here")
+            raise AgmbenchError(
+                f"{place}: {kind} '{name}' names a target, but its entry point already does; remove the target here"
+            )
         target = source.targets.get((kind, name))
         if target is None:
             raise AgmbenchError(f"{place}: {kind} '{name}' has no entry point; its package should name one in agmbench.{kind}")

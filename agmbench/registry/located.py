@@ -1,7 +1,7 @@
-"""The one reader of YAML: of registries, suites, jobs and settings, all of which may be a stranger's.
+"""The one reader of YAML: of registries, suites, jobs and settings, all of which may come from strangers.
 
-Mappings know the line of each key, so that an error can name it. What would cost more than it is worth is refused before it is
-built: a file that is none, one too large, lists in lists without end, aliases that stand for more than fits.
+Mappings know the line of each key, so that an error can name it. Input that could exhaust memory or time is refused before it is
+built: what is not a regular file, a file that is too large, nesting that is too deep, aliases that expand to too many values.
 """
 
 import os
@@ -14,13 +14,13 @@ import yaml
 
 from agmbench.errors import AgmbenchError, describe
 
-BYTES = 4 * 2**20  # of a file, at most
-NODES = 100_000  # values of a text once its aliases are written out, at most
-DEPTH = 50  # of lists and mappings in one another, at most
-DIGITS = 100  # of a whole number, at most
+BYTES = 4 * 2**20  # at most, per file
+NODES = 100_000  # at most, values of a text with its aliases expanded
+DEPTH = 50  # at most, of nested lists and mappings
+DIGITS = 100  # at most, of a whole number
 
 
-Place = Callable[[int], str]  # what errors call a line
+Place = Callable[[int], str]  # how errors name a line
 
 
 class Located(dict[Any, Any]):
@@ -37,7 +37,7 @@ def plain(value: Any) -> Any:
 
 
 def mapping(value: object, where: str) -> Located:
-    """The value, if it is a mapping."""
+    """The value, if it is a mapping; else an error that names `where`."""
     if isinstance(value, Located):
         return value
     raise AgmbenchError(f"{where} should be a mapping; found {value!r}")
@@ -64,7 +64,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         located.update(self.construct_mapping(node, deep=True))
 
     def construct_short(self, node: yaml.ScalarNode) -> int:
-        if len(node.value) > DIGITS:  # Python takes long over long ones, and cannot print them
+        if len(node.value) > DIGITS:  # Python is slow on longer ones and refuses to print them
             raise yaml.constructor.ConstructorError(None, None, f"a number of more than {DIGITS} digits", node.start_mark)
         return int(self.construct_yaml_int(node))
 
@@ -74,7 +74,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_short)
 
 
 def parse(path: Path, shown: str) -> Any:
-    """The tree in a YAML file; what cannot be read, or not be parsed, is an error that names file and line."""
+    """The tree in a YAML file. If the file cannot be read or parsed, the error names file and line."""
     try:
         text = _text(path)
     except (OSError, ValueError) as error:
@@ -83,7 +83,7 @@ def parse(path: Path, shown: str) -> Any:
 
 
 def parsed(text: str, shown: str) -> Any:
-    """The tree in a YAML text of a line, which errors call `shown`."""
+    """The tree in a one-line YAML text, which errors call `shown`."""
     return _tree(text, shown, lambda line: shown)
 
 
@@ -96,14 +96,14 @@ def _tree(text: str, shown: str, place: Place) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise AgmbenchError(f"{place(line)} is not YAML: {error.problem or error.context}") from error
-    except Exception as error:  # PyYAML raises nearly anything for a value that is not what its tag says
+    except Exception as error:  # PyYAML raises nearly any exception for a value that does not fit its tag
         raise AgmbenchError(f"{shown} is not YAML ({describe(error)})") from error
 
 
 def _text(path: Path) -> str:
     with open(path, "rb", opener=_at_once) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         content = file.read(BYTES + 1)
     if len(content) > BYTES:
         raise ValueError(f"it is larger than {BYTES // 2**20} MiB")
@@ -111,14 +111,14 @@ def _text(path: Path) -> str:
 
 
 def _at_once(path: str, flags: int) -> int:
-    """Open; a pipe to which nobody writes is not waited for."""
+    """Open without blocking, so that a pipe to which nobody writes is not waited for."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _measure(text: str, place: Place) -> None:
-    """Raise if the text says more than it may: its events are read, as many as it has words, and nothing is built."""
-    sizes: dict[str, int] = {}  # of what is finished, by its anchor: how many values it stands for
-    opened: list[tuple[str | None, int]] = []  # of what is not: its anchor, and the values before it
+    """Raise if the text has too many values or is nested too deeply. Only its events are read; nothing is built."""
+    sizes: dict[str, int] = {}  # by anchor: how many values each finished node stands for
+    opened: list[tuple[str | None, int]] = []  # unfinished nodes: their anchor, and the number of values before them
     total = 0
     for event in yaml.parse(text, Loader=_Loader):
         where = place(event.start_mark.line + 1 if event.start_mark else 1)
@@ -128,7 +128,9 @@ def _measure(text: str, place: Place) -> None:
                 sizes[anchor] = total - before
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise AgmbenchError(f"{where}: the alias '{event.anchor}' stands for nothing that is finished before it")
+                raise AgmbenchError(
+                    f"{where}: the alias '{event.anchor}' is used before its value is complete, or has no value"
+                )
             total += sizes[event.anchor]
         elif isinstance(event, yaml.NodeEvent):
             total += 1
@@ -137,6 +139,6 @@ def _measure(text: str, place: Place) -> None:
             elif event.anchor:
                 sizes[event.anchor] = 1
         if len(opened) > DEPTH:
-            raise AgmbenchError(f"{where} has more than {DEPTH} lists and mappings in one another")
+            raise AgmbenchError(f"{where} nests lists and mappings more than {DEPTH} deep")
         if total > NODES:
-            raise AgmbenchError(f"{where}: with its aliases written out the text has more than {NODES:,} values")
+            raise AgmbenchError(f"{where}: with its aliases expanded, the text has more than {NODES:,} values")

@@ -1,4 +1,4 @@
-"""All that was found, by kind and name."""
+"""The registry: everything that was found, by kind and name."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from agmbench.registry.entry import BUILT_IN, KINDS, Broken, Entry, Found, Matri
 class Registry:
     """Entries by kind and name (or alias), and suites by name.
 
-    A name that is broken, or that two places define, is an error when it is used; the others go on working.
+    A name that is broken, or that two places define, raises an error when it is used; all other names work.
     """
 
     def __init__(self, found: Iterable[Found]) -> None:
@@ -21,10 +21,18 @@ class Registry:
             else:
                 self._claim(one)
 
+    def plus(self, one: Entry) -> "Registry":
+        """The same, and one entry more."""
+        grown = Registry([one])
+        for key, claims in self._claims.items():
+            grown._claims[key] = [*claims, *grown._claims.get(key, [])]
+        grown._unread = self._unread
+        return grown
+
     def _claim(self, one: Found) -> None:
         for name in (one.name, *one.aliases):
             claims = self._claims.setdefault((one.kind, name), [])
-            if not any(other.place == one.place for other in claims):  # a file to which two ways lead
+            if not any(other.place == one.place for other in claims):  # the same file found twice
                 claims.append(one)
 
     @property
@@ -43,18 +51,19 @@ class Registry:
         return Broken(kind, name, places, origins, reason)
 
     def get(self, kind: str, name: str) -> Entry:
-        """The entry of that kind with that name or alias."""
+        """The entry of this kind with this name or alias."""
         found = self._found(kind, name)
         assert isinstance(found, Entry)
         return found
 
     def suite(self, name: str) -> Matrix:
-        """The suite of that name."""
+        """The suite of this name."""
         found = self._found("suite", name)
         assert isinstance(found, Matrix)
         return found
 
     def _found(self, kind: str, name: str) -> Found:
+        name = self.spelling(kind, name)
         if (kind, name) not in self._claims:
             unread = "".join(f" Not read: {broken.reason.rstrip('.')}." for broken in self._unread)
             raise AgmbenchError(f"unknown {kind} '{name}': {allowed(name, self.names(kind))}{unread}")
@@ -62,19 +71,30 @@ class Registry:
             raise AgmbenchError(trouble.reason)
         return self._claims[kind, name][0]
 
+    def spelling(self, kind: str, name: str) -> str:
+        """The one known name that differs from this one only in capital letters and underscores, or the name as it was given."""
+        if (kind, name) in self._claims:
+            return name
+        same = [known for of, known in self._claims if of == kind and _folded(known) == _folded(name)]
+        return same[0] if len(same) == 1 else name
+
     def names(self, kind: str) -> list[str]:
-        """Every name of that kind that can be used, aliases included."""
+        """Every usable name of this kind, including aliases."""
         return sorted(name for of, name in self._claims if of == kind and self._trouble(of, name) is None)
 
     def entries(self, kind: str | None = None) -> list[Entry]:
-        """Entries whose names can be used, in the order of KINDS, then by name."""
+        """Usable entries, in the order of KINDS, then by name."""
         kinds = KINDS if kind is None else (kind,)
         return [entry for of in kinds for name in self.names(of) if (entry := self.get(of, name)).name == name]
 
     def versions(self) -> dict[str, str]:
-        """The versions of what is built in, by target."""
+        """The versions of the built-in entries, by target."""
         return {entry.target: entry.version for entry in self.entries() if entry.origin == BUILT_IN}
 
     def suites(self) -> list[Matrix]:
-        """Suites whose names can be used."""
+        """The usable suites."""
         return [self.suite(name) for name in self.names("suite")]
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "-")

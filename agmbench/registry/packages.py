@@ -1,4 +1,4 @@
-"""What installed packages bring: entry points name the targets, a file in the package says the rest. Nothing is imported."""
+"""Entries from installed packages: entry points name the targets, a file in the package gives the rest. Nothing is imported."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from agmbench.registry.located import Located
 
 
 def packages() -> Iterator[Found]:
-    """All of it; of two distributions of one name, the first on the path, as in an import."""
+    """The entries of all packages; of two distributions with one name, the first on the path counts, as in an import."""
     seen: set[str] = set()
     for distribution in metadata.distributions():
         try:
@@ -20,7 +20,7 @@ def packages() -> Iterator[Found]:
                 facts = distribution.metadata
                 yield from list(_package(distribution, facts)) if facts["Name"] not in seen else ()
                 seen.add(facts["Name"])
-        except Exception as error:  # a stranger's metadata may be anything
+        except Exception as error:  # the metadata of a stranger may contain anything
             origin = f"a package in {distribution.locate_file('')}"
             yield Broken("", "", origin, origin, f"the entry points of {origin} cannot be read ({describe(error)})")
 
@@ -53,7 +53,7 @@ def _package(distribution: metadata.Distribution, facts: metadata.PackageMetadat
 
 
 def _file(top: str) -> tuple[Path | None, str]:
-    """The `registry.yaml` of a top-level package, or why there is none; nothing is imported to know."""
+    """The `registry.yaml` of a top-level package, or the reason why there is none. Nothing is imported."""
     spec = importlib.util.find_spec(top) if top else None
     if spec is None:
         return None, f"there is no module '{top}'; install its package again"

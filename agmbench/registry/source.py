@@ -1,4 +1,7 @@
-"""The source of a component: a hash of the module that defines it and of what that module imports from beside it. Nothing is imported."""
+"""The source of a component: a hash of the module that defines it and of the modules beside it which that one imports.
+
+The files are parsed, not imported.
+"""
 
 import ast
 import hashlib
@@ -10,9 +13,10 @@ from agmbench.registry.entry import BUILT_IN, Entry
 
 
 def stated(entry: Entry, built_in: dict[str, str]) -> str:
-    """What of an entry's code enters the identity of a job: its version and, where it is not built in, the hash of its source.
+    """The part of an entry's code that enters the identity of a job: its version and, if it is not built in, the hash of its source.
 
-    `built_in` has the versions of the built-in entries by target: an entry of a stranger may give a built-in other parameters.
+    `built_in` has the versions of the built-in entries by target, because a stranger's entry may name a built-in target with other
+    parameters.
     """
     if entry.origin == BUILT_IN:
         return entry.version
@@ -20,7 +24,7 @@ def stated(entry: Entry, built_in: dict[str, str]) -> str:
 
 
 def source(entry: Entry) -> str:
-    """12 hexadecimal digits of the sha256 of its files, by their places below the plugin folder or the package."""
+    """12 hexadecimal digits of the sha256 over its files and their paths below the plugin folder or the package."""
     start, root, package = _module(entry)
     if start is None:
         return ""
@@ -31,7 +35,7 @@ def source(entry: Entry) -> str:
 
 
 def _module(entry: Entry) -> tuple[Path | None, Path, str]:
-    """The file of a target's module, the folder in which imports are followed, and what absolute imports of it begin with."""
+    """The file of a target's module, the folder within which imports are followed, and the package of its absolute imports."""
     name = entry.target.partition(":")[0]
     if entry.folder is not None and (path := entry.folder / f"{name}.py").is_file():
         return path.resolve(), entry.folder.resolve(), ""
@@ -39,13 +43,13 @@ def _module(entry: Entry) -> tuple[Path | None, Path, str]:
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         return None, Path(), ""
     path, top = Path(spec.origin).resolve(), name.partition(".")[0]
-    if "." not in name and path.stem != "__init__":  # a module by itself
+    if "." not in name and path.stem != "__init__":  # a module outside any package
         return path, path.parent, ""
     return path, path.parents[name.count(".") - (path.stem != "__init__")], top
 
 
 def _reached(start: Path, root: Path, package: str) -> set[Path]:
-    """A file, those below `root` that it imports, however deep, and the `__init__.py` of the packages between."""
+    """A file, all files below `root` that it imports (directly or indirectly), and the `__init__.py` of the packages between."""
     found: set[Path] = set()
     waiting = [start]
     while waiting:
@@ -60,10 +64,10 @@ def _reached(start: Path, root: Path, package: str) -> set[Path]:
 
 
 def _imports(path: Path, root: Path, package: str) -> Iterator[Path]:
-    """The files that a file names in its relative imports and in those of its own package, wherever they stand in it."""
+    """The files that a file names in its relative imports and in imports of its own package, anywhere in the file."""
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):  # an extension module, or a file that Python will refuse in its own words
+    except (SyntaxError, ValueError):  # an extension module, or a file that Python itself will refuse to import
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,1 +1,1 @@
-"""What people look at: tables and plots, made from records alone."""
+"""What people look at: tables and plots, made only from records."""

@@ -1,4 +1,4 @@
-"""Methods against a baseline, paired by seed: cell by cell, and over all cells together."""
+"""Compare methods with a baseline, paired by seed: in each cell, and over all cells together."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -25,8 +25,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Pooled:
-    """One method against the baseline over all cells that have both; every cell counts the same. Nothing is won or lost where neither
-    more nor less of the figure is better."""
+    """One method against the baseline over all cells that have both; every cell counts the same.
+
+    Wins, ties and losses are `None` if neither higher nor lower values of the figure are better.
+    """
 
     label: str
     cells: int
@@ -41,7 +43,7 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Pool:
-    """What the cells of one figure, whose epochs are `chosen` alike, say together."""
+    """The joint result of all cells with one figure whose epochs are `chosen` in the same way."""
 
     figure: Column
     chosen: str
@@ -49,7 +51,7 @@ class Pool:
 
 
 def against(table: Table, baseline: str) -> list[Comparison]:
-    """Every method of a cell that shares two or more seeds with the baseline; Holm over these."""
+    """Every method of a cell that shares two or more seeds with the baseline; Holm's correction is over these."""
     paired = {label: found for label, found in differences(table, baseline).items() if len(found) > 1}
     ps = {label: sign_flip([found]) for label, found in paired.items()}
     adjusted = holm(ps)
@@ -60,8 +62,10 @@ def against(table: Table, baseline: str) -> list[Comparison]:
 
 
 def pools(tables: Sequence[Table], baseline: str) -> list[Pool]:
-    """What the tables of each figure, chosen alike, say together; nothing where there is nothing to pool. Models that stand in two
-    tables, as they are compared with other concepts there, count once."""
+    """Pool the tables that have the same figure and choose epochs in the same way; empty if there is nothing to pool.
+
+    Models that appear in two tables, because they are compared with other concepts in the second, count once.
+    """
     alike: dict[tuple[str, ...], list[Table]] = defaultdict(list)
     seen: set[str] = set()
     for table in tables:
@@ -76,11 +80,11 @@ def pools(tables: Sequence[Table], baseline: str) -> list[Pool]:
 
 
 def pool(tables: Sequence[Table], baseline: str) -> list[Pooled]:
-    """Every method that has met the baseline on two or more seeds in all; Holm over these. One cell alone is not pooled. The tables
-    are of one figure.
+    """Every method that shares two or more seeds with the baseline in total; Holm's correction is over these. The tables have one
+    figure in common. A single cell is not pooled.
 
-    A cell is won or lost where the interval of its mean difference excludes zero, its spread being that within cells, over all
-    cells of the method; else it is a tie.
+    A cell is a win or a loss if the interval of its mean difference excludes zero, with the standard deviation within cells, pooled
+    over all cells of the method; otherwise it is a tie.
     """
     strata: dict[str, list[list[float]]] = defaultdict(list)
     for table in tables:
@@ -107,7 +111,7 @@ def _pooled(label: str, cells: Sequence[Sequence[float]], p: float, adjusted: fl
 
 
 def differences(table: Table, baseline: str) -> dict[str, list[float]]:
-    """Of every other method, its figure less the baseline's for each seed that both have; nothing without the baseline."""
+    """For every other method: its figure minus the baseline's, for each seed that both have. Empty without the baseline."""
     rows = {row.label: row for row in table.rows if row.method}
     if baseline not in rows:
         return {}
@@ -121,7 +125,7 @@ def _paired(row: Row, other: Row, key: str) -> list[float]:
 
 
 def best(table: Table) -> str | None:
-    """The method of the best mean, if its paired test against each other method passes after Holm; else nobody."""
+    """The method with the best mean, if its paired test against every other method passes after Holm's correction; else `None`."""
     key, sign = table.figure.key, -1 if table.figure.lower else 1
     means = {row.label: sign * value for row in table.rows if row.method and (value := row.values[key].mean) is not None}
     if len(means) < 2 or table.figure.better == "neither":
@@ -129,7 +133,7 @@ def best(table: Table) -> str | None:
     first = max(means, key=lambda label: means[label])
     rivals = {label: found for label, found in differences(table, first).items() if label in means}
     if not all(rivals.values()):
-        return None  # a rival on other seeds
+        return None  # a rival has no seed in common with it
     ahead = all(sign * mean(found) < 0 for found in rivals.values())
     adjusted = holm({label: sign_flip([found]) for label, found in rivals.items()})
     return first if ahead and max(adjusted.values()) <= ALPHA else None

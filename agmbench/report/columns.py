@@ -1,4 +1,4 @@
-"""Which numbers a table shows: a column for each quantity asked for, or those that are the custom for the task."""
+"""Which numbers a table shows: a column for each quantity that is asked for, or those customary for the task."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ CUSTOM: Mapping[Kind, Sequence[str]] = {
     "multi-label": ("map", "accuracy", "response", "strength"),
     "regression": ("mae", "pearson", "acc-2", "acc-7", "r2", "response-r2", "strength"),
 }
-WHERE_MEASURED = ("acc-2", "acc-7")  # of a sentiment alone
+WHERE_MEASURED = ("acc-2", "acc-7")  # only sentiment tasks have them
 SHOWN = (
     Accuracy,
     MeanAveragePrecision,
@@ -40,16 +40,16 @@ SHOWN = (
     Concepts,
     Coalitions,
 )
-ALWAYS = {quantity.name: quantity for metric in SHOWN for quantity in metric.quantities}  # known without a registry
+ALWAYS = {quantity.name: quantity for metric in SHOWN for quantity in metric.quantities}  # these are known without a registry
 LACKING = {  # why a run may have no number of these
     quantity.name: "not measured (--no-strength)" if metric.compares else "not in the run"
     for metric in SHOWN
     for quantity in metric.quantities
 }
 CALLED: Mapping[Kind, str] = {
-    "classification": "a classification",
-    "multi-label": "several labels",
-    "regression": "a regression",
+    "classification": "classification",
+    "multi-label": "multi-label classification",
+    "regression": "regression",
 }
 ALONE = {"response": "concept", "term": "concept", "response-r2": "concept-r2", "term-r2": "concept-r2"}  # of the concept row
 
@@ -58,10 +58,10 @@ RESULTS, COALITIONS, COST = "", "only these modalities present", "cost"
 
 @dataclass(frozen=True)
 class Column:
-    """A number of a record under a `key` (`accuracy`, `response/audio`) and a `title`; `metric` is what the store calls it.
+    """A number of a record, with a `key` (`accuracy`, `response/audio`) and a `title`; `metric` is its name in the store.
 
-    `scale` is what a kept value is multiplied by to be shown in its `unit`, `digits` behind the point; `meaning` is one line. Columns
-    of one `part` are shown together.
+    A kept value is multiplied by `scale` to be shown in its `unit`, with `digits` decimals. `meaning` is one line. Columns of one
+    `part` are shown together.
     """
 
     key: str
@@ -75,17 +75,17 @@ class Column:
     meaning: str = ""
     quantity: str = ""
     symbol: str = ""  # the title with `m` for the modality
-    lacking: str = "not in the run"  # why there is no number of it, where there is none
+    lacking: str = "not in the run"  # the reason shown where there is no number
 
     @property
     def lower(self) -> bool:
-        """Whether less is better."""
+        """Whether lower is better."""
         return self.better == "lower"
 
 
 COSTS = (
     Column("passes", "encoder passes", "cost/encoder_passes", digits=2, part=COST, better="lower"),
-    Column("gflops", "GFLOP a step", "cost/flops", 1e-9, 3, part=COST, better="lower"),
+    Column("gflops", "GFLOP per step", "cost/flops", 1e-9, 3, part=COST, better="lower"),
     Column("speed", "samples/s", "cost/samples_per_second", digits=0, part=COST),
     Column("waiting", "waited for data, %", "cost/waiting_share", 100, 0, part=COST, better="lower"),
     Column("memory", "peak MiB", "cost/peak_memory_mib", digits=0, part=COST, better="lower"),
@@ -94,21 +94,21 @@ COSTS = (
 
 @dataclass(frozen=True)
 class Known:
-    """What can be asked for: `quantities` by name, the names of those that each of the `metrics` gives, and by quantity why a run may
-    have no number of it."""
+    """What can be asked for: the `quantities` by name, the quantity names that each of the `metrics` gives, and (`lacking`) the reason
+    why a run may have no number of a quantity."""
 
     quantities: Mapping[str, Quantity]
     metrics: Mapping[str, Sequence[str]]
     lacking: Mapping[str, str]
 
     def within(self, records: Iterable[Record]) -> "Known":
-        """The same, where the quantities are what these runs recorded of them."""
+        """The same, with the quantities as these runs recorded them."""
         own = {q.name: q for record in records for found in record.measurements.values() for q in found.quantities}
         return replace(self, quantities={**self.quantities, **own})
 
 
 def known_of(records: Iterable[Record], metrics: Mapping[str, Measurement]) -> Known:
-    """What the custom tables have, what runs recorded, and what the `metrics` of the registry would say, by name."""
+    """The quantities of the customary tables, those that runs recorded, and those of the registry's `metrics`, by name."""
     named = [*(pair for record in records for pair in record.measurements.items()), *metrics.items()]
     given: dict[str, dict[str, None]] = defaultdict(dict)
     for name, found in named:
@@ -122,13 +122,13 @@ def known_of(records: Iterable[Record], metrics: Mapping[str, Measurement]) -> K
 
 
 def check(asked: Iterable[str], known: Known, cells: Sequence[Sequence[Record]]) -> None:
-    """Raise if a word that is asked for names nothing that a run of any cell could have."""
+    """Raise if a word that is asked for names no number that a run of any cell could have."""
     for word in asked if cells else ():
         if not any(column.metric for cell in cells for column in _named(word, known.within(cell), cell)):
             fitting = [column for cell in cells for name in known.quantities for column in _of(name, known.within(cell), cell)]
             names = {column.key if "/" in word else column.quantity for column in fitting if column.metric}
             kinds = " or ".join(sorted({CALLED[cell[0].task] for cell in cells}))
-            raise AgmbenchError(f"--columns {word}: nothing of that name is measured of {kinds}: {allowed(word, names)}")
+            raise AgmbenchError(f"--columns {word}: nothing of that name is measured for {kinds}: {allowed(word, names)}")
 
 
 def columns(
@@ -139,8 +139,10 @@ def columns(
     coalitions: bool = False,
     printed: Iterable[Published] = (),
 ) -> list[Column]:
-    """Those of one table: of the words that are `asked` for, else the custom of the task and what was `printed` of the same; the first
-    is what is compared."""
+    """The columns of one table: those `asked` for, else those customary for the task and those of the `printed` figures.
+
+    Methods are compared by the first column.
+    """
     known = known.within(records)
     words = asked or [*_custom(records), *(key.partition("/")[0] for each in printed for key in each.figures)]
     found = [column for word in words for column in _named(word, known, records)]
@@ -151,9 +153,9 @@ def columns(
 
 
 def _named(word: str, known: Known, records: Sequence[Record]) -> list[Column]:
-    """Those of a quantity (`response`), of one of its numbers (`response/audio`), or of all quantities of a metric.
+    """The columns of a quantity (`response`), of one of its numbers (`response/audio`), or of all quantities of a metric.
 
-    What is not for the task of these runs stands only where nothing of that name is.
+    Quantities that are not for the task of these runs are returned only if none of that name is for it.
     """
     name, _, key = word.partition("/")
     quantity, of_metric = [name] if name in known.quantities else [], [*known.metrics.get(word, ())]
@@ -173,8 +175,10 @@ def _custom(records: Sequence[Record]) -> list[str]:
 
 
 def _of(name: str, known: Known, records: Sequence[Record], only: str = "", part: str = RESULTS) -> list[Column]:
-    """One column of a quantity, or one per modality or coalition, or `only` one of these. A column that no run of these can have has
-    no `metric`."""
+    """One column for a quantity, or one per modality or coalition, or `only` one of these.
+
+    A column that none of these runs can have has no `metric`.
+    """
     quantity, task = known.quantities[name], records[0].task
     keys = _keys(quantity, records)
     never = f"not for {CALLED[task]}" if task not in quantity.tasks else f"no {only} here" if only and only not in keys else ""
@@ -198,7 +202,7 @@ def _of(name: str, known: Known, records: Sequence[Record], only: str = "", part
 
 
 def _keys(quantity: Quantity, records: Sequence[Record]) -> list[str]:
-    """Of its numbers: one without a key, or one per modality, or per coalition that a run has a number of, else per any."""
+    """The keys of its numbers: one empty key, one per modality, or one per coalition that a run has measured (if none has: all)."""
     modalities = records[0].modalities
     if not quantity.per:
         return [""]

@@ -1,4 +1,4 @@
-"""Where an export comes from: when and by what it was made, from which store and which runs."""
+"""The origin of an export: when and by which version it was made, from which store and which runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class Origin:
     commit: str = field(default_factory=provenance.commit)
 
     def words(self, tables: Sequence[Table]) -> str:
-        """All of it as a sentence or two, with the runs of the tables."""
+        """The origin as one or two sentences, with the runs of the tables."""
         commit = f", commit {self.commit}" if self.commit else ""
         return (
             f"Exported on {self.date} by agmbench {self.version}{commit} from {self.store}. Runs: {', '.join(run_ids(tables))}."

@@ -1,4 +1,4 @@
-"""Printing a table: to the width of a terminal, whole on a pipe."""
+"""Printing a table: fitted to the width of a terminal, complete on a pipe."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from agmbench.errors import printable
 
 
 class _Console(Console):
-    """A console on which no text acts, but marks of rich's own."""
+    """A console that interprets no text except rich's own markup."""
 
     def render_str(self, text: str, **style: Any) -> Text:
         return super().render_str(printable(text), **style)
 
 
 def print_grid(grid: Table) -> None:
-    """Print to standard output; where that is no terminal, no column is folded."""
+    """Print to standard output; if that is not a terminal, no column is folded."""
     console = _Console()
     if not console.is_terminal:
         whole = console.options.update(width=10_000)

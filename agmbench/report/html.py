@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: sheets, and plots of what the runs recorded over time."""
+"""The report as one self-contained HTML file: sheets, and plots of what the runs recorded over time."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,16 +17,16 @@ from agmbench.report.sheets import Sheet
 from agmbench.report.tables import Row, Table, Value
 
 TITLE = "agmbench report"
-SEEDS = "Mean over the seeds, of which the first five at most are read; the band is from the least to the greatest."
-POINTS = 200  # of a curve, at most
-RUNS = 5  # whose histories are read, a method
+SEEDS = "Mean over the seeds (at most the first five); the band is minimum to maximum."
+POINTS = 200  # at most, per curve
+RUNS = 5  # at most, whose histories are read per method
 
-FOLLOWED = {  # what is measured of every epoch: of the model, of each response, its title and scale
+FOLLOWED = {  # what is plotted over epochs: the quantity of the model, that of each response, its title and its scale
     "classification": ("accuracy", "response", "Accuracy", 100.0),
     "regression": ("r2", "response-r2", "R2", 1.0),
 }
 
-History = Callable[[Record, Sequence[str]], Mapping[str, Sequence[tuple[int, float]]]]  # a tracker's
+History = Callable[[Record, Sequence[str]], Mapping[str, Sequence[tuple[int, float]]]]  # a tracker's `history`
 Colours = Mapping[str, int]
 
 
@@ -38,7 +38,7 @@ def page(
     notes: Sequence[str] = (),
     origin: Origin | None = None,
 ) -> str:
-    """The whole report. `history` reads metrics of a run, as a tracker does; `notes` stand below the title."""
+    """The whole report. `history` reads the metrics of a run, as a tracker does; `notes` are printed below the title."""
     pooled = "".join(map(_sheet, sheets.of_all(tables, baseline)))
     together = f'<section id="all">{pooled}</section>' if pooled else ""
     links = "".join(f'<a href="#cell-{place}">{escape(table.title)}</a>' for place, table in enumerate(tables))
@@ -121,7 +121,7 @@ def _figure(methods: Sequence[Row], figure: Column, baseline: str) -> str:
 
 
 def _axis(figure: Column) -> str:
-    return figure.title + (f", {figure.unit}" if figure.unit else "") + (" (less is better)" if figure.lower else "")
+    return figure.title + (f", {figure.unit}" if figure.unit else "") + (" (lower is better)" if figure.lower else "")
 
 
 def _bars(methods: Sequence[Row], key: str) -> list[svg.Bar]:
@@ -139,7 +139,7 @@ def _mean_of(bars: Sequence[svg.Bar], label: str) -> float | None:
 
 
 def _strength(methods: Sequence[Row], colours: Colours, baseline: str) -> str:
-    """A panel a modality: from the baseline's competition strength to each method's."""
+    """One panel per modality: from the baseline's competition strength to that of each method."""
     panels = []
     for modality, colour in colours.items():
         bars = [bar._replace(low=None, high=None) for bar in _bars(methods, f"strength/{modality}")]
@@ -147,9 +147,9 @@ def _strength(methods: Sequence[Row], colours: Colours, baseline: str) -> str:
         if bars:
             panels.append(svg.intervals(modality, bars, label, before, colour, led=True, width=340))
     caption = (
-        f"From {baseline}, before (dashed), to each method, after: left is less competition. Points are means, ticks are seeds."
+        f"From {baseline} (dashed) to each method (point): further left is less competition. Points are means, ticks are seeds."
     )
-    return _plots(panels, "Competition strength before and after", caption)
+    return _plots(panels, "Competition strength of the baseline and of each method", caption)
 
 
 def _cost(methods: Sequence[Row], figure: Column) -> str:
@@ -159,8 +159,8 @@ def _cost(methods: Sequence[Row], figure: Column) -> str:
         for label, (cost, accuracy) in at.items()
         if cost is not None and accuracy.mean is not None
     ]
-    drawn = [svg.scatter("Each method by the cost of a step", dots, "GFLOP a step", _axis(figure))] if dots else []
-    caption = f"Points are means over the seeds; upright lines are 95 % intervals of {figure.title}."
+    drawn = [svg.scatter("Each method by its cost per step", dots, "GFLOP per step", _axis(figure))] if dots else []
+    caption = f"Points are means over the seeds; vertical lines are 95 % intervals of {figure.title}."
     return _plots(drawn, f"{figure.title} against cost", caption)
 
 
@@ -172,8 +172,8 @@ def _over_time(methods: Sequence[Row], task: Kind, colours: Colours, history: Hi
     name, response, title, scale = FOLLOWED["regression" if task == "regression" else "classification"]
     followed = {"all": f"valid/{name}", **{modality: f"valid/{response}/{modality}" for modality in colours}}
     unit = ", %" if scale == 100 else ""
-    enlarged = f"Above 1, a modality's gradient is enlarged, below it is damped. {SEEDS}"
-    of = f"{title} on valid: of the model, and of each modality's Shapley response. {SEEDS}"
+    enlarged = f"Above 1 the gradient of a modality is enlarged; below 1 it is damped. {SEEDS}"
+    of = f"{title} on valid, of the model (all) and of each modality's Shapley response. {SEEDS}"
     return "".join(
         [
             _panels(Panels("Kappa over time", "step", "kappa", enlarged, mark=1), methods, kappa, colours, history),
@@ -189,7 +189,7 @@ def _over_time(methods: Sequence[Row], task: Kind, colours: Colours, history: Hi
 
 
 class Panels(NamedTuple):
-    """What panels side by side are of: the names of their axes, what is said below, and what values are multiplied by."""
+    """What a row of panels shows: title, names of the axes, caption, and the factor by which values are multiplied."""
 
     title: str
     x: str
@@ -200,7 +200,7 @@ class Panels(NamedTuple):
 
 
 def _panels(about: Panels, methods: Sequence[Row], names: Mapping[str, str], colours: Colours, history: History) -> str:
-    """A panel a method that has any of the metrics, all on the same axes."""
+    """One panel per method that has any of the metrics, all on the same axes."""
     found = {row.label: _lines(row, names, colours, history, about.scale) for row in methods}
     found = {label: lines for label, lines in found.items() if lines}
     if not found:
@@ -224,7 +224,10 @@ def _lines(row: Row, names: Mapping[str, str], colours: Colours, history: Histor
 
 
 def thin(runs: Sequence[Sequence[tuple[float, float]]], most: int = POINTS) -> list[tuple[float, float, float, float]]:
-    """`(step, mean, least, greatest)` over runs at up to `most` places: neighbouring steps are averaged, within a run first."""
+    """`(step, mean, minimum, maximum)` over the runs, at no more than `most` places.
+
+    Neighbouring steps are averaged, first within each run.
+    """
     steps = sorted({step for run in runs for step, value in run if isfinite(value)})
     bin_of = {step: place * most // len(steps) if len(steps) > most else place for place, step in enumerate(steps)}
     values: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))

@@ -26,9 +26,9 @@ def save(
     class_names: Sequence[str],
     confusion: tuple[np.ndarray, np.ndarray] | None,
 ) -> None:
-    """`curves.png`, `modalities.png` and, given classes and predicted classes, `confusion.png` in `folder`, which is made.
+    """Write `curves.png`, `modalities.png` and, given classes and predicted classes, `confusion.png` into `folder`, which is created.
 
-    `title` says which job it is and what of it departs from the published recipe; it is plain text.
+    `title` is plain text: it names the job and its departures from the published recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     series = _series(history)
@@ -62,7 +62,7 @@ def _curves(series: Series) -> Figure:
 
 
 def _modalities(series: Series, modalities: Sequence[str]) -> Figure:
-    """Accuracy of each response over epochs; the coefficient of each modality over steps, if the method has one."""
+    """The accuracy of each response over epochs and, if the method has one, the coefficient of each modality over steps."""
     modulated = any(f"kappa/{modality}" in series for modality in modalities)
     figure, axes = _figure(2 if modulated else 1)
     name = _name(series)
@@ -76,7 +76,7 @@ def _modalities(series: Series, modalities: Sequence[str]) -> Figure:
 
 
 def _name(series: Series) -> str:
-    """The figure of the task: accuracy, or of a regression R2."""
+    """The figure of the task: accuracy, or R2 for regression."""
     return "accuracy" if "valid/accuracy" in series else "r2"
 
 

@@ -1,4 +1,4 @@
-"""Figures that a paper printed, to be set beside ours: the supplement of Li et al., ICCV 2023."""
+"""Published figures that are shown beside ours: the supplement of Li et al., ICCV 2023."""
 
 import csv
 from collections import defaultdict
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 SOURCE = "Li et al., ICCV 2023, supplement"
-FUSIONS = {"late": "concat"}  # the paper's words for ours
+FUSIONS = {"late": "concat"}  # the paper's names, and ours
 MODALITIES = {("avmnist", "visual"): "image"}
 TABLES = (5, 6, 7, 8)
 # Acc_m under late fusion, in AGM's code: the head's own term of these methods, the Shapley response of AGM and its variants
@@ -17,8 +17,10 @@ FIGURES = ("acc", "acc_audio", "acc_visual", "d_audio", "d_visual")
 
 @dataclass(frozen=True)
 class Published:
-    """One row of a printed table: its figures by the keys of our columns, those of the definition that it used; `variant` is what sets it
-    apart there, a setting of ours such as `concept_seed=99`."""
+    """One row of a published table: its figures by the keys of our columns, under the definition that the table used.
+
+    `variant` distinguishes rows of one method, as a setting of ours such as `concept_seed=99`.
+    """
 
     table: str
     variant: str
@@ -31,7 +33,7 @@ class Published:
 
 
 def published(dataset: str, fusion: str, tables: Collection[int] = TABLES) -> list[Published]:
-    """What the tables print of a data set under a fusion, in the order of print; the concepts of a table are one row."""
+    """The published figures of a data set and a fusion, in the order of the tables; the unimodal models of a table are one row."""
     lines = files("agmbench.report").joinpath("published/supplement.csv").read_text(encoding="utf-8").splitlines()
     rows: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
     for line in csv.DictReader(line for line in lines if not line.startswith("#")):

@@ -22,13 +22,13 @@ from agmbench.report.tables import BASELINE, Row, Table, Value
 
 
 def show(*tables: Table, baseline: str = BASELINE) -> None:
-    """Print tables, and what they say together, on the terminal."""
+    """Print the tables, and the sheets over all cells, on the terminal."""
     for sheet in _sheets(tables, baseline):
         _print(sheet)
 
 
 def render(tables: Sequence[Table], form: str, baseline: str = BASELINE, origin: Origin | None = None) -> str:
-    """The same in one of the written forms, with where it comes from."""
+    """The same in one of the file formats, with its origin."""
     origin = origin or Origin()
     if form == "json":
         return json.dumps(_json(tables, baseline, origin), indent=2, allow_nan=False)
@@ -41,7 +41,7 @@ def render(tables: Sequence[Table], form: str, baseline: str = BASELINE, origin:
 
 
 def save(text: str, path: Path) -> None:
-    """A report as a file, whole or not at all."""
+    """Write a report to a file, completely or not at all."""
     fresh = path.with_name(f".{path.name}.new")
     try:
         fresh.write_text(text, encoding="utf-8")
@@ -80,7 +80,7 @@ def _print(sheet: Sheet) -> None:
 
 
 def _marked(sheet: Sheet, bold: str, escape: Any) -> list[list[str]]:
-    """The body, escaped, what is bold in `bold`."""
+    """The body, escaped, with bold cells formatted by `bold`."""
     return [
         [bold.format(escape(text)) if (y, x) in sheet.bold else escape(text) for x, text in enumerate(row)]
         for y, row in enumerate(sheet.body)
@@ -134,11 +134,10 @@ FROM = ("date", "version", "commit", "store")
 
 
 def _csv(tables: Sequence[Table], baseline: str, origin: Origin) -> str:
-    """One line a row and column, and below these one a run and column: long, so that tables of unlike columns share one file.
+    """One line per row and column, and below each one line per run and column. This long form lets unlike tables share one file.
 
-    A line of a method has its mean and the number of seeds, a line of a run its value as `mean`, its `seed` and its id (`run`). What
-    is compared with the baseline are columns of their own, of which n is the number of pairs. Where it all comes from stands in every
-    line.
+    The line of a method has its mean and the number of seeds. The line of a run has its value as `mean`, its `seed` and its id
+    (`run`). Comparisons with the baseline are columns of their own, with the number of pairs as `n`. Every line has the origin.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, (*COLUMNS, *NUMBERS, *FROM), lineterminator="\n", restval="")
@@ -202,7 +201,7 @@ def _plain_number(value: Any) -> Any:
 
 
 def _json(tables: Sequence[Table], baseline: str, origin: Origin) -> dict[str, Any]:
-    """Where it comes from, an object a table, and of two cells and more what they say together, by figure."""
+    """The origin, one object per table and, for two or more cells, the pooled results by figure."""
     together: dict[str, list[dict[str, object]]] = defaultdict(list)
     for pool in pools(tables, baseline):
         about = {"unit": pool.figure.unit, "better": pool.figure.better, "chosen": pool.chosen}

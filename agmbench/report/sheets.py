@@ -1,4 +1,4 @@
-"""What a report says, as sheets of text: every form, the terminal's and the HTML report's, writes these."""
+"""The content of a report as sheets of text. Every output format (terminal, Markdown, LaTeX, HTML) writes these."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,21 +12,22 @@ from agmbench.report.tables import Row, Table, Value
 
 INTERVAL = "95 % interval"
 CAPTIONS = {
-    COALITIONS: "The model as trained with all, on test; the modalities that are not named are muted.",
-    COST: "Encoder passes a sample (joint training of M modalities has M) and GFLOP of a training step; samples/s and peak memory "
-    "are of training, on the machines of these runs.",
+    COALITIONS: "The model trained with all modalities, on test; the modalities that are not named are muted (treated as absent).",
+    COST: "Encoder passes per sample (joint training of M modalities has M) and GFLOP per training step. Samples/s and peak memory "
+    "were measured in training, on the machines of these runs.",
 }
-BOLD = f"Bold: the best mean, where its paired test against each other method of the table passes at {ALPHA} after Holm."
+BOLD = f"Bold: the best mean, if its paired test against every other method of the table passes at {ALPHA} after Holm's correction."
 
 WON = (
-    "A cell is won or lost where the 95 % t-interval of its mean difference excludes zero, with the spread within cells over all "
-    "cells of the method; else it is a tie. "
+    "A cell counts as a win or a loss if the 95 % t-interval of its mean difference excludes zero, with a standard deviation pooled "
+    "over all cells of the method; otherwise it is a tie. "
 )
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of words: first the names of the rows, the rest aligned right; `bold` are places (row, column) of the body."""
+    """A table of texts. The first column has the names of the rows, the others are aligned right. `bold` lists the cells of the body,
+    as (row, column), that are set in bold."""
 
     title: str
     header: Sequence[str]
@@ -37,7 +38,7 @@ class Sheet:
 
 
 def of_table(table: Table, baseline: str) -> list[Sheet]:
-    """All sheets of a cell: results, against the baseline, and the parts and published figures asked for."""
+    """All sheets of a cell: the results, the comparison with the baseline, and the parts and published figures that were asked for."""
     parts = {part: list(columns) for part, columns in groupby(table.columns, key=lambda column: column.part)}
     printed = table.published
     notes = [f"{SOURCE}, has no figures of {table.dataset} under fusion {table.fusion}"] if printed == [] else []
@@ -47,7 +48,7 @@ def of_table(table: Table, baseline: str) -> list[Sheet]:
 
 
 def of_all(tables: Sequence[Table], baseline: str) -> list[Sheet]:
-    """A sheet of all cells together, for each figure and way of choosing epochs that two or more cells have in common."""
+    """One sheet over all cells, for each figure and way of choosing epochs that two or more cells have in common."""
     return [_pooled(each, baseline) for each in pools(tables, baseline)]
 
 
@@ -65,7 +66,8 @@ def _pooled(pool: Pool, baseline: str) -> Sheet:
     ]
     caption = (
         f"Differences{_in(figure)}, paired by seed within cells (data set, fusion, settings); every cell counts the same. "
-        "p: two-sided sign-flip test stratified by cell, exact to 16 pairs, 100,000 seeded draws beyond; Holm over the methods. "
+        "p: two-sided sign-flip test stratified by cell, exact up to 16 pairs, from 100,000 seeded draws beyond. "
+        "p (Holm): corrected for the number of methods. "
         f"{WON if counted else ''}{pool.chosen}."
     )
     return Sheet(f"all cells: against {baseline}", header, body, caption)
@@ -78,17 +80,17 @@ def _difference(figure: Column, value: float) -> str:
 def _in(figure: Column) -> str:
     points = figure.unit in ("%", "points")
     unit = " in points" if points else f" of {figure.title}{f', {figure.unit}' if figure.unit else ''}"
-    return f"{unit}{' (less is better)' if figure.lower else ''}"
+    return f"{unit}{' (lower is better)' if figure.lower else ''}"
 
 
 def explained(table: Table) -> str:
-    """What each number of a table is: its meaning, unit and direction, and on what the epoch was chosen."""
+    """Explain each number of a table: its meaning, unit and direction, and on what the epoch was chosen."""
     texts = []
     for column in table.columns:
         if column.part == RESULTS:
             unit = f", {column.unit}" if column.unit else ""
-            alone = "; in the concept row, of the model trained on m alone" if column.quantity in ALONE else ""
-            direction = ", less is better" if column.lower else ""
+            alone = "; in the concept row, of the unimodal model of m" if column.quantity in ALONE else ""
+            direction = ", lower is better" if column.lower else ""
             texts.append(f"{column.symbol}: {column.meaning} on test{unit}{direction}{alone}.")
     return f"{' '.join(dict.fromkeys(texts))} Mean ± sample standard deviation over n seeds. {table.chosen}."
 
@@ -143,14 +145,17 @@ def _against(table: Table, baseline: str) -> list[Sheet]:
     header = ["method", "pairs", f"{table.figure.title} - {baseline}", INTERVAL, "d_z", "p", "p (Holm)"]
     body = [_compared(each, table.figure) for each in found]
     few = {label: len(pairs) for label, pairs in differences(table, baseline).items() if len(pairs) < 2}
-    notes = [f"{label}: {'one seed' if pairs else 'no seed'} in common with {baseline}" for label, pairs in few.items()]
+    notes = [
+        f"{label}: not compared, {'only one seed' if pairs else 'no seed'} in common with {baseline}"
+        for label, pairs in few.items()
+    ]
     most = max(each.pairs for each in found)
     least = min(1.0, len(found) * smallest_p(most))
     caption = (
-        f"Differences{_in(table.figure)}, paired by seed. d_z: their mean over their sample standard deviation. "
-        "p: two-sided sign-flip test, exact to 16 pairs; Holm over the methods of the table. "
-        f"The least p of {most} pairs is {_p(smallest_p(most))}, after Holm {_p(least)}"
-        f"{f': no method of this table alone can be significant at {ALPHA}' if least > ALPHA else ''}."
+        f"Differences{_in(table.figure)}, paired by seed. d_z: their mean divided by their sample standard deviation. "
+        "p: two-sided sign-flip test, exact up to 16 pairs. p (Holm): corrected for the number of methods in the table. "
+        f"The smallest p that {most} pairs can give is {_p(smallest_p(most))}, after Holm {_p(least)}"
+        f"{f': from this table alone no method can be significant at {ALPHA}' if least > ALPHA else ''}."
     )
     return [Sheet(f"{table.title}: against {baseline}", header, body, caption, notes)]
 
@@ -170,14 +175,14 @@ def _p(value: float) -> str:
 
 
 def _published(table: Table, found: Sequence[Published]) -> Sheet:
-    """Each published row, then ours of the same method."""
+    """Each published row, followed by our row of the same method."""
     columns = [column for column in table.columns if column.part == RESULTS]
     ours = {row.label: row for row in table.rows}
     body = []
     for method, rows in groupby(sorted(found, key=lambda each: each.method), key=lambda each: each.method):
         body += [_printed(each, columns) for each in rows]
         body.append(_ours(method, ours.get(method), columns))
-    caption = f"{SOURCE}: one run a figure, under settings that need not be ours."
+    caption = f"{SOURCE}: each figure is of one run, and its settings may differ from ours."
     header = ["method", "source", *(column.title for column in columns)]
     return Sheet(f"{table.title}: published and ours", header, body, caption)
 

@@ -1,4 +1,4 @@
-"""Statistics of a few seeds: intervals, effect sizes, exact paired tests, Holm's correction. Undefined is `None`, never a guess."""
+"""Statistics of a few seeds: intervals, effect sizes, exact paired tests, Holm's correction. What is undefined is `None`, never a guess."""
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
@@ -10,7 +10,7 @@ from scipy import stats
 
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05  # of every test
-EXACT = 2**16  # sign patterns that are all looked at; of more, DRAWS are drawn
+EXACT = 2**16  # up to so many sign patterns are all tried; of more, DRAWS are drawn
 DRAWS = 100_000
 CHUNK = 4096  # sign patterns held at once
 
@@ -27,7 +27,7 @@ class Interval(NamedTuple):
 
 
 def interval(values: Sequence[float]) -> Interval | None:
-    """The t-interval of a mean; none of a single value, or of values without spread."""
+    """The t-interval of a mean; `None` for a single value or for values without spread."""
     if not _varies(values):
         return None
     return _around(float(np.mean(values)), float(np.std(values, ddof=1)) / sqrt(len(values)), len(values) - 1)
@@ -39,9 +39,9 @@ def _varies(values: Sequence[float] | NDArray[np.floating]) -> bool:
 
 
 def pooled_intervals(strata: Sequence[Sequence[float]]) -> list[Interval | None]:
-    """The t-interval of each stratum's mean, with one standard deviation for all: that within strata, over all of them.
+    """The t-interval of the mean of each stratum, with one standard deviation: that within strata, pooled over all of them.
 
-    None for an empty stratum; none at all where nothing varies within strata.
+    `None` for an empty stratum, and for all strata if nothing varies within them.
     """
     filled = [np.asarray(stratum, dtype=float) for stratum in strata if len(stratum)]
     freedom = sum(len(stratum) - 1 for stratum in filled)
@@ -58,17 +58,17 @@ def _around(mean: float, error: float, freedom: int) -> Interval:
 
 
 def effect_size(differences: Sequence[float]) -> float | None:
-    """Cohen's d_z of paired differences: their mean over their sample standard deviation, where there is one."""
+    """Cohen's d_z of paired differences: their mean divided by their sample standard deviation; `None` if they do not vary."""
     if not _varies(differences):
         return None
     return float(np.mean(differences) / np.std(differences, ddof=1))
 
 
 def sign_flip(strata: Sequence[Sequence[float]], seed: int = 0) -> float:
-    """Two-sided p of paired differences, in strata: how often flipped signs move the mean of the strata's means as far from 0.
+    """Two-sided p of paired differences in strata: how often flipping signs moves the mean of the strata's means at least as far from 0.
 
-    Every stratum counts the same. Exact, the observed signs among them, up to 2^16 patterns; beyond, 100,000 seeded draws,
-    `(1 + as far) / (1 + draws)`. One stratum is the ordinary paired permutation test of a mean.
+    Every stratum counts the same. Up to 2^16 sign patterns the test is exact and includes the observed signs; beyond, it takes 100,000
+    seeded draws and p is `(1 + as far) / (1 + draws)`. With one stratum this is the ordinary paired permutation test of a mean.
     """
     filled = [np.asarray(stratum, dtype=float) for stratum in strata if len(stratum)]
     if not filled:
@@ -88,7 +88,7 @@ def sign_flip(strata: Sequence[Sequence[float]], seed: int = 0) -> float:
 
 
 def _sums(patterns: NDArray[np.integer], weighted: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Sums `[P]` of the values `[N]`, those with a 1 in the pattern `[P, N]` taken negative."""
+    """Sums `[P]` of the values `[N]`, where those with a 1 in the pattern `[P, N]` are negated."""
     sums: NDArray[np.floating] = weighted.sum() - 2 * (patterns.astype(float) @ weighted)
     return sums
 
@@ -104,5 +104,5 @@ def holm(ps: Mapping[str, float]) -> dict[str, float]:
 
 
 def smallest_p(pairs: int) -> float:
-    """The least p that a two-sided sign-flip test of so many pairs can give."""
+    """The smallest p that a two-sided sign-flip test of this many pairs can give."""
     return min(1.0, 2.0 ** (1 - pairs))

@@ -1,4 +1,4 @@
-"""How plots are drawn: as matplotlib comes, whatever settings lie in the working directory, where matplotlib looks for some."""
+"""How plots are drawn: with matplotlib's defaults, even if the working directory has matplotlib settings."""
 
 import matplotlib
 import matplotlib.style

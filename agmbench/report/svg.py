@@ -1,4 +1,4 @@
-"""Small plots as SVG text. Colours and fonts are classes of the page that holds them, so a plot follows its light or dark."""
+"""Small plots as SVG text. Colours and fonts are classes of the page that holds them, so a plot follows its light or dark theme."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ COLOURS = 8  # classes c0 to c7
 
 
 class Curve(NamedTuple):
-    """A line `(x, y)` of a colour; `band` is `(x, low, high)` around it."""
+    """A line `(x, y)` in a colour; `band` is `(x, low, high)` around it."""
 
     label: str
     colour: int
@@ -19,7 +19,7 @@ class Curve(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """A named point; `bounds` are those of its interval in y."""
+    """A named point; `bounds` are the ends of its interval in y."""
 
     label: str
     x: float
@@ -39,7 +39,7 @@ class Bar(NamedTuple):
 
 @dataclass(frozen=True)
 class Frame:
-    """A box of pixels and the values at its edges."""
+    """A box in pixels, and the values at its edges."""
 
     left: float
     top: float
@@ -63,7 +63,7 @@ class Frame:
         return self.left + self.width
 
     def grid(self, x_label: str = "", y_label: str = "") -> str:
-        """Lines at round numbers, with these, and what they are of."""
+        """Grid lines at round numbers, with the numbers and the axis labels."""
         parts = []
         for value in ticks(*self.xs, max(2, int(self.width / 45))):
             x = self.x(value)
@@ -80,7 +80,7 @@ class Frame:
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """At most about `most` round numbers within the bounds."""
+    """About `most` round numbers at most, within the bounds."""
     rough = (high - low) / most
     power = 10 ** floor(log10(rough))
     step = next(power * each for each in (1, 2, 5, 10) if power * each >= rough * 0.999)
@@ -88,7 +88,7 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def bounds(values: Sequence[float], margin: float = 0.06) -> tuple[float, float]:
-    """Bounds that hold all finite values, with room; of equal values, one around them."""
+    """Bounds around all finite values, with a margin; if all are equal, an interval around them."""
     finite = [value for value in values if isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     room = (high - low) * margin if high > low else abs(low) * 0.1 or 1.0
@@ -119,7 +119,7 @@ def intervals(
     led: bool = False,
     width: float = 560,
 ) -> str:
-    """A line a bar: its interval, its mean, a tick a value; `mark` is a dashed line through all, from which means may be `led` to."""
+    """One line per bar: its interval, its mean, and a tick per value. `mark` is a dashed line across all; `led` joins each mean to it."""
     ends = [value for bar in bars for value in (*bar.values, bar.low, bar.high) if value is not None]
     names = 7 * max(len(bar.label) for bar in bars) + 12
     frame = Frame(names, 26, width, 24 * len(bars), bounds(ends))
@@ -139,7 +139,7 @@ def intervals(
 
 
 def scatter(title: str, dots: Sequence[Dot], x_label: str, y_label: str) -> str:
-    """Named points over an axis from zero. Names stand right of their points, or of the column that near points make."""
+    """Named points over an axis that begins at zero. Names stand to the right of their points, or of a column of nearby points."""
     names = 7 * max(len(dot.label) for dot in dots) + 24
     ends = [end for dot in dots for end in (dot.y, *(dot.bounds or ()))]
     frame = Frame(44, 42, 560, max(220, 14 * len(dots)), bounds([0.0, *(dot.x for dot in dots)]), bounds(ends))
@@ -158,7 +158,7 @@ def scatter(title: str, dots: Sequence[Dot], x_label: str, y_label: str) -> str:
 
 
 def _columns(dots: Sequence[Dot], room: float, frame: Frame) -> list[list[Dot]]:
-    """The points, from left to right, in groups that leave `room` for names between them."""
+    """The points from left to right, grouped so that `room` for the names is left between groups."""
     columns: list[list[Dot]] = []
     for dot in dots:
         if columns and frame.x(dot.x) - frame.x(columns[-1][-1].x) < room:
@@ -169,7 +169,7 @@ def _columns(dots: Sequence[Dot], room: float, frame: Frame) -> list[list[Dot]]:
 
 
 def _apart(places: Sequence[float], space: float, top: float, bottom: float) -> list[float]:
-    """Places moved to stand `space` apart between top and bottom, in their order."""
+    """The places, moved so that they are `space` apart between top and bottom, in their order."""
     order = sorted(range(len(places)), key=lambda each: places[each])
     moved = list(places)
     lowest = top
@@ -192,7 +192,7 @@ def curves(
     ys: tuple[float, float],
     mark: float | None = None,
 ) -> str:
-    """Curves in a small frame of given bounds, so that several can be read side by side; `mark` is a dashed line across."""
+    """Curves in a small frame with given bounds, so that several frames can be compared side by side; `mark` is a dashed line across."""
     frame = Frame(40, 40, 270, 130, xs, ys)
     parts = [text(0, 12, title, kind="title"), frame.grid(x_label, y_label)]
     if mark is not None and ys[0] <= mark <= ys[1]:

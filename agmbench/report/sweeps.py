@@ -1,4 +1,4 @@
-"""What a sweep found: the paper's default beside the best tuned, and how much each parameter matters."""
+"""The result of a sweep: the paper's default beside the best tuned job, and how much each parameter matters."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ ON_TEST = "the trial that is best ON TEST, as valid holds the samples of test, s
 
 @dataclass(frozen=True)
 class Chosen:
-    """A job whose test is read: its tuned parameters, the objective on valid and on test."""
+    """A job whose test result is read: its tuned parameters, and the objective on valid and on test."""
 
     params: Mapping[str, Any]
     valid: float
@@ -36,7 +36,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A study that is done: the trials that used up its budget, and the two jobs chosen."""
+    """A finished study: the trials that used up its budget, and the two jobs that were chosen."""
 
     modulator: str
     space: Mapping[str, BaseDistribution]
@@ -48,15 +48,13 @@ class Tuned:
     scale: float = 100.0
     spec: Mapping[str, Any] = field(default_factory=dict)  # of the default
     selected: Selected = "valid"  # where epochs are chosen
-    on_test: bool = False  # whether valid, by which the best trial is told, holds the samples of test
+    on_test: bool = False  # whether valid, which chooses the best trial, holds the samples of test
 
     @property
     def caption(self) -> str:
-        """What default and tuned are, and on what trials and epochs were chosen."""
+        """A caption that says what default and tuned are, and on what trials and epochs were chosen."""
         best = ON_TEST if self.on_test else ON_VALID
-        return (
-            f"Default: the recipe as it stands; tuned: {best}. Both are jobs of one seed. {chosen(self.selected, self.spec)}."
-        )
+        return f"Default: the recipe without changes; tuned: {best}. Both are jobs with one seed. {chosen(self.selected, self.spec)}."
 
     @property
     def shown(self) -> str:
@@ -104,7 +102,7 @@ def _short(value: Any) -> str:
 
 
 def side_by_side(title: str, found: Sequence[Tuned]) -> Sheet:
-    """Default and tuned, a row a modulator."""
+    """Default and tuned, one row per modulator."""
     header = ["modulator", "trials", "pruned", "default valid", "default test", "tuned valid", "tuned test", "tuned"]
     rows = [
         [
@@ -118,7 +116,9 @@ def side_by_side(title: str, found: Sequence[Tuned]) -> Sheet:
         ]
         for tuned in found
     ]
-    objectives = ", ".join(dict.fromkeys(f"{tuned.shown} ({'more' if tuned.higher else 'less'} is better)" for tuned in found))
+    objectives = ", ".join(
+        dict.fromkeys(f"{tuned.shown} ({'higher' if tuned.higher else 'lower'} is better)" for tuned in found)
+    )
     captions = " ".join(dict.fromkeys(tuned.caption for tuned in found))
     return Sheet(title, header, rows, f"By {objectives}. {captions}")
 
@@ -128,7 +128,7 @@ def _digits(tuned: Tuned) -> int:
 
 
 def sensitivity(tuned: Tuned, key: str) -> Sheet:
-    """The objective on valid by the values tried of one parameter: a row a value or, of more than eight, a range."""
+    """The objective on valid for the tried values of one parameter: one row per value or, if there are more than eight, per range."""
     rows = []
     for name, inside in _groups(tuned, key):
         trials = [trial for trial in tuned.trials if inside(trial.params[key])]
@@ -148,7 +148,7 @@ def _pruned(trials: Sequence[FrozenTrial]) -> int:
 
 
 def _groups(tuned: Tuned, key: str) -> list[tuple[str, Callable[[Any], bool]]]:
-    """Names and tests of the groups into which a parameter's values fall."""
+    """The groups into which the values of a parameter fall: a name and a membership test for each."""
     distribution = tuned.space[key]
     tried = {trial.params[key] for trial in tuned.trials}
     if len(tried) <= ROWS or isinstance(distribution, CategoricalDistribution):
@@ -176,7 +176,7 @@ def parameters(tuned: Tuned) -> list[str]:
 
 @drawn
 def save(folder: Path, tuned: Tuned, study: optuna.Study, title: str) -> None:
-    """The tables as `report.md`, all trials as `trials.csv`, Optuna's plots and one of each parameter, in `folder`."""
+    """Write the tables (`report.md`), all trials (`trials.csv`), Optuna's plots and one plot per parameter into `folder`."""
     sheets = [side_by_side(title, [tuned]), *(sensitivity(tuned, key) for key in parameters(tuned))]
     (folder / "report.md").write_text("\n\n".join(sheet.markdown() for sheet in sheets) + "\n")
     study.trials_dataframe(attrs=("number", "value", "params", "state", "duration", "user_attrs")).to_csv(
@@ -213,7 +213,7 @@ def _sensitivity(tuned: Tuned, key: str) -> Figure:
 
 
 def _optunas(study: optuna.Study, folder: Path) -> None:
-    """Optuna's history and, where two complete trials differ, its importances."""
+    """Optuna's history and, if two complete trials differ, its parameter importances."""
     from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances
 
     finished = study.get_trials(states=(TrialState.COMPLETE,))

@@ -1,4 +1,4 @@
-"""Records become tables: one a setting, one row a modulator. The numbers are made here; `render` only writes them."""
+"""Turn records into tables: one table per setting, one row per modulator. The numbers are computed here; `render` only writes them."""
 
 import json
 from collections import defaultdict
@@ -21,7 +21,7 @@ BASELINE = "joint"
 
 @dataclass(frozen=True)
 class Value:
-    """One number a seed; where there is none, the `reason`."""
+    """One number per seed; if there is none, the `reason`."""
 
     by_seed: Mapping[int, float] = field(default_factory=dict)
     reason: str = ""
@@ -37,7 +37,7 @@ class Value:
 
     @property
     def std(self) -> float | None:
-        """The sample standard deviation; there is none of a single value."""
+        """The sample standard deviation; `None` for a single value."""
         return stdev(self.values) if len(self.values) > 1 else None
 
     @property
@@ -49,7 +49,7 @@ class Value:
 class Row:
     """One method: its values by column key, the number of seeds, and its finished runs in their order.
 
-    The row of the mono-modal concepts is a reference and no method.
+    The row of the unimodal models ("mono-modal concepts") is a reference, not a method.
     """
 
     label: str
@@ -63,7 +63,7 @@ class Row:
 class Table:
     """All methods of one cell: equal data set, data, encoders, fusion and recipe.
 
-    settings: what of it departs from the published recipe of the data set, and what else tells it from other cells, by key.
+    settings: by key, where the cell departs from the published recipe of its data set, and what else distinguishes it from other cells.
     """
 
     dataset: str
@@ -74,13 +74,13 @@ class Table:
     notes: Sequence[str]
     modalities: Sequence[str] = ()
     task: Kind = "classification"
-    chosen: str = ""  # on what the epoch is chosen, as a sentence
+    chosen: str = ""  # a sentence that says on what the epoch is chosen
     sample: bool = False
-    published: Sequence[Published] | None = None  # what was printed of it; `None` if nobody asked
+    published: Sequence[Published] | None = None  # the published figures; `None` if they were not asked for
 
     @property
     def departs(self) -> list[str]:
-        """Its settings, and whether its data are a random pack, in words."""
+        """Its settings, and whether its data are random samples, as texts."""
         return departing(self.settings, self.sample)
 
     @property
@@ -102,12 +102,13 @@ def compare(
     metrics: Mapping[str, Measurement] = MappingProxyType({}),
     beside: Collection[int] = (),
 ) -> list[Table]:
-    """One table a cell, in the order of data set and fusion; only the `modulators` named, or all.
+    """One table per cell, ordered by data set and fusion; with the named `modulators`, or all.
 
-    With `cost`, what a step took; with `coalitions`, the figure where only some modalities are present; `asked` names the quantities
-    to show in place of the custom ones. Concept runs are no rows. `metrics` are those of the registry by name: their present version,
-    what they give, and as `reason` why a run may not be measured by them. `beside` are the tables of the paper's supplement whose
-    figures are set beside ours.
+    cost: add the cost of a step.   coalitions: add the figure with only some modalities present.   asked: the quantities to show
+    instead of the customary ones.   metrics: those of the registry by name, with their present version, what they give, and as
+    `reason` why a run may lack their numbers.   beside: the tables of the paper's supplement whose figures are shown beside ours.
+
+    Runs of unimodal models are no rows of their own.
     """
     cells: dict[str, list[Record]] = defaultdict(list)
     for record in _last(records):
@@ -126,7 +127,7 @@ def compare(
 
 
 def _published(record: Record, tables: Collection[int]) -> list[Published]:
-    """What was printed of the cell of a record; of concepts that are not a run's own, where the cell has these."""
+    """The published figures of the cell of a record; where the cell uses other concepts than its own, only those of the same concepts."""
     own = flat(record.spec)
     asked = {setting(key, own[key]) for key in COMPARED if key in own}
     found = published(own["dataset"], own["fusion"], tables)
@@ -134,7 +135,7 @@ def _published(record: Record, tables: Collection[int]) -> list[Published]:
 
 
 def _last(records: Iterable[Record]) -> list[Record]:
-    """One record a job: the last finished one, else the last of all."""
+    """One record per job: the last finished one, or if there is none, the last one."""
     best: dict[str, Record] = {}
     for record in sorted(records, key=lambda record: (record.status == FINISHED, record.order)):
         best[record.digest] = record
@@ -142,7 +143,10 @@ def _last(records: Iterable[Record]) -> list[Record]:
 
 
 def _left_out(cells: dict[str, list[Record]]) -> dict[str, list[str]]:
-    """Take out the cells without a finished run that differ from one with finished runs in data or code alone; a note for the latter."""
+    """Remove each cell without finished runs that differs only in data or code from a cell with finished runs.
+
+    Returns a note for each such cell with finished runs.
+    """
     notes: dict[str, list[str]] = defaultdict(list)
     finished = {_same(found[0]): cell for cell, found in cells.items() if any(r.status == FINISHED for r in found)}
     for cell, found in list(cells.items()):
@@ -156,14 +160,14 @@ def _left_out(cells: dict[str, list[Record]]) -> dict[str, list[str]]:
 
 
 def _same(record: Record) -> str:
-    """What two cells have in common that only data or code tell apart."""
+    """The key that two cells share if they differ only in data or code."""
     return json.dumps(_leaves(record), sort_keys=True, default=str)
 
 
 def _settings(cells: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, Any]]:
-    """What each cell is called by: its departures, and the keys in which cells of one data set and fusion differ beyond these.
+    """The settings that name each cell: its departures, and the other keys in which cells of one data set and fusion differ.
 
-    Where that leaves two alike, the data, or the versions and sources of components, tell them apart.
+    If two cells are still alike, the data, or the versions and sources of components, are added.
     """
     leaves = {cell: _leaves(found[0]) for cell, found in cells.items()}
     departed = {cell: _departures(found[0]) for cell, found in cells.items()}
@@ -189,7 +193,7 @@ def _settings(cells: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, Any]
 
 
 def _departures(record: Record) -> dict[str, Any] | None:
-    """Those of the cell; those of the modulator are in the names of rows."""
+    """The departures of the cell; those of the modulator are in the row names."""
     if record.departures is None:
         return None
     return {key: value for key, value in record.departures.items() if not key.startswith("modulator.")}
@@ -205,7 +209,7 @@ def _name(leaves: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _leaves(record: Record) -> dict[str, Any]:
-    """The cell's settings under the keys of `--set`, without those that came later and are not made use of."""
+    """The settings of the cell under the keys of `--set`, without later additions that it does not use."""
     return {
         key: value for key, value in flat(in_use(record.spec)).items() if key.partition(".")[0] not in ("modulator", "seed")
     }
@@ -231,7 +235,7 @@ def _table(
     told = [note for label, found in groups.items() for note in _failures(label, found)]
     told += _older({label: groups[label] for label in sorted(groups, key=_rank)}, columns, metrics)
     told += [
-        f"{row.label}: {column.key} of {len(row.values[column.key].values)} seeds of {row.seeds}"
+        f"{row.label}: only {len(row.values[column.key].values)} of {row.seeds} seeds have {column.key}"
         for row in rows
         for column in columns
         if 0 < len(row.values[column.key].values) < row.seeds
@@ -256,8 +260,8 @@ def _rank(label: str) -> tuple[bool, str]:
 
 
 def _labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
-    """Each record with its row's name: the modulator, its parameters that depart from their defaults on this data set or in which
-    this table's runs differ, and its version where runs of several are here."""
+    """Each record with the name of its row: the modulator, with the parameters that depart from their defaults on this data set or in
+    which runs of this table differ, and with its version if the table has runs of several versions."""
     varied = _varied(records)
     names = []
     for record in records:
@@ -275,7 +279,7 @@ def _labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
 
 
 def _version(record: Record) -> str:
-    """Version and source of its modulator."""
+    """Version and source of the run's modulator."""
     return record.components.get(f"modulator/{record.spec['modulator']['name']}", "")
 
 
@@ -298,7 +302,7 @@ def _row(label: str, records: Sequence[Record], columns: Sequence[Column]) -> Ro
 
 
 def _value(column: Column, records: Sequence[Record]) -> Value:
-    """A number a seed; a metric that refuses to measure a run has no number of it, whatever an earlier version said."""
+    """One number per seed. If a metric refuses to measure a run, no number is shown, even if an earlier version measured one."""
     refused = {r.spec["seed"]: reason for r in records if (reason := _refusal(column, r))}
     measured = {r.spec["seed"]: r.metrics[column.metric] for r in records if column.metric in r.metrics}
     found = {seed: value * column.scale for seed, value in measured.items() if isfinite(value) and seed not in refused}
@@ -328,7 +332,7 @@ def _failures(label: str, records: Sequence[Record]) -> list[str]:
 
 
 def _older(groups: Mapping[str, Sequence[Record]], columns: Sequence[Column], metrics: Mapping[str, Measurement]) -> list[str]:
-    """A note where the numbers of rows were measured by several versions of one metric, or by another than its present one."""
+    """A note for rows whose numbers were measured by several versions of one metric, or not by its present version."""
     labels: dict[str, list[str]] = defaultdict(list)
     for label, records in groups.items():
         for metric, versions in _versions(records, columns).items():
@@ -336,13 +340,13 @@ def _older(groups: Mapping[str, Sequence[Record]], columns: Sequence[Column], me
             other = now not in ("", *versions)
             if other or len(versions) > 1:
                 by = f"version{'s' if len(versions) > 1 else ''} {' and '.join(sorted(versions))} of {metric}"
-                present = f", which is at version {now} now" if other else ""
-                labels[f"measured by {by}{present}; agmbench measure {metric} measures all anew"].append(label)
+                present = f", which is now at version {now}" if other else ""
+                labels[f"measured by {by}{present}; to measure all again: agmbench measure {metric}"].append(label)
     return [f"{', '.join(rows)}: {note}" for note, rows in labels.items()]
 
 
 def _versions(records: Sequence[Record], columns: Sequence[Column]) -> dict[str, set[str]]:
-    """Those of each metric that measured what is shown of a row."""
+    """The versions of each metric that measured the shown numbers of a row."""
     shown = {column.quantity for column in columns if column.metric}
     versions: dict[str, set[str]] = defaultdict(set)
     for record in records:
@@ -353,13 +357,13 @@ def _versions(records: Sequence[Record], columns: Sequence[Column]) -> dict[str,
 
 
 def _concepts(records: Sequence[Record], columns: Sequence[Column]) -> list[Row]:
-    """The figure of each modality trained alone, one value a seed, as the runs that needed it recorded it."""
+    """The figure of each unimodal model, one value per seed, as recorded by the runs that needed it."""
     values: dict[str, Value] = {}
     for column in columns:
         quantity, _, modality = column.key.partition("/")
         alone = f"test/{ALONE.get(quantity)}/{modality}"
         having = [record for record in records if column.metric and alone in record.metrics]
         found = {r.spec["seed"]: column.scale * r.metrics[alone] for r in having}
-        values[column.key] = Value(found) if found else Value(reason="a concept is one modality alone")
+        values[column.key] = Value(found) if found else Value(reason="a concept is a unimodal model, so it has no value here")
     seeds = max((len(value.by_seed) for value in values.values()), default=0)
     return [Row("concept", seeds, values, method=False)] if seeds else []

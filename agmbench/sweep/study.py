@@ -149,7 +149,7 @@ def plan(
     if base.compared:
         raise AgmbenchError(f"{', '.join(base.compared)}: trials are compared with no concepts; leave it out")
     job = build.resolve(base, registry)
-    if build.modulator(job, build.model(job)).needs_concepts:
+    if not build.modulator(job, build.model(job)).promises.trains:
         raise AgmbenchError(f"modulator '{base.modulator.name}' trains nothing itself: there is nothing to tune; leave it out")
     space = search_space(registry, base, [key for key, _ in settings], fair)
     points = grid(space, trials) if sampler == "grid" else None

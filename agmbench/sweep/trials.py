@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, NamedTuple
 
@@ -20,16 +20,16 @@ from agmbench import build, interrupts
 from agmbench.addresses import hidden
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, describe
-from agmbench.execute import fed, heading
+from agmbench.execute import fed, heading, trained_concepts
 from agmbench.jobs import digest
 from agmbench.launch import Launcher, Task
-from agmbench.records import Stopped, Tracker, numbers
+from agmbench.records import Record, Stopped, Tracker, numbers
 from agmbench.registry import Registry, load
 from agmbench.registry.located import parsed, plain
 from agmbench.report.sweeps import assigned
 from agmbench.sweep.study import SURPLUS, Sweep, open_study, try_again
 from agmbench.trackers.mlflow import MlflowTracker
-from agmbench.train import train
+from agmbench.train import Epoch, train
 
 Say = Callable[[str], None]
 
@@ -122,7 +122,7 @@ def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:
             raise _Surplus
         params = {key: _suggest(trial, key, found) for key, found in sweep.space.items()}
         try:
-            value = _trial(sweep, registry, device, study, trial, params, tracker, parent)
+            value = _trial(sweep, registry, device, study, trial, params, tracker, parent, say)
         except (Stopped, RunFailed) as error:  # training that fails is the worst of results, and used up its share
             trial.set_user_attr("reason", str(error))
             say(_told(sweep, trial.number, str(error), params))
@@ -192,8 +192,12 @@ def _trial(
     params: Mapping[str, Any],
     tracker: Tracker,
     parent: str,
+    say: Say,
 ) -> float:
-    """The objective on valid at the epoch that the recipe selects. The run of a trial that is tried again goes on as its own."""
+    """The objective on valid at the epoch that the recipe selects. The run of a trial that is tried again goes on as its own.
+
+    Unimodal models that the method needs are jobs of their own, which come first; trials of one recipe share them.
+    """
     job = build.resolve(sweep.spec(registry, params), registry)
     frozen = study.get_trials(deepcopy=False)[trial.number]
     number = numbered(frozen)
@@ -205,12 +209,13 @@ def _trial(
     )
     described = replace(described, tags={**described.tags, "agmbench.trial": str(number), "agmbench.study": sweep.name})
     recipe, judge, value, best = job.spec.training, build.judge(job.spec, registry, job.dataset), -inf, (-inf, -inf)
+    model = build.model(job).to(device)
+    modulator = build.modulator(job, model)
+    concepts = trained_concepts(job, model, modulator, tracker, device, _Saying(sweep.name, say))
     with tracker.start(described) as run, fed(job, device, SEEN) as feed:
-        model = build.model(job).to(device)
-        modulator = build.modulator(job, model)
         try:
             named = f"'{job.spec.dataset.name}'"
-            for epoch in train(model, modulator, feed, recipe, job.spec.seed, judge=judge, data=named):
+            for epoch in train(model, modulator, feed, recipe, job.spec.seed, concepts, judge=judge, data=named):
                 if recipe.select == "last" or epoch.rank > best:
                     best, value = epoch.rank, epoch.valid[epoch.by]
                 interrupts.check()
@@ -221,3 +226,22 @@ def _trial(
         except Unsuitable as error:
             raise AgmbenchError(str(error)) from error
     return value
+
+
+@dataclass(frozen=True)
+class _Saying:
+    """Watches the unimodal models that a trial needs: one line each, and nothing of their test set."""
+
+    study: str
+    say: Say
+
+    def started(self, name: str, epochs: int, done: int) -> None:
+        self.say(f"{self.study}: the method needs {name}, which is trained first")
+
+    def warned(self, text: str) -> None:
+        self.say(f"{self.study}: {text}")
+
+    def epoch(self, epoch: Epoch) -> None:
+        interrupts.check()
+
+    def finished(self, record: Record, trained: bool) -> None: ...

@@ -34,6 +34,7 @@ def context(case: Case, model: MultimodalModel, generator: torch.Generator, epoc
         model=model,
         concepts={} if len(model.modalities) == 1 else case.concepts(),
         rank=lambda concept: (numbers[concept.modalities[0]], 0.0),
+        fresh=lambda tensors: torch.optim.SGD(tensors, lr=0.01),
     )
 
 

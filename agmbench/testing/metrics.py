@@ -39,7 +39,8 @@ def _outcome(kind: Kind, seed: int, modalities: tuple[str, ...] = MODALITIES) ->
         "regression": _normal(drawn, 1)[:, 0],
     }
     names = ("sentiment",) if kind == "regression" else tuple(f"class {number}" for number in range(width))
-    return Outcome(kind, modalities, names, logits, targets[kind], _normal(drawn, FEATURES), terms)
+    fused, features = _normal(drawn, FEATURES), {m: _normal(drawn, 2 + place) for place, m in enumerate(modalities)}
+    return Outcome(kind, modalities, names, logits, targets[kind], fused, terms, features)
 
 
 def _normal(drawn: np.random.Generator, width: int) -> Floats:
@@ -160,7 +161,8 @@ def _arrays(asked: Asked) -> dict[str, Array]:
     judged_ = asked.outcomes.judged
     names = {"+".join(sorted(which)): one for which, one in judged_.logits.items()}
     logits = {f"the logits of {name}": one for name, one in names.items()}
-    return {**logits, "the targets": judged_.targets, "the representation": judged_.representation}
+    features = {f"the features of {m}": one for m, one in judged_.features.items()}
+    return {**logits, **features, "the targets": judged_.targets, "the representation": judged_.representation}
 
 
 def _order(metric: Metric, fitting: Mapping[Kind, Asked]) -> str:
@@ -191,6 +193,7 @@ def _rows(outcome: Outcome, places: Array) -> Outcome:
         targets=outcome.targets[places],
         fused=outcome.representation[places],
         terms={m: term[places] for m, term in outcome.terms.items()},
+        features={m: feature[places] for m, feature in outcome.features.items()},
     )
 
 

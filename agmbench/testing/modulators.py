@@ -6,7 +6,6 @@ Models that it refuses are skipped with its reason.
 """
 
 import copy
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -58,7 +57,7 @@ def _refused(reasons: Mapping[Case, str]) -> Iterator[Check]:
 
 def _check(name: str, subject: Subject) -> Check:
     declared = {
-        "neutral": subject.promises.neutral is not None,
+        **{promise: getattr(subject.promises, promise) is not None for promise in ("neutral", "exact")},
         **{promise: getattr(subject.promises, promise) for promise in ("balances", "permutes", "window")},
     }
     if not declared.get(name, True):
@@ -143,6 +142,7 @@ def _resumes(subject: Subject) -> str:
         run, generator = driven(subject, case, lr=0.1), torch.Generator()
         model, resumed = copy.deepcopy(run.model), subject.made(case)
         resumed.prepare(context(case, model, generator))
+        model.load_state_dict(run.model.state_dict())  # after it, as a run that goes on does
         resumed.load_state_dict(copy.deepcopy(run.modulator.state_dict()))
         generator.set_state(run.generator.get_state())
 
@@ -237,15 +237,14 @@ def _answers(subject: Subject) -> str:
 
 
 def _exact(subject: Subject) -> str:
-    if "coalitions" not in inspect.signature(subject.make).parameters:
-        raise Skipped("has no parameter `coalitions`")
-    largest = Largest("with coalitions=exact", NAIVE)
+    params = dict(subject.promises.exact or {})
+    largest = Largest(f"with {promises.shown(params)}", NAIVE)
     for case in subject.taken(EVERY):
-        found = subject.first(case, case.model(), case.batch(), coalitions="exact")
+        found = subject.first(case, case.model(), case.batch(), **params)
         naive = case.model(NaiveModel)
-        expected = subject.first(case, naive, case.batch(), coalitions="exact")
+        expected = subject.first(case, naive, case.batch(), **params)
         if not getattr(naive, "passes", 0):
-            raise Skipped(f"{case}: asks the model for no responses or coalitions, so there is nothing to compare")
+            raise Broken(f"{case}: promises `exact`, and asks the model for no responses or coalitions")
         largest.add(case, found.gradients, expected.gradients)
     return largest.detail("from full passes")
 

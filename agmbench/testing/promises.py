@@ -1,6 +1,7 @@
 """What a modulator may promise (`contracts.Promises`), held against plain joint training."""
 
 import copy
+from collections.abc import Mapping
 from itertools import product
 
 from agmbench.model import MultimodalModel
@@ -10,11 +11,15 @@ from agmbench.testing.driving import Subject, begun, plain_joint, take
 from agmbench.testing.models import EVERY, SOME, encoder_of, equal, unbalanced, without_dropout
 
 
+def shown(params: Mapping[str, object]) -> str:
+    """Parameters as `--set` takes them."""
+    return ", ".join(f"{name}={value}" for name, value in params.items()) or "any parameters"
+
+
 def neutral(subject: Subject) -> str:
     """With its neutral parameters its gradients are those of joint training."""
     params = dict(subject.promises.neutral or {})
-    shown = ", ".join(f"{name}={value}" for name, value in params.items()) or "any parameters"
-    largest = Largest(f"with {shown}", JOINT)
+    largest = Largest(f"with {shown(params)}", JOINT)
     for case in subject.taken():
         found = subject.first(case, case.model(), case.batch(), **params)
         largest.add(case, found.gradients, plain_joint(case))

@@ -1,0 +1,171 @@
+"""`agmbench.run` and `agmbench.compare`: the commands of those names, called from Python."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from agmbench import build, given
+from agmbench.cli.tables import side_by_side
+from agmbench.cli.watcher import Watcher
+from agmbench.contracts import Dataset
+from agmbench.errors import AgmbenchError
+from agmbench.execute import Observer, execute
+from agmbench.jobs import compose, overlaid
+from agmbench.measures import measures, of_one_run
+from agmbench.records import Record
+from agmbench.registry import load
+from agmbench.report.tables import Table
+from agmbench.trackers.mlflow import MlflowTracker
+
+KEYS = ("dataset", "fusion", "settings", "method")  # the first columns of a data frame
+
+
+def run(
+    dataset: str | Dataset | Mapping[str, Any] = "avmnist-mini",
+    modulator: str = "agm",
+    fusion: str | None = None,
+    encoder: Mapping[str, str] | None = None,
+    *,
+    seed: int | None = None,
+    epochs: int | None = None,
+    accumulate: int | None = None,
+    precision: str | None = None,
+    limit: int | None = None,
+    set: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    classes: Sequence[str] | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    data_root: str | Path | None = None,
+    registry: str | Path | None = None,
+    strength: bool = True,
+    profile: bool = False,
+    force: bool = False,
+    quiet: bool = False,
+) -> Record:
+    """Train one job, with its mono-modal references, and log it to MLflow; returns its record.
+
+    A job that is done already is not trained again: its record is found in the store. What cannot be raises `AgmbenchError`, whose
+    text is the line that the command line shows. The store is that of the command line: `runs/` of the working directory, or
+    `MLFLOW_TRACKING_URI`.
+
+    dataset: a name of the registry; or your own, as a mapping of "train", "valid", "test" (and "dev", else cut from train) to
+        `(inputs, targets)` or to a torch `Dataset` of such pairs (see `agmbench.given`); or a `Dataset` of `agmbench.contracts`.
+    encoder: names by modality, as `--encoder audio=resnet`.   set: settings by key, as `--set modulator.alpha=2`.
+    name, classes: of a data set of your own: what runs and tables call it ("given"), and the names of its classes.
+    strength: `False` leaves competition strength and its reference runs out, as `--no-strength`.
+    quiet: no progress bar, no lines on standard error.
+
+    The others are the options of `agmbench run`. Of the result, `record.metrics["test/accuracy"]` is a number, and
+    `record.figure` the one that the task is judged by, as a text.
+    """
+    own = None if isinstance(dataset, str) else given.entry(dataset, name or given.NAME, classes)
+    named = str(dataset) if own is None else own.name
+    if own is None and (name is not None or classes is not None):
+        raise AgmbenchError("name and classes are of a data set given from Python; a data set of the registry has its own")
+    options = {
+        "training.epochs": epochs,
+        "training.accumulate": accumulate,
+        "training.precision": precision,
+        "seed": seed,
+        "limit": limit,
+    }
+    with _environment(AGMBENCH_WORKERS=workers, AGMBENCH_DATA=data_root, AGMBENCH_REGISTRY=registry):
+        known = load() if own is None else load().plus(own)
+        spec = compose(known, named, modulator, fusion, encoder, overlaid(set or {}, options))
+        wanted = measures(known) if strength else of_one_run(known)
+        with nullcontext(_Quiet()) if quiet else Watcher() as watcher:
+            observer: Observer = watcher
+            return execute(spec, known, MlflowTracker(), build.device(device), observer, wanted, force, profile=profile)
+
+
+def compare(
+    dataset: str | None = None,
+    modulators: Sequence[str] = (),
+    fusions: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    *,
+    columns: Sequence[str] = (),
+    coalitions: bool = False,
+    cost: bool = False,
+    samples: bool = False,
+    registry: str | Path | None = None,
+    runs: bool = False,
+) -> pd.DataFrame:
+    """The runs of the store side by side, as `agmbench compare` shows them: a row a method in its setting, or with `runs` a row a run.
+
+    The first columns are `dataset`, `fusion`, `settings` (what departs from the data set's published recipe) and `method`. Then
+    come, of a method, `seeds`, and of each quantity the mean over them under its name and the standard deviation as `NAME std`;
+    of a run, `seed`, `run` (its id in MLflow) and its values. A number that cannot be had is NaN. `attrs` of the frame has the unit
+    and the direction of each quantity.
+
+    dataset, modulators, fusions, seeds: keep these alone; all by default.   columns: the quantities to show, as `--columns`.
+    coalitions, cost, samples: as the options of these names.
+    """
+    with _environment(AGMBENCH_REGISTRY=registry):
+        known, tracker = load(), MlflowTracker()
+        shown: dict[str, Any] = {"columns": [*columns], "coalitions": coalitions, "cost": cost, "samples": samples}
+        tables = side_by_side(known, tracker, dataset, modulators, fusions, seeds, **shown)
+    frame = pd.DataFrame([row for table in tables for row in (_of_runs(table) if runs else _of_methods(table))])
+    described = {column.key: {"unit": column.unit, "better": column.better} for table in tables for column in table.columns}
+    frame.attrs["quantities"] = described
+    return frame
+
+
+def _of_methods(table: Table) -> Iterator[dict[str, Any]]:
+    for row in table.rows:
+        values: dict[str, Any] = {}
+        for column in table.columns:
+            value = row.values[column.key]
+            values |= {column.key: _number(value.mean), f"{column.key} std": _number(value.std)}
+        yield {**_keys(table, row.label), "seeds": row.seeds, **values}
+
+
+def _of_runs(table: Table) -> Iterator[dict[str, Any]]:
+    for row in table.rows:
+        for record in row.records:
+            seed = record.spec["seed"]
+            values = {column.key: _number(row.values[column.key].by_seed.get(seed)) for column in table.columns}
+            yield {**_keys(table, row.label), "seed": seed, "run": record.run_id, **values}
+
+
+def _number(value: float | None) -> float:
+    return nan if value is None else value
+
+
+def _keys(table: Table, method: str) -> dict[str, Any]:
+    return dict(zip(KEYS, (table.dataset, table.fusion, " ".join(table.departs), method), strict=True))
+
+
+class _Quiet:
+    """An observer that says nothing."""
+
+    def started(self, name: str, epochs: int, done: int) -> None: ...
+    def warned(self, text: str) -> None: ...
+    def epoch(self, epoch: Any) -> None: ...
+    def finished(self, record: Record, trained: bool) -> None: ...
+
+
+@contextmanager
+def _environment(**values: object) -> Iterator[None]:
+    """Variables of the environment inside, as the options of the command line set them for a whole process; those `None` stay."""
+    changed = {
+        name: str(Path(value).absolute() if isinstance(value, Path) else value)
+        for name, value in values.items()
+        if value is not None
+    }
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = old

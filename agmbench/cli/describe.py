@@ -1,0 +1,128 @@
+"""`agmbench data describe`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agmbench.cli.options import ENTRIES, own_entry, registry_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verb
+from agmbench.errors import AgmbenchError, shown
+from agmbench.registry import load
+
+if TYPE_CHECKING:
+    from agmbench.datasets.tables.opened import Opened
+
+MOST = 40  # classes that are shown one by one
+
+
+@click.command("describe", cls=Verb)
+@click.argument("table")
+@click.option(
+    "--label", "labels", multiple=True, metavar="COLUMN", help="The column of the label; repeatable for labels of 0 and 1."
+)
+@click.option("--split", metavar="COLUMN", help="The column that names each row's split.")
+@click.option("--group", metavar="COLUMN", help="The column of what may not be in two splits: subject, speaker, video.")
+@click.option(
+    "--array", "arrays", multiple=True, metavar="NAME=FILE", help="An array whose row i is of row i of the table; repeatable."
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another setting of data set table; repeatable.")
+@click.option("--name", metavar="NAME", help="What the data set is called. [default: after the file]")
+@click.option("-o", "--output", metavar="FILE", help="Where the entry is written. [default: beside the table, FILE.yaml]")
+@click.option("--force", is_flag=True, help="Write over an entry that is there.")
+@registry_option
+def describe(
+    table: str,
+    labels: tuple[str, ...],
+    split: str | None,
+    group: str | None,
+    arrays: tuple[str, ...],
+    settings: tuple[str, ...],
+    name: str | None,
+    output: str | None,
+    force: bool,
+) -> None:
+    """Say what a table of yours was found to hold, and write an entry for it that can be edited; of an entry, what it says."""
+    from agmbench.jobs import parse_settings
+
+    given = dict(parse_settings(settings))
+    given |= {"split": split} if split else {}
+    given |= {"group": group} if group else {}
+    given |= {"label": labels[0] if len(labels) == 1 else list(labels)} if labels else {}
+    given |= {"arrays": dict(_pair(text) for text in arrays)} if arrays else {}
+    if table.endswith(ENTRIES):
+        known = own_entry("dataset", table)
+        entry = load().get("dataset", known)
+        show(opened_table((entry.folder or Path()) / str(entry.params.get("file")), {**entry.params, **given}))
+        return
+    path = Path(table)
+    target = Path(output) if output else path.with_suffix(".yaml") if path.is_file() else path.with_name(f"{path.name}.yaml")
+    if target.exists() and not force:
+        raise AgmbenchError(
+            f"{target} is there already; describe {target} itself, or write over it with --force, or elsewhere with -o"
+        )
+    _written(path, given, name, target)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, file = text.partition("=")
+    if not equals or not name or not file:
+        raise AgmbenchError(f"--array {text}: should be NAME=FILE, such as audio=audio.npy")
+    return name, file
+
+
+def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) -> None:
+    from agmbench.data.describe import entry, entry_name
+
+    opened = opened_table(path.absolute(), given)
+    known = load().names("dataset")
+    if name in known:
+        raise AgmbenchError(f"--name {name}: there is a data set of that name; take another")
+    show(opened)
+    try:
+        target.write_text(entry(opened, name or entry_name(path, known), target.absolute().parent), encoding="utf-8")
+    except OSError as error:
+        raise AgmbenchError(f"{target} cannot be written ({error.strerror}); name another place with -o") from error
+    echo(f"\nwrote {shown(target)}; next: agmbench run --dataset {shown(target)} --modulator agm")
+
+
+def opened_table(path: Path, given: dict[str, Any]) -> "Opened":
+    """A table with settings that are checked; what is wrong with them is an error, what is wrong with rows is told."""
+    from agmbench.build import check_parameters
+    from agmbench.contracts import Unsuitable
+    from agmbench.datasets.tables.opened import open_table
+
+    settings = check_parameters(load().get("dataset", "table"), given)
+    try:
+        return open_table(path, settings)
+    except Unsuitable as error:
+        raise AgmbenchError(f"{error}") from error
+
+
+def show(opened: "Opened") -> None:
+    """What a table holds: its modalities, its classes in each split, and what was noted, odd or wrong."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from agmbench.data.describe import counts, modalities, told
+    from agmbench.report.grid import print_grid
+
+    frame = opened.rows.frame
+    echo(f"{shown(opened.rows.path)}: {len(frame):,} rows, {len(frame.columns)} columns\n")
+    grid = Table("modality", "kind", "columns", "a sample", "empty cells", box=None, pad_edge=False, header_style="bold")
+    for row in modalities(opened):
+        grid.add_row(*map(escape, row))
+    print_grid(grid)
+    echo()
+    classes = counts(opened)
+    grid = Table("class", "train", "dev", "valid", "test", box=None, pad_edge=False, header_style="bold")
+    for title, numbers in classes[:MOST]:
+        grid.add_row(escape(title), *map(str, numbers))
+    if len(classes) > MOST:
+        grid.add_row(f"and {len(classes) - MOST} more", *(str(sum(n[place] for _, n in classes[MOST:])) for place in range(4)))
+    grid.add_row("samples", *(f"{len(opened.parts[part])}" for part in ("train", "dev", "valid", "test")))
+    print_grid(grid)
+    echo()
+    for line in told(opened):
+        echo(line)

@@ -1,0 +1,68 @@
+"""`agmbench data manifest`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agmbench.cli.describe import opened_table, show
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verb
+from agmbench.errors import AgmbenchError, allowed, shown
+from agmbench.registry import load
+
+if TYPE_CHECKING:
+    from agmbench.datasets.tables.manifests import Manifest
+
+
+@click.command("manifest", cls=Verb)
+@click.argument("name", required=False)
+@click.option("--from", "source", metavar="DIR", help="The official files, as they were downloaded.")
+@click.option("--force", is_flag=True, help="Write over a table and an entry that are there.")
+def manifest(name: str | None, source: str | None, force: bool) -> None:
+    """A table and an entry of a data set that papers use, made of its official files and lists; without NAME, which there are."""
+    from agmbench.contracts import Unsuitable
+    from agmbench.datasets.tables.manifests import KNOWN, build
+
+    if name is None:
+        for known, one in KNOWN.items():
+            echo(f"{known}: {one.summary}; {one.page}")
+        return
+    if name not in KNOWN:
+        raise AgmbenchError(
+            f"no manifest is known for '{name}': {allowed(name, KNOWN)}; 'agmbench data describe' takes a table of yours"
+        )
+    if source is None:
+        raise AgmbenchError(f"--from DIR is needed: the folder with the official files of {name} ({KNOWN[name].page})")
+    if not Path(source).is_dir():
+        raise AgmbenchError(f"--from {source}: there is no such folder")
+    try:
+        made = build(name, Path(source))
+    except (Unsuitable, KeyError, TypeError, ValueError) as error:
+        said = f"the files of {name} are not as expected ({error!r})" if not isinstance(error, Unsuitable) else str(error)
+        raise AgmbenchError(said) from error
+    table, entry = Path(source) / f"{name}.table.csv", Path(source) / f"{name}.yaml"
+    for path in (table, entry):
+        if path.exists() and not force:
+            raise AgmbenchError(f"{path} is there already; write over it with --force")
+    _write(table, entry, made)
+
+
+def _write(table: Path, entry: Path, made: "Manifest") -> None:
+    import pandas as pd
+
+    from agmbench.data.describe import entry as text_of
+    from agmbench.data.describe import entry_name
+
+    try:
+        pd.DataFrame(made.rows).to_csv(table, index=False)
+        opened = opened_table(table.absolute(), dict(made.settings))
+        show(opened)
+        entry.write_text(text_of(opened, entry_name(entry, load().names("dataset")), table.absolute().parent), encoding="utf-8")
+    except OSError as error:
+        raise AgmbenchError(
+            f"{table.parent} cannot be written ({error.strerror}); its files may be linked into another folder"
+        ) from error
+    for note in made.notes:
+        echo(f"note: {note}")
+    echo(f"\nwrote {shown(table)} and {shown(entry)}; next: agmbench run --dataset {shown(entry)} --modulator agm")

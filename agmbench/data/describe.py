@@ -1,0 +1,145 @@
+"""What a table was found to hold, and the entry of a registry that says so: `agmbench data describe`."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from agmbench.contracts import SPLITS
+from agmbench.datasets.tables.kinds import Numbers
+from agmbench.datasets.tables.opened import Modal, Opened, is_sequence
+from agmbench.datasets.tables.shares import SHARES
+
+WRITTEN = ("label", "task", "split", "group", "id")  # what of a table's settings an entry says, where there is one
+SMALL = 64  # pixels of a side, up to which a picture needs no large network
+COMPARED = ("unimodal", "joint", "ogm-ge", "agm")
+TARGET = "agmbench.datasets.table:Table"
+
+
+def modalities(opened: Opened) -> list[tuple[str, str, str, str, str]]:
+    """A line each: name, kind, columns, shape of a sample, empty cells."""
+    return [
+        (name, modal.kind.kind, _columns(modal.kind), "x".join(map(str, modal.shape)), f"{int(modal.absent.sum()):,}")
+        for name, modal in opened.modals.items()
+    ]
+
+
+def _columns(kind: Any) -> str:
+    columns = kind.columns if isinstance(kind, Numbers) else kind.column
+    return columns if isinstance(columns, str) else f"{columns[0]}, ... ({len(columns)})"
+
+
+def counts(opened: Opened) -> list[tuple[str, list[int]]]:
+    """The classes with their samples in each split; of a regression none."""
+    found, values = opened.targets, opened.targets.values.numpy()
+    if found.kind == "number":
+        return []
+    of = []
+    for name in SPLITS:
+        some = values[opened.parts[name]]
+        if found.kind == "labels":
+            of.append(some.sum(axis=0).astype(int) if len(some) else np.zeros(len(found.class_names), int))
+        else:
+            of.append(np.bincount(some.reshape(-1), minlength=len(found.class_names)))
+    return [(title, [int(column[number]) for column in of]) for number, title in enumerate(found.class_names)]
+
+
+def told(opened: Opened) -> Iterator[str]:
+    """What is said beside the tables: label, splits, groups, columns left out, and what is odd or wrong."""
+    settings, found = opened.settings, opened.targets
+    what = {"class": "a class", "labels": "several labels", "number": "a number", "segments": "a class a segment"}[found.kind]
+    label = settings["label"] if isinstance(settings["label"], str) else ", ".join(settings["label"])
+    yield f"label: {label}, {what}" + ("" if found.kind == "number" else f", {len(found.class_names)} classes")
+    if settings["split"]:
+        yield f"splits: column {settings['split']}"
+    if settings["group"]:
+        cells = opened.rows.frame[settings["group"]]
+        yield f"groups: column {settings['group']}, {cells.nunique():,} of them"
+    if settings["id"]:
+        yield f"ids: column {settings['id']}"
+    if opened.unused:
+        yield f"not used: {', '.join(opened.unused)}; an entry may name them as modalities, group or id"
+    if len(opened.modals) == 1:
+        yield "odd: there is one modality alone; methods that balance modalities need two or more"
+    yield from (f"note: {line}" for line in opened.notes)
+    yield from (f"odd: {line}" for line in opened.odd)
+    yield from (f"wrong: {line}" for line in opened.wrong)
+
+
+def entry_name(path: Path, known: Sequence[str]) -> str:
+    """What an entry for a table may be called: after its file, with `-table` behind where that is taken."""
+    name = re.sub(r"[^\w.-]+", "-", path.stem).strip(".-")[:80] or "table"
+    return f"{name}-table" if name in known else name
+
+
+def entry(opened: Opened, name: str, folder: Path) -> str:
+    """The text of a registry with the table as a data set, and a suite that compares methods on it; the file lies in `folder`."""
+    settings, path = opened.settings, opened.rows.path
+    params: dict[str, Any] = {"file": os.path.relpath(path, folder)}
+    params |= {"arrays": dict(settings["arrays"])} if settings.get("arrays") else {}
+    params["modalities"] = {m: _said(opened.settings["modalities"][m]) for m in opened.modals}
+    params |= {key: settings[key] for key in WRITTEN if settings.get(key)}
+    if settings.get("classes"):
+        params["classes"] = list(settings["classes"])
+    if not settings["split"]:
+        params |= {"shares": dict(settings.get("shares") or SHARES), "split_seed": settings.get("split_seed", 0)}
+    params["missing"] = settings.get("missing", "absent")
+    segments = opened.targets.kind == "segments"
+    job = {
+        "encoders": {m: _encoder(modal, segments) for m, modal in opened.modals.items()},
+        "fusion": "psp" if segments else "concat",
+        "training": {"epochs": 20, "batch_size": 32, "optimizer": "sgd", "lr": 0.05, "schedule": {"name": "cosine"}},
+    }
+    data = {"target": TARGET, "summary": f"{path.name}: {', '.join(opened.modals)}", "params": params, "job": job}
+    suite = {
+        "summary": f"four methods on {name}",
+        "seeds": [1, 2, 3],
+        "jobs": [{"dataset": name, "modulator": list(COMPARED)}],
+    }
+    head = [
+        f"# A data set of {path.name}, written by 'agmbench data describe'. All of it may be changed; then try",
+        "#   agmbench data verify THIS_FILE",
+        "#   agmbench run --dataset THIS_FILE --modulator agm",
+        "#   agmbench suite run THIS_FILE        (the suite below)",
+        "#   agmbench compare --dataset THIS_FILE",
+        "# docs/your-data.md tells what each setting is.",
+    ]
+    return "\n".join(head) + "\n" + _yaml({"datasets": {name: data}, "suites": {name: suite}})
+
+
+class _Short(yaml.SafeDumper):
+    """Lists on one line."""
+
+    def represent_short(self, items: list[Any]) -> yaml.Node:
+        return self.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
+
+
+_Short.add_representer(list, _Short.represent_short)
+
+
+def _yaml(tree: Mapping[str, Any]) -> str:
+    return yaml.dump(tree, Dumper=_Short, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _said(settings: Any) -> Any:
+    return dict(settings) if isinstance(settings, dict) else settings
+
+
+def _encoder(modal: Modal, segments: bool) -> dict[str, Any]:
+    """A plain encoder that takes the modality; all of them small enough for a CPU, but for those of large pictures."""
+    kind, shape = modal.kind, modal.shape
+    if segments:
+        return {"name": "bilstm", "params": {"width": 64}}
+    if kind.kind == "text":
+        return {"name": "lstm", "params": {"width": 64, "vocabulary": kind.vocabulary, "embedding": 64}}
+    if is_sequence(kind) or (kind.kind == "array" and len(shape) == 2):
+        return {"name": "lstm", "params": {"width": 64}}
+    if len(shape) == 4 or (kind.kind == "picture" and max(shape) > SMALL):
+        return {"name": "resnet", "params": {}}
+    if len(shape) == 3:
+        return {"name": "conv", "params": {"width": 16, "layers": 3 if max(shape) <= SMALL else 4}}
+    return {"name": "mlp", "params": {"hidden": 64, "layers": 1}}

@@ -1,0 +1,301 @@
+"""table: your own data, one file with a row a sample, whose columns say where the modalities and the label are."""
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt
+from PIL import Image
+
+from agmbench.contracts import Unsuitable
+from agmbench.datasets import prepared
+from agmbench.datasets.files import (
+    SAMPLE,
+    Array,
+    FileDataset,
+    Held,
+    Layout,
+    Origin,
+    Progress,
+    Source,
+    Stored,
+    checksum,
+    fingerprint,
+    folder,
+)
+from agmbench.datasets.tables.kinds import WITHIN, Numbers, located
+from agmbench.datasets.tables.opened import TOLD, Masked, Opened, is_sequence, open_table
+from agmbench.datasets.tables.shares import SHARES
+
+FILE = "table.csv"
+Share = Annotated[float, Gt(0)]
+
+
+class Files(Layout):
+    """A table and the files that it names, read as a batch needs them."""
+
+    name = "files"
+    signs = (FILE,)
+
+    def read(self, root: Path, **options: Any) -> Held:
+        opened = sound(root, options["settings"])
+        return opened.held(opened.files, {})
+
+    def write_sample(self, root: Path) -> None:
+        draw = np.random.default_rng(0)
+        (root / "pictures").mkdir(parents=True)
+        lines = ["picture,sensor_a,sensor_b,sensor_c,label,split"]
+        for number in range(40):
+            pixels = draw.integers(0, 256, (12, 12), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "pictures" / f"{number}.png")
+            numbers = ",".join(f"{value:.3f}" for value in draw.normal(size=3))
+            part = ("train", "train", "train", "valid", "test", "dev")[number // 2 % 6]
+            lines.append(f"pictures/{number}.png,{numbers},{('no', 'yes')[number % 2]},{part}")
+        (root / FILE).write_text("\n".join(lines) + "\n")
+
+
+class Ready(Layout):
+    """The same table, with what `agmbench data prepare` made of the files mapped from disk."""
+
+    name = "prepared"
+    signs = (FILE,)
+
+    def read(self, root: Path, **options: Any) -> Held:
+        opened = sound(root, options["settings"])
+        made = prepared_for(opened)
+        if made is None:
+            raise Unsuitable(f"{_home(opened)} has no prepared folder of this table; prepare it again")
+        return mapped(opened, made)
+
+    def write_sample(self, root: Path) -> None:
+        Files().write_sample(root)
+
+
+def sound(root: Path, settings: str) -> Opened:
+    """A table that can be trained on; else what is wrong with it, in a line."""
+    given = json.loads(settings)
+    opened = open_table(root / given["file"], given)
+    if opened.wrong:
+        more = f"; and {len(opened.wrong) - TOLD} more" if len(opened.wrong) > TOLD else ""
+        raise Unsuitable("; ".join(opened.wrong[:TOLD]) + more)
+    return opened
+
+
+def decoded(opened: Opened) -> list[str]:
+    """The modalities that are read from files, or made of text."""
+    return [name for name, modal in opened.modals.items() if not isinstance(modal.kind, Numbers)]
+
+
+class Table(FileDataset):
+    """One file with a row a sample: csv, tsv, jsonl, parquet, or a folder that Hugging Face `datasets` has saved. `agmbench data
+    describe FILE` writes an entry that says all of this; what is not said is inferred from the columns' names and the first rows.
+
+    file: the table, by its place below the folder of the entry (of the data root, where there is none).
+    arrays: by name, a file with an array (`features.npy`, `features.h5:audio`) whose row i is that of row i of the table: a column more.
+    modalities: by name, a `kind` and its settings. `picture` (`column`, `size` [height, width], `channels` 3 or 1), `frames` (a folder
+        of pictures) and `video` (`frames` of them, `size`), `sound` (`rate`, `seconds`, `made` spectrogram or wave, `window`, `hop`),
+        `text` (`length` in words, `vocabulary`, `in_files`), `array` (`size` of a sample, `varies`, `standardise`) and `numbers`
+        (`columns`, a list or a pattern such as `eeg_*`, `standardise`).
+    label: the column of the label, or the columns of several labels of 0 and 1.
+    task: `class`, `labels` (several, with `|` or `;` between, or a list), `number`, `segments` (a list of classes, one a segment).
+    classes: their names, in order. Default: those that occur, sorted.
+    split: the column that names the split of each row: train, dev, valid, test, and what is like them. What it lacks of dev and valid
+        is cut from train, a tenth each.
+    shares: where there is no such column, the share of each split, stratified by label. Default .7, .1, .1, .1.
+    split_seed: of what is drawn of splits, whatever the job's seed. Default 0.
+    group: a column (subject, speaker, video) of which no value may be in two splits that are drawn.
+    id: a column that names rows, in what `agmbench data verify` tells.
+    missing: what an empty cell is. `absent` (default): the sample is trained on and judged without that modality, for which stands
+        what the job's `mute` says. `drop`: the row is left out, as are rows whose files are not there. `error`.
+
+    A text is given to encoders as numbers of its words, by a hash. Arrays and numbers are standardised by train. Rows are counted as a
+    spreadsheet shows them, the line of names being the first.
+    """
+
+    name = "table"
+    wants_folder = True
+    source = Source(
+        page="your own files",
+        licence="yours",
+        size="any",
+        then="'agmbench data describe FILE' writes an entry for it, which --dataset takes",
+    )
+    layouts: ClassVar = (Files(),)
+
+    def __init__(
+        self,
+        seed: int,
+        at: Path | None = None,
+        *,
+        file: str = FILE,
+        arrays: dict[str, str] | None = None,
+        modalities: dict[str, Any] | None = None,
+        label: str | list[str] | None = None,
+        task: Literal["class", "labels", "number", "segments"] | None = None,
+        classes: list[str] | None = None,
+        split: str | None = None,
+        shares: dict[Literal["train", "dev", "valid", "test"], Share] | None = None,
+        split_seed: Annotated[int, Ge(0)] = 0,
+        group: str | None = None,
+        id: str | None = None,
+        missing: Literal["absent", "drop", "error"] = "absent",
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name in SETTINGS}
+        root = (at or folder(self.name)).absolute()
+        if not (root / file).exists():
+            raise Unsuitable(f"there is no {root / file}; 'agmbench data describe FILE' writes an entry for a table of yours")
+        if shares is not None and set(shares) != set(SHARES):
+            raise Unsuitable(f"shares should name {', '.join(SHARES)}; found {', '.join(shares)}")
+        self._open(root, json.dumps(given))
+
+    def _open(self, root: Path, settings: str) -> None:
+        opened = sound(root, settings)
+        made = prepared_for(opened)
+        self.layout = Files() if made is None else Ready()
+        held = opened.held(opened.files, {}) if made is None else mapped(opened, made)
+        options = (("settings", settings),)
+        self.held = replace(held, splits={n: s.found_at(Origin(self.layout, root, options, n)) for n, s in held.splits.items()})
+        self.shapes, self.class_names = held.shapes, opened.targets.class_names
+        self.task = opened.targets.task(opened.parts["train"])
+        self.root, self.sample = opened.root, (root / SAMPLE).is_file()
+        self.fingerprint = fingerprint(opened.root, held.files, [self.layout.name, json.loads(settings), _sizes(opened)])
+
+    @classmethod
+    def prepare(
+        cls,
+        source: Path,
+        target: Path,
+        progress: Progress,
+        jobs: int,
+        *,
+        file: str = FILE,
+        arrays: dict[str, str] | None = None,
+        modalities: dict[str, Any] | None = None,
+        label: str | list[str] | None = None,
+        task: Literal["class", "labels", "number", "segments"] | None = None,
+        classes: list[str] | None = None,
+        split: str | None = None,
+        shares: dict[Literal["train", "dev", "valid", "test"], Share] | None = None,
+        split_seed: Annotated[int, Ge(0)] = 0,
+        group: str | None = None,
+        id: str | None = None,
+        missing: Literal["absent", "drop", "error"] = "absent",
+    ) -> None:
+        """Arrays of what the files of a table hold, beside it: a batch is then mapped from disk and not decoded."""
+        settings = json.dumps({name: value for name, value in locals().items() if name in SETTINGS})
+        opened = sound(source, settings)
+        if not decoded(opened):
+            raise Unsuitable(f"{source / file} needs no preparation: all of it is in the table")
+        store = prepared.Store(_home(opened), _plan(opened))
+        if store.whole:
+            return
+        items: list[prepared.Item] = [("rows", int(row), (source, settings, int(row))) for row in opened.kept]
+        used = set(opened.kept.tolist())
+        items += [("rows", row, None) for row in range(len(opened.rows)) if row not in used]
+        prepared.fill(store, items, _item, progress, jobs)
+
+
+SETTINGS = (
+    "file",
+    "arrays",
+    "modalities",
+    "label",
+    "task",
+    "classes",
+    "split",
+    "shares",
+    "split_seed",
+    "group",
+    "id",
+    "missing",
+)
+
+
+def _sizes(opened: Opened) -> str:
+    """A hash of the sizes of all files that the table names."""
+    total = hashlib.sha256()
+    for path in _named(opened):
+        try:
+            total.update(f"{os.stat(path).st_size}\n".encode())
+        except OSError:
+            total.update(b"none\n")
+    return total.hexdigest()
+
+
+def _named(opened: Opened) -> list[Path]:
+    """The files that the kept rows name, each once."""
+    found: dict[str, None] = {}
+    for name in decoded(opened):
+        kind, absent = opened.modals[name].kind, opened.modals[name].absent
+        if kind.names_files or getattr(kind, "in_files", False):
+            cells = opened.rows.column(kind.column)
+            there = [row for row in opened.kept if not (absent[row] or isinstance(cells[row], WITHIN))]
+            found |= {kind.file_of(cells[row]): None for row in there}
+    return [located(opened.root, text) for text in found]
+
+
+# prepared
+
+
+def _home(opened: Opened) -> Path:
+    return opened.root / f"{opened.rows.path.stem}.prepared"
+
+
+def _parameters(opened: Opened) -> dict[str, Any]:
+    return {"modalities": {name: opened.modals[name].kind.model_dump() for name in decoded(opened)}}
+
+
+def _plan(opened: Opened) -> prepared.Plan:
+    count = len(opened.rows)
+    arrays: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name in decoded(opened):
+        kind = opened.modals[name].kind
+        arrays[name] = ((count, *kind.blank.shape), str(kind.blank.dtype))
+        if is_sequence(kind):
+            arrays[f"{name}.length"] = ((count,), "int64")
+    named = [file for path in _named(opened) for file in (sorted(path.glob("*")) if path.is_dir() else [path])]
+    sources = {os.path.relpath(file, opened.root): checksum(file) for file in (*opened.files, *named)}
+    return prepared.Plan(Table.name, _parameters(opened), sources, {"rows": arrays}, {})
+
+
+_again = lru_cache(maxsize=1)(sound)
+
+
+def _item(what: tuple[Path, str, int] | None) -> dict[str, Array]:
+    if what is None:
+        return {}
+    root, settings, row = what
+    opened, found = _again(root, settings), dict[str, Array]()
+    for name in decoded(opened):
+        modal = opened.modals[name]
+        value = modal.stored.array.decode(modal.stored.array.things[row])
+        if is_sequence(modal.kind):
+            found[f"{name}.length"] = np.array(len(value))
+            value = np.concatenate([value, modal.kind.blank[len(value) :]])
+        found[name] = value
+    return found
+
+
+def prepared_for(opened: Opened) -> prepared.Prepared | None:
+    """The prepared folder of this table as it is now, if there is one."""
+    wanted, tables = _parameters(opened), {os.path.relpath(path, opened.root): checksum(path) for path in opened.files}
+    for path in sorted(_home(opened).glob(f"prepared-*/{prepared.MANIFEST}")):
+        manifest = prepared.manifest_of(path, Table.name)
+        if manifest["parameters"] == wanted and tables.items() <= manifest["sources"].items():
+            return prepared.Prepared(path.parent, manifest)
+    return None
+
+
+def mapped(opened: Opened, made: prepared.Prepared) -> Held:
+    """The splits of a table whose files have been prepared."""
+    stored = {}
+    for name in decoded(opened):
+        kind = opened.modals[name].kind
+        lengths = made.array("rows", f"{name}.length") if is_sequence(kind) else None
+        stored[name] = (Masked if lengths is not None else Stored)(made.array("rows", name), kind.convert, lengths)
+    return replace(opened.held([*opened.files, *made.files], stored), checksums=made.checksums)

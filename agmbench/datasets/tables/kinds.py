@@ -1,0 +1,397 @@
+"""What a column of a table holds: the kinds of modality, how a cell of each is read, and the shape of a sample."""
+
+import os
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Len
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from torch import Tensor
+
+from agmbench.contracts import Unsuitable
+from agmbench.datasets.files import Array, h5_array, h5_file, load_npy, regular
+from agmbench.datasets.media import frame_tensor, image_of, load_image, log_spectrogram, read_frames, read_sound, sound_of
+from agmbench.datasets.tables.rows import as_text
+from agmbench.datasets.tables.words import word_numbers
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus")
+VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".flv", ".webm", ".mpg", ".mpeg", ".wmv")
+TEXTS = (".txt",)
+WITHIN = (list, tuple, np.ndarray, bytes)  # cells that are not the name of a file, but what it holds
+DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+ARRAY = re.compile(r"(.*?\.(npy|npz|pt|pth|h5|hdf5))(?::(.+))?", re.IGNORECASE | re.DOTALL)
+
+Side = Annotated[int, Gt(0)]
+Size = Annotated[list[Side], Len(2, 2)]  # height and width
+
+
+def located(root: Path, text: str) -> Path:
+    """The file that a cell names: below the table's folder, or where an absolute path says; `\\` may stand for `/`."""
+    if DRIVE.match(text):
+        raise Unsuitable(f"'{text}' is a path of Windows with a drive; expected one from {root}, or the files below it")
+    path = root / text
+    return root / text.replace("\\", "/") if "\\" in text and not path.exists() else path
+
+
+def lacking(root: Path, texts: Sequence[str]) -> list[int]:
+    """The places of those that name no file or folder; folders are listed once each, as a million questions take long."""
+    known: dict[str, set[str]] = {}
+    found = []
+    for place, text in enumerate(texts):
+        folder, _, name = text.replace("\\", "/").rstrip("/").rpartition("/")
+        folder = folder or ("/" if text.startswith("/") else "")
+        if (names := known.get(folder)) is None:
+            names = known[folder] = _listed(os.path.join(root, folder))
+        if name not in names:
+            found.append(place)
+    return found
+
+
+def _listed(folder: str) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
+
+
+class Kind(BaseModel):
+    """One modality: the `column` that it is in, and how a cell becomes a sample.
+
+    A cell is read to an array as it is stored (`read`, of the shape and type of `blank`, which stands for an empty cell), and converted
+    to numbers where it is used. Of a `sequence` the first axis of what is read may be shorter.
+
+    path: what is made of a cell that names a file, `{}` being the cell: `audio/{}.wav`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    sequence: ClassVar[bool] = False
+    names_files: ClassVar[bool] = True
+    kind: str
+    column: str
+    path: str = "{}"
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of a converted sample."""
+
+    @property
+    def blank(self) -> Array:
+        """What is stored for an empty cell."""
+        return np.zeros(self.shape, np.float32)
+
+    @property
+    def convert(self) -> Callable[[Tensor], Tensor]:
+        """From what is stored to numbers, a batch at a time."""
+        return Tensor.float
+
+    def file_of(self, cell: Any) -> str:
+        """The file or folder that a cell names."""
+        return self.path.replace("{}", as_text(cell).strip())
+
+    def at(self, root: Path, cell: Any) -> Path:
+        """Where it is."""
+        return located(root, self.file_of(cell))
+
+    @abstractmethod
+    def read(self, root: Path, cell: Any) -> Array:
+        """A cell as it is stored."""
+
+    def original(self, root: Path, cell: Any) -> Array:
+        """The same as large as it is on disk."""
+        return self.read(root, cell)
+
+
+class _Seen(Kind):
+    size: Size = Field(default_factory=lambda: [224, 224])
+
+    @property
+    def convert(self) -> Callable[[Tensor], Tensor]:
+        return frame_tensor
+
+
+class Picture(_Seen):
+    """A picture of a file, brought to `size`: three colours normalised by ImageNet's mean and deviation, or one of grey, in -1 to 1."""
+
+    kind: Literal["picture"]
+    channels: Literal[1, 3] = 3
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.channels, *self.size)
+
+    @property
+    def blank(self) -> Array:
+        return np.zeros((*self.size, self.channels), np.uint8)
+
+    @property
+    def convert(self) -> Callable[[Tensor], Tensor]:
+        return frame_tensor if self.channels == 3 else grey_tensor
+
+    def read(self, root: Path, cell: Any) -> Array:
+        height, width = self.size
+        return self._picture(root, cell, (width, height))[..., : self.channels]
+
+    def original(self, root: Path, cell: Any) -> Array:
+        return self._picture(root, cell, None)[..., : self.channels]
+
+    def _picture(self, root: Path, cell: Any, size: tuple[int, int] | None) -> Array:
+        return image_of(cell, size) if isinstance(cell, bytes) else load_image(self.at(root, cell), size)
+
+
+def grey_tensor(pictures: Tensor) -> Tensor:
+    """Bytes `[..., H, W, 1]` as numbers `[..., 1, H, W]` in -1 to 1."""
+    return pictures.movedim(-1, -3).float().div_(127.5).sub_(1)
+
+
+class _Moving(_Seen):
+    frames: Annotated[int, Gt(0)] = 3
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.frames, 3, *self.size)
+
+    @property
+    def blank(self) -> Array:
+        return np.zeros((self.frames, *self.size, 3), np.uint8)
+
+
+class Frames(_Moving):
+    """A folder of pictures, in the order of their names, of which `frames` are taken, evenly spread."""
+
+    kind: Literal["frames"]
+
+    def read(self, root: Path, cell: Any) -> Array:
+        height, width = self.size
+        return np.stack([load_image(path, (width, height)) for path in self._chosen(root, cell)])
+
+    def original(self, root: Path, cell: Any) -> Array:
+        first, *others = self._chosen(root, cell)
+        picture = load_image(first, None)
+        height, width, _ = picture.shape
+        return np.stack([picture, *(load_image(path, (width, height)) for path in others)])
+
+    def _chosen(self, root: Path, cell: Any) -> list[Path]:
+        folder = self.at(root, cell)
+        there = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
+        if not there:
+            raise Unsuitable(f"{folder} has no pictures; expected {', '.join(PICTURES[:3])}")
+        return [there[(2 * number + 1) * len(there) // (2 * self.frames)] for number in range(self.frames)]
+
+
+class Video(_Moving):
+    """A video, of which `frames` are taken, evenly spread. Its sound is a modality of its own (kind `sound`, of the same column)."""
+
+    kind: Literal["video"]
+
+    def read(self, root: Path, cell: Any) -> Array:
+        height, width = self.size
+        return read_frames(self.at(root, cell), self.frames, (width, height))
+
+    def original(self, root: Path, cell: Any) -> Array:
+        return read_frames(self.at(root, cell), self.frames, None)
+
+
+class Sound(Kind):
+    """The sound of a file, channels averaged, at `rate`; its first `seconds`, zeros behind a shorter one.
+
+    made: `spectrogram`, `log(|STFT| + 1e-7)` of `window` and `hop` samples `[1, window // 2 + 1, times]`, or `wave`, `[samples]`.
+    """
+
+    kind: Literal["sound"]
+    rate: Annotated[int, Gt(0)] = 16_000
+    seconds: Annotated[float, Gt(0)] = 3.0
+    made: Literal["spectrogram", "wave"] = "spectrogram"
+    window: Annotated[int, Ge(2)] = 512
+    hop: Annotated[int, Gt(0)] = 256
+
+    @property
+    def samples(self) -> int:
+        """Of one sound."""
+        return max(1, round(self.seconds * self.rate))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.samples,) if self.made == "wave" else (1, self.window // 2 + 1, 1 + self.samples // self.hop)
+
+    def read(self, root: Path, cell: Any) -> Array:
+        whole = sound_of(cell, self.rate) if isinstance(cell, bytes) else read_sound(self.at(root, cell), self.rate)
+        sound = whole[: self.samples]
+        sound = np.pad(sound, (0, self.samples - len(sound)))
+        return sound if self.made == "wave" else log_spectrogram(sound, self.window, self.hop)[None]
+
+
+class Text(Kind):
+    """Words as numbers `[T, 1]` with a mask: 2 + a hash of each word, so that no vocabulary is needed (`words.py`).
+
+    in_files: the cells name text files (UTF-8) and are not the text itself.
+    """
+
+    sequence = True
+    names_files = False
+    kind: Literal["text"]
+    length: Annotated[int, Gt(0)] = 64
+    vocabulary: Annotated[int, Gt(2)] = 24_000
+    in_files: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length, 1)
+
+    def read(self, root: Path, cell: Any) -> Array:
+        return word_numbers(_text(self.at(root, cell)) if self.in_files else str(cell), self.vocabulary, self.length)
+
+
+def _text(path: Path) -> str:
+    try:
+        return regular(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unsuitable(f"{path} cannot be read as UTF-8 text: {error}") from error
+
+
+class ArrayKind(Kind):
+    """An array of a file: `x.npy`, `x.npz:key`, `x.pt`, `x.pt:key` (tensors alone), `x.h5:key`; `:17` at the end is row 17 of it. Or the
+    numbers themselves, as a list in the cell.
+
+    shape: of a sample. Of sequences (`varies: true`) `[T, D]`, T tokens at most.
+    standardise: by mean and deviation of train, a feature (or a channel) each.
+    """
+
+    kind: Literal["array"]
+    size: Annotated[list[Side], Len(1, 4)]
+    varies: bool = False
+    standardise: bool = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.size)
+
+    def file_of(self, cell: Any) -> str:
+        return array_cell(super().file_of(cell))[0]
+
+    def read(self, root: Path, cell: Any) -> Array:
+        if isinstance(cell, WITHIN):
+            array = numbers_of(cell)
+        else:
+            name, keys = array_cell(super().file_of(cell))
+            array = read_array(located(root, name), keys)
+        fits = array.ndim == 2 and array.shape[1:] == self.shape[1:] if self.varies else array.shape == self.shape
+        if not fits:
+            expected = f"[T, {self.size[-1]}]" if self.varies else list(self.shape)
+            raise Unsuitable(f"{f'{cell!r}':.100} has the shape {list(array.shape)}; expected {expected}")
+        return np.asarray(array[: self.size[0]] if self.varies else array, np.float32)
+
+
+def numbers_of(cell: Any) -> Array:
+    """The numbers in a cell, in lists of lists of equal length."""
+    try:
+        return _numbers(np.array([numbers_of(part) for part in cell]) if isinstance(cell[0], WITHIN) else np.asarray(cell))
+    except (IndexError, ValueError) as error:
+        raise Unsuitable(f"{cell!r:.100} is no array of numbers") from error
+
+
+def array_cell(cell: str) -> tuple[str, list[str]]:
+    """The file and the keys of a cell such as `features.h5:audio:17`."""
+    found = ARRAY.fullmatch(cell.strip())
+    if not found:
+        raise Unsuitable(f"'{cell}' names no array; expected .npy, .npz:key, .pt, .h5:key")
+    return found[1], found[3].split(":") if found[3] else []
+
+
+def read_array(path: Path, keys: Sequence[str]) -> Array:
+    """An array of a file, one row of it where the last key is a number that is no name in the file."""
+    array: Any = _file(path, regular(path).stat().st_mtime_ns)
+    for key in keys:
+        if isinstance(array, dict) or hasattr(array, "keys"):
+            if key not in array:
+                raise Unsuitable(f"{path} has no key '{key}'; it has {', '.join(map(str, array)) or 'none'}")
+            array = array[key]
+        elif not (key.isdecimal() and int(key) < len(array)):
+            raise Unsuitable(f"{path} has no row '{key}'; it has {len(array)}")
+        else:
+            array = array[int(key)]
+    if isinstance(array, dict) or hasattr(array, "keys"):
+        names = list(array)
+        if len(names) != 1:
+            raise Unsuitable(
+                f"{path} holds {', '.join(map(str, names)) or 'nothing'}; say which, as in {path.name}:{(names or ['key'])[0]}"
+            )
+        array = array[names[0]]
+    if path.suffix.lower() in (".h5", ".hdf5") and hasattr(array, "external"):
+        array = h5_array(str(path), array)[()]
+    return _numbers(array.detach().numpy() if isinstance(array, Tensor) else np.asarray(array), path)
+
+
+def _numbers(array: Array, path: Path | str = "the cell") -> Array:
+    if array.dtype.kind not in "fiub" or not array.ndim:
+        raise Unsuitable(f"{path} holds {array.dtype} of shape {list(array.shape)}; expected an array of numbers")
+    return array
+
+
+@lru_cache(maxsize=64)
+def _file(path: Path, changed: int) -> Any:
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return load_npy(path)
+    if suffix in (".h5", ".hdf5"):
+        return h5_file(path)
+    try:
+        if suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # numpy and torch raise what they like on a broken file
+        said = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+        raise Unsuitable(f"{path} cannot be read as {'arrays' if suffix == '.npz' else 'tensors'}: {said[:200]}") from error
+
+
+class Numbers(BaseModel):
+    """Columns of numbers, side by side `[K]`: a list of names, or a pattern such as `eeg_*`. Standardised as arrays are."""
+
+    model_config = Kind.model_config
+    kind: Literal["numbers"]
+    columns: str | Annotated[list[str], Len(1)]
+    standardise: bool = True
+
+
+Modality = Picture | Frames | Video | Sound | Text | ArrayKind | Numbers
+KINDS: dict[str, Any] = {
+    "picture": Picture,
+    "frames": Frames,
+    "video": Video,
+    "sound": Sound,
+    "text": Text,
+    "array": ArrayKind,
+    "numbers": Numbers,
+}
+
+
+def modality(name: str, given: Any) -> Any:
+    """A modality of its settings in a mapping; what is wrong with them is one line."""
+    if not isinstance(given, dict) or given.get("kind") not in KINDS:
+        found = given.get("kind") if isinstance(given, dict) else given
+        raise Unsuitable(f"modality '{name}' should have a kind, one of {', '.join(KINDS)}; found {found!r}")
+    try:
+        return TypeAdapter(KINDS[given["kind"]]).validate_python(given)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        where = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(KINDS[given["kind"]].model_fields)
+            raise Unsuitable(f"modality '{name}' of kind {given['kind']} has no setting '{where}'; it has {known}") from error
+        if first["type"] == "missing":
+            raise Unsuitable(f"modality '{name}' of kind {given['kind']} needs '{where}'") from error
+        said = first["msg"][0].lower() + first["msg"][1:]
+        raise Unsuitable(f"modality '{name}': '{where}' is {first['input']!r}: {said}") from error
+
+
+def reader(kind: Kind, root: Path) -> Callable[[Any], Array]:
+    """What reads a cell of that kind, for another process too."""
+    return partial(kind.read, root)

@@ -1,0 +1,415 @@
+"""A table that is open: its settings, what was wrong and odd in its rows, and the four splits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agmbench.contracts import SPLITS, Input, SplitName, Tokens, Unsuitable
+from agmbench.datasets.files import Array, Held, Stored, StoredSplit, several
+from agmbench.datasets.media import Decoded
+from agmbench.datasets.tables import guess, shares, targets
+from agmbench.datasets.tables.kinds import DRIVE, WITHIN, Kind, Numbers, array_cell, lacking, located, modality, read_array
+from agmbench.datasets.tables.rows import Rows, read_rows
+from agmbench.datasets.tables.targets import Targets
+
+NAMED = 3  # rows that a line names
+TOLD = 5  # lines that an error has
+SEEN = 4096  # samples of train from which mean and deviation are taken, evenly spread
+WAYS_OUT = "; 'missing: drop' leaves such rows out"
+
+
+@dataclass
+class Complaints:
+    """What is wrong with rows, a line for each column and reason."""
+
+    rows: Rows
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, column: str, places: Sequence[int] | Array, what: str) -> None:
+        """Something that is wrong in these rows; `{}` stands for the cell of the first."""
+        if not len(places):
+            return
+        first, *others = [int(place) for place in places[:NAMED]]
+        cell = f"{self.rows.column(column)[first]!r:.200}" if column in self.rows.frame.columns else ""
+        also = ""
+        if others:
+            named = ", ".join(str(place + self.rows.first) for place in others)
+            also = f" ({len(places):,} such rows, also {named})"
+        self.lines.append(f"{self.rows.where(first, column)}: {what.format(cell)}{also}")
+
+
+class Cells(Sequence[Any]):
+    """The cells of a column as things to decode, with their rows."""
+
+    def __init__(self, cells: Array, absent: Array) -> None:
+        self.cells, self.absent = cells, absent
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __getitem__(self, row: Any) -> Any:
+        return int(row), None if self.absent[row] else self.cells[row]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads the cells of one modality; what cannot be read is told with row and column."""
+
+    kind: Kind
+    rows: Rows
+    root: Path
+    original: bool = False
+
+    def __call__(self, thing: tuple[int, Any]) -> Array:
+        row, cell = thing
+        if cell is None:
+            return self.kind.blank[:0] if self.kind_is_sequence else self.kind.blank
+        try:
+            return self.kind.original(self.root, cell) if self.original else self.kind.read(self.root, cell)
+        except (Unsuitable, OSError, ValueError) as error:
+            raise Unsuitable(f"{self.rows.where(row, self.kind.column)}: {' '.join(str(error).split())}") from error
+
+    @property
+    def kind_is_sequence(self) -> bool:
+        """Whether its samples are unlike in length."""
+        return is_sequence(self.kind)
+
+
+def is_sequence(kind: Any) -> bool:
+    """Whether the samples of a kind are sequences of unlike lengths."""
+    return not isinstance(kind, Numbers) and (kind.sequence or bool(getattr(kind, "varies", False)))
+
+
+@dataclass(frozen=True)
+class Masked(Stored):
+    """Sequences that are zero where their mask hides them, once they are converted."""
+
+    def finished(self, x: Input) -> Input:
+        done = Stored.finished(self, x)
+        if not isinstance(done, Tokens) or done.mask is None:
+            return done
+        return Tokens(done.values * done.mask.unsqueeze(2), done.mask)
+
+
+@dataclass(frozen=True)
+class Ragged(Masked):
+    """Sequences whose lengths are known once they are read: `array` has the things and what decodes one to `[n, D]`."""
+
+    shape: tuple[int, ...] = ()
+
+    def read(self, rows: Array) -> Input:
+        found = several(self.array.decode, [self.array.things[row] for row in rows])
+        values = np.zeros((len(rows), *self.shape), np.float32)
+        for place, tokens in enumerate(found):
+            values[place, : len(tokens)] = tokens
+        lengths = torch.tensor([len(tokens) for tokens in found])
+        return Tokens(torch.from_numpy(values), torch.arange(self.shape[0]) < lengths.unsqueeze(1))
+
+
+class Standard:
+    """Numbers less the mean of train over its deviation, a feature each, or a channel of three axes and more.
+
+    They are taken from up to 4,096 samples of train, evenly spread, when the first batch is converted; a feature that does not vary is
+    left at zero.
+    """
+
+    def __init__(self, stored: Stored, rows: Array, shape: tuple[int, ...]) -> None:
+        self.stored, self.shape = stored, shape
+        self.rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(SEEN, len(rows))).astype(np.int64))] if len(rows) else rows
+
+    def __call__(self, x: Tensor) -> Tensor:
+        mean, deviation = (number.to(x.device) for number in self.numbers)
+        return (x.float() - mean) / deviation
+
+    @cached_property
+    def numbers(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation, in a shape that fits a batch."""
+        count, total, squares = torch.zeros(()), torch.zeros(()), torch.zeros(())
+        for some in np.split(self.rows, range(256, len(self.rows), 256)) if len(self.rows) else []:
+            x = self._features(self.stored.read(some)).double()  # [n, features]
+            sound = x.isfinite()
+            x = torch.where(sound, x, 0)
+            count, total, squares = count + sound.sum(0), total + x.sum(0), squares + (x**2).sum(0)
+        count = count.clamp(min=1)
+        mean = total / count
+        deviation = (squares / count - mean**2).clamp(min=0).sqrt()
+        deviation = torch.where(deviation > 1e-6 * mean.abs().clamp(min=1e-6), deviation, 1.0)
+        axes = (-1, *([1] * (len(self.shape) - 1))) if len(self.shape) > 2 else (-1,)
+        return mean.float().reshape(axes), deviation.float().reshape(axes)
+
+    def _features(self, x: Input) -> Tensor:
+        if isinstance(x, Tokens):
+            return x.values if x.mask is None else x.values[x.mask]
+        return x.movedim(1, -1).flatten(0, -2) if len(self.shape) > 2 else x.flatten(0, -2)
+
+
+class Modal(NamedTuple):
+    """One modality of all rows: how it is stored, the shape of a sample, and in which rows it is absent."""
+
+    kind: Any
+    stored: Stored
+    shape: tuple[int, ...]
+    absent: Array
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A table with all that its settings and its first rows say.
+
+    `wrong` is what keeps it from being trained on, `odd` what is seldom meant, `notes` what a user should know; a line each.
+    """
+
+    rows: Rows
+    root: Path
+    settings: Mapping[str, Any]
+    modals: Mapping[str, Modal]
+    targets: Targets
+    parts: Mapping[SplitName, Array]
+    wrong: Sequence[str]
+    odd: Sequence[str]
+    notes: Sequence[str]
+    unused: Sequence[str]
+
+    @property
+    def files(self) -> list[Path]:
+        """Of the table itself."""
+        path = self.rows.path
+        return sorted(path.rglob("*.arrow")) if path.is_dir() else [path]
+
+    @property
+    def kept(self) -> Array:
+        """The rows that are in a split, rising."""
+        return np.sort(np.concatenate([self.parts[name] for name in SPLITS]))
+
+    def groups(self) -> dict[str, dict[SplitName, Sequence[str]]]:
+        """The row, id and group of each sample of each split."""
+        kinds = {"row": np.arange(self.rows.first, self.rows.first + len(self.rows))}
+        kinds |= {name: self.rows.column(column) for name in ("id", "group") if (column := self.settings[name])}
+        return {
+            kind: {name: cells[some].astype(str).tolist() for name, some in self.parts.items()} for kind, cells in kinds.items()
+        }
+
+    def held(self, files: Sequence[Path], stored: Mapping[str, Stored]) -> Held:
+        """The four splits, of inputs as they are stored here or elsewhere."""
+        inputs = {}
+        for name, modal in self.modals.items():
+            one = stored.get(name, modal.stored)
+            if getattr(modal.kind, "standardise", False):
+                train = self.parts["train"]
+                one = replace(one, convert=Standard(one, train[~modal.absent[train]], modal.shape))
+            inputs[name] = one
+        absent = {name: torch.tensor(modal.absent) for name, modal in self.modals.items() if modal.absent.any()}
+        values = self.targets.values
+        return Held(
+            splits={
+                name: StoredSplit(
+                    inputs, values[torch.from_numpy(some)], some, {m: x[torch.from_numpy(some)] for m, x in absent.items()}
+                )
+                for name, some in self.parts.items()
+            },
+            shapes={name: modal.shape for name, modal in self.modals.items()},
+            files=files,
+            groups=self.groups(),
+            notes=self.notes,
+            odd=self.odd,
+        )
+
+
+def open_table(path: Path, given: Mapping[str, Any]) -> Opened:
+    """A table by its settings; what is not stated is inferred. Raises for what is wrong with the settings, not with rows."""
+    rows, root = read_rows(path), path.parent
+    _beside(rows, root, given.get("arrays") or {})
+    settings = {**given, **guess.roles(rows, given)}
+    found = targets.made(rows, settings["label"], given.get("task"), given.get("classes"))
+    labels = [settings["label"]] if isinstance(settings["label"], str) else list(settings["label"])
+    taken = {name for name in (*labels, settings["split"], settings["group"], settings["id"]) if name}
+    unused: list[str] = []
+    if not given.get("modalities"):
+        settings["modalities"], unused = guess.modalities(rows, root, taken)
+        if not settings["modalities"]:
+            raise Unsuitable(
+                f"{path}: no column looks like a modality (of {', '.join(map(str, rows.frame.columns[:20]))}); state them"
+            )
+    settings["task"] = found.kind
+    complaints, odd = Complaints(rows), Complaints(rows)
+    lost = np.zeros(len(rows), dtype=bool)
+    modals = {}
+    for name, one in settings["modalities"].items():
+        kind = modality(name, one)
+        make = _of_numbers if isinstance(kind, Numbers) else _of_column
+        modals[name], gone = make(rows, root, kind, complaints, odd)
+        lost |= gone
+    parts, notes = _parts(rows, settings, found, modals, lost, complaints, odd)
+    return Opened(rows, root, settings, modals, found, parts, complaints.lines, odd.lines, notes, unused)
+
+
+def _beside(rows: Rows, root: Path, arrays: Mapping[str, str]) -> None:
+    """A column for each array that has as many rows as the table: the cells name its rows."""
+    for name, cell in arrays.items():
+        file, keys = array_cell(cell)
+        found = len(read_array(located(root, file), keys))
+        if found != len(rows):
+            raise Unsuitable(f"array '{name}': {cell} has {found:,} rows; expected {len(rows):,}, as {rows.path} has")
+        if name in rows.frame.columns:
+            raise Unsuitable(f"array '{name}': {rows.path} has a column of that name; take another")
+        rows.frame[name] = [f"{cell}:{row}" for row in range(found)]
+
+
+def _of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: Complaints) -> tuple[Modal, Array]:
+    """A modality of one column, and the rows whose cells lead nowhere."""
+    cells, absent = rows.column(kind.column), rows.empty(kind.column)
+    lost = np.zeros(len(rows), dtype=bool)
+    if kind.names_files or getattr(kind, "in_files", False):
+        there = np.flatnonzero(~absent).tolist()
+        there = [row for row in there if not isinstance(cells[row], WITHIN)]
+        drives = [row for row in there if DRIVE.match(str(cells[row]))]
+        complaints.add(kind.column, drives, f"{{}} is a path of Windows with a drive; expected one from {root}")
+        named = [row for row in there if not DRIVE.match(str(cells[row]))]
+        texts = [_file_of(kind, cells[row]) for row in named]
+        gone = [named[place] for place in lacking(root, texts)]
+        complaints.add(kind.column, gone, f"there is no {{}} in {root}{WAYS_OUT}")
+        outside = [row for row, text in zip(named, texts, strict=True) if text.startswith(("/", "..")) and _outside(root, text)]
+        odd.add(kind.column, outside, f"{{}} is outside the table's folder {root}")
+        lost[[*drives, *gone]] = True
+    else:
+        blank = np.flatnonzero(~absent)[[not str(cell).strip() for cell in cells[~absent]]]
+        odd.add(kind.column, blank, "the text {} is empty")
+    things, read = Cells(cells, absent), Reader(kind, rows, root)
+    decoded = Decoded(things, read, replace(read, original=True))
+    stored = Ragged(decoded, kind.convert, shape=kind.shape) if is_sequence(kind) else Stored(decoded, kind.convert)
+    return Modal(kind, stored, kind.shape, absent), lost
+
+
+def _file_of(kind: Kind, cell: Any) -> str:
+    try:
+        return kind.file_of(cell)
+    except Unsuitable:
+        return str(cell)
+
+
+def _outside(root: Path, text: str) -> bool:
+    return not (root / text).resolve().is_relative_to(root.resolve())
+
+
+def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, odd: Complaints) -> tuple[Modal, Array]:
+    """A modality of several columns, and the rows in which some of them say nothing or no number."""
+    listed = [str(name) for name in rows.frame.columns]
+    pattern = kind.columns
+    columns = [name for name in listed if fnmatchcase(name, pattern)] if isinstance(pattern, str) else list(pattern)
+    if not columns:
+        raise Unsuitable(f"{rows.path} has no column '{kind.columns}'; it has {', '.join(listed[:20])}")
+    values = np.empty((len(rows), len(columns)), np.float32)
+    texts = np.zeros(len(rows), dtype=bool)
+    for place, name in enumerate(columns):
+        cells = rows.column(name)
+        if cells.dtype.kind not in "iufb":
+            numbers = rows.frame[name].map(_number).to_numpy(dtype=float)
+            wrong = np.isnan(numbers) & ~rows.empty(name)
+            complaints.add(name, np.flatnonzero(wrong), f"{{}} is no number; expected one, or an empty cell{WAYS_OUT}")
+            cells, texts = numbers, texts | wrong
+        values[:, place] = cells
+    finite = np.isfinite(values)
+    absent = np.all(np.isnan(values), axis=1)
+    partly = ~finite.all(axis=1) & ~absent & ~texts
+    if partly.any():
+        first = columns[int(np.flatnonzero(~finite[np.flatnonzero(partly)[0]])[0])]
+        complaints.add(
+            first, np.flatnonzero(partly), f"{{}} is no finite number, while other columns of the modality have some{WAYS_OUT}"
+        )
+    values[absent] = 0
+    lost = partly | (texts & ~absent)
+    return Modal(kind, Stored(values), (len(columns),), absent), lost
+
+
+def _number(cell: Any) -> float:
+    try:
+        return float(str(cell).replace(",", ".")) if isinstance(cell, str) else float(cell)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _parts(
+    rows: Rows,
+    settings: Mapping[str, Any],
+    found: Targets,
+    modals: Mapping[str, Modal],
+    lost: Array,
+    complaints: Complaints,
+    odd: Complaints,
+) -> tuple[dict[SplitName, Array], list[str]]:
+    """The rows of each split, once rows that cannot be used are told or dropped."""
+    label = settings["label"] if isinstance(settings["label"], str) else settings["label"][0]
+    missing, notes = settings.get("missing", "absent"), []
+    absent = np.stack([modal.absent for modal in modals.values()])
+    unlabelled = found.unlabelled
+    unusable = lost | unlabelled | absent.all(axis=0)
+    if missing == "drop":
+        complaints.lines.clear()
+        unusable |= absent.any(axis=0)
+        if unusable.any():
+            notes.append(f"missing: drop leaves out {int(unusable.sum()):,} of {len(rows):,} rows")
+    else:
+        complaints.add(label, np.flatnonzero(unlabelled), f"the row has no label{WAYS_OUT}")
+        for name, modal in modals.items():
+            column = getattr(modal.kind, "column", name)
+            if missing == "error":
+                complaints.add(
+                    column,
+                    np.flatnonzero(modal.absent),
+                    "the cell is empty; missing: absent takes such rows without the modality",
+                )
+        complaints.add(label, np.flatnonzero(absent.all(axis=0)), f"every modality of the row is empty{WAYS_OUT}")
+    complaints.add(label, np.flatnonzero(found.unknown & ~unlabelled), "the label {} is none of the stated classes")
+    usable = np.flatnonzero(~unusable)
+    if not len(usable):
+        return dict.fromkeys(SPLITS, usable), notes
+    named = None
+    if settings["split"]:
+        named = rows.column(settings["split"])[usable]
+        strange = usable[shares.unknown(named)]
+        complaints.add(settings["split"], strange, "{} is the name of no split; expected train, dev, valid or test")
+        if len(strange):
+            return dict.fromkeys(SPLITS, usable[:0]), notes
+    groups = rows.column(settings["group"])[usable].astype(str) if settings["group"] else None
+    try:
+        parts, said = shares.parts(named, settings.get("shares"), found.strata[usable], groups, settings.get("split_seed", 0))
+    except Unsuitable as error:
+        complaints.lines.append(f"{rows.path}: {error}")
+        return dict.fromkeys(SPLITS, usable[:0]), notes
+    parts = {name: usable[some] for name, some in parts.items()}
+    _oddities(rows, settings, found, parts, odd, label)
+    return parts, [*notes, *said]
+
+
+def _oddities(
+    rows: Rows, settings: Mapping[str, Any], found: Targets, parts: Mapping[SplitName, Array], odd: Complaints, label: str
+) -> None:
+    """Ids that stand twice, groups in two splits, classes that train lacks or that one row has."""
+    if settings["id"]:
+        cells = rows.frame[settings["id"]]
+        odd.add(
+            settings["id"],
+            np.flatnonzero((cells.duplicated(keep=False) & cells.notna()).to_numpy()),
+            "the id {} is in several rows",
+        )
+    if settings["group"] and settings["split"]:
+        groups = rows.column(settings["group"]).astype(str)
+        train = set(groups[parts["train"]])
+        shared = [row for row in parts["test"] if groups[row] in train]
+        odd.add(settings["group"], shared, "the group {} of test is in train too")
+    if found.kind != "class":
+        return
+    values = found.values.numpy()
+    known = np.bincount(values[parts["train"]], minlength=len(found.class_names)) > 0
+    for name, some in parts.items():
+        odd.add(label, some[~known[values[some]]], f"the class {{}} is in {name} and not in train")
+    used = np.concatenate(list(parts.values()))
+    counts = np.bincount(values[used], minlength=len(found.class_names))
+    odd.add(label, np.sort(used[counts[values[used]] == 1]), "the class {} has one row alone")

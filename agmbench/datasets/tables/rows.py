@@ -1,0 +1,166 @@
+"""The file of a table as a data frame: csv, tsv, jsonl, parquet, or a folder that Hugging Face `datasets` has saved."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import json as arrow_json
+from pyarrow import parquet
+
+from agmbench.contracts import Unsuitable
+from agmbench.datasets.files import Array, regular
+
+SEPARATORS = ",;\t|"
+EMPTY = ["", "nan", "NaN", "NAN", "#N/A"]  # cells that say nothing; 'NA' and 'None' may be the names of classes
+SPLIT = "split"
+
+
+class Rows:
+    """The rows of a table. `first` is the number of the first one, as a spreadsheet or an editor shows it."""
+
+    def __init__(self, frame: pd.DataFrame, path: Path, first: int) -> None:
+        frame.columns = [str(name).strip() for name in frame.columns]
+        self.frame, self.path, self.first = frame, path, first
+        twice = sorted({name for name in frame.columns if list(frame.columns).count(name) > 1})
+        if twice:
+            raise Unsuitable(f"{path} has the column '{twice[0]}' twice; rename one of them")
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def column(self, name: str) -> Array:
+        """The cells of a column; empty ones are NaN or None."""
+        if name not in self.frame.columns:
+            known = ", ".join(map(str, self.frame.columns[:20]))
+            raise Unsuitable(f"{self.path} has no column '{name}'; it has {known or 'none'}")
+        cells: Array = self.frame[name].to_numpy()
+        return cells
+
+    def empty(self, name: str) -> Array:
+        """Which cells of a column say nothing, `[N]`."""
+        self.column(name)
+        found: Array = self.frame[name].isna().to_numpy()
+        return found
+
+    def where(self, row: int, column: str) -> str:
+        """How an error calls a cell."""
+        return f"{self.path}, row {row + self.first}, column '{column}'"
+
+
+def read_rows(path: Path) -> Rows:
+    """The rows of a table; its suffix says of which kind it is."""
+    if path.is_dir():
+        return Rows(_saved(path), path, 1)
+    regular(path)
+    readers: dict[str, tuple[Callable[[Path], pd.DataFrame], int]] = {
+        ".csv": (_separated, 2),
+        ".tsv": (_separated, 2),
+        ".parquet": (_parquet, 1),
+        ".jsonl": (_lines, 1),
+    }
+    if path.suffix.lower() not in readers:
+        kinds = ", ".join(readers)
+        raise Unsuitable(
+            f"{path} is of no kind of table that is read here; expected {kinds}, or a folder of Hugging Face datasets"
+        )
+    read, first = readers[path.suffix.lower()]
+    try:
+        frame = read(path)
+    except Unsuitable:
+        raise
+    except Exception as error:  # pandas and pyarrow raise what they like
+        raise Unsuitable(f"{path} cannot be read as a table: {_said(error)}") from error
+    if not len(frame):
+        raise Unsuitable(f"{path} has no rows; expected one a sample below a line of column names")
+    return Rows(frame, path, first)
+
+
+def _separated(path: Path) -> pd.DataFrame:
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    header = head.decode(encoding, errors="replace").splitlines()[:1]
+    if not header:
+        raise Unsuitable(f"{path} is empty; expected a line of column names and a row a sample")
+    counts = {separator: header[0].count(separator) for separator in SEPARATORS}
+    best = max(counts, key=lambda separator: counts[separator])
+    separator = "\t" if path.suffix.lower() == ".tsv" else best if counts[best] else ","
+    try:
+        return pd.read_csv(path, sep=separator, encoding=encoding, na_values=EMPTY, keep_default_na=False, low_memory=False)
+    except UnicodeDecodeError as error:
+        raise Unsuitable(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8 text") from error
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    return _frame(parquet.read_table(path))
+
+
+def _lines(path: Path) -> pd.DataFrame:
+    return _frame(arrow_json.read_json(path))
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas().reset_index(drop=True)
+    for name, kind in zip(table.column_names, table.schema.types, strict=True):
+        if pa.types.is_struct(kind) and {field.name for field in kind} >= {
+            "bytes",
+            "path",
+        }:  # a picture or a sound of Hugging Face
+            frame[name] = [cell and (cell["bytes"] or cell["path"]) for cell in frame[name]]
+    return frame
+
+
+def _saved(folder: Path) -> pd.DataFrame:
+    """A `DatasetDict` or a `Dataset` as `save_to_disk` leaves it; what a folder of the former is called is the column `split`."""
+    parts = {folder.name: folder}
+    split = False
+    if (index := folder / "dataset_dict.json").is_file():
+        parts = {name: folder / name for name in json.loads(index.read_text())["splits"]}
+        split = True
+    frames = []
+    for name, part in parts.items():
+        files = sorted(part.glob("*.arrow"))
+        if not files:
+            raise Unsuitable(f"{part} has no .arrow file; expected a folder of Hugging Face datasets (save_to_disk)")
+        table = pa.concat_tables([_arrow(path) for path in files])
+        frame = _named(_frame(table), part)
+        frames.append(frame.assign(**{SPLIT: name}) if split else frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _arrow(path: Path) -> pa.Table:
+    try:
+        with pa.memory_map(str(regular(path))) as source:
+            return pa.ipc.open_stream(source).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise Unsuitable(f"{path} cannot be read as an Arrow stream: {_said(error)}") from error
+
+
+def _named(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """With the names of classes in place of their numbers, where the folder tells them."""
+    try:
+        features = json.loads((folder / "dataset_info.json").read_text())["features"]
+    except (OSError, ValueError, KeyError):
+        return frame
+    for column, feature in features.items():
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and column in frame:
+            names = np.array([*feature.get("names", []), None], dtype=object)
+            frame[column] = [names[number] if 0 <= number < len(names) - 1 else None for number in frame[column]]
+    return frame
+
+
+def _said(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return re.sub(r"^Error tokenizing data\. C error: ", "", text)
+
+
+def as_text(value: Any) -> str:
+    """A cell as it is written: whole numbers without a point."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)

@@ -1,0 +1,103 @@
+"""Which split a row is in: by a column of the table, or by shares, with no group in two splits and every class in each if it can be."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from agmbench.contracts import SPLITS, SplitName, Unsuitable
+from agmbench.datasets.files import Array
+
+NAMES: Mapping[str, str] = {
+    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("valid", "val", "validation", "eval", "dev_seen"), "valid"),
+    **dict.fromkeys(("dev", "development"), "dev"),
+    **dict.fromkeys(("test", "testing", "test_seen"), "test"),
+}
+SHARES: Mapping[str, float] = {"train": 0.7, "dev": 0.1, "valid": 0.1, "test": 0.1}
+CUT = {"dev": 0.1, "valid": 0.1}  # of train, where a table names train and test alone
+ORDER = ("train", "test", "valid", "dev")
+
+
+def shared(shares: Mapping[str, float], strata: Array, groups: Array | None, seed: int) -> Array:
+    """The split `[N]` of each row, by name: groups whole, the share of each split near what is asked in each stratum.
+
+    A group belongs to the stratum of its first row. Within a stratum groups are shuffled by `seed` and dealt by the rows that each
+    split is short of; what one stratum deals too much the next makes up for. No stratum goes without a group in train, and no split
+    without one if there are as many groups.
+    """
+    names = [name for name in ORDER if shares.get(name, 0) > 0]
+    wanted = np.array([shares[name] for name in names]) / sum(shares[name] for name in names)
+    if groups is None:
+        owner, firsts, sizes = np.arange(len(strata)), np.arange(len(strata)), np.ones(len(strata))
+    else:
+        _, firsts, owner, counts = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+        sizes = counts.astype(float)
+    draw, short = np.random.default_rng(seed), np.zeros(len(names))
+    of_group = np.zeros(len(firsts), dtype=np.int64)
+    _, stratum = np.unique(strata[firsts], return_inverse=True)
+    by_stratum = np.argsort(stratum, kind="stable")
+    for some in np.split(by_stratum, np.flatnonzero(np.diff(stratum[by_stratum])) + 1):
+        some = draw.permutation(some)
+        total = sizes[some].sum()
+        aimed = np.clip(wanted * total + short, 0, None)
+        aimed *= total / aimed.sum()
+        middles = np.cumsum(sizes[some]) - sizes[some] / 2
+        dealt = np.minimum(np.searchsorted(np.cumsum(aimed), middles), len(names) - 1)
+        if "train" in names and not (dealt == names.index("train")).any():
+            dealt[0] = names.index("train")
+        of_group[some] = dealt
+        short += wanted * total - np.bincount(dealt, weights=sizes[some], minlength=len(names))
+    for place in range(len(names)):  # of few groups none may have fallen to a split
+        counts = np.bincount(of_group, minlength=len(names))
+        if not counts[place] and counts.max() > 1:
+            most = np.flatnonzero(of_group == counts.argmax())
+            of_group[most[sizes[most].argmin()]] = place
+    split: Array = np.array(names, dtype=object)[of_group[owner]]
+    return split
+
+
+def parts(
+    named: Array | None, shares: Mapping[str, float] | None, strata: Array, groups: Array | None, seed: int
+) -> tuple[dict[SplitName, Array], list[str]]:
+    """The rows of each split, rising, and what a user should know of it; `named` are the splits of a column, as it has them."""
+    notes = []
+    if named is None:
+        split = shared(shares or SHARES, strata, groups, seed)
+        asked = ", ".join(f"{name} {share:g}" for name, share in (shares or SHARES).items())
+        by = "no group in two splits" if groups is not None else "row by row"
+        notes.append(f"splits are drawn by shares ({asked}), {by}, by seed {seed}")
+    else:
+        places, distinct = pd.factorize(named)
+        split = np.array([NAMES[str(name).strip().lower()] for name in distinct], dtype=object)[places]
+        if "valid" not in split and "dev" in split:
+            split[split == "dev"] = "valid"
+            notes.append("split 'dev' is taken as valid, as there is none of that name")
+        lacking = {name: share for name, share in CUT.items() if name not in split}
+        train = np.flatnonzero(split == "train")
+        if lacking and len(train):
+            if groups is not None and list(lacking) == ["dev"] and len(np.unique(groups[train])) < 1 / CUT["dev"]:
+                notes.append(
+                    "train has too few groups to cut dev from them whole, so rows are cut: dev shares groups with train"
+                )
+                groups = None
+            own = shared(
+                {"train": 1 - sum(lacking.values()), **lacking}, strata[train], None if groups is None else groups[train], seed
+            )
+            split[train] = own
+            notes.append(
+                f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} cut from train, a tenth each, by seed {seed}"
+            )
+    found: dict[SplitName, Array] = {name: np.flatnonzero(split == name) for name in SPLITS}
+    for name, rows in found.items():
+        if not len(rows):
+            have = ", ".join(f"{other} {len(some)}" for other, some in found.items())
+            raise Unsuitable(f"{name} has no rows ({have}); name the splits in a column, or give shares and enough groups")
+    return found, notes
+
+
+def unknown(named: Sequence[object] | Array) -> list[int]:
+    """The places of names of splits that nobody knows."""
+    places, distinct = pd.factorize(np.asarray(named, dtype=object))
+    strange = [number for number, name in enumerate(distinct) if str(name).strip().lower() not in NAMES]
+    return [int(place) for place in np.flatnonzero(np.isin(places, [-1, *strange]))]

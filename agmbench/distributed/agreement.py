@@ -1,0 +1,49 @@
+"""Whether all ranks still train the same model, and that they go on with the very same numbers."""
+
+from itertools import chain
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from agmbench.distributed.ranks import here
+from agmbench.errors import RunFailed
+
+T = TypeVar("T")
+ROUNDING = 1e-4  # of the largest number of a tensor: how far apart ranks may be after an epoch
+
+
+def said_once(value: T) -> T:
+    """What the first rank has found, on every rank; in one process the value itself."""
+    ranks = here()
+    return value if ranks is None else ranks.told(value)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def agree(*parts: nn.Module) -> None:
+    """After an epoch: among ranks, raise if their tensors differ by more than rounding, then take those of the first.
+
+    They differ where something draws random numbers of its own, or reads what only one rank has.
+    """
+    ranks = here()
+    if ranks is None:
+        return
+    named = dict(chain.from_iterable([*part.named_parameters(), *part.named_buffers()] for part in parts))
+    mine = {name: tensor.clone() for name, tensor in named.items()}
+    ranks.as_first(list(named.values()))
+    alike = torch.stack([_alike(mine[name], tensor) for name, tensor in named.items()])
+    wrong = [name for name, one in zip(named, ranks.all_of(alike).tolist(), strict=True) if not one]
+    if wrong:
+        raise RunFailed(
+            f"the processes of this job have come to unlike numbers in {len(wrong)} of {len(named)} tensors, the first {wrong[0]}: "
+            "its method or an encoder of it cannot train on several devices (draws should come from `context.generator` "
+            "or torch's own); leave --devices out"
+        )
+
+
+def _alike(one: Tensor, other: Tensor) -> Tensor:
+    if one.numel() == 0:
+        return torch.ones((), dtype=torch.bool, device=one.device)
+    one, other = one.double(), other.double()
+    same = (one == other) | (one.isnan() & other.isnan())  # running figures may begin at infinity
+    return torch.where(same, 0.0, one - other).abs().max() <= ROUNDING * other.nan_to_num(0, 0, 0).abs().max()

@@ -1,0 +1,81 @@
+"""Any Hugging Face text network over raw text, with its tokenizer."""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Gt
+from torch import Tensor
+
+from agmbench.contracts import Input, Tokens, Unsuitable
+from agmbench.encoders.pretrained import Backbone, Trained, network, one_line, without_pooler
+from agmbench.encoders.states import States
+from agmbench.encoders.words import BYTES, Words
+
+
+class HFText(Backbone):
+    """`AutoModel` over raw text, bytes `[B, T, 1]` with a mask (`agmbench.contracts.utf8`), to its last hidden states as tokens
+    `[B, L, D]`.
+
+    Text is made tokens while batches are read, on the host; a batch is as long as its longest text (at most `length` tokens). A text
+    that is muted or empty has no token.
+
+    model: a name on the Hugging Face hub, which needs a network once, or a folder. Default bert-base-uncased.
+    config: build the network from this configuration (`model_type` and its own keys) with random weights instead; needs no network.
+    weights: a file of weights (.safetensors or of torch.save) that it begins with.
+    tokenizer: a name or a folder, or `bytes`, by which each byte is a token and no file is needed. Default: the model's; with a config,
+        bytes.
+    length: tokens of a text at most; what is longer is cut off.
+    trained: `all` of it learns (default), `none`, so that it stays in eval mode, the last N layers, or `lora`.
+    lora: parameters of peft's `LoraConfig`, for trained=lora (`pip install 'agmbench[lora]'`).
+    output: `tokens` (default), of which a fusion that takes vectors is given the mean, or `first`, the first token alone (BERT's CLS).
+
+    For ids that were made beforehand take encoder `language-model`.
+    """
+
+    same_in_training = True
+    reads_numbers = True
+    reads_text = True
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        model: str = "bert-base-uncased",
+        config: dict[str, Any] | None = None,
+        weights: str | None = None,
+        tokenizer: str | None = None,
+        length: Annotated[int, Gt(1)] = 128,
+        trained: Trained = "all",
+        lora: dict[str, Any] | None = None,
+        output: Literal["tokens", "first"] = "tokens",
+    ) -> None:
+        super().__init__(shape)
+        if len(shape) != 2 or shape[1] != 1:
+            raise Unsuitable(
+                f"takes raw text, bytes [T, 1]; found the shape {list(shape)}; take encoder language-model or lstm"
+            )
+        self.net = network(model, config, weights)
+        without_pooler(self.net)
+        places = getattr(self.net.config, "max_position_embeddings", length)
+        self.words = Words(tokenizer or (BYTES if config is not None else model), min(length, places))
+        self.states = States(self.net)
+        self.first = output == "first"
+        try:
+            with torch.no_grad():
+                features = self.eval()(torch.zeros(1, 3, 2))
+        except Exception as error:  # a network raises what it likes
+            raise Unsuitable(f"the network takes no text: {one_line(error)}") from error
+        self.out_features = (features.values if isinstance(features, Tokens) else features).shape[-1]
+        self.settle(trained, lora)
+
+    def on_host(self, x: Input) -> Tensor:
+        """Ids, mask and segments `[B, 3, L]` of raw text."""
+        return self.words(x)
+
+    def forward(self, x: Input) -> Tensor | Tokens:
+        tokenized = isinstance(x, Tensor) and x.ndim == 3 and x.shape[1] == 3 and x.shape[2] != 1
+        values = x if tokenized else self.words(x, whole=True).to(x.values.device if isinstance(x, Tokens) else x.device)
+        assert isinstance(values, Tensor)
+        ids, mask, segments = values.round().long().unbind(dim=1)  # each [B, L]
+        found = self.states(self.net, ids, mask > 0, segments)
+        return found.values[:, 0] if self.first else found

@@ -1,0 +1,136 @@
+"""What encoders of other libraries' networks have in common: where weights come from, and which of them learn."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Gt
+from torch import Tensor, nn
+
+from agmbench.contracts import Encoder, Unsuitable
+from agmbench.encoders.layers import in_layers
+
+Trained = Literal["all", "none", "lora"] | Annotated[int, Gt(0)]
+
+
+class Backbone(Encoder):
+    """An encoder around a network `net`, of which some may be frozen; a network that is wholly frozen stays in eval mode."""
+
+    net: Any
+    frozen: bool = False
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """As ever, but for what is frozen."""
+        super().train(mode)
+        if self.frozen:
+            self.net.eval()
+        return self
+
+    def settle(self, trained: Trained, lora: dict[str, Any] | None) -> None:
+        """Once `net` is made: freeze it, all but its last layers, or all but adapters of LoRA."""
+        if trained == "lora":
+            self.net = adapted(self.net, lora or {})
+        elif lora is not None:
+            raise Unsuitable(f"lora is for trained=lora; found trained={trained}")
+        elif trained == "none":
+            self.net.requires_grad_(False)
+            self.frozen = True
+        elif trained != "all":
+            layers = in_layers(self.net)
+            if trained >= len(layers):
+                raise Unsuitable(
+                    f"trained is the number of its last layers that learn; found {trained}, and it has {len(layers)}"
+                )
+            for tensor in (tensor for layer in layers[:-trained] for tensor in layer):
+                tensor.requires_grad_(False)
+        self.train()
+
+
+def adapted(net: nn.Module, lora: dict[str, Any]) -> nn.Module:
+    """The network with adapters of LoRA (Hu et al., ICLR 2022) in its linear layers, which alone learn; by peft."""
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise Unsuitable("trained=lora needs peft; install it with: pip install 'agmbench[lora]'") from error
+    try:
+        wrapped: Any = get_peft_model(net, LoraConfig(**{"target_modules": "all-linear", **lora}))
+    except Exception as error:  # peft raises what it likes
+        raise Unsuitable(f"peft cannot adapt the network with {lora}: {one_line(error)}") from error
+    made: nn.Module = wrapped.base_model.model
+    return made
+
+
+def network(model: str, config: dict[str, Any] | None, weights: str | None, **own: Any) -> Any:
+    """A network of transformers: `model` by name or folder, or built from `config` with random weights; then `weights` of a file.
+
+    `own` are keys of the configuration that the data give, where `config` does not.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    what = f"'{model}'" if config is None else f"a model from {config}"
+    try:
+        if config is None:
+            net = AutoModel.from_pretrained(model)
+        else:
+            if "model_type" not in config:
+                raise ValueError("config needs a 'model_type', such as bert")
+            known = AutoConfig.for_model(config["model_type"])
+            net = AutoModel.from_config(
+                AutoConfig.for_model(**{**{k: v for k, v in own.items() if hasattr(known, k)}, **config})
+            )
+    except Exception as error:  # the hub, a configuration and a model raise what they like
+        raise Unsuitable(f"transformers cannot load {what}: {one_line(error)}") from error
+    if weights is not None:
+        load(net, weights)
+    return net
+
+
+def without_pooler(net: Any) -> None:
+    """What learns on the first token's state alone, which nothing here reads, and would have no gradient."""
+    if isinstance(pooler := getattr(net, "pooler", None), nn.Module) and any(True for _ in pooler.parameters()):
+        net.pooler = None
+
+
+def load(net: nn.Module, path: str) -> None:
+    """Weights of a file `.safetensors`, `.pt`, `.pth` or `.bin`: a state dict of the network, or of a model that has it as a part."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise Unsuitable(f"weights: {path} is no file; expected a state dict, .safetensors or of torch.save")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            found: Any = load_file(file)
+        else:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # of a broken file
+        raise Unsuitable(f"weights: {path} cannot be read: {one_line(error)}") from error
+    for key in ("state_dict", "model"):
+        found = found.get(key, found) if isinstance(found, dict) and isinstance(found.get(key), dict) else found
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise Unsuitable(f"weights: {path} should be a mapping of names to tensors")
+    own = net.state_dict()
+    starts = {name.removesuffix(next(iter(own))) for name in found if name.endswith(next(iter(own)))} | {""}
+    fits = {
+        start: {k: v for k in own if (v := found.get(f"{start}{k}")) is not None and v.shape == own[k].shape}
+        for start in starts
+    }
+    best = max(fits.values(), key=len)
+    if missing := sorted(own.keys() - best.keys()):
+        raise Unsuitable(
+            f"weights: {path} has {len(best)} of the network's {len(own)} tensors in their shapes; not {missing[0]}"
+        )
+    net.load_state_dict(best)
+
+
+def one_line(error: Exception) -> str:
+    """What a library said."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def as_tokens(states: Tensor, width: int | None = None) -> Tensor:
+    """The states of a network as tokens `[B, N, D]`: those are, a feature map `[B, D, H, W]` (or `[B, H, W, D]`) is its places."""
+    if states.ndim == 4:
+        last = width is not None and states.shape[1] != width and states.shape[3] == width
+        return states.flatten(1, 2) if last else states.flatten(2).transpose(1, 2)
+    return states

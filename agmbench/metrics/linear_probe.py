@@ -1,0 +1,79 @@
+"""What is left in each encoder: a linear probe on its frozen features."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Gt
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from agmbench.metrics.figure import FIGURES
+from agmbench.metrics.r2 import R2
+from agmbench.outcomes import Array, Floats, Metric, Outcome, Outcomes, Quantity, Unmeasured
+
+
+class LinearProbe(Metric):
+    """The accuracy (of a regression, R2) of a linear model on the frozen features of each encoder, and on those of all together.
+
+    It says what an encoder has learnt, whatever the trained head makes of it. Features of dev are standardised and a logistic
+    regression (of several labels one each, of a regression ridge) is fitted on them; its answers are judged on test. Where the answers
+    are made by heads of a method's own the features are those that these heads read. Methods that train no encoder have none.
+
+    strength: inverse of the penalty, scikit-learn's `C`; of ridge its reciprocal is `alpha`. Ours 1.
+
+    Published probes are fitted on the training set, whose features the encoders know by heart; ours on dev, which is cut from it and
+    which they have not seen, as competition strength is. So with a small dev the numbers are lower than theirs.
+    """
+
+    quantities = (
+        Quantity(
+            "probe",
+            "probe_{}",
+            "accuracy of a linear probe on the features of m",
+            "%",
+            decimals=2,
+            tasks=FIGURES,
+            per="modality",
+        ),
+        Quantity(
+            "probe-all", "probe", "accuracy of a linear probe on the features of all modalities", "%", decimals=2, tasks=FIGURES
+        ),
+        Quantity("probe-r2", "probe R2_{}", "R2 of a linear probe on the features of m", tasks=("regression",), per="modality"),
+        Quantity("probe-all-r2", "probe R2", "R2 of a linear probe on the features of all modalities", tasks=("regression",)),
+    )
+
+    def __init__(self, *, strength: Annotated[float, Gt(0)] = 1.0) -> None:
+        self.strength = strength
+
+    def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, float | Mapping[str, float]]:
+        dev, test = outcomes.dev, outcomes.judged
+        if not dev.features or not test.features:
+            raise Unmeasured("no features: the method trains no encoder, or the run was made before they were kept")
+        alone = {m: self.of(dev.features[m], test.features[m], dev, test) for m in test.modalities}
+        known, asked = (np.concatenate([one.features[m] for m in test.modalities], axis=1) for one in (dev, test))
+        together = self.of(known, asked, dev, test)
+        end = "-r2" if test.kind == "regression" else ""
+        return {f"probe{end}": alone, f"probe-all{end}": together}
+
+    def of(self, known: Floats, asked: Floats, dev: Outcome, test: Outcome) -> float:
+        """The figure of a probe that is fitted on `known` `[N_dev, D]` and answers for `asked` `[N, D]`."""
+        if dev.kind == "classification" and len(np.unique(dev.targets)) < 2:
+            raise Unmeasured("dev has one class alone, which no probe can tell from others")
+        logistic = LogisticRegression(C=self.strength, max_iter=1000)
+        made = {
+            "classification": logistic,
+            "multi-label": OneVsRestClassifier(logistic),
+            "regression": Ridge(alpha=1 / self.strength),
+        }
+        probe = make_pipeline(StandardScaler(), made[dev.kind])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.filterwarnings("ignore", message="Label ")  # one that all samples of dev have, or none
+            probe.fit(np.asarray(known, dtype=np.float64), dev.targets)
+        answers: Array = probe.predict(np.asarray(asked, dtype=np.float64))
+        return R2().of(test, answers[:, np.newaxis]) if test.kind == "regression" else float((answers == test.targets).mean())

@@ -1,0 +1,128 @@
+"""What a recipe draws and mixes of the training samples, and which recipes cannot be with a model and a method."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agmbench.contracts import Batch, Input, Modulator, Split, Tokens
+from agmbench.criterion import Criterion, balanced
+from agmbench.errors import describe
+from agmbench.jobs import Training
+from agmbench.model import MultimodalModel
+from agmbench.muting import Zeros
+from agmbench.optimizers import Progress, make_optimizer, make_schedule
+from agmbench.tasks import MixedLabel, MultiLabel, Regression, Segments, SingleLabel, Task
+
+
+def criterion(recipe: Training, train: Split, classes: int) -> Criterion:
+    """The losses that the recipe trains with."""
+    return Criterion(recipe.label_smoothing, balanced(targets_of(train), classes) if recipe.class_weights else None)
+
+
+def targets_of(split: Split) -> Tensor:
+    """Those of every sample, in order; a split that does not hold them is read once."""
+    held = getattr(split, "targets", None)
+    if isinstance(held, Tensor) and len(held) == len(split):
+        return held
+    return torch.cat([split.batch(rows).targets for rows in torch.arange(len(split)).split(256)])
+
+
+class Draws:
+    """Which training samples an epoch takes: all, shuffled; or by the recipe's `sampling`, with replacement, classes alike."""
+
+    def __init__(self, recipe: Training, train: Split, order: torch.Generator) -> None:
+        self._count, self._order, self._chances = len(train), order, None
+        if recipe.sampling == "balanced":
+            targets = targets_of(train)
+            self._chances = balanced(targets, int(targets.max()) + 1)[targets]
+
+    def __call__(self) -> Tensor:
+        """Their numbers, in order."""
+        if self._chances is None:
+            return torch.randperm(self._count, generator=self._order)
+        return torch.multinomial(self._chances, self._count, replacement=True, generator=self._order)
+
+
+def mixed(batches: Iterator[Batch], recipe: Training, model: MultimodalModel, seed: int, epoch: int) -> Iterator[Batch]:
+    """The batches of an epoch, by the recipe's `mixup` each mixed with itself in reverse order.
+
+    The share is drawn from seed, epoch and the batch's place, so that a resumed run draws the same.
+    """
+    for number, batch in enumerate(batches):
+        if recipe.mixup is None:
+            yield batch
+            continue
+        share = float(np.random.default_rng([seed, epoch, number]).beta(recipe.mixup, recipe.mixup))
+        targets = model.task.shares(batch.targets) if isinstance(model.task, MixedLabel) else batch.targets
+        inputs = {modality: _mixed(x, share) for modality, x in batch.inputs.items()}
+        yield replace(batch, inputs=inputs, targets=share * targets + (1 - share) * targets.flip(0))
+
+
+def _mixed(x: Input, share: float) -> Input:
+    if isinstance(x, Tokens):
+        return Tokens(share * x.values + (1 - share) * x.values.flip(0))
+    return share * x + (1 - share) * x.flip(0)
+
+
+def refused(recipe: Training, model: MultimodalModel, modulator: Modulator, parts: Collection[str], train: Split) -> str | None:
+    """Why a recipe cannot be with this model and this method, in one line; `parts` are what may have a rate of its own."""
+    for key, given in (("lr", recipe.lr_of), ("weight_decay", recipe.weight_decay_of)):
+        if unknown := given.keys() - set(parts):
+            return f"training.{key}.{min(unknown)}: there is no such part; expected one of {', '.join(parts)}"
+    try:
+        optimizer = make_optimizer(recipe, model, modulator)
+        make_schedule(recipe.schedule, optimizer, recipe.epochs, Progress(recipe, model, modulator))
+    except ValueError as error:
+        return str(error)
+    except Exception as error:  # an optimizer raises what it likes of its arguments
+        return f"training.optimizer '{recipe.optimizer}' with {recipe.optimizer_args} cannot be made ({describe(error)})"
+    if any(encoder.reads_text for encoder in model.encoders.values()) and type(model.muting) is not Zeros:
+        return "mute=mean and mute=random are of numbers, and an encoder reads raw text; take mute=zeros, which is no text"
+    return (
+        _of_schedule(recipe)
+        or _of_labels(recipe, model.task, modulator)
+        or _of_mixup(recipe, model, train)
+        or _of_ema(recipe, modulator)
+    )
+
+
+def _of_schedule(recipe: Training) -> str | None:
+    if recipe.schedule.args and not recipe.schedule.name.startswith("timm-"):
+        return f"training.schedule.args are of timm's schedules, such as timm-cosine; found schedule '{recipe.schedule.name}'"
+    return None
+
+
+def _of_labels(recipe: Training, task: Task, modulator: Modulator) -> str | None:
+    single = isinstance(task, SingleLabel | MixedLabel)
+    asked = {"label_smoothing": recipe.label_smoothing, "class_weights": recipe.class_weights, "sampling": recipe.sampling}
+    for key, value in asked.items():
+        if value and not (single and (key == "label_smoothing" or not isinstance(task, Segments))):
+            return f"training.{key} is for data sets of one class a sample; leave it out"
+    if recipe.sampling and type(modulator).samples is not Modulator.samples:
+        return "training.sampling: the modulator chooses the samples of an epoch itself; leave one of the two out"
+    return None
+
+
+def _of_mixup(recipe: Training, model: MultimodalModel, train: Split) -> str | None:
+    if recipe.mixup is None:
+        return None
+    if not isinstance(model.task, MixedLabel | MultiLabel | Regression):
+        return "training.mixup mixes the targets of samples, not of their segments; leave it out"
+    inputs = train.batch(torch.arange(1)).inputs
+    for modality, encoder in model.encoders.items():
+        if encoder.reads_numbers:
+            return (
+                f"training.mixup: the input of '{modality}' are numbers of words, between which there is nothing; leave it out"
+            )
+        if isinstance(x := inputs[modality], Tokens) and x.mask is not None:
+            return f"training.mixup: the sequences of '{modality}' are of unlike lengths, which cannot be mixed; leave it out"
+    return None
+
+
+def _of_ema(recipe: Training, modulator: Modulator) -> str | None:
+    if recipe.ema is not None and modulator.promises.puts_back:
+        return "training.ema: the modulator puts earlier weights back, of which a running mean would know nothing; leave it out"
+    return None

@@ -1,0 +1,62 @@
+"""An MLflow store opened, or made where it is a file that is not there yet."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+from mlflow import MlflowClient
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from agmbench.addresses import shown
+from agmbench.errors import AgmbenchError
+from agmbench.trackers.patience import Patient, in_time, patiently
+
+
+def sqlite(path: Path) -> str:
+    """The address of a SQLite store, by the library that reads it; a path may have any character in it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise AgmbenchError(
+            f"{path} has a name that is no text in UTF-8, in which no store can be; take another folder"
+        ) from error
+    plain = f"sqlite:///{path}"
+    escaped = URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
+    return plain if escaped.endswith(f"///{path}") and "?" not in plain else escaped  # MLflow makes the folder of a plain one
+
+
+def make(file: Path) -> None:
+    """A SQLite store, made aside and moved into place whole: a process killed meanwhile leaves no half of one."""
+    fresh = file.with_name(f"{file.name}.new")
+    fresh.unlink(missing_ok=True)
+    # the default experiment is written by an SQL statement in which a path would not be escaped
+    SqlAlchemyStore(sqlite(fresh), Path("mlruns").absolute().as_uri())
+    _connected(sqlite(fresh))
+    fresh.replace(file)
+
+
+def _answers(uri: str) -> None:
+    """Raise at once if a database does not answer; MLflow would ask again for minutes."""
+    with suppress(ArgumentError):
+        if make_url(uri).get_backend_name() in ("postgresql", "mysql", "mssql"):
+            engine = create_engine(uri)
+            engine.connect().close()
+            engine.dispose()
+
+
+def patient(uri: str) -> MlflowClient:
+    """A client whose store has answered, and whose calls wait for it."""
+    address = shown(uri)
+    client = patiently(address, _connected, uri) if uri.startswith("sqlite") else in_time(address, _connected, uri)
+    return cast(MlflowClient, Patient(client, address))
+
+
+def _connected(uri: str) -> MlflowClient:
+    """A client whose store has answered."""
+    _answers(uri)
+    client = MlflowClient(uri)
+    client.search_experiments(max_results=1)
+    return client

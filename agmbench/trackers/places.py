@@ -1,0 +1,94 @@
+"""Where an MLflow store keeps claims. What it gives to one alone, over SQL and over HTTP, is a parameter of a run and the name of an
+experiment."""
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, LifecycleStage, ViewType
+from mlflow.exceptions import MlflowException
+
+from agmbench.trackers.claims import Held, Owner, owner
+
+CLAIM = "claim."  # parameters of a run: who took each number
+BEAT = "agmbench.claim."  # a run's tags: the last heartbeat of each number
+GIVEN_BACK = "given back"
+NAMED = "agmbench.lock."  # experiments
+OWNER, HEARTBEAT = "agmbench.owner", "agmbench.heartbeat"  # their tags
+REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+
+
+class OnRun:
+    """Claims of a job: parameters and tags of its first run, which stay there and tell who had it."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client, self._run = client, run_id
+
+    def held(self) -> Held:
+        data = self._client.get_run(self._run).data
+        numbers = [name.removeprefix(CLAIM) for name in data.params if name.startswith(CLAIM)]
+        number = max([int(text) for text in numbers if text.isdigit()], default=0)
+        beat = data.tags.get(f"{BEAT}{number}", "")
+        return Held(number, owner(data.params.get(f"{CLAIM}{number}", "")), beat, number == 0 or beat == GIVEN_BACK)
+
+    def take(self, number: int, owner: Owner) -> bool:
+        try:
+            self._client.log_param(self._run, f"{CLAIM}{number}", owner.text)
+        except MlflowException as error:
+            if error.error_code in REFUSED and "Changing param values" in str(error):
+                return False
+            raise
+        return True
+
+    def beat(self, number: int, text: str) -> None:
+        self._client.set_tag(self._run, f"{BEAT}{number}", text)
+
+    def give_back(self, number: int) -> None:
+        self.beat(number, GIVEN_BACK)
+
+
+class Named:
+    """Claims of a name, before there is a run: experiments without runs, each deleted when it is given back, so that none is seen then.
+
+    MLflow keeps the name of a deleted experiment until `mlflow gc`, which makes way for the number 1 again.
+    """
+
+    def __init__(self, client: MlflowClient, name: str) -> None:
+        self._client, self._prefix = client, f"{NAMED}{name}."
+        self._mine: dict[int, str] = {}  # ids of experiments
+
+    def held(self) -> Held:
+        newest = max(self._all(), key=self._number, default=None)
+        if newest is None:
+            return Held(0)
+        free = newest.lifecycle_stage != LifecycleStage.ACTIVE
+        return Held(self._number(newest), owner(newest.tags.get(OWNER, "")), newest.tags.get(HEARTBEAT, ""), free)
+
+    def take(self, number: int, owner: Owner) -> bool:
+        try:
+            self._mine[number] = self._client.create_experiment(f"{self._prefix}{number}", tags={OWNER: owner.text})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            there = self._client.get_experiment_by_name(f"{self._prefix}{number}")
+            if there is None or there.tags.get(OWNER) != owner.text:
+                return False
+            self._mine[number] = there.experiment_id  # it was asked for twice, as the answer was lost
+        for experiment in self._all() if number > 1 else ():  # of those that it was taken from
+            if self._number(experiment) < number and experiment.lifecycle_stage == LifecycleStage.ACTIVE:
+                self._client.delete_experiment(experiment.experiment_id)
+        return True
+
+    def beat(self, number: int, text: str) -> None:
+        self._client.set_experiment_tag(self._mine[number], HEARTBEAT, text)
+
+    def give_back(self, number: int) -> None:
+        self._client.delete_experiment(self._mine[number])
+
+    def _all(self) -> list[Experiment]:
+        condition, found, token = f"name LIKE '{self._prefix}%'", [], None
+        while True:
+            page = self._client.search_experiments(ViewType.ALL, filter_string=condition, page_token=token)
+            found += [one for one in page if one.name.removeprefix(self._prefix).isdigit()]
+            if not (token := page.token):
+                return found
+
+    def _number(self, experiment: Experiment) -> int:
+        return int(experiment.name.removeprefix(self._prefix))

@@ -1,0 +1,82 @@
+"""States of an unfinished job as artifacts of its runs, so that another machine can go on from them."""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from agmbench.errors import AgmbenchError
+
+VARIABLE = "AGMBENCH_STATES"
+STATES = "agmbench.states"  # the tag of a run that has some: the newest one's mark and file
+FOLDER = "unfinished"
+MARK = "mark"  # the file that tells which of them the folder here has
+
+
+def shared() -> Path | None:
+    """The folder that the user named for states, which several machines may share."""
+    if not (text := os.environ.get(VARIABLE)):
+        return None
+    if not (folder := Path(text)).is_dir():
+        raise AgmbenchError(f"{VARIABLE}={text}: there is no such folder; make it, or name another for states (--states)")
+    return folder
+
+
+class InStore:
+    """States that are written to a folder here and kept as artifacts of a run; `runs` are all of its job, the last one first.
+
+    Two places take turns, and the tag is written once one is whole: what is cut off while it travels is never the newest.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str, runs: Sequence[Run], folder: Path, guard: Callable[[], None]) -> None:
+        self._client, self._run, self._guard = client, run_id, guard
+        self._with = [run for run in runs if run.data.tags.get(STATES)]
+        self._folder = folder
+        self._turn = 0
+
+    def fetch(self, path: Path) -> None:
+        """Make `path` the newest state that was kept, unless it is what was kept, or a later one that could not be."""
+        if not self._with:
+            return
+        newest = self._with[0]
+        mark, _, turn = newest.data.tags[STATES].partition(" ")
+        self._turn = 1 - int(turn) if newest.info.run_id == self._run else 0
+        here = self._folder / MARK
+        if path.is_file() and here.is_file() and here.read_text() == mark:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError, MlflowException):  # one that is lost is as one that was never kept
+            there = self._client.download_artifacts(newest.info.run_id, f"{FOLDER}/{turn}/{path.name}", str(self._folder))
+            Path(there).replace(path)
+            here.write_text(mark)
+
+    def keep(self, path: Path) -> None:
+        """Keep the state of this path."""
+        mark = uuid4().hex[:12]
+        self._guard()
+        self._client.log_artifact(self._run, str(path), f"{FOLDER}/{self._turn}")
+        self._client.set_tag(self._run, STATES, f"{mark} {self._turn}")
+        self._turn = 1 - self._turn
+        (self._folder / MARK).write_text(mark)
+
+    def clear(self) -> None:
+        """The job is finished, or begins anew: none is kept any more."""
+        self._guard()
+        for run_id in {self._run, *(run.info.run_id for run in self._with)}:
+            forget(self._client, run_id)
+        self._with = []
+
+
+def forget(client: MlflowClient, run_id: str) -> None:
+    """Delete the states that a run has, where its store of artifacts can delete."""
+    run = client.get_run(run_id)
+    if run.data.tags.get(STATES):
+        with suppress(MlflowException, NotImplementedError, OSError):
+            get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri).delete_artifacts(FOLDER)
+        client.set_tag(run_id, STATES, "")

@@ -1,0 +1,278 @@
+"""The paper's experiments on AV-MNIST at a size for two cores; docs/reproduction.md says what came out.
+
+    python scripts/reproduce.py --scale small --estimate     # how long it takes, by a probe of a minute; nothing is kept
+    python scripts/reproduce.py --scale small --background   # all of it
+    python scripts/reproduce.py --scale small late           # one part: features, late, early, tables
+    python scripts/reproduce.py --scale small table          # what is done so far, as Markdown
+
+Needs AV-MNIST from real files: agmbench data prepare avmnist --from FOLDER (docs/avmnist.md). Runs go into the store of the working
+directory; late and early fusion run beside one another, with a thread each. Started again it goes on; what is done is not trained
+again.
+
+features: plain models on the features (scripts/baselines.py). late, early: learning rate and strength of each method are chosen on
+valid, each with as many trials as any other, on seed 999; then the chosen are trained on seeds 1 to 5, and competition strength is
+measured beside concepts of the same recipe. tables: the suites table5, table6 and table8 at this scale, with a report each, which
+are the paper's own experiments and choose the epoch on test, as the paper does.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from agmbench import build, jobs, registry, suite, sweep
+from agmbench.errors import AgmbenchError
+from agmbench.execute import execute
+from agmbench.loading import Feed
+from agmbench.records import Record
+from agmbench.report.published import published
+from agmbench.report.statistics import interval
+from agmbench.trackers.mlflow import MlflowTracker, sqlite
+from agmbench.train import Epoch, train
+
+Settings = list[tuple[str, Any]]
+DATA, RATE = "avmnist", "training.lr"
+FUSIONS = {"late": "concat", "early": "early"}
+SHAPLEY = {"modulator.responses": "shapley"}  # OGM-GE where a fusion has no terms of each modality's own
+SHARED = {"modulator.coalitions": "shared"}
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # by title: the modulator, and what sets it apart
+    "joint": ("joint", {}),
+    "ogm-ge": ("ogm-ge", {}),
+    "ogm-ge-ra": ("ogm-ge-ra", {}),
+    "mslr": ("mslr", {}),
+    "mses": ("mses", {}),
+    "agm": ("agm", {}),
+    "agm shared": ("agm", SHARED),
+    "agm-1": ("agm-1", {}),
+    "agm-ge": ("agm-ge", {}),
+    "unimodal": ("unimodal", {}),
+    "ensemble": ("ensemble", {}),
+}
+UNTUNED = ("unimodal", "ensemble")  # the concepts of joint training, which train nothing
+PROBED = 640  # samples of the probe
+QUANTITIES = ("accuracy", "response/audio", "response/image", "strength/audio", "strength/image")
+SHOWN = ("Acc", "Acc_audio", "Acc_image", "d_audio", "d_image")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of the study a scale has; its network, samples and epochs are those of the suites' scale of that name."""
+
+    trials: int  # of each method; 0 takes the scale's rate and the data set's strengths as they are
+    seeds: int
+
+
+SIZES = {"small": Size(trials=9, seeds=5), "pilot": Size(trials=0, seeds=3)}
+
+
+class Study:
+    def __init__(self, scale: str) -> None:
+        self.scale, self.size = scale, SIZES[scale]
+        self.known, self.tracker = registry.load(), MlflowTracker()
+        at = suite.read(self.known, "main").at(scale, DATA)
+        self.settings = {key: value for key, value in at.items() if key != "dataset.protocol"}  # epochs are chosen on valid
+        self.folder = Path("runs") / "reproduce"
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def given(self, fusion: str, title: str) -> Settings:
+        """What of a method's job is fixed; its rate too where it is not tuned."""
+        name, own = METHODS[title]
+        early = {"training.clip_norm": 1, **(SHAPLEY if name.startswith("ogm") else {})} if fusion == "early" else {}
+        fixed = {key: value for key, value in self.settings.items() if key != RATE or not self.size.trials}
+        return [*{**fixed, **early, **own}.items()]
+
+    def chosen(self, fusion: str, title: str) -> Mapping[str, Any]:
+        """Rate and strength of a method, the best on valid of its trials."""
+        if title in UNTUNED:
+            return {key: value for key, value in self.chosen(fusion, "joint").items() if key == RATE}
+        if not self.size.trials:
+            return {}
+        kept = self.folder / f"{self.scale}-{fusion}-{title.replace(' ', '-')}.json"
+        if not kept.exists():
+            tuned = sweep.tune(self.sweep(fusion, title), self.known, MlflowTracker, 1, Lines(), print)
+            kept.write_text(json.dumps(dict(tuned.best.params)))
+        return dict(json.loads(kept.read_text()))
+
+    def sweep(self, fusion: str, title: str) -> sweep.Sweep:
+        return sweep.plan(
+            self.known,
+            DATA,
+            METHODS[title][0],
+            fusion,
+            self.given(fusion, title),
+            fair=True,
+            trials=self.size.trials,
+            sampler="grid",
+            pruner="none",
+            storage=sqlite(self.tracker.folder / "optuna.db"),
+            name=None,
+            device="cpu",
+        )
+
+    def job(self, fusion: str, title: str, seed: int) -> jobs.JobSpec:
+        settings = {**dict(self.given(fusion, title)), **self.chosen(fusion, title), "seed": seed}
+        return jobs.compose(self.known, DATA, METHODS[title][0], fusion, settings=settings.items())
+
+    def run(self, fusion: str) -> None:
+        for title in METHODS:
+            self.chosen(fusion, title)
+        for seed in range(1, self.size.seeds + 1):
+            for title in METHODS:
+                execute(self.job(fusion, title, seed), self.known, self.tracker, build.device("cpu"), Lines())
+
+    def part(self, name: str) -> None:
+        if name in FUSIONS:
+            self.run(FUSIONS[name])
+        elif name == "table":
+            for fusion in FUSIONS.values():
+                print("\n".join(self.rows(fusion)), end="\n\n")
+        else:
+            {"tables": self.tables, "features": self.features}[name]()
+
+    def tables(self) -> None:
+        for name in ("table5", "table6", "table8"):
+            for verb in ("run", "report"):
+                subprocess.run([sys.executable, "-m", "agmbench", "suite", verb, name, "--scale", self.scale], check=True)
+
+    def features(self) -> None:
+        script = Path(__file__).with_name("baselines.py")
+        with (self.folder / "features.md").open("w") as file:
+            subprocess.run([sys.executable, str(script), DATA], stdout=file, check=True)
+
+    # how long it takes
+
+    def hours(self, fusion: str) -> float:
+        """By the processor time of an epoch of joint training and of AGM on some samples. Under late fusion a concept is taken for half of
+        joint training, under early fusion for all of it; strength and reports are not counted."""
+        joint, agm = (self.seconds(fusion, title) for title in ("joint", "agm"))
+        tuned = [title for title in METHODS if title not in UNTUNED]
+        of_one = sum(agm if METHODS[title][0].startswith("agm") and title != "agm shared" else joint for title in tuned)
+        concepts = 2 * (0.5 if fusion == "concat" else 1.0) * joint * (4 if self.size.trials else 1)  # of some four rates
+        runs = self.size.trials + (2 if self.size.trials else 0) + self.size.seeds
+        return (of_one * runs + concepts * self.size.seeds) / 3600
+
+    def seconds(self, fusion: str, title: str) -> float:
+        """Of one job of the scale."""
+        whole = self.spec_of_scale(fusion, title)
+        job = build.resolve(whole.model_copy(update={"limit": PROBED}), self.known)
+        model = build.model(job)
+        feed = Feed({name: job.dataset.split(name) for name in ("train", "dev", "valid")}, build.device("cpu"))
+        epochs = train(model, build.modulator(job, model), feed, job.spec.training, 1)
+        next(epochs)
+        begun = time.process_time()
+        next(epochs)
+        return (time.process_time() - begun) * (whole.limit or 50_000) / PROBED * whole.training.epochs
+
+    def spec_of_scale(self, fusion: str, title: str) -> jobs.JobSpec:
+        settings = {**self.settings, **dict(self.given(fusion, title))}
+        return jobs.compose(self.known, DATA, METHODS[title][0], fusion, settings=settings.items())
+
+    # what came out
+
+    def rows(self, fusion: str) -> Iterator[str]:
+        """Markdown: mean and half of the 95 % interval over seeds, and the differences to joint training, paired by seed."""
+        found = {title: self.found(fusion, title) for title in METHODS}
+        yield f"| {fusion} fusion | n | {' | '.join(SHOWN)} | Acc less joint | printed |"
+        yield f"|{'---|' * (len(SHOWN) + 4)}"
+        printed = {row.method: row.figures for row in published(DATA, fusion)}
+        baseline = {seed: record.metrics["test/accuracy"] for seed, record in found["joint"].items()}
+        for title, records in found.items():
+            if not records:
+                continue
+            cells = [spread([record.metrics.get(f"test/{key}") for record in records.values()], key) for key in QUANTITIES]
+            less = [record.metrics["test/accuracy"] - baseline[seed] for seed, record in records.items() if seed in baseline]
+            theirs = printed.get(METHODS[title][0], {}).get("accuracy") if title != "agm shared" else None
+            against = "" if title == "joint" else spread(less, "accuracy")
+            yield f"| {title} | {len(records)} | {' | '.join(cells)} | {against} | {'' if theirs is None else theirs} |"
+
+    def found(self, fusion: str, title: str) -> dict[int, Record]:
+        """The finished runs of a method by seed; none where it is not tuned yet."""
+        tuned = self.folder / f"{self.scale}-{fusion}-{('joint' if title in UNTUNED else title).replace(' ', '-')}.json"
+        if self.size.trials and not tuned.exists():
+            return {}
+        seeds = range(1, self.size.seeds + 1)
+        known = {seed: build.resolve(self.job(fusion, title, seed), self.known).digest for seed in seeds}
+        records = {seed: self.tracker.find(digest) for seed, digest in known.items()}
+        return {seed: record for seed, record in records.items() if record is not None}
+
+
+def spread(values: list[Any], key: str) -> str:
+    values = [value for value in values if value is not None]
+    if not values:
+        return "–"
+    scale, decimals = (1, 3) if key.startswith("strength") else (100, 2)
+    found = interval(values)
+    half = "" if found is None else f" ± {scale * (found.high - found.low) / 2:.{decimals}f}"
+    return f"{scale * mean(values):.{decimals}f}{half}"
+
+
+class Lines:
+    """One line a trained job."""
+
+    def started(self, name: str, epochs: int, done: int) -> None: ...
+    def warned(self, text: str) -> None: ...
+    def epoch(self, epoch: Epoch) -> None: ...
+    def finished(self, record: Record, trained: bool) -> None:
+        if trained:
+            print(f"{time.strftime('%H:%M:%S')} {record.name}: {record.metrics['test/accuracy']:.4f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="features, late, early, tables, table [default: all of them]")
+    parser.add_argument("--scale", choices=SIZES, default="small")
+    parser.add_argument("--estimate", action="store_true", help="say how many hours it takes, and end")
+    parser.add_argument("--background", action="store_true", help="begin, say how to follow and how to stop it, and end")
+    asked = parser.parse_args()
+    if unknown := set(asked.parts) - {"features", *FUSIONS, "tables", "table"}:
+        parser.error(f"no part '{min(unknown)}'; there are features, late, early, tables and table")
+    torch.set_num_threads(1)  # another number is another rounding, and other means
+    study = Study(asked.scale)
+    try:
+        build.opened(study.known, DATA, {})  # whether it is here
+        if asked.estimate:
+            hours = ", ".join(f"{name} fusion {study.hours(fusion):.1f} h" for name, fusion in FUSIONS.items())
+            print(f"scale {asked.scale}: {hours}, each on one core of this machine that nobody else uses")
+        elif asked.background:
+            background(study, asked.parts)
+        elif asked.parts:
+            for part in asked.parts:
+                study.part(part)
+        else:
+            whole(study)
+    except AgmbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def whole(study: Study) -> None:
+    """Late and early fusion beside one another, in a process each; then what needs both."""
+    parts = (["features", "late"], ["early"])
+    processes = [subprocess.Popen([sys.executable, __file__, "--scale", study.scale, *each]) for each in parts]
+    ended = [process.wait() for process in processes]
+    if any(ended):
+        sys.exit("error: a part was not finished; the same command goes on with it")
+    study.part("tables")
+    study.part("table")
+
+
+def background(study: Study, parts: list[str]) -> None:
+    log = study.folder / "log"
+    with log.open("a") as file:
+        words = ["nice", "-n", "19", sys.executable, __file__, "--scale", study.scale, *parts]
+        process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
+    print(
+        f"it runs in the background; follow it with: tail -f {log}\nstop it with: kill -- -{process.pid}; started again it goes on"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Several processes that train one job have the numbers of one process with the whole batch."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import SMALL, CommandLine, Hold
+from test_train import REGISTRY
+from together import Trained, all_trained, dropped, gradients, noisy, read, together, trained
+
+from agmbench.distributed.ranks import Ranks
+from agmbench.records import Record
+from agmbench.trackers.mlflow import MlflowTracker
+
+PAPERS = ("joint", "ogm-ge", "agm", "agm-ge", "mmpareto", "mla", "pmr", "reconboost")
+
+
+def agree(found: Trained, expected: Trained, within: float = 1e-4) -> None:
+    """Weights, and all that was recorded: losses, scores, kappas, what is measured on valid."""
+    for key, value in expected[0].items():
+        assert torch.allclose(found[0][key], value, rtol=0, atol=within, equal_nan=True), key
+    assert [(point.name, point.step) for point in found[1]] == [(point.name, point.step) for point in expected[1]]
+    for one, other in zip(found[1], expected[1], strict=True):
+        assert one.value == pytest.approx(other.value, rel=10 * within, abs=within, nan_ok=True), one.name
+
+
+def same(results: list[dict[str, Trained]]) -> None:
+    """Bit by bit, on all ranks."""
+    for other in results[1:]:
+        for name, (tensors, points, _) in results[0].items():
+            for key, tensor in tensors.items():
+                assert torch.equal(other[name][0][key].nan_to_num(), tensor.nan_to_num()), (name, key)
+            assert other[name][1] == points, name
+
+
+@pytest.mark.parametrize(("size", "total"), [(2, 7), (3, 8), (8, 8), (3, 64)])
+def test_samples_are_dealt_out_once_each_and_evenly(size: int, total: int) -> None:
+    ranks = [Ranks(rank, size, None) for rank in range(size)]
+    assert [number for one in ranks for number in range(total)[one.own(total)]] == [*range(total)]
+    assert {len(range(total)[one.own(total)]) for one in ranks} <= {total // size, total // size + 1}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("size", [2, 3])
+def test_every_method_has_the_numbers_of_one_process(size: int) -> None:
+    # batches of 31, and a last one of two samples, which three ranks cannot deal out
+    settings = {"training.epochs": 3, "training.batch_size": 31, "dataset.samples": 100, "mute": "random"}
+    names = REGISTRY.names("modulator")
+    results = together(size, all_trained, "synthetic", names, settings)
+    same(results)
+    for name in names:
+        agree(results[0][name], trained("synthetic", name, settings))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fusion", ["concat", "film"])
+def test_networks_with_batch_norm_too(fusion: str) -> None:
+    # a rate at which float32 does not run away: 2e-7 of other rounding move no unit of a ReLU to the other side
+    settings: dict[str, Any] = {"training.epochs": 2, "training.batch_size": 17, "training.lr": 0.001, "limit": 70}
+    names = PAPERS if fusion == "concat" else ("joint", "agm", "mmpareto")
+    settings["training.accumulate"] = 1 if fusion == "concat" else 2
+    results = together(2, all_trained, "avmnist-mini", names, {**settings, **_fused(fusion)})
+    same(results)
+    for name in names:
+        agree(results[0][name], trained("avmnist-mini", name, {**settings, **_fused(fusion)}))
+
+
+def _fused(fusion: str) -> dict[str, Any]:
+    return {} if fusion == "concat" else {"fusion.name": fusion}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("size", "samples"), [(2, 5), (3, 7), (3, 2)])
+def test_gradients_of_every_sort_are_those_of_the_whole_batch(size: int, samples: int) -> None:
+    expected = gradients(5, samples)
+    assert any(name.startswith("second") for name in expected)
+    for found in together(size, gradients, 5, samples):
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            assert torch.allclose(found[name], gradient, rtol=1e-9, atol=1e-12), name
+
+
+@pytest.mark.long
+def test_a_job_goes_on_with_another_number_of_processes() -> None:
+    settings = {"training.epochs": 4, "training.batch_size": 20, "dataset.samples": 96, "training.optimizer": "adam"}
+    whole = trained("synthetic", "agm-ge", settings)
+    begun = together(2, trained, "synthetic", "agm-ge", settings, None, 2)[0]
+    alone = trained("synthetic", "agm-ge", settings, begun[2])
+    agree((alone[0], [*begun[1], *alone[1]], None), whole)
+    for after in together(3, trained, "synthetic", "agm-ge", settings, begun[2]):
+        agree((after[0], [*begun[1], *after[1]], None), whole)
+
+
+@pytest.mark.long
+def test_who_draws_numbers_of_its_own_is_found_out() -> None:
+    for said in together(2, noisy):
+        assert "have come to unlike numbers" in said
+        assert "leave --devices out" in said
+
+
+@pytest.mark.long
+def test_each_rank_reads_its_own_samples_and_has_them_all() -> None:
+    pieces = [[4, 9, 2, 7, 1], [3, 0]]
+    expected, _ = read(pieces)
+    results = together(3, read, pieces)
+    assert [asked for _, asked in results] == [[4, 9, 3, 0], [2, 7, 3, 0], [1, 3, 0]]
+    for batches, _ in results:
+        for batch, whole in zip(batches, expected, strict=True):
+            assert all(torch.equal(one, other) for one, other in zip(batch.tensors(), whole.tensors(), strict=True))
+
+
+@pytest.mark.long
+def test_encoders_draw_for_each_sample_anew_and_all_ranks_go_on_alike() -> None:
+    (made, after), *others = together(2, dropped)
+    assert all(torch.equal(made, one) and torch.equal(after, two) for one, two in others)
+    assert not torch.equal(made[:5], made[5:])  # the halves of two ranks
+
+
+# the command line ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.bad_input
+def test_a_number_of_devices_that_cannot_be(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--devices" in line.refused("run", "--devices", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert "this is one of 2 processes already" in line.refused("run", "--devices", "3")
+
+
+REFUSING = """
+from agmbench.contracts import Promises
+from agmbench.modulators.joint import Joint
+
+
+class Lonely(Joint):
+    promises = Promises(divides=False)
+"""
+
+
+@pytest.mark.long
+def test_a_method_that_cannot_be_distributed_refuses(line: CommandLine) -> None:
+    plugin = line.folder / "plugins" / "lonely"
+    plugin.mkdir(parents=True)
+    (plugin / "lonely.py").write_text(REFUSING)
+    (plugin / "registry.yaml").write_text("modulators: {lonely: {target: 'lonely:Lonely'}}\n")
+    result = line.finish("run", "-m", "lonely", *SMALL, "--devices", "2")
+    assert result.status == 2
+    assert result.err == "error: modulator lonely cannot train on 2 devices; leave --devices out\n"
+    assert not (line.folder / "runs" / "mlflow.db").exists()
+
+
+def of(line: CommandLine, modulator: str) -> Record:
+    store = MlflowTracker(line.folder / "runs")
+    (record,) = [one for one in store.records() if one.spec["modulator"]["name"] == modulator and not one.concept]
+    return record
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_rank_that_is_killed_ends_the_job_which_then_goes_on(line: CommandLine) -> None:
+    job = ("run", "-m", "agm", "--dataset", "synthetic", "--epochs", "4", "--set", "dataset.samples=128", "--no-strength")
+    hold = Hold(line.folder)
+    process = line.process(*job, *hold.settings, "--devices", "2", env={"HOLD_AT": "3"})
+    hold.wait(jobs=2)
+    first, second = sorted(int(path.name) for path in hold.folder.iterdir())  # in the order in which they were started
+    os.kill(second, signal.SIGKILL)
+    hold.let_go()
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert err == "error: another process of this job, which trains on several devices, has ended\n"
+    assert not Path(f"/proc/{first}").exists()
+    assert of(line, "agm").reason == err.removeprefix("error: ").strip()
+
+    result = line.finish(*job, *hold.settings, "--devices", "3")
+    assert result.status == 0, result.err
+    assert "goes on after epoch" in result.err
+    whole = CommandLine(line.folder / "whole")
+    whole.folder.mkdir()
+    Hold(whole.folder).let_go()
+    assert whole(*job, *hold.settings).status == 0
+    found = [one for one in MlflowTracker(line.folder / "runs").records() if one.status == "FINISHED"]
+    (expected,) = MlflowTracker(whole.folder / "runs").records()
+    assert [one.digest for one in found] == [expected.digest]
+    assert found[0].tags["devices"] == "3"
+    assert "devices" not in expected.tags
+    for name, value in expected.metrics.items():
+        if not name.startswith("cost/"):
+            assert found[0].metrics[name] == pytest.approx(value, abs=1e-4), name
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_no_process_outlives_the_command(line: CommandLine) -> None:
+    hold = Hold(line.folder)
+    words = ("run", "-m", "joint", *SMALL, "--no-strength", *hold.settings, "--devices", "2")
+    process = line.process(*words, env={"HOLD_AT": "2"})
+    hold.wait(jobs=2)
+    ranks = [Path("/proc", path.name) for path in hold.folder.iterdir()]
+    process.kill()
+    deadline = time.monotonic() + 240
+    while any(rank.exists() for rank in ranks):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.long
+def test_ctrl_c_ends_all_of_them_in_one_line(line: CommandLine) -> None:
+    hold = Hold(line.folder)
+    words = ("run", "-m", "joint", *SMALL, "--no-strength", *hold.settings, "--devices", "2")
+    process = line.process(*words, env={"HOLD_AT": "2"})
+    hold.wait(jobs=2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err == "error: interrupted\n"
+    assert of(line, "joint").status == "KILLED"

@@ -4,16 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CommandLine, Hold
+from conftest import SMALL, CommandLine, Hold
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from test_remote import Server
 from test_sweep import POSTGRES
 from test_sweep import Server as Postgres
+from test_ui import free_port
 
 from agmbench.trackers.claims import owner
 
@@ -88,6 +90,53 @@ def machines(server: Server, tmp_path: Path) -> Iterator[list[Machine]]:
         if process.poll() is None:
             process.kill()
             process.communicate()
+
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "store.sh"
+
+
+def store(*words: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHON": sys.executable}
+    return subprocess.run([SCRIPT, *words], env=env, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def laboratory() -> Iterator[Path]:
+    """A folder for a store, into which PostgreSQL's user may look."""
+    if not POSTGRES:
+        pytest.skip("no PostgreSQL server below /usr/lib/postgresql: apt-get install postgresql")
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'agmbench[postgresql]'")
+    folder = Path(tempfile.mkdtemp(prefix="store-"))
+    folder.chmod(0o755)
+    yield folder
+    store("stop", str(folder))
+    shutil.rmtree(folder)
+
+
+def test_the_store_for_a_laboratory_starts_stops_and_goes_on(laboratory: Path, line: CommandLine) -> None:
+    words = ("--port", str(free_port()), "--database-port", str(free_port()), "--workers", "1")
+    job = ("run", *SMALL, "--modulator", "joint", "--no-strength")
+    for said in ("trained", "is done already"):
+        started = store("start", str(laboratory), *words)
+        assert started.returncode == 0, started.stderr
+        given = dict(text.removeprefix("export ").split("=", 1) for text in started.stdout.splitlines() if "export" in text)
+        assert given["MLFLOW_TRACKING_URI"] == f"http://127.0.0.1:{words[1]}"
+        result = line.finish(*job, env=given)
+        assert result.status == 0, result.err
+        assert said in result.err
+        assert "is process" in store("status", str(laboratory)).stdout
+        assert store("stop", str(laboratory)).returncode == 0
+    assert "is not running" in store("status", str(laboratory)).stdout
+    assert Path(given["PGPASSFILE"]).stat().st_mode & 0o077 == 0
+    assert (laboratory / "artifacts").is_dir()
+
+
+def test_the_store_opens_to_others_only_when_it_is_said_who_they_are(laboratory: Path) -> None:
+    refused = store("start", str(laboratory), "--host", "10.0.0.5")
+    assert refused.returncode == 2
+    assert "--host 10.0.0.5 opens the store to others: say --auth (they need a password) or --open" in refused.stderr
+    assert store("start", str(laboratory), "--what").stderr.startswith("error: no option '--what'; there are --host")
+    assert not list(laboratory.iterdir())
 
 
 def jobs(client: MlflowClient, seeds: set[str]) -> dict[str, Run]:

@@ -526,6 +526,24 @@ def test_describe_writes_an_entry_that_verify_and_run_take(line: CommandLine) ->
     assert "there is no file other.yaml" in line.refused("run", "--dataset", "other.yaml")
 
 
+def test_a_file_that_is_named_stands_beside_a_registry_of_ones_own(line: CommandLine) -> None:
+    for name in ("one", "two"):
+        table(line.folder, f"{name}.csv")
+        assert line("data", "describe", f"{name}.csv").status == 0
+    dry = line("run", "--registry", "one.yaml", "--dataset", "two.yaml", "--dry-run", "--no-strength")
+    assert dry.status == 0, dry
+    text = (line.folder / "two.yaml").read_text()
+    (line.folder / "both.yaml").write_text(
+        text.replace("suites:", "  three: {target: 'agmbench.datasets.table:Table'}\nsuites:")
+    )
+    assert "both.yaml has 2 datasets (two, three); name one" in line.refused("run", "--dataset", "both.yaml")
+    (line.folder / "bad.yaml").write_text("datasets: 7\n")
+    assert "should be a mapping" in line.refused("run", "--dataset", "bad.yaml")
+    (line.folder / "ave.csv").write_text((line.folder / "one.csv").read_text())
+    assert "wrote ave.yaml" in line("data", "describe", "ave.csv").out
+    assert "ave-table:" in (line.folder / "ave.yaml").read_text()
+
+
 def test_prepared_arrays_hold_what_the_files_do(tmp_path: Path) -> None:
     columns = media(tmp_path, "picture", "said", "sequence")
     columns["said"] = with_cell(columns["said"], 2, None)

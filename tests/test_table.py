@@ -530,7 +530,7 @@ def test_a_file_that_is_named_stands_beside_a_registry_of_ones_own(line: Command
     for name in ("one", "two"):
         table(line.folder, f"{name}.csv")
         assert line("data", "describe", f"{name}.csv").status == 0
-    dry = line("run", "--registry", "one.yaml", "--dataset", "two.yaml", "--dry-run", "--no-strength")
+    dry = line("run", "--registry", "one.yaml", "--dataset", "two.yaml", "-m", "joint", "--dry-run", "--no-strength")
     assert dry.status == 0, dry
     text = (line.folder / "two.yaml").read_text()
     (line.folder / "both.yaml").write_text(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agmbench.cli.describe import describe
+from agmbench.cli.own_table import describe
 from agmbench.cli.manifest import manifest
 from agmbench.cli.options import entry_of, registry_option, root_option
 from agmbench.cli.terminal import echo

@@ -24,7 +24,11 @@ from agmbench.datasets.table import Table
 from agmbench.datasets.tables.opened import open_table
 from agmbench.datasets.tables.shares import shared
 from agmbench.datasets.tables.words import word_numbers, words
+from agmbench.encoders.mlp import MLP
+from agmbench.fusions.concat import Concat
 from agmbench.loading import Feed
+from agmbench.model import MultimodalModel
+from agmbench.muting import Mean, Zeros
 from agmbench.tasks import MultiLabel, Regression, Segments
 
 ROWS = 60
@@ -483,6 +487,26 @@ def test_an_empty_cell_is_an_absent_modality(tmp_path: Path) -> None:
     assert seen.inputs["said"].values.equal(batch.inputs["said"].values)  # type: ignore[union-attr]
     assert "row 2, column 'said': the cell is empty; missing: absent takes such rows" in refused(path, missing="error")
     assert len(opened(path, missing="drop").held.splits["train"]) < len(split)
+
+
+@pytest.mark.parametrize("muting", [Zeros(), None])
+def test_a_sample_without_a_modality_is_answered_as_a_coalition_without_it(tmp_path: Path, muting: Zeros | None) -> None:
+    numbers = {f"y_{place}": np.where(np.arange(ROWS) % 4 == 0, np.nan, NUMBERS[:, place]) for place in range(3)}
+    data = opened(table(tmp_path, **numbers))
+    train = data.split("train")
+    mean = Mean(train, data.shapes)
+    torch.testing.assert_close(mean.get_buffer("mean_y"), torch.zeros(3), atol=1e-5, rtol=0)  # of the samples that have it
+    torch.manual_seed(0)
+    encoders = {m: MLP(data.shapes[m], hidden=4, layers=1) for m in ("x", "y")}
+    model = MultimodalModel(encoders, Concat(dict.fromkeys(encoders, 4), 3), muting=muting or mean).eval()
+    batch = train.batch(torch.arange(len(train)))
+    shown = muted(batch, model.muting, tuple(model.encoders))
+    both, alone = frozenset({"x", "y"}), frozenset({"x"})
+    answers = model.coalitions(shown.inputs, [both, alone])
+    lacking = batch.absent["y"]
+    assert 0 < lacking.sum() < len(lacking)
+    torch.testing.assert_close(answers[both].logits[lacking], answers[alone].logits[lacking])
+    assert not torch.allclose(answers[both].logits[~lacking], answers[alone].logits[~lacking])
 
 
 def test_a_row_in_which_everything_is_empty(tmp_path: Path) -> None:

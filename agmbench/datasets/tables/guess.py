@@ -211,7 +211,7 @@ def _pictures(files: Iterable[Path | BytesIO]) -> dict[str, Any]:
 
 def _sounds(root: Path, cells: list[str]) -> dict[str, Any]:
     """As long as the longest of those that are opened, 10 s at most; nothing where none of them has sound."""
-    lengths = [length for cell in cells if (length := _seconds(located(root, cell)))]
+    lengths = [length for cell in cells if (length := _seconds(root / cell.replace("\\", "/")))]
     return _lasting(lengths)
 
 

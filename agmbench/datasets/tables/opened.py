@@ -36,12 +36,13 @@ class Complaints:
         if not len(places):
             return
         first, *others = [int(place) for place in places[:NAMED]]
-        cell = f"{self.rows.column(column)[first]!r:.200}" if column in self.rows.frame.columns else ""
+        cell = self.rows.column(column)[first] if column in self.rows.frame.columns else ""
+        cell = f"{cell.item() if isinstance(cell, np.generic) else cell!r}"[:200]
         also = ""
         if others:
             named = ", ".join(str(place + self.rows.first) for place in others)
             also = f" ({len(places):,} such rows, also {named})"
-        self.lines.append(f"{self.rows.where(first, column)}: {what.format(cell)}{also}")
+        self.lines.append(f"{self.rows.where(first, column)}: {what.replace("{}", cell, 1)}{also}")
 
 
 class Cells(Sequence[Any]):
@@ -245,14 +246,17 @@ def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, o
             wrong = np.isnan(numbers) & ~rows.empty(name)
             complaints.add(name, np.flatnonzero(wrong), f"{{}} is no number; expected one, or an empty cell{WAYS_OUT}")
             cells, texts = numbers, texts | wrong
-        values[:, place] = cells
+        with np.errstate(over="ignore"):
+            values[:, place] = cells
     finite = np.isfinite(values)
     absent = np.all(np.isnan(values), axis=1)
     partly = ~finite.all(axis=1) & ~absent & ~texts
     if partly.any():
         first = columns[int(np.flatnonzero(~finite[np.flatnonzero(partly)[0]])[0])]
         complaints.add(
-            first, np.flatnonzero(partly), f"{{}} is no finite number, while other columns of the modality have some{WAYS_OUT}"
+            first,
+            np.flatnonzero(partly),
+            f"{{}} is no finite number of 32 bits, while other columns of the modality have some{WAYS_OUT}",
         )
     values[absent] = 0
     lost = partly | (texts & ~absent)
@@ -287,7 +291,7 @@ def _parts(
         if unusable.any():
             notes.append(f"missing: drop leaves out {int(unusable.sum()):,} of {len(rows):,} rows")
     else:
-        complaints.add(label, np.flatnonzero(unlabelled), f"the row has no label{WAYS_OUT}")
+        complaints.add(label, np.flatnonzero(unlabelled), f"the row has no label that can be used ({{}}){WAYS_OUT}")
         for name, modal in modals.items():
             column = getattr(modal.kind, "column", name)
             if missing == "error":
@@ -305,7 +309,7 @@ def _parts(
     if named is not None and (strange := shares.unknown(named)):
         complaints.add(settings["split"], usable[strange], "{} is the name of no split; expected train, dev, valid or test")
         return dict.fromkeys(SPLITS, usable[:0]), notes
-    groups = rows.column(settings["group"])[usable].astype(str) if settings["group"] else None
+    groups = _groups(rows, settings["group"])[usable] if settings["group"] else None
     try:
         parts, said = shares.parts(named, settings.get("shares"), found.strata[usable], groups, settings.get("split_seed", 0))
     except Unsuitable as error:
@@ -314,6 +318,14 @@ def _parts(
     parts = {name: usable[some] for name, some in parts.items()}
     _oddities(rows, settings, found, parts, odd, label)
     return parts, [*notes, *said]
+
+
+def _groups(rows: Rows, column: str) -> Array:
+    """The group of each row; a row without one is a group by itself."""
+    empty = rows.empty(column)
+    alone = np.char.add("row ", np.arange(len(rows)).astype(str)) if empty.any() else ""
+    groups: Array = np.where(empty, alone, rows.column(column).astype(str))
+    return groups
 
 
 def _oddities(
@@ -328,12 +340,14 @@ def _oddities(
             "the id {} is in several rows",
         )
     if settings["group"] and settings["split"]:
-        groups = rows.column(settings["group"]).astype(str)
+        groups = _groups(rows, settings["group"])
         train = set(groups[parts["train"]])
         shared = [row for row in parts["test"] if groups[row] in train]
         odd.add(settings["group"], shared, "the group {} of test is in train too")
     if found.kind != "class":
         return
+    if len(found.class_names) == 1:
+        odd.add(label, np.sort(parts["train"]), "the class {} is the only one: there is nothing to learn")
     values = found.values.numpy()
     known = np.bincount(values[parts["train"]], minlength=len(found.class_names)) > 0
     for name, some in parts.items():

@@ -42,7 +42,8 @@ class Complaints:
         if others:
             named = ", ".join(str(place + self.rows.first) for place in others)
             also = f" ({len(places):,} such rows, also {named})"
-        self.lines.append(f"{self.rows.where(first, column)}: {what.replace("{}", cell, 1)}{also}")
+        said = what.replace("{}", cell, 1)
+        self.lines.append(f"{self.rows.where(first, column)}: {said}{also}")
 
 
 class Cells(Sequence[Any]):

@@ -85,7 +85,9 @@ def test_the_page_of_methods_has_each_in_one_family_with_its_files() -> None:
     recorded = {path.stem for path in (ROOT / "tests" / "reference").glob("*.npz")}
     assert set(agreement) == recorded
     of_methods = methods.files_of([entry.name for entry in entries] + ["mmcosine"], agreement)
-    assert {file for files in of_methods.values() for file in files} == recorded - {"competition_strength"}  # which is a metric's
+    assert {file for files in of_methods.values() for file in files} == recorded - {
+        "competition_strength"
+    }  # which is a metric's
 
 
 @pytest.mark.parametrize(

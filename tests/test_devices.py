@@ -1,6 +1,7 @@
 """Several processes that train one job have the numbers of one process with the whole batch."""
 
 import os
+import pickle
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ from test_train import REGISTRY
 from together import Trained, all_trained, dropped, gradients, noisy, read, together, trained
 
 from agmbench.distributed.ranks import Ranks
+from agmbench.distributed.told import Told
 from agmbench.records import Record
 from agmbench.trackers.mlflow import MlflowTracker
 
@@ -43,6 +45,37 @@ def test_samples_are_dealt_out_once_each_and_evenly(size: int, total: int) -> No
     ranks = [Ranks(rank, size, None) for rank in range(size)]
     assert [number for one in ranks for number in range(total)[one.own(total)]] == [*range(total)]
     assert {len(range(total)[one.own(total)]) for one in ranks} <= {total // size, total // size + 1}
+
+
+class Shelf:
+    """Of the sorts of things that a store hands out."""
+
+    def __init__(self) -> None:
+        self.name, self.weight = "shelf", lambda: 3
+
+    def put(self, other: "Shelf") -> str:
+        return f"{self.name} on {other.name}"
+
+    def __enter__(self) -> "Shelf":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.name = "left"
+
+
+class Alone(Ranks):
+    """The first rank, which the others hear by what travels."""
+
+    def told(self, what: Any) -> Any:
+        return pickle.loads(pickle.dumps(what))
+
+
+def test_the_store_answers_what_it_would_answer_one_process() -> None:
+    shelf: Any = Told(Alone(0, 1, None), Shelf(), Shelf)
+    assert (shelf.name, shelf.weight()) == ("shelf", 3)
+    with shelf as entered:
+        assert entered.put(shelf) == "shelf on shelf"
+    assert shelf.name == "left"
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """The store of runs, as all ranks have it: the first alone talks to it, and tells the others what it answers."""
 
 import inspect
+import pickle
 import tempfile
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -45,6 +46,9 @@ class Told:
     def _called(self, name: str, *args: Any, **named: Any) -> Any:
         return self._answer(lambda: getattr(self._what, name)(*args, **named))
 
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        return self._answer(lambda: self._what(*args, **named))
+
     def __enter__(self) -> Any:
         return self._answer(lambda: self._what.__enter__(), again=True)
 
@@ -64,7 +68,7 @@ class Told:
                 self._ranks.told(_Failed(str(error) if isinstance(error, AgmbenchError) else describe(error)))
                 raise
         again = again or not (isinstance(answer, PLAIN) or is_dataclass(answer))
-        said = self._ranks.told(_Again(type(answer)) if again else _File.of(answer) if isinstance(answer, Path) else answer)
+        said = self._ranks.told(_Again(_kind(answer)) if again else _File.of(answer) if isinstance(answer, Path) else answer)
         if isinstance(said, _Failed):
             raise RankLost(said.reason)
         if isinstance(said, _Again):
@@ -79,6 +83,16 @@ class Told:
             return ask()
         finally:
             Told.asking = before
+
+
+def _kind(what: Any) -> type[Any]:
+    """The class of an object, as far as another process can find it by its name; a function's cannot be found."""
+    kind: type[Any] = type(what)
+    try:
+        pickle.dumps(kind)
+    except pickle.PicklingError:
+        return object
+    return kind
 
 
 class _Failed(NamedTuple):

@@ -86,7 +86,6 @@ class Study:
         at = suite.read(self.known, "main").at(scale, DATA)
         self.settings = {key: value for key, value in at.items() if key != "dataset.protocol"}  # epochs are chosen on valid
         self.folder = Path("runs") / "reproduce"
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def given(self, fusion: str, title: str) -> Settings:
         """What of a method's job is fixed; its rate too where it is not tuned."""
@@ -140,8 +139,8 @@ class Study:
         elif name in HALVES:
             self.run(FUSIONS["early"], HALVES[name])
         elif name == "table":
-            for fusion in FUSIONS.values():
-                print("\n".join(self.rows(fusion)), end="\n\n")
+            for name, fusion in FUSIONS.items():
+                print("\n".join(self.rows(name, fusion)), end="\n\n")
         else:
             {"tables": self.tables, "features": self.features}[name]()
 
@@ -190,10 +189,10 @@ class Study:
 
     # what came out
 
-    def rows(self, fusion: str) -> Iterator[str]:
+    def rows(self, name: str, fusion: str) -> Iterator[str]:
         """Markdown: mean and half of the 95 % interval over seeds, and the differences to joint training, paired by seed."""
         found = {title: self.found(fusion, title) for title in METHODS}
-        yield f"| {fusion} fusion | n | {' | '.join(SHOWN)} | Acc less joint | printed |"
+        yield f"| {name} fusion | n | {' | '.join(SHOWN)} | Acc less joint | printed |"
         yield f"|{'---|' * (len(SHOWN) + 4)}"
         printed = {row.method: row.figures for row in published(DATA, fusion)}
         baseline = {seed: record.metrics["test/accuracy"] for seed, record in found["joint"].items()}
@@ -250,7 +249,8 @@ def main() -> None:
     torch.set_num_threads(1)  # another number is another rounding, and other means
     study = Study(asked.scale)
     try:
-        build.opened(study.known, DATA, {})  # whether it is here
+        build.opened(study.known, DATA, {})  # whether it is here, before anything is written
+        study.folder.mkdir(parents=True, exist_ok=True)
         if asked.estimate:
             found = {name: study.hours(fusion) for name, fusion in FUSIONS.items()}
             for name, (hours, why) in found.items():

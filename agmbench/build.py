@@ -438,7 +438,8 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
             reason = "needs the class of each sample, and training.mixup mixes those of two; leave training.mixup out"
         raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
     parts = (*job.dataset.shapes, "fusion", "modulator")
-    if reason := recipes.refused(job.spec.training, model, made, parts, job.dataset.split("train")):
+    train, concept = job.dataset.split("train"), job.spec.present is not None
+    if reason := recipes.refused(job.spec.training, model, made, parts, train, job.spec.augment, concept):
         raise AgmbenchError(reason)
     return made
 

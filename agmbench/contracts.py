@@ -284,8 +284,8 @@ class Dataset(ABC):
     What the splits contain is hashed by agmbench and enters the digest of every job on them. `fingerprint` is for what it cannot see:
     it reads a split that is not in memory in a few places only.
 
-    wants_folder: behind the seed it is given the folder of the file in which its entry stands, `None` for a built-in one: the files
-    that its parameters name are below it.
+    wants_folder: behind the seed it is given, as `at`, the folder of the file in which its entry stands, `None` for a built-in one: the
+    files that its parameters name are below it.
 
     follows_seed: `False`, the splits are the same under every seed; `True`, they are made of seed and parameters alone; `None`, it is
     not known, and agmbench opens the data set under one more seed to tell runs on the same data from others.

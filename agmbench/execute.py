@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import yaml
 
-from agmbench import build, measures, outcomes, predictions, protocol, provenance, served
+from agmbench import build, features, measures, outcomes, predictions, protocol, provenance, served
 from agmbench.checkpoints import Checkpoints, pack, unpack
 from agmbench.contracts import SPLITS, Modulator, SplitName, Unsuitable
 from agmbench.distributed.feed import DealtFeed
@@ -205,14 +205,16 @@ class Execution:
 
     def _run(self, job: build.Job, run: Run, references: Mapping[str, Record], judge: Judge, states: Checkpoints) -> None:
         spec, device = job.spec, self.device
-        with tempfile.TemporaryDirectory() as scratch, fed(job, device) as feed:
+        with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as beside, fed(job, device) as feed:
             folder = Path(scratch)
             feed.profile = Profile(folder / "profile", device) if self.profile else None
             (folder / "job.yaml").write_text(yaml.safe_dump(spec.canonical(), sort_keys=False))
             run.files(folder)
             said = {m: measures.kept(self.tracker, one) for m, one in references.items()}
             judge = replace(judge, references={m: measures.judged(one, "valid") for m, one in said.items()})
-            model, modulator, best, history, epochs, epochs_done = self._begun(job, feed, references, judge, states)
+            model, modulator, best, history, epochs, epochs_done = self._begun(
+                job, feed, references, judge, states, Path(beside)
+            )
             for text in states.warnings:
                 self.observer.warned(text)
             self.observer.started(job.name, spec.training.epochs, epochs_done)
@@ -246,14 +248,16 @@ class Execution:
             self._measure(run, self.wanted, found, {m: measures.judged(one) for m, one in said.items()}, epochs_done - 1)
 
     def _begun(
-        self, job: build.Job, feed: Feed, references: Mapping[str, Record], judge: Judge, states: Checkpoints
+        self, job: build.Job, feed: Feed, references: Mapping[str, Record], judge: Judge, states: Checkpoints, beside: Path
     ) -> "_Begun":
-        """A training at its beginning, or after the newest state that fits; those that do not are set aside."""
+        """A training at its beginning, or after the newest state that fits; those that do not are set aside. Features are kept `beside`."""
         spec, device = job.spec, self.device
         saved = states.load(device)
         model = build.model(job).to(device)
         modulator = build.modulator(job, model)
         concepts = self.concepts(job, model, references) if modulator.needs_concepts else {}
+        if spec.training.cache_features:
+            features.keep(model, feed, beside)
         best, history, done, state = Selection(spec.training.select), [], 0, None
         try:
             if saved is not None:
@@ -268,7 +272,7 @@ class Execution:
                     best.check(model, modulator)
         except Unfit as error:
             states.refuse(str(error))
-            return self._begun(job, feed, references, judge, states)
+            return self._begun(job, feed, references, judge, states, beside)
         return _Begun(model, modulator, best, history, epochs, done)
 
     def _measure(

@@ -31,6 +31,7 @@ LATER: dict[str, dict[str, Any]] = {
         **{"select_by": None, "reduction": "mean", "clip_value": None, "clip_norm": None, "early_stopping": None},
         **{"optimizer_args": {}, "lr_of": {}, "weight_decay_of": {}, "layer_decay": None, "label_smoothing": 0.0},
         **{"class_weights": None, "sampling": None, "mixup": None, "ema": None, "drop_last": False},
+        **{"cache_features": False},
     },
     "training.schedule": {"last": None, "patience": 1, "reload": False, "warmup": 0, "args": {}},
     "encoder/conv": {"pool": 1},
@@ -117,6 +118,7 @@ class Training(_Frozen):
     training, are the task's. `mixup` is alpha of mixup (Zhang et al., ICLR 2018): each batch is mixed with itself in reverse order, in
     shares drawn from Beta(alpha, alpha). `ema` is the decay of a running mean of the weights after each optimizer step, n-th with
     min(ema, (1+n)/(10+n)); it is what is validated, kept and tested, while training goes on with the weights themselves.
+    With `cache_features` an encoder that is frozen runs once over the data, in eval mode, and training reads what it made.
     """
 
     epochs: Count = 100
@@ -144,6 +146,7 @@ class Training(_Frozen):
     sampling: Literal["balanced"] | None = None
     mixup: float | None = Field(default=None, gt=0)
     ema: float | None = Field(default=None, gt=0, lt=1)
+    cache_features: bool = False
 
 
 class JobSpec(_Frozen):

@@ -20,8 +20,14 @@ from agmbench import interrupts
 from agmbench.addresses import hidden
 from agmbench.errors import AgmbenchError, describe, printable
 
-TRAVELS = ("AGMBENCH_", "MLFLOW_", "AWS_")  # what names the store, its keys, data, registry; AWS_: of stores of artifacts
+TRAVELS = (
+    "AGMBENCH_",
+    "MLFLOW_",
+    "AWS_",
+    "PYTHONSAFEPATH",
+)  # what names the store, its keys, data, registry; AWS_: of stores of artifacts
 STORE = "MLFLOW_TRACKING_URI"
+PLACE = "AGMBENCH_PLACE"  # what a launcher calls the place of a task, unlike for every task that it starts
 INTERRUPTED = "interrupted"  # the reason of a task whose process was asked to stop
 
 
@@ -41,11 +47,16 @@ class Task(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A task that has ended: why it failed (empty if it did not), and how many seconds it took, as far as its launcher knows."""
+    """A task that has ended: why it failed (empty if it did not), and how many seconds it took, as far as its launcher knows.
+
+    place: what the launcher gave the task as AGMBENCH_PLACE, if it did. It says by it that nothing runs there any more, so that a
+    job which a process left on another machine is known to be free.
+    """
 
     task: Task
     reason: str
     seconds: float
+    place: str = ""
 
 
 class Launcher:

@@ -85,6 +85,12 @@ class Feed:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def exchange(self, splits: Mapping[SplitName, Split]) -> None:
+        """Other splits from now on."""
+        self.close()
+        self.splits = splits
+        self._moved.clear()
+
     def close(self) -> None:
         """End the worker processes; they begin again when they are needed."""
         self._loader = None  # torch ends them with the last reference to it

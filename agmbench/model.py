@@ -143,7 +143,14 @@ class MultimodalModel(nn.Module):
         fused = self.fusion({m: joined([features[m] for features in shown]) for m in self.encoders})
         return [Fused(*parts) for parts in zip(*(tensor.chunk(len(shown)) for tensor in fused), strict=True)]
 
+    def feature(self, modality: str, inputs: Mapping[str, Input]) -> Feature:
+        """What the fusion is given of one modality, in the present mode."""
+        return self._feature(modality, inputs)
+
     def _feature(self, modality: str, inputs: Mapping[str, Input]) -> Feature:
+        if modality in self.muting.kept:  # made beforehand
+            x = inputs[modality]
+            return _kept(x.values, self.muting.kept[modality]) if isinstance(x, Tokens) else _first(x)
         encoder = self.encoders[modality]
         feature: Feature = encoded(encoder, inputs[modality], *([inputs] if encoder.guided else []))
         if self.fusion.takes_tokens:
@@ -172,11 +179,21 @@ class MultimodalModel(nn.Module):
         """In eval mode; encoded once for all samples that share a muted input, where a sample does not depend on the batch."""
         x = inputs[modality]
         with _evaluating(self.encoders[modality]):
-            if not self.muting.same_for_all or self._guided or reads_batch_statistics(self.encoders[modality]):
+            alone = not self.muting.same_for_all or self._guided or modality in self.muting.kept
+            if alone or reads_batch_statistics(self.encoders[modality]):
                 return self._feature(modality, {**inputs, modality: self.muting(modality, x)})
             first, group = _distinct(x)
             feature = self._feature(modality, {modality: self.muting(modality, x[first])})
         return _repeated(feature, group, len(x))
+
+
+def _kept(values: Tensor, masked: bool) -> Tokens:
+    half = _first(values)
+    return Tokens(half[..., :-1], half[..., -1] > 0 if masked else None)
+
+
+def _first(x: Tensor) -> Tensor:
+    return x[..., : x.shape[-1] // 2]
 
 
 def _distinct(x: Input) -> tuple[Tensor | slice, Tensor | None]:

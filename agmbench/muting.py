@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ NO_STATE = torch.empty(0, dtype=torch.uint8)
 class Zeros(nn.Module):
     """Absent inputs are zero. A sequence keeps its mask under every kind of muting."""
 
+    # modalities whose inputs are features already, with those of their muted inputs behind them, and whether these have masks
+    kept: Mapping[str, bool] = MappingProxyType({})
     same_for_all = True  # whether every sample of a batch (with the same mask) gets the same input
 
     def values(self, modality: str, x: Tensor) -> Tensor:
@@ -23,12 +26,19 @@ class Zeros(nn.Module):
 
     def forward(self, modality: str, x: Input) -> Input:
         """The muted input that replaces `x`."""
+        if modality in self.kept:
+            return Tokens(_turned(x.values), x.mask) if isinstance(x, Tokens) else _turned(x)
         return Tokens(self.values(modality, x.values), x.mask) if isinstance(x, Tokens) else self.values(modality, x)
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
         """Within this context muted inputs are the same at every evaluation."""
         yield
+
+
+def _turned(x: Tensor) -> Tensor:
+    """What is behind comes first."""
+    return x.roll(x.shape[-1] // 2, dims=-1)
 
 
 class Mean(Zeros):

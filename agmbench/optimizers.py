@@ -24,8 +24,6 @@ def make_optimizer(recipe: Training, model: MultimodalModel, modulator: nn.Modul
     """
     modules: dict[str, nn.Module] = {**model.encoders, "fusion": model.fusion, "modulator": modulator}
     layers = {name: in_layers(module) for name, module in model.encoders.items()} if recipe.layer_decay is not None else {}
-    if layers and not any(layers.values()):
-        raise ValueError("training.layer_decay: no encoder of the job has layers that are known; leave it out")
     groups: list[dict[str, Any]] = []
     for name, module in modules.items():
         own = {"name": name, "weight_decay": recipe.weight_decay_of.get(name, recipe.weight_decay)}

@@ -111,9 +111,11 @@ def _child(
 ) -> None:
     """A task in a process of its own: what it prints goes to its log, and it stops when its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is asked and tells its children
-    interrupts.listen()
-    threading.Thread(target=_watch, args=(watched,), daemon=True).start()
-    with log.open("w") as written:
+    reason = INTERRUPTED
+    with suppress(KeyboardInterrupt):
+        interrupts.listen()
+        threading.Thread(target=_watch, args=(watched,), daemon=True).start()
+        written = log.open("w")
         os.dup2(written.fileno(), 1)
         os.dup2(written.fileno(), 2)
         sys.stdout = sys.stderr = written
@@ -123,10 +125,9 @@ def _child(
             reason = perform(task)
         except AgmbenchError as error:
             reason = str(error)
-        except KeyboardInterrupt:
-            reason = INTERRUPTED
-        with suppress(BrokenPipeError):  # the parent is gone
-            saying.send(reason)
+    sys.stdout.flush()
+    with suppress(BrokenPipeError):  # the parent is gone
+        saying.send(reason)
 
 
 def _watch(watched: Connection) -> None:

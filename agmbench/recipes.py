@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agmbench import features
 from agmbench.contracts import Batch, Input, Modulator, Split, Tokens
 from agmbench.criterion import Criterion, balanced
+from agmbench.encoders.layers import in_layers
 from agmbench.errors import describe
 from agmbench.jobs import Training
 from agmbench.model import MultimodalModel
@@ -67,8 +69,17 @@ def _mixed(x: Input, share: float) -> Input:
     return share * x + (1 - share) * x.flip(0)
 
 
-def refused(recipe: Training, model: MultimodalModel, modulator: Modulator, parts: Collection[str], train: Split) -> str | None:
-    """Why a recipe cannot be with this model and this method, in one line; `parts` are what may have a rate of its own."""
+def refused(
+    recipe: Training,
+    model: MultimodalModel,
+    modulator: Modulator,
+    parts: Collection[str],
+    train: Split,
+    augmented: Collection[str] = (),
+    concept: bool = False,
+) -> str | None:
+    """Why a recipe cannot be with this model and this method, in one line; `parts` are what may have a rate of its own, `augmented`
+    the modalities that have transforms. A `concept` has the recipe of a job with more encoders, one of which may be what it is for."""
     for key, given in (("lr", recipe.lr_of), ("weight_decay", recipe.weight_decay_of)):
         if unknown := given.keys() - set(parts):
             return f"training.{key}.{min(unknown)}: there is no such part; expected one of {', '.join(parts)}"
@@ -86,6 +97,8 @@ def refused(recipe: Training, model: MultimodalModel, modulator: Modulator, part
         or _of_labels(recipe, model.task, modulator)
         or _of_mixup(recipe, model, train)
         or _of_ema(recipe, modulator)
+        or (None if concept else _of_encoders(recipe, model))
+        or _of_features(recipe, model, modulator, augmented)
     )
 
 
@@ -120,6 +133,21 @@ def _of_mixup(recipe: Training, model: MultimodalModel, train: Split) -> str | N
         if isinstance(x := inputs[modality], Tokens) and x.mask is not None:
             return f"training.mixup: the sequences of '{modality}' are of unlike lengths, which cannot be mixed; leave it out"
     return None
+
+
+def _of_encoders(recipe: Training, model: MultimodalModel) -> str | None:
+    if recipe.layer_decay is not None and not any(in_layers(encoder) for encoder in model.encoders.values()):
+        return "training.layer_decay: no encoder of the job has layers that are known; leave it out"
+    if recipe.cache_features and not features.frozen(model):
+        return "training.cache_features: no encoder is frozen; freeze one, as with --set encoder.MODALITY.trained=none"
+    return None
+
+
+def _of_features(recipe: Training, model: MultimodalModel, modulator: Modulator, augmented: Collection[str]) -> str | None:
+    if not recipe.cache_features:
+        return None
+    reason = features.refused(model, augmented, recipe.mixup is not None, modulator.needs_concepts)
+    return reason and f"training.cache_features: {reason}"
 
 
 def _of_ema(recipe: Training, modulator: Modulator) -> str | None:

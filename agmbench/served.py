@@ -97,8 +97,17 @@ def restored(job: build.Job, weights: Mapping[str, Any], device: torch.device) -
     feed = Feed({name: job.dataset.split(name) for name in SPLITS}, device)
     prepare(model, modulator, feed, job.spec.training, job.spec.seed, concepts)
     model.load_state_dict(weights["model"])
+    resize(modulator, weights["modulator"])
     modulator.load_state_dict(weights["modulator"])
     return model, modulator
+
+
+def resize(module: torch.nn.Module, state: Mapping[str, Any]) -> None:
+    """Make buffers as large as those of a state: what a method keeps of each training sample has no size where there are none."""
+    for name, buffer in list(module.named_buffers()):
+        if name in state and state[name].shape != buffer.shape:
+            owner, _, own = name.rpartition(".")
+            module.get_submodule(owner).register_buffer(own, torch.zeros_like(state[name], device=buffer.device))
 
 
 class Described(Dataset):

@@ -282,13 +282,13 @@ def todo(planned: Sequence[Planned], tracker: Tracker) -> Todo:
     unsettled = tracker.unsettled() if found.done else ()
     uncleared = [one for one in found.done if one.job and one.job.digest in unsettled]
     jobs = [one.job for one in (*found.missing, *(one for one, _ in found.failed), *uncleared) if one.job]
-    concepts = [concept for job in jobs for concept in build.references(job).values()]
-    concepts = [concept for concept in concepts if tracker.find(concept.digest) is None]
+    concepts = {concept.digest: concept for job in jobs for concept in build.references(job).values()}
+    missing = [concept for digest_, concept in concepts.items() if tracker.find(digest_) is None]
     first = {job.training: job.digest for job in reversed(jobs)}
     firsts = [job for job in jobs if first[job.training] == job.digest]
     others = [job for job in jobs if first[job.training] != job.digest]
     done = {one.job.spec.dataset.name for one in found.done if one.job}
-    return Todo((concepts, firsts, others), sorted(done - {job.spec.dataset.name for job in jobs}))
+    return Todo((missing, firsts, others), sorted(done - {job.spec.dataset.name for job in jobs}))
 
 
 def run(name: str, todo: Todo, tracker: Tracker, launcher: Launcher, folder: Path) -> Iterator[Ended]:
@@ -313,7 +313,7 @@ def run(name: str, todo: Todo, tracker: Tracker, launcher: Launcher, folder: Pat
             for ended in _each(launcher, [job for job in stage if not reasons[job.digest]], parents, folder):
                 if ended.reason:
                     for digest_ in dict.fromkeys((ended.task.key, training[ended.task.key])):
-                        tracker.lost(digest_, ended.reason)
+                        tracker.lost(digest_, ended.reason, ended.place)
                         if tracker.find(digest_) is None:
                             lost[digest_] = ended.reason
                 yield ended
@@ -325,7 +325,7 @@ def _each(launcher: Launcher, jobs: Sequence[build.Job], parents: Mapping[str, s
     """Each job as it ends. Those that another process has when they are started come after all others, and wait for it."""
     taken = set()
     for ended in launcher.run(_tasks(jobs, parents, folder, wait=False)):
-        if ended.reason.startswith(Taken.SAYS):
+        if Taken.SAYS in ended.reason:
             taken.add(ended.task.key)
         else:
             yield ended

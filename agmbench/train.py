@@ -15,6 +15,7 @@ from agmbench.conduct import Conduct, malformed, wrong_samples
 from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, Step, muted
 from agmbench.cost import Meter
 from agmbench.distributed.agreement import agree, said_once
+from agmbench.distributed.ranks import here
 from agmbench.errors import RunFailed, describe
 from agmbench.evaluate import evaluate, measure, response_figures
 from agmbench.finite import Watch
@@ -237,9 +238,13 @@ def train(
 
 
 def on_host(model: MultimodalModel) -> dict[str, Callable[[Input], Input]]:
-    """What becomes of raw text before it is copied to the device, by modality."""
+    """What becomes of raw text before it is copied to the device, by modality, where one process trains; kept features are no text."""
+    if here() is not None:  # ranks gather a batch of samples of one length
+        return {}
     encoders = ((m, encoder) for m, encoder in model.encoders.items() if isinstance(encoder, Encoder))
-    return {modality: encoder.on_host for modality, encoder in encoders if encoder.reads_text}
+    return {
+        modality: encoder.on_host for modality, encoder in encoders if encoder.reads_text and modality not in model.muting.kept
+    }
 
 
 def _get_generators(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,8 @@ def calls(epochs: int) -> None:
             counts.clear()
             seconds.clear()
             begun = time.perf_counter()
-            work(yaml.safe_dump({"spec": one.spec.canonical()}))
+            with redirect_stdout(sys.stderr):
+                work(yaml.safe_dump({"spec": one.spec.canonical()}))
             took = time.perf_counter() - begun
         size = sum(path.stat().st_size for path in Path("runs/artifacts").rglob("*") if path.is_file()) / 2
     print(

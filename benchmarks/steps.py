@@ -1,23 +1,31 @@
 """The cost of a training step under each method, as ratios to joint training of the same model, taken side by side in one process.
 
-    python benchmarks/steps.py [--rounds 5] [--device cpu] [--work ResNet18]
+    python benchmarks/steps.py [--rounds 5] [--device cpu] [--work ResNet18] [--csv benchmarks/epochs.csv]
 
 In a round a method's step stands between two steps of joint training, so that a machine whose speed drifts slows them alike; the
 ratio of a round is to the mean of the two, and the table has the median over the rounds. `naive` computes AGM's responses by one
 full forward pass a coalition, as its published code does; it exists here alone.
+
+The last work takes every modulator of the registry that trains, and whole epochs: what a method does before the first batch
+(prototypes, rounds of copies) and the copies of samples that it makes count as well. `--csv` keeps these ratios, for docs/methods.md.
 """
 
 import argparse
 import copy
+import csv
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from statistics import median
 
 import torch
 from torch import nn
 
+from agmbench import registry
 from agmbench.contracts import SPLITS, Batch, Context, Encoder, Modulator, TensorSplit
+from agmbench.encoders.conv import Conv
 from agmbench.encoders.resnet import ResNet
 from agmbench.encoders.transformer import Transformer
 from agmbench.fusions.concat import Concat
@@ -34,13 +42,13 @@ from agmbench.modulators.opm import OPM
 from agmbench.modulators.pmr import PMR
 from agmbench.modulators.reconboost import ReconBoost
 from agmbench.modulators.umt import UMT
-from agmbench.optimizers import make_optimizer
+from agmbench.optimizers import make_optimizer, of_recipe
 from agmbench.testing import NaiveModel
 
 
 @dataclass
 class Work:
-    """One network at the shapes of a data set, and the target of each method, if it has one."""
+    """One network at the shapes of a data set, and the target of each method, if it has one; with `epochs`, by whole ones."""
 
     name: str
     encoder: Callable[[tuple[int, ...]], Encoder]
@@ -49,8 +57,16 @@ class Work:
     batch: int
     classes: int
     targets: Mapping[str, str]
+    epochs: bool = False
 
 
+BATCHES = 8  # of an epoch
+EARLY_ON: Mapping[str, Mapping[str, object]] = {  # what a method does later, or now and then, as it does it in every epoch
+    "g-blend": {"super_epoch": 1},
+    "opm": {"starts": 0},
+    "sample-level": {"warmup": 0},
+}
+TRAINED = {entry.name: entry for entry in registry.builtin().entries("modulator") if entry.load().promises.trains}
 RESNETS = {"audio": (1, 112, 112), "image": (1, 28, 28)}
 SEQUENCES = {"visual": (20, 371), "audio": (20, 81), "text": (20, 300)}
 LATE = {"agm exact": "<= 2.1", "agm shared": "<= 1.15", "naive agm": ">= 2.8", "ogm": "<= 1.10", "ogm-ge": "<= 1.10"}
@@ -65,6 +81,13 @@ def undropped(shape: tuple[int, ...]) -> Encoder:
     return Transformer(shape, layers=2, width=256, dropout=0.0)
 
 
+def conv(shape: tuple[int, ...]) -> Encoder:
+    return Conv(shape, width=16, layers=3)
+
+
+ALL = dict.fromkeys(TRAINED, "")
+
+
 def frozen(shape: tuple[int, ...]) -> Encoder:
     return undropped(shape).requires_grad_(False)
 
@@ -75,6 +98,9 @@ WORKS = (
     Work("3 x Transformer, late (UR-FUNNY)", Transformer, SEQUENCES, Concat, 32, 2, TEXT),
     Work("2 x Transformer without dropout, late", undropped, TWO, Concat, 64, 2, SAME),
     Work("2 x frozen Transformer without dropout, late", frozen, TWO, Concat, 64, 2, SAME),
+    Work(
+        "2 x conv, late (avmnist-mini), epochs", conv, {"audio": (1, 32, 32), "image": (1, 28, 28)}, Concat, 64, 10, ALL, True
+    ),
 )
 METHODS: Mapping[str, tuple[type[MultimodalModel], Callable[[tuple[str, ...]], Modulator]]] = {
     "joint": (MultimodalModel, Joint),
@@ -97,16 +123,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--work", default="", help="only networks with this in their name")
+    parser.add_argument("--csv", type=Path, help="keep the ratios of whole epochs here")
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"torch {torch.__version__}, {where}; median of {chosen.rounds} rounds\n")
     print("| work | method | ratio to joint | target | met |\n|---|---|---:|---:|---|", flush=True)
+    epochs: list[tuple[str, str]] = []
     for work in (work for work in WORKS if chosen.work in work.name):
         joint = stepper(work, "joint", device)
         for name, target in work.targets.items():
             ratio = compared(joint, stepper(work, name, device), chosen.rounds, device)
             print(f"| {work.name} | {name} | {ratio:.2f} | {target} | {met(ratio, target)} |", flush=True)
+            epochs += [(name, f"{ratio:.2f}")] if work.epochs else []
+    if chosen.csv is not None:
+        with chosen.csv.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([("method", "ratio"), *epochs])
 
 
 def met(ratio: float, target: str) -> str:
@@ -127,15 +159,15 @@ def compared(joint: Callable[[], None], method: Callable[[], None], rounds: int,
 
 
 def stepper(work: Work, method: str, device: torch.device) -> Callable[[], None]:
-    """One whole optimizer step of a method, on one fixed batch."""
+    """One whole optimizer step of a method, on one fixed batch; or one whole epoch."""
     torch.manual_seed(0)
-    kind, make = METHODS[method]
+    kind, make = METHODS.get(method) or (MultimodalModel, registered(method))
     encoders = {m: work.encoder(shape) for m, shape in work.shapes.items()}
     fusion = work.fusion({m: encoder.out_features for m, encoder in encoders.items()}, work.classes)
     model = kind(encoders, fusion).to(device).train()
-    inputs = {m: torch.randn(work.batch, *shape) for m, shape in work.shapes.items()}
-    targets = torch.randint(work.classes, (work.batch,))
-    batch = Batch(inputs, targets, torch.arange(work.batch)).to(device)
+    count = work.batch * (BATCHES if work.epochs else 1)
+    inputs = {m: torch.randn(count, *shape) for m, shape in work.shapes.items()}
+    batch = Batch(inputs, torch.randint(work.classes, (count,)), torch.arange(count)).to(device)
     modulator = make(tuple(work.shapes))
     split = TensorSplit(batch.inputs, batch.targets)
     concepts = {
@@ -143,10 +175,25 @@ def stepper(work: Work, method: str, device: torch.device) -> Callable[[], None]
     }
     teachers = {m: copy.deepcopy(concept).requires_grad_(False).eval() for m, concept in concepts.items()}
     drawn = torch.Generator(device).manual_seed(0)
-    context = Context(0, 1, 1, dict.fromkeys(SPLITS, split), drawn, model, concepts=teachers)
+    recipe, steps = Training(lr=1e-4), BATCHES if work.epochs else 1
+    context = Context(
+        epoch=1 if work.epochs else 0,
+        epochs=2,
+        steps_per_epoch=steps,
+        splits=dict.fromkeys(SPLITS, split),
+        generator=drawn,
+        model=model,
+        valid_accuracy=dict.fromkeys(work.shapes, 0.5),
+        valid_loss=dict.fromkeys(work.shapes, 0.7),
+        concepts=teachers,
+        fresh=lambda tensors: of_recipe(recipe, tensors, recipe.lr),
+    )
     modulator.prepare(context)
-    modulator.to(device).begin_epoch(context)
-    optimizer = make_optimizer(Training(lr=1e-4), model, modulator)
+    modulator.to(device)
+    optimizer = make_optimizer(recipe, model, modulator)
+    if work.epochs:
+        return partial(epoch, modulator, context, work.batch, optimizer)
+    modulator.begin_epoch(context)
 
     def step() -> None:
         for _ in modulator.steps(model, [batch]):
@@ -156,12 +203,36 @@ def stepper(work: Work, method: str, device: torch.device) -> Callable[[], None]
     return step
 
 
+def registered(name: str) -> Callable[[tuple[str, ...]], Modulator]:
+    """A modulator of the registry, at its defaults."""
+    entry = TRAINED[name]
+    return lambda modalities: entry.load()(modalities, **{**entry.params, **EARLY_ON.get(name, {})})
+
+
+def epoch(modulator: Modulator, context: Context, size: int, optimizer: torch.optim.Optimizer) -> None:
+    """All of an epoch but its validation."""
+    split, model = context.splits["train"], context.model
+    modulator.begin_epoch(context)
+    samples = modulator.samples(context)
+    if samples is None:
+        samples = torch.randperm(len(split))
+    begun = 0
+    for piece in samples.split(size):
+        batch = replace(split.batch(piece.to(context.generator.device)), at=torch.arange(begun, begun + len(piece)))
+        begun += len(piece)
+        for _ in modulator.steps(model, [batch.to(context.generator.device)]):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+
 def timed(step: Callable[[], None], device: torch.device) -> float:
-    begun = time.perf_counter()
-    for _ in range(20 if device.type == "cuda" else 1):
+    """Seconds; on one thread of a CPU those of the processor, which others who use the machine do not lengthen."""
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    begun = clock()
+    for _ in range(20 if device.type == "cuda" else 1):  # a GPU's steps are short
         step()
     synchronize(device)
-    return time.perf_counter() - begun
+    return clock() - begun
 
 
 def synchronize(device: torch.device) -> None:

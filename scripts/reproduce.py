@@ -6,7 +6,7 @@
     python scripts/reproduce.py --scale small table          # what is done so far, as Markdown
 
 Needs AV-MNIST from real files: agmbench data prepare avmnist --from FOLDER (docs/avmnist.md). Runs go into the store of the working
-directory; late and early fusion run beside one another, with a thread each. Started again it goes on; what is done is not trained
+directory; two processes run beside one another, with a thread each. Started again it goes on; what is done is not trained
 again.
 
 features: plain models on the features (scripts/baselines.py). late, early: learning rate and strength of each method are chosen on
@@ -20,7 +20,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -57,6 +57,12 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # by title: the modulator, a
     "ensemble": ("ensemble", {}),
 }
 UNTUNED = ("unimodal", "ensemble")  # the concepts of joint training, which train nothing
+# of early fusion, so that two processes have as much to do, one of them with late fusion before
+HALVES = {
+    "early-1": ("joint", "ogm-ge", "mslr", "mses", "agm", "unimodal", "ensemble"),
+    "early-2": ("ogm-ge-ra", "agm shared", "agm-1", "agm-ge"),
+}
+PARTS = ("features", *FUSIONS, *HALVES, "tables", "table")
 PROBED = 640  # samples of the probe
 QUANTITIES = ("accuracy", "response/audio", "response/image", "strength/audio", "strength/image")
 SHOWN = ("Acc", "Acc_audio", "Acc_image", "d_audio", "d_image")
@@ -80,7 +86,6 @@ class Study:
         at = suite.read(self.known, "main").at(scale, DATA)
         self.settings = {key: value for key, value in at.items() if key != "dataset.protocol"}  # epochs are chosen on valid
         self.folder = Path("runs") / "reproduce"
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def given(self, fusion: str, title: str) -> Settings:
         """What of a method's job is fixed; its rate too where it is not tuned."""
@@ -121,19 +126,21 @@ class Study:
         settings = {**dict(self.given(fusion, title)), **self.chosen(fusion, title), "seed": seed}
         return jobs.compose(self.known, DATA, METHODS[title][0], fusion, settings=settings.items())
 
-    def run(self, fusion: str) -> None:
-        for title in METHODS:
+    def run(self, fusion: str, titles: Collection[str] = tuple(METHODS)) -> None:
+        for title in titles:
             self.chosen(fusion, title)
         for seed in range(1, self.size.seeds + 1):
-            for title in METHODS:
+            for title in titles:
                 execute(self.job(fusion, title, seed), self.known, self.tracker, build.device("cpu"), Lines())
 
     def part(self, name: str) -> None:
         if name in FUSIONS:
             self.run(FUSIONS[name])
+        elif name in HALVES:
+            self.run(FUSIONS["early"], HALVES[name])
         elif name == "table":
-            for fusion in FUSIONS.values():
-                print("\n".join(self.rows(fusion)), end="\n\n")
+            for name, fusion in FUSIONS.items():
+                print("\n".join(self.rows(name, fusion)), end="\n\n")
         else:
             {"tables": self.tables, "features": self.features}[name]()
 
@@ -149,15 +156,20 @@ class Study:
 
     # how long it takes
 
-    def hours(self, fusion: str) -> float:
-        """By the processor time of an epoch of joint training and of AGM on some samples. Under late fusion a concept is taken for half of
-        joint training, under early fusion for all of it; strength and reports are not counted."""
+    def hours(self, fusion: str) -> tuple[float, str]:
+        """How many hours a fusion takes, and of what: the processor time of an epoch of joint training and of AGM on some samples. A
+        concept is taken for half of joint training under late fusion, for all of it under early; strength and reports are not counted."""
         joint, agm = (self.seconds(fusion, title) for title in ("joint", "agm"))
-        tuned = [title for title in METHODS if title not in UNTUNED]
-        of_one = sum(agm if METHODS[title][0].startswith("agm") and title != "agm shared" else joint for title in tuned)
-        concepts = 2 * (0.5 if fusion == "concat" else 1.0) * joint * (4 if self.size.trials else 1)  # of some four rates
+        dear = (
+            ("agm", "agm-1", "agm-ge")
+            if fusion == "concat"
+            else ("ogm-ge", "ogm-ge-ra", "agm", "agm shared", "agm-1", "agm-ge")
+        )
         runs = self.size.trials + (2 if self.size.trials else 0) + self.size.seeds
-        return (of_one * runs + concepts * self.size.seeds) / 3600
+        trained = sum(agm if title in dear else joint for title in METHODS if title not in UNTUNED) * runs
+        rates = 4 if self.size.trials else 1
+        concepts = 2 * (0.5 if fusion == "concat" else 1.0) * joint * rates * self.size.seeds
+        return (trained + concepts) / 3600, f"a job of joint training {joint:.0f} s, of agm {agm:.0f} s"
 
     def seconds(self, fusion: str, title: str) -> float:
         """Of one job of the scale."""
@@ -177,10 +189,10 @@ class Study:
 
     # what came out
 
-    def rows(self, fusion: str) -> Iterator[str]:
+    def rows(self, name: str, fusion: str) -> Iterator[str]:
         """Markdown: mean and half of the 95 % interval over seeds, and the differences to joint training, paired by seed."""
         found = {title: self.found(fusion, title) for title in METHODS}
-        yield f"| {fusion} fusion | n | {' | '.join(SHOWN)} | Acc less joint | printed |"
+        yield f"| {name} fusion | n | {' | '.join(SHOWN)} | Acc less joint | printed |"
         yield f"|{'---|' * (len(SHOWN) + 4)}"
         printed = {row.method: row.figures for row in published(DATA, fusion)}
         baseline = {seed: record.metrics["test/accuracy"] for seed, record in found["joint"].items()}
@@ -227,20 +239,23 @@ class Lines:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="features, late, early, tables, table [default: all of them]")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} [default: all of them]")
     parser.add_argument("--scale", choices=SIZES, default="small")
     parser.add_argument("--estimate", action="store_true", help="say how many hours it takes, and end")
     parser.add_argument("--background", action="store_true", help="begin, say how to follow and how to stop it, and end")
     asked = parser.parse_args()
-    if unknown := set(asked.parts) - {"features", *FUSIONS, "tables", "table"}:
-        parser.error(f"no part '{min(unknown)}'; there are features, late, early, tables and table")
+    if unknown := set(asked.parts) - set(PARTS):
+        parser.error(f"no part '{min(unknown)}'; there are {', '.join(PARTS)}")
     torch.set_num_threads(1)  # another number is another rounding, and other means
     study = Study(asked.scale)
     try:
-        build.opened(study.known, DATA, {})  # whether it is here
+        build.opened(study.known, DATA, {})  # whether it is here, before anything is written
+        study.folder.mkdir(parents=True, exist_ok=True)
         if asked.estimate:
-            hours = ", ".join(f"{name} fusion {study.hours(fusion):.1f} h" for name, fusion in FUSIONS.items())
-            print(f"scale {asked.scale}: {hours}, each on one core of this machine that nobody else uses")
+            found = {name: study.hours(fusion) for name, fusion in FUSIONS.items()}
+            for name, (hours, why) in found.items():
+                print(f"scale {asked.scale}, {name} fusion: {hours:.1f} h of one core ({why})")
+            print(f"on two cores that nobody else uses: {sum(hours for hours, _ in found.values()) / 2:.1f} h")
         elif asked.background:
             background(study, asked.parts)
         elif asked.parts:
@@ -254,8 +269,8 @@ def main() -> None:
 
 
 def whole(study: Study) -> None:
-    """Late and early fusion beside one another, in a process each; then what needs both."""
-    parts = (["features", "late"], ["early"])
+    """In two processes beside one another; then what needs both."""
+    parts = (["features", "late", "early-1"], ["early-2"])
     processes = [subprocess.Popen([sys.executable, __file__, "--scale", study.scale, *each]) for each in parts]
     ended = [process.wait() for process in processes]
     if any(ended):

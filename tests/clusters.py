@@ -39,6 +39,7 @@ SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,sched_interval=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+MinJobAge=3600
 KillWait=20
 ReturnToService=2
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
@@ -127,13 +128,28 @@ class Ray:
             "head", "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self.folder}"
         )
         until(lambda: _answers(port), f"the head of Ray does not answer; see {self.folder}", 120)
-        self.nodes = [self._start(f"node{n}", f"--address={self.address}", "--num-cpus=1") for n in (1, 2)]
+        self.nodes = [self._node(f"node{n}") for n in (1, 2)]
+
+    def _node(self, name: str) -> "subprocess.Popen[bytes]":
+        """A node that is up; on a busy machine the first try may be too slow for Ray."""
+        for _ in range(3):
+            node, out = self._start(name, f"--address={self.address}", "--num-cpus=1"), self.folder / f"{name}.out"
+            until(
+                lambda node=node, out=out: node.poll() is not None or "runtime started" in out.read_text(),
+                "no node of Ray came up",
+            )
+            if node.poll() is None:
+                return node
+        raise AssertionError(f"no node of Ray comes up: {out.read_text()[-2000:]}")
 
     def _start(self, name: str, *words: str) -> "subprocess.Popen[bytes]":
-        small = ("--node-ip-address=127.0.0.1", "--object-store-memory=80000000", "--disable-usage-stats", "--block")
+        small = ("--object-store-memory=80000000", "--disable-usage-stats", "--block")
         with (self.folder / f"{name}.out").open("wb") as out:
             one = subprocess.Popen(
-                [sys.executable, "-m", "ray.scripts.scripts", "start", *words, *small], stdout=out, stderr=out
+                [sys.executable, "-m", "ray.scripts.scripts", "start", *words, *small],
+                env={**os.environ, "RAY_memory_monitor_refresh_ms": "0"},  # other tests may fill this machine's memory
+                stdout=out,
+                stderr=out,
             )
         self.started.append(one)
         return one

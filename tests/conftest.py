@@ -116,9 +116,9 @@ class Hold:
         (plugin / "held.py").write_text(HELD)
         (plugin / "registry.yaml").write_text("metrics: {held: {target: 'held:Held'}}\n")
 
-    def wait(self, jobs: int = 1) -> None:
+    def wait(self, jobs: int = 1, seconds: float = 240) -> None:
         """Until so many jobs stand still."""
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + seconds
         while len(list(self.folder.iterdir())) < jobs:
             assert time.monotonic() < deadline, "no job came so far"
             time.sleep(0.02)

@@ -194,6 +194,25 @@ def test_of_two_runs_left_running_the_last_is_taken_over_and_the_other_ends(tmp_
     assert {record.run_id: record.status for record in tracker.records()} == {first: FAILED, second: FINISHED}
 
 
+def test_a_claim_costs_few_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MlflowTracker, "_served", True)
+    tracker, calls = MlflowTracker(tmp_path), list[str]()
+    tracker._experiment("synthetic")
+    client = tracker._client
+
+    class Counted:
+        def __getattr__(self, name: str) -> object:
+            calls.append(name)
+            return getattr(client, name)
+
+    monkeypatch.setattr(tracker, "_client", Counted())
+    for count in (10, 5):
+        calls.clear()
+        with tracker.claim(HEADING, lambda _: None):
+            pass
+        assert len(calls) == count, calls
+
+
 # in real stores
 
 

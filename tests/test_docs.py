@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import write_methods
 import yaml
 from conftest import CommandLine
-from pages import command_line, components
+from pages import command_line, components, methods
 from pages.docstrings import described, prose
 
 import agmbench.registry as registry
@@ -68,6 +69,39 @@ def test_a_jobs_defaults_are_shown_as_they_stand_in_the_registry(entry: registry
 def test_the_table_of_a_kind_links_all_of_it(kind: str) -> None:
     table = components.table(KNOWN, kind)
     assert re.findall(r"^\| \[`.*?`\]\((.*?)\.md\)", table, re.MULTILINE) == [entry.name for entry in KNOWN.entries(kind)]
+
+
+def test_the_page_of_methods_is_up_to_date() -> None:
+    made, stands = write_methods.text(), (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert stands == made, "make it anew: python scripts/write_methods.py"
+
+
+def test_the_page_of_methods_has_each_in_one_family_with_its_files() -> None:
+    entries = registry.builtin().entries("modulator")
+    assert {entry.family for entry in entries} == set(methods.FAMILIES)
+    rows = re.findall(r"^\| \[`(.+?)`\].*$", write_methods.text(), re.MULTILINE)
+    assert sorted(rows) == sorted(entry.name for entry in entries)
+    agreement = methods.read(ROOT / "tests" / "reference" / "agreement.csv")
+    recorded = {path.stem for path in (ROOT / "tests" / "reference").glob("*.npz")}
+    assert set(agreement) == recorded
+    of_methods = methods.files_of([entry.name for entry in entries] + ["mmcosine"], agreement)
+    assert {file for files in of_methods.values() for file in files} == recorded - {
+        "competition_strength"
+    }  # which is a metric's
+
+
+@pytest.mark.parametrize(
+    ("paper", "expected"),
+    [
+        ("Peng et al., Balanced Learning, CVPR 2022", "CVPR 2022"),
+        ("Li et al., Boosting, ICCV 2023, supplement", "ICCV 2023"),
+        ("Yu et al., Surgery, NeurIPS 2020; others by `aggregator`", "NeurIPS 2020"),
+        ("Yao and Mihalcea, Rates, Findings of ACL 2022", "Findings of ACL 2022"),
+        ("", ""),
+    ],
+)
+def test_a_venue_is_read_from_a_reference(paper: str, expected: str) -> None:
+    assert methods.venue(paper) == expected
 
 
 def test_nothing_of_a_docstring_is_mangled() -> None:

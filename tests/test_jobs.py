@@ -392,6 +392,7 @@ def test_the_digest_is_the_same_in_every_release() -> None:
         "training.sampling=balanced",
         "training.mixup=0.2",
         "training.ema=0.99",
+        "training.cache_features=true",
         "training.schedule.warmup=2",
         "training.schedule.args.min_lr=0.1",
     ],

@@ -338,6 +338,15 @@ def test_a_cancelled_job_is_a_reason_and_a_warned_one_goes_on(line: CommandLine,
     assert sorted(run.info.status for run in runs(line).values()) == ["FINISHED", "KILLED"]
 
 
+@pytest.mark.long
+def test_the_workers_of_a_sweep_through_slurm(line: CommandLine, slurm: Slurm) -> None:
+    tuned = ("sweep", "-d", "synthetic", "-m", "agm", "--epochs", "1", "--set", "dataset.samples=64", "--trials", "3")
+    process = line.process(*tuned, "--jobs", "2", "--launcher", "slurm", "--launch", "poll=1", env=slurm.environment)
+    err = ended(process)
+    assert [f"[{n} of 3] synthetic-concat-agm-" in err for n in (1, 2, 3)] == [True] * 3, err
+    assert len(list((line.folder / "runs" / "sweeps").glob("*.log"))) == 2
+
+
 # Ray
 
 

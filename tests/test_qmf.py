@@ -7,6 +7,7 @@ from toys import NAMES, batch, context, model
 
 from agmbench.contracts import Batch, TensorSplit
 from agmbench.modulators.qmf import QMF, confidence
+from agmbench.served import resize
 
 Z = {"a": [2.0, 0.0], "v": [0.0, 1.0]}
 
@@ -68,3 +69,12 @@ def test_recorded() -> None:
     case.agrees(
         {f"enc_{m}": net.encoders[m].net for m in case.modalities} | {f"clf_{m}": method.heads[m] for m in case.modalities}
     )
+
+
+def test_a_served_model_has_the_history_of_the_samples_that_it_was_trained_on() -> None:
+    net, method = model({"a": [1.0], "v": [1.0]}, [[0.0, 0.0], [0.0, 0.0]]), QMF(NAMES)
+    method.prepare(context(net))  # of two samples
+    state = {**method.state_dict(), "history": torch.ones(5, 2, dtype=torch.float64)}
+    resize(method, state)
+    method.load_state_dict(state)
+    assert method.history.tolist() == [[1, 1]] * 5

@@ -1,6 +1,7 @@
 """What a recipe does to gradients and rates: clipping, summed losses, decays by progress on valid, and early stopping."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -79,6 +80,11 @@ def test_a_method_with_a_rule_of_its_own_is_not_clipped_by_the_recipe() -> None:
 # summed losses
 
 
+def still(tensors: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """Of a summed loss a step is longer; here copies stay where they are."""
+    return torch.optim.SGD(tensors, lr=0.0)
+
+
 def stepped(name: str, reduction: str, parts: int, **settings: Any) -> tuple[MultimodalModel, dict[str, Tensor], float]:
     """The gradients of a modulator's first optimizer step on 24 samples, in so many micro-batches, and its loss."""
     job = make(name, **{"training.reduction": reduction, **settings})
@@ -86,7 +92,7 @@ def stepped(name: str, reduction: str, parts: int, **settings: Any) -> tuple[Mul
     modulator = build.modulator(job, net)
     concepts = untrained_concepts(job) if modulator.needs_concepts else {}
     splits: dict[SplitName, Any] = splits_of(job)  # type: ignore[assignment]
-    known = Context(0, 2, 1, splits, torch.Generator().manual_seed(1), net, concepts=concepts)  # type: ignore[arg-type]
+    known = Context(0, 2, 1, splits, torch.Generator().manual_seed(1), net, concepts=concepts, fresh=still)  # type: ignore[arg-type]
     torch.manual_seed(5)
     modulator.prepare(known)
     modulator.begin_epoch(known)

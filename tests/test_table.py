@@ -24,7 +24,11 @@ from agmbench.datasets.table import Table
 from agmbench.datasets.tables.opened import open_table
 from agmbench.datasets.tables.shares import shared
 from agmbench.datasets.tables.words import word_numbers, words
+from agmbench.encoders.mlp import MLP
+from agmbench.fusions.concat import Concat
 from agmbench.loading import Feed
+from agmbench.model import MultimodalModel
+from agmbench.muting import Mean, Zeros
 from agmbench.tasks import MultiLabel, Regression, Segments
 
 ROWS = 60
@@ -382,7 +386,7 @@ def test_a_class_that_test_alone_has(tmp_path: Path) -> None:
 
 def test_a_row_without_a_label(tmp_path: Path) -> None:
     path = table(tmp_path, label=with_cell(["cat", "dog"] * 30, 3, None))
-    assert "row 3, column 'label': the row has no label" in refused(path)
+    assert "row 3, column 'label': the row has no label that can be used" in refused(path)
 
 
 def test_an_id_twice_and_a_group_in_two_splits(tmp_path: Path) -> None:
@@ -414,6 +418,7 @@ def test_other_separators_a_mark_of_order_and_other_encodings(tmp_path: Path) ->
     text = table(tmp_path).read_text()
     for name, content in {
         "semicolon.csv": text.replace(",", ";").encode(),
+        "comma.csv": text.replace(",", ";").replace(".", ",").encode(),
         "bom.csv": text.encode("utf-8-sig"),
         "tab.tsv": text.replace(",", "\t").encode(),
         "wide.csv": text.encode("utf-16"),
@@ -421,6 +426,9 @@ def test_other_separators_a_mark_of_order_and_other_encodings(tmp_path: Path) ->
         (tmp_path / name).write_bytes(content)
         data = opened(tmp_path / name)
         assert data.shapes == {"x": (3,)}, name
+    assert (
+        opened(tmp_path / "comma.csv").held.splits["test"].rows == opened(tmp_path / "bom.csv").held.splits["test"].rows
+    ).all()  # type: ignore[attr-defined]
     (tmp_path / "latin.csv").write_bytes(text.replace("cat", "châ").encode("latin-1"))
     assert "latin.csv is not UTF-8" in refused(tmp_path / "latin.csv")
     (tmp_path / "ragged.csv").write_text(text + "1,2,3,4,5,6,7\n")
@@ -485,6 +493,26 @@ def test_an_empty_cell_is_an_absent_modality(tmp_path: Path) -> None:
     assert len(opened(path, missing="drop").held.splits["train"]) < len(split)
 
 
+@pytest.mark.parametrize("muting", [Zeros(), None])
+def test_a_sample_without_a_modality_is_answered_as_a_coalition_without_it(tmp_path: Path, muting: Zeros | None) -> None:
+    numbers = {f"y_{place}": np.where(np.arange(ROWS) % 4 == 0, np.nan, NUMBERS[:, place]) for place in range(3)}
+    data = opened(table(tmp_path, **numbers))
+    train = data.split("train")
+    mean = Mean(train, data.shapes)
+    torch.testing.assert_close(mean.get_buffer("mean_y"), torch.zeros(3), atol=1e-5, rtol=0)  # of the samples that have it
+    torch.manual_seed(0)
+    encoders = {m: MLP(data.shapes[m], hidden=4, layers=1) for m in ("x", "y")}
+    model = MultimodalModel(encoders, Concat(dict.fromkeys(encoders, 4), 3), muting=muting or mean).eval()
+    batch = train.batch(torch.arange(len(train)))
+    shown = muted(batch, model.muting, tuple(model.encoders))
+    both, alone = frozenset({"x", "y"}), frozenset({"x"})
+    answers = model.coalitions(shown.inputs, [both, alone])
+    lacking = batch.absent["y"]
+    assert 0 < lacking.sum() < len(lacking)
+    torch.testing.assert_close(answers[both].logits[lacking], answers[alone].logits[lacking])
+    assert not torch.allclose(answers[both].logits[~lacking], answers[alone].logits[~lacking])
+
+
 def test_a_row_in_which_everything_is_empty(tmp_path: Path) -> None:
     numbers = {f"x_{place}": with_cell(list(NUMBERS[:, place]), 20, None) for place in range(3)}
     assert "row 20, column 'label': every modality of the row is empty" in refused(table(tmp_path, **numbers))
@@ -524,6 +552,24 @@ def test_describe_writes_an_entry_that_verify_and_run_take(line: CommandLine) ->
     assert before.layout.name == "prepared"
     assert "is a table and no entry" in line.refused("run", "--dataset", "animals.csv")
     assert "there is no file other.yaml" in line.refused("run", "--dataset", "other.yaml")
+
+
+def test_a_file_that_is_named_stands_beside_a_registry_of_ones_own(line: CommandLine) -> None:
+    for name in ("one", "two"):
+        table(line.folder, f"{name}.csv")
+        assert line("data", "describe", f"{name}.csv").status == 0
+    dry = line("run", "--registry", "one.yaml", "--dataset", "two.yaml", "-m", "joint", "--dry-run", "--no-strength")
+    assert dry.status == 0, dry
+    text = (line.folder / "two.yaml").read_text()
+    (line.folder / "both.yaml").write_text(
+        text.replace("suites:", "  three: {target: 'agmbench.datasets.table:Table'}\nsuites:")
+    )
+    assert "both.yaml has 2 datasets (two, three); name one" in line.refused("run", "--dataset", "both.yaml")
+    (line.folder / "bad.yaml").write_text("datasets: 7\n")
+    assert "should be a mapping" in line.refused("run", "--dataset", "bad.yaml")
+    (line.folder / "ave.csv").write_text((line.folder / "one.csv").read_text())
+    assert "wrote ave.yaml" in line("data", "describe", "ave.csv").out
+    assert "ave-table:" in (line.folder / "ave.yaml").read_text()
 
 
 def test_prepared_arrays_hold_what_the_files_do(tmp_path: Path) -> None:

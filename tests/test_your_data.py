@@ -119,6 +119,24 @@ def test_a_csv_of_pictures_sounds_and_text(line: CommandLine) -> None:
 
 
 @pytest.mark.long
+def test_a_million_rows_are_described(line: CommandLine) -> None:
+    count = 1_000_000
+    draw, rows = np.random.default_rng(0), np.arange(count)
+    (line.folder / "png").mkdir()
+    for number in range(100):
+        Image.new("L", (8, 8), number).save(line.folder / "png" / f"{number}.png")
+    columns = {"image": [f"png/{row % 100}.png" for row in range(count)], "subject": rows // 50, "label": rows % 3}
+    columns |= {f"x_{place}": draw.normal(size=count).round(3) for place in range(2)}
+    columns["image"][777_775] = "png/none.png"
+    pd.DataFrame(columns).to_csv(line.folder / "big.csv", index=False)
+    told = line("data", "describe", "big.csv")
+    assert told.status == 0, told
+    assert "big.csv: 1,000,000 rows, 5 columns" in told.out
+    assert "wrong: " in told.out
+    assert "row 777777, column 'image': there is no 'png/none.png'" in told.out
+
+
+@pytest.mark.long
 def test_features_of_three_modalities(line: CommandLine) -> None:
     arrays = [word for path in features(line.folder) for word in ("--array", f"{path.stem}={path.name}")]
     compared(line, "labels", "labels.csv", *arrays)

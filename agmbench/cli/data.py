@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agmbench.cli.describe import describe
 from agmbench.cli.manifest import manifest
 from agmbench.cli.options import entry_of, registry_option, root_option
+from agmbench.cli.own_table import describe
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, allowed

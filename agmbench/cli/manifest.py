@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agmbench.cli.describe import opened_table, show
+from agmbench.cli.own_table import opened_table, show
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError, allowed, shown

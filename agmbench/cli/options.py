@@ -46,13 +46,13 @@ def own_entry(kind: str, value: str) -> str:
     known = [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
     if known and os.pathsep in f"{path}":
         raise AgmbenchError(f"{value}: a path with '{os.pathsep}' cannot stand beside another registry; rename a folder")
-    if str(path) not in known:
-        os.environ[VARIABLE] = os.pathsep.join([*known, str(path)])
     names = own_names(path, kind)
     if len(names) != 1:
         raise AgmbenchError(
             f"{value} has {len(names)} {kind}s ({', '.join(names) or 'none'}); name one, with --registry {value}"
         )
+    if str(path) not in known:
+        os.environ[VARIABLE] = os.pathsep.join([*known, str(path)])
     return names[0]
 
 

@@ -23,6 +23,7 @@ def command(component: tuple[str, str]) -> None:
     facts = {
         "also called": ", ".join(entry.aliases),
         "paper": entry.paper,
+        "family": entry.family,
         "refuses": entry.refuses,
         "defined in": f"{entry.place} ({entry.target}, version {entry.version})",
         "origin": entry.origin if entry.origin != BUILT_IN else "",

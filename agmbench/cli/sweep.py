@@ -13,14 +13,6 @@ from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
-ALONE = {
-    "launcher": "local",
-    "gpus_per_job": None,
-    "jobs_per_gpu": None,
-    "cpus_per_job": None,
-    "launch": (),
-}  # no process is needed
-
 
 @click.command("sweep", cls=Verb)
 @click.option(

@@ -11,8 +11,9 @@ import yaml
 
 from agmbench.contracts import SPLITS
 from agmbench.datasets.tables.kinds import Numbers
-from agmbench.datasets.tables.opened import Modal, Opened, is_sequence
+from agmbench.datasets.tables.opened import Modal, Opened
 from agmbench.datasets.tables.shares import SHARES
+from agmbench.datasets.tables.stored import is_sequence
 
 WRITTEN = ("label", "task", "split", "group", "id")  # what of a table's settings an entry says, where there is one
 SMALL = 64  # pixels of a side, up to which a picture needs no large network

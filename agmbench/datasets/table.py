@@ -28,9 +28,11 @@ from agmbench.datasets.files import (
     fingerprint,
     folder,
 )
-from agmbench.datasets.tables.kinds import WITHIN, Numbers, located
-from agmbench.datasets.tables.opened import TOLD, Masked, Opened, is_sequence, open_table
+from agmbench.datasets.tables.arrays import WITHIN
+from agmbench.datasets.tables.kinds import Numbers, located
+from agmbench.datasets.tables.opened import TOLD, Opened, open_table
 from agmbench.datasets.tables.shares import SHARES
+from agmbench.datasets.tables.stored import Masked, is_sequence
 
 FILE = "table.csv"
 Share = Annotated[float, Gt(0)]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from agmbench.contracts import Input, Tokens, Unsuitable
-from agmbench.encoders.pretrained import Backbone, Trained, load, network, one_line
+from agmbench.encoders.pretrained import Backbone, Trained, network, one_line
 
 
 class HFAudio(Backbone):
@@ -21,7 +21,7 @@ class HFAudio(Backbone):
         Of Whisper the encoder is taken.
     config: build the network from this configuration (`model_type` and its own keys) with random weights instead; needs no network.
         Mel bins and frames (`max_length`, `max_source_positions`) are those of the data unless it says otherwise.
-    weights: a file of weights (.safetensors or of torch.save) that it begins with; of Whisper those of the encoder.
+    weights: a file of weights (.safetensors or of torch.save) that it begins with; of Whisper those of the whole network.
     trained: `all` of it learns (default), `none`, so that it stays in eval mode, the last N layers, or `lora`.
     lora: parameters of peft's `LoraConfig`, for trained=lora (`pip install 'agmbench[lora]'`).
     output: `tokens` (default), of which a fusion that takes vectors is given the mean, or `first`, AST's class token.
@@ -51,11 +51,9 @@ class HFAudio(Backbone):
         frames, bins = (0, 0) if wave else (shape[-1], shape[-2]) if len(shape) == 3 else (shape[0], shape[1])
         own = {} if wave else {"num_mel_bins": bins, "max_length": frames, "max_source_positions": -(-frames // 2)}
         self.kind = (config or {}).get("model_type", "")
-        net = network(model, config, None, **own)
+        net = network(model, config, weights, **own)
         self.kind = net.config.model_type
         self.net = net.get_encoder() if self.kind == "whisper" else net
-        if weights is not None:
-            load(self.net, weights)
         for name in ("apply_spec_augment", "layerdrop", "encoder_layerdrop"):
             if hasattr(self.net.config, name):
                 setattr(self.net.config, name, False if name.startswith("apply") else 0.0)

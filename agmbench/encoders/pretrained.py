@@ -80,9 +80,24 @@ def network(model: str, config: dict[str, Any] | None, weights: str | None, **ow
             )
     except Exception as error:  # the hub, a configuration and a model raise what they like
         raise Unsuitable(f"transformers cannot load {what}: {one_line(error)}") from error
-    if weights is not None:
-        load(net, weights)
-    return net
+    return net if weights is None else _with(net, weights)
+
+
+def _with(net: Any, path: str) -> Any:
+    """The network with the weights of a file `.safetensors`, `.pt`, `.pth` or `.bin`, its own or those of a model that has it as a part."""
+    found, own = _read(path), net.state_dict()
+    first = next(iter(own))
+    for start in (name.removesuffix(first) for name in found if name.endswith(first)):  # its own names, also below a prefix
+        if all((value := found.get(f"{start}{name}")) is not None and value.shape == own[name].shape for name in own):
+            net.load_state_dict({name: found[f"{start}{name}"] for name in own})
+            return net
+    try:  # the names under which such networks are published
+        filled, told = type(net).from_pretrained(None, config=net.config, state_dict=found, output_loading_info=True)
+    except Exception as error:  # transformers raises what it likes
+        raise Unsuitable(f"weights: {path} cannot be loaded: {one_line(error)}") from error
+    if missing := sorted(name for name in told["missing_keys"] if not name.startswith("pooler.")):
+        raise Unsuitable(f"weights: {path} has {len(own) - len(missing)} of the network's {len(own)} tensors; not {missing[0]}")
+    return filled
 
 
 def without_pooler(net: Any) -> None:
@@ -91,8 +106,8 @@ def without_pooler(net: Any) -> None:
         net.pooler = None
 
 
-def load(net: nn.Module, path: str) -> None:
-    """Weights of a file `.safetensors`, `.pt`, `.pth` or `.bin`: a state dict of the network, or of a model that has it as a part."""
+def _read(path: str) -> dict[str, Tensor]:
+    """A state dict."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise Unsuitable(f"weights: {path} is no file; expected a state dict, .safetensors or of torch.save")
@@ -105,22 +120,11 @@ def load(net: nn.Module, path: str) -> None:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # of a broken file
         raise Unsuitable(f"weights: {path} cannot be read: {one_line(error)}") from error
-    for key in ("state_dict", "model"):
-        found = found.get(key, found) if isinstance(found, dict) and isinstance(found.get(key), dict) else found
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise Unsuitable(f"weights: {path} should be a mapping of names to tensors")
-    own = net.state_dict()
-    starts = {name.removesuffix(next(iter(own))) for name in found if name.endswith(next(iter(own)))} | {""}
-    fits = {
-        start: {k: v for k in own if (v := found.get(f"{start}{k}")) is not None and v.shape == own[k].shape}
-        for start in starts
-    }
-    best = max(fits.values(), key=len)
-    if missing := sorted(own.keys() - best.keys()):
-        raise Unsuitable(
-            f"weights: {path} has {len(best)} of the network's {len(own)} tensors in their shapes; not {missing[0]}"
-        )
-    net.load_state_dict(best)
+    return found
 
 
 def one_line(error: Exception) -> str:

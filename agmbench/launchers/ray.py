@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import uuid4
 
 from annotated_types import Ge, Gt
 
 from agmbench.errors import AgmbenchError, describe
-from agmbench.launch import Ended, Launcher, Task, environment
+from agmbench.launch import PLACE, Ended, Launcher, Task, environment
 from agmbench.pool import Pool
 
 LOOK = 5  # seconds between two looks at interrupts
@@ -101,20 +102,22 @@ class Ray(Launcher):
         resources = {"num_cpus": self.cpus_per_job, "num_gpus": self.gpus_per_job, "max_retries": self.retries}
         work = ray.remote(**resources)(_work)
         variables = ray.put(environment())
-        waiting, running = list(reversed(tasks)), dict[Any, tuple[Task, float]]()
+        waiting, running = list(reversed(tasks)), dict[Any, tuple[Task, str, float]]()
         try:
             while waiting or running:
                 while waiting and (self.jobs is None or len(running) < self.jobs):
                     task = waiting.pop()
-                    running[work.remote(task, variables, os.getcwd(), self.cpus_per_job)] = task, time.monotonic()
+                    place = f"ray-{uuid4().hex}"
+                    one = work.remote(task, variables, place, os.getcwd(), self.cpus_per_job)
+                    running[one] = task, place, time.monotonic()
                 for one in ray.wait(list(running), timeout=LOOK)[0]:
-                    task, begun = running.pop(one)
+                    task, place, begun = running.pop(one)
                     try:
                         reason, log, seconds = ray.get(one)
                     except Exception as error:  # the worker process died too often, or Ray itself failed
                         reason, log, seconds = f"Ray: {describe(error)}", "", time.monotonic() - begun
                     (self.folder / f"{task.key}.log").write_text(log, encoding="utf-8")
-                    yield Ended(task, reason, seconds)
+                    yield Ended(task, reason, seconds, place)
         finally:
             for one in running:
                 ray.cancel(one, force=True)
@@ -128,10 +131,10 @@ def _imported() -> Any:
     return ray
 
 
-def _work(task: Task, variables: Mapping[str, str], home: str, threads: int) -> tuple[str, str, float]:
+def _work(task: Task, variables: Mapping[str, str], place: str, home: str, threads: int) -> tuple[str, str, float]:
     """In Ray's worker process: why the task failed, what it printed, and how long it took. When this process dies, the task stops."""
-    place = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}  # Ray's choice for this task
+    chosen = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}  # by Ray for this task
     with tempfile.TemporaryDirectory() as folder:
-        (ended,) = Pool([place], threads, Path(folder), variables, home).run([task])
+        (ended,) = Pool([{**chosen, PLACE: place}], threads, Path(folder), variables, home).run([task])
         log = Path(folder, f"{task.key}.log").read_bytes()[-LOG:]
     return ended.reason, log.decode("utf-8", "replace"), ended.seconds

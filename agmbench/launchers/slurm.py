@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt
 
 from agmbench import interrupts
 from agmbench.errors import AgmbenchError
-from agmbench.launch import INTERRUPTED, Ended, Launcher, Task, enter, environment, limit_threads, perform, told
+from agmbench.launch import INTERRUPTED, PLACE, Ended, Launcher, Task, enter, environment, limit_threads, perform, told
 
 ANSWER = 60  # seconds that Slurm has for an answer
 DOWN = 600  # seconds that its controller may be away, as when it is started anew
@@ -124,7 +124,9 @@ class Slurm(Launcher):
                 elif state == "" or state in ENDED:
                     del running[one.task.key]
                     reason = f"Slurm job {one.number}: {_reason(job)}" if _reason(job) else ""
-                    yield Ended(one.task, reason, time.monotonic() - begun[one.task.key])
+                    yield Ended(
+                        one.task, reason, time.monotonic() - begun[one.task.key], _place(self._name(one.task), one.number)
+                    )
 
     def _name(self, task: Task) -> str:
         return f"agmbench-{self.store}-{task.key}"
@@ -146,6 +148,10 @@ class Slurm(Launcher):
     def _words(self, name: str) -> list[str]:
         options = {"job-name": name, **self.options}
         return [f"--{key}={value}" if value else f"--{key}" for key, value in options.items()]
+
+
+def _place(name: str, number: int) -> str:
+    return f"{name}-{number}"
 
 
 class _Sent(NamedTuple):
@@ -224,6 +230,7 @@ def main(words: Sequence[str]) -> int:
     warned = _listen()
     limit_threads(int(os.environ.get("SLURM_CPUS_PER_TASK", "1")))
     number, gone_on = os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    os.environ[PLACE] = _place(os.environ["SLURM_JOB_NAME"], int(number))
     try:
         enter(environment(), folder)
         reason = perform(Task("", "", function, json.loads(sys.stdin.readline())))

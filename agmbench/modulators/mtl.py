@@ -47,7 +47,7 @@ class MTL(TwoLosses):
     It needs the package torchjd: pip install 'agmbench[mtl]'. Solvers run on the host, so that a step waits for the device. NashMTL and
     GradVac are left out, for a run of theirs does not go on as it was after a kill; FAMO weighs losses and has no rows.
 
-    Official code: TorchJD's solvers are taken as they are. No method of multimodal learning is published with these two rows and all
+    Official code: the solvers are TorchJD's, taken as they are. No method of multimodal learning is published with these two rows and all
     these solvers, so nothing was recorded to compare with; `mmpareto` is one of this kind with a rule of its own.
     """
 

@@ -34,6 +34,7 @@ class Entry:
     """One name of the registry.
 
     `params` override the defaults of the target's signature. `search` gives the range of each parameter that a sweep tunes.
+    `family` is the group of methods under which documents list it.
     `job` (data sets only) holds the defaults of a job on that data set. `version` is raised when the numbers change.
     """
 
@@ -46,6 +47,7 @@ class Entry:
     version: str = "1"
     summary: str = ""
     paper: str = ""
+    family: str = ""
     refuses: str = ""
     aliases: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)

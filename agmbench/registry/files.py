@@ -15,7 +15,7 @@ SUITES, INCLUDE = "suites", "include"
 KIND_OF = {**{f"{kind}s": kind for kind in KINDS}, SUITES: "suite"}
 Shape = tuple[tuple[type, ...], str]  # the types of a value, and what to call them
 SHAPES: dict[str, Shape] = {
-    **dict.fromkeys(("target", "summary", "paper", "refuses"), ((str,), "a text")),
+    **dict.fromkeys(("target", "summary", "paper", "family", "refuses"), ((str,), "a text")),
     **dict.fromkeys(("params", "search", "job"), ((dict,), "a mapping")),
     "version": ((str, int), "a text or a whole number"),
     "aliases": ((list,), "a list of names"),

@@ -46,6 +46,8 @@ def check(
     target = make.load() if isinstance(make, Entry) else make
     kind = make.kind if isinstance(make, Entry) else kind_of(target)
     known = {**(make.params if isinstance(make, Entry) else {}), **(params or {})}
+    if isinstance(make, Entry) and getattr(target, "wants_folder", False):
+        known["at"] = make.folder
     with torch.random.fork_rng(devices=[]), one_thread():
         return KINDS[kind](target, known, *([promises] if kind == "modulator" else []))
 

@@ -27,9 +27,7 @@ PARAMS_A_CALL = 100
 TAGS_A_CALL = 100
 LONGEST_PARAM = 6000
 FULL = "the disk is full; make room and give the same command again: the job goes on from its last state"
-SHARE = (
-    0.02  # of the time may go into writing points: a call costs two commits, or two network round trips, however few points it has
-)
+SHARE = 0.02  # of the time may go into writing points: a call costs two commits, or two network round trips, however few points it has
 
 
 def unguarded() -> None:

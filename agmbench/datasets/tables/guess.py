@@ -16,18 +16,8 @@ import soundfile
 from PIL import Image
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.tables.kinds import (
-    ARRAY,
-    PICTURES,
-    SOUNDS,
-    TEXTS,
-    VIDEOS,
-    WITHIN,
-    array_cell,
-    located,
-    numbers_of,
-    read_array,
-)
+from agmbench.datasets.tables.arrays import ARRAY, WITHIN, array_cell, numbers_of, read_array
+from agmbench.datasets.tables.kinds import PICTURES, SOUNDS, TEXTS, VIDEOS, located
 from agmbench.datasets.tables.rows import Rows
 from agmbench.datasets.tables.shares import unknown
 from agmbench.datasets.tables.words import words
@@ -221,7 +211,7 @@ def _pictures(files: Iterable[Path | BytesIO]) -> dict[str, Any]:
 
 def _sounds(root: Path, cells: list[str]) -> dict[str, Any]:
     """As long as the longest of those that are opened, 10 s at most; nothing where none of them has sound."""
-    lengths = [length for cell in cells if (length := _seconds(located(root, cell)))]
+    lengths = [length for cell in cells if (length := _seconds(root / cell.replace("\\", "/")))]
     return _lasting(lengths)
 
 

@@ -4,19 +4,18 @@ import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from annotated_types import Ge, Gt, Len
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array, h5_array, h5_file, load_npy, regular
+from agmbench.datasets.files import Array, regular
 from agmbench.datasets.media import frame_tensor, image_of, load_image, log_spectrogram, read_frames, read_sound, sound_of
+from agmbench.datasets.tables.arrays import WITHIN, array_cell, numbers_of, read_array
 from agmbench.datasets.tables.rows import as_text
 from agmbench.datasets.tables.words import word_numbers
 
@@ -24,9 +23,7 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus")
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".flv", ".webm", ".mpg", ".mpeg", ".wmv")
 TEXTS = (".txt",)
-WITHIN = (list, tuple, np.ndarray, bytes)  # cells that are not the name of a file, but what it holds
 DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
-ARRAY = re.compile(r"(.*?\.(npy|npz|pt|pth|h5|hdf5))(?::(.+))?", re.IGNORECASE | re.DOTALL)
 
 Side = Annotated[int, Gt(0)]
 Size = Annotated[list[Side], Len(2, 2)]  # height and width
@@ -289,69 +286,6 @@ class ArrayKind(Kind):
         return np.asarray(array[: self.size[0]] if self.varies else array, np.float32)
 
 
-def numbers_of(cell: Any) -> Array:
-    """The numbers in a cell, in lists of lists of equal length."""
-    try:
-        return _numbers(np.array([numbers_of(part) for part in cell]) if isinstance(cell[0], WITHIN) else np.asarray(cell))
-    except (IndexError, ValueError) as error:
-        raise Unsuitable(f"{cell!r:.100} is no array of numbers") from error
-
-
-def array_cell(cell: str) -> tuple[str, list[str]]:
-    """The file and the keys of a cell such as `features.h5:audio:17`."""
-    found = ARRAY.fullmatch(cell.strip())
-    if not found:
-        raise Unsuitable(f"'{cell}' names no array; expected .npy, .npz:key, .pt, .h5:key")
-    return found[1], found[3].split(":") if found[3] else []
-
-
-def read_array(path: Path, keys: Sequence[str]) -> Array:
-    """An array of a file, one row of it where the last key is a number that is no name in the file."""
-    array: Any = _file(path, regular(path).stat().st_mtime_ns)
-    for key in keys:
-        if isinstance(array, dict) or hasattr(array, "keys"):
-            if key not in array:
-                raise Unsuitable(f"{path} has no key '{key}'; it has {', '.join(map(str, array)) or 'none'}")
-            array = array[key]
-        elif not (key.isdecimal() and int(key) < len(array)):
-            raise Unsuitable(f"{path} has no row '{key}'; it has {len(array)}")
-        else:
-            array = array[int(key)]
-    if isinstance(array, dict) or hasattr(array, "keys"):
-        names = list(array)
-        if len(names) != 1:
-            raise Unsuitable(
-                f"{path} holds {', '.join(map(str, names)) or 'nothing'}; say which, as in {path.name}:{(names or ['key'])[0]}"
-            )
-        array = array[names[0]]
-    if path.suffix.lower() in (".h5", ".hdf5") and hasattr(array, "external"):
-        array = h5_array(str(path), array)[()]
-    return _numbers(array.detach().numpy() if isinstance(array, Tensor) else np.asarray(array), path)
-
-
-def _numbers(array: Array, path: Path | str = "the cell") -> Array:
-    if array.dtype.kind not in "fiub" or not array.ndim:
-        raise Unsuitable(f"{path} holds {array.dtype} of shape {list(array.shape)}; expected an array of numbers")
-    return array
-
-
-@lru_cache(maxsize=64)
-def _file(path: Path, changed: int) -> Any:
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return load_npy(path)
-    if suffix in (".h5", ".hdf5"):
-        return h5_file(path)
-    try:
-        if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # numpy and torch raise what they like on a broken file
-        said = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
-        raise Unsuitable(f"{path} cannot be read as {'arrays' if suffix == '.npz' else 'tensors'}: {said[:200]}") from error
-
-
 class Numbers(BaseModel):
     """Columns of numbers, side by side `[K]`: a list of names, or a pattern such as `eeg_*`. Standardised as arrays are."""
 
@@ -361,7 +295,6 @@ class Numbers(BaseModel):
     standardise: bool = True
 
 
-Modality = Picture | Frames | Video | Sound | Text | ArrayKind | Numbers
 KINDS: dict[str, Any] = {
     "picture": Picture,
     "frames": Frames,
@@ -390,8 +323,3 @@ def modality(name: str, given: Any) -> Any:
             raise Unsuitable(f"modality '{name}' of kind {given['kind']} needs '{where}'") from error
         said = first["msg"][0].lower() + first["msg"][1:]
         raise Unsuitable(f"modality '{name}': '{where}' is {first['input']!r}: {said}") from error
-
-
-def reader(kind: Kind, root: Path) -> Callable[[Any], Array]:
-    """What reads a cell of that kind, for another process too."""
-    return partial(kind.read, root)

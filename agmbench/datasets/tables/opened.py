@@ -3,25 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from agmbench.contracts import SPLITS, Input, SplitName, Tokens, Unsuitable
-from agmbench.datasets.files import Array, Held, Stored, StoredSplit, several
+from agmbench.contracts import SPLITS, SplitName, Unsuitable
+from agmbench.datasets.files import Array, Held, Stored, StoredSplit
 from agmbench.datasets.media import Decoded
 from agmbench.datasets.tables import guess, shares, targets
-from agmbench.datasets.tables.kinds import DRIVE, WITHIN, Kind, Numbers, array_cell, lacking, located, modality, read_array
+from agmbench.datasets.tables.arrays import WITHIN, array_cell, read_array
+from agmbench.datasets.tables.kinds import DRIVE, Kind, Numbers, lacking, located, modality
 from agmbench.datasets.tables.rows import Rows, read_rows
+from agmbench.datasets.tables.stored import Ragged, Standard, is_sequence
 from agmbench.datasets.tables.targets import Targets
 
 NAMED = 3  # rows that a line names
 TOLD = 5  # lines that an error has
-SEEN = 4096  # samples of train from which mean and deviation are taken, evenly spread
 WAYS_OUT = "; 'missing: drop' leaves such rows out"
 
 
@@ -37,12 +36,14 @@ class Complaints:
         if not len(places):
             return
         first, *others = [int(place) for place in places[:NAMED]]
-        cell = f"{self.rows.column(column)[first]!r:.200}" if column in self.rows.frame.columns else ""
+        cell = self.rows.column(column)[first] if column in self.rows.frame.columns else ""
+        cell = f"{cell.item() if isinstance(cell, np.generic) else cell!r}"[:200]
         also = ""
         if others:
             named = ", ".join(str(place + self.rows.first) for place in others)
             also = f" ({len(places):,} such rows, also {named})"
-        self.lines.append(f"{self.rows.where(first, column)}: {what.format(cell)}{also}")
+        said = what.replace("{}", cell, 1)
+        self.lines.append(f"{self.rows.where(first, column)}: {said}{also}")
 
 
 class Cells(Sequence[Any]):
@@ -80,74 +81,6 @@ class Reader:
     def kind_is_sequence(self) -> bool:
         """Whether its samples are unlike in length."""
         return is_sequence(self.kind)
-
-
-def is_sequence(kind: Any) -> bool:
-    """Whether the samples of a kind are sequences of unlike lengths."""
-    return not isinstance(kind, Numbers) and (kind.sequence or bool(getattr(kind, "varies", False)))
-
-
-@dataclass(frozen=True)
-class Masked(Stored):
-    """Sequences that are zero where their mask hides them, once they are converted."""
-
-    def finished(self, x: Input) -> Input:
-        done = Stored.finished(self, x)
-        if not isinstance(done, Tokens) or done.mask is None:
-            return done
-        return Tokens(done.values * done.mask.unsqueeze(2), done.mask)
-
-
-@dataclass(frozen=True)
-class Ragged(Masked):
-    """Sequences whose lengths are known once they are read: `array` has the things and what decodes one to `[n, D]`."""
-
-    shape: tuple[int, ...] = ()
-
-    def read(self, rows: Array) -> Input:
-        found = several(self.array.decode, [self.array.things[row] for row in rows])
-        values = np.zeros((len(rows), *self.shape), np.float32)
-        for place, tokens in enumerate(found):
-            values[place, : len(tokens)] = tokens
-        lengths = torch.tensor([len(tokens) for tokens in found])
-        return Tokens(torch.from_numpy(values), torch.arange(self.shape[0]) < lengths.unsqueeze(1))
-
-
-class Standard:
-    """Numbers less the mean of train over its deviation, a feature each, or a channel of three axes and more.
-
-    They are taken from up to 4,096 samples of train, evenly spread, when the first batch is converted; a feature that does not vary is
-    left at zero.
-    """
-
-    def __init__(self, stored: Stored, rows: Array, shape: tuple[int, ...]) -> None:
-        self.stored, self.shape = stored, shape
-        self.rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(SEEN, len(rows))).astype(np.int64))] if len(rows) else rows
-
-    def __call__(self, x: Tensor) -> Tensor:
-        mean, deviation = (number.to(x.device) for number in self.numbers)
-        return (x.float() - mean) / deviation
-
-    @cached_property
-    def numbers(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation, in a shape that fits a batch."""
-        count, total, squares = torch.zeros(()), torch.zeros(()), torch.zeros(())
-        for some in np.split(self.rows, range(256, len(self.rows), 256)) if len(self.rows) else []:
-            x = self._features(self.stored.read(some)).double()  # [n, features]
-            sound = x.isfinite()
-            x = torch.where(sound, x, 0)
-            count, total, squares = count + sound.sum(0), total + x.sum(0), squares + (x**2).sum(0)
-        count = count.clamp(min=1)
-        mean = total / count
-        deviation = (squares / count - mean**2).clamp(min=0).sqrt()
-        deviation = torch.where(deviation > 1e-6 * mean.abs().clamp(min=1e-6), deviation, 1.0)
-        axes = (-1, *([1] * (len(self.shape) - 1))) if len(self.shape) > 2 else (-1,)
-        return mean.float().reshape(axes), deviation.float().reshape(axes)
-
-    def _features(self, x: Input) -> Tensor:
-        if isinstance(x, Tokens):
-            return x.values if x.mask is None else x.values[x.mask]
-        return x.movedim(1, -1).flatten(0, -2) if len(self.shape) > 2 else x.flatten(0, -2)
 
 
 class Modal(NamedTuple):
@@ -314,14 +247,17 @@ def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, o
             wrong = np.isnan(numbers) & ~rows.empty(name)
             complaints.add(name, np.flatnonzero(wrong), f"{{}} is no number; expected one, or an empty cell{WAYS_OUT}")
             cells, texts = numbers, texts | wrong
-        values[:, place] = cells
+        with np.errstate(over="ignore"):
+            values[:, place] = cells
     finite = np.isfinite(values)
     absent = np.all(np.isnan(values), axis=1)
     partly = ~finite.all(axis=1) & ~absent & ~texts
     if partly.any():
         first = columns[int(np.flatnonzero(~finite[np.flatnonzero(partly)[0]])[0])]
         complaints.add(
-            first, np.flatnonzero(partly), f"{{}} is no finite number, while other columns of the modality have some{WAYS_OUT}"
+            first,
+            np.flatnonzero(partly),
+            f"{{}} is no finite number of 32 bits, while other columns of the modality have some{WAYS_OUT}",
         )
     values[absent] = 0
     lost = partly | (texts & ~absent)
@@ -356,7 +292,7 @@ def _parts(
         if unusable.any():
             notes.append(f"missing: drop leaves out {int(unusable.sum()):,} of {len(rows):,} rows")
     else:
-        complaints.add(label, np.flatnonzero(unlabelled), f"the row has no label{WAYS_OUT}")
+        complaints.add(label, np.flatnonzero(unlabelled), f"the row has no label that can be used ({{}}){WAYS_OUT}")
         for name, modal in modals.items():
             column = getattr(modal.kind, "column", name)
             if missing == "error":
@@ -370,14 +306,11 @@ def _parts(
     usable = np.flatnonzero(~unusable)
     if not len(usable):
         return dict.fromkeys(SPLITS, usable), notes
-    named = None
-    if settings["split"]:
-        named = rows.column(settings["split"])[usable]
-        strange = usable[shares.unknown(named)]
-        complaints.add(settings["split"], strange, "{} is the name of no split; expected train, dev, valid or test")
-        if len(strange):
-            return dict.fromkeys(SPLITS, usable[:0]), notes
-    groups = rows.column(settings["group"])[usable].astype(str) if settings["group"] else None
+    named = rows.column(settings["split"])[usable] if settings["split"] else None
+    if named is not None and (strange := shares.unknown(named)):
+        complaints.add(settings["split"], usable[strange], "{} is the name of no split; expected train, dev, valid or test")
+        return dict.fromkeys(SPLITS, usable[:0]), notes
+    groups = _groups(rows, settings["group"])[usable] if settings["group"] else None
     try:
         parts, said = shares.parts(named, settings.get("shares"), found.strata[usable], groups, settings.get("split_seed", 0))
     except Unsuitable as error:
@@ -386,6 +319,14 @@ def _parts(
     parts = {name: usable[some] for name, some in parts.items()}
     _oddities(rows, settings, found, parts, odd, label)
     return parts, [*notes, *said]
+
+
+def _groups(rows: Rows, column: str) -> Array:
+    """The group of each row; a row without one is a group by itself."""
+    empty = rows.empty(column)
+    alone = np.char.add("row ", np.arange(len(rows)).astype(str)) if empty.any() else ""
+    groups: Array = np.where(empty, alone, rows.column(column).astype(str))
+    return groups
 
 
 def _oddities(
@@ -400,12 +341,14 @@ def _oddities(
             "the id {} is in several rows",
         )
     if settings["group"] and settings["split"]:
-        groups = rows.column(settings["group"]).astype(str)
+        groups = _groups(rows, settings["group"])
         train = set(groups[parts["train"]])
         shared = [row for row in parts["test"] if groups[row] in train]
         odd.add(settings["group"], shared, "the group {} of test is in train too")
     if found.kind != "class":
         return
+    if len(found.class_names) == 1:
+        odd.add(label, np.sort(parts["train"]), "the class {} is the only one: there is nothing to learn")
     values = found.values.numpy()
     known = np.bincount(values[parts["train"]], minlength=len(found.class_names)) > 0
     for name, some in parts.items():

@@ -91,9 +91,20 @@ def _separated(path: Path) -> pd.DataFrame:
     best = max(counts, key=lambda separator: counts[separator])
     separator = "\t" if path.suffix.lower() == ".tsv" else best if counts[best] else ","
     try:
-        return pd.read_csv(path, sep=separator, encoding=encoding, na_values=EMPTY, keep_default_na=False, low_memory=False)
+        frame = pd.read_csv(path, sep=separator, encoding=encoding, na_values=EMPTY, keep_default_na=False, low_memory=False)
     except UnicodeDecodeError as error:
         raise Unsuitable(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8 text") from error
+    return _decimals(frame) if separator == ";" else frame
+
+
+def _decimals(frame: pd.DataFrame) -> pd.DataFrame:
+    """With numbers in place of text such as `1,5`, as tables with `;` between have them."""
+    for name in frame.columns:
+        if frame[name].dtype.kind not in "iufb":
+            numbers = pd.to_numeric(frame[name].astype("string").str.replace(",", "."), errors="coerce")
+            if not (numbers.isna() & frame[name].notna()).any():
+                frame[name] = numbers.astype(float)
+    return frame
 
 
 def _parquet(path: Path) -> pd.DataFrame:

@@ -1,0 +1,83 @@
+"""How a modality of a table is stored: sequences whose lengths are known once they are read, and numbers standardised by train."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agmbench.contracts import Input, Tokens
+from agmbench.datasets.files import Array, Stored, several
+from agmbench.datasets.tables.kinds import Numbers
+
+SEEN = 4096  # samples of train from which mean and deviation are taken, evenly spread
+
+
+def is_sequence(kind: Any) -> bool:
+    """Whether the samples of a kind are sequences of unlike lengths."""
+    return not isinstance(kind, Numbers) and (kind.sequence or bool(getattr(kind, "varies", False)))
+
+
+@dataclass(frozen=True)
+class Masked(Stored):
+    """Sequences that are zero where their mask hides them, once they are converted."""
+
+    def finished(self, x: Input) -> Input:
+        done = Stored.finished(self, x)
+        if not isinstance(done, Tokens) or done.mask is None:
+            return done
+        return Tokens(done.values * done.mask.unsqueeze(2), done.mask)
+
+
+@dataclass(frozen=True)
+class Ragged(Masked):
+    """Sequences whose lengths are known once they are read: `array` has the things and what decodes one to `[n, D]`."""
+
+    shape: tuple[int, ...] = ()
+
+    def read(self, rows: Array) -> Input:
+        found = several(self.array.decode, [self.array.things[row] for row in rows])
+        values = np.zeros((len(rows), *self.shape), np.float32)
+        for place, tokens in enumerate(found):
+            values[place, : len(tokens)] = tokens
+        lengths = torch.tensor([len(tokens) for tokens in found])
+        return Tokens(torch.from_numpy(values), torch.arange(self.shape[0]) < lengths.unsqueeze(1))
+
+
+class Standard:
+    """Numbers less the mean of train over its deviation, a feature each, or a channel of three axes and more.
+
+    They are taken from up to 4,096 samples of train, evenly spread, when the first batch is converted; a feature that does not vary is
+    left at zero.
+    """
+
+    def __init__(self, stored: Stored, rows: Array, shape: tuple[int, ...]) -> None:
+        self.stored, self.shape = stored, shape
+        self.rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(SEEN, len(rows))).astype(np.int64))] if len(rows) else rows
+
+    def __call__(self, x: Tensor) -> Tensor:
+        mean, deviation = (number.to(x.device) for number in self.numbers)
+        return (x.float() - mean) / deviation
+
+    @cached_property
+    def numbers(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation, in a shape that fits a batch."""
+        count, total, squares = torch.zeros(()), torch.zeros(()), torch.zeros(())
+        for some in np.split(self.rows, range(256, len(self.rows), 256)) if len(self.rows) else []:
+            x = self._features(self.stored.read(some)).double()  # [n, features]
+            sound = x.isfinite()
+            x = torch.where(sound, x, 0)
+            count, total, squares = count + sound.sum(0), total + x.sum(0), squares + (x**2).sum(0)
+        count = count.clamp(min=1)
+        mean = total / count
+        deviation = (squares / count - mean**2).clamp(min=0).sqrt()
+        deviation = torch.where(deviation > 1e-6 * mean.abs().clamp(min=1e-6), deviation, 1.0)
+        axes = (-1, *([1] * (len(self.shape) - 1))) if len(self.shape) > 2 else (-1,)
+        return mean.float().reshape(axes), deviation.float().reshape(axes)
+
+    def _features(self, x: Input) -> Tensor:
+        if isinstance(x, Tokens):
+            return x.values if x.mask is None else x.values[x.mask]
+        return x.movedim(1, -1).flatten(0, -2) if len(self.shape) > 2 else x.flatten(0, -2)

@@ -1,0 +1,167 @@
+"""What frozen encoders make of the data, kept: each of them runs once over the splits, and training reads what it made."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agmbench.contracts import Batch, Change, Input, Split, SplitName, Staged, Tokens, finished, muted, read
+from agmbench.distributed.ranks import here
+from agmbench.loading import Feed
+from agmbench.model import MultimodalModel
+from agmbench.modes import same_in_training
+from agmbench.muting import Random
+
+
+def frozen(model: MultimodalModel) -> list[str]:
+    """The modalities whose encoder learns nothing."""
+    return [m for m, encoder in model.encoders.items() if not any(tensor.requires_grad for tensor in encoder.parameters())]
+
+
+def refused(model: MultimodalModel, augmented: Collection[str], mixes: bool, compares: bool) -> str | None:
+    """Why features cannot be kept; `augmented` modalities have transforms, the recipe `mixes` inputs, the method `compares`
+    with trained concepts."""
+    found = frozen(model)
+    if changed := [m for m in found if m in augmented]:
+        return f"the samples of '{changed[0]}' are changed in each epoch; take --set augment.{changed[0]}=none"
+    if any(encoder.guided for encoder in model.encoders.values()):
+        return "an encoder looks at other modalities, and so at more than a sample's own input"
+    if other := [m for m in found if not same_in_training(model.encoders[m].train())]:
+        return f"the encoder of '{other[0]}' makes another pass in train mode than in eval mode, as far as is known"
+    if isinstance(model.muting, Random):
+        return "mute=random draws anew what an encoder sees; take mute=zeros or mute=mean"
+    if mixes:
+        return "training.mixup mixes the inputs before an encoder sees them; leave one of the two out"
+    if compares:
+        return "the modulator asks trained concepts, whose encoders are their own"
+    return None
+
+
+@torch.no_grad()
+def keep(model: MultimodalModel, feed: Feed, folder: Path) -> None:
+    """From now on the feed gives, of each modality whose encoder is frozen, its features; the model's `muting` knows that.
+
+    What is given in place of an input is the feature of a sample and behind it, on the last axis, the feature of its muted input. Of
+    tokens `[B, L, 2 (D + 1)]` the last number of each half is 1 where there is a token. Those of text are as long as the batch's
+    longest text, as they would be.
+    """
+    modalities = frozen(model)
+    if not modalities:  # of a concept, whose encoder may not be one of them
+        return
+    masked: dict[str, bool] = {}
+    splits: dict[SplitName, Split] = {}
+    several = here() is not None  # ranks gather a batch of samples of one length
+    text = frozenset(m for m in modalities if model.encoders[m].reads_text and not several)
+    with model.evaluating(), model.muting.evaluation():
+        for name, split in feed.splits.items():
+            whole = split.whole if isinstance(split, Kept) else split
+            files = _Files(folder / name, len(split))
+            source, lacking = Feed({name: whole}, feed.device), False
+            source.stand_in = partial(muted, mute=model.muting, known=tuple(model.encoders))
+            for batch in source.in_order(name):
+                lacking = lacking or bool(batch.absent)
+                blank = {m: model.muting(m, batch.inputs[m]) for m in modalities}
+                for m in modalities:
+                    feature = model.feature(m, batch.inputs)
+                    masked[m] = isinstance(feature, Tokens) and feature.mask is not None
+                    files.write(m, batch.index, torch.cat([_flat(feature), _flat(model.feature(m, blank))], dim=-1))
+                files.write("targets", batch.index, batch.targets)
+            files.close()
+            splits[name] = Kept(
+                folder / name, tuple(modalities), text, len(split), whole, len(modalities) == len(batch.inputs) and not lacking
+            )
+    feed.exchange(splits)
+    model.muting.kept = masked
+
+
+def _flat(feature: Input) -> Tensor:
+    if isinstance(feature, Tensor):
+        return feature
+    there = torch.ones_like(feature.values[..., :1])
+    return torch.cat([feature.values, there if feature.mask is None else there * feature.mask.unsqueeze(2)], dim=-1)
+
+
+class _Files:
+    """Arrays of a split, made with the first batch."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._count = folder, count
+        self._arrays: dict[str, Any] = {}
+
+    def write(self, name: str, index: Tensor, x: Tensor) -> None:
+        """The rows of those numbers."""
+        rows = x.cpu().numpy()
+        if name not in self._arrays:
+            kind: dict[str, Any] = {"mode": "w+", "dtype": rows.dtype, "shape": (self._count, *rows.shape[1:])}
+            self._arrays[name] = np.lib.format.open_memmap(_path(self._folder, name), **kind)
+        self._arrays[name][index.cpu().numpy()] = rows
+
+    def close(self) -> None:
+        """All of it is on the disk."""
+        for array in self._arrays.values():
+            array.flush()
+        self._arrays.clear()
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.npy"
+
+
+@lru_cache(maxsize=64)
+def _opened(path: Path) -> Any:
+    return np.load(path, mmap_mode="r")
+
+
+@dataclass(frozen=True)
+class Kept(Staged):
+    """A split of which some `modalities` are features in mapped arrays, those of `text` cut to the batch's longest; `whole` has the
+    rest, and is not read if that is nothing (`all_kept`), where no sample lacks a modality."""
+
+    folder: Path
+    modalities: tuple[str, ...]
+    text: frozenset[str]
+    count: int
+    whole: Split
+    all_kept: bool
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: Tensor, change: Change | None = None) -> Batch:
+        """Features of their arrays; of the other modalities, what is stored."""
+        features: dict[str, Input] = {m: self._input(m, index) for m in self.modalities}
+        if self.all_kept:
+            return Batch(features, self._rows("targets", index), index)
+        batch = read(self.whole, index, change)
+        return replace(batch, inputs={**batch.inputs, **features})
+
+    def finished(self, batch: Batch) -> Batch:
+        """Features are so already."""
+        if self.all_kept:
+            return batch
+        others = replace(batch, inputs={m: x for m, x in batch.inputs.items() if m not in self.modalities})
+        done = finished(self.whole, others)
+        return replace(done, inputs={m: batch.inputs[m] if m in self.modalities else done.inputs[m] for m in batch.inputs})
+
+    @property
+    def targets(self) -> Tensor:
+        """Those of every sample."""
+        return self._rows("targets", torch.arange(self.count))
+
+    def _input(self, modality: str, index: Tensor) -> Input:
+        values = self._rows(modality, index)
+        if values.ndim == 2:
+            return values
+        if modality in self.text:
+            there = (values[..., values.shape[2] // 2 - 1] > 0).any(dim=0).nonzero()
+            values = values[:, : int(there.max()) + 1 if len(there) else 1]
+        return Tokens(values)
+
+    def _rows(self, name: str, index: Tensor) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(_opened(_path(self.folder, name))[index.numpy()]))

@@ -1,0 +1,117 @@
+"""docs/methods.md: every modulator of the registry side by side."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from agmbench.build import parameters
+from agmbench.registry import Entry, Registry
+from pages.docstrings import described, prose
+
+FAMILIES = {
+    "baselines": "Baselines, which repair nothing: what a method of balance has to be better than",
+    "data": "Data: which samples are seen, and how",
+    "feed-forward": "Feed-forward: what reaches the head, or which answers are made of it",
+    "objective": "Objective: losses beside the joint one",
+    "optimization": "Optimization: what becomes of gradients, weights and rates",
+}
+HEAD = """# Methods
+
+Made by `python scripts/write_methods.py` from the registry, the docstrings and two recorded runs; a test holds it to them. The pages of the
+[modulators](components/modulators/index.md) have equations, sources and each parameter.
+
+- **needs**: `concepts` are the finished unimodal models, one for each modality, which are trained first if they are not there; a
+  package is told with the extra that installs it.
+- **cost**: an epoch's time as a ratio to joint training's of the same model, of two small convolutional networks under late fusion:
+  there what is done once a step weighs more than under large encoders. Validation and the training of concepts are not in it. A method
+  that warms up, or has rounds between epochs, is taken in an epoch that has them. By
+  `OMP_NUM_THREADS=1 python benchmarks/steps.py --device cpu --rounds 5 --work conv --csv benchmarks/epochs.csv`, in time of the processor.
+- **agreement**: the file of `tests/reference` that holds values recorded from official code, and the largest absolute difference of
+  all that its test compares (losses, coefficients, gradients, weights), by `python scripts/agreement.py`; otherwise why there is none.
+
+MMCosine is the fusion [`cosine`](components/fusions/cosine.md) with any of these (`cosine`: {cosine}).
+"""
+NOT_HERE = {
+    "ARL (ICCV 2025)": """The released code computes its weights, prints them and never assigns them; its scaling of gradients multiplies
+        a tensor by a tuple, which fails. There is no rule to follow that ran.""",
+    "MCR (NeurIPS 2025)": """The newest class for two modalities does not add the regulariser of the paper any more, an older one does, and
+        the configurations name options that neither has. To be settled from the paper first.""",
+    "AMCo (ICASSP 2023)": """There is no official code, and a third party's (BalanceBenchmark) trains another network than it tests.""",
+    "Greedy (ICML 2022)": """It is bound to MMTM blocks between two convolutional networks, and needs a fusion of feature maps at every
+        stage, which no fusion here is.""",
+    "AUG (NeurIPS 2025)": """Its heads grow during training, so the optimizer would be made anew in the middle of a run.""",
+}
+
+
+def page(registry: Registry, costs: Mapping[str, str], agreement: Mapping[str, str]) -> str:
+    """The whole page; `costs` by method, the largest differences by file of tests/reference."""
+    entries = [entry for entry in registry.entries("modulator") if entry.origin == "built-in"]
+    files = files_of([entry.name for entry in entries] + ["mmcosine"], agreement)
+    head = HEAD.format(cosine=_files(files["mmcosine"], agreement))
+    parts = [head.strip()]
+    for family, title in FAMILIES.items():
+        rows = [_row(entry, costs, files[entry.name], agreement) for entry in entries if entry.family == family]
+        lines = [
+            "| method | venue | needs | refuses | parameters | cost | agreement |",
+            "|---|---|---|---|---|---:|---|",
+            *rows,
+        ]
+        parts += [f"## {title}", "\n".join(lines)]
+    absent = ["| method | why |", "|---|---|", *(f"| {name} | {prose(why)} |" for name, why in NOT_HERE.items())]
+    return "\n\n".join([*parts, "## Not here", "\n".join(absent)]) + "\n"
+
+
+def files_of(names: list[str], agreement: Mapping[str, str]) -> dict[str, list[str]]:
+    """The files of each method: those that begin with its name, and with no longer one."""
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for file in agreement:
+        stems = [name for name in names if f"{file}_".startswith(f"{name.replace('-', '_')}_")]
+        if stems:
+            found[max(stems, key=len)].append(file)
+    return found
+
+
+def _row(entry: Entry, costs: Mapping[str, str], files: list[str], agreement: Mapping[str, str]) -> str:
+    target, schema = entry.load(), parameters(entry)
+    names = ", ".join(f"`{name}`" for name in schema.model_fields)
+    cells = [
+        f"[`{entry.name}`](components/modulators/{entry.name}.md)",
+        prose(venue(entry.paper)),
+        ", ".join(_needs(entry, target.needs_concepts)),
+        prose(entry.refuses),
+        names,
+        costs.get(entry.name, "trains nothing" if not target.promises.trains else ""),
+        _files(files, agreement) or _why_not(entry, described(target.__doc__, schema.model_fields).official),
+    ]
+    return f"| {' | '.join(cell or '-' for cell in cells)} |"
+
+
+def _needs(entry: Entry, concepts: bool) -> Iterator[str]:
+    if concepts:
+        yield "concepts"
+    if extra := re.search(r"agmbench\[\w+\]", entry.summary):
+        yield f"`{extra[0]}`"
+
+
+def venue(paper: str) -> str:
+    """The last part of a reference that ends in a year: `CVPR 2022`."""
+    found = re.findall(r"(?:^|, )([A-Z][\w ]*? (?:19|20)\d\d)(?=$|[,;])", paper)
+    return found[0] if found else ""
+
+
+def _files(files: list[str], agreement: Mapping[str, str]) -> str:
+    return "<br>".join(f"`{file}` {agreement[file]}" for file in files)
+
+
+def _why_not(entry: Entry, official: str) -> str:
+    """The first sentence on official code; a baseline of ours has none."""
+    if not official:
+        return "no paper, nothing to agree with"
+    return f"official code: {official[0].lower()}{official[1:]}".split(". ")[0].rstrip(".")
+
+
+def read(path: Path) -> dict[str, str]:
+    """A recorded table of two columns, without its head."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return dict(list(csv.reader(file))[1:])  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ import torch
 from conftest import CommandLine
 from PIL import Image
 
-from agmbench.contracts import SPLITS, Tokens, Unsuitable, muted
+from agmbench.contracts import SPLITS, Tokens, Unsuitable, muted, texts_of, utf8
 from agmbench.data.verify import verify
 from agmbench.datasets.media import write_clip
 from agmbench.datasets.table import Table
@@ -277,6 +277,16 @@ def test_words_of_any_language() -> None:
     assert words("你好 world") == ["你", "好", "world"]
     assert word_numbers("", 100, 5).shape == (0, 1)
     assert 2 <= word_numbers("word", 100, 5)[0, 0] < 100
+
+
+def test_raw_text_is_what_encoders_with_a_tokenizer_take(tmp_path: Path) -> None:
+    texts = [f"naïve {row}, 日本" for row in range(ROWS)]
+    path = table(tmp_path, said=texts)
+    kinds = {"said": {"column": "said", "kind": "text", "numbers": "bytes", "length": 11}}
+    said = opened(path, modalities=kinds).split("train").batch(torch.arange(2)).inputs["said"]
+    assert isinstance(said, Tokens)
+    assert all(text.startswith("naïve ") for text in texts_of(said))
+    assert torch.equal(said.values, utf8(texts_of(said), 11).values)
 
 
 # splits

@@ -17,7 +17,7 @@ from agmbench.datasets.files import Array, regular
 from agmbench.datasets.media import frame_tensor, image_of, load_image, log_spectrogram, read_frames, read_sound, sound_of
 from agmbench.datasets.tables.arrays import WITHIN, array_cell, numbers_of, read_array
 from agmbench.datasets.tables.rows import as_text
-from agmbench.datasets.tables.words import word_numbers
+from agmbench.datasets.tables.words import byte_numbers, word_numbers
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus")
@@ -228,6 +228,8 @@ class Sound(Kind):
 class Text(Kind):
     """Words as numbers `[T, 1]` with a mask: 2 + a hash of each word, so that no vocabulary is needed (`words.py`).
 
+    numbers: `words` (default), or `bytes` of the raw text, which encoders with a tokenizer of their own take (`hf-text`, `clip`).
+    length: words, or bytes, at most; the rest is cut off.
     in_files: the cells name text files (UTF-8) and are not the text itself.
     """
 
@@ -236,6 +238,7 @@ class Text(Kind):
     kind: Literal["text"]
     length: Annotated[int, Gt(0)] = 64
     vocabulary: Annotated[int, Gt(2)] = 24_000
+    numbers: Literal["words", "bytes"] = "words"
     in_files: bool = False
 
     @property
@@ -243,7 +246,10 @@ class Text(Kind):
         return (self.length, 1)
 
     def read(self, root: Path, cell: Any) -> Array:
-        return word_numbers(_text(self.at(root, cell)) if self.in_files else str(cell), self.vocabulary, self.length)
+        text = _text(self.at(root, cell)) if self.in_files else str(cell)
+        if self.numbers == "bytes":
+            return byte_numbers(text, self.length)
+        return word_numbers(text, self.vocabulary, self.length)
 
 
 def _text(path: Path) -> str:

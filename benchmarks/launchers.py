@@ -55,7 +55,7 @@ def launchers(name: str, folder: Path) -> Iterator[Launcher]:
         return
     import clusters
 
-    cluster = clusters.Slurm() if name == "slurm" else clusters.Ray()
+    cluster = clusters.Slurm() if name == "slurm" else clusters.Ray({})
     try:
         if name == "slurm":
             os.environ.update(cluster.environment)

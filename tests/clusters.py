@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -116,9 +116,10 @@ class Slurm:
 
 
 class Ray:
-    """A head without cores and two nodes of one core each."""
+    """A head without cores and two nodes of one core each; `environment` is what their machines have in theirs."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
         pytest.importorskip("ray", reason="ray is not installed: pip install 'agmbench[ray]'")
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         (port,) = ports(1)
@@ -147,7 +148,11 @@ class Ray:
         with (self.folder / f"{name}.out").open("wb") as out:
             one = subprocess.Popen(
                 [sys.executable, "-m", "ray.scripts.scripts", "start", *words, *small],
-                env={**os.environ, "RAY_memory_monitor_refresh_ms": "0"},  # other tests may fill this machine's memory
+                env={
+                    **os.environ,
+                    **self.environment,
+                    "RAY_memory_monitor_refresh_ms": "0",
+                },  # other tests may fill this machine's memory
                 stdout=out,
                 stderr=out,
             )

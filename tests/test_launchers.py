@@ -352,7 +352,7 @@ def test_the_workers_of_a_sweep_through_slurm(line: CommandLine, slurm: Slurm) -
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Ray]:
-    cluster = Ray()
+    cluster = Ray(HELD_AT)
     try:
         yield cluster
     finally:
@@ -363,7 +363,7 @@ def ray() -> Iterator[Ray]:
 def test_jobs_of_a_node_of_ray_that_dies_go_on_on_another(line: CommandLine, ray: Ray, undisturbed: Any) -> None:
     hold = Hold(line.folder)
     words = ("suite", "run", "held", "--launcher", "ray", "--launch", f"address={ray.address}")
-    head = line.process(*words, env={**HELD_AT, "RAY_DISABLE_IMPORT_WARNING": "1"})
+    head = line.process(*words)
     hold.wait(jobs=2)
     ray.kill(ray.nodes[0])
     until(lambda: "KILLED" in {run.info.status for run in runs(line).values()}, "the job of the dead node goes on")

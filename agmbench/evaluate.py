@@ -81,7 +81,8 @@ def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def _inside(model: MultimodalModel, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Each modality's own term of the logits, where the fusion is additive; the features of each, tokens averaged."""
-    features = cast(dict[str, Any], model.encode(batch.inputs))
+    with model.muting.evaluation():  # what it draws for muted inputs moves no draw of the answers
+        features = cast(dict[str, Any], model.encode(batch.inputs))
     terms = model.fusion.terms(features) if model.fusion.additive else {}
     tokens = {m: features[m] for m in model.modalities}
     segments = model.fusion.per_segment

@@ -200,7 +200,7 @@ def test_the_wildcard_s_component_named_for_one_modality_keeps_its_parameters() 
         ("present=[m0]", "--set present: no such setting"),
         (
             "training.epoch=3",
-            "unknown setting 'training.epoch': did you mean 'epochs'? Known: accumulate, batch_size, class_weights,",
+            "unknown setting 'training.epoch': did you mean 'epochs'? Known: accumulate, batch_size, cache_features, class_weights,",
         ),
         (
             "training.schedule.gama=1",

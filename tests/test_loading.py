@@ -145,9 +145,9 @@ class Changed:
         return x + 100 * self.epoch + number
 
 
-def changed(epoch: int) -> Change:
-    """Of all modalities."""
-    return dict.fromkeys(("a", "audio", "visual"), Changed(epoch))
+def changed(epoch: int | None) -> Change:
+    """Of all modalities, in training."""
+    return {} if epoch is None else dict.fromkeys(("a", "audio", "visual"), Changed(epoch))
 
 
 def test_training_batches_of_an_epoch_are_changed_and_no_others() -> None:

@@ -453,7 +453,7 @@ def test_what_is_not_finite_ends_the_run_failed(line: CommandLine, split: str, p
         """,
         "datasets: {spoilt: {target: 'spoilt:Spoilt', job: {encoders: {'*': mlp}, training: {epochs: 1}}}}\n",
     )
-    result = line("run", "-d", "spoilt", "-m", "joint", "--no-strength", "--set", "dataset.samples=64")
+    result = line("run", "-d", "spoilt", "-m", "joint", "--no-strength", "--quiet", "--set", "dataset.samples=64")
     assert result.status in (1, 2), result.err
     assert result.err.count("\n") == 1
     assert split in result.err

@@ -17,7 +17,7 @@ def test_encoders_begin_as_those_of_the_concepts_and_train_as_joint_does() -> No
     around = context(net, concepts={"a": alone("a", 3.0), "v": alone("v", -4.0)})
     method = UniFinetune(NAMES, rate=0.1)
     method.prepare(around)
-    assert [float(net.encoders[m].weight) for m in NAMES] == [3.0, -4.0]  # type: ignore[arg-type]
+    assert [net.encoders[m].weight.item() for m in NAMES] == [3.0, -4.0]  # type: ignore[operator]
     assert torch.equal(net.fusion.heads()[0].weight, head)
     assert all(tensor.requires_grad for tensor in net.parameters())
     assert method.rates(around) == {"a": 0.1, "v": 0.1}

@@ -101,7 +101,7 @@ class Table(FileDataset):
     arrays: by name, a file with an array (`features.npy`, `features.h5:audio`) whose row i is that of row i of the table: a column more.
     modalities: by name, a `kind` and its settings. `picture` (`column`, `size` [height, width], `channels` 3 or 1), `frames` (a folder
         of pictures) and `video` (`frames` of them, `size`), `sound` (`rate`, `seconds`, `made` spectrogram or wave, `window`, `hop`),
-        `text` (`length` in words, `vocabulary`, `in_files`), `array` (`size` of a sample, `varies`, `standardise`) and `numbers`
+        `text` (`length`, `vocabulary`, `numbers` words or bytes, `in_files`), `array` (`size` of a sample, `varies`, `standardise`) and `numbers`
         (`columns`, a list or a pattern such as `eeg_*`, `standardise`).
     label: the column of the label, or the columns of several labels of 0 and 1.
     task: `class`, `labels` (several, with `|` or `;` between, or a list), `number`, `segments` (a list of classes, one a segment).

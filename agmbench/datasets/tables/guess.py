@@ -16,6 +16,7 @@ import soundfile
 from PIL import Image
 
 from agmbench.contracts import Unsuitable
+from agmbench.datasets.files import regular
 from agmbench.datasets.tables.arrays import ARRAY, WITHIN, array_cell, numbers_of, read_array
 from agmbench.datasets.tables.kinds import PICTURES, SOUNDS, TEXTS, VIDEOS, located
 from agmbench.datasets.tables.rows import Rows
@@ -195,7 +196,7 @@ def _pictures(files: Iterable[Path | BytesIO]) -> dict[str, Any]:
     sizes, modes = set(), set()
     for file in files:
         try:
-            with Image.open(file) as image:
+            with Image.open(regular(file) if isinstance(file, Path) else file) as image:
                 sizes.add(image.size)
                 modes.add(image.mode)
         except (OSError, ValueError, Unsuitable):
@@ -222,8 +223,8 @@ def _lasting(lengths: list[float]) -> dict[str, Any]:
 def _seconds(path: Path) -> float:
     try:
         if path.suffix.lower() in (".wav", ".flac"):
-            return float(soundfile.info(path).duration)
-        with av.open(str(path)) as file:
+            return float(soundfile.info(regular(path)).duration)
+        with av.open(str(regular(path))) as file:
             return float((file.duration or 0) / av.time_base) if file.streams.audio else 0.0
     except Exception:  # what cannot be opened is told when it is read
         return 0.0

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from agmbench.datasets.files import (
     checksum,
     fingerprint,
     folder,
+    regular,
 )
 from agmbench.datasets.tables.arrays import WITHIN
 from agmbench.datasets.tables.kinds import Numbers, located
@@ -101,8 +103,8 @@ class Table(FileDataset):
     arrays: by name, a file with an array (`features.npy`, `features.h5:audio`) whose row i is that of row i of the table: a column more.
     modalities: by name, a `kind` and its settings. `picture` (`column`, `size` [height, width], `channels` 3 or 1), `frames` (a folder
         of pictures) and `video` (`frames` of them, `size`), `sound` (`rate`, `seconds`, `made` spectrogram or wave, `window`, `hop`),
-        `text` (`length`, `vocabulary`, `numbers` words or bytes, `in_files`), `array` (`size` of a sample, `varies`, `standardise`) and `numbers`
-        (`columns`, a list or a pattern such as `eeg_*`, `standardise`).
+        `text` (`length`, `vocabulary`, `numbers` words or bytes, `in_files`), `array` (`size` of a sample, `varies`, `standardise`) and
+        `numbers` (`columns`, a list or a pattern such as `eeg_*`, `standardise`).
     label: the column of the label, or the columns of several labels of 0 and 1.
     task: `class`, `labels` (several, with `|` or `;` between, or a list), `number`, `segments` (a list of classes, one a segment).
     classes: their names, in order. Default: those that occur, sorted.
@@ -219,13 +221,17 @@ SETTINGS = (
 
 
 def _sizes(opened: Opened) -> str:
-    """A hash of the sizes of all files that the table names."""
+    """A hash of the sizes of all files that the table names; one that is neither a file nor a folder is refused."""
     total = hashlib.sha256()
     for path in _named(opened):
         try:
-            total.update(f"{os.stat(path).st_size}\n".encode())
+            found = os.stat(path)
         except OSError:
             total.update(b"none\n")
+            continue
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            regular(path)
+        total.update(f"{found.st_size}\n".encode())
     return total.hexdigest()
 
 

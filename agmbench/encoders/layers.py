@@ -35,7 +35,7 @@ def _of_stack(encoder: nn.Module) -> dict[str, int]:
     """The depth of each tensor, by the longest list of modules."""
     stacks = [(len(part), prefix) for prefix, part in encoder.named_modules() if isinstance(part, nn.ModuleList)]
     longest, prefix = max(stacks, default=(0, ""))
-    if longest < 2:
+    if not longest:
         return {}
     depths, behind = dict[str, int](), False
     for key, _ in encoder.named_parameters():

@@ -81,7 +81,7 @@ def test_every_method_trains_with_it_or_says_why_not(name: str, key: str) -> Non
     if name == "mtl":
         pytest.importorskip("torchjd")
     settings = {f"training.{key}": {"ema": 0.9, "sampling": "balanced", "label_smoothing": 0.1, "mixup": 0.4}[key]}
-    one_class = {"pmr", "mla", "reconboost", "qmf", "cml", "lfm", "relearning", "sample-level", "mbsd"}
+    one_class = {"pmr", "mla", "reconboost", "qmf", "cml", "cml-example", "lfm", "relearning", "sample-level", "mbsd"}
     without = {"ema": {"mses", "relearning"}, "sampling": {"sample-level"}, "mixup": one_class, "label_smoothing": set()}[key]
     if name in without:
         assert f"training.{key}" in refused(name, **settings)

@@ -1,5 +1,6 @@
 """A function run by several ranks, each a process of its own, and what the functions of test_devices.py do there."""
 
+import copy
 import itertools
 import os
 import tempfile
@@ -58,7 +59,8 @@ def trained(dataset: str, name: str, settings: dict[str, Any], state: Any = None
     modulator = build.modulator(job, model)
     concepts = untrained_concepts(job) if modulator.needs_concepts else {}
     points, last = [], state
-    all_epochs = train(model, modulator, Feed(splits_of(job), CPU), spec.training, spec.seed, concepts, state)
+    own = copy.deepcopy(state)  # training goes on in it, and what is sent to processes is in memory that they share
+    all_epochs = train(model, modulator, Feed(splits_of(job), CPU), spec.training, spec.seed, concepts, own)
     for epoch in itertools.islice(all_epochs, epochs):
         points += epoch.points
         last = epoch.state()

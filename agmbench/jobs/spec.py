@@ -1,0 +1,149 @@
+"""A `JobSpec`: what fixes the numbers of a job, and what of it enters its digest."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from agmbench.jobs.recipe import OF_PARTS, Frozen, Training
+
+CORE_VERSION = 1  # raised when the loop or the engine change a number: it enters every digest
+# Metrics were part of a job once. What they were by default stands in the digests for good, so that old runs are found.
+METRICS_ONCE = {"mosei": ["accuracy", "macro-f1", "mae", "pearson"]}
+METRICS_ELSEWHERE = ["accuracy", "macro-f1"]
+# Autocast once kept its casts of weights from one optimizer step of a batch to the next, of which no other built-in takes several.
+WITH_STALE_CASTS = ("mla", "bf16")
+# Settings that came later, by where they are, with their defaults, under which a job is the one of before: these enter no digest.
+LATER: dict[str, dict[str, Any]] = {
+    "dataset/avmnist-mini": {"components": None, "pairing": "exact"},
+    "training": {
+        **{"select_by": None, "reduction": "mean", "clip_value": None, "clip_norm": None, "early_stopping": None},
+        **{"optimizer_args": {}, "lr_of": {}, "weight_decay_of": {}, "layer_decay": None, "label_smoothing": 0.0},
+        **{"class_weights": None, "sampling": None, "mixup": None, "ema": None, "drop_last": False},
+        **{"cache_features": False},
+    },
+    "training.schedule": {"last": None, "patience": 1, "reload": False, "warmup": 0, "args": {}},
+    "encoder/conv": {"pool": 1},
+    "encoder/resnet": {"zero_init_last": True, "norm_spread": 0.0},
+    "encoder/transformer": {"variant": "paper"},
+    "fusion/psp": {"similarity": 0.0},
+}
+COMPARED = ("concept_seed", "concept_mute")  # of a job, beyond its training
+PHASES = ("augment", "evaluation")  # a transform by modality: of samples in training, and when the model is evaluated
+COMPONENTS = ("dataset", "fusion", "modulator")
+
+
+class Component(Frozen):
+    """An entry by name and the parameters given for it."""
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class JobSpec(Frozen):
+    """One job: the components with their parameters, the recipe and the seed.
+
+    `encoders` has one component a modality; `"*"` stands for every modality not named. `augment` has a transform for each modality
+    whose training samples are changed, `evaluation` one for each modality whose samples are changed when the model is evaluated.
+    `mute` is what stands in for an absent modality. `limit` is the largest number of samples of a split, evenly spread over it.
+    `present` (a mono-modal concept) names the modalities that training sees, the others muted; `None` is all of them.
+
+    `concept_seed` and `concept_mute` are those of the mono-modal concepts that the model is compared with, where they are not the
+    job's own. They are no part of its training: jobs that differ in them alone share one (`trained`).
+    """
+
+    dataset: Component
+    encoders: dict[str, Component]
+    fusion: Component
+    modulator: Component
+    training: Training = Field(default_factory=Training)
+    mute: Literal["zeros", "random", "mean"] = "zeros"
+    seed: int = Field(default=999, ge=0, lt=2**31)
+    present: tuple[str, ...] | None = None
+    limit: int | None = Field(default=None, ge=2, lt=2**31)
+    augment: dict[str, Component] = Field(default_factory=dict)
+    evaluation: dict[str, Component] = Field(default_factory=dict)
+    concept_seed: int | None = Field(default=None, ge=0, lt=2**31)
+    concept_mute: Literal["zeros", "random", "mean"] | None = None
+
+    @property
+    def compared(self) -> dict[str, Any]:
+        """What sets the concepts that it is compared with apart from its own."""
+        found = {key: getattr(self, key) for key in COMPARED}
+        return {key: value for key, value in found.items() if value is not None}
+
+    def trained(self) -> "JobSpec":
+        """The job whose training this one's is."""
+        return self.model_copy(update=dict.fromkeys(COMPARED))
+
+    def canonical(self) -> dict[str, Any]:
+        """The spec as plain containers."""
+        return self.model_dump(mode="json")
+
+    def identity(self) -> dict[str, Any]:
+        """What of it enters a digest. A setting that came later is left out where it is not made use of."""
+        content = in_use(self.canonical())
+        for key in COMPARED:
+            if content[key] is None:
+                del content[key]
+        for phase in PHASES:
+            if not content[phase]:
+                del content[phase]
+        if (self.modulator.name, self.training.precision) == WITH_STALE_CASTS:
+            content["modulator"]["autocast"] = "anew each step"
+        return {**content, "metrics": METRICS_ONCE.get(self.dataset.name, METRICS_ELSEWHERE)}
+
+
+def in_use(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec in plain containers without what came later and is not made use of."""
+    content = copy.deepcopy(dict(spec))
+    training = content.get("training", {})
+    places = {"training": training, "training.schedule": training.get("schedule", {})}
+    components = [(kind, content[kind]) for kind in COMPONENTS]
+    components += [("encoder", component) for component in content.get("encoders", {}).values()]
+    found = [*places.items(), *((f"{kind}/{component['name']}", component["params"]) for kind, component in components)]
+    for place, settings in found:
+        for name in [name for name, before in LATER.get(place, {}).items() if settings.get(name, before) == before]:
+            settings.pop(name, None)
+    return content
+
+
+def flat(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec in plain containers under the keys that `--set` takes: `modulator`, `modulator.alpha`, `augment.visual.flip`, `limit`."""
+    components = {"dataset": spec["dataset"], "fusion": spec["fusion"], "modulator": spec["modulator"]}
+    components |= {f"encoder.{modality}": component for modality, component in spec.get("encoders", {}).items()}
+    components |= {f"{phase}.{m}": component for phase in PHASES for m, component in spec.get(phase, {}).items()}
+    values: dict[str, Any] = {}
+    for key, component in components.items():
+        values[key] = component["name"]
+        values |= {f"{key}.{name}": value for name, value in component["params"].items()}
+    recipe = spec.get("training", {})
+    training = {f"training.{key}": value for key, value in recipe.items() if key not in ("schedule", *OF_PARTS.values())}
+    for key, of in OF_PARTS.items():
+        training |= {f"training.{key}.{part}": value for part, value in recipe.get(of, {}).items()}
+    schedule = {f"training.schedule.{key}": value for key, value in spec.get("training", {}).get("schedule", {}).items()}
+    rest = {key: spec[key] for key in ("seed", "mute", "limit", "present") if key in spec}
+    compared = {key: spec[key] for key in COMPARED if spec.get(key) is not None}
+    return {**values, **training, **schedule, **rest, **compared}
+
+
+def setting(key: str, value: object) -> str:
+    """As `--set` takes it."""
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def digest(content: Any) -> str:
+    """The first 16 hexadecimal digits of the sha256 of a value's canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+MADE_OF_THE_SEED = "made of the seed"  # in place of a fingerprint, of data that every seed makes anew
+
+
+def cell_of(setting: str, fingerprint: str) -> str:
+    """A cell: what runs have in common that may stand in one table, of a setting and the data that it is on."""
+    return digest([setting, fingerprint])

@@ -1,0 +1,76 @@
+"""Jobs and settings as texts: files of jobs, `key=value` of the command line."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agmbench.errors import AgmbenchError
+from agmbench.jobs.composed import at_place, validated
+from agmbench.jobs.spec import LATER, JobSpec
+from agmbench.registry.located import parse, parsed, plain
+
+
+def spec_of(content: Mapping[str, Any]) -> JobSpec:
+    """A spec from plain containers; one that was written when metrics were part of a job has some to leave out.
+
+    A component that states parameters states all that it had when the spec was written; those that came later are as before.
+    """
+    tree = {key: value for key, value in content.items() if key != "metrics"}
+    dataset = tree.get("dataset")
+    if isinstance(dataset, Mapping) and isinstance(stated := dataset.get("params"), Mapping) and stated:
+        tree["dataset"] = {**dataset, "params": {**LATER.get(f"dataset/{dataset.get('name')}", {}), **stated}}
+    return validated(tree)
+
+
+class JobFile(NamedTuple):
+    """A job as a file has it; `parent` is the run that it stands under, if a suite wrote the file, and `wait` says whether it waits
+    while another process has it."""
+
+    spec: JobSpec
+    parent: str | None = None
+    wait: bool = True
+
+
+def job_of(path: Path) -> JobFile:
+    """Read a job's file: one that a suite wrote, or the `job.yaml` of a run."""
+    return _job(parse(path, str(path)), str(path))
+
+
+def job_in(text: str, shown: str) -> JobFile:
+    """Read the same from a text, which errors call `shown`."""
+    return _job(parsed(text, shown), shown)
+
+
+def _job(tree: Any, shown: str) -> JobFile:
+    content = plain(tree)
+    if not isinstance(content, dict) or not isinstance(parent := content.get("parent"), str | None):
+        raise AgmbenchError(f"{shown} is no job; expected a mapping, as the job.yaml of a run is")
+    with at_place(shown):
+        if not isinstance(spec := content.get("spec", content), dict):
+            raise AgmbenchError(f"'spec' should be a mapping; found {spec!r}")
+        return JobFile(spec_of(spec), parent, content.get("wait", True) is not False)
+
+
+def parse_settings(texts: Iterable[str], options: Mapping[str, Any] | None = None) -> list[tuple[str, Any]]:
+    """`key=value` texts; a value is read as YAML, so `0.1`, `true`, `null` and `[1, 2]` are what they look like.
+
+    `options` are settings that have an option of their own, by their keys; those that were not given are `None`.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise AgmbenchError(f"--set {text}: should be key=value, such as modulator.alpha=1.5")
+        if key in settings:
+            raise AgmbenchError(f"--set {key} is given twice; leave all but one out")
+        settings[key] = plain(parsed(value, f"--set {key}: the value"))
+    return overlaid(settings, options or {})
+
+
+def overlaid(settings: Mapping[str, Any], options: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Settings by key, and those `options` that were given; no key may be said by both."""
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in settings.keys() & given.keys():
+        raise AgmbenchError(f"--set {key} and --{key.rpartition('.')[2].replace('_', '-')} say the same; leave one of them out")
+    return [*settings.items(), *given.items()]

@@ -1,13 +1,13 @@
 """Statistics of a few seeds against values worked out by hand, scipy, and what must hold of any numbers."""
 
 from collections.abc import Sequence
-from math import sqrt
+from math import exp, sqrt
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from agmbench.report.statistics import effect_size, holm, interval, pooled_intervals, sign_flip, smallest_p
+from agmbench.report.statistics import effect_size, holm, interval, pooled_intervals, share_interval, sign_flip, smallest_p
 
 FIVE = (1.0, 2.0, 3.0, 4.0, 5.0)
 
@@ -27,6 +27,21 @@ def test_an_interval_by_hand() -> None:
 def test_an_interval_is_that_of_scipy() -> None:
     values = some(7)
     assert interval(values) == pytest.approx(stats.t.interval(0.95, 6, np.mean(values), stats.sem(values)))
+
+
+def test_an_interval_of_shares_stays_between_0_and_100() -> None:
+    found = share_interval([50.0, 52.0, 54.0])
+    plain = interval([50.0, 52.0, 54.0])
+    assert found is not None
+    assert plain is not None
+    assert found == pytest.approx(plain, abs=0.05)  # hardly other in the middle
+    reach = (plain.high - plain.low) / 200 / (0.52 * 0.48)
+    assert found.high == pytest.approx(100 / (1 + (0.48 / 0.52) * exp(-reach)))
+    edge = share_interval([98.0, 99.0, 100.0])
+    assert edge is not None
+    assert 90 < edge.low < 99 < edge.high < 100
+    assert interval([98.0, 99.0, 100.0]).high > 100  # type: ignore[union-attr]
+    assert share_interval([100.0, 100.0]) is None
 
 
 @pytest.mark.parametrize("values", [(), (1.0,), (0.3, 0.3, 0.3), (50.1 - 50, 60.1 - 60)])

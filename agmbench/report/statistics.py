@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05  # of every test
@@ -31,6 +31,20 @@ def interval(values: Sequence[float]) -> Interval | None:
     if not _varies(values):
         return None
     return _around(float(np.mean(values)), float(np.std(values, ddof=1)) / sqrt(len(values)), len(values) - 1)
+
+
+def share_interval(values: Sequence[float], whole: float = 100) -> Interval | None:
+    """The t-interval of the mean of shares of `whole`, on the logit scale by the delta method, so that it stays between 0 and `whole`.
+
+    With mean p of values in [0, 1] and its standard error e, that of logit(p) is e / (p (1 - p)).
+    """
+    plain = interval(values)
+    p = float(np.mean(values)) / whole if plain is not None else 0.0
+    if plain is None or not 0 < p < 1:
+        return plain
+    reach = (plain.high - plain.low) / 2 / whole / (p * (1 - p))
+    low, high = special.expit(special.logit(p) + np.array([-reach, reach]))
+    return Interval(float(low) * whole, float(high) * whole)
 
 
 def _varies(values: Sequence[float] | NDArray[np.floating]) -> bool:

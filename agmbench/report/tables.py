@@ -14,7 +14,7 @@ from agmbench.outcomes import Kind
 from agmbench.records import FAILED, FINISHED, KILLED, Measurement, Record, chosen, departing
 from agmbench.report.columns import ALONE, Column, check, columns, known_of
 from agmbench.report.published import Published, published
-from agmbench.report.statistics import Interval, interval
+from agmbench.report.statistics import Interval, interval, share_interval
 
 BASELINE = "joint"
 
@@ -25,6 +25,7 @@ class Value:
 
     by_seed: Mapping[int, float] = field(default_factory=dict)
     reason: str = ""
+    share: bool = False  # whether they are shares in %
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -42,7 +43,7 @@ class Value:
 
     @property
     def interval(self) -> Interval | None:
-        return interval(self.values)
+        return share_interval(self.values) if self.share else interval(self.values)
 
 
 @dataclass(frozen=True)
@@ -307,7 +308,7 @@ def _value(column: Column, records: Sequence[Record]) -> Value:
     measured = {r.spec["seed"]: r.metrics[column.metric] for r in records if column.metric in r.metrics}
     found = {seed: value * column.scale for seed, value in measured.items() if isfinite(value) and seed not in refused}
     if found:
-        return Value(found)
+        return Value(found, share=column.unit == "%")
     if refused:
         return Value(reason=next(iter(refused.values())))
     if measured:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -793,7 +794,8 @@ def test_json_has_every_number() -> None:
     rows = {row["method"]: row for row in concat["rows"]}
     assert list(rows) == ["concept", "joint", "agm", "ogm"]
     joint = rows["joint"]["values"]["accuracy"]
-    low, high = 62.5 - 12.7062047 * 12.5, 62.5 + 12.7062047 * 12.5  # t(1) = 12.706
+    reach = 12.7062047 * 0.125 / (0.625 * 0.375)  # t(1) = 12.706, on the logit scale
+    low, high = (100 / (1 + 0.375 / 0.625 * math.exp(sign * reach)) for sign in (1, -1))
     assert joint.pop("interval") == pytest.approx([low, high])
     assert joint == {"mean": 62.5, "std": pytest.approx(17.67767), "n": 2, "values": [50, 75], "seeds": [1, 2], "reason": ""}
     assert rows["agm"]["values"]["strength/audio"]["reason"] == "not measured (--no-strength)"
@@ -832,7 +834,7 @@ def test_markdown_is_one_table_a_setting() -> None:
     text = render(some(), "markdown")
     assert "**digits, fusion concat**" in text
     assert "| method | n | Acc | 95 % interval | Acc_audio | Acc_image | d_audio | d_image |" in text
-    assert "| joint | 2 | 62.50 ± 17.68 | [-96.33, 221.33] | 25.00 ± 0.00 |" in text
+    assert "| joint | 2 | 62.50 ± 17.68 | [0.19, 99.93] | 25.00 ± 0.00 |" in text
     assert "| agm | 1 | 50.00 | – | 25.00 | 40.00 | – [2] | – [2] |" in text
     assert "\n[2] not measured (--no-strength)\n" in text
     assert "agm, seed 2: FAILED: 50% of_it" in text
@@ -851,7 +853,7 @@ def test_latex_is_a_booktabs_table() -> None:
     assert text.count("\\begin{table}") == text.count("\\end{table}") == 2
     assert "\\begin{tabular}{lrrrrrrr}" in text
     assert "method & n & Acc & 95 \\% interval & Acc\\_audio & Acc\\_image & d\\_audio & d\\_image \\\\" in text
-    assert "joint & 2 & 62.50 $\\pm$ 17.68 & [$-$96.33, 221.33] & 25.00 $\\pm$ 0.00 &" in text
+    assert "joint & 2 & 62.50 $\\pm$ 17.68 & [0.19, 99.93] & 25.00 $\\pm$ 0.00 &" in text
     assert "agm & 1 & 50.00 & -- & 25.00 & 40.00 & -- [2] & -- [2] \\\\" in text
     for rule in ("\\toprule", "\\midrule", "\\bottomrule"):
         assert text.count(rule) == 2
@@ -882,7 +884,7 @@ def test_the_terminal_shows_numbers_dashes_and_their_reasons(capsys: pytest.Capt
     out = capsys.readouterr().out
     assert "digits, fusion concat" in out
     assert "digits, fusion early" in out
-    assert re.search(r"joint\s+2\s+62\.50 ± 17\.68\s+\[-96\.33, 221\.33\]\s+25\.00 ± 0\.00", out)
+    assert re.search(r"joint\s+2\s+62\.50 ± 17\.68\s+\[0\.19, 99\.93\]\s+25\.00 ± 0\.00", out)
     assert re.search(r"ogm\s+0\s+– \[3\]", out)
     assert "[3] FAILED: out of memory" in out
     assert "agm, seed 2: FAILED: 50% of_it" in out

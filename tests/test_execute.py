@@ -301,7 +301,7 @@ def test_a_store_half_made_by_a_killed_process_is_made_anew(line: CommandLine) -
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_an_interrupted_run_is_killed_and_can_be_run_again(number: int, line: CommandLine) -> None:
     endless = [word if word != "2" else "100000" for word in PLAIN]  # epochs
-    process = line.process("run", *endless)
+    process = line.process("run", "--quiet", *endless)
     deadline = time.monotonic() + 120
     database = line.folder / "runs" / "mlflow.db"
     while not (database.is_file() and database.stat().st_size > 10_000 and started(line)):

@@ -17,6 +17,8 @@ from agmbench.errors import RunFailed
 
 GLOO = "GLOO_SOCKET_IFNAME"
 INTERRUPTED = 130  # the exit status of a command that was asked to stop
+DONE = "done"  # the file of the first, once its work is done: what libraries do as a process ends has been seen to hang
+LOOK = 1.0  # seconds between two looks for it
 GRACE = 30.0  # seconds in which the others should notice that one has ended, and as many until they are killed
 
 
@@ -37,7 +39,7 @@ def started(count: int, command: Callable[[Sequence[str]], object], words: Seque
             processes.append(process)
         watched.close()
         try:
-            lost = _watched(processes)
+            lost = _watched(processes, Path(folder, DONE))
         except KeyboardInterrupt:
             processes[0].terminate()  # who ends the others by ending
             _ended(processes)
@@ -48,6 +50,8 @@ def started(count: int, command: Callable[[Sequence[str]], object], words: Seque
             for process in processes:
                 process.kill()
             alive.close()
+        if Path(folder, DONE).exists():  # it is done, even if it had to be ended
+            return 0
         status = int(processes[0].exitcode)
         if lost is None:
             return status
@@ -56,11 +60,11 @@ def started(count: int, command: Callable[[Sequence[str]], object], words: Seque
         raise RunFailed(_epitaph(lost, count, processes[lost].exitcode, Path(folder, f"{lost}")))
 
 
-def _watched(processes: Sequence[Any]) -> int | None:
+def _watched(processes: Sequence[Any], done: Path) -> int | None:
     """Wait until all have ended: once one has failed or the first is done, not long for the others. Which failed first, if one did."""
     failed: list[int] = []
-    while not failed and processes[0].exitcode is None:
-        wait([process.sentinel for process in processes if process.exitcode is None])
+    while not failed and processes[0].exitcode is None and not done.exists():
+        wait([process.sentinel for process in processes if process.exitcode is None], timeout=LOOK)
         failed = [rank for rank, process in enumerate(processes) if process.exitcode]
     _ended(processes)
     return failed[0] if failed else None
@@ -124,7 +128,12 @@ def _rank(
     except SystemExit as end:
         if end.code and rank == 0:
             said.touch()
-        raise
+        if end.code:
+            raise
+    if rank == 0:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        said.with_name(DONE).touch()
 
 
 def _end_with(watched: Connection) -> None:

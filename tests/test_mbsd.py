@@ -23,7 +23,7 @@ def test_no_gradient_flows_through_the_surer_one_in_kl() -> None:
     one, two = (torch.tensor([row], requires_grad=True) for row in ([1.0, 0.0], [-1.0, 0.0]))
     p, q = one.softmax(dim=-1), two.softmax(dim=-1)
     pair(one.log_softmax(dim=-1), two.log_softmax(dim=-1), torch.tensor([0])).backward()
-    weight = float((p - q)[0, 0])
+    weight = float((p - q)[0, 0].detach())
     square = (p - q).square().mean()
     (of_square,) = torch.autograd.grad(weight * square, one, retain_graph=True)
     torch.testing.assert_close(one.grad, of_square.detach())

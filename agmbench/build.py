@@ -439,7 +439,8 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
         raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
     parts = (*job.dataset.shapes, "fusion", "modulator")
     train, concept = job.dataset.split("train"), job.spec.present is not None
-    if reason := recipes.refused(job.spec.training, model, made, parts, train, job.spec.augment, concept):
+    changed = job.spec.augment, job.spec.evaluation
+    if reason := recipes.refused(job.spec.training, model, made, parts, train, *changed, concept):
         raise AgmbenchError(reason)
     return made
 

@@ -23,12 +23,16 @@ def frozen(model: MultimodalModel) -> list[str]:
     return [m for m, encoder in model.encoders.items() if not any(tensor.requires_grad for tensor in encoder.parameters())]
 
 
-def refused(model: MultimodalModel, augmented: Collection[str], mixes: bool, compares: bool) -> str | None:
-    """Why features cannot be kept; `augmented` modalities have transforms, the recipe `mixes` inputs, the method `compares`
-    with trained concepts."""
+def refused(
+    model: MultimodalModel, augmented: Collection[str], evaluated: Collection[str], mixes: bool, compares: bool
+) -> str | None:
+    """Why features cannot be kept; `augmented` modalities have transforms in training, `evaluated` ones in evaluation, the recipe
+    `mixes` inputs, the method `compares` with trained concepts."""
     found = frozen(model)
     if changed := [m for m in found if m in augmented]:
         return f"the samples of '{changed[0]}' are changed in each epoch; take --set augment.{changed[0]}=none"
+    if changed := [m for m in found if m in evaluated]:
+        return f"the samples of '{changed[0]}' are changed in evaluation; take --set evaluation.{changed[0]}=none"
     if any(encoder.guided for encoder in model.encoders.values()):
         return "an encoder looks at other modalities, and so at more than a sample's own input"
     if other := [m for m in found if not same_in_training(model.encoders[m].train())]:

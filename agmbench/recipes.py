@@ -76,10 +76,14 @@ def refused(
     parts: Collection[str],
     train: Split,
     augmented: Collection[str] = (),
+    evaluated: Collection[str] = (),
     concept: bool = False,
 ) -> str | None:
-    """Why a recipe cannot be with this model and this method, in one line; `parts` are what may have a rate of its own, `augmented`
-    the modalities that have transforms. A `concept` has the recipe of a job with more encoders, one of which may be what it is for."""
+    """Why a recipe cannot be with this model and this method, in one line.
+
+    `parts` are what may have a rate of its own, `augmented` and `evaluated` the modalities that have transforms in training and in
+    evaluation. A `concept` has the recipe of a job with more encoders, one of which may be what it is for.
+    """
     for key, given in (("lr", recipe.lr_of), ("weight_decay", recipe.weight_decay_of)):
         if unknown := given.keys() - set(parts):
             return f"training.{key}.{min(unknown)}: there is no such part; expected one of {', '.join(parts)}"
@@ -98,7 +102,7 @@ def refused(
         or _of_mixup(recipe, model, train)
         or _of_ema(recipe, modulator)
         or (None if concept else _of_encoders(recipe, model))
-        or _of_features(recipe, model, modulator, augmented)
+        or _of_features(recipe, model, modulator, augmented, evaluated)
     )
 
 
@@ -143,10 +147,16 @@ def _of_encoders(recipe: Training, model: MultimodalModel) -> str | None:
     return None
 
 
-def _of_features(recipe: Training, model: MultimodalModel, modulator: Modulator, augmented: Collection[str]) -> str | None:
+def _of_features(
+    recipe: Training,
+    model: MultimodalModel,
+    modulator: Modulator,
+    augmented: Collection[str],
+    evaluated: Collection[str],
+) -> str | None:
     if not recipe.cache_features:
         return None
-    reason = features.refused(model, augmented, recipe.mixup is not None, modulator.needs_concepts)
+    reason = features.refused(model, augmented, evaluated, recipe.mixup is not None, modulator.needs_concepts)
     return reason and f"training.cache_features: {reason}"
 
 

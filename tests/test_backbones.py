@@ -248,6 +248,7 @@ def test_features_that_are_kept_are_those_of_each_pass(
     [
         ({"encoder__image__trained": "all", "encoder__text__trained": "all"}, "no encoder is frozen; freeze one"),
         ({"augment__image": "crop-flip"}, "the samples of 'image' are changed in each epoch"),
+        ({"evaluation__image": "center-crop"}, "the samples of 'image' are changed in evaluation"),
         ({"training__mixup": 0.1, "modulator": "joint"}, "text' are numbers of words"),
         ({"mute": "random"}, "an encoder reads raw text; take mute=zeros"),
         ({"modulator": "umt"}, "the modulator asks trained concepts"),

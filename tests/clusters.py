@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from conftest import children
 
 SLURM = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 CONFIGURATION = """
@@ -161,14 +162,14 @@ class Ray:
 
     def kill(self, node: "subprocess.Popen[bytes]") -> None:
         """SIGKILL of a node's raylet, as of a machine that is switched off."""
-        for process in family(node.pid):
+        for process in children(node.pid):
             if "raylet/raylet" in command(process):
                 os.kill(process, signal.SIGKILL)
                 return
         raise AssertionError("there is no raylet")
 
     def stop(self) -> None:
-        everybody = {process for one in self.started for process in family(one.pid)}
+        everybody = {process for one in self.started for process in children(one.pid)}
         for one in self.started:
             one.terminate()
         for one in self.started:
@@ -191,17 +192,3 @@ def command(process: int) -> str:
         return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
     except OSError:
         return ""
-
-
-def family(process: int) -> set[int]:
-    """The children of a process, and theirs."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (OSError, IndexError):
-                continue
-            if parent == process:
-                found |= {int(entry.name)} | family(int(entry.name))
-    return found

@@ -170,3 +170,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
         result = line("run", "--modulator", modulator, *SMALL)
         assert result.status == 0, result.err
     return line
+
+
+def children(pid: int) -> set[int]:
+    """The children of a process, and theirs."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except (OSError, IndexError):
+                continue
+            if parent == pid:
+                found |= {int(entry.name)} | children(int(entry.name))
+    return found

@@ -12,6 +12,7 @@ import pytest
 from conftest import SMALL, CommandLine, Hold
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from test_kills import history
 from test_remote import Server
 from test_sweep import POSTGRES
 from test_sweep import Server as Postgres
@@ -147,14 +148,6 @@ def jobs(client: MlflowClient, seeds: set[str]) -> dict[str, Run]:
     assert len(runs) == len(found), "a job has one run"
     assert {run.info.status for run in found} == {"FINISHED"}
     return runs
-
-
-def history(client: MlflowClient, run: Run) -> dict[str, list[tuple[int, float]]]:
-    found = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
-    for name, points in found.items():
-        steps = [point.step for point in points]
-        assert len(steps) == len(set(steps)), f"{name} has a step twice"
-    return {name: sorted((p.step, p.value) for p in points) for name, points in found.items() if not name.startswith("cost/")}
 
 
 def owners(run: Run) -> list[str]:

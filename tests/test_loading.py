@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, CommandLine
+from conftest import SMALL, CommandLine, children
 from test_layouts import LAYOUTS, NETWORKS, network
 from test_layouts import SMALL as TINY
 
@@ -411,12 +411,6 @@ def test_a_killed_run_leaves_no_reader_and_goes_on_to_the_same_numbers(clips: Co
     assert clips.finish(*words, "--workers", "0", "--force").status == 0
     one, other = (record for record in records(clips, "cremad") if record.status == "FINISHED")
     assert numbers_of(one) == numbers_of(other)
-
-
-def children(pid: int) -> set[int]:
-    """Those of a process, and theirs."""
-    own = {int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()}
-    return own.union(*(children(child) for child in own))
 
 
 def state(pid: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import CommandLine, Hold
+from conftest import CommandLine, Hold, children
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -347,19 +347,6 @@ def test_a_job_is_started_from_its_file_alone(line: CommandLine, tmp_path_factor
     (elsewhere.folder / "broken.yaml").write_text(yaml.safe_dump({"spec": {"dataset": 1}}))
     assert "broken.yaml: 'dataset' is 1: " in elsewhere.refused("run", "--job", "broken.yaml")
     assert "gone.yaml cannot be read (FileNotFoundError: " in elsewhere.refused("run", "--job", "gone.yaml")
-
-
-def children(pid: int) -> set[int]:
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (OSError, IndexError):
-                continue
-            if parent == pid:
-                found |= {int(entry.name)} | children(int(entry.name))
-    return found
 
 
 @pytest.mark.long

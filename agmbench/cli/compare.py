@@ -79,7 +79,6 @@ def command(
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
-    modulators = tuple(registry.spelling("modulator", name) for name in modulators)
     asked = [word for part in (columns or "").split(",") if (word := part.strip())]
     shown: dict[str, Any] = {"columns": asked, "coalitions": coalitions, "cost": cost or form == "html", "samples": samples}
     shown["published"] = TABLES if published else ()

@@ -10,7 +10,7 @@ import click
 
 from agmbench.cli.launchers import Place, launched, launcher_options
 from agmbench.cli.options import entry_of, registry_option, root_option, states_option, workers_option
-from agmbench.cli.terminal import echo
+from agmbench.cli.terminal import echo, lasting
 from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, RunFailed
 from agmbench.registry import load
@@ -124,7 +124,7 @@ def run(name: str, **given: Unpack[Ran]) -> None:
         what = f"failed: {ended.reason}" if ended.reason else "done"
         failed += bool(ended.reason)
         left = (time.monotonic() - begun) / number * (todo.total - number)
-        rest = f", about {_spoken(left)} left" if left else ""
+        rest = f", about {lasting(left)} left" if left else ""
         echo(f"[{number} of {todo.total}] {ended.task.name}: {what} ({ended.seconds:.0f} s){rest}", err=True)
     echo("\n".join(_said(name, suite.progress(planned, tracker))))
     if failed:
@@ -186,7 +186,7 @@ def _words(asked: Asked) -> list[str]:
 
 
 def _said(name: str, found: "Progress") -> list[str]:
-    """How far a suite is, what failed, and what cannot be, because: a line each."""
+    """How far a suite is, what failed, and what is skipped with the reason: a line each."""
     counts = {"done": found.done, "failed": found.failed, "missing": found.missing, "skipped": found.skipped}
     lines = [f"suite '{name}': " + ", ".join(f"{len(some)} {what}" for what, some in counts.items())]
     lines += [f"failed: {one.label}: {record.reason}" for one, record in found.failed]
@@ -194,10 +194,3 @@ def _said(name: str, found: "Progress") -> list[str]:
         label = next(one.label for one in found.skipped if one.skipped == reason)
         lines.append(f"skipped: {label}{f' and {count - 1} more' if count > 1 else ''}, because {reason}")
     return lines
-
-
-def _spoken(seconds: float) -> str:
-    """As a reader of a clock says it: 40 s, 12 min, 3.5 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -35,6 +35,7 @@ def side_by_side(
     found = [record for record in stored if not record.concept and (samples or not record.sample)]
     if not found:
         raise AgmbenchError(f"no runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run")
+    modulators = [registry.spelling("modulator", name) for name in modulators]
     known = {*registry.names("modulator"), *(record.spec["modulator"]["name"] for record in found)}
     for name in modulators:
         if name not in known:

@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agmbench import interrupts
-from agmbench.cli.terminal import echo
+from agmbench.cli.terminal import echo, lasting
 
 if TYPE_CHECKING:
     from agmbench.records import Record
@@ -73,11 +73,3 @@ class Watcher:
         self.trained = trained
         if trained and self._lines:
             echo(f"trained '{record.name}': test {record.figure}", err=True)
-
-
-def lasting(seconds: float) -> str:
-    """A length of time to read: `45 s`, `12 min`, `3 h 20 min`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

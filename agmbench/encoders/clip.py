@@ -7,7 +7,7 @@ from annotated_types import Gt
 from torch import Tensor, nn
 
 from agmbench.contracts import Input, Tokens, Unsuitable
-from agmbench.encoders.pretrained import Backbone, Trained, network, one_line
+from agmbench.encoders.pretrained import Backbone, Trained, network
 from agmbench.encoders.words import BYTES, Words
 
 
@@ -59,12 +59,9 @@ class CLIP(Backbone):
         if text:
             limit = min(length, whole.config.text_config.max_position_embeddings)
             self.words = Words(tokenizer or (BYTES if config is not None else model), limit)
-        try:
-            with torch.no_grad():
-                features = self.eval()(torch.zeros(1, 3, 2) if text else torch.zeros(1, *shape))
-        except Exception as error:  # a network raises what it likes
-            raise Unsuitable(f"the tower cannot take inputs {list(shape)}: {one_line(error)}") from error
-        self.out_features = (features.values if isinstance(features, Tokens) else features).shape[-1]
+        self.out_features = self.width(
+            torch.zeros(1, 3, 2) if text else torch.zeros(1, *shape), f"the tower cannot take inputs {list(shape)}"
+        )
         self.settle(trained, lora)
 
     def on_host(self, x: Input) -> Input:

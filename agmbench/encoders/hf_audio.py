@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from agmbench.contracts import Input, Tokens, Unsuitable
-from agmbench.encoders.pretrained import Backbone, Trained, network, one_line
+from agmbench.encoders.pretrained import Backbone, Trained, network
 
 
 class HFAudio(Backbone):
@@ -68,12 +68,7 @@ class HFAudio(Backbone):
             raise Unsuitable(
                 f"the network takes {self.net.config.num_mel_bins} mel bins; found {bins} in the shape {list(shape)}"
             )
-        try:
-            with torch.no_grad():
-                features = self.eval()(torch.zeros(1, *shape))
-        except Exception as error:  # a network raises what it likes
-            raise Unsuitable(f"the network '{self.kind}' cannot take inputs {list(shape)}: {one_line(error)}") from error
-        self.out_features = (features.values if isinstance(features, Tokens) else features).shape[-1]
+        self.out_features = self.width(torch.zeros(1, *shape), f"the network '{self.kind}' cannot take inputs {list(shape)}")
         self.settle(trained, lora)
 
     def forward(self, x: Input) -> Tensor | Tokens:

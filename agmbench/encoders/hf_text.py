@@ -7,7 +7,7 @@ from annotated_types import Gt
 from torch import Tensor
 
 from agmbench.contracts import Input, Tokens, Unsuitable
-from agmbench.encoders.pretrained import Backbone, Trained, network, one_line, without_pooler
+from agmbench.encoders.pretrained import Backbone, Trained, network, without_pooler
 from agmbench.encoders.states import States
 from agmbench.encoders.words import BYTES, Words
 
@@ -60,12 +60,7 @@ class HFText(Backbone):
         self.words = Words(tokenizer or (BYTES if config is not None else model), min(length, places))
         self.states = States(self.net)
         self.first = output == "first"
-        try:
-            with torch.no_grad():
-                features = self.eval()(torch.zeros(1, 3, 2))
-        except Exception as error:  # a network raises what it likes
-            raise Unsuitable(f"the network takes no text: {one_line(error)}") from error
-        self.out_features = (features.values if isinstance(features, Tokens) else features).shape[-1]
+        self.out_features = self.width(torch.zeros(1, 3, 2), "the network takes no text")
         self.settle(trained, lora)
 
     def on_host(self, x: Input) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agmbench.contracts import Tokens, Unsuitable
-from agmbench.encoders.pretrained import Backbone, Trained, as_tokens, network, one_line, without_pooler
+from agmbench.encoders.pretrained import Backbone, Trained, as_tokens, network, without_pooler
 
 
 class HFVision(Backbone):
@@ -57,12 +57,7 @@ class HFVision(Backbone):
         self._more = {"interpolate_pos_encoding": True} if other and "interpolate_pos_encoding" in takes else {}
         if self.of_videos and len(shape) == 3:
             raise Unsuitable(f"the network takes videos [T, C, H, W]; found the shape {list(shape)}")
-        try:
-            with torch.no_grad():
-                features = self.eval()(torch.zeros(1, *shape))
-        except Exception as error:  # a network raises what it likes
-            raise Unsuitable(f"the network cannot take inputs {list(shape)}: {one_line(error)}") from error
-        self.out_features = (features.values if isinstance(features, Tokens) else features).shape[-1]
+        self.out_features = self.width(torch.zeros(1, *shape), f"the network cannot take inputs {list(shape)}")
         self.settle(trained, lora)
 
     def forward(self, x: Tensor) -> Tensor | Tokens:

@@ -7,7 +7,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from agmbench.contracts import Encoder, Unsuitable
+from agmbench.contracts import Encoder, Tokens, Unsuitable
 from agmbench.encoders.layers import in_layers
 
 Trained = Literal["all", "none", "lora"] | Annotated[int, Gt(0)]
@@ -25,6 +25,15 @@ class Backbone(Encoder):
         if self.frozen:
             self.net.eval()
         return self
+
+    def width(self, sample: Tensor, refusal: str) -> int:
+        """The number of features that it makes of a sample `[1, ...]`; what its network raises is told after the `refusal`."""
+        try:
+            with torch.no_grad():
+                features = self.eval()(sample)
+        except Exception as error:  # a network raises what it likes
+            raise Unsuitable(f"{refusal}: {one_line(error)}") from error
+        return int((features.values if isinstance(features, Tokens) else features).shape[-1])
 
     def settle(self, trained: Trained, lora: dict[str, Any] | None) -> None:
         """Once `net` is made: freeze it, all but its last layers, or all but adapters of LoRA."""

@@ -158,12 +158,7 @@ def food101(root: Path) -> Manifest:
                 image = there(root, f"images/{split}/{one.label}/{one.picture}")
                 yield {"image": image, "title": one.title, "label": one.label, "split": split, "id": one.picture}
 
-    found, notes = whole(rows(), "image")
-    modalities = {
-        "image": {"kind": "picture", "column": "image", "size": [224, 224], "channels": 3},
-        "text": {"kind": "text", "column": "title", "length": 40},
-    }
-    return Manifest(found, {"modalities": modalities, "label": "label", "split": "split", "id": "id"}, notes)
+    return _pictures_with_text(rows(), "title", words=40)
 
 
 def hateful_memes(root: Path) -> Manifest:
@@ -186,10 +181,15 @@ def hateful_memes(root: Path) -> Manifest:
                         "id": str(one["id"]),
                     }
 
-    found, notes = whole(rows(), "image")
+    return _pictures_with_text(rows(), "text", words=70)
+
+
+def _pictures_with_text(rows: Iterator[Row], column: str, words: int) -> Manifest:
+    """Rows of a picture (`image`), a text in a column, at most so many `words` of it, `label`, `split` and `id`."""
+    found, notes = whole(rows, "image")
     modalities = {
         "image": {"kind": "picture", "column": "image", "size": [224, 224], "channels": 3},
-        "text": {"kind": "text", "column": "text", "length": 70},
+        "text": {"kind": "text", "column": column, "length": words},
     }
     return Manifest(found, {"modalities": modalities, "label": "label", "split": "split", "id": "id"}, notes)
 

@@ -102,7 +102,7 @@ class Study:
             return {}
         kept = self.folder / f"{self.scale}-{fusion}-{title.replace(' ', '-')}.json"
         if not kept.exists():
-            tuned = sweep.tune(self.sweep(fusion, title), self.known, MlflowTracker, 1, Lines(), print)
+            tuned = sweep.tune(self.sweep(fusion, title), self.known, MlflowTracker, None, Lines(), print)
             kept.write_text(json.dumps(dict(tuned.best.params)))
         return dict(json.loads(kept.read_text()))
 

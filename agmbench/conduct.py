@@ -9,11 +9,15 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from agmbench.contracts import Batch, Modulator, Step
+from agmbench.errors import RunFailed
 from agmbench.model import MultimodalModel
 
 
 class Conduct:
-    """Watches the steps of an epoch: which tensors of the model were to learn, and which of them had a gradient."""
+    """Watches the steps of the first epoch: which tensors of the model were to learn, and which of them had a gradient.
+
+    Once that epoch is judged, everything passes unseen.
+    """
 
     def __init__(self, modulator: Modulator, model: MultimodalModel) -> None:
         self._modulator, self._model = modulator, model
@@ -21,10 +25,14 @@ class Conduct:
         self._reached: set[str] = set()
         self._names = {id(module): name for name, module in model.named_modules()}
         self._ran: set[str] = set()  # modules, in passes with gradient
+        self._judged = False
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Around the steps of a batch. The hook is no module's own, for torch takes other kernels where there is one."""
+        if self._judged:
+            yield
+            return
 
         def note(module: nn.Module, _: object) -> None:
             if torch.is_grad_enabled() and id(module) in self._names:
@@ -44,9 +52,21 @@ class Conduct:
                 if tensor.grad is not None:
                     self._reached.add(name)
 
-    def complaint(self, batch: Batch) -> str | None:
-        """After the epoch, in one line, what the modulator still owes; `batch` is any of the epoch's."""
-        return kept(self._modulator, self._model) or self.left_out(batch)
+    def check(self, step: object) -> None:
+        """At each yielded step, before the optimizer's: one that is not as the contract has it is `RunFailed`."""
+        if self._judged:
+            return
+        if complaint := malformed(step):
+            raise RunFailed(complaint)
+        self.see()
+
+    def judge(self, batch: Batch) -> None:
+        """After the epoch: what the modulator still owes is `RunFailed`; `batch` is any of the epoch's."""
+        if self._judged:
+            return
+        if complaint := kept(self._modulator, self._model) or self.left_out(batch):
+            raise RunFailed(complaint)
+        self._judged = True
 
     def left_out(self, batch: Batch) -> str | None:
         """Which tensors had no gradient in the epoch and should have had one."""

@@ -30,7 +30,8 @@ from agmbench.profiling import Profile
 from agmbench.records import SAMPLE, Heading, Point, Record, Run, Tracker, departing, numbers
 from agmbench.registry import BUILT_IN, Registry
 from agmbench.report import plots
-from agmbench.train import Epoch, Unfit, fitting, train
+from agmbench.state import Unfit, fitting
+from agmbench.train import Epoch, train
 
 AFTER: tuple[SplitName, ...] = ("dev", "valid", "test")  # what the selected weights are evaluated on
 AT_THE_END = (

@@ -1,22 +1,21 @@
 """The training loop: one for every method. A modulator says how gradients come to be; the loop does the rest."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from math import ceil
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from agmbench.conduct import Conduct, malformed, wrong_samples
-from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, Step, muted
+from agmbench.batching import batches_of, in_groups, placed
+from agmbench.conduct import Conduct, wrong_samples
+from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, muted
 from agmbench.cost import Meter
 from agmbench.distributed.agreement import agree, said_once
 from agmbench.distributed.ranks import here
-from agmbench.errors import RunFailed, describe
+from agmbench.errors import RunFailed
 from agmbench.evaluate import evaluate, measure, response_figures
 from agmbench.finite import Watch
 from agmbench.jobs import Training
@@ -28,22 +27,8 @@ from agmbench.outcomes import Outcome
 from agmbench.precision import Precision
 from agmbench.recipes import Draws, mixed
 from agmbench.records import Point, numbers
-from agmbench.tasks import Task
-
-
-class Unfit(Exception):
-    """A state that is of another training, or of none."""
-
-
-@contextmanager
-def fitting() -> Iterator[None]:
-    """Whatever goes wrong where a state is put back says that it does not fit."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise Unfit(describe(error)) from error
+from agmbench.state import Part, State
+from agmbench.steplog import StepLog
 
 
 @dataclass(frozen=True)
@@ -122,119 +107,129 @@ def train(
     the very same numbers; one that does not fit is `Unfit` at once, before an epoch is asked for. `judge` ranks epochs, by the task's
     figure if none is given. `data` is what errors call the data set.
     """
-    by = judge or Judge(model.task.figure)
-    device, count = feed.device, len(feed.splits["train"])
     feed.on_host = on_host(model)
     torch.manual_seed(seed)
-    order = torch.Generator().manual_seed(seed)
-    context = prepare(model, modulator, feed, recipe, seed, concepts, by)
-    optimizer = make_optimizer(recipe, model, modulator)
-    progress, average = Progress(recipe, model, modulator), Average(recipe, model, modulator)
-    draws = Draws(recipe, feed.splits["train"], order)
-    schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs, progress)
-    context = replace(
-        context, optimizer=optimizer, fresh=lambda tensors: of_recipe(recipe, tensors, rate_now(recipe, schedule))
-    )
-    log, meter = StepLog(model.task), Meter(model, device)
-    precision = Precision(recipe.precision, device)
-    parts: dict[str, Any] = {"model": model, "modulator": modulator, "optimizer": optimizer, "schedule": schedule}
-    more: dict[str, Any] = {"precision": precision, "progress": progress, "average": average}
-    parts |= {name: part for name, part in more.items() if part.state_dict()}
-    generators = {"order": order, "modulator": context.generator}
-    first, over = 0, False
+    loop = _Loop(model, modulator, feed, recipe, seed, concepts or {}, judge or Judge(model.task.figure), data)
     if state is not None:
-        with fitting():
-            first, over = state["epoch"] + 1, bool(state["idle"])
-            if first not in range(1, recipe.epochs + 1):
-                raise ValueError(f"it is of epoch {first - 1} of {recipe.epochs}")
-            context = replace(context, valid_accuracy=dict(state["valid_accuracy"]), valid_loss=dict(state["valid_loss"]))
-            log.resume(state["steps"])
-            meter.load_state_dict(state["meter"])
-            for name, part in parts.items():
-                part.load_state_dict(state[name])
-            _set_generators(generators, state["generators"])
-    conduct = Conduct(modulator, model)
+        loop.state.load_state_dict(state)
+    return loop.epochs()
 
-    def epochs(context: Context, over: bool) -> Iterator[Epoch]:
-        for epoch in range(first, 0 if over else recipe.epochs):
-            context = replace(context, epoch=epoch)
-            average.leave()
-            progress.begin_epoch()
-            lr = rates_now(schedule, optimizer)
-            model.train()
-            meter.start()
-            waited = feed.waited
-            modulator.begin_epoch(context)
-            rates = modulator.rates(context)
-            for group in optimizer.param_groups:
-                group["lr"] *= rates.get(group["name"], 1.0)
-            begun = log.steps
-            samples = modulator.samples(context)
-            if samples is None:
-                samples = draws()
-            if complaint := wrong_samples(samples, count):
-                raise RunFailed(complaint)
-            pieces = [samples[piece] for piece in batches_of(len(samples), recipe)]
-            watch = Watch(model, feed.splits["train"], f"the loss on train of {data} is not finite at epoch {epoch}", log.steps)
-            read = mixed(placed(feed.batches("train", pieces, epoch)), recipe, model, seed, epoch)
-            for batches in in_groups(read, recipe.accumulate):
-                watching = conduct.watching() if epoch == first else nullcontext()
-                with meter.batch(sum(len(batch.targets) for batch in batches)), watching, watch.passes():
-                    for step in precision.steps(modulator, model, batches):
-                        if epoch == first:
-                            if complaint := malformed(step):
-                                raise RunFailed(complaint)
-                            conduct.see()
-                        watch.see(step, batches)
-                        if not precision.holds():
-                            optimizer.zero_grad(set_to_none=True)  # what has no gradient rests
-                        if not modulator.clips:
-                            clip_gradients(recipe, optimizer)
-                        optimizer.step()
-                        optimizer.zero_grad(set_to_none=True)
-                        average.update()
-                        log.add(step, batches)
-            watch.judge()
-            agree(model, modulator)
-            if epoch == first and (complaint := conduct.complaint(batches[0])):
-                raise RunFailed(complaint)
-            average.enter()
-            points = log.flush(epoch)
-            costs = numbers(meter.stop(len(samples), feed.waited - waited), epoch)
-            where = f"of {data} at epoch {epoch}, after step {log.steps - 1}"
-            outcome = evaluate(model, modulator, feed.in_order("valid"), where=f"valid {where}")
 
-            def dev(where: str = where) -> Outcome:
-                return evaluate(model, modulator, feed.in_order("dev"), where=f"dev {where}")
+class _Loop:
+    def __init__(
+        self,
+        model: MultimodalModel,
+        modulator: Modulator,
+        feed: Feed,
+        recipe: Training,
+        seed: int,
+        concepts: Mapping[str, MultimodalModel],
+        judge: Judge,
+        data: str,
+    ) -> None:
+        self.model, self.modulator, self.feed, self.recipe = model, modulator, feed, recipe
+        self.seed, self.judge, self.data = seed, judge, data
+        order = torch.Generator().manual_seed(seed)
+        context = prepare(model, modulator, feed, recipe, seed, concepts, judge)
+        self.optimizer = optimizer = make_optimizer(recipe, model, modulator)
+        self.progress, self.average = Progress(recipe, model, modulator), Average(recipe, model, modulator)
+        self.draws = Draws(recipe, feed.splits["train"], order)
+        self.schedule = schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs, self.progress)
+        self.log, self.meter = StepLog(model.task), Meter(model, feed.device)
+        self.precision = Precision(recipe.precision, feed.device)
+        self.conduct = Conduct(modulator, model)
+        parts: dict[str, Part] = {"model": model, "modulator": modulator, "optimizer": optimizer, "schedule": schedule}
+        some: dict[str, Part] = {"precision": self.precision, "progress": self.progress, "average": self.average}
+        parts |= {name: part for name, part in some.items() if part.state_dict()}  # the others are not in use
+        context = replace(
+            context, optimizer=optimizer, fresh=lambda tensors: of_recipe(recipe, tensors, rate_now(recipe, schedule))
+        )
+        self.state = State(context, parts, self.log, self.meter, order)
 
-            valid = measure(outcome, model.task)
-            valid = said_once(valid | by.of(outcome, dev))
-            context = replace(
+    def epochs(self) -> Iterator[Epoch]:
+        state = self.state
+        while state.next < self.recipe.epochs and not state.over:
+            context = replace(state.context, epoch=state.next)
+            begun, waited = self.log.steps, self.feed.waited
+            lr = self.begin(context)
+            costs = numbers(self.learn(context, waited), context.epoch)
+            points = self.log.flush(context.epoch)
+            valid = self.validate(context)
+            state.context = replace(
                 context,
-                valid_accuracy=response_figures(valid, model.task),
-                valid_loss={modality: valid[f"response-loss/{modality}"] for modality in model.modalities},
+                valid_accuracy=response_figures(valid, self.model.task),
+                valid_loss={modality: valid[f"response-loss/{modality}"] for modality in self.model.modalities},
             )
-            modulator.end_epoch(context)
-            progress.see(by.value(valid))
-            if log.steps > begun:
-                schedule.step()
-            points += numbers({**lr, **{f"valid/{name}": value for name, value in valid.items()}}, epoch)
-            over = log.steps == begun or progress.over
+            self.modulator.end_epoch(state.context)
+            rank = self.judge.value(valid)
+            self.progress.see(rank)
+            if self.log.steps > begun:
+                self.schedule.step()
+            points += numbers({**lr, **{f"valid/{name}": value for name, value in valid.items()}}, context.epoch)
+            state.next, state.over = context.epoch + 1, self.log.steps == begun or self.progress.over
+            yield Epoch(context.epoch, valid, self.judge.name, rank, points, costs, state.state_dict)
 
-            def state_now(context: Context = context, over: bool = over) -> dict[str, Any]:
-                return {
-                    **{name: part.state_dict() for name, part in parts.items()},
-                    **{"epoch": context.epoch, "idle": over, "steps": log.steps, "meter": meter.state_dict()},
-                    "valid_accuracy": dict(context.valid_accuracy),
-                    "valid_loss": dict(context.valid_loss),
-                    "generators": _get_generators(generators),
-                }
+    def begin(self, context: Context) -> dict[str, float]:
+        """The weights, the modulator and the rates as an epoch begins; returns the schedule's rates, as points."""
+        self.average.leave()
+        self.progress.begin_epoch()
+        lr = rates_now(self.schedule, self.optimizer)
+        self.model.train()
+        self.meter.start()
+        self.modulator.begin_epoch(context)
+        rates = self.modulator.rates(context)
+        for group in self.optimizer.param_groups:
+            group["lr"] *= rates.get(group["name"], 1.0)
+        return lr
 
-            yield Epoch(epoch, valid, by.name, by.value(valid), points, costs, state_now)
-            if over:
-                return
+    def learn(self, context: Context, waited: float) -> dict[str, float]:
+        """The steps of an epoch; returns what they cost. `waited` is what was waited for data before it began."""
+        samples = self.samples(context)
+        pieces = [samples[piece] for piece in batches_of(len(samples), self.recipe)]
+        lost = f"the loss on train of {self.data} is not finite at epoch {context.epoch}"
+        watch = Watch(self.model, self.feed.splits["train"], lost, self.log.steps)
+        read = placed(self.feed.batches("train", pieces, context.epoch))
+        for batches in in_groups(mixed(read, self.recipe, self.model, self.seed, context.epoch), self.recipe.accumulate):
+            with self.meter.batch(sum(len(batch.targets) for batch in batches)), self.conduct.watching(), watch.passes():
+                self.step(batches, watch)
+        watch.judge()
+        agree(self.model, self.modulator)
+        self.conduct.judge(batches[0])
+        self.average.enter()
+        return self.meter.stop(len(samples), self.feed.waited - waited)
 
-    return epochs(context, over)
+    def step(self, batches: Sequence[Batch], watch: Watch) -> None:
+        """The optimizer steps that the modulator takes on some micro-batches."""
+        for step in self.precision.steps(self.modulator, self.model, batches):
+            self.conduct.check(step)
+            watch.see(step, batches)
+            if not self.precision.holds():
+                self.optimizer.zero_grad(set_to_none=True)  # what has no gradient rests
+            if not self.modulator.clips:
+                clip_gradients(self.recipe, self.optimizer)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.average.update()
+            self.log.add(step, batches)
+
+    def samples(self, context: Context) -> Tensor:
+        """Those of an epoch, as the modulator or the recipe draws them."""
+        samples = self.modulator.samples(context)
+        if samples is None:
+            return self.draws()
+        if complaint := wrong_samples(samples, len(self.feed.splits["train"])):
+            raise RunFailed(complaint)
+        return samples
+
+    def validate(self, context: Context) -> Mapping[str, float]:
+        """What is measured on valid, and on dev where epochs are chosen by it."""
+        where = f"of {self.data} at epoch {context.epoch}, after step {self.log.steps - 1}"
+
+        def said(name: SplitName) -> Outcome:
+            return evaluate(self.model, self.modulator, self.feed.in_order(name), where=f"{name} {where}")
+
+        outcome = said("valid")
+        return said_once(measure(outcome, self.model.task) | self.judge.of(outcome, partial(said, "dev")))
 
 
 def on_host(model: MultimodalModel) -> dict[str, Callable[[Input], Input]]:
@@ -245,79 +240,3 @@ def on_host(model: MultimodalModel) -> dict[str, Callable[[Input], Input]]:
     return {
         modality: encoder.on_host for modality, encoder in encoders if encoder.reads_text and modality not in model.muting.kept
     }
-
-
-def _get_generators(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:
-    """The states of these and of torch's own, on the CPU and on every CUDA device."""
-    states: dict[str, Any] = {name: generator.get_state() for name, generator in generators.items()}
-    return {**states, "torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-
-
-def _set_generators(generators: Mapping[str, torch.Generator], states: Mapping[str, Any]) -> None:
-    for name, generator in generators.items():
-        generator.set_state(states[name].cpu())
-    torch.set_rng_state(states["torch"].cpu())
-    for number, cuda in enumerate(states["cuda"][: torch.cuda.device_count()]):  # the job may go on where there are fewer
-        torch.cuda.set_rng_state(cuda.cpu(), number)
-
-
-def placed(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches of an epoch, with the places of their samples in its list."""
-    begun = 0
-    for batch in batches:
-        ended = begun + len(batch.targets)
-        yield replace(batch, at=torch.arange(begun, ended, device=batch.targets.device))
-        begun = ended
-
-
-def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
-    """The micro-batches of each optimizer step."""
-    while group := list(islice(batches, size)):
-        yield group
-
-
-def batches_of(count: int, recipe: Training) -> list[slice]:
-    """Batches; a last one of one sample, which BatchNorm cannot take, is left out, and if the recipe says so one that is not full,
-    unless it is the only one."""
-    size = recipe.batch_size
-    least = min(size, count) if recipe.drop_last else 2
-    return [slice(start, min(start + size, count)) for start in range(0, count, size) if count - start >= least]
-
-
-class StepLog:
-    """Losses, hits and signals of the steps since the last flush, kept on the device so that no step waits for a copy."""
-
-    def __init__(self, task: Task) -> None:
-        self.steps = 0
-        self._task = task
-        self._begun = 0
-        self._kept: list[tuple[Step, Tensor]] = []
-
-    def resume(self, steps: int) -> None:
-        """So many steps were logged before."""
-        self.steps = self._begun = steps
-
-    def add(self, step: Step, batches: Sequence[Batch]) -> None:
-        targets = [batch.targets for batch in batches]
-        signals = {name: value.detach() for name, value in step.signals.items()}
-        found = Step(step.loss.detach(), step.logits.detach(), signals)  # an author may have left the graph on
-        self._kept.append((found, targets[0] if len(targets) == 1 else torch.cat(targets)))
-        self.steps += 1
-
-    def flush(self, epoch: int) -> list[Point]:
-        """Mean loss and accuracy of the epoch's batches, and each signal of each step, as points."""
-        if not self._kept:
-            return []
-        targets = [target for _, target in self._kept]
-        counts = torch.tensor([len(target) for target in targets], dtype=torch.float64)
-        losses = torch.stack([step.loss.double() for step, _ in self._kept]).cpu()
-        accuracy = self._task.accuracy(torch.cat([step.logits for step, _ in self._kept]).float(), torch.cat(targets))
-        means = {"train/loss": float((losses * counts).sum() / counts.sum()), f"train/{self._task.figure}": accuracy}
-        points = numbers(means, epoch)
-        names = list(self._kept[0][0].signals)
-        if names:
-            rows = torch.stack([torch.stack([value.double() for value in step.signals.values()]) for step, _ in self._kept])
-            for offset, row in enumerate(rows.tolist()):
-                points += numbers(dict(zip(names, row, strict=True)), self._begun + offset)
-        self._begun, self._kept = self.steps, []
-        return points

@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fusions": {"contracts"},
     "modulators": {"contracts", "tasks"},
     "metrics": {"outcomes", "shapley"},
-    "conduct": {"contracts", "model"},
+    "conduct": {"contracts", "errors", "model"},
     "optimizers": {"encoders", "errors", "jobs", "model"},
     "features": {"contracts", "distributed", "loading", "model", "modes", "muting"},
     "recipes": {"contracts", "criterion", "encoders", "errors", "features", "jobs", "model", "muting", "optimizers", "tasks"},
@@ -46,7 +46,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finite": {"contracts", "distributed", "errors", "model"},
     "evaluate": {"contracts", "errors", "finite", "model", "outcomes", "shapley", "tasks"},
     "cost": {"contracts", "model"},
+    "batching": {"contracts", "jobs"},
+    "steplog": {"contracts", "records", "tasks"},
+    "state": {"contracts", "cost", "errors", "steplog"},
     "train": {
+        "batching",
         "conduct",
         "contracts",
         "cost",
@@ -63,7 +67,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "precision",
         "recipes",
         "records",
-        "tasks",
+        "state",
+        "steplog",
     },
     "build": {
         "augment",
@@ -146,6 +151,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "registry",
         "report",
         "served",
+        "state",
         "train",
     },
     "sweep": {

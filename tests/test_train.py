@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from agmbench import build, jobs, registry
+from agmbench.batching import batches_of
 from agmbench.contracts import (
     SPLITS,
     Batch,
@@ -33,7 +34,7 @@ from agmbench.modulators.joint import Joint
 from agmbench.modulators.mses import MSES
 from agmbench.optimizers import Progress, make_optimizer, make_schedule
 from agmbench.precision import DTYPES, FIRST
-from agmbench.train import Epoch, batches_of, train
+from agmbench.train import Epoch, train
 
 CPU = torch.device("cpu")
 JOINT = Joint(("m0", "m1"))

@@ -1,0 +1,49 @@
+"""What the steps of an epoch said: losses, hits and signals, as points for the tracker."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from agmbench.contracts import Batch, Step
+from agmbench.records import Point, numbers
+from agmbench.tasks import Task
+
+
+class StepLog:
+    """Losses, hits and signals of the steps since the last flush, kept on the device so that no step waits for a copy."""
+
+    def __init__(self, task: Task) -> None:
+        self.steps = 0
+        self._task = task
+        self._begun = 0
+        self._kept: list[tuple[Step, Tensor]] = []
+
+    def resume(self, steps: int) -> None:
+        """So many steps were logged before."""
+        self.steps = self._begun = steps
+
+    def add(self, step: Step, batches: Sequence[Batch]) -> None:
+        targets = [batch.targets for batch in batches]
+        signals = {name: value.detach() for name, value in step.signals.items()}
+        found = Step(step.loss.detach(), step.logits.detach(), signals)  # an author may have left the graph on
+        self._kept.append((found, targets[0] if len(targets) == 1 else torch.cat(targets)))
+        self.steps += 1
+
+    def flush(self, epoch: int) -> list[Point]:
+        """Mean loss and accuracy of the epoch's batches, and each signal of each step, as points."""
+        if not self._kept:
+            return []
+        targets = [target for _, target in self._kept]
+        counts = torch.tensor([len(target) for target in targets], dtype=torch.float64)
+        losses = torch.stack([step.loss.double() for step, _ in self._kept]).cpu()
+        accuracy = self._task.accuracy(torch.cat([step.logits for step, _ in self._kept]).float(), torch.cat(targets))
+        means = {"train/loss": float((losses * counts).sum() / counts.sum()), f"train/{self._task.figure}": accuracy}
+        points = numbers(means, epoch)
+        names = list(self._kept[0][0].signals)
+        if names:
+            rows = torch.stack([torch.stack([value.double() for value in step.signals.values()]) for step, _ in self._kept])
+            for offset, row in enumerate(rows.tolist()):
+                points += numbers(dict(zip(names, row, strict=True)), self._begun + offset)
+        self._begun, self._kept = self.steps, []
+        return points

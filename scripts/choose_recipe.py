@@ -16,7 +16,8 @@ of each.
 import itertools
 import sys
 from collections.abc import Mapping
-from statistics import mean
+from math import sqrt
+from statistics import mean, stdev
 from typing import Any
 
 from agmbench import build, jobs, registry
@@ -45,10 +46,10 @@ REPAIRS: list[tuple[str, float | None]] = [
 ]
 FUSIONS = {"concat": 0.1, "early": 0.01}  # with the learning rate of docs/study.md
 ALPHAS = {
-    "agm": (0.25, 0.5, 1.0, 2.0),
-    "agm-ge": (0.25, 0.5, 1.0, 2.0),
-    "ogm": (0.1, 0.2, 0.4, 0.8),
-    "ogm-ge": (0.1, 0.2, 0.4, 0.8),
+    "agm": (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0),
+    "agm-ge": (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0),
+    "ogm": (0.025, 0.05, 0.1, 0.2, 0.4, 0.8),
+    "ogm-ge": (0.025, 0.05, 0.1, 0.2, 0.4, 0.8),
 }
 
 
@@ -84,12 +85,12 @@ def joint(data: Settings) -> None:
 
 
 def modulators(data: Settings) -> None:
-    row("modulator", "alpha", "valid")
-    row(*3 * ["---"])
+    row("modulator", "alpha", "valid", "standard error")
+    row(*4 * ["---"])
     for name, alpha in [("joint", None), *((name, alpha) for name, alphas in ALPHAS.items() for alpha in alphas)]:
         settings = [*data, *([("modulator.alpha", alpha)] if alpha is not None else [])]
         results = [best(job_of(*settings, ("seed", seed), modulator=name)) for seed in SEEDS]
-        row(name, alpha, f"{mean(results):.2f}")
+        row(name, alpha, f"{mean(results):.2f}", f"{stdev(results) / sqrt(len(results)):.2f}")
 
 
 def starvation(fusion: str) -> None:

@@ -14,6 +14,8 @@ from conftest import SMALL, CommandLine
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from agmbench import build, registry
+from agmbench.jobs import JobSpec
 from agmbench.trackers.mlflow import MlflowTracker
 
 PLAIN = (*SMALL, "--modulator", "joint", "--no-strength")
@@ -120,7 +122,8 @@ def test_costs_are_logged(agm: Run) -> None:
 def test_the_data_set_is_an_input_of_the_run(agm: Run) -> None:
     (logged,) = agm.inputs.dataset_inputs
     assert logged.dataset.name == "synthetic"
-    assert logged.dataset.digest == agm.data.tags.get("agmbench.fingerprint", logged.dataset.digest)
+    spec = yaml.safe_load(agm.data.tags["agmbench.spec"])
+    assert logged.dataset.digest == build.resolve(JobSpec.model_validate(spec), registry.load()).data.fingerprint
     assert "samples_train" in logged.dataset.profile
 
 

@@ -8,6 +8,7 @@ import time
 import torch
 
 from agmbench import build, jobs, registry
+from agmbench.contracts import SPLITS, Split, SplitName
 from agmbench.loading import Feed
 from agmbench.train import train
 
@@ -17,7 +18,8 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads\n\n| modulator | core-s | wall s | target core-s |\n|---|---:|---:|---:|")
     for name in ("joint", "ogm-ge", "agm", "agm-ge"):
         job = build.resolve(jobs.compose(known, "avmnist-mini", name), known)
-        model, splits = build.model(job), {split: job.dataset.split(split) for split in ("train", "dev", "valid")}
+        model = build.model(job)
+        splits: dict[SplitName, Split] = {name: job.dataset.split(name) for name in SPLITS if name != "test"}
         spec = job.spec
         cores, wall = time.process_time(), time.perf_counter()
         for _ in train(model, build.modulator(job, model), Feed(splits, torch.device("cpu")), spec.training, spec.seed):

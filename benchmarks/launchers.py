@@ -53,7 +53,7 @@ def launchers(name: str, folder: Path) -> Iterator[Launcher]:
     if name == "local":
         yield entry.load()(folder, "bench", **params)
         return
-    import clusters
+    import clusters  # type: ignore[import-not-found]
 
     cluster = clusters.Slurm() if name == "slurm" else clusters.Ray({})
     try:

@@ -12,7 +12,7 @@ import argparse
 import inspect
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from statistics import median
@@ -24,7 +24,7 @@ import torch
 from torch.nn import functional as F
 
 from agmbench import build, jobs, registry
-from agmbench.contracts import TensorSplit
+from agmbench.contracts import Split, SplitName, TensorSplit
 from agmbench.execute import execute
 from agmbench.loading import Feed
 from agmbench.measures import of_one_run
@@ -64,7 +64,7 @@ def timed(epochs: Iterator[object]) -> float:
 def through_train(job: build.Job) -> Iterator[object]:
     model = build.model(job)
     train_split, valid = job.dataset.split("train"), job.dataset.split("valid").batch(torch.arange(2))
-    splits = {"train": train_split, "valid": TensorSplit(valid.inputs, valid.targets)}
+    splits: dict[SplitName, Split] = {"train": train_split, "valid": TensorSplit(valid.inputs, valid.targets)}
     yield from train(model, build.modulator(job, model), Feed(splits, CPU), job.spec.training, job.spec.seed)
 
 
@@ -83,7 +83,7 @@ def plain(job: build.Job) -> Iterator[object]:
             optimizer.step()
         model.eval()
         with torch.no_grad():
-            loss = F.cross_entropy(model(valid.inputs).logits, valid.targets)  # type: ignore[arg-type]
+            loss = F.cross_entropy(model(valid.inputs).logits, valid.targets)
         model.train()
         yield loss.item()
 
@@ -136,7 +136,7 @@ class Nobody:
 
 
 class Nothing:
-    """A tracker that keeps nothing."""
+    """A tracker, and a run, that keep nothing."""
 
     id = "none"
     scratch = Path(tempfile.gettempdir()) / "agmbench-overhead"
@@ -158,7 +158,24 @@ class Nothing:
         self._heading = heading
         return self
 
-    reopen = start  # type: ignore[assignment]
+    def reopen(self, record: Record) -> "Nothing":
+        return self
+
+    def before(self, setting: str, digest: str) -> Record | None:
+        return None
+
+    def history(self, record: Record, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+        return {}
+
+    def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> "Nothing":
+        return self
+
+    def settle(self, dataset: str, tags: Mapping[str, str]) -> None: ...
+    def lost(self, digest: str, reason: str, place: str = "") -> None: ...
+    def tidy(self, digest: str) -> None: ...
+
+    def lock(self, name: str) -> nullcontext[None]:
+        return nullcontext()
 
     def artifact(self, record: Record, path: str) -> Path:
         raise FileNotFoundError(path)
@@ -175,6 +192,7 @@ class Nothing:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
     def check(self) -> None: ...
     def points(self, points: object) -> None: ...
+    def measured(self, measurements: object, step: int) -> None: ...
     def files(self, folder: Path) -> None: ...
 
 

@@ -163,7 +163,8 @@ def compared(split: Split, size: int, seconds: float) -> tuple[float, float]:
     def floor() -> None:
         plain(split, torch.randperm(len(split), generator=order)[:size])
 
-    ours(), floor()
+    ours()
+    floor()
     pairs = [(rate(ours, size, seconds / ROUNDS / 2), rate(floor, size, seconds / ROUNDS / 2)) for _ in range(ROUNDS)]
     return median(one for one, _ in pairs), median(one / other for one, other in pairs)
 

@@ -21,10 +21,9 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from torch import nn
 
 from agmbench import registry
-from agmbench.contracts import SPLITS, Batch, Context, Encoder, Modulator, TensorSplit
+from agmbench.contracts import SPLITS, Batch, Context, Encoder, Fusion, Modulator, TensorSplit
 from agmbench.encoders.conv import Conv
 from agmbench.encoders.resnet import ResNet
 from agmbench.encoders.transformer import Transformer
@@ -53,7 +52,7 @@ class Work:
     name: str
     encoder: Callable[[tuple[int, ...]], Encoder]
     shapes: Mapping[str, tuple[int, ...]]
-    fusion: Callable[..., nn.Module]
+    fusion: Callable[..., Fusion]
     batch: int
     classes: int
     targets: Mapping[str, str]

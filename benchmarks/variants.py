@@ -75,7 +75,7 @@ class Samples(Dataset[tuple[dict[str, torch.Tensor], torch.Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         batch = self.split.batch(torch.tensor([index]))
-        return {m: x[0] for m, x in batch.inputs.items()}, batch.targets[0]  # type: ignore[misc]
+        return {m: x[0] for m, x in batch.inputs.items()}, batch.targets[0]  # type: ignore[misc, index]
 
 
 def epoch(

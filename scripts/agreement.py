@@ -48,13 +48,13 @@ class Largest:
         self._apart = max([self._apart, *(one - two).abs().flatten().tolist()])
 
     def pytest_collection_finish(self) -> None:
-        from recorded import Recorded
+        from recorded import Recorded  # type: ignore[import-not-found]
 
         weights = Recorded.agrees
 
         def agrees(case: Any, *args: Any, **named: Any) -> float:
             self._apart = max(self._apart, found := weights(case, *args, **named))
-            return found
+            return float(found)
 
         Recorded.agrees = agrees
 

@@ -83,7 +83,7 @@ def components(data: Dataset, modality: str) -> dict[SplitName, np.ndarray]:
     """A modality of each split, [N, 784] (112x112 points as 28x28) on its whitened components, [N, K]."""
     small = {
         name: np.concatenate(
-            [avg_pool2d(x, x.shape[-1] // 28).flatten(1).numpy() for x in (b.inputs[modality] for b in batches(data, name))]
+            [avg_pool2d(x, x.shape[-1] // 28).flatten(1).numpy() for x in (dense(b, modality) for b in batches(data, name))]
         )
         for name in SPLITS
     }
@@ -113,7 +113,14 @@ def arrays(data: AVMNISTMini, name: SplitName, modalities: tuple[str, ...]) -> A
     """Inputs [N, features] and classes [N] of a split."""
     split = data.split(name)
     batch = split.batch(torch.arange(len(split)))
-    return np.concatenate([batch.inputs[m].flatten(1).numpy() for m in modalities], axis=1), batch.targets.numpy()
+    return np.concatenate([dense(batch, m).flatten(1).numpy() for m in modalities], axis=1), batch.targets.numpy()
+
+
+def dense(batch: Batch, modality: str) -> torch.Tensor:
+    """A modality's input, which is no sequence of tokens on these data sets."""
+    found = batch.inputs[modality]
+    assert isinstance(found, torch.Tensor)
+    return found
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from agmbench import build, jobs, registry
+from agmbench.contracts import SPLITS, Split, SplitName
 from agmbench.jobs import parse_settings
 from agmbench.loading import Feed
 from agmbench.train import train
@@ -75,7 +76,7 @@ def joint(data: Settings) -> None:
     for width, lr, batch in itertools.product(*RECIPES.values()):
         settings = [*data, *((f"encoder.{m}.width", width) for m in ("audio", "image"))]
         settings += [("training.lr", lr), ("training.batch_size", batch)]
-        found = {name: [] for name in ("joint", "audio", "image")}
+        found: dict[str, list[float]] = {name: [] for name in ("joint", "audio", "image")}
         for seed in SEEDS:
             job = job_of(*settings, ("seed", seed))
             found["joint"].append(best(job))
@@ -98,7 +99,9 @@ def starvation(fusion: str) -> None:
     row(*6 * ["---"])
     for pairing, components in DATA:
         settings = [("dataset.pairing", pairing), ("dataset.components", components), ("training.lr", FUSIONS[fusion])]
-        accuracies, concepts, within = [], {"audio": [], "image": []}, {"audio": [], "image": []}
+        accuracies = list[float]()
+        concepts: dict[str, list[float]] = {"audio": [], "image": []}
+        within: dict[str, list[float]] = {"audio": [], "image": []}
         for seed in FEW:
             job = job_of(*settings, ("seed", seed), fusion=fusion)
             reached = followed(job)
@@ -134,9 +137,9 @@ def row(*cells: object) -> None:
     print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 
-def job_of(*settings: tuple[str, Any], **names: str) -> build.Job:
+def job_of(*settings: tuple[str, Any], modulator: str = "joint", fusion: str | None = None) -> build.Job:
     """A job on avmnist-mini."""
-    return build.resolve(jobs.compose(KNOWN, "avmnist-mini", settings=settings, **names), KNOWN)
+    return build.resolve(jobs.compose(KNOWN, "avmnist-mini", modulator=modulator, fusion=fusion, settings=settings), KNOWN)
 
 
 def best(job: build.Job) -> float:
@@ -147,7 +150,7 @@ def best(job: build.Job) -> float:
 def followed(job: build.Job) -> Mapping[str, float]:
     """What validation says of a job at its most accurate epoch."""
     model = build.model(job)
-    splits = {name: job.dataset.split(name) for name in ("train", "dev", "valid")}
+    splits: dict[SplitName, Split] = {name: job.dataset.split(name) for name in SPLITS if name != "test"}
     epochs = train(model, build.modulator(job, model), Feed(splits, build.device("cpu")), job.spec.training, job.spec.seed)
     return max((epoch.valid for epoch in epochs), key=lambda valid: valid["accuracy"])
 

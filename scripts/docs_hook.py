@@ -18,7 +18,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the components' pages where the menu has `components/`."""
     known = registry.load(ROOT / "plugins")
     menu = [{components.TITLES[kind]: _menu(known, kind)} for kind in components.TITLES]
-    config.nav = [{title: menu if place == "components/" else place} for item in config.nav for title, place in item.items()]
+    config.nav = [
+        {title: menu if place == "components/" else place} for item in config.nav or [] for title, place in item.items()
+    ]
     return config
 
 

@@ -14,6 +14,7 @@ import io
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def main() -> int:
     arguments.add_argument("wheels", type=Path, help="the folder with the two wheels")
     arguments.add_argument("--write", action="store_true", help="replace the packed file")
     chosen = arguments.parse_args()
-    arrays = images(chosen.wheels) | recordings(chosen.wheels)
+    arrays: dict[str, Any] = images(chosen.wheels) | recordings(chosen.wheels)
     if chosen.write:
         np.savez_compressed(PACKED, **arrays)
     with np.load(PACKED) as packed:

@@ -114,4 +114,4 @@ def _why_not(entry: Entry, official: str) -> str:
 def read(path: Path) -> dict[str, str]:
     """A recorded table of two columns, without its head."""
     with path.open(newline="", encoding="utf-8") as file:
-        return dict(list(csv.reader(file))[1:])  # type: ignore[arg-type]
+        return dict(list(csv.reader(file))[1:])

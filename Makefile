@@ -15,7 +15,7 @@ help:
 	@echo "make docs       the documentation, built into site/; a warning is an error"
 	@echo "make bench      the measurements behind the figures in docs/"
 	@echo "make baselines  logistic regression on each modality of avmnist-mini and on both"
-	@echo "make study      the five-seed comparisons in README and docs/study.md (about half an hour)"
+	@echo "make study      the five-seed comparisons in README and docs/study.md (suite mini, about an hour)"
 	@echo "make reproduce  the paper's experiments on AV-MNIST, in the background: a night; first data prepare avmnist (docs/reproduction.md)"
 	@echo "make clean      remove .venv, site/ and caches; runs/ stays"
 
@@ -82,7 +82,7 @@ baselines: .venv/installed
 	$(BIN)/python scripts/baselines.py
 
 study: .venv/installed
-	$(BIN)/python scripts/study.py
+	OMP_NUM_THREADS=1 $(BIN)/agmbench suite run mini --jobs 2
 	@$(BIN)/agmbench compare --dataset avmnist-mini
 	@$(BIN)/agmbench compare --dataset avmnist-mini --cost
 

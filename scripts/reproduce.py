@@ -126,7 +126,7 @@ class Study:
         settings = {**dict(self.given(fusion, title)), **self.chosen(fusion, title), "seed": seed}
         return jobs.compose(self.known, DATA, METHODS[title][0], fusion, settings=settings.items())
 
-    def run(self, fusion: str, titles: Collection[str] = tuple(METHODS)) -> None:
+    def run(self, fusion: str, titles: Collection[str]) -> None:
         for title in titles:
             self.chosen(fusion, title)
         for seed in range(1, self.size.seeds + 1):
@@ -135,7 +135,7 @@ class Study:
 
     def part(self, name: str) -> None:
         if name in FUSIONS:
-            self.run(FUSIONS[name])
+            self.run(FUSIONS[name], METHODS)
         elif name in HALVES:
             self.run(FUSIONS["early"], HALVES[name])
         elif name == "table":

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import torch
@@ -502,15 +503,16 @@ def parameters(entry: Entry) -> type[BaseModel]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a parameter may be called what pydantic calls a method
-            return _schema(entry)
+            return _schema(str(entry), entry.load())
     except (NameError, TypeError, PydanticUserError) as error:
         raise AgmbenchError(
             f"{entry}: the types of the parameters of '{entry.target}' cannot be read ({describe(error)}); see {entry.place}"
         ) from error
 
 
-def _schema(entry: Entry) -> type[BaseModel]:
-    target = entry.load()
+@cache
+def _schema(title: str, target: Any) -> type[BaseModel]:
+    """Made once per target and process: a plan of hundreds of jobs asks for the same few."""
     function = target.__init__ if inspect.isclass(target) else target
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {
@@ -519,7 +521,7 @@ def _schema(entry: Entry) -> type[BaseModel]:
         if parameter.kind is parameter.KEYWORD_ONLY
     }
     config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
-    return create_model(str(entry), __config__=config, **fields)
+    return create_model(title, __config__=config, **fields)
 
 
 def annotation(schema: type[BaseModel], name: str) -> str:

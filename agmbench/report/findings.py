@@ -45,7 +45,7 @@ def summary(tables: Sequence[Table], rankings: Sequence[Ranking], baseline: str)
             )
         elif not ranking.missing:
             cannot.append(f"No order of the methods over {ranking.cells} cells: Friedman's test has p = {_p(ranking.p)}.")
-    return Summary(_facts(tables, baseline), can, [*cannot, *_never(tables)])
+    return Summary(_facts(tables, baseline), can, [*cannot, *_by_chance(tables, baseline), *_never(tables)])
 
 
 # what was run
@@ -132,6 +132,7 @@ def of_cell(table: Table, baseline: str) -> tuple[list[str], list[str]]:
     likely = [each for each in found if each not in clear and each.interval is not None and each.interval.excludes_zero]
     can = [f"{_cell(each, table.figure, baseline)}, {_tested(each.holm)}." for each in clear]
     can += [f"{_cell(each, table.figure, baseline)}; {_untested(each, len(found))}." for each in likely]
+    can = _first(can, "methods with an interval that excludes zero")
     if winner := best(table):
         can.append(f"{winner} has the best mean, and passes its test against every other method.")
     undecided = [each.label for each in found if each not in clear and each not in likely]
@@ -177,15 +178,31 @@ def _p(value: float) -> str:
     return f"{value:.4f}" if value >= 1e-4 else f"{value:.1e}"
 
 
+def _first(said: Sequence[str], what: str) -> list[str]:
+    """The first few sentences, and how many there are besides."""
+    more = [f"There are {len(said) - NAMED} more {what}; see the table."] if len(said) > NAMED else []
+    return [*said[:NAMED], *more]
+
+
+def _by_chance(tables: Sequence[Table], baseline: str) -> list[str]:
+    """That some of many intervals exclude zero without a difference."""
+    intervals = [each.interval for table in tables for each in against(table, baseline) if each.interval is not None]
+    if len(intervals) < 2 or not any(one.excludes_zero for one in intervals):
+        return []
+    return [
+        f"Here are {len(intervals)} intervals of 95 %, not corrected for their number: where no method differed from {baseline}, about "
+        "one in twenty would exclude zero nevertheless."
+    ]
+
+
 # over cells
 
 
 def _pooled(pool: Pool, baseline: str) -> list[tuple[str, bool]]:
     """A sentence per method whose pooled test passes, and one on all others; with whether it is of what can be said."""
     clear = sorted((each for each in pool.methods if each.holm <= ALPHA), key=lambda each: -abs(each.difference))
-    said = [(_over(each, pool.figure, baseline), True) for each in clear[:NAMED]]
-    if len(clear) > NAMED:
-        said.append((f"{len(clear) - NAMED} more methods differ from {baseline}; see the table over all cells.", True))
+    sure = _first([_over(each, pool.figure, baseline) for each in clear], f"methods that differ from {baseline} over all cells")
+    said = [(words, True) for words in sure]
     rest = [each.label for each in pool.methods if each.holm > ALPHA]
     if rest:
         said.append((f"Over all cells no difference from {baseline} can be shown for {_named(rest)}.", False))

@@ -25,14 +25,20 @@ def save(
     title: str,
     class_names: Sequence[str],
     confusion: tuple[np.ndarray, np.ndarray] | None,
+    best: int | None = None,
 ) -> None:
     """Write `curves.png`, `modalities.png` and, given classes and predicted classes, `confusion.png` into `folder`, which is created.
 
-    `title` is plain text: it names the job and its departures from the published recipe.
+    `title` is plain text: it names the job and its departures from the published recipe. `best`, the epoch that was chosen, is marked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     series = _series(history)
     figures = {"curves": _curves(series), "modalities": _modalities(series, modalities)}
+    for axes in (
+        axes for figure in figures.values() for axes in figure.axes if best is not None and axes.get_xlabel() == "epoch"
+    ):
+        axes.axvline(best, color="black", linewidth=0.8, linestyle="--", label="chosen")
+        axes.legend()
     if confusion is not None:
         figures["confusion"] = _confusion(*confusion, class_names)
     for name, figure in figures.items():

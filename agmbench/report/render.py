@@ -90,7 +90,7 @@ def _print(sheet: Sheet) -> None:
 
 
 def _marked(sheet: Sheet, bold: str, escape: Any) -> list[list[str]]:
-    """The body, markdown, with bold cells formatted by `bold`."""
+    """The body, escaped, with bold cells formatted by `bold`."""
     return [
         [bold.format(escape(text)) if (y, x) in sheet.bold else escape(text) for x, text in enumerate(row)]
         for y, row in enumerate(sheet.body)

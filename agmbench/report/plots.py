@@ -34,11 +34,8 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     series = _series(history)
     figures = {"curves": _curves(series), "modalities": _modalities(series, modalities)}
-    for axes in (
-        axes for figure in figures.values() for axes in figure.axes if best is not None and axes.get_xlabel() == "epoch"
-    ):
-        axes.axvline(best, color="black", linewidth=0.8, linestyle="--", label="chosen")
-        axes.legend()
+    if best is not None:
+        _chosen(best, [axes for figure in figures.values() for axes in figure.axes if axes.get_xlabel() == "epoch"])
     if confusion is not None:
         figures["confusion"] = _confusion(*confusion, class_names)
     for name, figure in figures.items():
@@ -79,6 +76,12 @@ def _modalities(series: Series, modalities: Sequence[str]) -> Figure:
         _lines(axes[1], series, {modality: f"kappa/{modality}" for modality in modalities}, "step", "kappa")
         axes[1].axhline(1, color="gray", linewidth=0.5)
     return figure
+
+
+def _chosen(best: int, panels: Sequence[Axes]) -> None:
+    for axes in panels:
+        axes.axvline(best, color="black", linewidth=0.8, linestyle="--", label="chosen")
+        axes.legend()
 
 
 def _name(series: Series) -> str:

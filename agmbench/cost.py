@@ -129,6 +129,8 @@ class Meter:
             "cost/peak_memory_mib": self._peak_memory() / 2**20,
             "cost/encoder_passes": self.encoder_passes,
             "cost/flops": float(self.flops or 0),
+            "cost/seconds": seconds,
+            "cost/parameters": float(sum(weight.numel() for weight in self._model.parameters())),
         }
 
     def _peak_memory(self) -> int:

@@ -244,7 +244,9 @@ class Execution:
             outcomes.save(found, folder / outcomes.FILE)
             served.save(job, best.weights, folder / "model")
             title = ", ".join([job.name, *departing(protocol.departures(spec, job.registry, job.dataset), sample(job))])
-            plots.save(folder / "plots", history, job.modalities, title, job.dataset.class_names, _confusion(found["test"]))
+            plots.save(
+                folder / "plots", history, job.modalities, title, job.dataset.class_names, _confusion(found["test"]), best.epoch
+            )
             run.files(folder)
             self._measure(run, self.wanted, found, {m: measures.judged(one) for m, one in said.items()}, epochs_done - 1)
 

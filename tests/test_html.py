@@ -15,8 +15,9 @@ from conftest import SMALL, CommandLine
 from PIL import Image
 
 from agmbench.records import FINISHED, Record
-from agmbench.report import svg
-from agmbench.report.html import page, thin
+from agmbench.report import charts
+from agmbench.report.figures import thin
+from agmbench.report.html import page
 from agmbench.report.tables import compare
 from agmbench.trackers.mlflow import MlflowTracker
 
@@ -74,15 +75,18 @@ def test_it_needs_nothing_else(report: str) -> None:
     assert parsed.open == []
     names = {tag for tag, _ in parsed.tags}
     assert names.isdisjoint({"script", "link", "img", "iframe", "object"})
-    links = [attrs["href"] or "" for tag, attrs in parsed.tags if "href" in attrs]
-    assert [link[:6] for link in links] == ["#cell-", "#cell-"]
+    links = [attrs["href"] or "" for tag, attrs in parsed.tags if tag == "a"]
+    assert links == ["#all", "#cell-0", "#cell-1"]
+    ids = [attrs["id"] for _, attrs in parsed.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {attrs["href"] for tag, attrs in parsed.tags if tag == "use"} <= {f"#{name}" for name in ids}
     assert not re.search(r"https?:|@import|url\(|src=", report)
 
 
 def test_every_plot_is_whole_and_of_numbers(report: str) -> None:
     drawn = re.findall(r"<svg.*?</svg>", report)
-    # a cell: accuracy, strength of two modalities, kappa of agm, responses over time of two methods, cost
-    assert len(drawn) == 2 * (1 + 2 + 1 + 2 + 1)
+    # a cell: accuracy, strength of two modalities, two pictures of imbalance, kappa of agm, responses over time of two methods, cost
+    assert len(drawn) == 2 * (1 + 2 + 2 + 1 + 2 + 1)
     for text in drawn:
         root = ET.fromstring(text)
         assert root.find("title") is not None
@@ -203,60 +207,31 @@ def test_runs_of_other_lengths_are_means_of_those_that_are_there() -> None:
     assert thin([[(0, 1.0)], [(0, 2.0), (5, 4.0)]]) == [(0, 1.5, 1.0, 2.0), (5, 4.0, 4.0, 4.0)]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "most", "expected"),
-    [(0, 1, 5, [0, 0.2, 0.4, 0.6, 0.8, 1]), (61.2, 63.9, 4, [62, 63]), (-0.03, 0.04, 3, [0.0]), (0, 1e6, 2, [0, 500000, 1e6])],
-)
-def test_ticks_are_round(low: float, high: float, most: int, expected: list[float]) -> None:
-    assert svg.ticks(low, high, most) == expected
-
-
-def test_bounds_hold_all_numbers_and_are_never_empty() -> None:
-    assert svg.bounds([0.0, 100.0, nan]) == (-6, 106)
-    for values in ([], [nan], [0.0], [5.0, 5.0], [-3.0]):
-        low, high = svg.bounds(values)
-        assert low < high
-
-
-def test_a_bar_stands_where_its_numbers_are() -> None:
-    text = svg.intervals("title", [svg.Bar("a", 50, 40, 60, [40, 60])], "Acc", mark=50)
-    root = ET.fromstring(text)
-    (mean,) = (each for each in root.iter("circle") if each.get("class") == "c0 fill")
-    first, second = (each.get("d", "")[1:].split()[0] for each in root.iter("path") if each.get("class") == "tick")
-    assert float(mean.get("cx", 0)) == pytest.approx((float(first) + float(second)) / 2, abs=0.1)
-    (bar,) = (each for each in root.iter("path") if each.get("class") == "c0 line faint")
-    assert bar.get("d") == f"M{first} {mean.get('cy')}H{second}"
-
-
-def test_means_are_led_to_from_the_mark() -> None:
-    bars = [svg.Bar("before", 0.5, None, None, []), svg.Bar("after", 0.3, None, None, [0.25, 0.35])]
-    root = ET.fromstring(svg.intervals("title", bars, "d", mark=0.5, colour=2, led=True))
-    before, after = (each.get("cx") for each in root.iter("circle") if each.get("class") == "c2 fill")
-    first, second = (each.get("d", "") for each in root.iter("path") if each.get("class") == "c2 led")
-    assert first.startswith(f"M{before} ")
-    assert first.endswith(f"H{before}")
-    assert second.startswith(f"M{before} ")
-    assert second.endswith(f"H{after}")
+@pytest.mark.parametrize("values", [[0.0, 100.0, nan], [], [nan], [0.0], [5.0, 5.0], [-3.0]])
+def test_bounds_hold_all_numbers_and_are_never_empty(values: list[float]) -> None:
+    low, high = charts.bounds(values)
+    assert low < high
+    assert all(low <= value <= high for value in values if value == value)
 
 
 def test_names_of_near_points_do_not_cover_each_other() -> None:
-    dots = [svg.Dot(f"method {number}", 0.5, 60 + number / 100) for number in range(12)]
-    root = ET.fromstring(svg.scatter("title", dots, "x", "y"))
+    dots = [charts.Dot(f"method {number}", 0.5, 60 + number / 100) for number in range(12)]
+    root = ET.fromstring(charts.scatter("title", dots, "x", "y"))
     places = sorted(float(each.get("y", 0)) for each in root.iter("text") if (each.text or "").startswith("method"))
-    assert min(b - a for a, b in pairwise(places)) >= 12.9
+    assert len(places) == 12
+    assert min(b - a for a, b in pairwise(places)) >= charts.LINE - 0.1
 
 
-def test_names_stand_right_of_their_column_and_reach_no_other() -> None:
-    dots = [svg.Dot("joint", 1, 60), svg.Dot("a method of a long name", 1.01, 60.1), svg.Dot("agm", 2, 61)]
-    root = ET.fromstring(svg.scatter("title", dots, "x", "y"))
-    points = [float(each.get("cx", 0)) for each in root.iter("circle")]
-    names = {each.text: float(each.get("x", 0)) for each in root.iter("text")}
-    assert names["joint"] == names["a method of a long name"] == pytest.approx(points[1] + 14)
-    assert names["joint"] + 7 * len("a method of a long name") < points[2] < names["agm"]
-
-
-def test_bounds_without_a_margin_are_the_ends() -> None:
-    assert svg.bounds([0.0, 5.0], 0) == (0, 5)
+def test_a_picture_takes_its_colours_and_its_font_from_the_page() -> None:
+    line = charts.Curve("all", 3, [(0, 1), (4, 2)], [(0, 1, 1), (4, 2, 2)])
+    text = charts.curves("<t>", [line], "epoch", "y", (0, 4), (0, 10), 1, [2])
+    root = ET.fromstring(text)
+    assert root.findtext("title") == "<t>"
+    assert "var(--c3)" in text
+    assert not re.search(r"#[0-9a-f]{6}|font-family|<style|\n", text)
+    ticks = {each.text for each in root.iter("text")} - {"<t>", "epoch", "y"}
+    assert {"0", "1", "2", "3", "4"} <= ticks
+    assert not any("." in (tick or "") for tick in ticks), "epochs are whole numbers"
 
 
 # the command line

@@ -605,7 +605,7 @@ def test_a_sweep_says_where_its_trials_and_epochs_were_chosen(
 ) -> None:
     job = Chosen({}, 0.5, 0.5)
     spec = {"dataset": {"name": "mine", "params": {}}, "training": {}}
-    note = side_by_side("mine", [Tuned("agm", {}, [], job, job, spec=spec, selected=selected, on_test=on_test)]).note
+    note = side_by_side("mine", [Tuned("agm", {}, [], job, job, spec=spec, selected=selected, on_test=on_test)]).caption
     assert all(words in note for words in said), note
     assert unsaid not in note
 

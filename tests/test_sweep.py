@@ -197,9 +197,9 @@ def test_many_values_are_shown_by_ranges() -> None:
     ]
     chosen = Chosen({"modulator.alpha": 1.0}, 0.5, 0.5)
     sheet = sensitivity(Tuned("agm", {"modulator.alpha": DIST}, trials, chosen, chosen), "modulator.alpha")
-    assert len(sheet.rows) == 8
-    assert sum(int(row[1]) for row in sheet.rows) == 20
-    assert sheet.rows[-1][3] == "19.00"
+    assert len(sheet.body) == 8
+    assert sum(int(row[1]) for row in sheet.body) == 20
+    assert sheet.body[-1][3] == "19.00"
 
 
 DIST = FloatDistribution(0.1, 8.0, log=True)

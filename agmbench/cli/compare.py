@@ -1,5 +1,6 @@
 """`agmbench compare`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,11 @@ def command(
         show(*tables, baseline=against)
         return
     if form == "html":
+        from agmbench import measures
         from agmbench.report.html import page
 
-        text = page(tables, tracker.history, against, origin=Origin(tracker.shown))
+        kept = partial(measures.kept, tracker)
+        text = page(tables, tracker.history, against, origin=Origin(tracker.shown), kept=kept)
         output = output or HTML
     else:
         text = render(tables, form, against, Origin(tracker.shown))

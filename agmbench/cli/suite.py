@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -143,6 +144,7 @@ def run(name: str, **given: Unpack[Ran]) -> None:
 @_options
 def report(name: str, output: str | None, published: bool | None, **asked: Unpack[Asked]) -> None:
     """The report of a suite's finished jobs: one HTML file that needs no network."""
+    from agmbench import measures
     from agmbench.cli.tables import tabled
     from agmbench.report.export import Origin
     from agmbench.report.html import page
@@ -166,7 +168,8 @@ def report(name: str, output: str | None, published: bool | None, **asked: Unpac
     beside = read(known, name).published if published is None else TABLES if published else ()
     tables = tabled(records, known, cost=True, coalitions=True, beside=beside)
     title = " ".join(["agmbench suite", name, *_words(asked)])
-    save(page(tables, tracker.history, BASELINE, title, _said(name, found), Origin(tracker.shown)), path)
+    kept = partial(measures.kept, tracker)
+    save(page(tables, tracker.history, BASELINE, title, _said(name, found), Origin(tracker.shown), kept), path)
     echo(f"{path}: {len(found.done)} of {len(found.done) + len(found.failed) + len(found.missing)} jobs")
 
 

@@ -106,6 +106,7 @@ def command(
 
     from agmbench import sweep as sweeps
     from agmbench.cli.watcher import Watcher
+    from agmbench.report.render import show_sheets
     from agmbench.report.sweeps import parameters, sensitivity, side_by_side
     from agmbench.trackers.mlflow import MlflowTracker, sqlite
 
@@ -139,12 +140,8 @@ def command(
     for sweep in planned:
         with Watcher(each_epoch=False) as watcher:
             found.append(sweeps.tune(sweep, registry, MlflowTracker, workers, watcher, say))
-    side_by_side(
-        f"{planned[0].base.dataset.name}{planned[0].departs}, {trials} trials each, sampler {sampler}, pruner {pruner}", found
-    ).show()
-    for tuned in found:
-        for key in parameters(tuned):
-            sensitivity(tuned, key).show()
+    title = f"{planned[0].base.dataset.name}{planned[0].departs}, {trials} trials each, sampler {sampler}, pruner {pruner}"
+    show_sheets([side_by_side(title, found), *(sensitivity(tuned, key) for tuned in found for key in parameters(tuned))])
 
 
 def say(text: str) -> None:

@@ -62,11 +62,17 @@ def against(table: Table, baseline: str) -> list[Comparison]:
 
 
 def pools(tables: Sequence[Table], baseline: str) -> list[Pool]:
-    """Pool the tables that have the same figure and choose epochs in the same way; empty if there is nothing to pool.
+    """Pool the tables that have the same figure and choose epochs in the same way; empty if there is nothing to pool."""
+    found = [Pool(some[0].figure, some[0].chosen, pool(some, baseline)) for some in alike(tables)]
+    return [each for each in found if each.methods]
+
+
+def alike(tables: Sequence[Table]) -> list[list[Table]]:
+    """The tables in groups that have the same figure and choose epochs in the same way.
 
     Models that appear in two tables, because they are compared with other concepts in the second, count once.
     """
-    alike: dict[tuple[str, ...], list[Table]] = defaultdict(list)
+    found: dict[tuple[str, ...], list[Table]] = defaultdict(list)
     seen: set[str] = set()
     for table in tables:
         trained = {record.training for row in table.rows for record in row.records if record.training}
@@ -74,9 +80,8 @@ def pools(tables: Sequence[Table], baseline: str) -> list[Pool]:
             continue
         seen |= trained
         figure = table.figure
-        alike[figure.key, figure.unit, figure.better, table.chosen].append(table)
-    found = [Pool(some[0].figure, some[0].chosen, pool(some, baseline)) for some in alike.values()]
-    return [each for each in found if each.methods]
+        found[figure.key, figure.unit, figure.better, table.chosen].append(table)
+    return [*found.values()]
 
 
 def pool(tables: Sequence[Table], baseline: str) -> list[Pooled]:

@@ -89,6 +89,8 @@ COSTS = (
     Column("speed", "samples/s", "cost/samples_per_second", digits=0, part=COST),
     Column("waiting", "waited for data, %", "cost/waiting_share", 100, 0, part=COST, better="lower"),
     Column("memory", "peak MiB", "cost/peak_memory_mib", digits=0, part=COST, better="lower"),
+    Column("seconds", "s per epoch", "cost/seconds", digits=1, part=COST, better="lower"),
+    Column("parameters", "parameters", "cost/parameters", digits=0, part=COST, better="lower"),
 )
 
 

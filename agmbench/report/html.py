@@ -1,33 +1,50 @@
-"""The report as one self-contained HTML file: sheets, and plots of what the runs recorded over time."""
+"""The report as one self-contained HTML file: a summary, and for each cell its sheets, pictures and runs."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.resources import files
-from math import isfinite
-from statistics import mean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from agmbench.outcomes import Kind
+import jinja2
+
 from agmbench.records import Record
-from agmbench.report import sheets, svg
-from agmbench.report.columns import Column
+from agmbench.report import figures, sheets
 from agmbench.report.export import Origin
-from agmbench.report.sheets import Sheet
-from agmbench.report.tables import Row, Table, Value
+from agmbench.report.figures import History, Kept
+from agmbench.report.findings import day, made_by, short, summary
+from agmbench.report.ranking import rankings
+from agmbench.report.tables import Table
 
 TITLE = "agmbench report"
-SEEDS = "Mean over the seeds (at most the first five); the band is minimum to maximum."
-POINTS = 200  # at most, per curve
-RUNS = 5  # at most, whose histories are read per method
 
-FOLLOWED = {  # what is plotted over epochs: the quantity of the model, that of each response, its title and its scale
-    "classification": ("accuracy", "response", "Accuracy", 100.0),
-    "regression": ("r2", "response-r2", "R2", 1.0),
-}
 
-History = Callable[[Record, Sequence[str]], Mapping[str, Sequence[tuple[int, float]]]]  # a tracker's `history`
-Colours = Mapping[str, int]
+class Block(NamedTuple):
+    """One thing of a section, and the macro of `page.html` that writes it: sheet, plots, shares, words, runs."""
+
+    kind: str
+    content: Any
+
+
+@dataclass(frozen=True)
+class Section:
+    """One card of the page."""
+
+    id: str
+    name: str  # in the list of contents
+    blocks: Sequence[Block]
+
+
+class Ran(NamedTuple):
+    """One run as the list at the end of a cell has it; `link` is its page in the MLflow UI, where a server has the store."""
+
+    method: str
+    seed: int
+    day: str
+    by: str
+    run_id: str
+    link: str
 
 
 def page(
@@ -37,206 +54,103 @@ def page(
     title: str = TITLE,
     notes: Sequence[str] = (),
     origin: Origin | None = None,
+    kept: Kept | None = None,
 ) -> str:
-    """The whole report. `history` reads the metrics of a run, as a tracker does; `notes` are printed below the title."""
-    pooled = "".join(map(_sheet, sheets.of_all(tables, baseline)))
-    together = f'<section id="all">{pooled}</section>' if pooled else ""
-    links = "".join(f'<a href="#cell-{place}">{escape(table.title)}</a>' for place, table in enumerate(tables))
-    cells = "".join(
-        f'<section id="cell-{place}">{_cell(table, history, baseline)}</section>' for place, table in enumerate(tables)
-    )
+    """The whole report. `history` reads the metrics of a run, as a tracker does, and `kept` its outcomes; `notes` are printed below the
+    title."""
+    origin = origin or Origin()
+    ranked = rankings(tables)
+    alike = _alike(tables)
+    sections = [_together(tables, baseline, ranked)]
+    for place, table in enumerate(tables):
+        blocks = _cell(table, history, baseline, kept)
+        if table is alike[table.dataset, table.fusion][-1]:
+            blocks += _blocks("plots", figures.sensitivity(alike[table.dataset, table.fusion]))
+        blocks.append(Block("runs", [*_runs(table, origin.store)]))
+        sections.append(Section(f"cell-{place}", short(table, tables), blocks))
     runs = sum(len(row.records) for table in tables for row in table.rows)
     sets = len({table.dataset for table in tables})
-    below = "".join(f"<p>{escape(note)}</p>" for note in notes)
     lead = f"{_count(runs, 'finished run')} in {_count(len(tables), 'cell')} on {_count(sets, 'data set')}; baseline {baseline}"
-    style = files("agmbench.report").joinpath("page.css").read_text(encoding="utf-8")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f"<style>{style}</style></head><body><header><h1>{escape(title)}</h1><p>{escape(lead)}</p>{below}"
-        f"<nav>{links if len(tables) > 1 else ''}</nav></header><main>{together}{cells}</main>"
-        f'<footer class="caption"><p>{escape((origin or Origin()).words(tables))}</p></footer></body></html>\n'
+    return _template().render(
+        title=title,
+        lead=lead,
+        notes=notes,
+        summary=summary(tables, ranked, baseline),
+        sections=[section for section in sections if section.blocks],
+        origin=origin.words(tables),
+        style=files("agmbench.report").joinpath("page.css").read_text(encoding="utf-8"),
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    """The page; whatever is put into it is escaped, unless it is markup of `charts.py`."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("agmbench", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html")
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _cell(table: Table, history: History, baseline: str) -> str:
+def _alike(tables: Sequence[Table]) -> dict[tuple[str, str], list[Table]]:
+    """The tables of each data set and fusion with one figure, between which settings alone vary."""
+    found: dict[tuple[str, str], list[Table]] = defaultdict(list)
+    for table in tables:
+        found[table.dataset, table.fusion].append(table)
+    return found
+
+
+def _blocks(kind: str, contents: Sequence[Any]) -> list[Block]:
+    return [Block(kind, content) for content in contents]
+
+
+def _together(tables: Sequence[Table], baseline: str, ranked: Sequence[Any]) -> Section:
+    """What is over all cells: the pooled comparison, and the ranking or why there is none."""
+    blocks = _blocks("sheet", sheets.of_all(tables, baseline))
+    for ranking in ranked:
+        blocks += [Block("heading", "Ranking of methods"), *_blocks("plots", figures.ranks(ranking))]
+        blocks += [Block("words", ranking.missing)] if ranking.missing else []
+    return Section("all", "All cells", blocks)
+
+
+def _cell(table: Table, history: History, baseline: str, kept: Kept | None) -> list[Block]:
     first, *rest = sheets.of_table(table, baseline)
-    colours = {modality: 1 + place % (svg.COLOURS - 1) for place, modality in enumerate(table.modalities)}
     methods = [row for row in table.rows if row.method]
-    return "".join(
-        [
-            _sheet(first),
-            _plots([_figure(methods, table.figure, baseline)]),
-            *map(_sheet, rest),
-            _strength(methods, colours, baseline),
-            _over_time(methods, table.task, colours, history),
-            _cost(methods, table.figure),
-        ]
-    )
-
-
-# sheets
-
-
-def _sheet(sheet: Sheet) -> str:
-    head = "".join(f"<th>{escape(title)}</th>" for title in sheet.header)
-    rows = []
-    for y, row in enumerate(sheet.body):
-        texts = (f"<strong>{escape(words)}</strong>" if (y, x) in sheet.bold else escape(words) for x, words in enumerate(row))
-        first, *others = texts
-        rows.append(f"<tr><th>{first}</th>{''.join(f'<td>{words}</td>' for words in others)}</tr>")
-    below = "".join(f"<p>{escape(words)}</p>" for words in (*sheet.notes, sheet.caption) if words)
-    return (
-        f'<h2>{escape(sheet.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f'<tbody>{"".join(rows)}</tbody></table></div><div class="caption">{below}</div>'
-    )
-
-
-# plots of figures
-
-
-def _plots(drawn: Iterable[str], title: str = "", caption: str = "", legend: str = "") -> str:
-    body = "".join(drawn)
-    if not body:
-        return ""
-    head = f"<h3>{escape(title)}</h3>" if title else ""
-    below = f'<div class="caption"><p>{escape(caption)}</p></div>' if caption else ""
-    return f'{head}{legend}<div class="plots">{body}</div>{below}'
-
-
-def _legend(colours: Colours) -> str:
-    keys = "".join(f'<span><i class="c{colour}"></i>{escape(name)}</span>' for name, colour in colours.items())
-    return f'<div class="legend">{keys}</div>'
-
-
-def _figure(methods: Sequence[Row], figure: Column, baseline: str) -> str:
-    bars = _bars(methods, figure.key)
-    mark = _mean_of(bars, baseline)
-    title = f"{figure.title} on test: mean, 95 % interval, each seed" + (f"; dashed: {baseline}" if mark is not None else "")
-    return svg.intervals(title, bars, _axis(figure), mark) if bars else ""
-
-
-def _axis(figure: Column) -> str:
-    return figure.title + (f", {figure.unit}" if figure.unit else "") + (" (lower is better)" if figure.lower else "")
-
-
-def _bars(methods: Sequence[Row], key: str) -> list[svg.Bar]:
-    bars = []
-    for row in methods:
-        value = row.values.get(key, Value())
-        if value.mean is not None:
-            low, high = value.interval or (None, None)
-            bars.append(svg.Bar(row.label, value.mean, low, high, value.values))
-    return bars
-
-
-def _mean_of(bars: Sequence[svg.Bar], label: str) -> float | None:
-    return next((bar.mean for bar in bars if bar.label == label), None)
-
-
-def _strength(methods: Sequence[Row], colours: Colours, baseline: str) -> str:
-    """One panel per modality: from the baseline's competition strength to that of each method."""
-    panels = []
-    for modality, colour in colours.items():
-        bars = [bar._replace(low=None, high=None) for bar in _bars(methods, f"strength/{modality}")]
-        before, label = _mean_of(bars, baseline), f"d_{modality}, competition strength (0 kept, 1 lost)"
-        if bars:
-            panels.append(svg.intervals(modality, bars, label, before, colour, led=True, width=340))
-    caption = (
-        f"From {baseline} (dashed) to each method (point): further left is less competition. Points are means, ticks are seeds."
-    )
-    return _plots(panels, "Competition strength of the baseline and of each method", caption)
-
-
-def _cost(methods: Sequence[Row], figure: Column) -> str:
-    at = {row.label: (row.values.get("gflops", Value()).mean, row.values[figure.key]) for row in methods}
-    dots = [
-        svg.Dot(label, cost, accuracy.mean, accuracy.interval)
-        for label, (cost, accuracy) in at.items()
-        if cost is not None and accuracy.mean is not None
+    by_class = figures.classes(methods, table.modalities, kept) if kept and table.task == "classification" else []
+    return [
+        Block("sheet", first),
+        *_blocks("plots", figures.figure(methods, table.figure, baseline)),
+        *_blocks("part", [replace(sheet, title=_within(sheet.title, table)) for sheet in rest]),
+        *_blocks("plots", figures.strength(methods, table.modalities, baseline)),
+        *_blocks("plots", figures.imbalance(methods, table.figure, table.modalities)),
+        *_blocks("shares", by_class),
+        *_blocks("plots", figures.over_time(methods, table.task, table.modalities, history)),
+        *_blocks("plots", figures.cost(methods, table.figure)),
     ]
-    drawn = [svg.scatter("Each method by its cost per step", dots, "GFLOP per step", _axis(figure))] if dots else []
-    caption = f"Points are means over the seeds; vertical lines are 95 % intervals of {figure.title}."
-    return _plots(drawn, f"{figure.title} against cost", caption)
 
 
-# plots over time
+def _within(title: str, table: Table) -> str:
+    """The title of a further sheet of a cell, below the title of the cell itself."""
+    words = title.removeprefix(f"{table.title}: ")
+    return words[:1].upper() + words[1:]
 
 
-def _over_time(methods: Sequence[Row], task: Kind, colours: Colours, history: History) -> str:
-    kappa = {modality: f"kappa/{modality}" for modality in colours}
-    name, response, title, scale = FOLLOWED["regression" if task == "regression" else "classification"]
-    followed = {"all": f"valid/{name}", **{modality: f"valid/{response}/{modality}" for modality in colours}}
-    unit = ", %" if scale == 100 else ""
-    enlarged = f"Above 1 the gradient of a modality is enlarged; below 1 it is damped. {SEEDS}"
-    of = f"{title} on valid, of the model (all) and of each modality's Shapley response. {SEEDS}"
-    return "".join(
-        [
-            _panels(Panels("Kappa over time", "step", "kappa", enlarged, mark=1), methods, kappa, colours, history),
-            _panels(
-                Panels(f"{title} of each modality over time", "epoch", f"{title} on valid{unit}", of, scale=scale),
-                methods,
-                followed,
-                {"all": 0, **colours},
-                history,
-            ),
-        ]
-    )
+def _runs(table: Table, store: str) -> list[Ran]:
+    return [
+        Ran(row.label, record.spec["seed"], day(record), made_by(record), record.run_id, _link(record, store))
+        for row in table.rows
+        for record in row.records
+    ]
 
 
-class Panels(NamedTuple):
-    """What a row of panels shows: title, names of the axes, caption, and the factor by which values are multiplied."""
-
-    title: str
-    x: str
-    y: str
-    caption: str
-    scale: float = 1
-    mark: float | None = None
-
-
-def _panels(about: Panels, methods: Sequence[Row], names: Mapping[str, str], colours: Colours, history: History) -> str:
-    """One panel per method that has any of the metrics, all on the same axes."""
-    found = {row.label: _lines(row, names, colours, history, about.scale) for row in methods}
-    found = {label: lines for label, lines in found.items() if lines}
-    if not found:
-        return ""
-    every = [line for lines in found.values() for line in lines]
-    xs = svg.bounds([at for line in every for at, *_ in line.band], 0)
-    ys = svg.bounds([value for line in every for _, low, high in line.band for value in (low, high)])
-    drawn = [svg.curves(label, lines, about.x, about.y, xs, ys, about.mark) for label, lines in found.items()]
-    return _plots(drawn, about.title, about.caption, _legend({name: colours[name] for name in names}))
-
-
-def _lines(row: Row, names: Mapping[str, str], colours: Colours, history: History, scale: float) -> list[svg.Curve]:
-    runs = [history(record, list(names.values())) for record in row.records[:RUNS]]
-    lines = []
-    for name, metric in names.items():
-        band = thin([[(step, value * scale) for step, value in run[metric]] for run in runs if metric in run])
-        if band:
-            middle = [(x, value) for x, value, *_ in band]
-            lines.append(svg.Curve(name, colours[name], middle, [(x, low, high) for x, _, low, high in band]))
-    return lines
-
-
-def thin(runs: Sequence[Sequence[tuple[float, float]]], most: int = POINTS) -> list[tuple[float, float, float, float]]:
-    """`(step, mean, minimum, maximum)` over the runs, at no more than `most` places.
-
-    Neighbouring steps are averaged, first within each run.
-    """
-    steps = sorted({step for run in runs for step, value in run if isfinite(value)})
-    bin_of = {step: place * most // len(steps) if len(steps) > most else place for place, step in enumerate(steps)}
-    values: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    places: dict[int, list[float]] = defaultdict(list)
-    for step in steps:
-        places[bin_of[step]].append(step)
-    for number, run in enumerate(runs):
-        for step, value in run:
-            if isfinite(value):
-                values[bin_of[step]][number].append(value)
-    means = {place: [mean(found) for found in runs_.values()] for place, runs_ in values.items()}
-    return [(mean(places[p]), mean(means[p]), min(means[p]), max(means[p])) for p in sorted(means)]
+def _link(record: Record, store: str) -> str:
+    """The address of a run in the MLflow UI, of a store that a server has."""
+    return f"{store.rstrip('/')}/#/runs/{record.run_id}" if store.startswith(("http://", "https://")) else ""

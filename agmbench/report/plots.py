@@ -25,14 +25,17 @@ def save(
     title: str,
     class_names: Sequence[str],
     confusion: tuple[np.ndarray, np.ndarray] | None,
+    best: int | None = None,
 ) -> None:
     """Write `curves.png`, `modalities.png` and, given classes and predicted classes, `confusion.png` into `folder`, which is created.
 
-    `title` is plain text: it names the job and its departures from the published recipe.
+    `title` is plain text: it names the job and its departures from the published recipe. `best`, the epoch that was chosen, is marked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     series = _series(history)
     figures = {"curves": _curves(series), "modalities": _modalities(series, modalities)}
+    if best is not None:
+        _chosen(best, [axes for figure in figures.values() for axes in figure.axes if axes.get_xlabel() == "epoch"])
     if confusion is not None:
         figures["confusion"] = _confusion(*confusion, class_names)
     for name, figure in figures.items():
@@ -73,6 +76,12 @@ def _modalities(series: Series, modalities: Sequence[str]) -> Figure:
         _lines(axes[1], series, {modality: f"kappa/{modality}" for modality in modalities}, "step", "kappa")
         axes[1].axhline(1, color="gray", linewidth=0.5)
     return figure
+
+
+def _chosen(best: int, panels: Sequence[Axes]) -> None:
+    for axes in panels:
+        axes.axvline(best, color="black", linewidth=0.8, linestyle="--", label="chosen")
+        axes.legend()
 
 
 def _name(series: Series) -> str:

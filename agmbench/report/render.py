@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -23,8 +23,18 @@ from agmbench.report.tables import BASELINE, Row, Table, Value
 
 def show(*tables: Table, baseline: str = BASELINE) -> None:
     """Print the tables, and the sheets over all cells, on the terminal."""
-    for sheet in _sheets(tables, baseline):
+    show_sheets(_sheets(tables, baseline))
+
+
+def show_sheets(sheets: Iterable[Sheet]) -> None:
+    """Print sheets on the terminal."""
+    for sheet in sheets:
         _print(sheet)
+
+
+def markdown_of(sheets: Iterable[Sheet]) -> str:
+    """Sheets as Markdown."""
+    return "\n\n".join(map(_markdown, sheets))
 
 
 def render(tables: Sequence[Table], form: str, baseline: str = BASELINE, origin: Origin | None = None) -> str:

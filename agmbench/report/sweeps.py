@@ -16,7 +16,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from agmbench.records import Selected, chosen
-from agmbench.report.escapes import markdown
+from agmbench.report.render import markdown_of
+from agmbench.report.sheets import Sheet
 from agmbench.report.style import drawn
 
 ROWS = 8  # of a table of one parameter
@@ -60,36 +61,6 @@ class Tuned:
     def shown(self) -> str:
         """The objective with its unit."""
         return f"{self.objective}, %" if self.scale == 100 else self.objective
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table of texts."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str
-
-    def markdown(self) -> str:
-        rows = [f"| {' | '.join(map(markdown, row))} |" for row in (self.header, *self.rows)]
-        return "\n".join(
-            [f"**{markdown(self.title)}**", "", rows[0], f"|{'---|' * len(self.header)}", *rows[1:], "", markdown(self.note)]
-        )
-
-    def show(self) -> None:
-        """Print it on the terminal."""
-        from rich import box
-        from rich.markup import escape
-        from rich.table import Table
-
-        from agmbench.report.grid import print_grid
-
-        grid = Table(*self.header, title=escape(self.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for row in self.rows:
-            grid.add_row(*map(escape, row))
-        print_grid(grid)
-        print(f"{self.note}\n")
 
 
 def assigned(params: Mapping[str, Any]) -> str:
@@ -178,7 +149,7 @@ def parameters(tuned: Tuned) -> list[str]:
 def save(folder: Path, tuned: Tuned, study: optuna.Study, title: str) -> None:
     """Write the tables (`report.md`), all trials (`trials.csv`), Optuna's plots and one plot per parameter into `folder`."""
     sheets = [side_by_side(title, [tuned]), *(sensitivity(tuned, key) for key in parameters(tuned))]
-    (folder / "report.md").write_text("\n\n".join(sheet.markdown() for sheet in sheets) + "\n")
+    (folder / "report.md").write_text(markdown_of(sheets) + "\n")
     study.trials_dataframe(attrs=("number", "value", "params", "state", "duration", "user_attrs")).to_csv(
         folder / "trials.csv", index=False
     )

@@ -1,0 +1,235 @@
+"""The vector pictures of a report: matplotlib draws them, and what comes out is SVG that follows the theme of the page around it."""
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from agmbench.report.escapes import one_line
+from agmbench.report.style import INK, SOFT, VARIABLES, colour, themed
+
+LINE = 14  # pixels from one name to the next
+DASHED: dict[str, Any] = {"color": SOFT, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
+
+
+class Curve(NamedTuple):
+    """A line `(x, y)` in a colour; `band` is `(x, low, high)` around it."""
+
+    label: str
+    colour: int
+    points: Sequence[tuple[float, float]]
+    band: Sequence[tuple[float, float, float]] = ()
+
+
+class Dot(NamedTuple):
+    """A named point; `bounds` are the ends of its interval in y."""
+
+    label: str
+    x: float
+    y: float
+    bounds: tuple[float, float] | None = None
+
+
+class Bar(NamedTuple):
+    """A named mean with its interval and the values behind it."""
+
+    label: str
+    mean: float
+    low: float | None
+    high: float | None
+    values: Sequence[float]
+
+
+@themed
+def intervals(title: str, bars: Sequence[Bar], x: str, mark: float | None = None, number: int = 0, led: bool = False) -> Markup:
+    """One line per bar: its interval, its mean, and a tick per value. `mark` is a dashed line across all; `led` joins each mean to it."""
+    axes = _axes(title, 260, 24 * len(bars), x)
+    shade = colour(number)
+    if mark is not None:
+        axes.axvline(mark, **DASHED)
+    for place, bar in enumerate(bars):
+        if bar.low is not None and bar.high is not None:
+            axes.hlines(place, bar.low, bar.high, color=shade, linewidth=2, alpha=0.5)
+        axes.plot(bar.values, [place] * len(bar.values), "|", color=SOFT, markersize=10, markeredgewidth=1.2)
+        if led and mark is not None:
+            axes.hlines(place, mark, bar.mean, color=shade, linewidth=4, alpha=0.4)
+        axes.plot(bar.mean, place, "o", color=shade, markersize=8)
+    axes.set_yticks(range(len(bars)), [one_line(bar.label) for bar in bars])
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    ends = [value for bar in bars for value in (*bar.values, bar.mean, bar.low, bar.high) if value is not None]
+    axes.set_xlim(*bounds(ends))
+    return _svg(axes, title)
+
+
+@themed
+def scatter(title: str, dots: Sequence[Dot], x: str, y: str, zero: bool = False) -> Markup:
+    """Named points; the names stand in one column to the right, each led to its point. With `zero` the x axis begins at zero."""
+    height = max(220, LINE * len(dots))
+    axes = _axes(title, 260, height, x, y)
+    axes.set_xlim(*bounds([*([0.0] if zero else []), *(dot.x for dot in dots)]))
+    low, high = bounds([end for dot in dots for end in (dot.y, *(dot.bounds or ()))])
+    axes.set_ylim(low, high)
+    beside = axes.get_xlim()[1]
+    pixel = (high - low) / height
+    for dot, at in zip(dots, apart([dot.y for dot in dots], LINE * pixel, low, high), strict=True):
+        if dot.bounds:
+            axes.vlines(dot.x, *dot.bounds, color=colour(0), linewidth=2, alpha=0.3)
+        axes.plot([dot.x, beside], [dot.y, at], color=SOFT, linewidth=0.7, alpha=0.6)
+        axes.plot(dot.x, dot.y, "o", color=colour(0), markersize=8)
+        axes.annotate(one_line(dot.label), (beside, at), (4, 0), textcoords="offset points", va="center")
+    return _svg(axes, title)
+
+
+@themed
+def curves(
+    title: str,
+    lines: Sequence[Curve],
+    x: str,
+    y: str,
+    xs: tuple[float, float],
+    ys: tuple[float, float],
+    mark: float | None = None,
+    best: Sequence[float] = (),
+) -> Markup:
+    """Curves in a small frame with given bounds, so that several frames can be compared side by side. `mark` is a dashed line across;
+    each of `best` is an epoch that was chosen, a triangle on the x axis with a thin line above it."""
+    axes = _axes(title, 250, 140, x, y)
+    axes.set_xlim(*xs)
+    axes.set_ylim(*ys)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    if mark is not None and ys[0] <= mark <= ys[1]:
+        axes.axhline(mark, **DASHED)
+    for at in best:
+        axes.axvline(at, color=INK, linewidth=0.8, alpha=0.5)
+        axes.plot(at, ys[0] + 0.04 * (ys[1] - ys[0]), "^", color=INK, markersize=7)
+    for line in lines:
+        if line.band:
+            steps, low, high = zip(*line.band, strict=True)
+            axes.fill_between(steps, low, high, color=colour(line.colour), alpha=0.18, linewidth=0)
+        steps, values = zip(*line.points, strict=True)
+        axes.plot(steps, values, "o" if len(steps) == 1 else "-", color=colour(line.colour), linewidth=1.6, markersize=5)
+    return _svg(axes, title)
+
+
+@themed
+def settings(title: str, lines: Sequence[tuple[str, int, Sequence[tuple[float, Bar]]]], x: str, y: str) -> Markup:
+    """A figure against a numeric setting: per line its name, its colour, and a bar (mean, interval, values) at each x."""
+    axes = _axes(title, 280, 180, x, y)
+    xs = [at for *_, points in lines for at, _ in points]
+    if min(xs) > 0 and max(xs) / min(xs) > 20:
+        axes.set_xscale("log")
+    for _, number, points in lines:
+        shade = colour(number)
+        axes.plot([at for at, _ in points], [bar.mean for _, bar in points], "o-", color=shade, linewidth=1.6, markersize=7)
+        for at, bar in points:
+            axes.plot([at] * len(bar.values), bar.values, "_", color=shade, markersize=9, alpha=0.7)
+            if bar.low is not None and bar.high is not None:
+                axes.vlines(at, bar.low, bar.high, color=shade, linewidth=2, alpha=0.4)
+    return _svg(axes, title)
+
+
+@themed
+def ranks(title: str, ranked: Sequence[tuple[str, float]], alike: Sequence[tuple[float, float]], reach: float) -> Markup:
+    """A critical-difference diagram: names with their mean ranks, the best first. A bar joins each of the ranges in `alike`; the one at
+    the top is `reach` long, the critical difference."""
+    most = len(ranked)
+    half = (most + 1) // 2
+    depth = 1.2 + 0.6 * len(alike)
+    axes = _axes(title, 240, (2.2 + depth + half) * LINE, "")
+    axes.set_ylim(depth + half, -2.2)
+    axes.set_xlim(1 - 0.02 * most, most + 0.02 * most)
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(most, 12)))
+    axes.tick_params(axis="x", pad=-30)
+    axes.xaxis.tick_top()
+    axes.plot([1, most], [0, 0], color=SOFT, linewidth=1.2)
+    axes.plot([1, min(most, 1 + reach)], [-1.8, -1.8], color=colour(1), linewidth=3)
+    axes.annotate(
+        f"critical difference {reach:.2f}", (min(most, 1 + reach), -1.8), (6, 0), textcoords="offset points", va="center"
+    )
+    for place, (low, high) in enumerate(alike):
+        axes.plot([low, high], [0.7 + 0.6 * place] * 2, color=colour(2), linewidth=4, solid_capstyle="round")
+    for place, (label, rank) in enumerate(ranked):
+        left = place < half
+        level = depth + (place if left else most - 1 - place)
+        end = axes.get_xlim()[0 if left else 1]
+        axes.plot([rank, rank, end], [0, level, level], color=SOFT, linewidth=0.8)
+        axes.annotate(
+            f"{one_line(label)} ({rank:.2f})", (end, level), (-4 if left else 4, 0),
+            textcoords="offset points", va="center", ha="right" if left else "left",
+        )  # fmt: skip
+    return _svg(axes, title)
+
+
+def bounds(values: Sequence[float], margin: float = 0.06) -> tuple[float, float]:
+    """Bounds around all finite values, with a margin; if all are equal, an interval around them."""
+    finite = [value for value in values if isfinite(value)] or [0.0, 1.0]
+    low, high = min(finite), max(finite)
+    room = (high - low) * margin if high > low else abs(low) * 0.1 or 1.0
+    return low - room, high + room
+
+
+def apart(places: Sequence[float], space: float, low: float, high: float) -> list[float]:
+    """The places, moved so that they are `space` apart between `low` and `high`, in their order."""
+    order = sorted(range(len(places)), key=lambda each: places[each])
+    moved = list(places)
+    lowest = low
+    for each in order:
+        moved[each] = lowest = max(places[each], lowest)
+        lowest += space
+    highest = high
+    for each in reversed(order):
+        moved[each] = highest = min(moved[each], highest)
+        highest -= space
+    return moved
+
+
+def _axes(title: str, width: float, height: float, x: str, y: str = "") -> Axes:
+    """Axes of so many pixels; what stands around them is added to the picture when it is written."""
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_title(one_line(title), pad=22 if y else 8)
+    axes.set_xlabel(one_line(x))
+    if y:  # above the axis, where it is read without turning the head
+        axes.annotate(one_line(y), (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", color=SOFT)
+    return axes
+
+
+def _svg(axes: Axes, title: str) -> Markup:
+    """The picture as one line of SVG: without addresses, scripts, names that another picture might have, or colours of its own."""
+    figure = axes.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    for artist in figure.findobj():
+        artist.set_clip_on(False)  # all bounds hold what is drawn
+    out = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has it
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(out, format="svg", bbox_inches="tight", pad_inches=0.03, metadata=nothing)
+    text = re.sub(
+        r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>| font-family: [^;\"]*;", "", out.getvalue(), flags=re.DOTALL
+    )
+    text = text[text.index("<svg") :].replace("xlink:href", "href")
+    width, height = text.split('viewBox="0 0 ')[1].split('"')[0].split()
+    body = re.sub(r"\s*\n\s*", " ", text[text.index(">") + 1 :])
+    body = re.sub(r" id=\"(?!m[0-9a-f]{6})[^\"]*\"", "", body)
+    own = f"p{crc32(body.encode()):08x}"  # no two pictures of a page share a marker
+    body = re.sub(r"( id=\"| href=\"#)", rf"\1{own}-", body)
+    body = re.sub(r"font: (?:(\d+) )?([\d.]+)px [^;\"]*", r"font-size: \2px; font-weight: 0\1", body)  # of older releases
+    body = re.sub("|".join(VARIABLES), lambda found: VARIABLES[found[0]], body)
+    name = escape(one_line(title))
+    return Markup(
+        f'<svg viewBox="0 0 {width} {height}" width="{float(width):.0f}" role="img" aria-label="{name}"><title>{name}</title>{body.strip()}'
+    )

@@ -1,0 +1,351 @@
+"""Which pictures and tables of classes a report has of one cell, and what each of them shows."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isfinite
+from statistics import mean
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from agmbench.errors import AgmbenchError
+from agmbench.jobs import flat
+from agmbench.outcomes import Kind, Outcome, Unmeasured
+from agmbench.records import Record
+from agmbench.report import charts
+from agmbench.report.columns import Column
+from agmbench.report.ranking import Ranking
+from agmbench.report.statistics import ALPHA, interval
+from agmbench.report.style import COLOURS
+from agmbench.report.tables import Row, Table, Value
+
+SEEDS = "Mean over the seeds (at most the first five); the band is minimum to maximum."
+POINTS = 200  # at most, per curve
+RUNS = 5  # at most, whose histories and outcomes are read per method
+CLASSES = 60  # at most, in a table of classes
+
+FOLLOWED = {  # what is plotted over epochs: the quantity of the model, that of each response, its title and its scale
+    "classification": ("accuracy", "response", "Accuracy", 100.0),
+    "regression": ("r2", "response-r2", "R2", 1.0),
+}
+
+History = Callable[[Record, Sequence[str]], Mapping[str, Sequence[tuple[int, float]]]]  # a tracker's `history`
+Kept = Callable[[Record], Mapping[str, Outcome]]  # the outcomes that a run kept, by split
+
+
+class Plots(NamedTuple):
+    """Pictures side by side; `legend` has the colour of each name."""
+
+    title: str
+    pictures: Sequence[Markup]
+    caption: str = ""
+    legend: Mapping[str, int] = {}
+
+
+class Shares(NamedTuple):
+    """A table of shares between 0 and 1, whose cells are shaded by them."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[float | None]]]
+    caption: str = ""
+
+
+def colours(modalities: Sequence[str]) -> dict[str, int]:
+    """The colour of each modality; that of the whole model is 0."""
+    return {modality: 1 + place % (COLOURS - 1) for place, modality in enumerate(modalities)}
+
+
+# figures of the cell
+
+
+def axis(figure: Column) -> str:
+    """The figure as an axis has it: title, unit, and which way is better where that is not upwards."""
+    return figure.title + (f", {figure.unit}" if figure.unit else "") + (" (lower is better)" if figure.lower else "")
+
+
+def figure(methods: Sequence[Row], of: Column, baseline: str) -> list[Plots]:
+    """Every method's mean, interval and seeds."""
+    bars = _bars(methods, of.key)
+    if not bars:
+        return []
+    mark = _mean_of(bars, baseline)
+    caption = f"Point: mean; bar: 95 % interval; ticks: seeds{f'; dashed: {baseline}' if mark is not None else ''}."
+    return [Plots("", [charts.intervals(f"{of.title} on test", bars, axis(of), mark)], caption)]
+
+
+def _bars(methods: Sequence[Row], key: str) -> list[charts.Bar]:
+    bars = []
+    for row in methods:
+        value = row.values.get(key, Value())
+        if value.mean is not None:
+            low, high = value.interval or (None, None)
+            bars.append(charts.Bar(row.label, value.mean, low, high, value.values))
+    return bars
+
+
+def _mean_of(bars: Sequence[charts.Bar], label: str) -> float | None:
+    return next((bar.mean for bar in bars if bar.label == label), None)
+
+
+def strength(methods: Sequence[Row], modalities: Sequence[str], baseline: str) -> list[Plots]:
+    """One panel per modality: from the baseline's competition strength to that of each method."""
+    panels = []
+    for modality, number in colours(modalities).items():
+        bars = [bar._replace(low=None, high=None) for bar in _bars(methods, f"strength/{modality}")]
+        if bars:
+            x = f"d_{modality}, competition strength (0 kept, 1 lost)"
+            panels.append(charts.intervals(modality, bars, x, _mean_of(bars, baseline), number, led=True))
+    caption = (
+        f"From {baseline} (dashed) to each method (point): further left is less competition. Points are means, ticks are seeds."
+    )
+    return [Plots("Competition strength of the baseline and of each method", panels, caption)] if panels else []
+
+
+def imbalance(methods: Sequence[Row], of: Column, modalities: Sequence[str]) -> list[Plots]:
+    """The figure against the spread between modalities, of their Shapley accuracies and of their competition strengths."""
+    spreads = {
+        "response": "best minus worst Acc_m (Shapley accuracy), points",
+        "response-r2": "best minus worst R2_m (of Shapley responses)",
+        "strength": "largest minus smallest d_m (competition strength)",
+    }
+    drawn = []
+    for quantity, words in spreads.items():
+        dots = _spread(methods, of, [f"{quantity}/{modality}" for modality in modalities])
+        if len(dots) > 1:
+            drawn.append(
+                charts.scatter(
+                    f"{of.title} and spread of {'d_m' if quantity == 'strength' else 'responses'}", dots, words, axis(of)
+                )
+            )
+    caption = (
+        "Each point is the mean of a method, with its 95 % interval. Further left its modalities are more alike. A method that balances "
+        "modalities without loss stands to the left of the baseline and not below it."
+    )
+    return [Plots(f"{of.title} against imbalance", drawn, caption)] if drawn else []
+
+
+def _spread(methods: Sequence[Row], of: Column, keys: Sequence[str]) -> list[charts.Dot]:
+    dots = []
+    for row in methods:
+        means = [found for key in keys if (found := row.values.get(key, Value()).mean) is not None]
+        value = row.values[of.key]
+        if value.mean is not None and len(means) == len(keys) > 1:
+            dots.append(charts.Dot(row.label, max(means) - min(means), value.mean, value.interval))
+    return dots
+
+
+def cost(methods: Sequence[Row], of: Column) -> list[Plots]:
+    """The figure against what a step costs."""
+    at = {row.label: (row.values.get("gflops", Value()).mean, row.values[of.key]) for row in methods}
+    dots = [
+        charts.Dot(label, found, value.mean, value.interval)
+        for label, (found, value) in at.items()
+        if found is not None and value.mean is not None
+    ]
+    drawn = [charts.scatter("Each method by its cost per step", dots, "GFLOP per step", axis(of), zero=True)] if dots else []
+    caption = f"Points are means over the seeds; vertical lines are 95 % intervals of {of.title}."
+    return [Plots(f"{of.title} against cost", drawn, caption)] if drawn else []
+
+
+def ranks(ranking: Ranking) -> list[Plots]:
+    """The critical-difference diagram."""
+    if ranking.missing:
+        return []
+    left = f" Left out, as they have not all in common: {'; '.join(ranking.left_out)}." if ranking.left_out else ""
+    order = "differ" if ranking.p <= ALPHA else "cannot be shown to differ at all"
+    caption = (
+        f"Mean rank of each method by {ranking.figure.title} over {ranking.cells} cells; the best is on the left. Methods that a bar "
+        f"joins cannot be told apart by Nemenyi's test at {ALPHA}; the critical difference is {ranking.difference:.2f}. By Friedman's "
+        f"test (F form) the methods {order} (p = {ranking.p:.2g}). Cells of one data set are not independent, which makes these tests "
+        f"too sure of themselves.{left} {ranking.chosen}."
+    )
+    drawn = charts.ranks("Mean ranks", [*ranking.ranks.items()], ranking.groups, ranking.difference)
+    return [Plots("", [drawn], caption)]
+
+
+# over time
+
+
+class Panels(NamedTuple):
+    """What a row of panels shows: title, names of the axes, caption, and the factor by which values are multiplied."""
+
+    title: str
+    x: str
+    y: str
+    caption: str
+    scale: float = 1
+    mark: float | None = None
+
+
+def over_time(methods: Sequence[Row], task: Kind, modalities: Sequence[str], history: History) -> list[Plots]:
+    """Kappa over steps, and the figure of the model and of each response over epochs: a panel per method."""
+    shades = colours(modalities)
+    kappa = {modality: f"kappa/{modality}" for modality in modalities}
+    name, response, title, scale = FOLLOWED["regression" if task == "regression" else "classification"]
+    followed = {"all": f"valid/{name}", **{modality: f"valid/{response}/{modality}" for modality in modalities}}
+    unit = ", %" if scale == 100 else ""
+    enlarged = f"Above 1 the gradient of a modality is enlarged; below 1 it is damped. {SEEDS}"
+    of = (
+        f"{title} on valid, of the model (all) and of each modality's Shapley response. {SEEDS} "
+        "Triangles and thin lines: the epoch that was chosen, one per seed. Epochs count from 0."
+    )
+    about = Panels(f"{title} of each modality over time", "epoch", f"{title} on valid{unit}", of, scale=scale)
+    return [
+        *_panels(Panels("Kappa over time", "step", "kappa", enlarged, mark=1), methods, kappa, shades, history),
+        *_panels(about, methods, followed, {"all": 0, **shades}, history),
+    ]
+
+
+def _panels(
+    about: Panels, methods: Sequence[Row], names: Mapping[str, str], shades: Mapping[str, int], history: History
+) -> list[Plots]:
+    """One panel per method that has any of the metrics, all on the same axes."""
+    found = {row.label: lines for row in methods if (lines := _lines(row, names, shades, history, about.scale))}
+    if not found:
+        return []
+    chosen = {row.label: _chosen(row) if about.x == "epoch" else [] for row in methods}
+    every = [line for lines in found.values() for line in lines]
+    xs = charts.bounds([at for line in every for at, *_ in line.band], 0)
+    ys = charts.bounds([value for line in every for _, low, high in line.band for value in (low, high)])
+    drawn = [
+        charts.curves(label, lines, about.x, about.y, xs, ys, about.mark, [at for at in chosen[label] if xs[0] <= at <= xs[1]])
+        for label, lines in found.items()
+    ]
+    return [Plots(about.title, drawn, about.caption, {name: shades[name] for name in names})]
+
+
+def _chosen(row: Row) -> list[float]:
+    """The epochs that were chosen in the runs that are drawn."""
+    return sorted({at for r in row.records[:RUNS] if isfinite(at := r.metrics.get("best/epoch", float("nan")))})
+
+
+def _lines(row: Row, names: Mapping[str, str], shades: Mapping[str, int], history: History, scale: float) -> list[charts.Curve]:
+    runs = [history(record, list(names.values())) for record in row.records[:RUNS]]
+    lines = []
+    for name, metric in names.items():
+        band = thin([[(step, value * scale) for step, value in run[metric]] for run in runs if metric in run])
+        if band:
+            middle = [(x, value) for x, value, *_ in band]
+            lines.append(charts.Curve(name, shades[name], middle, [(x, low, high) for x, _, low, high in band]))
+    return lines
+
+
+def thin(runs: Sequence[Sequence[tuple[float, float]]], most: int = POINTS) -> list[tuple[float, float, float, float]]:
+    """`(step, mean, minimum, maximum)` over the runs, at no more than `most` places.
+
+    Neighbouring steps are averaged, first within each run.
+    """
+    steps = sorted({step for run in runs for step, value in run if isfinite(value)})
+    bin_of = {step: place * most // len(steps) if len(steps) > most else place for place, step in enumerate(steps)}
+    values: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    places: dict[int, list[float]] = defaultdict(list)
+    for step in steps:
+        places[bin_of[step]].append(step)
+    for number, run in enumerate(runs):
+        for step, value in run:
+            if isfinite(value):
+                values[bin_of[step]][number].append(value)
+    means = {place: [mean(found) for found in runs_.values()] for place, runs_ in values.items()}
+    return [(mean(places[p]), mean(means[p]), min(means[p]), max(means[p])) for p in sorted(means)]
+
+
+# classes
+
+
+def classes(methods: Sequence[Row], modalities: Sequence[str], kept: Kept) -> list[Shares]:
+    """Per class the share of its test samples that is right: by the model, and by each modality's Shapley response."""
+    found = {row.label: _by_class(row, modalities, kept) for row in methods if row.records}
+    names = next((names for names, _ in found.values() if names), ())
+    if not 0 < len(names) <= CLASSES:
+        return []
+    caption = (
+        "Share of the test samples of each class that is classified right. Mean over the seeds (at most the first five); – where a run "
+        "kept no such predictions, or test has no sample of the class."
+    )
+    sheets = []
+    for who in ("all", *modalities):
+        rows = [(label, shares[who]) for label, (_, shares) in found.items() if who in shares]
+        if rows:
+            what = "with all modalities" if who == "all" else f"by the Shapley response of {who}"
+            sheets.append(Shares(f"Accuracy per class, %, {what}", ["method", *names], rows))
+    return [*sheets[:-1], sheets[-1]._replace(caption=caption)] if sheets else []
+
+
+def _by_class(row: Row, modalities: Sequence[str], kept: Kept) -> tuple[Sequence[str], dict[str, list[float | None]]]:
+    """The names of the classes and, for the model (`all`) and each modality, the mean share that is right in each."""
+    runs: dict[str, list[np.ndarray]] = defaultdict(list)
+    names: Sequence[str] = ()
+    for record in row.records[:RUNS]:
+        try:
+            outcome = kept(record)["test"]
+        except (AgmbenchError, KeyError):  # the run has lost its artifacts: the numbers in the store are shown nevertheless
+            continue
+        count = outcome.full.shape[-1]
+        names = outcome.class_names or [str(number) for number in range(count)]
+        for who, logits in _answers(outcome, modalities).items():
+            right = outcome.predicted(logits) == outcome.targets
+            of = [right[outcome.targets == number] for number in range(count)]
+            runs[who].append(np.array([each.mean() if len(each) else np.nan for each in of]))
+    stacked = {who: np.array(found).mean(axis=0).tolist() for who, found in runs.items()}
+    return names, {who: [share if isfinite(share) else None for share in found] for who, found in stacked.items()}
+
+
+def _answers(outcome: Outcome, modalities: Sequence[str]) -> dict[str, Any]:
+    try:
+        return {"all": outcome.full, **{m: outcome.responses[m] for m in modalities if m in outcome.responses}}
+    except Unmeasured:
+        return {"all": outcome.full}
+
+
+# sensitivity
+
+
+def sensitivity(tables: Sequence[Table]) -> list[Plots]:
+    """The figure against each numeric setting that varies among the runs of a method, for one data set and fusion."""
+    of = tables[0].figure
+    points: dict[str, dict[str, dict[float, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for record, value in _values(tables, of):
+        for key, number in _numbers(record).items():
+            points[key][record.spec["modulator"]["name"]][number].append(value)
+    drawn: list[Markup] = []
+    names: dict[str, int] = {}
+    for key, methods in sorted(points.items()):
+        varied = {name: by for name, by in sorted(methods.items()) if len(by) > 1}
+        for name in varied:
+            names.setdefault(name, len(names) % COLOURS)
+        lines = [(name, names[name], _bars_at(by)) for name, by in varied.items()]
+        if lines:
+            drawn.append(charts.settings(f"{of.title} by {key}", lines, key, axis(of)))
+    caption = (
+        "Line: mean over the runs of each value; bars: 95 % interval; ticks: runs. If several settings vary, each picture takes the runs "
+        "of all values of the others together."
+    )
+    return [Plots(f"Sensitivity of {of.title} to settings", drawn, caption, names)] if drawn else []
+
+
+def _values(tables: Sequence[Table], of: Column) -> Iterable[tuple[Record, float]]:
+    for table in tables:
+        for row in table.rows:
+            by_seed = row.values.get(of.key, Value()).by_seed
+            for record in row.records:
+                if row.method and record.spec["seed"] in by_seed:
+                    yield record, by_seed[record.spec["seed"]]
+
+
+def _numbers(record: Record) -> dict[str, float]:
+    """The numeric settings of a run, by the keys of `--set`."""
+    return {
+        key: float(value)
+        for key, value in flat(record.spec).items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and key not in ("seed", "concept_seed")
+    }
+
+
+def _bars_at(by: Mapping[float, Sequence[float]]) -> list[tuple[float, charts.Bar]]:
+    found = []
+    for at, values in sorted(by.items()):
+        low, high = interval(values) or (None, None)
+        found.append((at, charts.Bar("", mean(values), low, high, values)))
+    return found

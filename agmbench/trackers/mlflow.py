@@ -26,7 +26,8 @@ from sqlalchemy.exc import ArgumentError
 
 from agmbench.addresses import hidden, shown
 from agmbench.errors import AgmbenchError, Taken, describe
-from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Record
+from agmbench.records import FAILED, FINISHED, IMPORTED, KILLED, RUNNING, Heading, Record
+from agmbench.trackers.adopted import adopted
 from agmbench.trackers.claims import Claim, me
 from agmbench.trackers.opening import make, patient
 from agmbench.trackers.opening import sqlite as sqlite  # for whoever names a file beside the store
@@ -43,6 +44,7 @@ GONE = "its process was killed"
 
 class MlflowTracker:
     """A tracker on one MLflow store; one that is a SQLite file is made at the first `start`, under a lock, and never by reading.
+    Without `uri` the environment says which; an empty one is the store of `folder`.
 
     What only one process may do at a time is done under a lock of the file system beside a SQLite file, and where a server has the
     store, under a claim in the store itself (`claims.py`).
@@ -51,7 +53,7 @@ class MlflowTracker:
     def __init__(self, folder: Path = Path("runs"), uri: str | None = None) -> None:
         self.folder = folder.absolute()
         self._claims: dict[str, Claim] = {}  # of this process, by digest
-        named = uri or os.environ.get("MLFLOW_TRACKING_URI")
+        named = os.environ.get("MLFLOW_TRACKING_URI") if uri is None else uri
         self._own = not named
         self.uri = named or sqlite(self.folder / "mlflow.db")
 
@@ -158,6 +160,13 @@ class MlflowTracker:
     def records(self, dataset: str | None = None) -> list[Record]:
         found = self._search("tags.`agmbench.digest` != ''", dataset)
         return [record for record in found if "agmbench.trial" not in record.tags]
+
+    def imported(self, dataset: str | None = None) -> list[Record]:
+        return list(self._search(f"tags.`{IMPORTED}` != ''", dataset))
+
+    def adopt(self, record: Record, folder: Path, sha256: str) -> bool:
+        with self.lock("imports"), self._written():
+            return adopted(self._client, self._experiment(record.spec["dataset"]["name"]), record, folder, sha256)
 
     def _search(self, condition: str, dataset: str | None = None) -> Iterator[Record]:
         return map(record, self._runs(condition, dataset))

@@ -10,11 +10,12 @@ from mlflow.entities import Run
 
 from agmbench import older
 from agmbench.outcomes import KINDS, Kind, Quantity
-from agmbench.records import Heading, Measurement, Record, Selected, chosen, departing
+from agmbench.records import IMPORTED, Heading, Measurement, Record, Selected, chosen, departing
 
 METRIC = "agmbench.metric."
 OUTCOMES = "agmbench.outcomes"  # the artifact that holds them
 DEFAULTS = {field.name: field.default for field in fields(Quantity)}  # left out of a tag, which MLflow cuts at 8,000 letters
+IMPORTED_DIGEST = f"{IMPORTED}.digest"  # in place of `agmbench.digest`, by which jobs that are done here are found
 NOTE = "mlflow.note.content"  # what the UI shows as a run's description
 
 
@@ -60,7 +61,7 @@ def record(run: Run) -> Record:
         run_id=run.info.run_id,
         name=run.info.run_name or "",
         status=run.info.status,
-        digest=tags["agmbench.digest"],
+        digest=tags[IMPORTED_DIGEST if IMPORTED in tags else "agmbench.digest"],
         cell=tags["agmbench.cell"],
         spec=json.loads(tags["agmbench.spec"]),
         modalities=tuple(json.loads(tags["agmbench.modalities"])),

@@ -110,7 +110,7 @@ def test_imported_runs_are_shown_and_are_no_jobs_of_this_store(theirs: Path, lin
     assert "4 had been imported before" in line("import", str(theirs), "--name", "lab b").out
     shown = line("compare")
     assert "runs of lab b, made by others" in shown.out
-    tracker, digest = MlflowTracker(line.folder / "runs"), digest_of(theirs, "synthetic concat agm seed 999")
+    tracker, digest = MlflowTracker(line.folder / "runs"), digest_of(theirs, "agm seed 999 on synthetic concat")
     assert len(tracker.imported()) == 4
     assert tracker.imported("synthetic")[0].source == "lab b"
     assert tracker.records() == []
@@ -137,7 +137,7 @@ def test_imported_runs_are_shown_and_are_no_jobs_of_this_store(theirs: Path, lin
 
 
 def test_a_site_is_one_page_without_foreign_markup(theirs: Path, exported: Path, line: CommandLine) -> None:
-    path = theirs / digest_of(theirs, "synthetic concat agm seed 999") / "job.yaml"
+    path = theirs / digest_of(theirs, "agm seed 999 on synthetic concat") / "job.yaml"
     job = yaml.safe_load(path.read_text())
     job["modulator"]["name"] = "<script>alert(1)</script>"
     path.write_text(yaml.safe_dump(job))
@@ -155,8 +155,9 @@ def test_a_site_is_one_page_without_foreign_markup(theirs: Path, exported: Path,
 # verify
 
 
-def test_a_result_is_reproduced_bit_by_bit(exported: Path, line: CommandLine) -> None:
-    digest = digest_of(exported, "synthetic concat agm seed 999")
+def test_a_result_is_reproduced_bit_by_bit(exported: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # which nobody asks
+    digest = digest_of(exported, "agm seed 999 on synthetic concat")
     result = line("verify-result", str(exported / digest / "job.yaml"), "-q")
     assert result.status == 0, result
     assert "environment: the same as there" in result.out
@@ -165,7 +166,7 @@ def test_a_result_is_reproduced_bit_by_bit(exported: Path, line: CommandLine) ->
 
 
 def test_numbers_that_are_not_those_of_the_job_are_found(theirs: Path, line: CommandLine) -> None:
-    digest = digest_of(theirs, "synthetic concat concept of m0 seed 999")
+    digest = digest_of(theirs, "concept of m0 seed 999 on synthetic concat")
     path = theirs / digest / "metrics.json"
     metrics = json.loads(path.read_text())
     metrics["test"]["accuracy"] += 0.005
@@ -190,7 +191,7 @@ def test_numbers_that_are_not_those_of_the_job_are_found(theirs: Path, line: Com
 
 @pytest.mark.bad_input
 def test_a_job_that_is_another_one_here_is_not_run(theirs: Path, line: CommandLine) -> None:
-    digest = digest_of(theirs, "synthetic concat agm seed 999")
+    digest = digest_of(theirs, "agm seed 999 on synthetic concat")
     path = theirs / digest / "run.json"
     run = json.loads(path.read_text())
     run["components"]["modulator/agm"] = "77"
@@ -206,7 +207,7 @@ def test_a_job_that_is_another_one_here_is_not_run(theirs: Path, line: CommandLi
 
 def changed(path: str, **values: Any) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        (one,) = [*folder.glob(f"{digest_of(folder, 'synthetic concat agm seed 999')}/{path}")]
+        (one,) = [*folder.glob(f"{digest_of(folder, 'agm seed 999 on synthetic concat')}/{path}")]
         one.write_text(json.dumps({**json.loads(one.read_text()), **values}))
         sealed(folder)
 
@@ -215,7 +216,7 @@ def changed(path: str, **values: Any) -> Callable[[Path], None]:
 
 def written(path: str, text: str | bytes) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        one = folder / digest_of(folder, "synthetic concat agm seed 999") / path
+        one = folder / digest_of(folder, "agm seed 999 on synthetic concat") / path
         one.write_bytes(text if isinstance(text, bytes) else text.encode())
         sealed(folder)
 
@@ -224,7 +225,7 @@ def written(path: str, text: str | bytes) -> Callable[[Path], None]:
 
 def job(**values: Any) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        one = folder / digest_of(folder, "synthetic concat agm seed 999") / "job.yaml"
+        one = folder / digest_of(folder, "agm seed 999 on synthetic concat") / "job.yaml"
         one.write_text(yaml.safe_dump({**yaml.safe_load(one.read_text()), **values}))
         sealed(folder)
 
@@ -241,7 +242,7 @@ def manifest(**values: Any) -> Callable[[Path], None]:
 
 
 def tampered(folder: Path) -> None:
-    path = folder / digest_of(folder, "synthetic concat agm seed 999") / "metrics.json"
+    path = folder / digest_of(folder, "agm seed 999 on synthetic concat") / "metrics.json"
     path.write_text(path.read_text().replace('"accuracy": 0', '"accuracy": 1'))
 
 
@@ -290,6 +291,8 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "large": (written("metrics.json", " " * (2**20 + 1)), "metrics.json is larger than 1,048,576 bytes"),
     "no text": (written("run.json", b"\xff\xfe"), "run.json is no text in UTF-8"),
     "unknown key": (changed("metrics.json", tset={}), "metrics.json: unknown key 'tset'"),
+    "metric": (changed("metrics.json", test={"../x": 1}), "string should match pattern"),
+    "setting": (job(modulator={"name": "agm", "params": {"a//b": 1}}), "'modulator.a//b' cannot be the name of a setting"),
     "text": (changed("metrics.json", test={"accuracy": "good"}), "metrics.json: 'test.accuracy' is 'good'"),
     "escape": (changed("run.json", name="a\x1b[2Jb"), "should be one printable line"),
     "line": (changed("run.json", departures={"training.lr": "1\njoint 99"}), "should be one printable line"),
@@ -321,7 +324,7 @@ def test_what_is_spoilt_is_one_line(name: str, theirs: Path, line: CommandLine) 
 
 @pytest.mark.bad_input
 def test_words_that_cannot_be_are_one_line(theirs: Path, exported: Path, line: CommandLine) -> None:
-    digest = digest_of(theirs, "synthetic concat agm seed 999")
+    digest = digest_of(theirs, "agm seed 999 on synthetic concat")
     assert "has no manifest.json" in line.refused("compare", "--from", "nowhere")
     assert "is given twice" in line.refused("compare", "--from", str(theirs), "--from", str(theirs))
     assert "printable text without quotes" in line.refused("import", str(theirs), "--name", "a'b")
@@ -339,6 +342,7 @@ def test_a_folder_of_something_else_is_not_replaced(finished: CommandLine, tmp_p
     (tmp_path / "mine" / "README.md").write_text("precious")
     assert "holds README.md, which agmbench export did not write" in finished.refused("export", str(tmp_path / "mine"))
     assert (tmp_path / "mine" / "README.md").read_text() == "precious"
+    assert "holds the working directory" in finished.refused("export", ".")
     assert "did you mean 'joint'" in finished.refused("export", str(tmp_path / "out"), "-m", "join")
     assert "name the suite with --suite" in finished.refused("export", str(tmp_path / "out"), "--scale", "x")
     assert "no run is left" in finished.refused("export", str(tmp_path / "out"), "--suite", "mini")
@@ -350,7 +354,7 @@ def test_filters_keep_what_they_name(finished: CommandLine, tmp_path: Path) -> N
         finished("export", str(tmp_path / "out"), "-d", "synthetic", "-m", "AGM", "-f", "concat", "--seed", "999").status == 0
     )
     names = sorted(record.name for record in read(tmp_path / "out", "x").records())
-    assert names == [f"synthetic concat {what} seed 999" for what in ("agm", "concept of m0", "concept of m1")]
+    assert names == [f"{what} seed 999 on synthetic concat" for what in ("agm", "concept of m0", "concept of m1")]
     assert sorted(
         path.name for path in next(path for path in (tmp_path / "out").iterdir() if path.is_dir()).iterdir()
     ) == sorted(FILES)

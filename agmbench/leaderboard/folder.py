@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from agmbench import labels, shapley
 from agmbench.errors import UNSEEN, AgmbenchError, shown
-from agmbench.jobs import Frozen, JobSpec, fault, job_in
+from agmbench.jobs import Frozen, JobSpec, fault, flat, job_in
 from agmbench.leaderboard.result import Environment, Metrics, Predictions, Result, Run, Sha256
 from agmbench.records import Record
 from agmbench.registry.entry import check_name
@@ -37,6 +37,7 @@ PARTS: dict[str, type[BaseModel]] = {
 }
 FILES = (JOB, *PARTS)
 KNOWN = re.compile(rf"[0-9a-f]{{16}}/(?:{'|'.join(map(re.escape, FILES))})")
+KEY = re.compile(r"\w[\w. -]*")  # of a setting, as MLflow takes names
 MOST = 10_000  # results in a folder
 BYTES = 2**20  # of a file of a result
 LETTERS = 2_000  # of a text
@@ -106,6 +107,7 @@ def write(results: Iterable[Result], path: Path) -> Folder:
     content = {name: texts[name].encode() for name in sorted(texts)}
     files = {name: hashlib.sha256(each).hexdigest() for name, each in content.items()}
     _replaceable(path)
+    path = path.resolve()
     fresh, old = (path.with_name(f".{path.name}.{word}") for word in ("new", "old"))
     try:
         for left in (fresh, old):  # by a command that was killed
@@ -151,6 +153,8 @@ def _replaceable(path: Path) -> None:
     """Raise unless there is nothing at a path, or nothing but an export."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise AgmbenchError(f"{shown(path)} is there and no folder; name another one")
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise AgmbenchError(f"{path} holds the working directory; name a folder in it, such as results")
     if not path.exists():
         return
     for inside in path.rglob("*"):
@@ -276,6 +280,9 @@ def _check_job(job: JobSpec, where: Path) -> None:
         raise AgmbenchError(f"{shown(where)} names {len(modalities)} modalities; at most {shapley.MOST} are taken")
     if reason := labels.refused(modalities, ()):
         raise AgmbenchError(f"{shown(where)}: {reason}")
+    for key in flat(job.canonical()):
+        if len(key) > 250 or not KEY.fullmatch(key):
+            raise AgmbenchError(f"{shown(where)}: {key[:60]!r} cannot be the name of a setting")
 
 
 def _part(model: type[M], parts: Mapping[str, bytes], folder: Path) -> M:

@@ -14,7 +14,8 @@ from agmbench.records import FINISHED, IMPORTED, SAMPLE, Measurement, Record, Se
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=250)]
-Numbers = dict[Name, float]
+Metric = Annotated[str, Field(max_length=250, pattern=r"^\w[\w.: -]*(/\w[\w.: -]*)*$")]  # as MLflow takes names
+Numbers = dict[Metric, float]
 CHECKOUT = "mlflow.source.git.commit"
 
 
@@ -54,7 +55,7 @@ class Metrics(Frozen):
     valid: Numbers
     test: Numbers
     cost: Numbers
-    measurements: dict[Name, Measured]
+    measurements: dict[Metric, Measured]
 
 
 class Environment(Frozen):
@@ -69,7 +70,7 @@ class Environment(Frozen):
     cpu: str
     platform: str
     python: str
-    versions: dict[Name, Name]
+    versions: dict[Metric, Name]
 
     def differing(self, other: "Environment") -> list[str]:
         """What may make other numbers there than here, as `torch 2.5 and 2.6`; the commit is not looked at, as versions are."""

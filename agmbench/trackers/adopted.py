@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 
 from agmbench.errors import AgmbenchError
 from agmbench.records import FINISHED, IMPORTED, Heading, Point, Record
@@ -27,7 +28,13 @@ def adopted(client: MlflowClient, experiment: str, record: Record, folder: Path,
                 f"another result of job {record.digest} was imported from '{record.source}' before; import this one under another --name"
             )
     heading = _heading(record)
-    tags = {**record.tags, **written(heading), IMPORTED_DIGEST: record.digest, SHA256: sha256}
+    tags = {
+        **record.tags,
+        **written(heading),
+        MLFLOW_SOURCE_NAME: record.source,
+        IMPORTED_DIGEST: record.digest,
+        SHA256: sha256,
+    }
     tags["agmbench.departures"] = json.dumps(record.departures)
     kept = {name: value for name, value in tags.items() if name not in OF_JOBS_HERE}
     made = client.create_run(experiment, start_time=record.started, run_name=record.name, tags=kept)
@@ -37,6 +44,7 @@ def adopted(client: MlflowClient, experiment: str, record: Record, folder: Path,
         writer.points([Point(name, value, 0) for name, value in record.metrics.items() if name not in by_metrics])
         writer.measured(record.measurements.values(), 0)
         writer.files(folder)
+    client.set_terminated(made.info.run_id, FINISHED, end_time=record.started)  # how long it took is not stated
     return True
 
 

@@ -34,7 +34,7 @@ from agmbench.trackers.opening import sqlite as sqlite  # for whoever names a fi
 from agmbench.trackers.patience import patiently
 from agmbench.trackers.places import Named, OnRun
 from agmbench.trackers.states import STATES, InStore, forget, shared
-from agmbench.trackers.tags import record, written
+from agmbench.trackers.tags import KIND, NOTE, by_whom, record, written
 from agmbench.trackers.writer import MlflowWriter, unguarded
 
 RUNS_A_PAGE = 1000
@@ -116,6 +116,11 @@ class MlflowTracker:
         """Raise if there is a store that does not answer. Makes none."""
         if self.exists():
             self._client.search_experiments(max_results=1)
+
+    def experiments(self) -> dict[str, str]:
+        """The numbers of experiments by name, the last one that was changed first, without MLflow's own `Default`."""
+        found = self._client.search_experiments(order_by=["last_update_time DESC"])
+        return {one.name: one.experiment_id for one in found if one.experiment_id != "0"}
 
     @cached_property
     def _served(self) -> bool:
@@ -286,7 +291,7 @@ class MlflowTracker:
 
     def _made(self, experiment: str, heading: Heading, attempt: int, guard: Callable[[], None]) -> str:
         """A new run of a job. Whoever finds that another has the job now, when it is made, takes it away again."""
-        tags = {**heading.tags, **written(heading), "agmbench.attempt": str(attempt), OWNER: str(me())}
+        tags = {**by_whom(), **heading.tags, **written(heading), "agmbench.attempt": str(attempt), OWNER: str(me())}
         if heading.parent:
             tags[MLFLOW_PARENT_RUN_ID] = heading.parent
         guard()
@@ -322,19 +327,22 @@ class MlflowTracker:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             location = (self.artifacts / name).as_uri() if self.artifacts else None
-            return str(self._client.create_experiment(name, artifact_location=location))
+            return str(self._client.create_experiment(name, artifact_location=location, tags=KIND))
         if found.lifecycle_stage != "active":
             raise AgmbenchError(f"the MLflow experiment '{name}' is deleted; restore it with 'mlflow experiments restore'")
+        for key in KIND.keys() - found.tags.keys():  # of before
+            self._client.set_experiment_tag(found.experiment_id, key, KIND[key])
         return str(found.experiment_id)
 
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> MlflowWriter:
         client = self._client
         experiment = self._experiment(dataset)
         condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        tags = {**by_whom(), NOTE: f"The jobs of '{name}' on {dataset} stand below this run.", **tags}
         if not (found := client.search_runs([experiment], condition, max_results=1)):
             with self.lock("groups"):  # two first commands at once would both make one
                 if not (found := client.search_runs([experiment], condition, max_results=1)):
-                    return MlflowWriter(client, client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id)
+                    return MlflowWriter(client, client.create_run(experiment, run_name=name, tags=tags).info.run_id)
         run_id = found[0].info.run_id
         client.update_run(run_id, status=RUNNING)
         client.set_tag(run_id, "agmbench.reason", "")

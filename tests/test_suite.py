@@ -331,7 +331,7 @@ def test_a_job_whose_process_is_killed_is_recorded_and_the_rest_go_on(line: Comm
     with_suites(line.folder, f"modulators:\n  killed: {{target: 'killed:Killed'}}\n{SUITES}")
     result = line("suite", "run", "killer")
     assert result.status == 1
-    assert "killed seed 999: failed: its process ended with status -9" in result.err
+    assert "killed seed 999 on synthetic concat: failed: its process ended with status -9" in result.err
     assert "suite 'killer': 1 done, 1 failed, 0 missing, 0 skipped" in result.out
     (run,) = runs(line, "attributes.status = 'FAILED'")
     assert run.data.tags["agmbench.reason"] == "its process ended with status -9"

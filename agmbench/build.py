@@ -94,10 +94,10 @@ class Job:
 
     @property
     def name(self) -> str:
-        """`avmnist-mini concat agm seed 999`; a concept says so in place of the modulator, and concepts that are not its own follow."""
+        """`agm seed 999 on avmnist-mini concat`; a concept says so in place of the modulator, and concepts that are not its own follow."""
         method = self.spec.modulator.name if self.spec.present is None else f"concept of {', '.join(self.spec.present)}"
         beside = [setting(key, value) for key, value in self.spec.compared.items()]
-        return " ".join([self.spec.dataset.name, self.spec.fusion.name, method, f"seed {self.spec.seed}", *beside])
+        return " ".join([method, f"seed {self.spec.seed} on {self.spec.dataset.name}", self.spec.fusion.name, *beside])
 
 
 def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:

@@ -1,5 +1,6 @@
-"""Per-sample predictions of a run as Parquet, for people to look into."""
+"""Per-sample predictions of a run as Parquet, for people to look into, and hashes of them."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,25 @@ def outcomes(path: Path, kind: Kind, modalities: tuple[str, ...], class_names: t
         )
         for split, rows in table.sort_values("index").groupby("split")
     }
+
+
+def hashes(found: Mapping[str, Outcome]) -> dict[str, str]:
+    """The sha256 of the `answers` (targets and predictions) and of the `logits` of all splits, whatever file holds them.
+
+    Splits come in the order of their names, samples in that of the split. Of each array, its name, such as `test/logits`, its type and
+    its shape are hashed, as `test/logits <f4 (64, 4)` and a line end, and then its numbers in C order, little-endian.
+    """
+    answers, logits = hashlib.sha256(), hashlib.sha256()
+    for split, outcome in sorted(found.items()):
+        _hash(answers, f"{split}/target", outcome.targets)
+        _hash(answers, f"{split}/prediction", outcome.predicted(outcome.full))
+        _hash(logits, f"{split}/logits", outcome.full)
+    return {"answers": answers.hexdigest(), "logits": logits.hexdigest()}
+
+
+def _hash(into: Any, name: str, values: NDArray[Any]) -> None:
+    plain = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+    into.update(f"{name} {plain.dtype.str} {plain.shape}\n".encode() + plain.tobytes())
 
 
 def _matrix(rows: Any, name: str) -> NDArray[Any]:

@@ -21,6 +21,8 @@ def tags(device: "torch.device") -> dict[str, str]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": str(torch.get_num_threads()),
         "host": platform.node(),
+        "platform": platform.platform(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),  # by which torch chooses its kernels, such as AVX2
         "python": platform.python_version(),
         **{f"version.{name}": version(name) for name in PACKAGES},
         **_checkout(),

@@ -11,6 +11,7 @@ from agmbench.outcomes import Kind, Quantity
 
 FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
 SAMPLE = "agmbench.sample"  # the tag of runs on a random pack of data
+IMPORTED = "agmbench.imported"  # the tag of runs that others made: the name of the folder of results in which they came
 
 
 class Point(NamedTuple):
@@ -94,6 +95,11 @@ class Record:
     def sample(self) -> bool:
         """Whether the data were a random pack of `agmbench data sample`."""
         return SAMPLE in self.tags
+
+    @property
+    def source(self) -> str:
+        """The folder of results in which someone else's run came; empty for a run of this store."""
+        return self.tags.get(IMPORTED, "")
 
     @property
     def reason(self) -> str:
@@ -185,6 +191,13 @@ class Tracker(Protocol):
 
     def records(self, dataset: str | None = None) -> list[Record]:
         """Every run of a data set (of all), newest first, but the trials of sweeps. Makes no store."""
+
+    def imported(self, dataset: str | None = None) -> list[Record]:
+        """The runs of others that were imported. No other method gives or finds them: they are no jobs done here."""
+
+    def adopt(self, record: Record, folder: Path, sha256: str) -> bool:
+        """Keep someone else's finished run, which names its `source`, with the files of its folder, which have one `sha256`; whether it
+        was not there yet. Another result of the same job from that source is refused."""
 
     def history(self, record: Record, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
         """The steps and values of those of the metrics named that the run has, in the order of steps."""

@@ -117,6 +117,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pool": {"errors", "interrupts", "launch"},
     "launchers": {"errors", "interrupts", "launch", "pool"},
     "work": {"build", "errors", "execute", "interrupts", "jobs", "registry", "trackers"},
+    "leaderboard": {"errors", "jobs", "labels", "measures", "outcomes", "predictions", "records", "registry", "shapley"},
     "suite": {"build", "errors", "jobs", "launch", "measures", "records", "registry", "report"},
     "checkpoints": {"errors", "records"},
     "served": {
@@ -185,6 +186,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "interrupts",
         "jobs",
         "launch",
+        "leaderboard",
         "measures",
         "protocol",
         "records",

@@ -90,7 +90,7 @@ def test_other_concepts_are_another_job_of_the_same_training(line: CommandLine) 
     own, seed, mute = job(line), job(line, concept_seed=99), job(line, concept_mute="random")
     assert own.training == own.digest == seed.training == mute.training
     assert len({each.digest for each in (own, seed, mute)}) == len({each.cell for each in (own, seed, mute)}) == 3
-    assert seed.name == "still early joint seed 999 concept_seed=99"
+    assert seed.name == "joint seed 999 on still early concept_seed=99"
     of = {each.name: {m: one.spec for m, one in build.references(each).items()} for each in (own, seed, mute)}
     assert of[seed.name] == {m: one.model_copy(update={"seed": 99}) for m, one in of[own.name].items()}, (
         "concepts are jobs of their own, and know nothing of who is compared with them"
@@ -121,15 +121,15 @@ def test_one_training_has_a_strength_for_each_seed_of_its_concepts(line: Command
     assert "suite 'seeds': 4 done, 0 failed, 0 missing, 0 skipped" in result.out
     found = runs(line)
     for fusion in ("concat", "early"):
-        trained = found[f"still {fusion} joint seed 999"].data
-        views = [found[f"still {fusion} joint seed 999 concept_seed={seed}"].data for seed in (99, 999)]
+        trained = found[f"joint seed 999 on still {fusion}"].data
+        views = [found[f"joint seed 999 on still {fusion} concept_seed={seed}"].data for seed in (99, 999)]
         assert {view.tags["agmbench.training"] for view in views} == {trained.tags["agmbench.digest"]}
         assert trained.metrics["test/strength/m0"] == views[1].metrics["test/strength/m0"], "its own concepts are those of 999"
         for name in ("test/accuracy", "test/response/m0", "test/loss", "best/epoch", "cost/flops"):
             assert views[0].metrics[name] == views[1].metrics[name] == trained.metrics[name]
         assert views[0].metrics["test/strength/m0"] != views[1].metrics["test/strength/m0"]
         for seed, view in zip((99, 999), views, strict=True):
-            concepts = [found[f"still {fusion} concept of {m} seed {seed}"].data for m in ("m0", "m1")]
+            concepts = [found[f"concept of {m} seed {seed} on still {fusion}"].data for m in ("m0", "m1")]
             assert json.loads(view.tags["agmbench.references"]) == {
                 m: concept.tags["agmbench.digest"] for m, concept in zip(("m0", "m1"), concepts, strict=True)
             }
@@ -158,7 +158,7 @@ def test_a_strength_with_its_own_concepts_is_the_number_that_it_was(line: Comman
         assert result.status == 0, result.err
     found = runs(line)
     names = ["", " concept_seed=999", " concept_mute=zeros"]
-    assert len({found[f"still early joint seed 999{name}"].data.metrics["test/strength/m0"] for name in names}) == 1
+    assert len({found[f"joint seed 999 on still early{name}"].data.metrics["test/strength/m0"] for name in names}) == 1
     assert "is done already" in line(*words, "--set", "concept_seed=999").err
     assert len(found) == 3 + 2
 
@@ -167,14 +167,14 @@ def test_a_strength_with_its_own_concepts_is_the_number_that_it_was(line: Comman
 def test_one_training_has_a_strength_for_each_padding_of_its_concepts(line: CommandLine) -> None:
     assert line("suite", "run", "mutes").status == 0
     found = runs(line)
-    zeros, random = (found[f"still early joint seed 999 concept_mute={mute}"].data for mute in ("zeros", "random"))
+    zeros, random = (found[f"joint seed 999 on still early concept_mute={mute}"].data for mute in ("zeros", "random"))
     assert zeros.metrics["test/strength/m0"] != random.metrics["test/strength/m0"]
     same = [name for name in zeros.metrics if name.startswith(("test/accuracy", "test/response", "test/coalition"))]
     assert len(same) > 4
     for name in same:
         assert zeros.metrics[name] == random.metrics[name], "the joint model is evaluated as ever"
-    assert [name for name in found if "concept" not in name] == ["still early joint seed 999"]
-    assert {"still early concept of m0 seed 999", "still early concept of m0 seed 999 random"} < found.keys()
+    assert [name for name in found if "concept" not in name] == ["joint seed 999 on still early"]
+    assert {"concept of m0 seed 999 on still early", "concept of m0 seed 999 on still early random"} < found.keys()
 
 
 def test_a_metric_is_measured_anew_beside_the_same_concepts(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

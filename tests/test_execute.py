@@ -38,7 +38,7 @@ def named(line: CommandLine, name: str) -> Run:
 
 @pytest.fixture(scope="module")
 def agm(finished: CommandLine) -> Run:
-    return named(finished, "synthetic concat agm seed 999")
+    return named(finished, "agm seed 999 on synthetic concat")
 
 
 def artifact(finished: CommandLine, run: Run, path: str) -> Path:
@@ -48,10 +48,10 @@ def artifact(finished: CommandLine, run: Run, path: str) -> Path:
 def test_references_are_trained_once_and_shared(finished: CommandLine) -> None:
     names = [run.info.run_name for run in runs(finished)]
     assert names == [
-        "synthetic concat concept of m0 seed 999",
-        "synthetic concat concept of m1 seed 999",
-        "synthetic concat joint seed 999",
-        "synthetic concat agm seed 999",
+        "concept of m0 seed 999 on synthetic concat",
+        "concept of m1 seed 999 on synthetic concat",
+        "joint seed 999 on synthetic concat",
+        "agm seed 999 on synthetic concat",
     ]
     assert {run.info.status for run in runs(finished)} == {"FINISHED"}
 
@@ -172,7 +172,7 @@ def test_strength_is_added_to_a_run_made_without_it_and_force_trains_again(line:
     assert "not measured (--no-strength)" in line("compare").out
     result = line("run", "--modulator", "joint", *SMALL)
     assert result.status == 0, result.err
-    joint = named(line, "synthetic concat joint seed 999")
+    joint = named(line, "joint seed 999 on synthetic concat")
     measured = joint.data.metrics
     assert {"test/strength/m0", "test/strength/m1", "test/concept/m0"} <= measured.keys()
     assert joint.info.status == "FINISHED"
@@ -191,7 +191,7 @@ def results(metrics: dict[str, float]) -> dict[str, float]:
 def test_concepts_of_an_early_fusion_are_the_same_architecture(line: CommandLine) -> None:
     small = ("--fusion", "early", "--set", "fusion.hidden=8", "--set", "fusion.out=8")
     assert line("run", "--modulator", "agm", *SMALL, *small).status == 0
-    concept = named(line, "synthetic early concept of m0 seed 999")
+    concept = named(line, "concept of m0 seed 999 on synthetic early")
     assert {"encoder.m0", "encoder.m1"} <= concept.data.params.keys()
     assert concept.data.params["present"] == "['m0']"
 
@@ -339,10 +339,10 @@ def test_two_processes_at_once_train_each_job_once(line: CommandLine) -> None:
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
     assert sorted(run.info.run_name for run in runs(line)) == [
-        "synthetic concat agm seed 999",
-        "synthetic concat concept of m0 seed 999",
-        "synthetic concat concept of m1 seed 999",
-        "synthetic concat joint seed 999",
+        "agm seed 999 on synthetic concat",
+        "concept of m0 seed 999 on synthetic concat",
+        "concept of m1 seed 999 on synthetic concat",
+        "joint seed 999 on synthetic concat",
     ]
 
 

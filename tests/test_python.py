@@ -126,7 +126,7 @@ def test_own_data_are_trained_compared_and_served(folder: Path, capsys: pytest.C
     assert first.run_id == again.run_id
     assert {"test/accuracy", "test/strength/sound"} <= first.metrics.keys()
     assert len(agmbench.compare("mine")) == len({first.cell, other.cell}) + 1  # a row of the concepts
-    assert "trained 'mine concat agm seed 999'" in capsys.readouterr().err
+    assert "trained 'agm seed 999 on mine concat'" in capsys.readouterr().err
     for wrong, said in [({"name": "synthetic"}, "is defined twice"), ({"classes": ["a"]}, "targets out of range")]:
         with pytest.raises(AgmbenchError, match=said):
             agmbench.run(three(), **{"name": "mine", **wrong})

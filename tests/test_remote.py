@@ -122,7 +122,7 @@ def test_another_machine_finds_the_runs_and_compares_them(done: CommandLine, ser
 
 
 def test_the_model_is_loaded_from_the_server(done: CommandLine, server: Server) -> None:
-    run = next(run for run in server.runs() if run.info.run_name == "synthetic concat agm seed 999")
+    run = next(run for run in server.runs() if run.info.run_name == "agm seed 999 on synthetic concat")
     (output,) = run.outputs.model_outputs
     program = """
 import sys, mlflow, numpy as np

@@ -65,28 +65,28 @@ def fresh(line: CommandLine, run: Run) -> int:
     return int(result.stdout)
 
 
-@pytest.mark.parametrize("name", ["synthetic concat agm seed 999", "synthetic concat concept of m1 seed 999"])
+@pytest.mark.parametrize("name", ["agm seed 999 on synthetic concat", "concept of m1 seed 999 on synthetic concat"])
 def test_a_fresh_process_gives_the_predictions_of_the_run(finished: CommandLine, name: str) -> None:
     assert fresh(finished, runs(finished)[name]) == 64
 
 
 def test_a_method_whose_answer_is_not_the_models_is_served_too(line: CommandLine) -> None:
     assert line("run", "--modulator", "ensemble", *SMALL, "--set", "mute=mean").status == 0
-    assert fresh(line, runs(line)["synthetic concat ensemble seed 999"]) == 64
+    assert fresh(line, runs(line)["ensemble seed 999 on synthetic concat"]) == 64
 
 
 def test_a_concept_whose_other_modality_is_drawn_is_served_with_the_same_draws(line: CommandLine) -> None:
     small = ("--fusion", "early", "--set", "fusion.hidden=8", "--set", "fusion.out=8", "--set", "mute=random")
     words = ("--dataset", "synthetic", "--epochs", "2", "--set", "dataset.samples=2000")
     assert line("run", "--modulator", "joint", *words, *small).status == 0
-    assert fresh(line, runs(line)["synthetic early concept of m0 seed 999"]) == 500
+    assert fresh(line, runs(line)["concept of m0 seed 999 on synthetic early"]) == 500
 
 
 def test_the_model_is_an_output_of_its_run_with_signature_example_and_requirement(
     finished: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address(finished))  # where MLflow looks a model up by its number
-    run = runs(finished)["synthetic concat agm seed 999"]
+    run = runs(finished)["agm seed 999 on synthetic concat"]
     (output,) = run.outputs.model_outputs
     model = MlflowClient(address(finished)).get_logged_model(output.model_id)
     assert (model.name, str(model.status), model.source_run_id) == ("model", "READY", run.info.run_id)
@@ -104,7 +104,7 @@ def test_the_model_is_an_output_of_its_run_with_signature_example_and_requiremen
 
 def test_an_input_of_another_shape_is_refused_by_the_signature(finished: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address(finished))  # where MLflow looks a model up by its number
-    (output,) = runs(finished)["synthetic concat agm seed 999"].outputs.model_outputs
+    (output,) = runs(finished)["agm seed 999 on synthetic concat"].outputs.model_outputs
     location = MlflowClient(address(finished)).get_logged_model(output.model_id).artifact_location
     with pytest.raises(mlflow.MlflowException, match=r"\(2, 3\) does not match expected shape \(-1, 16\)"):
         mlflow.pyfunc.load_model(location.removeprefix("file://")).predict(

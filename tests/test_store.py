@@ -59,7 +59,7 @@ def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     line.folder.mkdir()
     assert line("run", *PLAIN).status == 0
     assert "synthetic, fusion concat" in line("compare").out
-    assert "'synthetic concat joint seed 999' is done already" in line("run", *PLAIN).err
+    assert "'joint seed 999 on synthetic concat' is done already" in line("run", *PLAIN).err
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert sorted(path.name for path in line.folder.iterdir()) == ["runs"]
     tracker = MlflowTracker(line.folder / "runs")

@@ -257,9 +257,13 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     assert {run.info.status for run in runs(line)} == {"FINISHED"}
     (parent,) = runs(line, "tags.`agmbench.suite` = 'tiny'")
     assert (parent.info.run_name, parent.info.status) == ("suite tiny", "FINISHED")
+    client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["report.html", "summary.md"]
+    summary = Path(client.download_artifacts(parent.info.run_id, "summary.md")).read_text()
+    assert summary.startswith("# agmbench suite tiny\n\nsuite 'tiny': 4 done")
+    assert "| agm | 2 |" in summary
     assert {run.data.tags["mlflow.parentRunId"] for run in runs(line)} == {parent.info.run_id}
-    store = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
-    store.update_run(parent.info.run_id, status="RUNNING")  # as of a command that is killed when its last job is done
+    client.update_run(parent.info.run_id, status="RUNNING")  # as of a command that is killed when its last job is done
     assert line.finish("suite", "run", "tiny").status == 0
     (parent,) = runs(line, "tags.`agmbench.suite` = 'tiny'")
     assert parent.info.status == "FINISHED"
@@ -270,7 +274,7 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
         if "concept of" not in r.info.run_name
     )
 
-    job = next(run for run in runs(line) if run.info.run_name == "synthetic concat agm seed 1")
+    job = next(run for run in runs(line) if run.info.run_name == "agm seed 1 on synthetic concat")
     left = line.folder / "runs" / "unfinished" / job.data.tags["agmbench.digest"]
     left.mkdir(parents=True)  # by a process that was killed when its run was finished
     assert line("suite", "run", "tiny").err.count(": done (") == 1
@@ -310,8 +314,8 @@ def test_a_failed_job_is_recorded_and_the_rest_go_on(line: CommandLine) -> None:
     assert result.err.splitlines()[-1].startswith("error: ")
     assert "3 jobs of suite 'mixed' failed; what each printed is in runs/suites/mixed" in result.err
     (unstarted,) = [text for text in result.err.splitlines() if "its concept of m" in text]
-    assert "synthetic concat joint seed 999: failed: its concept of m0 failed: the lo" in unstarted
-    assert not runs(line, "attributes.run_name = 'synthetic concat joint seed 999' and attributes.status = 'FAILED'")
+    assert "joint seed 999 on synthetic concat: failed: its concept of m0 failed: the lo" in unstarted
+    assert not runs(line, "attributes.run_name = 'joint seed 999 on synthetic concat' and attributes.status = 'FAILED'")
     line("suite", "report", "mixed")
     page = (line.folder / "mixed.html").read_text()
     assert "failed: synthetic joint training.epochs=1" in page
@@ -327,7 +331,7 @@ def test_a_job_whose_process_is_killed_is_recorded_and_the_rest_go_on(line: Comm
     with_suites(line.folder, f"modulators:\n  killed: {{target: 'killed:Killed'}}\n{SUITES}")
     result = line("suite", "run", "killer")
     assert result.status == 1
-    assert "killed seed 999: failed: its process ended with status -9" in result.err
+    assert "killed seed 999 on synthetic concat: failed: its process ended with status -9" in result.err
     assert "suite 'killer': 1 done, 1 failed, 0 missing, 0 skipped" in result.out
     (run,) = runs(line, "attributes.status = 'FAILED'")
     assert run.data.tags["agmbench.reason"] == "its process ended with status -9"

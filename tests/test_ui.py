@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -28,16 +29,23 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def port(finished: CommandLine) -> Iterator[int]:
+def said(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the server said when it started."""
+    return tmp_path_factory.mktemp("ui") / "said"
+
+
+@pytest.fixture(scope="module")
+def port(finished: CommandLine, said: Path) -> Iterator[int]:
     """The port at which `agmbench ui` serves a finished store."""
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "agmbench", "ui", "--port", str(port)],
-        cwd=finished.folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    with said.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agmbench", "ui", "--port", str(port)],
+            cwd=finished.folder,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         deadline = time.monotonic() + 120
         while True:
@@ -58,19 +66,33 @@ def test_the_ui_serves_the_runs_of_this_store_to_this_machine(port: int) -> None
     assert "synthetic" in [found["name"] for found in experiments(port)]
 
 
+def test_it_says_its_addresses_and_nothing_else(finished: CommandLine, port: int, said: Path) -> None:
+    client = MlflowClient(f"sqlite:///{finished.folder / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("synthetic")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    first, second = said.read_text().splitlines()
+    assert first == f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning (press Ctrl-C to stop)"
+    where = f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    assert second == f"  synthetic: http://127.0.0.1:{port}/{where}"
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
 def test_a_browser_shows_runs_metrics_plots_and_models(finished: CommandLine, port: int, tmp_path: Path) -> None:
     client = MlflowClient(f"sqlite:///{finished.folder / 'runs' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("synthetic")
-    (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'synthetic concat agm seed 999'")
+    (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'agm seed 999 on synthetic concat'")
     pages = f"http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}"
     page = f"{pages}/runs/{run.info.run_id}"
-    names = ["synthetic concat agm seed 999", "synthetic concat joint seed 999", "synthetic concat concept of m0 seed 999"]
-    seen(f"{pages}/runs", names, tmp_path)
+    names = [
+        "agm seed 999 on synthetic concat",
+        "joint seed 999 on synthetic concat",
+        "concept of m0 seed 999 on synthetic concat",
+    ]
+    seen(f"{pages}/runs?workflowType=machine_learning", [*names, "Model registry"], tmp_path)
     seen(page, ["test/accuracy", f"{run.data.metrics['test/accuracy']:.4f}"[:5], "modulator.alpha"], tmp_path)
     seen(f"{page}/artifacts", ["plots", "predictions.parquet", "job.yaml", "checkpoints"], tmp_path)
     (model,) = run.outputs.model_outputs
-    seen(f"{pages}/models/{model.model_id}", ["model", model.model_id, "synthetic concat agm seed 999"], tmp_path)
+    seen(f"{pages}/models/{model.model_id}", ["model", model.model_id, "agm seed 999 on synthetic concat"], tmp_path)
 
 
 def seen(page: str, words: list[str], folder: Path) -> None:
@@ -112,5 +134,10 @@ def test_a_port_that_is_taken_is_one_line(finished: CommandLine) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        error = finished.refused("ui", "--port", str(taken.getsockname()[1]))
-    assert "cannot be used (Address already in use); choose another with --port" in error
+        port = int(taken.getsockname()[1])
+        error = finished.refused("ui", "--port", str(port))
+    found = re.search(r"cannot be used \(Address already in use\); --port (\d+) is free", error)
+    assert found
+    assert port < int(found[1]) <= port + 100
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", int(found[1])))

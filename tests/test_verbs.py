@@ -9,7 +9,7 @@ import click
 import pytest
 from conftest import SMALL, CommandLine
 
-from agmbench.cli import VERBS
+from agmbench.cli import VERBS, module_of
 from agmbench.jobs import compose, parse_settings
 from agmbench.registry import builtin
 from agmbench.suite import plan, read
@@ -17,7 +17,7 @@ from agmbench.suite import plan, read
 
 def commands() -> Iterator[tuple[str, click.Command]]:
     for verb in VERBS:
-        command = importlib.import_module(f"agmbench.cli.{verb}").command
+        command = importlib.import_module(module_of(verb)).command
         for name, inner in command.commands.items() if isinstance(command, click.Group) else [("", command)]:
             yield f"{verb} {name}".strip(), inner
 

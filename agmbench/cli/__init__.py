@@ -26,12 +26,21 @@ VERBS = {
     "show": "Show one component: its parameters, defaults, paper, and what it refuses.",
     "check": "Check whether a component, built in or your own, keeps the promises of its kind.",
     "plugin": "Create a component of your own from a working skeleton: new.",
+    "export": "Write finished runs to a folder that others can verify and compare with theirs.",
+    "import": "Verify a folder of results that someone else exported, and keep its runs in the store.",
+    "verify-result": "Run the job of an exported result again, and compare its numbers and predictions.",
+    "site": "Write a static site of one or several folders of results.",
     "ui": "Open the MLflow UI on this store; only this machine can reach it.",
 }
 
 
 MENDED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
 LONGEST = 4000  # characters of an error message
+
+
+def module_of(verb: str) -> str:
+    """The module that holds a verb."""
+    return f"agmbench.cli.{verb.replace('-', '_')}"
 
 
 class _Verbs(click.Group):
@@ -41,7 +50,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             raise AgmbenchError(f"no command '{name}': {allowed(name, VERBS)}")
-        command: click.Command = importlib.import_module(f"agmbench.cli.{name}").command
+        command: click.Command = importlib.import_module(module_of(name)).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -48,6 +48,14 @@ HTML = Path("compare.html")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: the terminal; html: compare.html]"
 )
+@click.option(
+    "--from",
+    "folders",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="RESULTS",
+    help="A folder of results (agmbench export) to show in place of the store; repeatable.",
+)
 @registry_option
 def command(
     dataset: str | None,
@@ -62,6 +70,7 @@ def command(
     samples: bool,
     form: str,
     output: Path | None,
+    folders: tuple[Path, ...],
 ) -> None:
     """Compare methods side by side: one table per setting, from the runs in the store.
 
@@ -73,19 +82,20 @@ def command(
     if output is not None and form == "table":
         raise AgmbenchError("--output needs a file format: --format markdown, latex, csv, json or html")
 
+    from agmbench.leaderboard.folder import Folders, read_all
     from agmbench.report.export import Origin
     from agmbench.report.published import TABLES
     from agmbench.report.render import render, save, show
     from agmbench.report.tables import BASELINE
     from agmbench.trackers.mlflow import MlflowTracker
 
-    tracker = MlflowTracker()
+    tracker: MlflowTracker | Folders = Folders(read_all(folders)) if folders else MlflowTracker()
     asked = [word for part in (columns or "").split(",") if (word := part.strip())]
     shown: dict[str, Any] = {"columns": asked, "coalitions": coalitions, "cost": cost or form == "html", "samples": samples}
     shown["published"] = TABLES if published else ()
     named = (*modulators, baseline) if modulators and baseline and baseline not in modulators else modulators
     tables = side_by_side(registry, tracker, dataset, named, fusions, seeds, **shown)
-    labels = {row.label for table in tables for row in table.rows if row.method and row.records}
+    labels = {label for table in tables for row in table.rows if row.method and row.records for label in (row.label, row.alone)}
     if baseline and baseline not in labels:
         raise AgmbenchError(f"--baseline: no row '{baseline}' in these tables: {allowed(baseline, labels)}")
     against = baseline or BASELINE

@@ -113,6 +113,7 @@ def status(name: str, **asked: Unpack[Asked]) -> None:
 def run(name: str, **given: Unpack[Ran]) -> None:
     """Run what is missing of a suite, each job in a process of its own. A failed one is recorded, and the rest go on."""
     from agmbench import suite
+    from agmbench.cli.suite_report import keep
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker, begun = MlflowTracker(), time.monotonic()
@@ -127,7 +128,9 @@ def run(name: str, **given: Unpack[Ran]) -> None:
         left = (time.monotonic() - begun) / number * (todo.total - number)
         rest = f", about {lasting(left)} left" if left else ""
         echo(f"[{number} of {todo.total}] {ended.task.name}: {what} ({ended.seconds:.0f} s){rest}", err=True)
-    echo("\n".join(_said(name, suite.progress(planned, tracker))))
+    found = suite.progress(planned, tracker)
+    echo("\n".join(_said(name, found)))
+    keep(name, " ".join(["agmbench suite", name, *_words(given)]), _said(name, found), found, tracker)
     if failed:
         jobs_ = "a job" if failed == 1 else f"{failed} jobs"
         raise RunFailed(f"{jobs_} of suite '{name}' failed; what each printed is in {folder}")

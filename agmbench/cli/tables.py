@@ -1,21 +1,22 @@
 """The runs that a command shows, and the tables that it makes of them. Commands import this only when they need it."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from agmbench.cli.terminal import echo
 from agmbench.errors import AgmbenchError, allowed
-from agmbench.records import FINISHED, Measurement, Record
+from agmbench.records import FINISHED, Measurement, Record, Tracker
 from agmbench.registry import Registry
 
 if TYPE_CHECKING:
+    from agmbench.leaderboard.folder import Folders
     from agmbench.report.tables import Table
     from agmbench.trackers.mlflow import MlflowTracker
 
 
 def side_by_side(
     registry: Registry,
-    tracker: "MlflowTracker",
+    tracker: "MlflowTracker | Folders",
     dataset: str | None = None,
     modulators: Sequence[str] = (),
     fusions: Sequence[str] = (),
@@ -28,10 +29,10 @@ def side_by_side(
     published: Collection[int] = (),
 ) -> "list[Table]":
     """The runs of a store as `agmbench compare` shows them; what is named has to be there."""
-    stored = tracker.records(dataset)
+    stored = [*tracker.records(dataset), *tracker.imported(dataset)]
     if not stored and dataset:
         dataset = registry.get("dataset", dataset).name  # an alias, or an error; data given from Python are in no registry
-        stored = tracker.records(dataset)
+        stored = [*tracker.records(dataset), *tracker.imported(dataset)]
     found = [record for record in stored if not record.concept and (samples or not record.sample)]
     if not found:
         raise AgmbenchError(f"no runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run")
@@ -40,7 +41,8 @@ def side_by_side(
     for name in modulators:
         if name not in known:
             raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known)}")
-    kept = measured(chosen(found, registry, fusions, seeds), columns, registry, tracker, finished(stored).get)
+    store = cast(Tracker, tracker)  # of which nothing but runs that were made here is measured
+    kept = measured(chosen(found, registry, fusions, seeds), columns, registry, store, finished(stored).get)
     shown = {"cost": cost, "coalitions": coalitions, "asked": columns, "beside": published}
     return tabled(kept, registry, modulators=modulators, **shown)
 
@@ -76,7 +78,7 @@ def measured(
     records: Sequence[Record],
     asked: Sequence[str],
     registry: Registry,
-    tracker: "MlflowTracker",
+    tracker: Tracker,
     find: Callable[[str], Record | None],
 ) -> list[Record]:
     """The records, completed with the numbers that are asked for and were not yet measured, or were measured by another version.
@@ -92,7 +94,8 @@ def measured(
     wanted = [one for one in known if one.name in named]
     found, count = [], 0
     for record in records:
-        lacking = measures.stale(record, wanted) if record.status == FINISHED else []
+        here = record.status == FINISHED and not record.source  # what others' runs answered is not here
+        lacking = measures.stale(record, wanted) if here else []
         found.append(record.with_measured(measures.tried(tracker, record, lacking, find)) if lacking else record)
         count += bool(lacking)
     if count:

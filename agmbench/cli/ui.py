@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from contextlib import suppress
 
 import click
 
@@ -10,11 +11,20 @@ from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
 
+# MLflow's command, which says by `click.echo` what it does and by logging what is wrong
+QUIET = "import click; click.echo = lambda *_, **__: None; from mlflow.cli import cli; cli(prog_name='mlflow')"
+
+TRAINING = "?workflowType=machine_learning"  # the UI's side of model training, not that of generative AI, which MLflow opens
+SHOWN = 20  # experiments
+
 
 @click.command("ui", cls=Verb)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on 127.0.0.1.")
 def command(port: int) -> None:
-    """Open the MLflow UI on this store; only this machine can reach it."""
+    """Open the MLflow UI on this store; only this machine can reach it.
+
+    It prints an address for all data sets and one for the runs on each.
+    """
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
@@ -23,20 +33,41 @@ def command(port: int) -> None:
     if not tracker.exists():
         raise AgmbenchError(f"no store at {tracker.shown} yet; make one with: agmbench run")
     _check_free(port)
-    words = ["-P", "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = tracker.uri  # not an argument: it may hold a password, and `ps` shows arguments
+    words = ["-P", "-c", QUIET, "ui", "--host", "127.0.0.1", "--port", str(port)]
+    for what in ("BACKEND", "REGISTRY"):  # no arguments: they may hold a password, and `ps` shows arguments
+        os.environ[f"MLFLOW_{what}_STORE_URI"] = tracker.uri
+    os.environ.setdefault("UVICORN_LOG_LEVEL", "warning")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # of MLflow's own imports, which no user can mend
     os.environ["UVICORN_APP_DIR"] = os.path.dirname(os.__file__)  # so that modules are not looked for in the working directory
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # a viewer needs no job runner
-    echo(f"http://127.0.0.1:{port} (press Ctrl-C to stop)", err=True)
+    echo(f"http://127.0.0.1:{port}/#/experiments{TRAINING} (press Ctrl-C to stop)", err=True)
+    for name, number in list(tracker.experiments().items())[:SHOWN]:
+        echo(f"  {name}: http://127.0.0.1:{port}/#/experiments/{number}/runs{TRAINING}", err=True)
     os.execv(sys.executable, [sys.executable, *words])
 
 
 def _check_free(port: int) -> None:
+    try:
+        _bind(port)
+    except OSError as error:
+        free = _next_free(port)
+        other = f"--port {free} is free" if free else "choose another with --port"
+        raise AgmbenchError(f"port {port} cannot be used ({error.strerror}); {other}") from error
+
+
+def _next_free(port: int) -> int | None:
+    """The first port above this one that can be used, of the next hundred."""
+    for other in range(port + 1, min(port + 101, 65536)):
+        with suppress(OSError):
+            _bind(other)
+            return other
+    return None
+
+
+def _bind(port: int) -> None:
+    """Raise unless the port can be used."""
     with socket.socket() as probe:
         probe.setsockopt(
             socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
         )  # as the server does: a port that was closed just now counts as free
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise AgmbenchError(f"port {port} cannot be used ({error.strerror}); choose another with --port") from error
+        probe.bind(("127.0.0.1", port))

@@ -116,12 +116,14 @@ def _pooled(label: str, cells: Sequence[Sequence[float]], p: float, adjusted: fl
 
 
 def differences(table: Table, baseline: str) -> dict[str, list[float]]:
-    """For every other method: its figure minus the baseline's, for each seed that both have. Empty without the baseline."""
+    """For every other method: its figure minus the baseline's, for each seed that both have. Empty without the baseline.
+
+    The baseline of a run that came in a folder of results is that of the same folder, if there is one.
+    """
     rows = {row.label: row for row in table.rows if row.method}
-    if baseline not in rows:
-        return {}
+    of = {label: rows.get(f"{baseline} ({row.source})", rows.get(baseline)) for label, row in rows.items()}
     key = table.figure.key
-    return {label: _paired(row, rows[baseline], key) for label, row in rows.items() if label != baseline}
+    return {label: _paired(rows[label], other, key) for label, other in of.items() if other and label != other.label}
 
 
 def _paired(row: Row, other: Row, key: str) -> list[float]:

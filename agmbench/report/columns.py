@@ -104,8 +104,9 @@ class Known:
     lacking: Mapping[str, str]
 
     def within(self, records: Iterable[Record]) -> "Known":
-        """The same, with the quantities as these runs recorded them."""
-        own = {q.name: q for record in records for found in record.measurements.values() for q in found.quantities}
+        """The same, with the quantities as these runs recorded them; what runs of this store say counts before what others say."""
+        ordered = sorted(records, key=lambda record: not record.source)
+        own = {q.name: q for record in ordered for found in record.measurements.values() for q in found.quantities}
         return replace(self, quantities={**self.quantities, **own})
 
 

@@ -59,6 +59,16 @@ class Row:
     records: Sequence[Record] = ()
     method: bool = True
 
+    @property
+    def source(self) -> str:
+        """The folder of results that its runs came in; empty for runs of this store."""
+        return self.records[0].source if self.records else ""
+
+    @property
+    def alone(self) -> str:
+        """The label without its source."""
+        return self.label.removesuffix(f" ({self.source})")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -136,10 +146,10 @@ def _published(record: Record, tables: Collection[int]) -> list[Published]:
 
 
 def _last(records: Iterable[Record]) -> list[Record]:
-    """One record per job: the last finished one, or if there is none, the last one."""
-    best: dict[str, Record] = {}
+    """One record per job and source: the last finished one, or if there is none, the last one."""
+    best: dict[tuple[str, str], Record] = {}
     for record in sorted(records, key=lambda record: (record.status == FINISHED, record.order)):
-        best[record.digest] = record
+        best[record.source, record.digest] = record
     return list(best.values())
 
 
@@ -235,6 +245,7 @@ def _table(
     rows += [_absent(name, columns, "no run in this setting") for name in modulators if name not in named]
     told = [note for label, found in groups.items() for note in _failures(label, found)]
     told += _older({label: groups[label] for label in sorted(groups, key=_rank)}, columns, metrics)
+    told += _sources({row.source for row in rows if row.records})
     told += [
         f"{row.label}: only {len(row.values[column.key].values)} of {row.seeds} seeds have {column.key}"
         for row in rows
@@ -256,13 +267,20 @@ def _table(
     )
 
 
+def _sources(sources: Collection[str]) -> list[str]:
+    """What a table says of runs that others made."""
+    if len(sources) > 1:
+        return ["runs of several sources: each method is compared with the baseline of its own source, where that has one"]
+    return [f"runs of {source}, made by others" for source in sources if source]
+
+
 def _rank(label: str) -> tuple[bool, str]:
     return label.split()[0] != BASELINE, label
 
 
 def _labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
     """Each record with the name of its row: the modulator, with the parameters that depart from their defaults on this data set or in
-    which runs of this table differ, and with its version if the table has runs of several versions."""
+    which runs of this table differ, and with its version or its source if the table has runs of several."""
     varied = _varied(records)
     names = []
     for record in records:
@@ -273,10 +291,17 @@ def _labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
     versions: dict[str, set[str]] = defaultdict(set)
     for name, record in zip(names, records, strict=True):
         versions[name].add(_version(record))
+    several = len({record.source for record in records}) > 1
     return [
-        (f"{name} (version {_version(record)})" if len(versions[name]) > 1 else name, record)
+        (" ".join([name, *_told_by(record, len(versions[name]) > 1, several)]), record)
         for name, record in zip(names, records, strict=True)
     ]
+
+
+def _told_by(record: Record, version: bool, source: bool) -> list[str]:
+    """What tells the row of a run from others of the same name: the `version` of its modulator, the `source` of someone else's run."""
+    told = [f"(version {_version(record)})"] if version else []
+    return [*told, f"({record.source})"] if source and record.source else told
 
 
 def _version(record: Record) -> str:
@@ -364,7 +389,8 @@ def _concepts(records: Sequence[Record], columns: Sequence[Column]) -> list[Row]
         quantity, _, modality = column.key.partition("/")
         alone = f"test/{ALONE.get(quantity)}/{modality}"
         having = [record for record in records if column.metric and alone in record.metrics]
-        found = {r.spec["seed"]: column.scale * r.metrics[alone] for r in having}
+        own_last = sorted(having, key=lambda record: not record.source)
+        found = {r.spec["seed"]: column.scale * r.metrics[alone] for r in own_last}
         values[column.key] = Value(found) if found else Value(reason="a concept is a unimodal model, so it has no value here")
     seeds = max((len(value.by_seed) for value in values.values()), default=0)
     return [Row("concept", seeds, values, method=False)] if seeds else []

@@ -26,14 +26,15 @@ from sqlalchemy.exc import ArgumentError
 
 from agmbench.addresses import hidden, shown
 from agmbench.errors import AgmbenchError, Taken, describe
-from agmbench.records import FAILED, FINISHED, KILLED, RUNNING, Heading, Record
+from agmbench.records import FAILED, FINISHED, IMPORTED, KILLED, RUNNING, Heading, Record
+from agmbench.trackers.adopted import adopted
 from agmbench.trackers.claims import Claim, me
 from agmbench.trackers.opening import make, patient
 from agmbench.trackers.opening import sqlite as sqlite  # for whoever names a file beside the store
 from agmbench.trackers.patience import patiently
 from agmbench.trackers.places import Named, OnRun
 from agmbench.trackers.states import STATES, InStore, forget, shared
-from agmbench.trackers.tags import record, written
+from agmbench.trackers.tags import KIND, NOTE, by_whom, record, written
 from agmbench.trackers.writer import MlflowWriter, unguarded
 
 RUNS_A_PAGE = 1000
@@ -43,6 +44,7 @@ GONE = "its process was killed"
 
 class MlflowTracker:
     """A tracker on one MLflow store; one that is a SQLite file is made at the first `start`, under a lock, and never by reading.
+    Without `uri` the environment says which; an empty one is the store of `folder`.
 
     What only one process may do at a time is done under a lock of the file system beside a SQLite file, and where a server has the
     store, under a claim in the store itself (`claims.py`).
@@ -51,7 +53,7 @@ class MlflowTracker:
     def __init__(self, folder: Path = Path("runs"), uri: str | None = None) -> None:
         self.folder = folder.absolute()
         self._claims: dict[str, Claim] = {}  # of this process, by digest
-        named = uri or os.environ.get("MLFLOW_TRACKING_URI")
+        named = os.environ.get("MLFLOW_TRACKING_URI") if uri is None else uri
         self._own = not named
         self.uri = named or sqlite(self.folder / "mlflow.db")
 
@@ -115,6 +117,11 @@ class MlflowTracker:
         if self.exists():
             self._client.search_experiments(max_results=1)
 
+    def experiments(self) -> dict[str, str]:
+        """The numbers of experiments by name, the last one that was changed first, without MLflow's own `Default`."""
+        found = self._client.search_experiments(order_by=["last_update_time DESC"])
+        return {one.name: one.experiment_id for one in found if one.experiment_id != "0"}
+
     @cached_property
     def _served(self) -> bool:
         """Whether a server has the store, so that processes of many machines may write to it."""
@@ -158,6 +165,13 @@ class MlflowTracker:
     def records(self, dataset: str | None = None) -> list[Record]:
         found = self._search("tags.`agmbench.digest` != ''", dataset)
         return [record for record in found if "agmbench.trial" not in record.tags]
+
+    def imported(self, dataset: str | None = None) -> list[Record]:
+        return list(self._search(f"tags.`{IMPORTED}` != ''", dataset))
+
+    def adopt(self, record: Record, folder: Path, sha256: str) -> bool:
+        with self.lock("imports"), self._written():
+            return adopted(self._client, self._experiment(record.spec["dataset"]["name"]), record, folder, sha256)
 
     def _search(self, condition: str, dataset: str | None = None) -> Iterator[Record]:
         return map(record, self._runs(condition, dataset))
@@ -277,7 +291,7 @@ class MlflowTracker:
 
     def _made(self, experiment: str, heading: Heading, attempt: int, guard: Callable[[], None]) -> str:
         """A new run of a job. Whoever finds that another has the job now, when it is made, takes it away again."""
-        tags = {**heading.tags, **written(heading), "agmbench.attempt": str(attempt), OWNER: str(me())}
+        tags = {**by_whom(), **heading.tags, **written(heading), "agmbench.attempt": str(attempt), OWNER: str(me())}
         if heading.parent:
             tags[MLFLOW_PARENT_RUN_ID] = heading.parent
         guard()
@@ -313,19 +327,22 @@ class MlflowTracker:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             location = (self.artifacts / name).as_uri() if self.artifacts else None
-            return str(self._client.create_experiment(name, artifact_location=location))
+            return str(self._client.create_experiment(name, artifact_location=location, tags=KIND))
         if found.lifecycle_stage != "active":
             raise AgmbenchError(f"the MLflow experiment '{name}' is deleted; restore it with 'mlflow experiments restore'")
+        for key in KIND.keys() - found.tags.keys():  # of before
+            self._client.set_experiment_tag(found.experiment_id, key, KIND[key])
         return str(found.experiment_id)
 
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> MlflowWriter:
         client = self._client
         experiment = self._experiment(dataset)
         condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        tags = {**by_whom(), NOTE: f"The jobs of '{name}' on {dataset} stand below this run.", **tags}
         if not (found := client.search_runs([experiment], condition, max_results=1)):
             with self.lock("groups"):  # two first commands at once would both make one
                 if not (found := client.search_runs([experiment], condition, max_results=1)):
-                    return MlflowWriter(client, client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id)
+                    return MlflowWriter(client, client.create_run(experiment, run_name=name, tags=tags).info.run_id)
         run_id = found[0].info.run_id
         client.update_run(run_id, status=RUNNING)
         client.set_tag(run_id, "agmbench.reason", "")

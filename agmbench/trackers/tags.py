@@ -1,5 +1,6 @@
 """What a run's tags say of it, written and read."""
 
+import getpass
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -7,15 +8,26 @@ from dataclasses import asdict, fields, replace
 from typing import Any, cast
 
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from agmbench import older
 from agmbench.outcomes import KINDS, Kind, Quantity
-from agmbench.records import Heading, Measurement, Record, Selected, chosen, departing
+from agmbench.records import IMPORTED, Heading, Measurement, Record, Selected, chosen, departing
 
 METRIC = "agmbench.metric."
 OUTCOMES = "agmbench.outcomes"  # the artifact that holds them
 DEFAULTS = {field.name: field.default for field in fields(Quantity)}  # left out of a tag, which MLflow cuts at 8,000 letters
+IMPORTED_DIGEST = f"{IMPORTED}.digest"  # in place of `agmbench.digest`, by which jobs that are done here are found
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # of an experiment that the UI opens as model training
 NOTE = "mlflow.note.content"  # what the UI shows as a run's description
+
+
+def by_whom(source: str = "agmbench") -> dict[str, str]:
+    """Who starts a run, and by what, as the UI shows it."""
+    user = "unknown"
+    with suppress(Exception):  # of a container's user nothing may be known
+        user = getpass.getuser()
+    return {MLFLOW_USER: user, MLFLOW_SOURCE_NAME: source, MLFLOW_SOURCE_TYPE: "LOCAL"}
 
 
 def written(heading: Heading) -> dict[str, str]:
@@ -60,7 +72,7 @@ def record(run: Run) -> Record:
         run_id=run.info.run_id,
         name=run.info.run_name or "",
         status=run.info.status,
-        digest=tags["agmbench.digest"],
+        digest=tags[IMPORTED_DIGEST if IMPORTED in tags else "agmbench.digest"],
         cell=tags["agmbench.cell"],
         spec=json.loads(tags["agmbench.spec"]),
         modalities=tuple(json.loads(tags["agmbench.modalities"])),

@@ -1,0 +1,96 @@
+"""`agmbench export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agmbench.cli.options import Name, entry_of, registry_option, root_option
+from agmbench.cli.terminal import echo
+from agmbench.cli.verbs import Verb
+from agmbench.errors import AgmbenchError, allowed, shown
+from agmbench.registry import Registry, load
+
+if TYPE_CHECKING:
+    from agmbench.records import Record
+
+
+@click.command("export", cls=Verb)
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option(
+    "-d",
+    "--dataset",
+    type=Name("dataset"),
+    callback=entry_of("dataset"),
+    help="Only runs on this data set, or on that of the entry in this file. [default: all]",
+)
+@click.option(
+    "-m", "--modulator", "modulators", type=Name("modulator"), multiple=True, help="Modulator; repeatable. [default: all]"
+)
+@click.option("-f", "--fusion", "fusions", type=Name("fusion"), multiple=True, help="Fusion; repeatable. [default: all]")
+@click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]")
+@click.option("--suite", callback=entry_of("suite"), help="Only the jobs of this suite, or of that in this file.")
+@click.option("--scale", help="The scale of the suite. [default: as the suite stands]")
+@click.option("--samples", is_flag=True, help="Also runs on random data (agmbench data sample).")
+@root_option
+@registry_option
+def command(
+    results: Path,
+    dataset: str | None,
+    modulators: tuple[str, ...],
+    fusions: tuple[str, ...],
+    seeds: tuple[int, ...],
+    suite: str | None,
+    scale: str | None,
+    samples: bool,
+) -> None:
+    """Write finished runs to the folder RESULTS, which others can compare with theirs and verify.
+
+    Each run has a folder, named by the digest of its job: its job, its final numbers, its environment, and hashes of its predictions.
+    The runs of the unimodal models that it is compared with come along. Exporting the same runs again gives the same files.
+    """
+    from agmbench.cli.tables import chosen
+    from agmbench.leaderboard.collect import results as collected
+    from agmbench.leaderboard.collect import with_references
+    from agmbench.leaderboard.folder import write
+    from agmbench.protocol import noted
+    from agmbench.records import FINISHED
+    from agmbench.trackers.mlflow import MlflowTracker
+
+    registry, tracker = load(), MlflowTracker()
+    if scale is not None and suite is None:
+        raise AgmbenchError("--scale is a scale of a suite; name the suite with --suite NAME")
+    stored = tracker.records(registry.get("dataset", dataset).name if dataset else None)
+    found = [one for one in stored if one.status == FINISHED and not one.concept and (samples or not one.sample)]
+    if not found:
+        raise AgmbenchError(
+            f"no finished runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run"
+        )
+    found = _by(modulators, chosen(found, registry, fusions, seeds), registry)
+    if suite is not None:
+        digests = _digests(registry, suite, scale)
+        found = [record for record in found if record.digest in digests]
+    runs = [record if record.departures is not None else noted(record, registry) for record in with_references(found, stored)]
+    made, left_out = collected(runs, tracker)
+    for text in left_out:
+        echo(f"left out: {text}", err=True)
+    if not made:
+        raise AgmbenchError("no run is left to export; agmbench compare shows which runs there are")
+    written = write(made, results)
+    echo(f"wrote {shown(results)}: {len(made)} result{'s' * (len(made) > 1)}; sha256 of manifest.json: {written.sha256}")
+
+
+def _by(modulators: tuple[str, ...], records: "list[Record]", registry: Registry) -> "list[Record]":
+    """The runs of the named modulators; of all without names."""
+    names = {registry.spelling("modulator", name) for name in modulators}
+    there = {record.spec["modulator"]["name"] for record in records}
+    for name in names - there:
+        raise AgmbenchError(f"no finished runs of modulator '{name}' here: {allowed(name, there)}")
+    return [record for record in records if not names or record.spec["modulator"]["name"] in names]
+
+
+def _digests(registry: Registry, suite: str, scale: str | None) -> set[str]:
+    """Those of the jobs of a suite."""
+    from agmbench.suite import plan, read
+
+    return {one.job.digest for one in plan(read(registry, suite), registry, scale) if one.job}

@@ -1,0 +1,39 @@
+"""The results of the runs in a store."""
+
+from collections.abc import Iterable, Sequence
+
+from agmbench import measures, predictions
+from agmbench.errors import AgmbenchError
+from agmbench.jobs import spec_of
+from agmbench.leaderboard.folder import check
+from agmbench.leaderboard.result import Result, of_record
+from agmbench.records import FINISHED, Record, Tracker
+
+
+def with_references(chosen: Iterable[Record], stored: Iterable[Record]) -> list[Record]:
+    """The last finished run of each job that is chosen, and of the unimodal models that these are compared with; by digest."""
+    last = {record.digest: record for record in sorted(stored, key=lambda record: record.order) if record.status == FINISHED}
+    wanted = {digest for record in chosen for digest in (record.digest, *record.references.values())}
+    return [last[digest] for digest in sorted(wanted & last.keys())]
+
+
+def results(records: Sequence[Record], tracker: Tracker) -> tuple[list[Result], list[str]]:
+    """A result of each run, and a line for each run that cannot be one."""
+    found, left_out = [], []
+    for record in records:
+        try:
+            result = result_of(record, tracker)
+            check(result)
+            found.append(result)
+        except AgmbenchError as error:
+            left_out.append(f"{record.run_id[:8]} '{record.name}': {error}")
+    return found, left_out
+
+
+def result_of(record: Record, tracker: Tracker) -> Result:
+    """The result of a finished run, from what the store kept of it."""
+    names = [name for name in record.metrics if name.startswith("valid/")]
+    epoch = record.metrics.get("best/epoch")
+    curves = tracker.history(record, names) if epoch is not None else {}
+    valid = {name.removeprefix("valid/"): value for name, curve in curves.items() for step, value in curve if step == epoch}
+    return of_record(record, valid, predictions.hashes(measures.kept(tracker, record)), spec_of(record.spec))

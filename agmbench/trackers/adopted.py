@@ -1,0 +1,58 @@
+"""Someone else's finished run kept in an MLflow store."""
+
+import json
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
+
+from agmbench.errors import AgmbenchError
+from agmbench.records import FINISHED, IMPORTED, Heading, Point, Record
+from agmbench.trackers.tags import IMPORTED_DIGEST, written
+from agmbench.trackers.writer import MlflowWriter
+
+SHA256 = f"{IMPORTED}.sha256"
+OF_JOBS_HERE = ("agmbench.digest", "agmbench.setting")  # tags by which a job is found that was done here
+
+
+def adopted(client: MlflowClient, experiment: str, record: Record, folder: Path, sha256: str) -> bool:
+    """Keep a run with the files of its folder; whether it was not there. One that was begun and not finished is made anew."""
+    condition = f"tags.`{IMPORTED}` = '{record.source}' and tags.`{IMPORTED_DIGEST}` = '{record.digest}'"
+    for run in client.search_runs([experiment], condition):
+        if run.info.status != FINISHED:
+            client.delete_run(run.info.run_id)
+        elif run.data.tags[SHA256] == sha256:
+            return False
+        else:
+            raise AgmbenchError(
+                f"another result of job {record.digest} was imported from '{record.source}' before; import this one under another --name"
+            )
+    heading = _heading(record)
+    tags = {
+        **record.tags,
+        **written(heading),
+        MLFLOW_SOURCE_NAME: record.source,
+        IMPORTED_DIGEST: record.digest,
+        SHA256: sha256,
+    }
+    tags["agmbench.departures"] = json.dumps(record.departures)
+    kept = {name: value for name, value in tags.items() if name not in OF_JOBS_HERE}
+    made = client.create_run(experiment, start_time=record.started, run_name=record.name, tags=kept)
+    with MlflowWriter(client, made.info.run_id) as writer:
+        writer.describe(heading)
+        by_metrics = {f"test/{name}" for one in record.measurements.values() for name in one.values}
+        writer.points([Point(name, value, 0) for name, value in record.metrics.items() if name not in by_metrics])
+        writer.measured(record.measurements.values(), 0)
+        writer.files(folder)
+    client.set_terminated(made.info.run_id, FINISHED, end_time=record.started)  # how long it took is not stated
+    return True
+
+
+def _heading(record: Record) -> Heading:
+    return Heading(
+        **{name: getattr(record, name) for name in ("name", "digest", "cell", "spec", "modalities", "concept", "fingerprint")},
+        **{name: getattr(record, name) for name in ("task", "selected", "components", "references", "training")},
+        departures=record.departures or {},
+        samples={},
+        tags={},
+    )

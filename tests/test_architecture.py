@@ -109,7 +109,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "launch": {"addresses", "errors", "interrupts"},
     "pool": {"errors", "interrupts", "launch"},
     "launchers": {"errors", "interrupts", "launch", "pool"},
-    "work": {"build", "errors", "execute", "interrupts", "jobs", "registry", "trackers"},
+    "work": {"build", "errors", "execute", "interrupts", "jobs", "records", "registry", "trackers"},
     "suite": {"build", "errors", "jobs", "launch", "measures", "records", "registry", "report"},
     "checkpoints": {"errors", "records"},
     "served": {

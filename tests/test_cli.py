@@ -202,10 +202,10 @@ def test_a_plugin_whose_types_cannot_be_read_is_one_line(parameter: str, expecte
     assert result.err.count("\n") == (1 if expected else 0)
 
 
-def test_a_terminal_without_dashes_gets_question_marks(finished: CommandLine) -> None:
+def test_a_terminal_without_dashes_gets_others(finished: CommandLine) -> None:
     result = finished.finish("compare", env={"PYTHONIOENCODING": "ascii"})
     assert result.status == 0, result.err
-    assert "? [1]" in result.out
+    assert "- [1]" in result.out
 
 
 @pytest.mark.bad_input

@@ -61,7 +61,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     os.environ["PYTHONSAFEPATH"] = "1"  # child processes import no module from the working directory
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a character gets a question mark
+            stream.reconfigure(encoding="ascii" if _ascii() else None, errors="agmbench")  # what it lacks is written otherwise
     try:
         os.getcwd()
     except OSError as error:  # torch would end the process
@@ -87,6 +87,11 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         _unexpected(error)
     sys.exit(0)
+
+
+def _ascii() -> bool:
+    """Whether LC_ALL asks for ASCII alone. Python takes such a locale for UTF-8, and LANG=C too, which it replaces at its start."""
+    return os.environ.get("LC_ALL") in ("C", "POSIX") and not {"PYTHONIOENCODING", "PYTHONUTF8"} & os.environ.keys()
 
 
 def _exit(text: str, status: int) -> NoReturn:

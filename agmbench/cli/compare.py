@@ -105,8 +105,9 @@ def command(**given: Unpack[Given]) -> None:
         raise AgmbenchError("--output needs a file format: --format markdown, latex, csv, json or html")
 
     from agmbench.report.export import Origin
-    from agmbench.report.render import render, save, show
+    from agmbench.report.render import render, save
     from agmbench.report.tables import BASELINE
+    from agmbench.report.terminal import show
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()

@@ -202,7 +202,7 @@ def _several(axes: Mapping[str, Sequence[Any]], given: Given, label: "Label") ->
     from agmbench.cli.tables import tabled
     from agmbench.jobs import digest
     from agmbench.registry.entry import check_name
-    from agmbench.report.render import show
+    from agmbench.report.terminal import show
     from agmbench.trackers.mlflow import MlflowTracker
 
     if wrong := [key for key in FOR_ONE if given[key]] + ["device"] * (given["device"] != "auto"):  # type: ignore[literal-required]
@@ -363,10 +363,9 @@ def _describe(job: Any, tracker: Any, strength: bool) -> None:
 
 def _show(record: "Record", registry: Registry, uri: str, trained: bool) -> None:
     from agmbench.cli.tables import tabled
-    from agmbench.report.render import show
+    from agmbench.report.terminal import show
 
     if not trained:
         echo(f"'{record.name}' is done already (digest {record.digest}); --force trains it again", err=True)
-    for table in tabled([record], registry):
-        show(table)
+    show(*tabled([record], registry))
     echo(f"MLflow run {record.run_id} in {uri}", err=True)

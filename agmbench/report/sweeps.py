@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from agmbench.errors import printable
 from agmbench.records import Selected, chosen
 from agmbench.report.escapes import markdown
 from agmbench.report.style import drawn
@@ -79,17 +80,17 @@ class Sheet:
 
     def show(self) -> None:
         """Print it on the terminal."""
-        from rich import box
         from rich.markup import escape
         from rich.table import Table
 
-        from agmbench.report.grid import print_grid
+        from agmbench.report.grid import HEAD, print_grid
 
-        grid = Table(*self.header, title=escape(self.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        grid = Table(*self.header, title=escape(self.title), title_justify="left", box=HEAD, pad_edge=False)
         for row in self.rows:
             grid.add_row(*map(escape, row))
         print_grid(grid)
-        print(f"{self.note}\n")
+        print(printable(self.note))
+        print()
 
 
 def assigned(params: Mapping[str, Any]) -> str:

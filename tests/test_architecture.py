@@ -174,6 +174,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "distributed",
         "errors",
         "execute",
+        "forecast",
         "interrupts",
         "jobs",
         "launch",
@@ -190,6 +191,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "train",
         "workers",
     },
+    "forecast": {"build", "contracts", "cost", "model", "modulators"},
     "given": {"contracts", "errors", "registry", "tasks"},
     "api": {
         "build",

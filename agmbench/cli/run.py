@@ -1,5 +1,6 @@
 """`agmbench run`."""
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -241,7 +242,10 @@ def _product(axes: Mapping[str, Sequence[Any]], given: Given) -> "list[Planned]"
 
 def _one(spec: Any, given: Given, label: "Label", parent: str | None = None) -> None:
     """One job, in this process."""
-    if not given["dry_run"] and _on_several(given["devices"], given["device"]):
+    if given["dry_run"]:
+        _describe(spec, given)
+        return
+    if _on_several(given["devices"], given["device"]):
         return
 
     from agmbench import build
@@ -252,9 +256,6 @@ def _one(spec: Any, given: Given, label: "Label", parent: str | None = None) -> 
 
     registry, tracker = load(), MlflowTracker()
     chosen = build.device(given["device"])
-    if given["dry_run"]:
-        _describe(build.resolve(spec, registry), tracker, strength=not given["no_strength"])
-        return
     with _together(chosen) as first, Watcher(given["quiet"] or not first) as watcher:
         record = execute(
             spec,
@@ -346,19 +347,32 @@ def _alone(option: str) -> None:
         )
 
 
-def _describe(job: Any, tracker: Any, strength: bool) -> None:
+def _describe(spec: Any, given: Given) -> None:
+    """The job in full, what it will need, and which jobs are done. Imports no more than that takes."""
     import yaml
 
     from agmbench import build
+    from agmbench.cli.needs import needs
 
-    build.modulator(job, build.model(job))
+    device = build.device(given["device"])
+    job = build.resolve(spec, load())
     build.augmentation(job)
+    lines = [*needs(job, device)]
     echo(yaml.safe_dump(job.spec.canonical(), sort_keys=False).rstrip())
-    references = list(build.references(job).values()) if strength else []
-    for planned, what in ((job, "this job"), *((reference, "reference") for reference in references)):
-        done = "done" if tracker.find(planned.digest) else "to be trained"
-        modality = f" of {', '.join(planned.modalities)}" if planned is not job else ""
-        echo(f"# {what}{modality}: digest {planned.digest}, {done}")
+    for line in lines:
+        echo(f"# {line}")
+    references = {} if given["no_strength"] else build.references(job)
+    for planned, what in ((job, "this job"), *((one, f"reference of {modality}") for modality, one in references.items())):
+        echo(f"# {what}: digest {planned.digest}, {'done' if _is_done(planned.digest) else 'to be trained'}")
+
+
+def _is_done(digest: str) -> bool:
+    """Whether the store has the job. Where there is no store yet, MLflow need not be imported, which takes a second."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not Path("runs/mlflow.db").exists():
+        return False
+    from agmbench.trackers.mlflow import MlflowTracker
+
+    return MlflowTracker().find(digest) is not None
 
 
 def _show(record: "Record", registry: Registry, uri: str, trained: bool) -> None:

@@ -21,7 +21,7 @@ VERBS = {
     "measure": "Measure finished runs by further metrics; nothing is trained.",
     "suite": "Run and report named sets of jobs: list, show, run, status, report.",
     "sweep": "Tune modulators with Optuna on the valid split, each with the same number of trials.",
-    "data": "Manage the data sets on this machine: status, describe, prepare, verify, sample.",
+    "data": "Manage the data sets on this machine: status, get, describe, prepare, verify, sample.",
     "list": "List every data set, transform, encoder, fusion, modulator, metric and launcher.",
     "show": "Show one component: its parameters, defaults, paper, and what it refuses.",
     "check": "Check whether a component, built in or your own, keeps the promises of its kind.",

@@ -23,6 +23,7 @@ from agmbench.errors import AgmbenchError, RunFailed, Taken, describe
 from agmbench.evaluate import evaluate, measure
 from agmbench.jobs import JobSpec, setting, spec_of
 from agmbench.loading import Feed, workers
+from agmbench.logs import Log
 from agmbench.measures import Judge, Measure
 from agmbench.model import MultimodalModel
 from agmbench.outcomes import Outcome, Outcomes
@@ -227,8 +228,13 @@ class Execution:
             model, modulator, best, history, epochs, epochs_done = self._begun(
                 job, feed, references, judge, states, Path(beside)
             )
+            log = Log()
+            log.say(
+                f"{job.name} (digest {job.digest}) on {device}: {f'goes on after epoch {epochs_done}' if epochs_done else 'begins'}"
+            )
             for text in states.warnings:
                 self.observer.warned(text)
+                log.say(f"warning: {text}")
             self.observer.started(job.name, spec.training.epochs, epochs_done)
             run.points(history)
             for epoch in epochs:
@@ -241,6 +247,7 @@ class Execution:
                 run.points([*epoch.points, *epoch.costs])
                 epochs_done = epoch.number + 1
                 self.observer.epoch(epoch)
+                log.epoch(epoch, spec.training.epochs)
 
             checkpoints = folder / "checkpoints"
             checkpoints.mkdir()
@@ -256,6 +263,8 @@ class Execution:
             served.save(job, best.weights, folder / "model")
             title = ", ".join([job.name, *departing(protocol.departures(spec, job.registry, job.dataset), sample(job))])
             plots.save(folder / "plots", history, job.modalities, title, job.dataset.class_names, _confusion(found["test"]))
+            log.say(f"the weights of epoch {best.epoch + 1} are taken")
+            log.save(folder / "log.txt")
             run.files(folder)
             self._measure(run, self.wanted, found, {m: measures.judged(one) for m, one in said.items()}, epochs_done - 1)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agmbench.cli.launchers import Place, launched
 from agmbench.cli.terminal import echo, lasting
 from agmbench.errors import RunFailed
+from agmbench.logs import line
 from agmbench.records import FINISHED, Label, Record
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def carried_out(
     place: Place,
     tagged: Mapping[str, str],
     quiet: bool = False,
+    as_json: bool = False,
 ) -> "tuple[Progress, str]":
     """Run what is missing, with a line for each job that ends; how far all are then, and why the command fails, if it does."""
     from agmbench import suite
@@ -37,9 +39,19 @@ def carried_out(
         what = f"failed: {ended.reason}" if ended.reason else f"done, test {record.figure}" if record else "done"
         left = (time.monotonic() - begun) / number * (todo.total - number)
         rest = f", about {lasting(left)} left" if left else ""
-        if not quiet or ended.reason:
+        if as_json:
+            figure = None if record is None else record.figure
+            known = {
+                "job": ended.task.name,
+                "number": number,
+                "of": todo.total,
+                "seconds": round(ended.seconds),
+                "left": round(left),
+            }
+            echo(line("job", **known, test=figure, reason=ended.reason), err=True)
+        elif not quiet or ended.reason:
             echo(f"[{number} of {todo.total}] {ended.task.name}: {what} ({lasting(ended.seconds)}){rest}", err=True)
-    if todo.total and not quiet:
+    if todo.total and not quiet and not as_json:
         echo(f"{todo.total} jobs in {lasting(time.monotonic() - begun)}, {failed} failed", err=True)
     jobs = "a job" if failed == 1 else f"{failed} jobs"
     return suite.progress(

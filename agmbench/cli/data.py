@@ -215,7 +215,7 @@ def _file_dataset(entry: Entry) -> "type[FileDataset]":
 
 @contextmanager
 def _progress(what: str) -> Iterator[Progress]:
-    """A bar on a terminal's standard error; nothing on a pipe."""
+    """A bar on a terminal's standard error; elsewhere a line at each tenth."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -224,7 +224,16 @@ def _progress(what: str) -> Iterator[Progress]:
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        tenths = 0
+
+        def told(done: int, total: int) -> None:
+            nonlocal tenths
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal and total and (now := 10 * done // total) > tenths:
+                tenths = now
+                echo(f"{what}: {done:,} of {total:,}", err=True)
+
+        yield told
 
 
 command.add_command(get.command(_progress))

@@ -114,6 +114,15 @@ def tags_of(texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
+log_option = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How progress is written to standard error; json: one object per line.",
+)
+
+
 tag_option = click.option(
     "--tag",
     "tags",

@@ -16,6 +16,7 @@ from agmbench.cli.options import (
     Seeds,
     entries_listed,
     listed,
+    log_option,
     pairs,
     registry_option,
     root_option,
@@ -59,6 +60,8 @@ class Given(Place):
     dump_config: bool
     profile: bool
     quiet: bool
+    verbose: bool
+    log_format: str
     force: bool
 
 
@@ -124,6 +127,8 @@ class Given(Place):
 @click.option("--dry-run", is_flag=True, help="Show the job, or the jobs, and stop.")
 @click.option("--profile", is_flag=True, help="Trace some training steps of this job, and show where their time goes.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress; print only warnings and the result.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every number of each epoch on valid.")
+@log_option
 @click.option("--force", is_flag=True, help="Train this job and its references again, even if they are done.")
 def command(**given: Unpack[Given]) -> None:
     """Train one job and its unimodal reference models, and log them to MLflow.
@@ -222,7 +227,7 @@ def _several(axes: Mapping[str, Sequence[Any]], given: Given, label: "Label") ->
         echo(f"{len(planned)} jobs, {sum(bool(one.skipped) for one in planned)} skipped")
         return
     tracker = MlflowTracker()
-    found, failure = carried_out(name, planned, tracker, given, label.tags, given["quiet"])
+    found, failure = carried_out(name, planned, tracker, given, label.tags, given["quiet"], given["log_format"] == "json")
     echo("\n".join(told(name, found)), err=True)
     show(*tabled(recorded(found, tracker, label.tags), load()))
     ended(failure)
@@ -256,7 +261,8 @@ def _one(spec: Any, given: Given, label: "Label", parent: str | None = None) -> 
 
     registry, tracker = load(), MlflowTracker()
     chosen = build.device(given["device"])
-    with _together(chosen) as first, Watcher(given["quiet"] or not first) as watcher:
+    shown = {"verbose": given["verbose"], "as_json": given["log_format"] == "json"}
+    with _together(chosen) as first, Watcher(given["quiet"] or not first, **shown) as watcher:
         record = execute(
             spec,
             registry,
@@ -334,6 +340,8 @@ BESIDE_A_JOB = {
     "data_root",
     "name",
     "tags",
+    "verbose",
+    "log_format",
 }  # options that do not describe the job
 
 

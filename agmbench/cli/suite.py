@@ -9,6 +9,7 @@ import click
 from agmbench.cli.launchers import Place, launcher_options
 from agmbench.cli.options import (
     entry_of,
+    log_option,
     registry_option,
     root_option,
     states_option,
@@ -56,6 +57,8 @@ class Ran(Asked, Place):
     """Which jobs are run, where, and how their runs are tagged."""
 
     tags: tuple[str, ...]
+    quiet: bool
+    log_format: str
 
 
 @click.group("suite", cls=Verbs)
@@ -116,6 +119,8 @@ def status(name: str, **asked: Unpack[Asked]) -> None:
 )
 @launcher_options
 @tag_option
+@click.option("-q", "--quiet", is_flag=True, help="Show only jobs that fail, and how far the suite is at the end.")
+@log_option
 @workers_option
 @states_option
 @_options
@@ -126,7 +131,9 @@ def run(name: str, **given: Unpack[Ran]) -> None:
 
     tracker = MlflowTracker()
     tagged = tags_of(given["tags"])
-    found, failure = carried_out(name, _planned(name, given), tracker, given, tagged)
+    found, failure = carried_out(
+        name, _planned(name, given), tracker, given, tagged, given["quiet"], given["log_format"] == "json"
+    )
     recorded(found, tracker, tagged)
     echo("\n".join(told(name, found)))
     ended(failure)

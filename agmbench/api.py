@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from agmbench import build, given
-from agmbench.cli.tables import side_by_side
+from agmbench.cli.tables import Wanted, side_by_side
 from agmbench.cli.watcher import Watcher
 from agmbench.contracts import Dataset
 from agmbench.errors import AgmbenchError
@@ -110,7 +110,7 @@ def compare(
     with _environment(AGMBENCH_REGISTRY=registry):
         known, tracker = load(), MlflowTracker()
         shown: dict[str, Any] = {"columns": [*columns], "coalitions": coalitions, "cost": cost, "samples": samples}
-        tables = side_by_side(known, tracker, dataset, modulators, fusions, seeds, **shown)
+        tables = side_by_side(known, tracker, dataset, Wanted(modulators, fusions, seeds), **shown)
     frame = pd.DataFrame([row for table in tables for row in (_of_runs(table) if runs else _of_methods(table))])
     described = {column.key: {"unit": column.unit, "better": column.better} for table in tables for column in table.columns}
     frame.attrs["quantities"] = described

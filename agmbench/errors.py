@@ -1,5 +1,6 @@
 """What users see instead of a traceback: one line that says what was found, what was expected and how to fix it."""
 
+import codecs
 import difflib
 import os
 import re
@@ -66,6 +67,39 @@ def shown(path: str | Path) -> str:
     """A path as it is shown to users: relative if it is below the working directory."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith(os.pardir) else relative
+
+
+SUBSTITUTES = {
+    "±": "+-",
+    "–": "-",
+    "—": "-",
+    "−": "-",
+    "×": "x",
+    "…": "...",
+    "─": "-",
+    "━": "-",
+    "’": "'",
+    "κ": "kappa",
+    "≥": ">=",
+}
+
+
+def encodable(text: str, encoding: str) -> str:
+    """The text in what an encoding has: signs of ours that it lacks are written otherwise, any other is a question mark."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(SUBSTITUTES.get(sign, sign) for sign in text).encode(encoding, "replace").decode(encoding)
+    return text
+
+
+def _substituted(error: UnicodeError) -> tuple[str, int]:
+    """A handler of codecs that does the same for a stream."""
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(SUBSTITUTES.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("agmbench", _substituted)
 
 
 def printable(text: str) -> str:

@@ -23,11 +23,12 @@ from agmbench.errors import AgmbenchError, RunFailed, Taken, describe
 from agmbench.evaluate import evaluate, measure
 from agmbench.jobs import JobSpec, setting, spec_of
 from agmbench.loading import Feed, workers
+from agmbench.logs import Log
 from agmbench.measures import Judge, Measure
 from agmbench.model import MultimodalModel
 from agmbench.outcomes import Outcome, Outcomes
 from agmbench.profiling import Profile
-from agmbench.records import SAMPLE, Heading, Point, Record, Run, Tracker, departing, numbers
+from agmbench.records import SAMPLE, UNLABELLED, Heading, Label, Point, Record, Run, Tracker, departing, numbers
 from agmbench.registry import BUILT_IN, Registry
 from agmbench.report import plots
 from agmbench.state import Unfit, fitting
@@ -61,15 +62,17 @@ def execute(
     parent: str | None = None,
     profile: bool = False,
     wait: bool = True,
+    label: Label = UNLABELLED,
 ) -> Record:
     """The finished record of a job, trained now unless it is done already; what is trained stands under the run `parent`.
 
     It is measured by the metrics `wanted`, all that there are by default. Its unimodal models ("mono-modal concepts") come first if
     one of these, the method or the recipe's choice of epochs needs them. `profile` traces some steps of its training (`profiling.py`).
-    While another process has the job, on whatever machine, it is waited for; without `wait` that is an error, `Taken`.
+    While another process has the job, on whatever machine, it is waited for; without `wait` that is an error, `Taken`. The job's run,
+    not those of its unimodal models, is given the `label`, also where it was there before.
     """
     known = measures.measures(registry) if wanted is None else wanted
-    return Execution(tracker, device, observer, known, force, parent, profile, wait).run(build.resolve(spec, registry))
+    return Execution(tracker, device, observer, known, force, parent, profile, wait, label).run(build.resolve(spec, registry))
 
 
 def trained_concepts(
@@ -94,6 +97,12 @@ class Execution:
     parent: str | None
     profile: bool = False
     wait: bool = True
+    label: Label = UNLABELLED
+
+    @property
+    def _needed(self) -> "Execution":
+        """The same for jobs that this one needs: they are waited for, and are not called by its label."""
+        return replace(self, profile=False, wait=True, label=UNLABELLED)
 
     def run(self, job: build.Job) -> Record:
         """The finished record of one job."""
@@ -111,14 +120,14 @@ class Execution:
                 self.tracker.tidy(job.digest)
             if self.profile:
                 self.observer.warned("the job is done already, so there is no training to profile; take --force")
+            done = self._labelled(done)
             self.observer.finished(done, trained=False)
             return done
         build.augmentation(job)  # which is tried, too, before anything is written
         if done is None and (before := self.tracker.before(job.setting, job.digest)):
             self.observer.warned(changed(job, before))
         needed = comparing or modulator.needs_concepts or (judge.measure is not None and judge.measure.metric.compares)
-        beside = replace(self, profile=False, wait=True)
-        references = {m: beside.run(concept) for m, concept in build.references(job).items()} if needed else {}
+        references = {m: self._needed.run(concept) for m, concept in build.references(job).items()} if needed else {}
         described = self._heading(job)
         with self.tracker.claim(described, partial(self._taken, job)):
             record = self._done(job)
@@ -127,6 +136,7 @@ class Execution:
                 record = self._trained(job, described, references, judge)
             elif measures.lacking(record, comparing):
                 record = self._measured(job, record)
+            record = record if trained else self._labelled(record)
             self.observer.finished(record, trained=trained)
         return record
 
@@ -137,23 +147,23 @@ class Execution:
             said = ", ".join(setting(key, value) for key, value in job.spec.compared.items())
             raise AgmbenchError(f"{said} is of metrics that compare with concepts, and these are left out (--no-strength)")
         if (done := self._done(job)) is not None and not measures.lacking(done, comparing):
+            done = self._labelled(done)
             self.observer.finished(done, trained=False)
             return done
-        alone = replace(self, wanted=[one for one in self.wanted if not one.metric.compares])
+        alone = replace(self, wanted=[one for one in self.wanted if not one.metric.compares], label=UNLABELLED)
         own = build.resolve(job.spec.trained(), job.registry, job.data)
         trained = alone.run(own)
-        beside = replace(alone, profile=False, wait=True)
-        references = {m: beside.run(concept) for m, concept in build.references(job).items()}
+        references = {m: alone._needed.run(concept) for m, concept in build.references(job).items()}
         if all(self.tracker.find(one.digest) for one in build.references(own).values()):
             # it is measured beside its own concepts too, where these are there
-            replace(self, force=False, profile=False, wait=True).run(own)
+            replace(self._needed, force=False).run(own)
         described = self._heading(job)
         with self.tracker.claim(described, partial(self._taken, job)):
             if (record := self._done(job)) is None:
                 with self.tracker.start(described) as run:
                     self._beside(job, run, trained, references)
             elif measures.lacking(record, comparing):
-                record = self._measured(job, record)
+                record = self._labelled(self._measured(job, record))
             record = self._found(job)
             self.observer.finished(record, trained=True)
         return record
@@ -175,8 +185,11 @@ class Execution:
     def _done(self, job: build.Job) -> Record | None:
         return None if self.force else self.tracker.find(job.digest)
 
+    def _labelled(self, record: Record) -> Record:
+        return self.tracker.label(record, self.label) if any(self.label) else record
+
     def _heading(self, job: build.Job) -> Heading:
-        return replace(heading(job, self.device), parent=self.parent)
+        return replace(heading(job, self.device), parent=self.parent, label=self.label)
 
     def _taken(self, job: build.Job, by: str) -> None:
         """Another process has a job: it is waited for, or left to that."""
@@ -216,8 +229,13 @@ class Execution:
             model, modulator, best, history, epochs, epochs_done = self._begun(
                 job, feed, references, judge, states, Path(beside)
             )
+            log = Log()
+            log.say(
+                f"{job.name} (digest {job.digest}) on {device}: {f'goes on after epoch {epochs_done}' if epochs_done else 'begins'}"
+            )
             for text in states.warnings:
                 self.observer.warned(text)
+                log.say(f"warning: {text}")
             self.observer.started(job.name, spec.training.epochs, epochs_done)
             run.points(history)
             for epoch in epochs:
@@ -230,6 +248,7 @@ class Execution:
                 run.points([*epoch.points, *epoch.costs])
                 epochs_done = epoch.number + 1
                 self.observer.epoch(epoch)
+                log.epoch(epoch, spec.training.epochs)
 
             checkpoints = folder / "checkpoints"
             checkpoints.mkdir()
@@ -247,6 +266,8 @@ class Execution:
             plots.save(
                 folder / "plots", history, job.modalities, title, job.dataset.class_names, _confusion(found["test"]), best.epoch
             )
+            log.say(f"the weights of epoch {best.epoch + 1} are taken")
+            log.save(folder / "log.txt")
             run.files(folder)
             self._measure(run, self.wanted, found, {m: measures.judged(one) for m, one in said.items()}, epochs_done - 1)
 

@@ -12,6 +12,17 @@ from agmbench.outcomes import Kind, Quantity
 FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
 SAMPLE = "agmbench.sample"  # the tag of runs on a random pack of data
 IMPORTED = "agmbench.imported"  # the tag of runs that others made: the name of the folder of results in which they came
+TAG = "agmbench.tag."  # begins the tags that users give
+
+
+class Label(NamedTuple):
+    """What a user calls a run: a name in place of ours, and tags by their keys. It is no part of the job."""
+
+    name: str = ""
+    tags: Mapping[str, str] = {}
+
+
+UNLABELLED = Label()
 
 
 class Point(NamedTuple):
@@ -102,6 +113,11 @@ class Record:
         return self.tags.get(IMPORTED, "")
 
     @property
+    def label(self) -> Mapping[str, str]:
+        """The tags that a user gave, by their keys."""
+        return {name.removeprefix(TAG): value for name, value in self.tags.items() if name.startswith(TAG)}
+
+    @property
     def reason(self) -> str:
         """Why the run did not finish; empty if it did."""
         return self.tags.get("agmbench.reason", "")
@@ -128,6 +144,7 @@ class Heading:
     references: Mapping[str, str] = field(default_factory=dict)
     training: str = ""
     parent: str | None = None  # the run that it stands under
+    label: Label = UNLABELLED
 
     @property
     def sample(self) -> bool:
@@ -224,6 +241,9 @@ class Tracker(Protocol):
 
     def tidy(self, digest: str) -> None:
         """Of a finished job, take away what a process that was killed left behind: its states, and runs at work."""
+
+    def label(self, known: Record, label: Label) -> Record:
+        """A run, called from now on as the label says; what the label does not say stays."""
 
     def reopen(self, record: Record) -> Run:
         """A finished run, to add measurements to; called under the job's claim."""

@@ -19,9 +19,10 @@ In `registry.yaml`:
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -291,12 +292,14 @@ def todo(planned: Sequence[Planned], tracker: Tracker) -> Todo:
     return Todo((missing, firsts, others), sorted(done - {job.spec.dataset.name for job in jobs}))
 
 
-def run(name: str, todo: Todo, tracker: Tracker, launcher: Launcher, folder: Path) -> Iterator[Ended]:
+def run(
+    name: str, todo: Todo, tracker: Tracker, launcher: Launcher, folder: Path, tagged: Mapping[str, str] | None = None
+) -> Iterator[Ended]:
     """Run what there is to do, and yield each job as it ends. What another command is working on, here or on another machine, is left
     to that until all else is done, and then waited for.
 
     A launcher is given a job as its text, which is kept as `<folder>/<digest>.yaml` too. In each data set's experiment jobs stand
-    under a run of the suite.
+    under a run of the suite. What is trained is `tagged`, as `--tag` does it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tags = {"agmbench.suite": name}
@@ -306,31 +309,32 @@ def run(name: str, todo: Todo, tracker: Tracker, launcher: Launcher, folder: Pat
             parents[dataset] = groups.enter_context(tracker.group(dataset, f"suite {name}", tags)).id
         for dataset in todo.settled:
             tracker.settle(dataset, tags)
+        make = partial(_tasks, parents=parents, folder=folder, tagged=tagged or {})
         lost: dict[str, str] = {}  # why, by digest
         for stage in todo.stages:
             training = {job.digest: job.training for job in stage}
             reasons = {job.digest: _without(job, lost) for job in stage}
-            for ended in _each(launcher, [job for job in stage if not reasons[job.digest]], parents, folder):
+            for ended in _each(launcher, [job for job in stage if not reasons[job.digest]], make):
                 if ended.reason:
                     for digest_ in dict.fromkeys((ended.task.key, training[ended.task.key])):
                         tracker.lost(digest_, ended.reason, ended.place)
                         if tracker.find(digest_) is None:
                             lost[digest_] = ended.reason
                 yield ended
-            for task in _tasks((job for job in stage if reasons[job.digest]), parents, folder):
+            for task in make(job for job in stage if reasons[job.digest]):
                 yield Ended(task, reasons[task.key], 0)
 
 
-def _each(launcher: Launcher, jobs: Sequence[build.Job], parents: Mapping[str, str], folder: Path) -> Iterator[Ended]:
+def _each(launcher: Launcher, jobs: Sequence[build.Job], make: Callable[..., list[Task]]) -> Iterator[Ended]:
     """Each job as it ends. Those that another process has when they are started come after all others, and wait for it."""
     taken = set()
-    for ended in launcher.run(_tasks(jobs, parents, folder, wait=False)):
+    for ended in launcher.run(make(jobs, wait=False)):
         if Taken.SAYS in ended.reason:
             taken.add(ended.task.key)
         else:
             yield ended
     if taken:
-        yield from launcher.run(_tasks((job for job in jobs if job.digest in taken), parents, folder))
+        yield from launcher.run(make(job for job in jobs if job.digest in taken))
 
 
 def _without(job: build.Job, lost: Mapping[str, str]) -> str:
@@ -345,11 +349,16 @@ def _without(job: build.Job, lost: Mapping[str, str]) -> str:
     return next(reasons, "")
 
 
-def _tasks(jobs: Iterable[build.Job], parents: Mapping[str, str], folder: Path, wait: bool = True) -> list[Task]:
-    """The jobs as tasks, one each: name, the run that it stands under, whether it waits for another process, and its spec in full."""
+def _tasks(
+    jobs: Iterable[build.Job], parents: Mapping[str, str], folder: Path, tagged: Mapping[str, str], wait: bool = True
+) -> list[Task]:
+    """The jobs as tasks, one each: name, the run that it stands under, whether it waits for another process, its tags, and its spec
+    in full. A concept, which many jobs share, has no tags."""
     tasks = []
     for job in {job.digest: job for job in jobs}.values():
         content = {"name": job.name, "parent": parents[job.spec.dataset.name], "wait": wait, "spec": job.spec.canonical()}
+        if tagged and job.spec.present is None:
+            content["tags"] = dict(tagged)
         text = yaml.safe_dump(content, sort_keys=False)
         (folder / f"{job.digest}.yaml").write_text(text)
         tasks.append(Task(job.digest, job.name, WORK, text))

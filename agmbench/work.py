@@ -6,6 +6,7 @@ from agmbench import build, interrupts
 from agmbench.errors import printable
 from agmbench.execute import execute
 from agmbench.jobs import job_in
+from agmbench.records import Label
 from agmbench.registry import load
 from agmbench.trackers.mlflow import MlflowTracker
 
@@ -13,8 +14,9 @@ from agmbench.trackers.mlflow import MlflowTracker
 def job(text: str) -> str:
     """Run the job of a text, in the store that the working directory or the environment names. Where CUDA is, on its first device:
     whoever launches says by CUDA_VISIBLE_DEVICES which that is."""
-    spec, parent, wait = job_in(text, "the text of the job")
-    execute(spec, load(), MlflowTracker(), build.device("auto"), _Log(), parent=parent, wait=wait)
+    spec, parent, wait, tags = job_in(text, "the text of the job")
+    label = Label(tags=tags)
+    execute(spec, load(), MlflowTracker(), build.device("auto"), _Log(), parent=parent, wait=wait, label=label)
     return ""
 
 

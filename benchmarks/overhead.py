@@ -28,7 +28,7 @@ from agmbench.contracts import Split, SplitName, TensorSplit
 from agmbench.execute import execute
 from agmbench.loading import Feed
 from agmbench.measures import of_one_run
-from agmbench.records import Heading, Record, Tracker
+from agmbench.records import Heading, Label, Record, Tracker
 from agmbench.trackers.mlflow import MlflowTracker
 from agmbench.train import Epoch, train
 
@@ -173,6 +173,9 @@ class Nothing:
     def settle(self, dataset: str, tags: Mapping[str, str]) -> None: ...
     def lost(self, digest: str, reason: str, place: str = "") -> None: ...
     def tidy(self, digest: str) -> None: ...
+
+    def label(self, known: Record, label: Label) -> Record:
+        return known
 
     def lock(self, name: str) -> nullcontext[None]:
         return nullcontext()

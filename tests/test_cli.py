@@ -92,6 +92,22 @@ def test_a_pipe_sees_no_progress_bar(line: CommandLine) -> None:
     assert [words[:10] for words in quiet.err.splitlines()] == ["MLflow run"]
 
 
+def test_progress_is_json_or_in_full_if_asked_for(line: CommandLine) -> None:
+    from agmbench.trackers.mlflow import MlflowTracker
+
+    words = ("run", "--modulator", "joint", "--no-strength", *SMALL)
+    told = [json.loads(text) for text in line(*words, "--log-format", "json").err.splitlines()[:-1]]
+    assert [one["event"] for one in told] == ["started", "epoch", "epoch", "finished"]
+    assert told[1]["epoch"] == 1
+    assert 0 <= told[2]["valid"]["accuracy"] <= 1
+    assert re.search(r"epoch 1 of 2, valid accuracy 0\.\d{4}, .*loss \d", line(*words, "--seed", "1", "-v").err)
+    tracker = MlflowTracker(line.folder / "runs")
+    (run,) = [record for record in tracker.records() if record.spec["seed"] == 999]
+    log = tracker.artifact(run, "log.txt").read_text().splitlines()
+    assert len(log) == 4
+    assert re.search(r"\d\d:\d\d:\d\d epoch 2 of 2: valid accuracy 0\.\d{4}", log[2])
+
+
 def test_dry_run_writes_nothing_and_tells_the_digests(line: CommandLine) -> None:
     result = line("run", *SMALL, "--dry-run")
     assert result.status == 0
@@ -202,10 +218,10 @@ def test_a_plugin_whose_types_cannot_be_read_is_one_line(parameter: str, expecte
     assert result.err.count("\n") == (1 if expected else 0)
 
 
-def test_a_terminal_without_dashes_gets_question_marks(finished: CommandLine) -> None:
+def test_a_terminal_without_dashes_gets_others(finished: CommandLine) -> None:
     result = finished.finish("compare", env={"PYTHONIOENCODING": "ascii"})
     assert result.status == 0, result.err
-    assert "? [1]" in result.out
+    assert "- [1]" in result.out
 
 
 @pytest.mark.bad_input

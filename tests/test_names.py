@@ -14,8 +14,9 @@ from agmbench.errors import AgmbenchError, printable
 from agmbench.records import Point
 from agmbench.report import plots
 from agmbench.report.escapes import markdown
-from agmbench.report.render import _latex, _markdown, _print
+from agmbench.report.render import _latex, _markdown
 from agmbench.report.sheets import Sheet
+from agmbench.report.terminal import show_sheet
 
 ESCAPE = "\x1b]0;owned\x07\x1b[31m"
 ODD = [r"$\frac{1}$", "[/b]", "<script>", "a|b", "it's", "50 %", "C++", "\u732b", "\U0001f469\u200d\U0001f680", "_x_"]
@@ -209,7 +210,7 @@ def test_every_part_of_a_written_table_is_escaped(capsys: pytest.CaptureFixture[
     assert "<b>" not in _markdown(sheet).replace("\\<b", "")
     assert _markdown(sheet).replace("\\|", "").count("|") == 3 + 3 + 3
     assert "<b>" not in _latex(sheet)
-    _print(sheet)
+    show_sheet(sheet)
     for text in (_markdown(sheet), _latex(sheet), capsys.readouterr().out):
         assert "\x1b" not in text
         assert "owned" in text

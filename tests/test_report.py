@@ -20,9 +20,10 @@ from agmbench.report import sheets
 from agmbench.report.against import against, best, pool, pools
 from agmbench.report.html import page
 from agmbench.report.published import TABLES, published
-from agmbench.report.render import render, save, show
+from agmbench.report.render import render, save
 from agmbench.report.sweeps import Chosen, Tuned, side_by_side
 from agmbench.report.tables import Row, Table, compare
+from agmbench.report.terminal import show
 from agmbench.trackers.tags import described
 
 MEASURED = {
@@ -867,6 +868,19 @@ def test_latex_escapes_what_it_would_read_as_commands() -> None:
     assert caption is not None
     expected = r"50\% of \$x\_1 \& \#2 \{a\} \textasciitilde{}b \textasciicircum{}c \textbackslash{}d"
     assert expected in caption[1]
+
+
+def test_rows_are_called_by_rounded_numbers_unless_two_would_be_the_same() -> None:
+    assert labels(only(*(record("agm", 1, {"alpha": alpha}) for alpha in (0.80512345, 0.25))))[1:] == [
+        "agm alpha=0.25",
+        "agm alpha=0.8051",
+    ]
+    near = [0.80512345, 0.80512346, 1e-05]
+    assert labels(only(*(record("agm", 1, {"alpha": alpha}) for alpha in near)))[1:] == [
+        "agm alpha=0.80512345",
+        "agm alpha=0.80512346",
+        "agm alpha=1e-05",
+    ]
 
 
 def test_latex_escapes_titles_and_labels() -> None:

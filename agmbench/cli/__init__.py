@@ -21,7 +21,7 @@ VERBS = {
     "measure": "Measure finished runs by further metrics; nothing is trained.",
     "suite": "Run and report named sets of jobs: list, show, run, status, report.",
     "sweep": "Tune modulators with Optuna on the valid split, each with the same number of trials.",
-    "data": "Manage the data sets on this machine: status, describe, prepare, verify, sample.",
+    "data": "Manage the data sets on this machine: status, get, describe, prepare, verify, sample.",
     "list": "List every data set, transform, encoder, fusion, modulator, metric and launcher.",
     "show": "Show one component: its parameters, defaults, paper, and what it refuses.",
     "check": "Check whether a component, built in or your own, keeps the promises of its kind.",
@@ -70,7 +70,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     os.environ["PYTHONSAFEPATH"] = "1"  # child processes import no module from the working directory
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a character gets a question mark
+            stream.reconfigure(encoding="ascii" if _ascii() else None, errors="agmbench")  # what it lacks is written otherwise
     try:
         os.getcwd()
     except OSError as error:  # torch would end the process
@@ -96,6 +96,11 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         _unexpected(error)
     sys.exit(0)
+
+
+def _ascii() -> bool:
+    """Whether LC_ALL asks for ASCII alone. Python takes such a locale for UTF-8, and LANG=C too, which it replaces at its start."""
+    return os.environ.get("LC_ALL") in ("C", "POSIX") and not {"PYTHONIOENCODING", "PYTHONUTF8"} & os.environ.keys()
 
 
 def _exit(text: str, status: int) -> NoReturn:

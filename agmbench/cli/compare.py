@@ -2,18 +2,45 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from agmbench.cli.options import Name, entry_of, registry_option
+from agmbench.cli.options import Day, Name, entry_of, listed, registry_option, tag_option, tags_of
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import load
 
+if TYPE_CHECKING:
+    from agmbench.leaderboard.folder import Folders
+    from agmbench.report.tables import Table
+    from agmbench.trackers.mlflow import MlflowTracker
+
 FORMS = ("table", "markdown", "latex", "csv", "json", "html")
 HTML = Path("compare.html")
+
+
+class Given(TypedDict):
+    """The options of the command."""
+
+    dataset: str | None
+    modulators: tuple[str, ...]
+    fusions: tuple[str, ...]
+    seeds: tuple[int, ...]
+    tags: tuple[str, ...]
+    since: int | None
+    until: int | None
+    baseline: str | None
+    columns: str | None
+    sort: str | None
+    coalitions: bool
+    cost: bool
+    published: bool
+    samples: bool
+    form: str
+    output: Path | None
+    folders: tuple[Path, ...]
 
 
 @click.command("compare", cls=Verb)
@@ -25,10 +52,29 @@ HTML = Path("compare.html")
     help="Data set, or the file of its entry. [default: all]",
 )
 @click.option(
-    "-m", "--modulator", "modulators", type=Name("modulator"), multiple=True, help="Modulator; repeatable. [default: all]"
+    "-m",
+    "--modulator",
+    "modulators",
+    type=Name("modulator"),
+    multiple=True,
+    callback=listed,
+    help="Modulator; several with commas between them. [default: all]",
 )
-@click.option("-f", "--fusion", "fusions", type=Name("fusion"), multiple=True, help="Fusion; repeatable. [default: all]")
+@click.option(
+    "-f",
+    "--fusion",
+    "fusions",
+    type=Name("fusion"),
+    multiple=True,
+    callback=listed,
+    help="Fusion; several with commas between them. [default: all]",
+)
 @click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]")
+@tag_option
+@click.option(
+    "--since", type=Day(), metavar="DATE", help="Runs that began on this day or later: 2026-11-30, or '2026-11-30 14:00'."
+)
+@click.option("--until", type=Day(last=True), metavar="DATE", help="Runs that began on this day or earlier.")
 @click.option(
     "--baseline",
     metavar="NAME",
@@ -39,6 +85,9 @@ HTML = Path("compare.html")
     metavar="NAME,NAME",
     help="What to show: metrics, quantities, or one number of a quantity, such as response/audio. Methods are compared by the "
     "first. Numbers that runs lack are measured. [default: by task]",
+)
+@click.option(
+    "--sort", metavar="COLUMN", help="Order rows by this column, the best first, such as response/audio. [default: by name]"
 )
 @click.option("--coalitions", is_flag=True, help="Also show the first figure with only some modalities present.")
 @click.option("--cost", is_flag=True, help="Also show encoder passes, FLOPs, samples per second and memory.")
@@ -57,44 +106,24 @@ HTML = Path("compare.html")
     help="A folder of results (agmbench export) to show in place of the store; repeatable.",
 )
 @registry_option
-def command(
-    dataset: str | None,
-    modulators: tuple[str, ...],
-    fusions: tuple[str, ...],
-    seeds: tuple[int, ...],
-    baseline: str | None,
-    columns: str | None,
-    coalitions: bool,
-    cost: bool,
-    published: bool,
-    samples: bool,
-    form: str,
-    output: Path | None,
-    folders: tuple[Path, ...],
-) -> None:
+def command(**given: Unpack[Given]) -> None:
     """Compare methods side by side: one table per setting, from the runs in the store.
 
     Each method is compared with the baseline by tests paired by seed; docs/statistics.md explains them.
     """
-    from agmbench.cli.tables import side_by_side
-
-    registry = load()
+    form, output, baseline = given["form"], given["output"], given["baseline"]
     if output is not None and form == "table":
         raise AgmbenchError("--output needs a file format: --format markdown, latex, csv, json or html")
 
     from agmbench.leaderboard.folder import Folders, read_all
     from agmbench.report.export import Origin
-    from agmbench.report.published import TABLES
-    from agmbench.report.render import render, save, show
+    from agmbench.report.render import render, save
     from agmbench.report.tables import BASELINE
+    from agmbench.report.terminal import show
     from agmbench.trackers.mlflow import MlflowTracker
 
-    tracker: MlflowTracker | Folders = Folders(read_all(folders)) if folders else MlflowTracker()
-    asked = [word for part in (columns or "").split(",") if (word := part.strip())]
-    shown: dict[str, Any] = {"columns": asked, "coalitions": coalitions, "cost": cost or form == "html", "samples": samples}
-    shown["published"] = TABLES if published else ()
-    named = (*modulators, baseline) if modulators and baseline and baseline not in modulators else modulators
-    tables = side_by_side(registry, tracker, dataset, named, fusions, seeds, **shown)
+    tracker: MlflowTracker | Folders = Folders(read_all(given["folders"])) if given["folders"] else MlflowTracker()
+    tables = _tables(given, tracker)
     labels = {label for table in tables for row in table.rows if row.method and row.records for label in (row.label, row.alone)}
     if baseline and baseline not in labels:
         raise AgmbenchError(f"--baseline: no row '{baseline}' in these tables: {allowed(baseline, labels)}")
@@ -107,7 +136,7 @@ def command(
         from agmbench import measures
         from agmbench.report.html import page
 
-        kept = partial(measures.kept, tracker)
+        kept = None if isinstance(tracker, Folders) else partial(measures.kept, tracker)  # folders have no outcomes
         text = page(tables, tracker.history, against, origin=Origin(tracker.shown), kept=kept)
         output = output or HTML
     else:
@@ -117,3 +146,24 @@ def command(
     else:
         save(f"{text.rstrip()}\n", output)
         echo(f"wrote {output}", err=True)
+
+
+def _tables(given: Given, tracker: "MlflowTracker | Folders") -> "list[Table]":
+    from agmbench.cli.tables import Wanted, ordered, side_by_side
+    from agmbench.report.published import TABLES
+
+    modulators, baseline = given["modulators"], given["baseline"]
+    named = (*modulators, baseline) if modulators and baseline and baseline not in modulators else modulators
+    wanted = Wanted(named, given["fusions"], given["seeds"], tags_of(given["tags"]), given["since"], given["until"])
+    tables = side_by_side(
+        load(),
+        tracker,
+        given["dataset"],
+        wanted,
+        columns=[word for part in (given["columns"] or "").split(",") if (word := part.strip())],
+        coalitions=given["coalitions"],
+        cost=given["cost"] or given["form"] == "html",
+        samples=given["samples"],
+        published=TABLES if given["published"] else (),
+    )
+    return ordered(tables, given["sort"]) if given["sort"] else tables

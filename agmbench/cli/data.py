@@ -1,7 +1,7 @@
-"""`agmbench data`: describe, manifest, status, prepare, verify, sample."""
+"""`agmbench data`: describe, manifest, status, get, prepare, verify, sample."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agmbench.cli import get
 from agmbench.cli.manifest import manifest
 from agmbench.cli.options import entry_of, registry_option, root_option
 from agmbench.cli.own_table import describe
@@ -47,6 +48,7 @@ def status(names: tuple[str, ...]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from agmbench.data.get import known
     from agmbench.data.status import state
     from agmbench.report.grid import print_grid
 
@@ -58,17 +60,20 @@ def status(names: tuple[str, ...]) -> None:
         counts = [str(found.samples.get(split, "-")) for split in ("train", "dev", "valid", "test")]
         table.add_row(found.name, escape(found.layout) or "not here", *counts)
     print_grid(table)
+    downloads = known()
     for found in states:
-        for text in _told(found):
+        for text in _told(found, downloads):
             echo(text)
 
 
-def _told(state: "State") -> Iterator[str]:
+def _told(state: "State", downloads: Container[str]) -> Iterator[str]:
     for note in state.notes:
         yield f"{state.name}: {note}"
     if state.missing:
         yield f"\n{state.name}: {state.missing}"
         if state.source:
+            if state.name in downloads:
+                yield f"  download it: agmbench data get {state.name}"
             yield f"  get it: {state.source.page} ({state.source.licence}; {state.source.size})"
             yield f"  then: {state.source.then}"
 
@@ -210,7 +215,7 @@ def _file_dataset(entry: Entry) -> "type[FileDataset]":
 
 @contextmanager
 def _progress(what: str) -> Iterator[Progress]:
-    """A bar on a terminal's standard error; nothing on a pipe."""
+    """A bar on a terminal's standard error; elsewhere a line at each tenth."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -219,4 +224,16 @@ def _progress(what: str) -> Iterator[Progress]:
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        tenths = 0
+
+        def told(done: int, total: int) -> None:
+            nonlocal tenths
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal and total and (now := 10 * done // total) > tenths:
+                tenths = now
+                echo(f"{what}: {done:,} of {total:,}", err=True)
+
+        yield told
+
+
+command.add_command(get.command(_progress))

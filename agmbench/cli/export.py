@@ -49,7 +49,7 @@ def command(
     Each run has a folder, named by the digest of its job: its job, its final numbers, its environment, and hashes of its predictions.
     The runs of the unimodal models that it is compared with come along. Exporting the same runs again gives the same files.
     """
-    from agmbench.cli.tables import chosen
+    from agmbench.cli.tables import Wanted, chosen
     from agmbench.leaderboard.collect import results as collected
     from agmbench.leaderboard.collect import with_references
     from agmbench.leaderboard.folder import write
@@ -66,7 +66,7 @@ def command(
         raise AgmbenchError(
             f"no finished runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run"
         )
-    found = _by(modulators, chosen(found, registry, fusions, seeds), registry)
+    found = _by(modulators, chosen(found, registry, Wanted(fusions=fusions, seeds=seeds)), registry)
     if suite is not None:
         digests = _digests(registry, suite, scale)
         found = [record for record in found if record.digest in digests]

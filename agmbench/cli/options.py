@@ -1,6 +1,9 @@
 """Options that several verbs share."""
 
 import os
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,108 @@ def entry_of(kind: str) -> Any:
         return tuple(own_entry(kind, one) for one in value) if isinstance(value, tuple) else value and own_entry(kind, value)
 
     return callback
+
+
+def listed(ctx: click.Context, parameter: click.Parameter, value: Any) -> tuple[str, ...]:
+    """The names of an option that takes several, with commas between them; each may stand there once."""
+    texts = value if isinstance(value, tuple) else (value,) if value else ()
+    names = [name.strip() for text in texts for name in text.split(",")]
+    if "" in names:
+        raise AgmbenchError(f"{parameter.opts[-1]} {value}: a name is missing before or after a comma")
+    return tuple(dict.fromkeys(names))
+
+
+def entries_listed(kind: str) -> Any:
+    """The same of data sets, each of which may be the file of its entry."""
+
+    def callback(ctx: click.Context, parameter: click.Parameter, value: Any) -> tuple[str, ...]:
+        whole = value is not None and value.endswith(ENTRIES) and Path(value).is_file()
+        return tuple(own_entry(kind, one) for one in ((value,) if whole else listed(ctx, parameter, value)))
+
+    return callback
+
+
+def pairs(option: str, texts: Iterable[str], example: str) -> dict[str, str]:
+    """`key=value` texts of an option that can be given again, each key once."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise AgmbenchError(f"{option} {text}: should be {example}")
+        if key in found:
+            raise AgmbenchError(f"{option} {key} is given twice; leave one of them out")
+        found[key] = value
+    return found
+
+
+KEY = re.compile(r"\w[\w.-]{0,99}")  # of a tag: it becomes part of a filter of MLflow
+
+
+def tags_of(texts: Iterable[str]) -> dict[str, str]:
+    """The tags of `--tag KEY=VALUE`."""
+    found = pairs("--tag", texts, "key=value, such as machine=a100")
+    for key, value in found.items():
+        if not KEY.fullmatch(key) or len(value) > 1000:
+            raise AgmbenchError(
+                f"--tag {key}: a key is made of letters, digits, '.', '_' and '-', at most 100, and a value has at most 1000"
+            )
+    return found
+
+
+log_option = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How progress is written to standard error; json: one object per line.",
+)
+
+
+tag_option = click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A tag of the runs, by which agmbench compare finds them; repeatable.",
+)
+
+
+class Day(click.ParamType[int]):
+    """A day, or a time of it, of this machine's clock, in milliseconds since 1970: its beginning, or its `last`."""
+
+    name = "date"
+
+    def __init__(self, last: bool = False) -> None:
+        self.last = last
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"'{value}' should be a date, such as 2026-11-30, or a time, such as '2026-11-30 14:00'", param, ctx)
+        if self.last and len(value.strip()) <= len("2026-11-30"):
+            found += timedelta(days=1, milliseconds=-1)
+        return int(found.timestamp() * 1000)
+
+
+class Seeds(click.ParamType[tuple[int, ...]]):
+    """Several seeds: how many (5, for 1 to 5), a range (3-7), or a list of seeds and ranges (1,4,8-10)."""
+
+    name = "seeds"
+    MOST = 10_000
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part) for part in value.split(",")]
+        ranges = [(int(part[1]), int(part[2] or part[1])) for part in parts if part]
+        if len(ranges) == 1 and parts[0] and parts[0][2] is None:
+            ranges = [(1, ranges[0][1])]
+        if len(ranges) < len(parts) or not all(0 <= last - first < self.MOST for first, last in ranges):
+            self.fail(f"'{value}' should be a count (5, for seeds 1 to 5), a range (3-7) or a list (1,4,8-10)", param, ctx)
+        return tuple(dict.fromkeys(seed for first, last in ranges for seed in range(first, last + 1)))
 
 
 def data_root(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -142,7 +247,8 @@ class Name(click.ParamType[str]):
         self.kind = kind
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [CompletionItem(name) for name in load().names(self.kind) if name.startswith(incomplete)]
+        before, comma, begun = incomplete.rpartition(",")  # of a list of names, the last
+        return [CompletionItem(before + comma + name) for name in load().names(self.kind) if name.startswith(begun)]
 
 
 class _Component(click.Argument):

@@ -1,40 +1,97 @@
 """`agmbench run`."""
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from agmbench.cli.options import Name, entry_of, registry_option, root_option, states_option, workers_option
+from agmbench.cli.config import Configured, config_option, dumped
+from agmbench.cli.launchers import Place, launcher_options
+from agmbench.cli.options import (
+    Name,
+    Seeds,
+    entries_listed,
+    listed,
+    log_option,
+    pairs,
+    registry_option,
+    root_option,
+    states_option,
+    tag_option,
+    tags_of,
+    workers_option,
+)
 from agmbench.cli.terminal import echo
-from agmbench.cli.verbs import WORDS, Verb
+from agmbench.cli.verbs import WORDS
 from agmbench.errors import AgmbenchError
 from agmbench.registry import Registry, load
 
 if TYPE_CHECKING:
     from agmbench.measures import Measure
-    from agmbench.records import Record
+    from agmbench.records import Label, Record
+    from agmbench.suite import Planned
 
 
-@click.command("run", cls=Verb)
+class Given(Place):
+    """The options of the command."""
+
+    dataset: tuple[str, ...]
+    modulator: tuple[str, ...]
+    fusion: tuple[str, ...]
+    encoders: tuple[str, ...]
+    seed: int | None
+    seeds: tuple[int, ...] | None
+    epochs: int | None
+    accumulate: int | None
+    precision: str | None
+    limit: int | None
+    settings: tuple[str, ...]
+    device: str
+    devices: int | None
+    no_strength: bool
+    job_file: Path | None
+    name: str | None
+    tags: tuple[str, ...]
+    dry_run: bool
+    dump_config: bool
+    profile: bool
+    quiet: bool
+    verbose: bool
+    log_format: str
+    force: bool
+
+
+@click.command("run", cls=Configured)
 @click.option(
     "-d",
     "--dataset",
     type=Name("dataset"),
     default="avmnist-mini",
     show_default=True,
-    callback=entry_of("dataset"),
-    help="Data set, or the file of its entry.",
+    callback=entries_listed("dataset"),
+    help="Data set, or the file of its entry; several with commas between them.",
 )
-@click.option("-m", "--modulator", type=Name("modulator"), default="agm", show_default=True, help="Modulator.")
-@click.option("-f", "--fusion", type=Name("fusion"), help="Fusion. [default: the data set's]")
+@click.option(
+    "-m",
+    "--modulator",
+    type=Name("modulator"),
+    default="agm",
+    show_default=True,
+    callback=listed,
+    help="Modulator; several with commas between them.",
+)
+@click.option(
+    "-f", "--fusion", type=Name("fusion"), callback=listed, help="Fusion; several with commas. [default: the data set's]"
+)
 @click.option(
     "-e", "--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="Encoder of one modality; repeatable."
 )
 @click.option("--seed", type=int, help="Seed. [default: 999, the paper's]")
+@click.option("--seeds", type=Seeds(), help="Several seeds: how many (5, for 1 to 5), a range (3-7) or a list (1,4,8-10).")
 @click.option("--epochs", type=int, help="Epochs. [default: the data set's]")
 @click.option("--accumulate", type=int, help="Batches per optimizer step. [default: 1]")
 @click.option(
@@ -44,7 +101,11 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option("--devices", type=click.IntRange(1), help="Processes that train this job together, a GPU each. [default: 1]")
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a parameter, such as modulator.alpha=2; repeatable."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a parameter, such as modulator.alpha=2; 1,2 are two values, [1, 2] is one; repeatable.",
 )
 @workers_option
 @states_option
@@ -57,55 +118,139 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="A job file (the job.yaml of a run); replaces all options that describe the job.",
 )
-@click.option("--dry-run", is_flag=True, help="Show the job and stop.")
+@config_option
+@click.option("--dump-config", is_flag=True, help="Show these options as a file for --config, and stop.")
+@click.option("--name", help="What the run is called in MLflow. [default: from the job]")
+@tag_option
+@click.option("--jobs", type=click.IntRange(min=1), help="Of several jobs, how many at once. [default: the launcher's]")
+@launcher_options
+@click.option("--dry-run", is_flag=True, help="Show the job, or the jobs, and stop.")
 @click.option("--profile", is_flag=True, help="Trace some training steps of this job, and show where their time goes.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress; print only warnings and the result.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every number of each epoch on valid.")
+@log_option
 @click.option("--force", is_flag=True, help="Train this job and its references again, even if they are done.")
-def command(
-    dataset: str,
-    modulator: str,
-    fusion: str | None,
-    encoders: tuple[str, ...],
-    seed: int | None,
-    epochs: int | None,
-    accumulate: int | None,
-    precision: str | None,
-    limit: int | None,
-    device: str,
-    devices: int | None,
-    settings: tuple[str, ...],
-    no_strength: bool,
-    job_file: Path | None,
-    dry_run: bool,
-    profile: bool,
-    quiet: bool,
-    force: bool,
-) -> None:
-    """Train one job and its unimodal reference models, and log them to MLflow."""
-    from agmbench.jobs import compose, job_of, parse_settings
+def command(**given: Unpack[Given]) -> None:
+    """Train one job and its unimodal reference models, and log them to MLflow.
 
-    given = {
-        "training.epochs": epochs,
-        "training.accumulate": accumulate,
-        "training.precision": precision,
-        "seed": seed,
-        "limit": limit,
-    }
-    parent = None
-    if job_file is not None:
+    Options that name several values (-m joint,agm --seeds 5) make a job of each combination. These run as a suite does, each in a
+    process of its own, and a table compares them at the end.
+    """
+    from agmbench.jobs import job_of
+    from agmbench.records import Label
+
+    label = Label(_run_name(given["name"]), tags_of(given["tags"]))
+    if given["dump_config"]:
+        echo(dumped())
+    elif given["job_file"] is not None:
         _alone("--job")
-        spec, parent, _ = job_of(job_file)
+        spec, parent, *_ = job_of(given["job_file"])
+        _one(spec, given, label, parent)
     else:
-        spec = compose(
-            load(),
-            dataset,
-            modulator,
-            fusion,
-            _pairs(encoders),
-            parse_settings(settings, given),
-        )
+        axes = _axes(given)
+        if all(len(values) <= 1 for values in axes.values()) and not _placed(given):
+            _one(_composed(axes, given), given, label)
+        else:
+            _several(axes, given, label)
 
-    if not dry_run and _on_several(devices, device):
+
+def _run_name(text: str | None) -> str:
+    if text is not None and not (text.isprintable() and 0 < len(text.strip()) <= 200):
+        raise AgmbenchError(f"--name {text!r}: should be one line of 1 to 200 characters")
+    return text or ""
+
+
+def _axes(given: Given) -> dict[str, Sequence[Any]]:
+    """The values of everything that may have several, by option or, of a setting, its key."""
+    from agmbench.jobs import parse_ranges
+
+    named: dict[str, Any] = {"training.epochs": given["epochs"], "training.accumulate": given["accumulate"]}
+    named |= {"training.precision": given["precision"], "seed": given["seed"], "limit": given["limit"]}
+    settings = parse_ranges(given["settings"], named)
+    seeds = given["seeds"]
+    if seeds and "seed" in settings:
+        raise AgmbenchError("--seeds says the same as --seed or --set seed; leave one of them out")
+    known = load()
+    modulators = [known.get("modulator", name).name for name in given["modulator"]]
+    fusions = [known.get("fusion", name).name for name in given["fusion"]]
+    datasets = [known.get("dataset", name).name for name in given["dataset"]]
+    return {"dataset": datasets, "modulator": modulators, "fusion": fusions, **settings, **({"seed": seeds} if seeds else {})}
+
+
+AXES = ("dataset", "modulator", "fusion")  # of components; all others are settings
+
+
+def _composed(axes: Mapping[str, Sequence[Any]], given: Given) -> Any:
+    """The one job of axes that have no several values."""
+    from agmbench.jobs import compose
+
+    dataset, modulator, fusion = (next(iter(axes[kind]), None) for kind in AXES)
+    settings = [(key, values[0]) for key, values in axes.items() if key not in AXES]
+    return compose(load(), str(dataset), str(modulator), fusion, _encoders(given), settings)
+
+
+def _encoders(given: Given) -> dict[str, str]:
+    return pairs("--encoder", given["encoders"], "modality=name, such as audio=resnet")
+
+
+def _placed(given: Given) -> bool:
+    """Whether it was said where jobs run, which is for launchers."""
+    return given["launcher"] != "local" or any(given[key] for key in Place.__annotations__ if key != "launcher")  # type: ignore[literal-required]
+
+
+FOR_ONE = ("devices", "no_strength", "profile", "force")  # options that only one job by itself can have
+
+
+def _several(axes: Mapping[str, Sequence[Any]], given: Given, label: "Label") -> None:
+    """Every combination as a job of a suite that has no file, and the table that compares them."""
+    from agmbench import suite
+    from agmbench.cli.batches import carried_out, ended, recorded, told
+    from agmbench.cli.tables import tabled
+    from agmbench.jobs import digest
+    from agmbench.registry.entry import check_name
+    from agmbench.report.terminal import show
+    from agmbench.trackers.mlflow import MlflowTracker
+
+    if wrong := [key for key in FOR_ONE if given[key]] + ["device"] * (given["device"] != "auto"):  # type: ignore[literal-required]
+        raise AgmbenchError(
+            f"--{wrong[0].replace('_', '-')} is for one job that runs in this process; leave it out, or name one job"
+        )
+    if label.name:
+        check_name(label.name, "--name of several jobs")
+    planned = suite.checked(_product(axes, given))
+    if all(one.skipped for one in planned):
+        raise AgmbenchError(planned[0].skipped)
+    name = label.name or f"run-{digest(sorted(one.label for one in planned))[:8]}"
+    if given["dry_run"]:
+        for one in planned:
+            echo(f"{one.label}{f': skipped, {one.skipped}' if one.skipped else ''}")
+        echo(f"{len(planned)} jobs, {sum(bool(one.skipped) for one in planned)} skipped")
+        return
+    tracker = MlflowTracker()
+    found, failure = carried_out(name, planned, tracker, given, label.tags, given["quiet"], given["log_format"] == "json")
+    echo("\n".join(told(name, found)), err=True)
+    show(*tabled(recorded(found, tracker, label.tags), load()))
+    ended(failure)
+
+
+def _product(axes: Mapping[str, Sequence[Any]], given: Given) -> "list[Planned]":
+    from agmbench.suite import Block, Suite, plan
+
+    settings = {key: list(values) for key, values in axes.items() if key not in (*AXES, "seed")}
+    for seed in (seeds := tuple(axes.get("seed", (999,)))):
+        if not isinstance(seed, int) or seed < 0:
+            raise AgmbenchError(f"'seed' is {seed!r}: should be a whole number, 0 or more")
+    dataset, modulator, fusion = (tuple(axes[kind]) for kind in AXES)
+    block = Block(dataset=dataset, modulator=modulator, fusion=fusion or (None,), encoder=_encoders(given), set=settings)
+    return plan(Suite(name="run", seeds=seeds, jobs=(block,)), load())
+
+
+def _one(spec: Any, given: Given, label: "Label", parent: str | None = None) -> None:
+    """One job, in this process."""
+    if given["dry_run"]:
+        _describe(spec, given)
+        return
+    if _on_several(given["devices"], given["device"]):
         return
 
     from agmbench import build
@@ -115,25 +260,24 @@ def command(
     from agmbench.trackers.mlflow import MlflowTracker
 
     registry, tracker = load(), MlflowTracker()
-    chosen = build.device(device)
-    if dry_run:
-        _describe(build.resolve(spec, registry), tracker, strength=not no_strength)
-        return
-    with _together(chosen) as first, Watcher(quiet or not first) as watcher:
+    chosen = build.device(given["device"])
+    shown = {"verbose": given["verbose"], "as_json": given["log_format"] == "json"}
+    with _together(chosen) as first, Watcher(given["quiet"] or not first, **shown) as watcher:
         record = execute(
             spec,
             registry,
             told(tracker),
             chosen,
             watcher,
-            _wanted(registry, no_strength),
-            force,
+            _wanted(registry, given["no_strength"]),
+            given["force"],
             parent,
-            profile=profile and first,
+            profile=given["profile"] and first,
+            label=label,
         )
     if not first:
         return
-    if profile and watcher.trained:
+    if given["profile"] and watcher.trained:
         echo(tracker.artifact(record, "profile/parts.txt").read_text().rstrip(), err=True)
     _show(record, registry, tracker.shown, watcher.trained)
 
@@ -194,6 +338,10 @@ BESIDE_A_JOB = {
     "quiet",
     "force",
     "data_root",
+    "name",
+    "tags",
+    "verbose",
+    "log_format",
 }  # options that do not describe the job
 
 
@@ -207,39 +355,39 @@ def _alone(option: str) -> None:
         )
 
 
-def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for text in texts:
-        modality, equals, name = text.partition("=")
-        if not equals:
-            raise AgmbenchError(f"--encoder {text}: should be modality=name, such as audio=resnet")
-        if modality in pairs:
-            raise AgmbenchError(f"--encoder {modality} is given twice; leave one of them out")
-        pairs[modality] = name
-    return pairs
-
-
-def _describe(job: Any, tracker: Any, strength: bool) -> None:
+def _describe(spec: Any, given: Given) -> None:
+    """The job in full, what it will need, and which jobs are done. Imports no more than that takes."""
     import yaml
 
     from agmbench import build
+    from agmbench.cli.needs import needs
 
-    build.modulator(job, build.model(job))
+    device = build.device(given["device"])
+    job = build.resolve(spec, load())
     build.augmentation(job)
+    lines = [*needs(job, device)]
     echo(yaml.safe_dump(job.spec.canonical(), sort_keys=False).rstrip())
-    references = list(build.references(job).values()) if strength else []
-    for planned, what in ((job, "this job"), *((reference, "reference") for reference in references)):
-        done = "done" if tracker.find(planned.digest) else "to be trained"
-        modality = f" of {', '.join(planned.modalities)}" if planned is not job else ""
-        echo(f"# {what}{modality}: digest {planned.digest}, {done}")
+    for line in lines:
+        echo(f"# {line}")
+    references = {} if given["no_strength"] else build.references(job)
+    for planned, what in ((job, "this job"), *((one, f"reference of {modality}") for modality, one in references.items())):
+        echo(f"# {what}: digest {planned.digest}, {'done' if _is_done(planned.digest) else 'to be trained'}")
+
+
+def _is_done(digest: str) -> bool:
+    """Whether the store has the job. Where there is no store yet, MLflow need not be imported, which takes a second."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not Path("runs/mlflow.db").exists():
+        return False
+    from agmbench.trackers.mlflow import MlflowTracker
+
+    return MlflowTracker().find(digest) is not None
 
 
 def _show(record: "Record", registry: Registry, uri: str, trained: bool) -> None:
     from agmbench.cli.tables import tabled
-    from agmbench.report.render import show
+    from agmbench.report.terminal import show
 
     if not trained:
         echo(f"'{record.name}' is done already (digest {record.digest}); --force trains it again", err=True)
-    for table in tabled([record], registry):
-        show(table)
+    show(*tabled([record], registry))
     echo(f"MLflow run {record.run_id} in {uri}", err=True)

@@ -1,7 +1,5 @@
 """`agmbench suite`: list, show, run, status, report."""
 
-import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,15 +7,24 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import click
 
-from agmbench.cli.launchers import Place, launched, launcher_options
-from agmbench.cli.options import entry_of, registry_option, root_option, states_option, workers_option
-from agmbench.cli.terminal import echo, lasting
+from agmbench.cli.launchers import Place, launcher_options
+from agmbench.cli.options import (
+    entry_of,
+    log_option,
+    registry_option,
+    root_option,
+    states_option,
+    tag_option,
+    tags_of,
+    workers_option,
+)
+from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verbs
-from agmbench.errors import AgmbenchError, RunFailed
+from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
 if TYPE_CHECKING:
-    from agmbench.suite import Planned, Progress
+    from agmbench.suite import Planned
 
 scale_option = click.option("--scale", help="One of the suite's scales. [default: none, as it stands in the registry]")
 seeds_option = click.option("--seeds", type=click.IntRange(min=1), help="How many seeds. [default: the suite's]")
@@ -48,7 +55,11 @@ class Asked(TypedDict):
 
 
 class Ran(Asked, Place):
-    """Which jobs are run, and where."""
+    """Which jobs are run, where, and how their runs are tagged."""
+
+    tags: tuple[str, ...]
+    quiet: bool
+    log_format: str
 
 
 @click.group("suite", cls=Verbs)
@@ -90,11 +101,12 @@ def show(name: str, **asked: Unpack[Asked]) -> None:
 @_options
 def status(name: str, **asked: Unpack[Asked]) -> None:
     """How far a suite is, by the store; nothing is run. What is at work is missing, too, until it is done."""
+    from agmbench.cli.batches import told
     from agmbench.suite import progress
     from agmbench.trackers.mlflow import MlflowTracker
 
     found = progress(_planned(name, asked), MlflowTracker())
-    echo("\n".join(_said(name, found)))
+    echo("\n".join(told(name, found)))
     for one in found.missing:
         echo(f"{'at work' if one in found.at_work else 'missing'}: {one.label}")
 
@@ -107,33 +119,27 @@ def status(name: str, **asked: Unpack[Asked]) -> None:
     help="How many at once. [default: the launcher's; local: one, or one on each GPU]",
 )
 @launcher_options
+@tag_option
+@click.option("-q", "--quiet", is_flag=True, help="Show only jobs that fail, and how far the suite is at the end.")
+@log_option
 @workers_option
 @states_option
 @_options
 def run(name: str, **given: Unpack[Ran]) -> None:
     """Run what is missing of a suite, each job in a process of its own. A failed one is recorded, and the rest go on."""
-    from agmbench import suite
+    from agmbench.cli.batches import carried_out, ended, recorded, told
     from agmbench.cli.suite_report import keep
     from agmbench.trackers.mlflow import MlflowTracker
 
-    tracker, begun = MlflowTracker(), time.monotonic()
-    planned = _planned(name, given)
-    folder = Path("runs") / "suites" / name
-    launcher = launched(given, folder, tracker.shown)
-    todo = suite.todo(planned, tracker)
-    failed = 0
-    for number, ended in enumerate(suite.run(name, todo, tracker, launcher, folder), 1):
-        what = f"failed: {ended.reason}" if ended.reason else "done"
-        failed += bool(ended.reason)
-        left = (time.monotonic() - begun) / number * (todo.total - number)
-        rest = f", about {lasting(left)} left" if left else ""
-        echo(f"[{number} of {todo.total}] {ended.task.name}: {what} ({ended.seconds:.0f} s){rest}", err=True)
-    found = suite.progress(planned, tracker)
-    echo("\n".join(_said(name, found)))
-    keep(name, " ".join(["agmbench suite", name, *_words(given)]), _said(name, found), found, tracker)
-    if failed:
-        jobs_ = "a job" if failed == 1 else f"{failed} jobs"
-        raise RunFailed(f"{jobs_} of suite '{name}' failed; what each printed is in {folder}")
+    tracker = MlflowTracker()
+    tagged = tags_of(given["tags"])
+    found, failure = carried_out(
+        name, _planned(name, given), tracker, given, tagged, given["quiet"], given["log_format"] == "json"
+    )
+    recorded(found, tracker, tagged)
+    echo("\n".join(told(name, found)))
+    keep(name, " ".join(["agmbench suite", name, *_words(given)]), told(name, found), found, tracker)
+    ended(failure)
 
 
 @command.command("report")
@@ -148,6 +154,7 @@ def run(name: str, **given: Unpack[Ran]) -> None:
 def report(name: str, output: str | None, published: bool | None, **asked: Unpack[Asked]) -> None:
     """The report of a suite's finished jobs: one HTML file that needs no network."""
     from agmbench import measures
+    from agmbench.cli.batches import recorded, told
     from agmbench.cli.tables import tabled
     from agmbench.report.export import Origin
     from agmbench.report.html import page
@@ -159,20 +166,16 @@ def report(name: str, output: str | None, published: bool | None, **asked: Unpac
 
     tracker = MlflowTracker()
     found = progress(_planned(name, asked), tracker)
-    tried = [one.job for one in (*found.done, *(one for one, _ in found.failed)) if one.job]
-    if not tried:
+    if not (records := recorded(found, tracker)):
         words = " ".join([name, *_words(asked)])
         raise AgmbenchError(f"nothing of suite '{name}' is done; run it with: agmbench suite run {words}")
-    digests = {job.digest for job in tried}
-    names = sorted({job.spec.dataset.name for job in tried})
-    records = [record for dataset in names for record in tracker.records(dataset) if record.digest in digests]
     path = Path(output or f"{name}.html")
     known = load()
     beside = read(known, name).published if published is None else TABLES if published else ()
     tables = tabled(records, known, cost=True, coalitions=True, beside=beside)
     title = " ".join(["agmbench suite", name, *_words(asked)])
     kept = partial(measures.kept, tracker)
-    save(page(tables, tracker.history, BASELINE, title, _said(name, found), Origin(tracker.shown), kept), path)
+    save(page(tables, tracker.history, BASELINE, title, told(name, found), Origin(tracker.shown), kept), path)
     echo(f"{path}: {len(found.done)} of {len(found.done) + len(found.failed) + len(found.missing)} jobs")
 
 
@@ -189,14 +192,3 @@ def _words(asked: Asked) -> list[str]:
     """The options as they were given."""
     options = [f"--{key} {asked[key]}" for key in ("scale", "seeds", "limit") if asked[key] is not None]
     return [*options, *(f"--set {text}" for text in asked["settings"])]
-
-
-def _said(name: str, found: "Progress") -> list[str]:
-    """How far a suite is, what failed, and what is skipped with the reason: a line each."""
-    counts = {"done": found.done, "failed": found.failed, "missing": found.missing, "skipped": found.skipped}
-    lines = [f"suite '{name}': " + ", ".join(f"{len(some)} {what}" for what, some in counts.items())]
-    lines += [f"failed: {one.label}: {record.reason}" for one, record in found.failed]
-    for reason, count in Counter(one.skipped for one in found.skipped).items():
-        label = next(one.label for one in found.skipped if one.skipped == reason)
-        lines.append(f"skipped: {label}{f' and {count - 1} more' if count > 1 else ''}, because {reason}")
-    return lines

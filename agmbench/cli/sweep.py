@@ -106,8 +106,8 @@ def command(
 
     from agmbench import sweep as sweeps
     from agmbench.cli.watcher import Watcher
-    from agmbench.report.render import show_sheets
     from agmbench.report.sweeps import parameters, sensitivity, side_by_side
+    from agmbench.report.terminal import show_sheet
     from agmbench.trackers.mlflow import MlflowTracker, sqlite
 
     tracker = MlflowTracker()
@@ -141,7 +141,8 @@ def command(
         with Watcher(each_epoch=False) as watcher:
             found.append(sweeps.tune(sweep, registry, MlflowTracker, workers, watcher, say))
     title = f"{planned[0].base.dataset.name}{planned[0].departs}, {trials} trials each, sampler {sampler}, pruner {pruner}"
-    show_sheets([side_by_side(title, found), *(sensitivity(tuned, key) for tuned in found for key in parameters(tuned))])
+    for sheet in (side_by_side(title, found), *(sensitivity(tuned, key) for tuned in found for key in parameters(tuned))):
+        show_sheet(sheet)
 
 
 def say(text: str) -> None:

@@ -1,6 +1,8 @@
 """The runs that a command shows, and the tables that it makes of them. Commands import this only when they need it."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from agmbench.cli.terminal import echo
@@ -10,17 +12,30 @@ from agmbench.registry import Registry
 
 if TYPE_CHECKING:
     from agmbench.leaderboard.folder import Folders
-    from agmbench.report.tables import Table
+    from agmbench.report.tables import Row, Table
     from agmbench.trackers.mlflow import MlflowTracker
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which runs are shown: those of what is named, with all these tags, begun in this time (milliseconds since 1970)."""
+
+    modulators: Sequence[str] = ()
+    fusions: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    since: int | None = None
+    until: int | None = None
+
+
+EVERYTHING = Wanted()
 
 
 def side_by_side(
     registry: Registry,
     tracker: "MlflowTracker | Folders",
     dataset: str | None = None,
-    modulators: Sequence[str] = (),
-    fusions: Sequence[str] = (),
-    seeds: Sequence[int] = (),
+    wanted: Wanted = EVERYTHING,
     *,
     columns: Sequence[str] = (),
     coalitions: bool = False,
@@ -36,13 +51,13 @@ def side_by_side(
     found = [record for record in stored if not record.concept and (samples or not record.sample)]
     if not found:
         raise AgmbenchError(f"no runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run")
-    modulators = [registry.spelling("modulator", name) for name in modulators]
+    modulators = [registry.spelling("modulator", name) for name in wanted.modulators]
     known = {*registry.names("modulator"), *(record.spec["modulator"]["name"] for record in found)}
     for name in modulators:
         if name not in known:
             raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known)}")
     store = cast(Tracker, tracker)  # of which nothing but runs that were made here is measured
-    kept = measured(chosen(found, registry, fusions, seeds), columns, registry, store, finished(stored).get)
+    kept = measured(chosen(found, registry, wanted), columns, registry, store, finished(stored).get)
     shown = {"cost": cost, "coalitions": coalitions, "asked": columns, "beside": published}
     return tabled(kept, registry, modulators=modulators, **shown)
 
@@ -114,16 +129,49 @@ def _noted(records: Sequence[Record], registry: Registry) -> list[Record]:
     return [record if record.departures is not None else noted(record, registry) for record in records]
 
 
-def chosen(records: Sequence[Record], registry: Registry, fusions: Sequence[str], seeds: Sequence[int]) -> list[Record]:
-    """The runs with the named fusions (or aliases) and seeds; without names, all runs."""
+def chosen(records: Sequence[Record], registry: Registry, wanted: Wanted) -> list[Record]:
+    """The runs that are wanted, of whatever modulator; fusions may be named by aliases."""
     used = {record.spec["fusion"]["name"] for record in records}
-    names = {fusion if fusion in used else registry.get("fusion", fusion).name for fusion in fusions}
+    names = {fusion if fusion in used else registry.get("fusion", fusion).name for fusion in wanted.fusions}
     kept = [
         record
         for record in records
-        if (not names or record.spec["fusion"]["name"] in names) and (not seeds or record.spec["seed"] in seeds)
+        if (not names or record.spec["fusion"]["name"] in names) and (not wanted.seeds or record.spec["seed"] in wanted.seeds)
     ]
     if not kept:
         there = sorted({f"{record.spec['fusion']['name']}, seed {record.spec['seed']}" for record in records})
         raise AgmbenchError(f"no runs with this --fusion and --seed; the store has: {'; '.join(there[:20])}")
-    return kept
+    tagged = [record for record in kept if wanted.tags.items() <= record.label.items()]
+    if not tagged:
+        there = sorted({f"{key}={value}" for record in kept for key, value in record.label.items()})
+        raise AgmbenchError(f"no runs with this --tag; the store has: {', '.join(there[:20]) or 'no tags'}")
+    found = [one for one in tagged if (wanted.since or 0) <= one.started <= (wanted.until or one.started)]
+    if not found:
+        first, last = (_day(at(record.started for record in tagged)) for at in (min, max))
+        raise AgmbenchError(f"no runs of this time (--since, --until); those of the store began from {first} to {last}")
+    return found
+
+
+def _day(milliseconds: int) -> str:
+    return f"{datetime.fromtimestamp(milliseconds / 1000):%Y-%m-%d %H:%M}"
+
+
+def ordered(tables: "Sequence[Table]", key: str) -> "list[Table]":
+    """The tables with their rows of methods in the order of a column: the best first, those without a number last."""
+    known = {column.key for table in tables for column in table.columns}
+    if key not in known:
+        raise AgmbenchError(f"--sort {key}: no such column in these tables: {allowed(key, known)}")
+    return [replace(table, rows=_ordered(table, key)) for table in tables]
+
+
+def _ordered(table: "Table", key: str) -> "list[Row]":
+    column = next((column for column in table.columns if column.key == key), None)
+    if column is None:
+        return [*table.rows]
+    sign = 1 if column.lower else -1
+
+    def rank(row: "Row") -> tuple[bool, bool, float]:
+        mean = row.values[key].mean
+        return row.method, mean is None, sign * (mean or 0.0)
+
+    return sorted(table.rows, key=rank)

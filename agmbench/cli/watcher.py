@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from agmbench import interrupts
 from agmbench.cli.terminal import echo, lasting
+from agmbench.logs import line, numbers
 
 if TYPE_CHECKING:
     from agmbench.records import Record
@@ -16,14 +17,16 @@ class Watcher:
 
     quiet: show warnings alone.
     each_epoch: whether there is a line per epoch where there is no terminal; otherwise one per job.
+    verbose: a line per epoch on a terminal too, with every number on valid.   as_json: lines of JSON, and no bar.
     trained: whether any job was trained.
     """
 
-    def __init__(self, quiet: bool = False, each_epoch: bool = True) -> None:
+    def __init__(self, quiet: bool = False, each_epoch: bool = True, verbose: bool = False, as_json: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self.trained = False
+        self._name = ""
         console = Console(stderr=True)
         columns = (
             TextColumn("{task.description}"),
@@ -34,9 +37,13 @@ class Watcher:
             TimeRemainingColumn(),
             TextColumn("{task.fields[now]}"),
         )
-        self._bar = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
-        self._lines = not quiet and not console.is_terminal
+        self._bar = Progress(*columns, console=console, disable=quiet or as_json or not console.is_terminal)
+        self._lines = not quiet and (as_json or verbose or not console.is_terminal)
+        self._verbose, self._json = verbose, as_json
         self._each_epoch = self._lines and each_epoch
+
+    def _event(self, event: str, **about: object) -> None:
+        echo(line(event, **{"job": self._name, **about}), err=True)
 
     def __enter__(self) -> "Watcher":
         self._bar.start()
@@ -50,12 +57,17 @@ class Watcher:
         self._name, self._epochs, self._done, self._before = name, epochs, done, done
         self._begun = time.monotonic()
         self._task = self._bar.add_task(name, total=epochs, completed=done, now="")
-        if done:
+        if self._json and self._lines:
+            self._event("started", epochs=epochs, done=done)
+        elif done:
             echo(f"'{name}' goes on after epoch {done - 1}", err=True)
 
     def warned(self, text: str) -> None:
         """Something that its reader should know, and that stops nothing."""
-        echo(f"warning: {text}", err=True)
+        if self._json:
+            self._event("warning", text=text)
+        else:
+            echo(f"warning: {text}", err=True)
 
     def epoch(self, epoch: "Epoch") -> None:
         """An epoch is validated."""
@@ -63,13 +75,19 @@ class Watcher:
         self._done += 1
         now = f"valid {epoch.by} {epoch.valid[epoch.by]:.3f}"
         self._bar.update(self._task, advance=1, now=now)
-        if self._each_epoch:
+        if self._each_epoch and self._json:
+            self._event("epoch", epoch=self._done, epochs=self._epochs, by=epoch.by, valid=dict(epoch.valid))
+        elif self._each_epoch:
             each = (time.monotonic() - self._begun) / (self._done - self._before)
             left = lasting(each * (self._epochs - self._done))
-            echo(f"{self._name}: epoch {self._done} of {self._epochs}, {now}, {left} left", err=True)
+            shown = f"valid {numbers(epoch)}" if self._verbose else now
+            echo(f"{self._name}: epoch {self._done} of {self._epochs}, {shown}, {left} left", err=True)
 
     def finished(self, record: "Record", trained: bool) -> None:
         """A job is done, trained now or before."""
         self.trained = trained
-        if trained and self._lines:
+        if self._json and self._lines:
+            figure, _, value = record.figure.partition(" ")
+            self._event("finished", job=record.name, run=record.run_id, trained=trained, **{f"test {figure}": value})
+        elif trained and self._lines:
             echo(f"trained '{record.name}': test {record.figure}", err=True)

@@ -257,7 +257,8 @@ class AVMNIST(FileDataset):
         size="raw 30 MB, prepared 250 MB; the pack 1.3 GB",
         then=(
             "put MNIST (four IDX files, plain or .gz) in mnist/ and the recordings of "
-            "https://github.com/Jakobovski/free-spoken-digit-dataset in fsdd/recordings/, then prepare; a pack is read as it is"
+            "https://github.com/Jakobovski/free-spoken-digit-dataset in fsdd/recordings/ of one folder, then "
+            "'agmbench data prepare avmnist --from DIR'; a pack is read as it is"
         ),
     )
     layouts = (PreparedFolder(), Pack())

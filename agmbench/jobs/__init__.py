@@ -20,7 +20,17 @@ from agmbench.jobs.spec import (
     in_use,
     setting,
 )
-from agmbench.jobs.texts import JobFile, job_in, job_of, overlaid, parse_settings, spec_of
+from agmbench.jobs.texts import (
+    JobFile,
+    as_text,
+    job_in,
+    job_of,
+    overlaid,
+    parse_ranges,
+    parse_settings,
+    setting_texts,
+    spec_of,
+)
 
 __all__ = [
     "COMPARED",
@@ -37,6 +47,7 @@ __all__ = [
     "JobSpec",
     "Schedule",
     "Training",
+    "as_text",
     "cell_of",
     "compose",
     "digest",
@@ -46,7 +57,9 @@ __all__ = [
     "job_in",
     "job_of",
     "overlaid",
+    "parse_ranges",
     "parse_settings",
     "setting",
+    "setting_texts",
     "spec_of",
 ]

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from agmbench.errors import AgmbenchError
 from agmbench.jobs.composed import at_place, validated
 from agmbench.jobs.spec import LATER, JobSpec
@@ -23,12 +25,13 @@ def spec_of(content: Mapping[str, Any]) -> JobSpec:
 
 
 class JobFile(NamedTuple):
-    """A job as a file has it; `parent` is the run that it stands under, if a suite wrote the file, and `wait` says whether it waits
-    while another process has it."""
+    """A job as a file has it; `parent` is the run that it stands under, if a suite wrote the file, `wait` says whether it waits while
+    another process has it, and `tags` are those that its run is given."""
 
     spec: JobSpec
     parent: str | None = None
     wait: bool = True
+    tags: Mapping[str, str] = {}
 
 
 def job_of(path: Path) -> JobFile:
@@ -48,7 +51,10 @@ def _job(tree: Any, shown: str) -> JobFile:
     with at_place(shown):
         if not isinstance(spec := content.get("spec", content), dict):
             raise AgmbenchError(f"'spec' should be a mapping; found {spec!r}")
-        return JobFile(spec_of(spec), parent, content.get("wait", True) is not False)
+        if not isinstance(tags := content.get("tags", {}), dict):
+            raise AgmbenchError(f"'tags' should be a mapping; found {tags!r}")
+        texts = {str(key): str(value) for key, value in tags.items()}
+        return JobFile(spec_of(spec), parent, content.get("wait", True) is not False, texts)
 
 
 def parse_settings(texts: Iterable[str], options: Mapping[str, Any] | None = None) -> list[tuple[str, Any]]:
@@ -56,7 +62,22 @@ def parse_settings(texts: Iterable[str], options: Mapping[str, Any] | None = Non
 
     `options` are settings that have an option of their own, by their keys; those that were not given are `None`.
     """
-    settings: dict[str, Any] = {}
+    settings = {key: _value(key, value) for key, value in setting_texts(texts).items()}
+    return overlaid(settings, options or {})
+
+
+def parse_ranges(texts: Iterable[str], options: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+    """The same, of settings that may have several values each: `training.lr=0.1,0.01` has two.
+
+    What YAML takes for one value is one value: a list in brackets, a mapping in braces, a text in quotes.
+    """
+    ranges = {key: _values(key, value) for key, value in setting_texts(texts).items()}
+    return dict(overlaid(ranges, {key: [value] for key, value in (options or {}).items() if value is not None}))
+
+
+def setting_texts(texts: Iterable[str]) -> dict[str, str]:
+    """The texts of `--set` by their keys, before they are read."""
+    settings: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         key = key.strip()
@@ -64,8 +85,26 @@ def parse_settings(texts: Iterable[str], options: Mapping[str, Any] | None = Non
             raise AgmbenchError(f"--set {text}: should be key=value, such as modulator.alpha=1.5")
         if key in settings:
             raise AgmbenchError(f"--set {key} is given twice; leave all but one out")
-        settings[key] = plain(parsed(value, f"--set {key}: the value"))
-    return overlaid(settings, options or {})
+        settings[key] = value
+    return settings
+
+
+def _value(key: str, text: str) -> Any:
+    return plain(parsed(text, f"--set {key}: the value"))
+
+
+def _values(key: str, text: str) -> list[Any]:
+    """The values of a text: what stands between its commas, where that is a list of two or more in YAML without the brackets."""
+    try:
+        several = plain(parsed(f"[{text}]", ""))
+    except AgmbenchError:
+        several = []
+    return several if isinstance(several, list) and len(several) > 1 else [_value(key, text)]
+
+
+def as_text(value: Any) -> str:
+    """A value as `--set` reads it again."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**9, sort_keys=False).removesuffix("\n").removesuffix("\n...")
 
 
 def overlaid(settings: Mapping[str, Any], options: Mapping[str, Any]) -> list[tuple[str, Any]]:

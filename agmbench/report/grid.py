@@ -1,26 +1,45 @@
-"""Printing a table: fitted to the width of a terminal, complete on a pipe."""
+"""Printing a table: fitted to the width of a terminal or to COLUMNS, complete on a pipe, in ASCII where there is nothing else."""
 
+import os
+import sys
 from typing import Any
 
+from rich.box import Box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agmbench.errors import printable
+from agmbench.errors import encodable, printable
+
+HEAD = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")  # a line below the header, and no other
+HEAD_ASCII = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+ALL = 10_000  # columns, in which every table fits
 
 
 class _Console(Console):
     """A console that interprets no text except rich's own markup."""
 
     def render_str(self, text: str, **style: Any) -> Text:
-        return super().render_str(printable(text), **style)
+        return super().render_str(encodable(printable(text), self.encoding), **style)
+
+
+def room() -> int | None:
+    """How many columns there are; `None` on a pipe, where a table may be as wide as it is, unless COLUMNS says otherwise."""
+    return _Console().width if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty() else None
+
+
+def width(grid: Table) -> int:
+    """How many columns a table takes if nothing in it is folded."""
+    console = _Console()
+    return console.measure(grid, options=console.options.update(width=ALL)).maximum
 
 
 def print_grid(grid: Table) -> None:
-    """Print to standard output; if that is not a terminal, no column is folded."""
+    """Print to standard output; where there is no limit, no column and no title is folded."""
     console = _Console()
-    if not console.is_terminal:
-        whole = console.options.update(width=10_000)
+    if grid.box is HEAD and console.options.ascii_only:
+        grid.box = HEAD_ASCII
+    if room() is None:
         grid.min_width = len(str(grid.title or ""))
-        console.width = max(console.width, console.measure(grid, options=whole).maximum)
+        console.width = max(console.width, width(grid))
     console.print(grid)

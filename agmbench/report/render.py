@@ -1,4 +1,4 @@
-"""Tables as text: for the terminal, Markdown, LaTeX (booktabs), CSV and JSON."""
+"""Tables as text: Markdown, LaTeX (booktabs), CSV and JSON."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from agmbench.errors import AgmbenchError, printable
+from agmbench.errors import AgmbenchError
 from agmbench.records import Record
 from agmbench.report import sheets
 from agmbench.report.against import Pool, Pooled, against, pools
@@ -19,17 +19,6 @@ from agmbench.report.escapes import markdown, one_line
 from agmbench.report.export import Origin, run_ids
 from agmbench.report.sheets import Sheet
 from agmbench.report.tables import BASELINE, Row, Table, Value
-
-
-def show(*tables: Table, baseline: str = BASELINE) -> None:
-    """Print the tables, and the sheets over all cells, on the terminal."""
-    show_sheets(_sheets(tables, baseline))
-
-
-def show_sheets(sheets: Iterable[Sheet]) -> None:
-    """Print sheets on the terminal."""
-    for sheet in sheets:
-        _print(sheet)
 
 
 def markdown_of(sheets: Iterable[Sheet]) -> str:
@@ -67,26 +56,6 @@ def _sheets(tables: Sequence[Table], baseline: str) -> list[Sheet]:
         *(sheet for table in tables for sheet in sheets.of_table(table, baseline)),
         *sheets.of_all(tables, baseline),
     ]
-
-
-def _print(sheet: Sheet) -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    from agmbench.report.grid import print_grid
-
-    header, title = map(escape, sheet.header), escape(sheet.title)
-    grid = RichTable(*header, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in grid.columns[1:]:
-        column.justify = "right"
-    for row in _marked(sheet, "[bold]{}[/bold]", escape):
-        grid.add_row(*row)
-    print_grid(grid)
-    for text in (sheet.caption, *sheet.notes):
-        if text:
-            print(printable(text))
-    print()
 
 
 def _marked(sheet: Sheet, bold: str, escape: Any) -> list[list[str]]:

@@ -282,12 +282,13 @@ def _labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
     """Each record with the name of its row: the modulator, with the parameters that depart from their defaults on this data set or in
     which runs of this table differ, and with its version or its source if the table has runs of several."""
     varied = _varied(records)
-    names = []
+    named = []
     for record in records:
         name, params = record.spec["modulator"]["name"], record.spec["modulator"]["params"]
         departs = [key.partition(".")[2] for key in record.departures or () if key.startswith("modulator.")]
         keys = [key for key in params if key in departs or key in varied.get(name, ())]
-        names.append(" ".join([name, *(setting(key, params[key]) for key in keys)]))
+        named.append((name, {key: params[key] for key in keys}))
+    names = _rounded(named)
     versions: dict[str, set[str]] = defaultdict(set)
     for name, record in zip(names, records, strict=True):
         versions[name].add(_version(record))
@@ -302,6 +303,22 @@ def _told_by(record: Record, version: bool, source: bool) -> list[str]:
     """What tells the row of a run from others of the same name: the `version` of its modulator, the `source` of someone else's run."""
     told = [f"(version {_version(record)})"] if version else []
     return [*told, f"({record.source})"] if source and record.source else told
+
+
+def _rounded(names: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Names of rows with numbers of at most four digits, but where rows that differ would be called the same."""
+    whole = [" ".join([name, *(setting(key, value) for key, value in params.items())]) for name, params in names]
+    short = [" ".join([name, *(setting(key, _digits(value)) for key, value in params.items())]) for name, params in names]
+    meant: dict[str, set[str]] = defaultdict(set)
+    for one, other in zip(short, whole, strict=True):
+        meant[one].add(other)
+    return [one if len(meant[one]) == 1 else other for one, other in zip(short, whole, strict=True)]
+
+
+def _digits(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _digits(one) for key, one in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) and isfinite(value) else value
 
 
 def _version(record: Record) -> str:

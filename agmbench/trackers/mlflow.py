@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError
 
 from agmbench.addresses import hidden, shown
 from agmbench.errors import AgmbenchError, Taken, describe
-from agmbench.records import FAILED, FINISHED, IMPORTED, KILLED, RUNNING, Heading, Record
+from agmbench.records import FAILED, FINISHED, IMPORTED, KILLED, RUNNING, Heading, Label, Record
 from agmbench.trackers.adopted import adopted
 from agmbench.trackers.claims import Claim, me
 from agmbench.trackers.opening import make, patient
@@ -34,7 +34,7 @@ from agmbench.trackers.opening import sqlite as sqlite  # for whoever names a fi
 from agmbench.trackers.patience import patiently
 from agmbench.trackers.places import Named, OnRun
 from agmbench.trackers.states import STATES, InStore, forget, shared
-from agmbench.trackers.tags import KIND, NOTE, by_whom, record, written
+from agmbench.trackers.tags import KIND, NOTE, by_whom, labelled, record, written
 from agmbench.trackers.writer import MlflowWriter, unguarded
 
 RUNS_A_PAGE = 1000
@@ -393,6 +393,10 @@ class MlflowTracker:
         for condition in (f"attributes.status = '{RUNNING}'", f"tags.`{STATES}` != ''")[: 1 + self._served]:
             found |= {run.data.tags["agmbench.digest"] for run in self._runs(f"{condition} and tags.`agmbench.digest` != ''")}
         return found
+
+    def label(self, known: Record, label: Label) -> Record:
+        labelled(self._client, known.run_id, label)
+        return record(self._client.get_run(known.run_id))
 
     def reopen(self, record: Record) -> "MlflowWriter":
         return MlflowWriter(self._client, record.run_id, reopened=True, guard=self._guard(record.digest))

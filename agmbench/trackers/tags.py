@@ -7,12 +7,13 @@ from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from typing import Any, cast
 
-from mlflow.entities import Run
+from mlflow import MlflowClient
+from mlflow.entities import Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from agmbench import older
 from agmbench.outcomes import KINDS, Kind, Quantity
-from agmbench.records import IMPORTED, Heading, Measurement, Record, Selected, chosen, departing
+from agmbench.records import IMPORTED, TAG, Heading, Label, Measurement, Record, Selected, chosen, departing
 
 METRIC = "agmbench.metric."
 OUTCOMES = "agmbench.outcomes"  # the artifact that holds them
@@ -54,6 +55,14 @@ def described(heading: Heading) -> str:
     """A run's protocol in words."""
     departs = ", ".join(departing(heading.departures, heading.sample)) or "nothing"
     return f"{chosen(heading.selected, heading.spec)}. Departs from the published recipe of its data set in: {departs}."
+
+
+def labelled(client: MlflowClient, run_id: str, label: Label) -> None:
+    """Give a run the name and the tags of a user."""
+    if label.name:
+        client.update_run(run_id, name=label.name)
+    if label.tags:
+        client.log_batch(run_id, tags=[RunTag(TAG + key, value) for key, value in label.tags.items()])
 
 
 def as_tag(measurement: Measurement) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from agmbench.errors import AgmbenchError, RunFailed, Taken, describe
 from agmbench.jobs import flat
 from agmbench.records import FAILED, FINISHED, KILLED, Beyond, Heading, Measurement, Point, Stopped
 from agmbench.trackers.patience import Locked
-from agmbench.trackers.tags import OUTCOMES, as_tag
+from agmbench.trackers.tags import OUTCOMES, as_tag, labelled
 
 METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
 PARAMS_A_CALL = 100
@@ -117,8 +117,9 @@ class MlflowWriter:
             raise RunFailed(f"{FULL} ({describe(error)})") from error
 
     def describe(self, heading: Heading) -> None:
-        """Log the parameters of the spec, and the data set as the run's input."""
+        """Log the parameters of the spec, the data set as the run's input, and what a user calls the run."""
         self.check()
+        labelled(self._client, self.id, heading.label)
         params = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in flat(heading.spec).items()]
         for start in range(0, len(params), PARAMS_A_CALL):
             self._client.log_batch(self.id, params=params[start : start + PARAMS_A_CALL])

@@ -1,0 +1,87 @@
+"""Many jobs as one command carries them out: what it says while they run, and at the end."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agmbench.cli.launchers import Place, launched
+from agmbench.cli.terminal import echo, lasting
+from agmbench.errors import RunFailed
+from agmbench.logs import line
+from agmbench.records import FINISHED, Label, Record
+
+if TYPE_CHECKING:
+    from agmbench.suite import Planned, Progress
+    from agmbench.trackers.mlflow import MlflowTracker
+
+
+def carried_out(
+    name: str,
+    planned: "Sequence[Planned]",
+    tracker: "MlflowTracker",
+    place: Place,
+    tagged: Mapping[str, str],
+    quiet: bool = False,
+    as_json: bool = False,
+) -> "tuple[Progress, str]":
+    """Run what is missing, with a line for each job that ends; how far all are then, and why the command fails, if it does."""
+    from agmbench import suite
+
+    begun, folder = time.monotonic(), Path("runs") / "suites" / name
+    launcher = launched(place, folder, tracker.shown)
+    todo = suite.todo(planned, tracker)
+    failed = 0
+    for number, ended in enumerate(suite.run(name, todo, tracker, launcher, folder, tagged), 1):
+        failed += bool(ended.reason)
+        record = None if ended.reason else tracker.find(ended.task.key)
+        what = f"failed: {ended.reason}" if ended.reason else f"done, test {record.figure}" if record else "done"
+        left = (time.monotonic() - begun) / number * (todo.total - number)
+        rest = f", about {lasting(left)} left" if left else ""
+        if as_json:
+            figure = None if record is None else record.figure
+            known = {
+                "job": ended.task.name,
+                "number": number,
+                "of": todo.total,
+                "seconds": round(ended.seconds),
+                "left": round(left),
+            }
+            echo(line("job", **known, test=figure, reason=ended.reason), err=True)
+        elif not quiet or ended.reason:
+            echo(f"[{number} of {todo.total}] {ended.task.name}: {what} ({lasting(ended.seconds)}){rest}", err=True)
+    if todo.total and not quiet and not as_json:
+        echo(f"{todo.total} jobs in {lasting(time.monotonic() - begun)}, {failed} failed", err=True)
+    jobs = "a job" if failed == 1 else f"{failed} jobs"
+    return suite.progress(
+        planned, tracker
+    ), f"{jobs} of suite '{name}' failed; what each printed is in {folder}" if failed else ""
+
+
+def ended(reason: str) -> None:
+    """Raise if jobs failed; the last thing that a command does."""
+    if reason:
+        raise RunFailed(reason)
+
+
+def recorded(found: "Progress", tracker: "MlflowTracker", tagged: Mapping[str, str] | None = None) -> list[Record]:
+    """The runs of what is done or failed. Those that were done before are tagged now."""
+    jobs = [one.job for one in (*found.done, *(one for one, _ in found.failed)) if one.job]
+    digests, names = {job.digest for job in jobs}, sorted({job.spec.dataset.name for job in jobs})
+    records = [record for dataset in names for record in tracker.records(dataset) if record.digest in digests]
+    for record in records:
+        if tagged and record.status == FINISHED and not tagged.items() <= record.label.items():
+            tracker.label(record, Label(tags=tagged))
+    return records
+
+
+def told(name: str, found: "Progress") -> list[str]:
+    """How far the jobs are, what failed, and what is skipped with the reason: a line each."""
+    counts = {"done": found.done, "failed": found.failed, "missing": found.missing, "skipped": found.skipped}
+    lines = [f"suite '{name}': " + ", ".join(f"{len(some)} {what}" for what, some in counts.items())]
+    lines += [f"failed: {one.label}: {record.reason}" for one, record in found.failed]
+    for reason, count in Counter(one.skipped for one in found.skipped).items():
+        label = next(one.label for one in found.skipped if one.skipped == reason)
+        lines.append(f"skipped: {label}{f' and {count - 1} more' if count > 1 else ''}, because {reason}")
+    return lines

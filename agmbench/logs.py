@@ -1,0 +1,46 @@
+"""What a job says while it is trained, as a line of text or of JSON, and as the file `log.txt` of its run."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Said(Protocol):
+    """An epoch, as the loop yields it."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def valid(self) -> Mapping[str, float]: ...
+
+
+def line(event: str, **about: Any) -> str:
+    """One event as a line of JSON: when, what, and what is known of it."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return json.dumps({"time": now, "event": event, **about}, default=str)
+
+
+def numbers(epoch: Said) -> str:
+    """Every number of an epoch on valid, on one line."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(epoch.valid.items()))
+
+
+class Log:
+    """Keeps what a job says, with the time of each line."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        """Keep one line."""
+        self._lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+
+    def epoch(self, epoch: Said, epochs: int) -> None:
+        """Keep what an epoch came to on valid."""
+        self.say(f"epoch {epoch.number + 1} of {epochs}: valid {numbers(epoch)}")
+
+    def save(self, path: Path) -> None:
+        """Write the file."""
+        path.write_text("".join(f"{text}\n" for text in self._lines), encoding="utf-8")

@@ -1,0 +1,116 @@
+"""Tables on the terminal: fitted to its width by leaving out the less important columns, every explanation once."""
+
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agmbench.errors import printable
+from agmbench.report import sheets
+from agmbench.report.grid import HEAD, print_grid, room, width
+from agmbench.report.sheets import INTERVAL, Sheet
+from agmbench.report.tables import BASELINE, Table
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+NOTHING = "–"  # begins a cell without a number
+REFERENCE = re.compile(r"\[\d+\]")
+SENTENCE = re.compile(r"(?<=\.) +(?=\S)")
+LEFT_OUT_FIRST = ("d_z", "p", "wins/ties/losses", INTERVAL, "cells", "pairs")  # then the others, beginning with the last
+
+
+def show(*tables: Table, baseline: str = BASELINE) -> None:
+    """Print the tables, and the sheets over all cells. A sentence of a caption that has been printed is not printed again."""
+    every = [*(sheet for table in tables for sheet in sheets.of_table(table, baseline)), *sheets.of_all(tables, baseline)]
+    said: set[str] = set()
+    for sheet in every:
+        caption = [text for text in SENTENCE.split(sheet.caption) if text not in said]
+        said.update(caption)
+        show_sheet(replace(sheet, caption=" ".join(caption)))
+
+
+def show_sheet(sheet: Sheet) -> None:
+    """Print one sheet: the table, what was left out of it, its notes and its caption."""
+    full, notes = _filled(sheet)
+    fitted, dropped = _fitted(full)
+    _print(fitted)
+    if dropped:
+        notes = [*notes, f"Left out at {room()} columns: {', '.join(dropped)}; {width(_grid(full))} columns show all."]
+    used = {found for row in fitted.body for text in row for found in REFERENCE.findall(text)}
+    kept = [note for note in sheet.notes if not (number := REFERENCE.match(note)) or number[0] in used]
+    for text in (*notes, *kept, fitted.caption):
+        _say(text)
+    print()
+
+
+def _filled(sheet: Sheet) -> tuple[Sheet, list[str]]:
+    """The sheet without columns that have no number at all, and for each reason a note that names them; one column always stays."""
+    number = re.compile(r"\d")
+    empty = [x for x in range(1, len(sheet.header)) if sheet.body and all(row[x].startswith(NOTHING) for row in sheet.body)]
+    if not any(number.search(row[x]) for x in range(2, len(sheet.header)) if x not in empty for row in sheet.body):
+        empty = empty[1:]
+    reasons: dict[str, list[str]] = {}
+    for x in empty:
+        found = REFERENCE.search(sheet.body[-1][x])
+        reason = next((note for note in sheet.notes if found and note.startswith(found[0])), "")
+        reasons.setdefault(reason.partition("] ")[2], []).append(sheet.header[x])
+    notes = [f"No number of {', '.join(names)}{f': {reason}' if reason else ''}" for reason, names in reasons.items()]
+    return _without(sheet, empty), notes
+
+
+def _fitted(sheet: Sheet) -> tuple[Sheet, list[str]]:
+    """The sheet without its least important columns, as far as it has to be to fit, and their names in the order of the table."""
+    limit = room()
+    gone: list[int] = []
+    for x in _least_important(sheet.header):
+        if limit is None or width(_grid(_without(sheet, gone))) <= limit:
+            break
+        gone.append(x)
+    return _without(sheet, gone), [sheet.header[x] for x in sorted(gone)]
+
+
+def _least_important(header: Sequence[str]) -> Iterator[int]:
+    """The places of columns in the order in which they are left out. Names and the first figure stay."""
+    first = next((x for x, title in enumerate(header) if x and title not in ("n", "source", *LEFT_OUT_FIRST)), 1)
+    early = [header.index(title) for title in LEFT_OUT_FIRST if title in header]
+    yield from early
+    yield from (x for x in reversed(range(1, len(header))) if x != first and x not in early)
+
+
+def _without(sheet: Sheet, gone: Iterable[int]) -> Sheet:
+    kept = [x for x in range(len(sheet.header)) if x not in {*gone}]
+    body = [[row[x] for x in kept] for row in sheet.body]
+    bold = frozenset((y, kept.index(x)) for y, x in sheet.bold if x in kept)
+    return replace(sheet, header=[sheet.header[x] for x in kept], body=body, bold=bold)
+
+
+def _grid(sheet: Sheet) -> "RichTable":
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    grid = RichTable(*map(escape, sheet.header), box=HEAD, pad_edge=False)
+    for column in grid.columns[1:]:
+        column.justify = "right"
+    for y, row in enumerate(sheet.body):
+        texts = (f"[bold]{escape(text)}[/bold]" if (y, x) in sheet.bold else escape(text) for x, text in enumerate(row))
+        grid.add_row(*texts)
+    return grid
+
+
+def _print(sheet: Sheet) -> None:
+    _say(sheet.title)
+    print_grid(_grid(sheet))
+
+
+def _say(text: str) -> None:
+    """A paragraph, wrapped at words."""
+    if not text:
+        return
+    limit = room()
+    print(
+        printable(text)
+        if limit is None
+        else textwrap.fill(printable(text), limit, break_long_words=False, break_on_hyphens=False)
+    )

@@ -67,6 +67,7 @@ def test_every_combination_is_a_job(line: CommandLine) -> None:
         (("--seeds", "2", "--device", "cpu"), "--device is for one job"),
         (("--seeds", "2", "--name", "a b"), "--name of several jobs 'a b'"),
         (("--name", " "), "--name ' ': should be one line"),
+        (("--job", "job.yaml", "--dump-config"), "--dump-config shows options, and a --job has none"),
         (("--tag", "a"), "--tag a: should be key=value"),
         (("--tag", "a b=c"), "--tag a b: a key is made of"),
         (("--tag", "a=b", "--tag", "a=c"), "--tag a is given twice"),

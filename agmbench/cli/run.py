@@ -141,6 +141,8 @@ def command(**given: Unpack[Given]) -> None:
 
     label = Label(_run_name(given["name"]), tags_of(given["tags"]))
     if given["dump_config"]:
+        if given["job_file"] is not None:
+            raise AgmbenchError("--dump-config shows options, and a --job has none; the job file is complete by itself")
         echo(dumped())
     elif given["job_file"] is not None:
         _alone("--job")

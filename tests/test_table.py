@@ -503,6 +503,18 @@ def test_an_empty_cell_is_an_absent_modality(tmp_path: Path) -> None:
     assert len(opened(path, missing="drop").held.splits["train"]) < len(split)
 
 
+def test_methods_that_learn_from_each_modality_by_itself_refuse_absent_ones(tmp_path: Path, line: CommandLine) -> None:
+    path = table(
+        tmp_path, **{f"y_{place}": np.where(np.arange(ROWS) % 4 == 0, np.nan, NUMBERS[:, place]) for place in range(3)}
+    )
+    assert line("data", "describe", str(path)).status == 0
+    entry = str(path.with_suffix(".yaml"))
+    why = "modulator 'mmpareto' learns from each modality by itself, and samples of train lack y; leave them out"
+    assert why in line.refused("run", "-d", entry, "-m", "mmpareto")
+    assert line("run", "-d", entry, "-m", "mmpareto", "--set", "dataset.missing=drop", "--dry-run").status == 0
+    assert line("run", "-d", entry, "-m", "ogm-ge", "--dry-run").status == 0
+
+
 @pytest.mark.parametrize("muting", [Zeros(), None])
 def test_a_sample_without_a_modality_is_answered_as_a_coalition_without_it(tmp_path: Path, muting: Zeros | None) -> None:
     numbers = {f"y_{place}": np.where(np.arange(ROWS) % 4 == 0, np.nan, NUMBERS[:, place]) for place in range(3)}

@@ -14,7 +14,17 @@ from torch import Tensor
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets.files import Array, regular
-from agmbench.datasets.media import frame_tensor, image_of, load_image, log_spectrogram, read_frames, read_sound, sound_of
+from agmbench.datasets.media import (
+    frame_tensor,
+    image_of,
+    load_image,
+    load_images,
+    log_spectrogram,
+    read_frames,
+    read_sound,
+    sound_of,
+    spread,
+)
 from agmbench.datasets.tables.arrays import WITHIN, array_cell, numbers_of, read_array
 from agmbench.datasets.tables.rows import as_text
 from agmbench.datasets.tables.words import byte_numbers, word_numbers
@@ -167,20 +177,17 @@ class Frames(_Moving):
 
     def read(self, root: Path, cell: Any) -> Array:
         height, width = self.size
-        return np.stack([load_image(path, (width, height)) for path in self._chosen(root, cell)])
+        return load_images(self._chosen(root, cell), (width, height))
 
     def original(self, root: Path, cell: Any) -> Array:
-        first, *others = self._chosen(root, cell)
-        picture = load_image(first, None)
-        height, width, _ = picture.shape
-        return np.stack([picture, *(load_image(path, (width, height)) for path in others)])
+        return load_images(self._chosen(root, cell), None)
 
     def _chosen(self, root: Path, cell: Any) -> list[Path]:
         folder = self.at(root, cell)
         there = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
         if not there:
             raise Unsuitable(f"{folder} has no pictures; expected {', '.join(PICTURES[:3])}")
-        return [there[(2 * number + 1) * len(there) // (2 * self.frames)] for number in range(self.frames)]
+        return spread(there, self.frames)
 
 
 class Video(_Moving):

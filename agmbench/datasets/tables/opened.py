@@ -138,12 +138,14 @@ class Opened:
                 train = self.parts["train"]
                 one = replace(one, convert=Standard(one, train[~modal.absent[train]], modal.shape))
             inputs[name] = one
-        absent = {name: torch.tensor(modal.absent) for name, modal in self.modals.items() if modal.absent.any()}
         values = self.targets.values
         return Held(
             splits={
                 name: StoredSplit(
-                    inputs, values[torch.from_numpy(some)], some, {m: x[torch.from_numpy(some)] for m, x in absent.items()}
+                    inputs,
+                    values[torch.from_numpy(some)],
+                    some,
+                    {m: torch.tensor(x.absent[some]) for m, x in self.modals.items() if x.absent[some].any()},
                 )
                 for name, some in self.parts.items()
             },

@@ -251,7 +251,7 @@ def test_pictures_and_sounds_inside_the_table(tmp_path: Path) -> None:
     assert data.shapes == {"picture": (1, 6, 8), "sound": (1, 257, 7), "x": (3,)}
     outside = opened(table(tmp_path, picture=columns["picture"], sound=columns["sound_path"]))
     for modality in ("picture", "sound"):
-        one, other = (d.split("test").batch(torch.arange(4)) for d in (data, outside))
+        one, other = (d.split("train").batch(torch.arange(4)) for d in (data, outside))
         there = ~one.absent[modality]
         torch.testing.assert_close(one.inputs[modality][there], other.inputs[modality][there])  # type: ignore[arg-type, index]
 

@@ -348,7 +348,7 @@ class Crashes(Joint):
 def test_refused_models_are_skipped_with_the_reason() -> None:
     checks = testing.check(OGM)
     skipped = {check.name: check.detail for check in checks if check.outcome == "skipped"}
-    assert skipped.keys() == {"fusion early", "fusion film", "fusion gated", "fusion hybrid"}
+    assert skipped.keys() == {"fusion early", "fusion film", "fusion gated", "fusion hybrid", "absent"}
     assert skipped["fusion film"].startswith("needs a term of each modality's own, which the fusion FiLM does not have")
     assert skipped["fusion film"].endswith("(9 of 9 models)")
 

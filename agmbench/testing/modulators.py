@@ -252,8 +252,8 @@ def _exact(subject: Subject) -> str:
 def _absent(subject: Subject) -> str:
     """Of a batch that lacks a modality, whose encoder is given what stands in for it, joint training has a gradient for that encoder; a
     method that has one in another direction learnt from the modality by itself."""
-    if subject.promises.balances:
-        raise Skipped("its kappa/m scale what joint training has, and may add noise")
+    if subject.promises.balances or subject.promises.own_heads:
+        raise Skipped("coefficients, noise or heads of its own make other gradients than joint training's on any sample")
     cases = [case for case in subject.taken() if case.count == 2]
     for case in cases:
         lacking, model, batch = case.modalities[0], case.model(), case.batch()

@@ -532,6 +532,8 @@ class Promises:
     puts_back: between epochs it puts earlier weights back itself, so they are not the optimizer's alone.
     divides: several processes that train a job together come to the same numbers. Every method does that draws random numbers from
         `context.generator` or torch's own alone, and reads nothing that one process has and another has not.
+    absent: it trains on samples that lack a modality (`Batch.absent`). A method that lets each modality learn or answer by itself, of
+        every sample, does not: it would take what stands in for the absent one for the modality.
     """
 
     neutral: Mapping[str, object] | None = None
@@ -544,6 +546,7 @@ class Promises:
     own_heads: bool = False
     puts_back: bool = False
     divides: bool = True
+    absent: bool = True
 
 
 class Modulator(nn.Module):

@@ -16,7 +16,7 @@ from conftest import CommandLine
 from torch import Tensor
 
 from agmbench.contracts import SPLITS, Batch, Unsuitable
-from agmbench.datasets import ave
+from agmbench.datasets import ave, clips
 from agmbench.datasets.ave import AVE, BACKGROUND, EVENTS, Event, divided, read_events, segment_labels
 from agmbench.datasets.files import load_pickle
 from agmbench.tasks import Segments, SingleLabel
@@ -468,8 +468,8 @@ def test_preparation_can_be_interrupted_and_gone_on_with(
 
     with pytest.raises(KeyboardInterrupt):
         AVE.prepare(packs["official"], other, interrupt, 1)
-    work, worked = ave._clip, []
-    monkeypatch.setattr(ave, "_clip", lambda what: worked.append(what) or work(what))  # type: ignore[func-returns-value]
+    work, worked = clips.decoded, []
+    monkeypatch.setattr(clips, "decoded", lambda what: worked.append(what) or work(what))  # type: ignore[func-returns-value]
     AVE.prepare(packs["official"] / "AVE_Dataset", other, quiet, 1)
     assert len(worked) == 3
     assert files(whole) == files(other)

@@ -16,6 +16,7 @@ from conftest import CommandLine
 from torch import Tensor
 
 from agmbench.contracts import SPLITS, Unsuitable
+from agmbench.datasets import clips as of_clips
 from agmbench.datasets import cremad, media
 from agmbench.datasets.cremad import CLASSES, CREMAD
 from agmbench.encoders.resnet import ResNet
@@ -379,7 +380,8 @@ def test_other_processes_can_be_sent_the_work(layout: str, samples: dict[str, Pa
     found = LAYOUTS[layout]
     assert isinstance(found, cremad._Raw)
     clips = found.clips(samples[layout], 3)
-    sent = (cremad._decoded_item, (clips.sounds.things[0], clips.pictures.things[0], clips.pictures.decode))
+    thing = (clips.sounds.things[0], clips.pictures.things[0], clips.sounds.decode, clips.pictures.decode)
+    sent = (of_clips.decoded, (thing, None))
     work, what = pickle.loads(pickle.dumps(sent))
     assert work(what)["visual"].shape == (3, 224, 224, 3)
 
@@ -428,11 +430,11 @@ def test_the_real_lists() -> None:
 @pytest.mark.skipif(not REAL.is_dir(), reason="the lists of CREMA-D are not here (../shared/data/cremad)")
 def test_the_real_lists_are_cut_as_the_docstring_says() -> None:
     train, test = cremad._listed(REAL / "ogm_train.csv"), cremad._listed(REAL / "ogm_test.csv")
-    held = partial(cremad.Clips([*train, *test], {"train": len(train), "test": len(test)}, None, None, []).held, 1)
+    held = partial(cremad._held, of_clips.Clips({"train": train, "test": test}, None, None), frames=1)
     literature, paper, disjoint = (
-        held("literature", "agmbench"),
-        held("literature", "paper"),
-        held("actor-disjoint", "agmbench"),
+        held(splits="literature", protocol="agmbench"),
+        held(splits="literature", protocol="paper"),
+        held(splits="actor-disjoint", protocol="agmbench"),
     )
     assert [len(literature.splits[name]) for name in SPLITS] == [5358, 670, 670, 744]
     assert literature.notes == ["splits=literature: 91 of 91 actors of test are in train too"]

@@ -15,6 +15,7 @@ from transformers.audio_utils import mel_filter_bank, spectrogram, window_functi
 
 from agmbench.contracts import SPLITS, Unsuitable
 from agmbench.datasets import kinetics_sound, media
+from agmbench.datasets.clips import Clips
 from agmbench.datasets.kinetics_sound import CLASSES, KineticsSound, filterbank
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "kinetics_sound"
@@ -254,7 +255,7 @@ def test_the_real_lists() -> None:
     assert (len(train), len(test)) == (14799, 2597)
     assert {clip.label for clip in train} == {clip.label for clip in test} == set(range(31))
     assert not {clip.name for clip in train} & {clip.name for clip in test}
-    held = kinetics_sound._held({"train": train, "test": test}, None, None, [], "agmbench")
+    held = kinetics_sound._held(Clips({"train": train, "test": test}, None, None), "agmbench")
     assert [len(held.splits[split]) for split in SPLITS] == [11839, 1480, 1480, 2597]
 
 

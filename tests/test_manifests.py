@@ -54,6 +54,15 @@ def vggsound(root: Path, clip: Path) -> None:
     written(root / "vggsound.csv", *lines)
 
 
+def balancedav(root: Path, clip: Path) -> None:
+    database = {}
+    for number in range(24):
+        subset = ("training", "training", "training", "validation", "testing", "training")[number // 2 % 6]
+        database[f"id{number}"] = {"label": ("singing", "bowling")[number % 2], "subset": subset}
+        linked(root / "video" / f"id{number}.mp4", clip)
+    written(root / "Imbalance_train_test_val.json", json.dumps({"labels": ["singing", "bowling"], "database": database}))
+
+
 def ucf101(root: Path, clip: Path) -> None:
     names = [
         f"{kind}/v_{kind}_g{group:02}_c{take:02}" for kind in ("Surf", "YoYo") for group in range(1, 15) for take in (1, 2)
@@ -134,6 +143,7 @@ def iemocap(root: Path, clip: Path) -> None:
 
 LAYOUTS: dict[str, tuple[Callable[[Path, Path], None], list[str], set[str]]] = {
     "vggsound": (vggsound, ["dog, barking", "rain"], {"visual", "audio"}),
+    "balancedav": (balancedav, ["singing", "bowling"], {"visual", "audio"}),
     "ucf101": (ucf101, ["Surf", "YoYo"], {"visual", "flow"}),
     "food101": (food101, ["apple_pie", "pho"], {"image", "text"}),
     "hateful-memes": (hateful_memes, ["hateful", "not hateful"], {"image", "text"}),

@@ -251,7 +251,7 @@ def test_pictures_and_sounds_inside_the_table(tmp_path: Path) -> None:
     assert data.shapes == {"picture": (1, 6, 8), "sound": (1, 257, 7), "x": (3,)}
     outside = opened(table(tmp_path, picture=columns["picture"], sound=columns["sound_path"]))
     for modality in ("picture", "sound"):
-        one, other = (d.split("test").batch(torch.arange(4)) for d in (data, outside))
+        one, other = (d.split("train").batch(torch.arange(4)) for d in (data, outside))
         there = ~one.absent[modality]
         torch.testing.assert_close(one.inputs[modality][there], other.inputs[modality][there])  # type: ignore[arg-type, index]
 
@@ -501,6 +501,18 @@ def test_an_empty_cell_is_an_absent_modality(tmp_path: Path) -> None:
     assert seen.inputs["said"].values.equal(batch.inputs["said"].values)  # type: ignore[union-attr]
     assert "row 2, column 'said': the cell is empty; missing: absent takes such rows" in refused(path, missing="error")
     assert len(opened(path, missing="drop").held.splits["train"]) < len(split)
+
+
+def test_methods_that_learn_from_each_modality_by_itself_refuse_absent_ones(tmp_path: Path, line: CommandLine) -> None:
+    path = table(
+        tmp_path, **{f"y_{place}": np.where(np.arange(ROWS) % 4 == 0, np.nan, NUMBERS[:, place]) for place in range(3)}
+    )
+    assert line("data", "describe", str(path)).status == 0
+    entry = str(path.with_suffix(".yaml"))
+    why = "modulator 'mmpareto' learns from each modality by itself, and samples of train lack y; leave them out"
+    assert why in line.refused("run", "-d", entry, "-m", "mmpareto")
+    assert line("run", "-d", entry, "-m", "mmpareto", "--set", "dataset.missing=drop", "--dry-run").status == 0
+    assert line("run", "-d", entry, "-m", "ogm-ge", "--dry-run").status == 0
 
 
 @pytest.mark.parametrize("muting", [Zeros(), None])

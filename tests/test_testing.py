@@ -28,6 +28,7 @@ from agmbench.fusions.concat import Concat
 from agmbench.model import MultimodalModel
 from agmbench.modulators.agm import AGM
 from agmbench.modulators.joint import Joint
+from agmbench.modulators.mmpareto import MMPareto
 from agmbench.modulators.ogm import OGM
 
 MODULATORS = registry.builtin().entries("modulator")
@@ -224,6 +225,12 @@ class Shares(AGM):
         return super().backward(model, batch)
 
 
+class Alone(MMPareto):
+    """Says that it takes samples that lack a modality, and lets each modality learn by itself."""
+
+    promises = Promises()
+
+
 BROKEN: list[tuple[type[Modulator], str, str]] = [
     (Inverted, "balances", "the stronger modality radar should have the smallest kappa; found radar "),
     (Lopsided, "balances", "equal modalities should have equal kappa; found radar "),
@@ -245,6 +252,7 @@ BROKEN: list[tuple[type[Modulator], str, str]] = [
         "an epoch's samples should be two or more numbers from 0 to 15, a tensor [n] of torch.int64 on the CPU; found 3 from 14 to 16",
     ),
     (Mute, "answers", "where radar is present, logits should be finite and of shape [8, 3], the representation finite; found"),
+    (Alone, "absent", "where no sample has 'radar', its encoder's gradient should be joint training's up to a factor"),
     (Shares, "exact", "full passes are the mode 'exact'; found 'shared'"),
 ]
 
@@ -340,7 +348,7 @@ class Crashes(Joint):
 def test_refused_models_are_skipped_with_the_reason() -> None:
     checks = testing.check(OGM)
     skipped = {check.name: check.detail for check in checks if check.outcome == "skipped"}
-    assert skipped.keys() == {"fusion early", "fusion film", "fusion gated", "fusion hybrid"}
+    assert skipped.keys() == {"fusion early", "fusion film", "fusion gated", "fusion hybrid", "absent"}
     assert skipped["fusion film"].startswith("needs a term of each modality's own, which the fusion FiLM does not have")
     assert skipped["fusion film"].endswith("(9 of 9 models)")
 

@@ -1,7 +1,6 @@
 """AVE: audio-visual events in ten-second clips of YouTube (Tian et al., ECCV 2018)."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -10,10 +9,10 @@ import numpy as np
 import torch
 from annotated_types import Gt, Le
 from scipy.signal import spectrogram
-from torch import Tensor
 
 from agmbench.contracts import SplitName, Unsuitable
-from agmbench.datasets import prepared
+from agmbench.datasets import clips, prepared
+from agmbench.datasets.clips import Clips
 from agmbench.datasets.files import (
     ON_TEST,
     Array,
@@ -25,8 +24,6 @@ from agmbench.datasets.files import (
     Source,
     Stored,
     StoredSplit,
-    chained,
-    check_labels,
     check_lengths,
     check_shape,
     load_pickle,
@@ -35,15 +32,13 @@ from agmbench.datasets.files import (
     tenths,
 )
 from agmbench.datasets.media import (
-    SIDE,
     Decoded,
-    checksums,
-    frame_tensor,
     load_images,
     missing,
     pictures_of,
     read_frames,
     read_sound,
+    spread,
     write_clip,
     write_picture,
 )
@@ -123,18 +118,7 @@ class AVE(FileDataset):
     ) -> None:
         """The official clips to spectrograms and `frames` pictures each; `source` is AVE_Dataset or the folder that holds it."""
         raw = source / "AVE_Dataset" if (source / "AVE_Dataset").is_dir() else source
-        lists = _lists(raw)
-        clips = {split: [raw / "AVE" / f"{event.video}.mp4" for event in events] for split, events in lists.items()}
-        paths = sorted({path for split in clips.values() for path in split})
-        missing(paths)
-        plan = _plan(lists, frames, checksums(raw, [*_texts(raw), *paths]))
-        if not (store := prepared.Store(target, plan)).whole:
-            items = [
-                (split, row, (path, frames, event.kind))
-                for split, events in lists.items()
-                for row, (path, event) in enumerate(zip(clips[split], events, strict=True))
-            ]
-            prepared.fill(store, items, _clip, progress, jobs)
+        Prepared().make(_official(raw, frames), raw, target, progress, jobs, frames)
 
 
 class Event(NamedTuple):
@@ -223,22 +207,12 @@ def _paper(videos: Mapping[str, Sequence[str]], splits: Splits) -> Places:
     return {"train": [("train", train)], "dev": [("train", dev), ("test", rest)], "valid": judged, "test": judged}
 
 
-def _held(
-    videos: Mapping[str, Sequence[str]],
-    options: Mapping[str, Any],
-    make: Callable[[str, Array], StoredSplit],
-    shapes: Mapping[str, tuple[int, ...]],
-    files: Sequence[Path],
-    media: Sequence[Path] = (),
-) -> Held:
-    """`make(list, places)` is the split of those clips."""
+def _divided(videos: Mapping[str, Sequence[str]], options: Mapping[str, Any]) -> tuple[Places, list[str]]:
+    """The places of each split, and what a user should know of them."""
     parts = divided(videos, options["splits"], options["protocol"])
-    groups = {name: [videos[listed][place] for listed, places in some for place in places] for name, some in parts.items()}
     left_out = len(videos["train"]) - sum(len(places) for name in parts for listed, places in parts[name] if listed == "train")
     notes = [f"{left_out} clips of train are left out: their videos are in valid or test"] if left_out else []
-    notes += [ON_TEST] if options["protocol"] == "paper" else []
-    made = {name: chained([make(listed, places) for listed, places in some]) for name, some in parts.items()}
-    return Held(made, shapes, files, groups={"video": groups}, notes=notes, media=media)
+    return parts, [*notes, *([ON_TEST] if options["protocol"] == "paper" else [])]
 
 
 # layouts
@@ -271,18 +245,17 @@ class Features(Layout):
             raise Unsuitable(f"{annotations} is missing: without it no clip's video is known, so splits can only be 'official'")
         names = [str(row) for row in range(len(labels))] if events is None else [event.video for event in events]
         inputs = {"audio": Stored(audio), "visual": Stored(visual)}
-
-        def make(listed: str, places: Array) -> StoredSplit:
-            rows = orders[listed][places]
-            return StoredSplit(inputs, torch.from_numpy(labels[rows]), rows)
-
-        read = [*(root / sign for sign in self.signs), source, *([annotations] if events is not None else [])]
-        videos: Mapping[str, Sequence[str]] = {listed: [names[row] for row in rows] for listed, rows in orders.items()}
-        shapes = {"audio": audio.shape[1:], "visual": visual.shape[1:]}
-        held = _held(videos, options, make, shapes, read)
+        parts, notes = _divided({listed: [names[row] for row in rows] for listed, rows in orders.items()}, options)
+        chosen = _rows(parts, orders)
         told = [f"labels were made from {annotations.name}"] if source == annotations else []
         unknown = ["there is no Annotations.txt: no clip's video is known"] if events is None else []
-        return replace(held, groups={} if unknown else held.groups, notes=[*told, *unknown, *held.notes])
+        return Held(
+            splits={name: StoredSplit(inputs, torch.from_numpy(labels[rows]), rows) for name, rows in chosen.items()},
+            shapes={"audio": audio.shape[1:], "visual": visual.shape[1:]},
+            files=[*(root / sign for sign in self.signs), source, *([annotations] if events is not None else [])],
+            groups={} if events is None else {"video": {name: [names[row] for row in rows] for name, rows in chosen.items()}},
+            notes=[*told, *unknown, *notes],
+        )
 
     def _labels(self, root: Path, events: Sequence[Event] | None) -> tuple[Path, Array]:
         """The file, and `[N, 10]` class numbers."""
@@ -348,37 +321,30 @@ class Features(Layout):
         _write_events(root / "Annotations.txt", events)
 
 
-class Prepared(Layout):
-    """What `AVE.prepare` makes of the official clips. Pictures are 224x224, so crops are taken from that."""
+class Prepared(clips.Prepared):
+    """What `AVE.prepare` makes of the official clips, those of each list by themselves. Pictures are 224x224, so crops are taken from
+    that."""
 
-    name = "prepared"
-    signs = (f"prepared-*/{prepared.MANIFEST}",)
+    dataset = "ave"
+    title = "AVE"
+    sound = SPECTROGRAM
+    kind = "float16"
+    classes = len(EVENTS)
+    apart = True
 
     def read(self, root: Path, **options: Any) -> Held:
-        frames = options["frames"]
-        folder = prepared.read(root, "ave", {"frames": frames})
+        return _of_clips(self.opened(root, frames=options["frames"]), options)
 
-        def make(listed: str, places: Array) -> StoredSplit:
-            inputs = {
-                "audio": Stored(folder.array(listed, "audio"), _as_audio),
-                "visual": Stored(folder.array(listed, "visual"), _as_pictures),
-            }
-            targets = folder.array(listed, "targets")[places]
-            check_labels(str(folder.folder / listed / "targets.npy"), targets, BACKGROUND)
-            return StoredSplit(inputs, torch.from_numpy(np.array(targets)), places)
+    def facts(self, some: Clips) -> dict[str, Any]:
+        videos = {listed: [clip.name for clip in of] for listed, of in some.lists.items()}
+        return {"videos": videos, "class_names": list(EVENTS)}
 
-        videos = folder.manifest["facts"]["videos"]
-        return replace(_held(videos, options, make, _shapes(frames), folder.files), checksums=folder.checksums)
+    def lists(self, made: prepared.Prepared) -> clips.Lists:
+        videos = made.manifest["facts"]["videos"]
+        return {listed: self.paired(made, videos[listed], made.array(listed, "targets")) for listed in FILES}
 
-    def write_sample(self, root: Path) -> None:
-        draw, lists = np.random.default_rng(0), _sample_lists()
-        store = prepared.Store(root, _plan(lists, 3, {"sample": "random"}))
-        store.open()
-        for split, events in lists.items():
-            store.place(split, "audio")[:] = draw.normal(0, 1, (len(events), *SPECTROGRAM))
-            store.place(split, "visual")[:] = draw.integers(0, 256, (len(events), 3, SIDE, SIDE, 3))
-            store.place(split, "targets")[:] = [event.kind for event in events]
-        store.close()
+    def sampled(self) -> clips.Lists:
+        return _named(_sample_lists())
 
 
 class Clip(Layout):
@@ -388,17 +354,14 @@ class Clip(Layout):
     signs = ("Audio-1004-SE", "Image-*-FPS-SE", *(f"{name}Set.txt" for name in FILES.values()))
 
     def read(self, root: Path, **options: Any) -> Held:
-        frames, lists = options["frames"], _lists(root)
+        lists = _named(_lists(root))
         pictures = min(root.glob("Image-*-FPS-SE"))  # of several the fewest a second
-        names = _names(lists)
-        sounds = [root / "Audio-1004-SE" / f"{name}.pkl" for name in names]
-        folders = [pictures / name for name in names]
-        missing([*sounds, *folders])
-        shown = [_spread(folder, frames) for folder in folders]
-        media = [*sounds, *{path for paths in shown for path in paths}]
-        return _of_clips(
-            lists, Decoded(sounds, _load_spectrogram), pictures_of(shown, load_images), options, _texts(root), media
-        )
+        sounds, folders = _places(lists, root / "Audio-1004-SE", ".pkl"), _places(lists, pictures, "")
+        missing(sorted({*sounds, *folders}))
+        shown = [_spread(folder, options["frames"]) for folder in folders]
+        media = {*sounds, *(path for paths in shown for path in paths)}
+        seen = pictures_of(shown, load_images)
+        return _of_clips(Clips(lists, Decoded(sounds, _load_spectrogram), seen, _texts(root), sorted(media)), options)
 
     def write_sample(self, root: Path) -> None:
         draw, lists = np.random.default_rng(0), _sample_lists()
@@ -419,12 +382,7 @@ class Official(Layout):
     signs = ("AVE_Dataset/AVE", *(f"AVE_Dataset/{name}Set.txt" for name in FILES.values()))
 
     def read(self, root: Path, **options: Any) -> Held:
-        raw = root / "AVE_Dataset"
-        lists = _lists(raw)
-        clips = [raw / "AVE" / f"{name}.mp4" for name in _names(lists)]
-        missing(clips)
-        pictures = pictures_of(clips, read_frames, times=options["frames"])
-        return _of_clips(lists, Decoded(clips, _spectrogram), pictures, options, _texts(raw), clips)
+        return _of_clips(_official(root / "AVE_Dataset", options["frames"]), options)
 
     def write_sample(self, root: Path) -> None:
         draw, lists, raw = np.random.default_rng(0), _sample_lists(), root / "AVE_Dataset"
@@ -444,43 +402,33 @@ def _whole(path: Path, shape: tuple[int | None, ...], key: str = KEY) -> Array:
     return values
 
 
-def _names(lists: Mapping[str, Sequence[Event]]) -> list[str]:
-    return sorted({event.video for events in lists.values() for event in events})
+def _named(lists: Mapping[str, Sequence[Event]]) -> clips.Lists:
+    return {listed: [clips.Clip(event.video, event.kind) for event in events] for listed, events in lists.items()}
 
 
-def _of_clips(
-    lists: Mapping[str, Sequence[Event]],
-    sounds: Decoded,
-    pictures: Decoded,
-    options: Mapping[str, Any],
-    files: Sequence[Path],
-    media: Sequence[Path],
-) -> Held:
-    """Clips of one class each; `sounds` and `pictures` are in the order of `_names`."""
-    inputs = {"audio": Stored(sounds, _as_audio), "visual": Stored(pictures, _as_pictures)}
-    numbers = {name: number for number, name in enumerate(_names(lists))}
-
-    def make(listed: str, places: Array) -> StoredSplit:
-        events = [lists[listed][place] for place in places]
-        rows = np.array([numbers[event.video] for event in events], dtype=np.int64)
-        return StoredSplit(inputs, torch.tensor([event.kind for event in events]), rows)
-
-    videos = {listed: [event.video for event in events] for listed, events in lists.items()}
-    return _held(videos, options, make, _shapes(options["frames"]), files, media)
+def _places(lists: clips.Lists, folder: Path, suffix: str) -> list[Path]:
+    return [folder / f"{clip.name}{suffix}" for some in lists.values() for clip in some]
 
 
-def _shapes(frames: int) -> dict[str, tuple[int, ...]]:
-    return {"audio": (1, *SPECTROGRAM), "visual": (3, SIDE, SIDE) if frames == 1 else (frames, 3, SIDE, SIDE)}
+def _official(raw: Path, frames: int) -> Clips:
+    lists = _named(_lists(raw))
+    videos = _places(lists, raw / "AVE", ".mp4")
+    once = sorted(set(videos))
+    missing(once)
+    pictures = pictures_of(videos, read_frames, times=frames)
+    return Clips(lists, Decoded(videos, _spectrogram), pictures, _texts(raw), once)
 
 
-def _as_audio(spectrograms: Tensor) -> Tensor:
-    return spectrograms.float().unsqueeze(1)
+def _of_clips(some: Clips, options: Mapping[str, Any]) -> Held:
+    """Clips of one class each."""
+    videos = {listed: [clip.name for clip in of] for listed, of in some.lists.items()}
+    rows, notes = _divided(videos, options)
+    return some.held(_rows(rows, some.rows), (1, *SPECTROGRAM), options["frames"], {"video": str}, notes)
 
 
-def _as_pictures(frames: Tensor) -> Tensor:
-    """`[B, frames, 3, H, W]`; of one frame `[B, 3, H, W]`."""
-    pictures = frame_tensor(frames)
-    return pictures[:, 0] if pictures.shape[1] == 1 else pictures
+def _rows(places: Places, of: Mapping[str, Array]) -> dict[SplitName, Array]:
+    """The rows of each split, of those that each list has."""
+    return {name: np.concatenate([of[listed][some] for listed, some in parts]) for name, parts in places.items()}
 
 
 def _spread(folder: Path, count: int) -> list[Path]:
@@ -488,7 +436,7 @@ def _spread(folder: Path, count: int) -> list[Path]:
     pictures = sorted(folder.glob("*.jpg"))
     if not pictures:
         raise Unsuitable(f"{folder} has no pictures; expected files *.jpg")
-    return [pictures[len(pictures) * (2 * number + 1) // (2 * count)] for number in range(count)]
+    return spread(pictures, count)
 
 
 def _load_spectrogram(path: Path) -> Array:
@@ -497,27 +445,6 @@ def _load_spectrogram(path: Path) -> Array:
     if values.dtype.kind != "f":
         raise Unsuitable(f"{path} has numbers of the type {values.dtype}; expected floats")
     return values.astype(np.float32)
-
-
-# preparation
-
-
-def _plan(lists: Mapping[str, Sequence[Event]], frames: int, sources: Mapping[str, str]) -> prepared.Plan:
-    arrays = {
-        split: {
-            "audio": ((len(events), *SPECTROGRAM), "float16"),
-            "visual": ((len(events), frames, SIDE, SIDE, 3), "uint8"),
-            "targets": ((len(events),), "int64"),
-        }
-        for split, events in lists.items()
-    }
-    videos = {split: [event.video for event in events] for split, events in lists.items()}
-    return prepared.Plan("ave", {"frames": frames}, sources, arrays, {"videos": videos, "class_names": list(EVENTS)})
-
-
-def _clip(what: tuple[Path, int, int]) -> dict[str, Array]:
-    path, frames, kind = what
-    return {"audio": _spectrogram(path), "visual": read_frames(path, frames), "targets": np.asarray(kind)}
 
 
 def _spectrogram(path: Path) -> Array:

@@ -1,21 +1,18 @@
 """CREMA-D: actors say a sentence in one of six emotions, heard and seen."""
 
-import csv
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from agmbench.contracts import SplitName, Unsuitable
-from agmbench.datasets import prepared
+from agmbench.datasets import clips, prepared
+from agmbench.datasets.clips import Clip, Clips
 from agmbench.datasets.files import (
-    ON_TEST,
     Array,
     FileDataset,
     Held,
@@ -23,28 +20,20 @@ from agmbench.datasets.files import (
     Progress,
     Protocol,
     Source,
-    Stored,
-    StoredSplit,
-    check_labels,
     check_lengths,
-    check_shape,
     found,
-    regular,
-    tenths,
 )
 from agmbench.datasets.media import (
-    SIDE,
     Decoded,
     Floats,
-    checksums,
     cut,
-    frame_tensor,
     load_images,
     log_spectrogram,
     missing,
     pictures_of,
     read_frames,
     read_sound,
+    spread,
     write_picture,
     write_sound,
     write_video,
@@ -55,89 +44,35 @@ CLASSES = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
 CLIP = re.compile(r"\d{4}_[A-Z]{3}_[A-Z]{3}_[A-Z]{2}", re.ASCII)  # actor, sentence, emotion, level
 RATE, SECONDS = 22050, 3
 SOUND = (1, 257, 188)  # frequencies, frames
-PREPARED_FRAMES = 3
 
 Splits = Literal["literature", "actor-disjoint"]
-Part = Literal["train", "valid", "test", "all"]
 
 
-class Clip(NamedTuple):
-    """A clip's name and its class."""
-
-    name: str
-    label: int
-
-
-@dataclass(frozen=True)
-class Clips:
-    """All clips of a layout in the order of its lists; `counts` says how many each list has.
-
-    `sounds` `[N, 1, 257, 188]` and `pictures` `[N, frames, 224, 224, 3]` are arrays, or read like arrays.
-    """
-
-    clips: Sequence[Clip]
-    counts: Mapping[Part, int]
-    sounds: Any
-    pictures: Any
-    files: Sequence[Path]
-    media: Sequence[Path] = ()
-
-    def held(self, frames: int, splits: Splits, protocol: Protocol) -> Held:
-        """The four splits."""
-        rows, notes = self._parts(splits, protocol)
-        names = np.array([clip.name for clip in self.clips])
-        actors = {name: [clip[:4] for clip in names[chosen].tolist()] for name, chosen in rows.items()}
-        tested = set(actors["test"])
-        notes.append(f"splits={splits}: {len(tested & set(actors['train']))} of {len(tested)} actors of test are in train too")
-        targets = torch.tensor([clip.label for clip in self.clips])
-        inputs = {
-            "audio": Stored(self.sounds),
-            "visual": Stored(self.pictures, _one_frame if frames == 1 else frame_tensor),
-        }
-        return Held(
-            splits={name: StoredSplit(inputs, targets[chosen], chosen) for name, chosen in rows.items()},
-            shapes={"audio": SOUND, "visual": (3, SIDE, SIDE) if frames == 1 else (frames, 3, SIDE, SIDE)},
-            files=self.files,
-            media=self.media,
-            groups={
-                "actor": actors,
-                "clip": {name: names[chosen].tolist() for name, chosen in rows.items()},
-            },
-            notes=notes,
-        )
-
-    def _parts(self, splits: Splits, protocol: Protocol) -> tuple[dict[SplitName, Array], list[str]]:
-        ends = np.cumsum(list(self.counts.values()))
-        lists = dict(zip(self.counts, np.split(np.arange(len(self.clips)), ends[:-1]), strict=True))
-        if protocol == "paper":
-            return _paper(splits, lists)
-        if splits == "actor-disjoint":
-            actors = np.array([clip.name[:4] for clip in self.clips])
-            train, dev, valid, test = (np.flatnonzero(np.isin(actors, few)) for few in cut(np.unique(actors), (0.1, 0.1, 0.1)))
-            return {"train": train, "dev": dev, "valid": valid, "test": test}, []
-        if "all" in lists:
-            train, dev, valid, test = cut(lists["all"], (0.1, 0.1, 0.1))
-            own = "there is no train.csv and test.csv: test is our own cut of a tenth, not the literature's test set"
-            return {"train": train, "dev": dev, "valid": valid, "test": test}, [own]
-        if "valid" in lists:
-            train, dev = cut(lists["train"], (0.1,))
-            return {"train": train, "dev": dev, "valid": lists["valid"], "test": lists["test"]}, []
-        train, dev, valid = cut(lists["train"])
-        return {"train": train, "dev": dev, "valid": valid, "test": lists["test"]}, []
+def _held(some: Clips, *, frames: int, splits: Splits, protocol: Protocol) -> Held:
+    """The four splits of the clips of all lists."""
+    rows, notes = _parts(some, splits, protocol)
+    held = some.held(rows, SOUND, frames, {"actor": lambda name: name[:4], "clip": str}, notes)
+    actors = held.groups["actor"]
+    tested = set(actors["test"])
+    told = f"splits={splits}: {len(tested & set(actors['train']))} of {len(tested)} actors of test are in train too"
+    return replace(held, notes=[*held.notes, told])
 
 
-def _paper(splits: Splits, lists: Mapping[Part, Array]) -> tuple[dict[SplitName, Array], list[str]]:
-    if splits != "literature":
-        raise Unsuitable(f"protocol=paper is of splits=literature alone; found splits={splits}")
-    if set(lists) != {"train", "test"}:
-        raise Unsuitable(f"protocol=paper cuts train.csv and test.csv of OGM-GE; found the lists {', '.join(lists)}")
-    train, dev = tenths(lists["train"])
-    test, rest = tenths(lists["test"])
-    return {"train": train, "dev": np.concatenate([dev, rest]), "valid": test, "test": test}, [ON_TEST]
-
-
-def _one_frame(frames: Tensor) -> Tensor:
-    return frame_tensor(frames)[:, 0]
+def _parts(some: Clips, splits: Splits, protocol: Protocol) -> tuple[dict[SplitName, Array], list[str]]:
+    if protocol == "paper":
+        if splits != "literature":
+            raise Unsuitable(f"protocol=paper is of splits=literature alone; found splits={splits}")
+        if set(some.lists) != {"train", "test"}:
+            raise Unsuitable(f"protocol=paper cuts train.csv and test.csv of OGM-GE; found the lists {', '.join(some.lists)}")
+    if splits == "actor-disjoint":
+        actors = np.array([clip.name[:4] for clip in some.all])
+        train, dev, valid, test = (np.flatnonzero(np.isin(actors, few)) for few in cut(np.unique(actors), (0.1, 0.1, 0.1)))
+    elif "all" in some.lists:
+        train, dev, valid, test = cut(some.rows["all"], (0.1, 0.1, 0.1))
+    else:
+        return clips.cut_lists(some.rows, protocol)
+    own = "there is no train.csv and test.csv: test is our own cut of a tenth, not the literature's test set"
+    return {"train": train, "dev": dev, "valid": valid, "test": test}, [own] if splits == "literature" else []
 
 
 def spectrogram(path: Path) -> Floats:
@@ -150,28 +85,22 @@ class _Raw(Layout):
     """Clips as sound and picture files, with the lists `lists`."""
 
     sounds: ClassVar[str] = "AudioWAV"
-    lists: ClassVar[Mapping[Part, str]] = {"train": "train.csv", "test": "test.csv"}
+    lists: ClassVar[Mapping[str, str]] = {"train": "train.csv", "test": "test.csv"}
 
     def read(self, root: Path, **options: Any) -> Held:
-        return self.clips(root, options["frames"]).held(**options)
+        return _held(self.clips(root, options["frames"]), **options)
 
     def clips(self, root: Path, frames: int) -> Clips:
         """What the lists name, all of it there."""
         lists = self.listed(root)
-        clips = [clip for part in lists.values() for clip in part]
-        sounds = [root / self.sounds / f"{clip.name}.wav" for clip in clips]
+        every = [clip for part in lists.values() for clip in part]
+        sounds = [root / self.sounds / f"{clip.name}.wav" for clip in every]
         missing(sounds)
-        pictures, seen = self.pictures(root, clips, frames)
-        return Clips(
-            clips=clips,
-            counts={part: len(named) for part, named in lists.items()},
-            sounds=Decoded(sounds, spectrogram),
-            pictures=pictures,
-            files=[path for name in self.lists.values() if (path := root / name).exists()],
-            media=[*sounds, *seen],
-        )
+        pictures, seen = self.pictures(root, every, frames)
+        files = [path for name in self.lists.values() if (path := root / name).exists()]
+        return Clips(lists, Decoded(sounds, spectrogram), pictures, files, [*sounds, *seen])
 
-    def listed(self, root: Path) -> dict[Part, list[Clip]]:
+    def listed(self, root: Path) -> dict[str, list[Clip]]:
         """The clips of each list."""
         return {part: _listed(root / name) for part, name in self.lists.items()}
 
@@ -201,23 +130,12 @@ SAMPLE_CLIPS = tuple(zip(CLASSES, ("DFA", "IEO", "ITH", "IWW", "MTI", "TIE"), st
 
 def _listed(path: Path) -> list[Clip]:
     """Lines `clip,EMO`; a byte order mark and a first line `name,label` are passed over."""
-    regular(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise Unsuitable(f"{path} cannot be read as a list of clips: {error}") from error
-    clips = []
-    for number, row in enumerate(rows, 1):
-        if not row or (number == 1 and row == ["name", "label"]):
-            continue
-        if len(row) != 2 or not CLIP.fullmatch(row[0]) or row[1] not in CLASSES:
-            shown = ",".join(row)[:60]
-            raise Unsuitable(f"{path} line {number} is '{shown}'; expected CLIP,EMOTION as in 1001_DFA_ANG_XX,ANG")
-        clips.append(Clip(row[0], CLASSES.index(row[1])))
-    if not clips:
-        raise Unsuitable(f"{path} names no clip")
-    return clips
+    return clips.listed(path, _clip, "CLIP,EMOTION as in 1001_DFA_ANG_XX,ANG")
+
+
+def _clip(row: list[str]) -> Clip | None:
+    sound = len(row) == 2 and CLIP.fullmatch(row[0]) and row[1] in CLASSES
+    return Clip(row[0], CLASSES.index(row[1])) if sound else None
 
 
 class _Images(_Raw):
@@ -231,7 +149,7 @@ class _Images(_Raw):
             there = sorted((folder / clip.name).glob("*.jpg"))
             if not there:
                 raise Unsuitable(f"{folder / clip.name} holds no frame; expected one jpg or more")
-            chosen.append([there[(2 * number + 1) * len(there) // (2 * frames)] for number in range(frames)])
+            chosen.append(spread(there, frames))
         return pictures_of(chosen, load_images), [path for paths in chosen for path in paths]
 
     def write_pictures(self, root: Path, name: str, draw: np.random.Generator) -> None:
@@ -252,7 +170,7 @@ class AGM(_Images):
     name = "agm"
     signs = ("Audio", "Image-*-FPS", "CREMAD/train.csv", "CREMAD/test.csv")
     sounds = "Audio"
-    lists: ClassVar[Mapping[Part, str]] = {"train": "CREMAD/train.csv", "test": "CREMAD/test.csv"}
+    lists: ClassVar[Mapping[str, str]] = {"train": "CREMAD/train.csv", "test": "CREMAD/test.csv"}
 
 
 class Relearning(_Images):
@@ -260,7 +178,7 @@ class Relearning(_Images):
 
     name = "relearning"
     signs = ("AudioWAV", "Image-*-FPS", "my_train.csv", "val.csv", "test.csv")
-    lists: ClassVar[Mapping[Part, str]] = {"train": "my_train.csv", "valid": "val.csv", "test": "test.csv"}
+    lists: ClassVar[Mapping[str, str]] = {"train": "my_train.csv", "valid": "val.csv", "test": "test.csv"}
 
 
 class Official(_Raw):
@@ -270,7 +188,7 @@ class Official(_Raw):
     name = "official"
     signs = ("AudioWAV", "VideoFlash")
 
-    def listed(self, root: Path) -> dict[Part, list[Clip]]:
+    def listed(self, root: Path) -> dict[str, list[Clip]]:
         if any((root / name).exists() for name in self.lists.values()):
             return super().listed(root)
         names = sorted(path.stem for path in (root / "VideoFlash").glob("*.flv") if CLIP.fullmatch(path.stem))
@@ -290,77 +208,36 @@ class Official(_Raw):
         write_video(root / "VideoFlash" / f"{name}.flv", draw, seconds=0.2)
 
 
-class Prepared(Layout):
+class Prepared(clips.Prepared):
     """A folder made by `agmbench data prepare cremad`: 3 frames a clip, of which `frames: 1` reads the middle one. They are 224x224, so
     crops are taken from that."""
 
-    name = "prepared"
-    signs = (f"prepared-*/{prepared.MANIFEST}",)
+    dataset = "cremad"
+    title = "CREMA-D"
+    sound = SOUND
+    classes = len(CLASSES)
 
     def read(self, root: Path, **options: Any) -> Held:
-        made = prepared.read(root, CREMAD.name)
-        clips, counts = _facts(made)
-        pictures = made.array("clips", "visual")
-        sounds = made.array("clips", "audio")
-        check_shape(f"{made.folder}/clips/audio.npy", sounds.shape, (len(clips), *SOUND))
-        check_shape(f"{made.folder}/clips/visual.npy", pictures.shape, (len(clips), PREPARED_FRAMES, SIDE, SIDE, 3))
+        some = self.opened(root)
         if options["frames"] == 1:
-            pictures = pictures[:, 1:2]
-        held = Clips(clips, counts, sounds, pictures, made.files).held(**options)
-        return replace(held, checksums=made.checksums)
+            some = replace(some, pictures=some.pictures[:, 1:2])
+        return _held(some, **options)
 
-    def write_sample(self, root: Path) -> None:
-        draw = np.random.default_rng(0)
-        clips = [Clip(f"{actor}_DFA_{emotion}_XX", n) for actor in range(1001, 1009) for n, emotion in enumerate(CLASSES)]
-        items = [("clips", row, int(draw.integers(2**31))) for row in range(len(clips))]
-        plan = _plan(clips, {"train": 40, "test": 8}, {})
-        prepared.fill(prepared.Store(root, plan), items, _random_item, lambda done, of: None, jobs=1)
+    def facts(self, some: Clips) -> dict[str, Any]:
+        counts = {part: len(listed) for part, listed in some.lists.items()}
+        return {"clips": [clip.name for clip in some.all], "labels": [clip.label for clip in some.all], "lists": counts}
 
+    def lists(self, made: prepared.Prepared) -> clips.Lists:
+        facts = made.manifest["facts"]
+        every = self.paired(made, facts["clips"], facts["labels"])
+        counts = {part: int(facts["lists"][part]) for part in ("train", "valid", "test", "all") if part in facts["lists"]}
+        check_lengths({f"{made.folder / prepared.MANIFEST} clips": len(every), "lists": sum(counts.values())})
+        left = iter(every)
+        return {part: [next(left) for _ in range(count)] for part, count in counts.items()}
 
-def _facts(made: prepared.Prepared) -> tuple[list[Clip], dict[Part, int]]:
-    path, facts = made.folder / prepared.MANIFEST, made.manifest["facts"]
-    try:
-        names, labels = list(facts["clips"]), np.array(facts["labels"], dtype=np.int64)
-        counts: dict[Part, int] = {
-            part: int(facts["lists"][part]) for part in ("train", "valid", "test", "all") if part in facts["lists"]
-        }
-        given = made.manifest["arrays"]["clips"]
-        lacking = {"audio", "visual"} - set(given)
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unsuitable(f"{path} is no manifest of CREMA-D ({error!r}); prepare the data again") from error
-    if lacking:
-        raise Unsuitable(f"{path} has no array {', '.join(sorted(lacking))}; prepare the data again")
-    check_labels(str(path), labels, len(CLASSES))
-    check_lengths({f"{path} clips": len(names), "labels": len(labels), "lists": sum(counts.values())})
-    return [Clip(str(name), int(label)) for name, label in zip(names, labels, strict=True)], counts
-
-
-def _plan(clips: Sequence[Clip], counts: Mapping[Part, int], sources: Mapping[str, str]) -> prepared.Plan:
-    count = len(clips)
-    facts = {"clips": [clip.name for clip in clips], "labels": [clip.label for clip in clips], "lists": dict(counts)}
-    return prepared.Plan(
-        dataset=CREMAD.name,
-        parameters={"frames": PREPARED_FRAMES},
-        sources=sources,
-        arrays={
-            "clips": {
-                "audio": ((count, *SOUND), "float32"),
-                "visual": ((count, PREPARED_FRAMES, SIDE, SIDE, 3), "uint8"),
-            }
-        },
-        facts=facts,
-    )
-
-
-def _random_item(seed: int) -> dict[str, Array]:
-    draw = np.random.default_rng(seed)
-    frames = draw.integers(0, 256, (PREPARED_FRAMES, SIDE, SIDE, 3), dtype=np.uint8)
-    return {"audio": draw.normal(size=SOUND).astype(np.float32), "visual": frames}
-
-
-def _decoded_item(what: tuple[Any, Any, Any]) -> dict[str, Array]:
-    sound, picture, decode = what
-    return {"audio": spectrogram(sound), "visual": decode(picture)}
+    def sampled(self) -> clips.Lists:
+        every = [Clip(f"{actor}_DFA_{emotion}_XX", n) for actor in range(1001, 1009) for n, emotion in enumerate(CLASSES)]
+        return {"train": every[:40], "test": every[40:]}
 
 
 class CREMAD(FileDataset):
@@ -406,14 +283,6 @@ class CREMAD(FileDataset):
     @classmethod
     def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int) -> None:
         """Spectrograms and three frames of each clip, from any of the raw layouts."""
-        raw = [layout for layout in cls.layouts if isinstance(layout, _Raw)]
-        layout = found(cls.name, source, raw)
+        layout = found(cls.name, source, [layout for layout in cls.layouts if isinstance(layout, _Raw)])
         assert isinstance(layout, _Raw)
-        clips = layout.clips(source, PREPARED_FRAMES)
-        plan = _plan(clips.clips, clips.counts, checksums(source, [*clips.files, *clips.media]))
-        store = prepared.Store(target, plan)
-        if store.whole:
-            return
-        things = zip(clips.sounds.things, clips.pictures.things, strict=True)
-        items = [("clips", row, (*thing, clips.pictures.decode)) for row, thing in enumerate(things)]
-        prepared.fill(store, items, _decoded_item, progress, jobs)
+        Prepared().make(layout.clips(source, Prepared.frames), source, target, progress, jobs)

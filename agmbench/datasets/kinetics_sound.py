@@ -1,50 +1,17 @@
 """Kinetics-Sounds: actions of Kinetics-400 that can be seen and heard."""
 
-import csv
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from agmbench.contracts import SplitName, Unsuitable
-from agmbench.datasets import prepared
-from agmbench.datasets.files import (
-    ON_TEST,
-    Array,
-    FileDataset,
-    Held,
-    Layout,
-    Progress,
-    Protocol,
-    Source,
-    Stored,
-    StoredSplit,
-    check_labels,
-    check_lengths,
-    check_shape,
-    found,
-    load_npy,
-    regular,
-    tenths,
-)
-from agmbench.datasets.media import (
-    SIDE,
-    Decoded,
-    Floats,
-    checksums,
-    cut,
-    frame_tensor,
-    load_images,
-    pictures_of,
-    read_sound,
-    write_picture,
-    write_sound,
-)
+from agmbench.contracts import Unsuitable
+from agmbench.datasets import clips, prepared
+from agmbench.datasets.clips import Clip, Clips
+from agmbench.datasets.files import Array, FileDataset, Held, Layout, Progress, Protocol, Source, check_labels, found, load_npy
+from agmbench.datasets.media import Decoded, Floats, load_images, pictures_of, read_sound, write_picture, write_sound
 from agmbench.tasks import SingleLabel
 
 CLASSES = (
@@ -66,19 +33,12 @@ RATE = 16000
 FRAMES, BANDS = 1024, 128
 PICTURES = 3
 MEAN, SPREAD = -4.503877, 5.141276  # of OGM-GE's filterbanks
-LISTS: Mapping[Literal["train", "test"], str] = {"train": "my_train.txt", "test": "my_test.txt"}
+LISTS = {"train": "my_train.txt", "test": "my_test.txt"}
 LABELLED = (
     "classes and clips are those of OGM-GE's list of 31 classes; the 30 classes of the AGM paper's table 7 were never published"
 )
 
 Missing = Literal["error", "drop"]
-
-
-class Clip(NamedTuple):
-    """A clip's name (a YouTube id, then where it begins) and its class."""
-
-    name: str
-    label: int
 
 
 def filterbank(sound: Floats) -> Floats:
@@ -120,58 +80,20 @@ def _sound(path: Path) -> Array:
 
 def _listed(path: Path) -> list[Clip]:
     """Lines `id,10,class`."""
-    regular(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, ValueError, csv.Error) as error:
-        raise Unsuitable(f"{path} cannot be read as a list of clips: {error}") from error
-    clips = []
-    for number, row in enumerate(rows, 1):
-        if len(row) != 3 or not row[2].isdecimal() or not row[0] or "/" in row[0]:
-            raise Unsuitable(f"{path} line {number} is '{','.join(row)[:60]}'; expected ID,10,CLASS as in -3Mwkq-7TV4_2,10,23")
-        clips.append(Clip(row[0], int(row[2])))
-    if not clips:
-        raise Unsuitable(f"{path} names no clip")
-    check_labels(str(path), np.array([clip.label for clip in clips]), len(CLASSES))
-    return clips
+    found = clips.listed(path, _clip, "ID,10,CLASS as in -3Mwkq-7TV4_2,10,23")
+    check_labels(str(path), np.array([clip.label for clip in found]), len(CLASSES))
+    return found
 
 
-def _held(
-    lists: Mapping[Literal["train", "test"], Sequence[Clip]],
-    sounds: Any,
-    pictures: Any,
-    files: Sequence[Path],
-    protocol: Protocol,
-    media: Sequence[Path] = (),
-    notes: Sequence[str] = (),
-) -> Held:
-    clips = [*lists["train"], *lists["test"]]
-    names, targets = np.array([clip.name for clip in clips]), torch.tensor([clip.label for clip in clips])
-    rows = _rows(len(lists["train"]), len(clips), protocol)
-    inputs = {"audio": Stored(sounds, Tensor.float), "visual": Stored(pictures, frame_tensor)}
-    return Held(
-        splits={name: StoredSplit(inputs, targets[chosen], chosen) for name, chosen in rows.items()},
-        shapes={"audio": (1, FRAMES, BANDS), "visual": (PICTURES, 3, SIDE, SIDE)},
-        files=files,
-        media=media,
-        groups={
-            "clip": {name: names[chosen].tolist() for name, chosen in rows.items()},
-            "video": {name: [clip[:11] for clip in names[chosen].tolist()] for name, chosen in rows.items()},
-        },
-        notes=[LABELLED, *notes, *([ON_TEST] if protocol == "paper" else [])],
-    )
+def _clip(row: list[str]) -> Clip | None:
+    sound = len(row) == 3 and row[2].isdecimal() and row[0] and "/" not in row[0]
+    return Clip(row[0], int(row[2])) if sound else None
 
 
-def _rows(first: int, count: int, protocol: Protocol) -> dict[SplitName, Array]:
-    """The rows of each split; those of test are numbered after the `first`, which are train's."""
-    listed, test = np.arange(first), np.arange(first, count)
-    if protocol == "paper":
-        train, dev = tenths(listed)
-        test, rest = tenths(test)
-        return {"train": train, "dev": np.concatenate([dev, rest]), "valid": test, "test": test}
-    train, dev, valid = cut(listed)
-    return {"train": train, "dev": dev, "valid": valid, "test": test}
+def _held(some: Clips, protocol: Protocol) -> Held:
+    rows, notes = clips.cut_lists(some.rows, protocol)
+    held = some.held(rows, (1, FRAMES, BANDS), PICTURES, {"clip": str, "video": lambda name: name[:11]}, notes)
+    return replace(held, notes=[LABELLED, *held.notes])
 
 
 class OGMGE(Layout):
@@ -182,22 +104,15 @@ class OGMGE(Layout):
     signs = ("my_train.txt", "my_test.txt", "audio", "visual")
 
     def read(self, root: Path, **options: Any) -> Held:
-        lists, sounds, pictures, notes = self.clips(root, options["missing"])
-        media = [*sounds, *(path for paths in pictures for path in paths)]
-        files = [root / name for name in LISTS.values()]
-        return _held(
-            lists, Decoded(sounds, _sound), pictures_of(pictures, load_images), files, options["protocol"], media, notes
-        )
+        return _held(self.clips(root, options["missing"]), options["protocol"])
 
-    def clips(
-        self, root: Path, missing: Missing
-    ) -> tuple[dict[Literal["train", "test"], list[Clip]], list[Path], list[list[Path]], list[str]]:
-        """What the lists name, each clip's sound and its three pictures, and what a user should know."""
+    def clips(self, root: Path, missing: Missing) -> Clips:
+        """What the lists name, with each clip's sound and its three pictures."""
         listed = {part: _listed(root / name) for part, name in LISTS.items()}
-        lists: dict[Literal["train", "test"], list[Clip]] = {part: [] for part in LISTS}
+        lists: dict[str, list[Clip]] = {part: [] for part in LISTS}
         sounds, pictures, gone = [], [], []
-        for part, clips in listed.items():
-            for clip in clips:
+        for part, named in listed.items():
+            for clip in named:
                 try:
                     pair = _sound_file(root, clip.name), _picture_files(root, clip.name)
                 except Unsuitable as error:
@@ -213,7 +128,14 @@ class OGMGE(Layout):
         for part, kept in lists.items():
             if not kept:
                 raise Unsuitable(f"{root} has none of the clips that {LISTS[part]} names")
-        return lists, sounds, pictures, [f"{len(gone)} of {count} clips of the lists are missing and dropped"] if gone else []
+        return Clips(
+            lists,
+            Decoded(sounds, _sound),
+            pictures_of(pictures, load_images),
+            files=[root / name for name in LISTS.values()],
+            media=[*sounds, *(path for paths in pictures for path in paths)],
+            notes=[f"{len(gone)} of {count} clips of the lists are missing and dropped"] if gone else [],
+        )
 
     def write_sample(self, root: Path) -> None:
         draw = np.random.default_rng(0)
@@ -247,75 +169,29 @@ def _picture_files(root: Path, name: str) -> list[Path]:
     return [there[number * (len(there) // PICTURES)] for number in range(PICTURES)]
 
 
-class Prepared(Layout):
+class Prepared(clips.Prepared):
     """A folder made by `agmbench data prepare kinetics-sound`: filterbanks and three pictures a clip, of 224x224, from which crops are
     taken."""
 
-    name = "prepared"
-    signs = (f"prepared-*/{prepared.MANIFEST}",)
+    dataset = "kinetics-sound"
+    title = "Kinetics-Sounds"
+    sound = (1, FRAMES, BANDS)
+    classes = len(CLASSES)
 
     def read(self, root: Path, **options: Any) -> Held:
-        made = prepared.read(root, KineticsSound.name)
-        lists = {part: _facts(made, part) for part in LISTS}
-        count = sum(map(len, lists.values()))
-        sounds, pictures = made.array("clips", "audio"), made.array("clips", "visual")
-        check_shape(f"{made.folder}/clips/audio.npy", sounds.shape, (count, 1, FRAMES, BANDS))
-        check_shape(f"{made.folder}/clips/visual.npy", pictures.shape, (count, PICTURES, SIDE, SIDE, 3))
-        notes = made.manifest["facts"].get("notes", [])
-        held = _held(lists, sounds, pictures, made.files, options["protocol"], notes=notes)
-        return replace(held, checksums=made.checksums)
+        return _held(self.opened(root), options["protocol"])
 
-    def write_sample(self, root: Path) -> None:
-        draw = np.random.default_rng(0)
-        clips = [Clip(f"{number:011}_0", number % len(CLASSES)) for number in range(39)]
-        items = [("clips", row, int(draw.integers(2**31))) for row in range(len(clips))]
-        plan = _plan({"train": clips[:31], "test": clips[31:]}, {}, [])
-        prepared.fill(prepared.Store(root, plan), items, _random_item, lambda done, of: None, jobs=1)
+    def facts(self, some: Clips) -> dict[str, Any]:
+        named = {part: {"clips": [c.name for c in of], "labels": [c.label for c in of]} for part, of in some.lists.items()}
+        return {**named, "notes": list(some.notes)}
 
+    def lists(self, made: prepared.Prepared) -> clips.Lists:
+        facts = {part: made.manifest["facts"][part] for part in LISTS}
+        return {part: self.paired(made, of["clips"], of["labels"]) for part, of in facts.items()}
 
-def _facts(made: prepared.Prepared, part: str) -> list[Clip]:
-    path, facts = made.folder / prepared.MANIFEST, made.manifest["facts"]
-    try:
-        names, labels = list(facts[part]["clips"]), np.array(facts[part]["labels"], dtype=np.int64)
-        lacking = {"audio", "visual"} - set(made.manifest["arrays"]["clips"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unsuitable(f"{path} is no manifest of Kinetics-Sounds ({error!r}); prepare the data again") from error
-    if lacking:
-        raise Unsuitable(f"{path} has no array {', '.join(sorted(lacking))}; prepare the data again")
-    check_lengths({f"{path} clips": len(names), "labels": len(labels)})
-    check_labels(str(path), labels, len(CLASSES))
-    return [Clip(str(name), int(label)) for name, label in zip(names, labels, strict=True)]
-
-
-def _plan(
-    lists: Mapping[Literal["train", "test"], Sequence[Clip]], sources: Mapping[str, str], notes: Sequence[str]
-) -> prepared.Plan:
-    count = sum(map(len, lists.values()))
-    named: dict[str, Any] = {
-        part: {"clips": [c.name for c in clips], "labels": [c.label for c in clips]} for part, clips in lists.items()
-    }
-    return prepared.Plan(
-        dataset=KineticsSound.name,
-        parameters={"frames": PICTURES},
-        sources=sources,
-        arrays={
-            "clips": {
-                "audio": ((count, 1, FRAMES, BANDS), "float32"),
-                "visual": ((count, PICTURES, SIDE, SIDE, 3), "uint8"),
-            }
-        },
-        facts={**named, "notes": list(notes)},
-    )
-
-
-def _random_item(seed: int) -> dict[str, Array]:
-    draw = np.random.default_rng(seed)
-    pictures = draw.integers(0, 256, (PICTURES, SIDE, SIDE, 3), dtype=np.uint8)
-    return {"audio": draw.normal(size=(1, FRAMES, BANDS)).astype(np.float32), "visual": pictures}
-
-
-def _decoded_item(what: tuple[Path, Sequence[Path]]) -> dict[str, Array]:
-    return {"audio": _sound(what[0]), "visual": load_images(what[1])}
+    def sampled(self) -> clips.Lists:
+        every = [Clip(f"{number:011}_0", number % len(CLASSES)) for number in range(39)]
+        return {"train": every[:31], "test": every[31:]}
 
 
 class KineticsSound(FileDataset):
@@ -355,10 +231,4 @@ class KineticsSound(FileDataset):
         """Filterbanks and three pictures of each clip; `missing` as in the data set."""
         layout = OGMGE()
         found(cls.name, source, [layout])
-        lists, sounds, pictures, notes = layout.clips(source, missing)
-        read = [*(source / name for name in LISTS.values()), *sounds, *(path for paths in pictures for path in paths)]
-        store = prepared.Store(target, _plan(lists, checksums(source, read), notes))
-        if store.whole:
-            return
-        items = [("clips", row, pair) for row, pair in enumerate(zip(sounds, pictures, strict=True))]
-        prepared.fill(store, items, _decoded_item, progress, jobs)
+        Prepared().make(layout.clips(source, missing), source, target, progress, jobs)

@@ -181,7 +181,7 @@ def image_of(content: bytes, side: Size = SIDE) -> Bytes:
         raise Unsuitable(f"{len(content):,} bytes cannot be read as a picture: {' '.join(str(error).split())}") from error
 
 
-def load_images(paths: Sequence[Path], side: int | None = SIDE) -> Bytes:
+def load_images(paths: Sequence[Path], side: Size = SIDE) -> Bytes:
     """`[n, H, W, 3]`: pictures one after another, all as large as the first then is."""
     first = load_image(paths[0], side)
     height, width, _ = first.shape
@@ -243,6 +243,11 @@ class Decoded:
 def pictures_of(things: Sequence[Any], read: Callable[..., Array], **fixed: Any) -> Decoded:
     """Pictures that `read(thing, side=...)` decodes."""
     return Decoded(things, partial(read, **fixed), partial(read, side=None, **fixed))
+
+
+def spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """So many of them, evenly spread; of fewer some are taken twice."""
+    return [paths[(2 * number + 1) * len(paths) // (2 * count)] for number in range(count)]
 
 
 def missing(paths: Sequence[Path]) -> None:

@@ -31,9 +31,9 @@ class Backbone(Encoder):
         try:
             with torch.no_grad():
                 features = self.eval()(sample)
-        except Exception as error:  # a network raises what it likes
+            return int((features.values if isinstance(features, Tokens) else features).shape[-1])
+        except Exception as error:  # a network raises, and returns, what it likes
             raise Unsuitable(f"{refusal}: {one_line(error)}") from error
-        return int((features.values if isinstance(features, Tokens) else features).shape[-1])
 
     def settle(self, trained: Trained, lora: dict[str, Any] | None) -> None:
         """Once `net` is made: freeze it, all but its last layers, or all but adapters of LoRA."""

@@ -54,9 +54,9 @@ class Timm(Backbone):
             given["pretrained_cfg_overlay"] = {"file": weights}
         self.net = _made(model, pretrained or weights is not None, shape[-3:], given)
         self.patches = output == "patches"
-        with torch.no_grad():
-            features = self.eval()(torch.zeros(1, *shape))
-        self.out_features = (features.values if isinstance(features, Tokens) else features).shape[-1]
+        self.out_features = self.width(
+            torch.zeros(1, *shape), f"'{model}' with output={output} cannot take inputs {list(shape)}"
+        )
         self.settle(trained, lora)
 
     def forward(self, x: Tensor) -> Tensor | Tokens:

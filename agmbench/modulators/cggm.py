@@ -7,7 +7,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
-from agmbench.contracts import Batch, Context, Model, Modulator, Step
+from agmbench.contracts import Batch, Context, Model, Modulator, Promises, Step
 from agmbench.modulators.features import detached
 from agmbench.modulators.heads import Heads, several
 from agmbench.tasks import Regression, Task
@@ -38,6 +38,7 @@ class CGGM(Modulator):
     signs, as there; of labels it is the mean over them (ours).
     """
 
+    promises = Promises(absent=False)
     before: Tensor
 
     def __init__(

@@ -37,7 +37,7 @@ class CML(Modulator):
     neighbours of that one chain; ours takes every pair, and nothing is drawn. It sums over pairs and samples.
     """
 
-    promises = Promises(neutral={"strength": 0, "views": "full"}, exact={"coalitions": "exact"})
+    promises = Promises(neutral={"strength": 0, "views": "full"}, exact={"coalitions": "exact"}, absent=False)
 
     def __init__(
         self,

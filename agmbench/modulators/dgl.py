@@ -7,7 +7,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
-from agmbench.contracts import Batch, Model, Modulator, Step, Tokens
+from agmbench.contracts import Batch, Model, Modulator, Promises, Step, Tokens
 from agmbench.modulators.features import detached, only
 from agmbench.modulators.heads import several
 
@@ -31,6 +31,8 @@ class DGL(Modulator):
     clips the norm of all gradients to 40, which ours does not; in the recorded runs nothing was clipped. Other tasks than one class a
     sample, more than two modalities and other fusions than concat, sum, FiLM and gated are ours.
     """
+
+    promises = Promises(absent=False)
 
     def __init__(self, modalities: tuple[str, ...], *, alpha: Annotated[float, Gt(0)] = 4.0) -> None:
         super().__init__(modalities)

@@ -40,7 +40,7 @@ class G2D(Modulator):
     `tests/reference`, from a loop that was put together from its functions). More than two modalities, other tasks and fusions are ours.
     """
 
-    promises = Promises(neutral={"features": 0.0, "logits": 0.0, "share": 0.0})
+    promises = Promises(neutral={"features": 0.0, "logits": 0.0, "share": 0.0}, absent=False)
     needs_concepts = True
 
     def __init__(

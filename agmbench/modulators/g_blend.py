@@ -45,7 +45,7 @@ class GBlend(Modulator):
     `|V / O^2|` after training alone (MultiBench); ours is the paper's rule.
     """
 
-    promises = Promises()
+    promises = Promises(absent=False)
     weight: Tensor
 
     def __init__(self, modalities: tuple[str, ...], *, super_epoch: Annotated[int, Ge(1)] = 5, offline: bool = False) -> None:

@@ -7,7 +7,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from agmbench.contracts import Batch, Context, Model, Modulator, Step
+from agmbench.contracts import Batch, Context, Model, Modulator, Promises, Step
 from agmbench.modulators import terms
 from agmbench.modulators.heads import additive
 from agmbench.tasks import Regression
@@ -43,6 +43,7 @@ class InfoReg(Modulator):
     the gradient of heads that have none; recorded with these frozen.
     """
 
+    promises = Promises(absent=False)
     history: Tensor
     sums: Tensor
 

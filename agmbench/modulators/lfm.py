@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from agmbench.contracts import Batch, Context, Model, Modulator, Step
+from agmbench.contracts import Batch, Context, Model, Modulator, Promises, Step
 from agmbench.modulators.heads import additive
 from agmbench.tasks import SingleLabel
 
@@ -42,6 +42,7 @@ class LFM(Modulator):
     step, when they are learnt (its values are in `tests/reference`). It learns them from half a batch of its held-out samples.
     """
 
+    promises = Promises(absent=False)
     a1: Tensor
     held: Tensor
 

@@ -34,7 +34,7 @@ class MBSD(Modulator):
     two numbers given as if they were log-probabilities, and nothing is without gradient.
     """
 
-    promises = Promises(neutral={"own": 0.0, "strength": 0.0})
+    promises = Promises(neutral={"own": 0.0, "strength": 0.0}, absent=False)
 
     def __init__(
         self, modalities: tuple[str, ...], *, own: Annotated[float, Ge(0)] = 1.0, strength: Annotated[float, Ge(0)] = 1.0

@@ -41,7 +41,7 @@ class MLA(Modulator):
     those of the code with (1) to (4) undone (values of both are in `tests/reference`).
     """
 
-    promises = Promises(own_heads=True)
+    promises = Promises(own_heads=True, absent=False)
     projection: Tensor
 
     def __init__(self, modalities: tuple[str, ...], *, variant: Literal["protected", "published"] = "protected") -> None:

@@ -40,7 +40,7 @@ class MLB(Windowed):
     additive, and regression, whose `s_m` is OGM's likelihood, are ours.
     """
 
-    promises = Promises(neutral={"alpha": 0, "weight": 0})
+    promises = Promises(neutral={"alpha": 0, "weight": 0}, absent=False)
 
     def __init__(
         self,

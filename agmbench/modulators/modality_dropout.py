@@ -28,7 +28,7 @@ class ModalityDropout(Modulator):
     rule that one modality stays is ours.
     """
 
-    promises = Promises(neutral={"p": 0.0})
+    promises = Promises(neutral={"p": 0.0}, absent=False)
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class PMR(Modulator):
     equation 12 and algorithm 1 do. A class that does not occur has no prototype in it but what is not a number; ours keeps the old.
     """
 
-    promises = Promises(neutral={"mu": 0.0, "entropy": 0.0})
+    promises = Promises(neutral={"mu": 0.0, "entropy": 0.0}, absent=False)
 
     def __init__(
         self,

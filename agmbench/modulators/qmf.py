@@ -36,7 +36,7 @@ class QMF(Modulator):
     for the first step, whose R there is 0/0 and which was recorded without it. More than two modalities and segments are ours.
     """
 
-    promises = Promises(own_heads=True)
+    promises = Promises(own_heads=True, absent=False)
     history: Tensor
 
     def __init__(

@@ -41,7 +41,7 @@ class ReconBoost(Modulator):
     is of the first modality alone; ours has all from the beginning, as it has with trained ones.
     """
 
-    promises = Promises(own_heads=True, rests=True)
+    promises = Promises(own_heads=True, rests=True, absent=False)
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ class SampleLevel(Modulator):
     Official code: the same contributions and numbers of copies (its values are in `tests/reference`).
     """
 
-    promises = Promises(neutral={"level": "modality", "alpha": 0.0})
+    promises = Promises(neutral={"level": "modality", "alpha": 0.0}, absent=False)
 
     def __init__(
         self,

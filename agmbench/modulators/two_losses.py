@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from agmbench.contracts import Batch, Context, Model, Modulator, Step
+from agmbench.contracts import Batch, Context, Model, Modulator, Promises, Step
 from agmbench.modulators.heads import Heads
 
 
@@ -16,6 +16,8 @@ class TwoLosses(Modulator):
     With gradient accumulation the means of G0 and G1 over the micro-batches are combined once. Of an encoder that looks at other
     modalities, G1 is the gradient of all `L_k`.
     """
+
+    promises = Promises(absent=False)
 
     def prepare(self, context: Context) -> None:
         self.heads = Heads(context.model)

@@ -25,7 +25,7 @@ class UMT(Modulator):
     put in eval mode (its values are in `tests/reference`); it leaves them in train mode, which we do not follow.
     """
 
-    promises = Promises(neutral={"weight": 0.0})
+    promises = Promises(neutral={"weight": 0.0}, absent=False)
     needs_concepts = True
 
     def __init__(self, modalities: tuple[str, ...], *, weight: Annotated[float, Ge(0)] = 10.0) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from agmbench.contracts import Context, Model
+from agmbench.contracts import Context, Model, Promises
 from agmbench.modulators.ensemble import Ensemble
 
 
@@ -18,6 +18,7 @@ class Unimodal(Ensemble):
         accuracy; among equals the least loss).
     """
 
+    promises = Promises(trains=False)
     chosen: Tensor
 
     def __init__(self, modalities: tuple[str, ...], *, modality: str | None = None) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from agmbench.conduct import kept, wrong_samples
-from agmbench.contracts import Promises
+from agmbench.contracts import Promises, muted
 from agmbench.errors import describe
 from agmbench.shapley import coalitions
 from agmbench.testing import promises
@@ -58,7 +58,7 @@ def _refused(reasons: Mapping[Case, str]) -> Iterator[Check]:
 def _check(name: str, subject: Subject) -> Check:
     declared = {
         **{promise: getattr(subject.promises, promise) is not None for promise in ("neutral", "exact")},
-        **{promise: getattr(subject.promises, promise) for promise in ("balances", "permutes", "window")},
+        **{promise: getattr(subject.promises, promise) for promise in ("balances", "permutes", "window", "absent")},
     }
     if not declared.get(name, True):
         return Check(name, "undeclared", f"its promises do not name `{name}`")
@@ -249,6 +249,30 @@ def _exact(subject: Subject) -> str:
     return largest.detail("from full passes")
 
 
+def _absent(subject: Subject) -> str:
+    """Of a batch that lacks a modality, whose encoder is given what stands in for it, joint training has a gradient for that encoder; a
+    method that has one in another direction learnt from the modality by itself."""
+    if subject.promises.balances or subject.promises.own_heads:
+        raise Skipped("coefficients, noise or heads of its own make other gradients than joint training's on any sample")
+    cases = [case for case in subject.taken() if case.count == 2]
+    for case in cases:
+        lacking, model, batch = case.modalities[0], case.model(), case.batch()
+        everywhere = {lacking: torch.ones(BATCH, dtype=torch.bool)}
+        shown = muted(replace(batch, absent=everywhere), model.muting, {lacking})
+        plain = joint(case.model(), shown)
+        found = subject.first(case, model, shown).gradients
+        names = [name for name in plain if name.startswith(f"encoders.{lacking}.") and name in found]
+        if not names:
+            continue
+        one, two = (torch.cat([grads[name].flatten() for name in names]).double() for grads in (found, plain))
+        if one.norm() > 0 and float(torch.cosine_similarity(one, two, dim=0)) < 1 - DAMPED:
+            raise Broken(
+                f"{case}: where no sample has '{lacking}', its encoder's gradient should be joint training's up to a factor; it has "
+                f"another direction (a method that learns from each modality by itself promises absent=False)"
+            )
+    return f"an absent modality has no gradient but joint training's in {len(cases)} models"
+
+
 def _waits(subject: Subject) -> str:
     tried = [(case, 1) for case in subject.taken(WAITED) if case.count == 2]
     tried += [(case, 2) for case, _ in tried[:1]]  # with gradients accumulated over two batches
@@ -284,5 +308,6 @@ CHECKS: Mapping[str, Callable[[Subject], str]] = {
     "samples": _samples,
     "answers": _answers,
     "exact": _exact,
+    "absent": _absent,
     "waits": _waits,
 }

@@ -31,7 +31,7 @@ class CML(Modulator):
     Gradient flows through both confidences. Records `surer`: the share of samples and pairs with a penalty.
     """
 
-    promises = Promises(neutral={"strength": 0}, exact={"coalitions": "exact"})
+    promises = Promises(neutral={"strength": 0}, exact={"coalitions": "exact"}, absent=False)
 
     def __init__(
         self, modalities: tuple[str, ...], *, strength: Annotated[float, Ge(0)] = 1.0, coalitions: Mode = "exact"

@@ -23,6 +23,8 @@ Made by `python scripts/write_methods.py` from the registry, the docstrings and 
 
 - **needs**: `concepts` are the finished unimodal models, one for each modality, which are trained first if they are not there; a
   package is told with the extra that installs it.
+- **refuses**: `absent modalities` says that it lets each modality learn or answer by itself, and so refuses training samples that lack
+  one (empty cells of a [table](your-data.md)).
 - **cost**: an epoch's time as a ratio to joint training's of the same model, of two small convolutional networks under late fusion:
   there what is done once a step weighs more than under large encoders. Validation and the training of concepts are not in it. A method
   that warms up, or has rounds between epochs, is taken in an epoch that has them. By
@@ -79,7 +81,7 @@ def _row(entry: Entry, costs: Mapping[str, str], files: list[str], agreement: Ma
         f"[`{entry.name}`](components/modulators/{entry.name}.md)",
         prose(venue(entry.paper)),
         ", ".join(_needs(entry, target.needs_concepts)),
-        prose(entry.refuses),
+        "; ".join(filter(None, (prose(entry.refuses), "" if target.promises.absent else "absent modalities"))),
         names,
         costs.get(entry.name, "trains nothing" if not target.promises.trains else ""),
         _files(files, agreement) or _why_not(entry, described(target.__doc__, schema.model_fields).official),

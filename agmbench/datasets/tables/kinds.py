@@ -8,13 +8,25 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from annotated_types import Ge, Gt, Len
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets.files import Array, regular
-from agmbench.datasets.media import frame_tensor, image_of, load_image, log_spectrogram, read_frames, read_sound, sound_of
+from agmbench.datasets.media import (
+    frame_tensor,
+    image_of,
+    load_image,
+    load_images,
+    log_spectrogram,
+    read_frames,
+    read_sound,
+    sound_of,
+    spread,
+)
 from agmbench.datasets.tables.arrays import WITHIN, array_cell, numbers_of, read_array
 from agmbench.datasets.tables.rows import as_text
 from agmbench.datasets.tables.words import byte_numbers, word_numbers
@@ -37,17 +49,12 @@ def located(root: Path, text: str) -> Path:
     return root / text.replace("\\", "/") if "\\" in text and not path.exists() else path
 
 
-def lacking(root: Path, texts: Sequence[str]) -> list[int]:
-    """The places of those that name no file or folder; folders are listed once each, as a million questions take long."""
-    known: dict[str, set[str]] = {}
-    found = []
-    for place, text in enumerate(texts):
-        folder, _, name = text.replace("\\", "/").rstrip("/").rpartition("/")
-        folder = folder or ("/" if text.startswith("/") else "")
-        if (names := known.get(folder)) is None:
-            names = known[folder] = _listed(os.path.join(root, folder))
-        if name not in names:
-            found.append(place)
+def lacking(root: Path, texts: pa.Array) -> Array:
+    """Which of those name no file or folder, `[n]`; folders are listed once each, as a million questions take long."""
+    whole = pc.utf8_rtrim(pc.replace_substring(texts, "\\", "/"), characters="/")
+    folders = pc.unique(pc.replace_substring_regex(whole, "[^/]*$", "")).to_pylist()
+    there = [f"{folder}{name}" for folder in folders for name in _listed(os.path.join(root, folder))]
+    found: Array = pc.invert(pc.is_in(whole, value_set=pa.array(there, pa.string()))).to_numpy(zero_copy_only=False)
     return found
 
 
@@ -56,6 +63,14 @@ def _listed(folder: str) -> set[str]:
         return set(os.listdir(folder))
     except OSError:
         return set()
+
+
+def _between(pieces: Sequence[str], texts: pa.Array) -> pa.Array:
+    """Each text between the pieces, as often as there are places."""
+    whole = pa.array([pieces[0]] * len(texts), pa.string()) if pieces[0] else texts
+    for number, piece in enumerate(pieces[1:]):
+        whole = pc.binary_join_element_wise(*((whole, texts) if number or pieces[0] else (texts,)), piece, "")
+    return whole
 
 
 class Kind(BaseModel):
@@ -92,6 +107,18 @@ class Kind(BaseModel):
     def file_of(self, cell: Any) -> str:
         """The file or folder that a cell names."""
         return self.path.replace("{}", as_text(cell).strip())
+
+    def files_of(self, cells: Array) -> pa.Array:
+        """The same of many cells; what names none is taken as it stands."""
+        if type(self).file_of is Kind.file_of and all(isinstance(cell, str) for cell in cells):
+            return _between(self.path.split("{}"), pc.utf8_trim_whitespace(pa.array(cells, pa.string())))
+        return pa.array([self._file_or_cell(cell) for cell in cells], pa.string())
+
+    def _file_or_cell(self, cell: Any) -> str:
+        try:
+            return self.file_of(cell)
+        except Unsuitable:
+            return str(cell)
 
     def at(self, root: Path, cell: Any) -> Path:
         """Where it is."""
@@ -167,20 +194,17 @@ class Frames(_Moving):
 
     def read(self, root: Path, cell: Any) -> Array:
         height, width = self.size
-        return np.stack([load_image(path, (width, height)) for path in self._chosen(root, cell)])
+        return load_images(self._chosen(root, cell), (width, height))
 
     def original(self, root: Path, cell: Any) -> Array:
-        first, *others = self._chosen(root, cell)
-        picture = load_image(first, None)
-        height, width, _ = picture.shape
-        return np.stack([picture, *(load_image(path, (width, height)) for path in others)])
+        return load_images(self._chosen(root, cell), None)
 
     def _chosen(self, root: Path, cell: Any) -> list[Path]:
         folder = self.at(root, cell)
         there = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
         if not there:
             raise Unsuitable(f"{folder} has no pictures; expected {', '.join(PICTURES[:3])}")
-        return [there[(2 * number + 1) * len(there) // (2 * self.frames)] for number in range(self.frames)]
+        return spread(there, self.frames)
 
 
 class Video(_Moving):

@@ -119,6 +119,21 @@ def vggsound(root: Path) -> Manifest:
     return Manifest(found, settings, notes)
 
 
+def balancedav(root: Path) -> Manifest:
+    """`Imbalance_train_test_val.json`, as the authors' loader reads it: `labels`, and `database` with a `label` and a `subset` (training,
+    validation, testing) by clip. They keep frames and spectrograms that they made; here the clips are read, `video/<name>.mp4`."""
+    listed = json_of(root / "Imbalance_train_test_val.json")
+
+    def rows() -> Iterator[Row]:
+        for name, one in listed["database"].items():
+            yield {"clip": there(root, f"video/{name}.mp4"), "label": one["label"], "split": one["subset"], "id": name}
+
+    found, notes = whole(rows(), "clip")
+    classes = [str(label) for label in listed["labels"]]
+    settings = {"modalities": seen_and_heard("clip", 10.0), "label": "label", "classes": classes, "split": "split", "id": "id"}
+    return Manifest(found, settings, notes)
+
+
 def ucf101(root: Path) -> Manifest:
     """`ucfTrainTestlist/{trainlist01,testlist01}.txt`, `UCF-101/<class>/<clip>.avi`, and optical flow as pictures in `flow/<clip>/` or
     `tvl1_flow/{u,v}/<clip>/`, of which `u` is taken. A clip's group (g01 to g25) is what may not be in two splits."""
@@ -274,6 +289,12 @@ KNOWN: Mapping[str, Known] = {
         "https://www.robots.ox.ac.uk/~vgg/data/vggsound/",
         ("vggsound.csv", "video"),
         vggsound,
+    ),
+    "balancedav": Known(
+        "clips with and without a gap between what is heard and what is seen, picture and sound",
+        "https://gewu-lab.github.io/Balanced-Audiovisual-Dataset",
+        ("Imbalance_train_test_val.json", "video"),
+        balancedav,
     ),
     "ucf101": Known(
         "101 actions, pictures and optical flow, list 01",

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from agmbench.contracts import SPLITS, SplitName, Unsuitable
@@ -138,12 +141,14 @@ class Opened:
                 train = self.parts["train"]
                 one = replace(one, convert=Standard(one, train[~modal.absent[train]], modal.shape))
             inputs[name] = one
-        absent = {name: torch.tensor(modal.absent) for name, modal in self.modals.items() if modal.absent.any()}
         values = self.targets.values
         return Held(
             splits={
                 name: StoredSplit(
-                    inputs, values[torch.from_numpy(some)], some, {m: x[torch.from_numpy(some)] for m, x in absent.items()}
+                    inputs,
+                    values[torch.from_numpy(some)],
+                    some,
+                    {m: torch.tensor(x.absent[some]) for m, x in self.modals.items() if x.absent[some].any()},
                 )
                 for name, some in self.parts.items()
             },
@@ -200,17 +205,17 @@ def _of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: 
     cells, absent = rows.column(kind.column), rows.empty(kind.column)
     lost = np.zeros(len(rows), dtype=bool)
     if kind.names_files or getattr(kind, "in_files", False):
-        there = np.flatnonzero(~absent).tolist()
-        there = [row for row in there if not isinstance(cells[row], WITHIN)]
-        drives = [row for row in there if DRIVE.match(str(cells[row]))]
-        complaints.add(kind.column, drives, f"{{}} is a path of Windows with a drive; expected one from {root}")
-        named = [row for row in there if not DRIVE.match(str(cells[row]))]
-        texts = [_file_of(kind, cells[row]) for row in named]
-        gone = [named[place] for place in lacking(root, texts)]
-        complaints.add(kind.column, gone, f"there is no {{}} in {root}{WAYS_OUT}")
-        outside = [row for row, text in zip(named, texts, strict=True) if text.startswith(("/", "..")) and _outside(root, text)]
+        there = np.flatnonzero(~absent)
+        there = there[[not isinstance(cell, WITHIN) for cell in cells[there]]]
+        texts = kind.files_of(cells[there])
+        drives = _are(pc.match_substring_regex(texts, f"^(?:{DRIVE.pattern})"))
+        complaints.add(kind.column, there[drives], f"{{}} is a path of Windows with a drive; expected one from {root}")
+        gone = lacking(root, texts) & ~drives
+        complaints.add(kind.column, there[gone], f"there is no {{}} in {root}{WAYS_OUT}")
+        up = _are(pc.or_(pc.starts_with(texts, "/"), pc.starts_with(texts, "..")))
+        outside = [there[place] for place in np.flatnonzero(up & ~drives) if _outside(root, texts[int(place)].as_py())]
         odd.add(kind.column, outside, f"{{}} is outside the table's folder {root}")
-        lost[[*drives, *gone]] = True
+        lost[there[drives | gone]] = True
     else:
         blank = np.flatnonzero(~absent)[[not str(cell).strip() for cell in cells[~absent]]]
         odd.add(kind.column, blank, "the text {} is empty")
@@ -220,11 +225,9 @@ def _of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: 
     return Modal(kind, stored, kind.shape, absent), lost
 
 
-def _file_of(kind: Kind, cell: Any) -> str:
-    try:
-        return kind.file_of(cell)
-    except Unsuitable:
-        return str(cell)
+def _are(found: pa.Array) -> Array:
+    which: Array = found.to_numpy(zero_copy_only=False).astype(bool)
+    return which
 
 
 def _outside(root: Path, text: str) -> bool:
@@ -322,10 +325,13 @@ def _parts(
 
 
 def _groups(rows: Rows, column: str) -> Array:
-    """The group of each row; a row without one is a group by itself."""
+    """The group of each row by its number, in the order of their names; a row without one is a group by itself."""
     empty = rows.empty(column)
-    alone = np.char.add("row ", np.arange(len(rows)).astype(str)) if empty.any() else ""
-    groups: Array = np.where(empty, alone, rows.column(column).astype(str))
+    places, distinct = pd.factorize(rows.column(column))  # of an empty cell -1
+    alone = np.char.add("row ", np.flatnonzero(empty).astype(str))
+    places[empty] = len(distinct) + np.arange(len(alone))
+    _, numbers = np.unique(np.concatenate([distinct.astype(str), alone]), return_inverse=True)
+    groups: Array = numbers[places]
     return groups
 
 

@@ -20,7 +20,7 @@ class ModDrop(Modulator):
     Records `kept/m`, the share of samples in which a modality stayed.
     """
 
-    promises = Promises(neutral={"p": 0})
+    promises = Promises(neutral={"p": 0}, absent=False)
 
     def __init__(self, modalities: tuple[str, ...], *, p: Annotated[float, Ge(0), Lt(1)] = 0.2) -> None:
         super().__init__(modalities)

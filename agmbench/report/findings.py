@@ -34,7 +34,7 @@ def summary(tables: Sequence[Table], rankings: Sequence[Ranking], baseline: str)
     for table in tables:
         sure, unsure = of_cell(table, baseline)
         name = f"{short(table, tables)}: " if len(tables) > 1 else ""
-        can += [name + said for said in sure]
+        can += [name + said for said in (sure if len(tables) == 1 else sure[:2])]  # the tables of the cells have the others
         if not found or len(tables) == 1:
             cannot += [name + said for said in unsure]
     for ranking in rankings:

@@ -55,10 +55,9 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# NO_MKDOCS_2_WARNING keeps the theme from telling of MkDocs 2, which pyproject.toml keeps out
 docs: .venv/installed-docs
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "site/index.html is the start; to search: $(PYTHON) -m http.server --bind 127.0.0.1 --directory site"
+	@$(BIN)/python scripts/docs.py
+	@echo "site/index.html is the start; it needs no server"
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/startup.py
@@ -93,4 +92,4 @@ reproduce: .venv/installed
 	$(BIN)/python scripts/reproduce.py --scale $(SCALE) --background
 
 clean:
-	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv site build .pytest_cache .mypy_cache .ruff_cache

@@ -164,6 +164,12 @@ class Nothing:
     def before(self, setting: str, digest: str) -> Record | None:
         return None
 
+    def imported(self, dataset: str | None = None) -> list[Record]:
+        return []
+
+    def adopt(self, record: Record, folder: Path, sha256: str) -> bool:
+        return False
+
     def history(self, record: Record, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
         return {}
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ.pop("COLUMNS", None)  # tables on a pipe would be fitted to it
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and threads of small models only wait for one another
 
 SMALL = ("--dataset", "synthetic", "--epochs", "2", "--set", "dataset.samples=128")

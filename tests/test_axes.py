@@ -94,7 +94,7 @@ def test_options_override_a_configuration_key_by_key(line: CommandLine) -> None:
     )
     given = ("--seed", "4", "--set", "training.epochs=7", "--set", "mute=zeros", "-m", "ogm")
     found = yaml.safe_load(line("run", "--config", "my.yaml", *given, "--dump-config").out)
-    del found["device"], found["launcher"]
+    del found["device"], found["launcher"], found["log-format"]
     settings = {"dataset.samples": 128, "training.epochs": 7, "mute": "zeros"}
     assert found == {"dataset": "synthetic", "modulator": "ogm", "seed": 4, "set": settings, "quiet": True}
     job = yaml.safe_load(line("run", "--config", "my.yaml", *given, "--dry-run").out)

@@ -1,6 +1,7 @@
 """`agmbench data`: describe, manifest, status, get, prepare, verify, sample."""
 
 import os
+import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +29,9 @@ Progress = Callable[[int, int], None]
 
 
 set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
+
+
+QUIET = 5  # seconds before a command without a terminal tells how far it is
 
 
 @click.group("data", cls=Verbs)
@@ -215,7 +219,7 @@ def _file_dataset(entry: Entry) -> "type[FileDataset]":
 
 @contextmanager
 def _progress(what: str) -> Iterator[Progress]:
-    """A bar on a terminal's standard error; elsewhere a line at each tenth."""
+    """A bar on a terminal's standard error; elsewhere a line at each tenth of what takes longer than some seconds."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -224,12 +228,13 @@ def _progress(what: str) -> Iterator[Progress]:
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
-        tenths = 0
+        tenths, begun = 0, time.monotonic()
 
         def told(done: int, total: int) -> None:
             nonlocal tenths
             bar.update(task, completed=done, total=total)
-            if not console.is_terminal and total and (now := 10 * done // total) > tenths:
+            long = time.monotonic() - begun > QUIET
+            if long and not console.is_terminal and total and (now := 10 * done // total) > tenths:
                 tenths = now
                 echo(f"{what}: {done:,} of {total:,}", err=True)
 

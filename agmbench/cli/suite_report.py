@@ -3,21 +3,26 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from agmbench.cli.tables import tabled
 from agmbench.registry import load
-from agmbench.report.export import Origin
-from agmbench.report.html import page
-from agmbench.report.render import render
-from agmbench.report.tables import BASELINE
-from agmbench.suite import Progress, read
-from agmbench.trackers.mlflow import MlflowTracker
+
+if TYPE_CHECKING:
+    from agmbench.suite import Progress
+    from agmbench.trackers.mlflow import MlflowTracker
 
 REPORT, SUMMARY = "report.html", "summary.md"
 
 
-def keep(name: str, title: str, said: Sequence[str], found: Progress, tracker: MlflowTracker) -> None:
+def keep(name: str, title: str, said: Sequence[str], found: "Progress", tracker: "MlflowTracker") -> None:
     """Keep the report of what is done of a suite with its run in the experiment of each data set, in place of an earlier one."""
+    from agmbench.cli.tables import tabled
+    from agmbench.report.export import Origin
+    from agmbench.report.html import page
+    from agmbench.report.render import render
+    from agmbench.report.tables import BASELINE
+    from agmbench.suite import read
+
     digests = {one.job.digest: one.job.spec.dataset.name for one in found.done if one.job}
     registry, origin = load(), Origin(tracker.shown)
     for dataset in sorted({*digests.values()}):

@@ -50,7 +50,7 @@ def _sections(entry: Entry, registry: Registry, root: Path) -> Iterator[str]:
     schema = parameters(entry)
     said = described(target.__doc__, schema.model_fields)
     yield f"# {entry.name}"
-    yield f"{prose(entry.summary)}\n{{ .summary }}"
+    yield f"{{.summary}}\n{prose(entry.summary)}"
     yield _facts(entry)
     yield from _titled("What it does", said.text)
     yield from _titled("Differences from the official code", said.official)
@@ -59,7 +59,7 @@ def _sections(entry: Entry, registry: Registry, root: Path) -> Iterator[str]:
     yield from _titled("What it promises", _promises(target))
     yield from _titled("Defaults of a job on it", _job(entry, root))
     yield from _titled("Try it", _commands(entry))
-    yield from _titled("Source { data-search-exclude }", _source(target))
+    yield from _titled("Source", _source(target))
 
 
 def _titled(title: str, body: str) -> Iterator[str]:
@@ -92,7 +92,9 @@ def _parameters(entry: Entry, schema: Any) -> str:
     for name in schema.model_fields:
         group, text = meanings.get(name, ((name,), "Not described."))
         if name not in written:
-            shown += [*(_term(entry, schema, member) for member in group), f":   {text[:1].upper()}{text[1:]}\n"]
+            shown += [_term(entry, schema, group[0]), f":   {text[:1].upper()}{text[1:]}\n"]
+            for other in group[1:]:  # MyST has one term a definition
+                shown += [_term(entry, schema, other), f":   See `{group[0]}`, which is explained with it.\n"]
             written.update(group)
     return "\n".join(shown) if shown else "None."
 
@@ -176,5 +178,6 @@ def _commands(entry: Entry) -> str:
 
 
 def _source(target: Any) -> str:
-    indented = "\n".join(f"    {line}".rstrip() for line in inspect.getsource(target).splitlines())
-    return f'??? note "{target.__module__}"\n\n    ```python\n{indented}\n    ```'
+    fence = "`" * 5  # docstrings may have fences of their own
+    source = inspect.getsource(target).rstrip()
+    return f"<details><summary>{target.__module__}</summary>\n\n{fence}python\n{source}\n{fence}\n\n</details>"

@@ -416,8 +416,8 @@ def test_a_store_of_before_is_read_and_measured(line: CommandLine) -> None:
     assert re.search(r"joint\s+3\s+\d", line("compare").out), "old runs and new ones are one row"
     # what their predictions tell is measured at once, the rest is a dash with the reason until the checkpoints are asked
     shown = line("compare", "--columns", "accuracy,ece,imbalance", "--seed", "1")
-    assert re.search(r"joint\s+1\s+\d+\.\d+\s+\d+\.\d+\s+– \[\d\]", shown.out), shown.out
-    assert "the run kept the answers with every modality present alone" in shown.out
+    assert re.search(r"joint\s+1\s+\d+\.\d+\s+\d+\.\d+\s*\n", shown.out), shown.out
+    assert "No number of imbalance: the run kept the answers with every modality present alone" in shown.out
     measured = line("measure")
     assert measured.status == 0, measured.err
     after = line("compare", "--format", "csv", "--columns", "accuracy,response,strength,ece,term,imbalance")

@@ -8,8 +8,7 @@ import time
 import torch
 
 from agmbench import build, jobs, registry
-from agmbench.contracts import SPLITS, Split, SplitName
-from agmbench.loading import Feed
+from agmbench.execute import fed
 from agmbench.train import train
 
 
@@ -19,10 +18,9 @@ def main() -> None:
     for name in ("joint", "ogm-ge", "agm", "agm-ge"):
         job = build.resolve(jobs.compose(known, "avmnist-mini", name), known)
         model = build.model(job)
-        splits: dict[SplitName, Split] = {name: job.dataset.split(name) for name in SPLITS if name != "test"}
-        spec = job.spec
+        feed, spec = fed(job, torch.device("cpu"), ("train", "dev", "valid")), job.spec
         cores, wall = time.process_time(), time.perf_counter()
-        for _ in train(model, build.modulator(job, model), Feed(splits, torch.device("cpu")), spec.training, spec.seed):
+        for _ in train(model, build.modulator(job, model), feed, spec.training, spec.seed):
             pass
         print(f"| {name} | {time.process_time() - cores:.1f} | {time.perf_counter() - wall:.1f} | 15 |", flush=True)
 

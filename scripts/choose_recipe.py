@@ -21,9 +21,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from agmbench import build, jobs, registry
-from agmbench.contracts import SPLITS, Split, SplitName
+from agmbench.execute import fed
 from agmbench.jobs import parse_settings
-from agmbench.loading import Feed
 from agmbench.train import train
 
 Settings = list[tuple[str, Any]]
@@ -150,8 +149,8 @@ def best(job: build.Job) -> float:
 def followed(job: build.Job) -> Mapping[str, float]:
     """What validation says of a job at its most accurate epoch."""
     model = build.model(job)
-    splits: dict[SplitName, Split] = {name: job.dataset.split(name) for name in SPLITS if name != "test"}
-    epochs = train(model, build.modulator(job, model), Feed(splits, build.device("cpu")), job.spec.training, job.spec.seed)
+    feed = fed(job, build.device("cpu"), ("train", "dev", "valid"))
+    epochs = train(model, build.modulator(job, model), feed, job.spec.training, job.spec.seed)
     return max((epoch.valid for epoch in epochs), key=lambda valid: valid["accuracy"])
 
 

@@ -30,8 +30,7 @@ import torch
 
 from agmbench import build, jobs, registry, suite, sweep
 from agmbench.errors import AgmbenchError
-from agmbench.execute import execute
-from agmbench.loading import Feed
+from agmbench.execute import execute, fed
 from agmbench.records import Record
 from agmbench.report.published import published
 from agmbench.report.statistics import interval
@@ -176,7 +175,7 @@ class Study:
         whole = self.spec_of_scale(fusion, title)
         job = build.resolve(whole.model_copy(update={"limit": PROBED}), self.known)
         model = build.model(job)
-        feed = Feed({name: job.dataset.split(name) for name in ("train", "dev", "valid")}, build.device("cpu"))
+        feed = fed(job, build.device("cpu"), ("train", "dev", "valid"))
         epochs = train(model, build.modulator(job, model), feed, job.spec.training, 1)
         next(epochs)
         begun = time.process_time()

@@ -40,23 +40,16 @@ def carried_out(
         left = (time.monotonic() - begun) / number * (todo.total - number)
         rest = f", about {lasting(left)} left" if left else ""
         if as_json:
-            figure = None if record is None else record.figure
-            known = {
-                "job": ended.task.name,
-                "number": number,
-                "of": todo.total,
-                "seconds": round(ended.seconds),
-                "left": round(left),
-            }
-            echo(line("job", **known, test=figure, reason=ended.reason), err=True)
+            where = {"number": number, "of": todo.total, "seconds": round(ended.seconds), "left": round(left)}
+            said = {"test": record.figure if record else None, "reason": ended.reason}
+            echo(line("job", job=ended.task.name, **where, **said), err=True)
         elif not quiet or ended.reason:
             echo(f"[{number} of {todo.total}] {ended.task.name}: {what} ({lasting(ended.seconds)}){rest}", err=True)
     if todo.total and not quiet and not as_json:
         echo(f"{todo.total} jobs in {lasting(time.monotonic() - begun)}, {failed} failed", err=True)
     jobs = "a job" if failed == 1 else f"{failed} jobs"
-    return suite.progress(
-        planned, tracker
-    ), f"{jobs} of suite '{name}' failed; what each printed is in {folder}" if failed else ""
+    reason = f"{jobs} of suite '{name}' failed; what each printed is in {folder}" if failed else ""
+    return suite.progress(planned, tracker), reason
 
 
 def ended(reason: str) -> None:

@@ -87,24 +87,13 @@ def entries_listed(kind: str) -> Any:
     return callback
 
 
-def pairs(option: str, texts: Iterable[str], example: str) -> dict[str, str]:
-    """`key=value` texts of an option that can be given again, each key once."""
-    found: dict[str, str] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise AgmbenchError(f"{option} {text}: should be {example}")
-        if key in found:
-            raise AgmbenchError(f"{option} {key} is given twice; leave one of them out")
-        found[key] = value
-    return found
-
-
 KEY = re.compile(r"\w[\w.-]{0,99}")  # of a tag: it becomes part of a filter of MLflow
 
 
 def tags_of(texts: Iterable[str]) -> dict[str, str]:
     """The tags of `--tag KEY=VALUE`."""
+    from agmbench.jobs.texts import pairs
+
     found = pairs("--tag", texts, "key=value, such as machine=a100")
     for key, value in found.items():
         if not KEY.fullmatch(key) or len(value) > 1000:

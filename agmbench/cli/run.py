@@ -17,7 +17,6 @@ from agmbench.cli.options import (
     entries_listed,
     listed,
     log_option,
-    pairs,
     registry_option,
     root_option,
     states_option,
@@ -192,6 +191,8 @@ def _composed(axes: Mapping[str, Sequence[Any]], given: Given) -> Any:
 
 
 def _encoders(given: Given) -> dict[str, str]:
+    from agmbench.jobs.texts import pairs
+
     return pairs("--encoder", given["encoders"], "modality=name, such as audio=resnet")
 
 

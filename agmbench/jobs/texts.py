@@ -77,16 +77,23 @@ def parse_ranges(texts: Iterable[str], options: Mapping[str, Any] | None = None)
 
 def setting_texts(texts: Iterable[str]) -> dict[str, str]:
     """The texts of `--set` by their keys, before they are read."""
-    settings: dict[str, str] = {}
+    split = (text.partition("=") for text in texts)
+    return pairs(
+        "--set", (f"{key.strip()}{rest}{value}" for key, rest, value in split), "key=value, such as modulator.alpha=1.5"
+    )
+
+
+def pairs(option: str, texts: Iterable[str], example: str) -> dict[str, str]:
+    """`key=value` texts of an option that can be given again, each key once."""
+    found: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        key = key.strip()
         if not equals or not key:
-            raise AgmbenchError(f"--set {text}: should be key=value, such as modulator.alpha=1.5")
-        if key in settings:
-            raise AgmbenchError(f"--set {key} is given twice; leave all but one out")
-        settings[key] = value
-    return settings
+            raise AgmbenchError(f"{option} {text}: should be {example}")
+        if key in found:
+            raise AgmbenchError(f"{option} {key} is given twice; leave all but one out")
+        found[key] = value
+    return found
 
 
 def _value(key: str, text: str) -> Any:

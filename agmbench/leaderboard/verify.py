@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from agmbench.leaderboard.result import Result
 
-TOLERANCE = 0.01  # of numbers made in another environment
 PARTS = ("valid", "test")
 
 
@@ -46,7 +45,7 @@ class Verdict:
         return abs(stated - found) <= self.tolerance * max(1.0, abs(stated), abs(found))
 
 
-def verdict(stated: Result, found: Result, tolerance: float = TOLERANCE) -> Verdict:
+def verdict(stated: Result, found: Result, tolerance: float) -> Verdict:
     """Compare what a folder states with what came out here."""
     return Verdict(
         numbers=dict(_numbers(stated, found)),

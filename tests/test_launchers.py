@@ -278,7 +278,7 @@ def test_six_jobs_through_slurm(line: CommandLine, slurm: Slurm) -> None:
         "an address, which may hold a password, is on a command line"
     )
     err = ended(process)
-    assert err.count(": done (") == 6
+    assert err.count(": done, test accuracy ") == 6
     assert "[6 of 6] " in err
     all_finished(line, 6)
     assert all(list((line.folder / "runs/suites/short").glob(f"*.{kind}")) for kind in ("log", "yaml"))
@@ -297,7 +297,7 @@ def test_a_killed_command_finds_its_jobs_and_preempted_ones_go_on(line: CommandL
     until(lambda: [run.info.status for run in runs(line).values()] == ["KILLED"] * 2, "nobody was preempted")
     hold.let_go()
     err = ended(head)
-    assert err.count(": done (") == 3, err
+    assert err.count(": done, test accuracy ") == 3, err
     assert points(line) == undisturbed
     all_finished(line, 3)
     logs = [
@@ -369,7 +369,7 @@ def test_jobs_of_a_node_of_ray_that_dies_go_on_on_another(line: CommandLine, ray
     until(lambda: "KILLED" in {run.info.status for run in runs(line).values()}, "the job of the dead node goes on")
     hold.let_go()
     err = ended(head)
-    assert err.count(": done (") == 3, err
+    assert err.count(": done, test accuracy ") == 3, err
     assert points(line) == undisturbed
     all_finished(line, 3)
 

@@ -1,5 +1,6 @@
 """What encoders of other libraries' networks have in common: where weights come from, and which of them learn."""
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -62,7 +63,11 @@ def adapted(net: nn.Module, lora: dict[str, Any]) -> nn.Module:
     except ImportError as error:
         raise Unsuitable("trained=lora needs peft; install it with: pip install 'agmbench[lora]'") from error
     try:
-        wrapped: Any = get_peft_model(net, LoraConfig(**{"target_modules": "all-linear", **lora}))
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # peft asks transformers for what has another name in its next version
+            wrapped: Any = get_peft_model(net, LoraConfig(**{"target_modules": "all-linear", **lora}))
     except Exception as error:  # peft raises what it likes
         raise Unsuitable(f"peft cannot adapt the network with {lora}: {one_line(error)}") from error
     made: nn.Module = wrapped.base_model.model

@@ -30,7 +30,8 @@ import torch
 
 from agmbench import build, jobs, registry, suite, sweep
 from agmbench.errors import AgmbenchError
-from agmbench.execute import execute, fed
+from agmbench.execute import execute
+from agmbench.execute.evaluation import fed
 from agmbench.records import Record
 from agmbench.report.published import published
 from agmbench.report.statistics import interval

@@ -24,7 +24,7 @@ from agmbench.contracts import (
 )
 from agmbench.errors import RunFailed
 from agmbench.evaluate import evaluate, measure
-from agmbench.execute import Selection
+from agmbench.execute.selection import Selection
 from agmbench.fusions.concat import Concat
 from agmbench.jobs import Training
 from agmbench.loading import Feed

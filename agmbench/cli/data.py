@@ -151,10 +151,10 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
 @registry_option
 def prepare(name: str, source: str | None, jobs: int, settings: tuple[str, ...]) -> None:
     """Turn raw files into arrays that the loader maps from disk. Run the same command again to resume an interrupted preparation."""
-    from agmbench.build import check_parameters
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.files import home
     from agmbench.jobs import parse_settings
+    from agmbench.parameters import check_parameters
 
     entry = load().get("dataset", name)
     target_class = _file_dataset(entry)

@@ -89,9 +89,9 @@ def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) 
 
 def opened_table(path: Path, given: dict[str, Any]) -> "Opened":
     """A table with settings that are checked; what is wrong with them is an error, what is wrong with rows is told."""
-    from agmbench.build import check_parameters
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.tables.opened import open_table
+    from agmbench.parameters import check_parameters
 
     settings = check_parameters(load().get("dataset", "table"), given)
     try:

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from agmbench import build
 from agmbench.addresses import hidden, shown
 from agmbench.errors import AgmbenchError, describe
-from agmbench.execute import sample
+from agmbench.execute.headings import sample
 from agmbench.jobs import JobSpec, compose, digest, spec_of
 from agmbench.measures import giving, measures
 from agmbench.protocol import departures

@@ -20,7 +20,9 @@ from agmbench import build, interrupts
 from agmbench.addresses import hidden
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, describe
-from agmbench.execute import fed, heading, trained_concepts
+from agmbench.execute import trained_concepts
+from agmbench.execute.evaluation import fed
+from agmbench.execute.headings import heading
 from agmbench.jobs import digest
 from agmbench.launch import Launcher, Task
 from agmbench.records import Record, Stopped, Tracker, numbers

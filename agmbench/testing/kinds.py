@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from agmbench.build import check_parameters
 from agmbench.contracts import Dataset, Encoder, Fusion, Modulator, Promises, Transform
 from agmbench.errors import AgmbenchError
 from agmbench.launch import Launcher
 from agmbench.outcomes import Metric
+from agmbench.parameters import check_parameters
 from agmbench.registry import Entry
 from agmbench.testing import datasets, encoders, fusions, launchers, metrics, modulators, transforms
 from agmbench.testing.checks import Broken, Check, judged, one_thread

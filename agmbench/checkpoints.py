@@ -11,6 +11,7 @@ import torch
 
 from agmbench.errors import describe
 from agmbench.records import Beyond, Point
+from agmbench.whole import whole
 
 NEWEST, BEFORE = "state.pt", "state-before.pt"
 JOB = "job"  # the key of its digest in a state
@@ -39,18 +40,14 @@ class Checkpoints:
         """Make this the newest state."""
         begun = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        newest, fresh = self.folder / NEWEST, self.folder / "state.new"
-        try:
+        newest = self.folder / NEWEST
+        with whole(newest) as fresh:
             with fresh.open("wb") as file:
                 torch.save({JOB: self.digest, **state}, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-        if newest.is_file():
-            newest.replace(self.folder / BEFORE)
-        fresh.replace(newest)
+            if newest.is_file():
+                newest.replace(self.folder / BEFORE)
         _sync(self.folder)
         if self._beyond is not None:
             self._beyond.keep(newest)

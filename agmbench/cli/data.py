@@ -6,7 +6,6 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +18,7 @@ from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import Entry, load
+from agmbench.whole import whole
 
 if TYPE_CHECKING:
     from agmbench.data.status import State
@@ -198,11 +198,10 @@ def sample(name: str, layout: str | None) -> None:
         if target.is_dir() and any(target.iterdir()):
             raise AgmbenchError(f"{target} is not empty; name another place with --data-root")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as aside:
-            chosen.write_sample(Path(aside))
-            (Path(aside) / SAMPLE).write_text("random numbers, no data\n")
-            Path(aside).chmod(0o755)
-            Path(aside).replace(target)
+        with whole(target) as fresh:
+            fresh.mkdir()
+            chosen.write_sample(fresh)
+            (fresh / SAMPLE).write_text("random numbers, no data\n")
     except OSError as error:
         raise AgmbenchError(f"{target} cannot be written ({error.strerror}); name another place with --data-root") from error
     echo(f"a random sample of '{entry.name}' in layout '{chosen.name}' is in {target}")

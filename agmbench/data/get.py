@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 
 from agmbench.errors import AgmbenchError, RunFailed
+from agmbench.whole import whole
 
 TABLE = Path(__file__).with_name("downloads.yaml")
 SUMS = "SHA256SUMS"  # beside the files, as `sha256sum -c` reads it
@@ -207,21 +207,20 @@ def _hash(path: Path, kind: str) -> str:
 def _unpack(archive: Path, target: Path, wanted: Unpack) -> None:
     """The members of an archive that are wanted, without their folders: all of them, or none."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as aside:
+    with whole(target) as fresh:
+        fresh.mkdir()
         try:
             with tarfile.open(archive) as packed:
                 for member in packed:
                     if member.isreg() and fnmatch.fnmatch(member.name, wanted.members):
                         content = packed.extractfile(member)
                         assert content is not None, "a regular member has content"
-                        with (Path(aside) / PurePosixPath(member.name).name).open("wb") as out:
+                        with (fresh / PurePosixPath(member.name).name).open("wb") as out:
                             shutil.copyfileobj(content, out)
         except (tarfile.TarError, EOFError, OSError) as error:
             _forget(archive)
             raise RunFailed(f"{archive} cannot be unpacked ({error}); {AGAIN}") from error
-        _check_contents(Path(aside), wanted)
-        Path(aside).chmod(0o755)
-        Path(aside).replace(target)
+        _check_contents(fresh, wanted)
 
 
 def _check_contents(folder: Path, wanted: Unpack) -> None:

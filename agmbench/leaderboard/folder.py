@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from agmbench.jobs import Frozen, JobSpec, fault, flat, job_in
 from agmbench.leaderboard.result import Environment, Metrics, Predictions, Result, Run, Sha256
 from agmbench.records import Record
 from agmbench.registry.entry import check_name
+from agmbench.whole import whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -108,20 +108,13 @@ def write(results: Iterable[Result], path: Path) -> Folder:
     files = {name: hashlib.sha256(each).hexdigest() for name, each in content.items()}
     _replaceable(path)
     path = path.resolve()
-    fresh, old = (path.with_name(f".{path.name}.{word}") for word in ("new", "old"))
     try:
-        for left in (fresh, old):  # by a command that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        for name, each in content.items():
-            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-            (fresh / name).write_bytes(each)
-        (fresh / MANIFEST).write_text(_json({"format": FORMAT, "files": files}), encoding="utf-8")
-        if path.exists():
-            path.rename(old)
-        fresh.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        with whole(path) as fresh:
+            for name, each in content.items():
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                (fresh / name).write_bytes(each)
+            (fresh / MANIFEST).write_text(_json({"format": FORMAT, "files": files}), encoding="utf-8")
     except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
         raise AgmbenchError(f"{shown(path)} cannot be written ({error.strerror}); name another folder") from error
     return read(path, path.name)
 

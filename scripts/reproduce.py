@@ -107,20 +107,9 @@ class Study:
         return dict(json.loads(kept.read_text()))
 
     def sweep(self, fusion: str, title: str) -> sweep.Sweep:
-        return sweep.plan(
-            self.known,
-            DATA,
-            METHODS[title][0],
-            fusion,
-            self.given(fusion, title),
-            fair=True,
-            trials=self.size.trials,
-            sampler="grid",
-            pruner="none",
-            storage=sqlite(self.tracker.folder / "optuna.db"),
-            name=None,
-            device="cpu",
-        )
+        storage = sqlite(self.tracker.folder / "optuna.db")
+        search = sweep.Search(self.size.trials, "grid", "none", storage, device="cpu", fair=True)
+        return sweep.plan(self.known, DATA, METHODS[title][0], fusion, self.given(fusion, title), search)
 
     def job(self, fusion: str, title: str, seed: int) -> jobs.JobSpec:
         settings = {**dict(self.given(fusion, title)), **self.chosen(fusion, title), "seed": seed}

@@ -36,6 +36,7 @@ from agmbench.errors import AgmbenchError, Taken, allowed
 from agmbench.jobs import compose, digest, fault
 from agmbench.launch import Ended, Launcher, Task
 from agmbench.measures import lacking, measures
+from agmbench.names import SUITE
 from agmbench.records import FAILED, FINISHED, RUNNING, Record, Tracker
 from agmbench.registry import Matrix, Registry
 from agmbench.report.published import TABLES
@@ -302,7 +303,7 @@ def run(
     under a run of the suite. What is trained is `tagged`, as `--tag` does it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tags = {"agmbench.suite": name}
+    tags = {SUITE: name}
     with ExitStack() as groups:
         parents = {}
         for dataset in sorted({job.spec.dataset.name for stage in todo.stages for job in stage}):

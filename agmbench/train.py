@@ -22,6 +22,7 @@ from agmbench.jobs import Training
 from agmbench.loading import Feed
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
+from agmbench.names import all_of_split
 from agmbench.optimizers import Average, Progress, clip_gradients, make_optimizer, make_schedule, of_recipe, rate_now, rates_now
 from agmbench.outcomes import Outcome
 from agmbench.precision import Precision
@@ -165,7 +166,7 @@ class _Loop:
             self.progress.see(rank)
             if self.log.steps > begun:
                 self.schedule.step()
-            points += numbers({**lr, **{f"valid/{name}": value for name, value in valid.items()}}, context.epoch)
+            points += numbers({**lr, **all_of_split("valid", valid)}, context.epoch)
             state.next, state.over = context.epoch + 1, self.log.steps == begun or self.progress.over
             yield Epoch(context.epoch, valid, self.judge.name, rank, points, costs, state.state_dict)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agmbench.names import SUITE
 from agmbench.registry import load
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def keep(name: str, title: str, said: Sequence[str], found: "Progress", tracker:
         records = [record for record in tracker.records(dataset) if record.digest in digests]
         tables = tabled(records, registry, cost=True, coalitions=True, beside=read(registry, name).published)
         with (
-            tracker.group(dataset, f"suite {name}", {"agmbench.suite": name}) as run,
+            tracker.group(dataset, f"suite {name}", {SUITE: name}) as run,
             tempfile.TemporaryDirectory(prefix="agmbench-") as scratch,
         ):
             folder = Path(scratch)

@@ -17,6 +17,7 @@ from agmbench.execute.headings import digests
 from agmbench.jobs import spec_of
 from agmbench.loading import Feed, workers
 from agmbench.model import MultimodalModel
+from agmbench.names import all_of_split
 from agmbench.outcomes import Outcome
 from agmbench.records import Record, Run, Tracker
 from agmbench.registry import Registry
@@ -41,9 +42,8 @@ def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, feed
 
 def losses(job: build.Job, test: Outcome) -> dict[str, float]:
     """The task's own losses on test, of the model and of each response."""
-    return {
-        f"test/{name}": value for name, value in measure(test, job.dataset.task).items() if "loss" in name.partition("/")[0]
-    }
+    found = measure(test, job.dataset.task)
+    return all_of_split("test", {name: value for name, value in found.items() if "loss" in name.partition("/")[0]})
 
 
 def keep_outcomes(job: build.Job, run: Run, tracker: Tracker, record: Record, device: torch.device) -> None:

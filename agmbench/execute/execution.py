@@ -24,15 +24,13 @@ from agmbench.jobs import setting
 from agmbench.logs import Log
 from agmbench.measures import Judge, Measure
 from agmbench.model import MultimodalModel
+from agmbench.names import BEST, BEST_EPOCH, COST, of_split
 from agmbench.outcomes import Outcome, Outcomes
 from agmbench.profiling import Profile
 from agmbench.records import UNLABELLED, Heading, Label, Record, Run, Tracker, numbers
 
-AT_THE_END = (
-    "best/",
-    "cost/",
-    *(f"test/{name}" for name in measures.ITS_OWN),
-)  # what a run has of its training, but for its curves
+# what a run has of its training, but for its curves
+AT_THE_END = (BEST, COST, *(of_split("test", name) for name in measures.ITS_OWN))
 
 
 @dataclass(frozen=True)
@@ -182,7 +180,7 @@ class Execution:
             last = followed(training, run, states, self.observer, log) - 1
             settled(training, folder)
             found = evaluated(job, training.model, training.modulator, feed)
-            run.points(numbers({**losses(job, found["test"]), "best/epoch": training.best.epoch}, last))
+            run.points(numbers({**losses(job, found["test"]), BEST_EPOCH: training.best.epoch}, last))
             kept(training, found, folder)
             log.say(f"the weights of epoch {training.best.epoch + 1} are taken")
             log.save(folder / "log.txt")

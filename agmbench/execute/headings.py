@@ -5,13 +5,14 @@ import torch
 from agmbench import build, protocol, provenance
 from agmbench.contracts import SPLITS
 from agmbench.distributed.ranks import here
-from agmbench.records import SAMPLE, Heading, Record
+from agmbench.names import ORIGIN, SAMPLE
+from agmbench.records import Heading, Record
 from agmbench.registry import BUILT_IN
 
 
 def heading(job: build.Job, device: torch.device) -> Heading:
     foreign = [entry for entry in build.entries(job.spec, job.registry) if entry.origin != BUILT_IN]
-    origins = {f"agmbench.origin.{entry}": f"{entry.origin}, version {entry.version}" for entry in foreign}
+    origins = {f"{ORIGIN}{entry}": f"{entry.origin}, version {entry.version}" for entry in foreign}
     return Heading(
         name=job.name,
         digest=job.digest,

@@ -21,6 +21,7 @@ from agmbench.errors import AgmbenchError, describe
 from agmbench.execute.headings import sample
 from agmbench.jobs import JobSpec, compose, digest, spec_of
 from agmbench.measures import giving, measures
+from agmbench.names import SWEEP
 from agmbench.protocol import departures
 from agmbench.records import departing
 from agmbench.registry import Registry
@@ -206,9 +207,9 @@ def open_study(sweep: Sweep) -> optuna.Study:
         sampler=Numbered(SAMPLERS[sweep.sampler], sweep.base.seed),
         pruner=PRUNERS[sweep.pruner](sweep.base.training.epochs),
     )
-    known = study.user_attrs.get("agmbench.sweep")
+    known = study.user_attrs.get(SWEEP)
     if known is None and not study.get_trials(deepcopy=False):
-        study.set_user_attr("agmbench.sweep", sweep.fingerprint)
+        study.set_user_attr(SWEEP, sweep.fingerprint)
     elif known != sweep.fingerprint:
         raise AgmbenchError(
             f"study '{sweep.name}' in {shown(sweep.storage)} is of another job, space, sampler or pruner; name another: --study"

@@ -10,6 +10,7 @@ from mlflow.entities import Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from agmbench.errors import AgmbenchError, Taken
+from agmbench.names import ATTEMPT, DIGEST, OWNER, REASON, STATES
 from agmbench.records import FAILED, KILLED, RUNNING, Heading, Label, Record
 from agmbench.trackers.adopted import adopted
 from agmbench.trackers.claims import Claim, me
@@ -17,11 +18,10 @@ from agmbench.trackers.opening import sqlite as sqlite  # for whoever names a fi
 from agmbench.trackers.patience import patiently
 from agmbench.trackers.places import Named, OnRun
 from agmbench.trackers.reading import Reader, order
-from agmbench.trackers.states import STATES, InStore, forget, shared
+from agmbench.trackers.states import InStore, forget, shared
 from agmbench.trackers.tags import KIND, NOTE, by_whom, labelled, record, written
 from agmbench.trackers.writer import MlflowWriter, unguarded
 
-OWNER = "agmbench.owner"  # the tag of a run that tells who writes it
 GONE = "its process was killed"
 
 
@@ -60,7 +60,7 @@ class MlflowTracker(Reader):
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            at_work = f"tags.`agmbench.digest` = '{digest}' and attributes.status = '{RUNNING}'"
+            at_work = f"tags.`{DIGEST}` = '{digest}' and attributes.status = '{RUNNING}'"
             taken(next((who for found in self._search(at_work) if (who := found.tags.get(OWNER))), "another process"))
             lock.acquire()
         try:
@@ -101,7 +101,7 @@ class MlflowTracker(Reader):
             run_id = left.info.run_id
             if left.info.status != RUNNING:
                 client.update_run(run_id, status=RUNNING)
-            client.log_batch(run_id, tags=[RunTag("agmbench.reason", ""), RunTag(OWNER, str(me()))])
+            client.log_batch(run_id, tags=[RunTag(REASON, ""), RunTag(OWNER, str(me()))])
         else:
             attempt = max([len(runs), *(record(run).attempt for run in runs)]) + 1
             run_id = self._made(experiment, heading, attempt, guard)
@@ -120,7 +120,7 @@ class MlflowTracker(Reader):
 
     def _made(self, experiment: str, heading: Heading, attempt: int, guard: Callable[[], None]) -> str:
         """A new run of a job. Whoever finds that another has the job now, when it is made, takes it away again."""
-        tags = {**by_whom(), **heading.tags, **written(heading), "agmbench.attempt": str(attempt), OWNER: str(me())}
+        tags = {**by_whom(), **heading.tags, **written(heading), ATTEMPT: str(attempt), OWNER: str(me())}
         if heading.parent:
             tags[MLFLOW_PARENT_RUN_ID] = heading.parent
         guard()
@@ -169,7 +169,7 @@ class MlflowTracker(Reader):
                     return MlflowWriter(client, client.create_run(experiment, run_name=name, tags=tags).info.run_id)
         run_id = found[0].info.run_id
         client.update_run(run_id, status=RUNNING)
-        client.set_tag(run_id, "agmbench.reason", "")
+        client.set_tag(run_id, REASON, "")
         return MlflowWriter(client, run_id, seen=self._points(run_id))
 
     def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
@@ -197,7 +197,7 @@ class MlflowTracker(Reader):
     def _if_free(self, digest: str, place: str = "") -> Iterator[list[Run]]:
         """The runs of a job under its claim, the last one first; none if a process has it that is not at `place`."""
         with ExitStack() as claims:
-            runs = sorted(self._runs(f"tags.`agmbench.digest` = '{digest}'"), key=order, reverse=True)
+            runs = sorted(self._runs(f"tags.`{DIGEST}` = '{digest}'"), key=order, reverse=True)
             try:
                 if not self._served:
                     claims.enter_context(self._locked(digest, _left_alone))
@@ -208,7 +208,7 @@ class MlflowTracker(Reader):
             yield runs
 
     def _end(self, run_id: str, reason: str) -> None:
-        self._client.set_tag(run_id, "agmbench.reason", reason[:5000])
+        self._client.set_tag(run_id, REASON, reason[:5000])
         self._client.set_terminated(run_id, FAILED)
 
     def label(self, known: Record, label: Label) -> Record:

@@ -9,9 +9,10 @@ from mlflow.exceptions import MlflowException
 
 from agmbench.addresses import hidden
 from agmbench.errors import AgmbenchError, describe
-from agmbench.records import FINISHED, IMPORTED, RUNNING, Record
+from agmbench.names import DIGEST, IMPORTED, SETTING, STATES, TRIAL
+from agmbench.records import FINISHED, RUNNING, Record
 from agmbench.trackers.address import Address
-from agmbench.trackers.states import STATES, shared
+from agmbench.trackers.states import shared
 from agmbench.trackers.tags import record
 
 RUNS_A_PAGE = 1000
@@ -26,17 +27,17 @@ class Reader(Address):
         return {one.name: one.experiment_id for one in found if one.experiment_id != "0"}
 
     def find(self, digest: str) -> Record | None:
-        found = self._search(f"tags.`agmbench.digest` = '{digest}' and attributes.status = '{FINISHED}'", None)
+        found = self._search(f"tags.`{DIGEST}` = '{digest}' and attributes.status = '{FINISHED}'", None)
         return max(found, key=lambda record: record.order, default=None)
 
     def before(self, setting: str, digest: str) -> Record | None:
-        found = self._search(f"tags.`agmbench.setting` = '{setting}' and attributes.status = '{FINISHED}'", None)
-        others = [record for record in found if record.digest != digest and "agmbench.trial" not in record.tags]
+        found = self._search(f"tags.`{SETTING}` = '{setting}' and attributes.status = '{FINISHED}'", None)
+        others = [record for record in found if record.digest != digest and TRIAL not in record.tags]
         return max(others, key=lambda record: record.started, default=None)
 
     def records(self, dataset: str | None = None) -> list[Record]:
-        found = self._search("tags.`agmbench.digest` != ''", dataset)
-        return [record for record in found if "agmbench.trial" not in record.tags]
+        found = self._search(f"tags.`{DIGEST}` != ''", dataset)
+        return [record for record in found if TRIAL not in record.tags]
 
     def imported(self, dataset: str | None = None) -> list[Record]:
         return list(self._search(f"tags.`{IMPORTED}` != ''", dataset))
@@ -58,7 +59,7 @@ class Reader(Address):
         folder = shared() or self._beside / "unfinished"
         found = {path.name.partition("-")[0] for path in folder.iterdir()} if folder.is_dir() else set()
         for condition in (f"attributes.status = '{RUNNING}'", f"tags.`{STATES}` != ''")[: 1 + self._served]:
-            found |= {run.data.tags["agmbench.digest"] for run in self._runs(f"{condition} and tags.`agmbench.digest` != ''")}
+            found |= {run.data.tags[DIGEST] for run in self._runs(f"{condition} and tags.`{DIGEST}` != ''")}
         return found
 
     def _search(self, condition: str, dataset: str | None = None) -> Iterator[Record]:
@@ -85,7 +86,7 @@ class Reader(Address):
 
     def _of_job(self, experiment: str, digest: str) -> list[Run]:
         """The runs of a job, the last one first."""
-        found = list(self._client.search_runs([experiment], f"tags.`agmbench.digest` = '{digest}'"))
+        found = list(self._client.search_runs([experiment], f"tags.`{DIGEST}` = '{digest}'"))
         return sorted(found, key=order, reverse=True)
 
     def _points(self, run_id: str) -> set[tuple[str, int]]:

@@ -12,9 +12,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from agmbench.errors import AgmbenchError
+from agmbench.names import STATES
 
 VARIABLE = "AGMBENCH_STATES"
-STATES = "agmbench.states"  # the tag of a run that has some: the newest one's mark and file
 FOLDER = "unfinished"
 MARK = "mark"  # the file that tells which of them the folder here has
 

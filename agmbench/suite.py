@@ -127,7 +127,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Standing:
     """How far a suite is: planned jobs by what became of them, with the newest record of each where there is one."""
 
     done: Sequence[Planned]
@@ -226,7 +226,7 @@ def _refusals(jobs: Mapping[str, build.Job]) -> dict[str, str]:
     return reasons
 
 
-def progress(planned: Iterable[Planned], tracker: Tracker) -> Progress:
+def progress(planned: Iterable[Planned], tracker: Tracker) -> Standing:
     """What of a plan is done, failed or missing, by the store; what is done has been measured by every metric that needs more runs."""
     planned = list(planned)
     comparing = [
@@ -254,7 +254,7 @@ def progress(planned: Iterable[Planned], tracker: Tracker) -> Progress:
         else:
             missing.append(one)
     at_work = [one for one in missing if (last := newest.get(one.job.digest if one.job else "")) and last.status == RUNNING]
-    return Progress(done, failed, missing, skipped, at_work)
+    return Standing(done, failed, missing, skipped, at_work)
 
 
 def _lost(job: build.Job, newest: Mapping[str, Record]) -> Record | None:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +23,7 @@ from agmbench.whole import whole
 if TYPE_CHECKING:
     from agmbench.data.status import State
     from agmbench.data.verify import Verdict
-    from agmbench.datasets.files import FileDataset
-
-Progress = Callable[[int, int], None]
+    from agmbench.datasets.files import FileDataset, Progress
 
 
 set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
@@ -217,7 +215,7 @@ def _file_dataset(entry: Entry) -> "type[FileDataset]":
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Progress]:
+def _progress(what: str) -> "Iterator[Progress]":
     """A bar on a terminal's standard error; elsewhere a line at each tenth of what takes longer than some seconds."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -9,13 +9,13 @@ from agmbench.names import SUITE
 from agmbench.registry import load
 
 if TYPE_CHECKING:
-    from agmbench.suite import Progress
+    from agmbench.suite import Standing
     from agmbench.trackers.mlflow import MlflowTracker
 
 REPORT, SUMMARY = "report.html", "summary.md"
 
 
-def keep(name: str, title: str, said: Sequence[str], found: "Progress", tracker: "MlflowTracker") -> None:
+def keep(name: str, title: str, said: Sequence[str], found: "Standing", tracker: "MlflowTracker") -> None:
     """Keep the report of what is done of a suite with its run in the experiment of each data set, in place of an earlier one."""
     from agmbench.cli.tables import tabled
     from agmbench.report.export import Origin

@@ -11,12 +11,12 @@ import shutil
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -24,13 +24,14 @@ from filelock import FileLock, Timeout
 from agmbench.errors import AgmbenchError, RunFailed
 from agmbench.whole import whole
 
+if TYPE_CHECKING:
+    from agmbench.datasets.files import Progress  # how many bytes, or files, are here, of how many
+
 TABLE = Path(__file__).with_name("downloads.yaml")
 SUMS = "SHA256SUMS"  # beside the files, as `sha256sum -c` reads it
 CHUNK = 1 << 20
 PATIENCE = 60  # seconds in which a server has to say something
 AGAIN = "give the same command again to go on"
-
-Progress = Callable[[int, int], None]  # how many bytes, or files, are here, of how many
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def alone(folder: Path) -> Iterator[None]:
         raise AgmbenchError(f"{error.filename or folder} cannot be written ({error.strerror}); see --data-root") from error
 
 
-def fetch(file: File, folder: Path, progress: Progress) -> bool:
+def fetch(file: File, folder: Path, progress: "Progress") -> bool:
     """Have a file in the folder, checked; whether it had to be downloaded. What is there and wrong is an error, and stays."""
     target = folder / file.path
     kept = _sums(folder).get(file.path, "")
@@ -132,7 +133,7 @@ def fetch(file: File, folder: Path, progress: Progress) -> bool:
     return True
 
 
-def clips(wanted: Clips, folder: Path, progress: Progress) -> int:
+def clips(wanted: Clips, folder: Path, progress: "Progress") -> int:
     """Have every clip in the folder; how many were downloaded. One that is there and in the list of checksums is not looked at again."""
     names = [row[0] for path in wanted.names for row in csv.reader((folder / path).read_text("utf-8-sig").splitlines()) if row]
     paths = [path.format(name) for name in names for path in wanted.paths]
@@ -157,7 +158,7 @@ def _pointed(url: str) -> str:
     return found[1]
 
 
-def _download(url: str, part: Path, progress: Progress) -> None:
+def _download(url: str, part: Path, progress: "Progress") -> None:
     """Bring a file whole to `part`; what is there of it is gone on with, if the server still has the same."""
     tag = part.with_name(f"{part.name}.etag")
     have = part.stat().st_size if part.exists() and tag.exists() else 0

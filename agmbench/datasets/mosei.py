@@ -17,7 +17,7 @@ from agmbench.datasets.files import (
     Held,
     Layout,
     Progress,
-    Protocol,
+    ProtocolName,
     Source,
     Stored,
     StoredSplit,
@@ -288,7 +288,7 @@ class MOSEI(FileDataset):
         seed: int,
         *,
         task: Kind = "binary",
-        protocol: Protocol = "agmbench",
+        protocol: ProtocolName = "agmbench",
         length: Annotated[int, Gt(0)] = LENGTH,
         text: Words = "features",
     ) -> None:

@@ -190,7 +190,7 @@ def _mapped(work: Callable[[Any], Any], things: Sequence[Any], jobs: int) -> Ite
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedFolder:
     """A prepared folder being read."""
 
     folder: Path
@@ -214,9 +214,9 @@ class Prepared:
         return load_npy(self.folder / split / f"{name}.npy", tuple(shape))
 
 
-def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) -> Prepared:
+def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) -> PreparedFolder:
     """The prepared folder below `root`, the one with those parameters if there are several."""
-    found = [Prepared(path.parent, manifest_of(path, dataset)) for path in sorted(root.glob(f"prepared-*/{MANIFEST}"))]
+    found = [PreparedFolder(path.parent, manifest_of(path, dataset)) for path in sorted(root.glob(f"prepared-*/{MANIFEST}"))]
     wanted = dict(parameters or {})
     fitting = [prepared for prepared in found if wanted.items() <= prepared.manifest["parameters"].items()]
     if len(fitting) == 1:

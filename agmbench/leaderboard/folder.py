@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from agmbench import labels, shapley
 from agmbench.errors import UNSEEN, AgmbenchError, shown
 from agmbench.jobs import Frozen, JobSpec, fault, flat, job_in
-from agmbench.leaderboard.result import Environment, Metrics, Predictions, Result, Run, Sha256
+from agmbench.leaderboard.result import AboutRun, Environment, Metrics, Predictions, Result, Sha256
 from agmbench.records import Record
 from agmbench.registry.entry import check_name
 from agmbench.whole import whole
@@ -30,7 +30,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 JOB = "job.yaml"
 PARTS: dict[str, type[BaseModel]] = {
-    "run.json": Run,
+    "run.json": AboutRun,
     "metrics.json": Metrics,
     "environment.json": Environment,
     "predictions.sha256": Predictions,
@@ -254,7 +254,7 @@ def _result(parts: Mapping[str, bytes], digest: str, folder: Path) -> Result:
     job = job_in(text, shown(where)).spec
     _check_texts(job.canonical(), where)
     _check_job(job, where)
-    run = _part(Run, parts, folder)
+    run = _part(AboutRun, parts, folder)
     if run.digest != digest:
         raise AgmbenchError(f"{shown(folder / 'run.json')} is of job {run.digest}, and its folder is called {digest}")
     lines = _text(parts["predictions.sha256"], folder / "predictions.sha256").splitlines()

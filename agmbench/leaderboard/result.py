@@ -20,7 +20,7 @@ Numbers = dict[Metric, float]
 CHECKOUT = "mlflow.source.git.commit"
 
 
-class Run(Frozen):
+class AboutRun(Frozen):
     """`run.json`: what of a run its job does not say.
 
     cell: equal for runs that may stand in one table.   components: version and source of each.   departures: from the published
@@ -98,7 +98,7 @@ class Result:
     """All five files of a result. The job alone suffices to run it again."""
 
     job: JobSpec
-    run: Run
+    run: AboutRun
     metrics: Metrics
     environment: Environment
     predictions: Predictions
@@ -151,7 +151,7 @@ def of_record(record: Record, valid: Mapping[str, float], predictions: Mapping[s
     epoch = record.metrics.get(BEST_EPOCH)
     return Result(
         job=job,
-        run=Run(
+        run=AboutRun(
             **{name: getattr(record, name) for name in ("name", "digest", "cell", "task", "selected", "started", "sample")},
             components=dict(record.components),
             departures=None if departures is None else dict(departures),

@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import Timeout
-from mlflow.entities import Run, RunTag
+from mlflow.entities import Run as MlflowRun
+from mlflow.entities import RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from agmbench.errors import AgmbenchError, Taken
@@ -194,7 +195,7 @@ class MlflowTracker(Reader):
                 shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def _if_free(self, digest: str, place: str = "") -> Iterator[list[Run]]:
+    def _if_free(self, digest: str, place: str = "") -> Iterator[list[MlflowRun]]:
         """The runs of a job under its claim, the last one first; none if a process has it that is not at `place`."""
         with ExitStack() as claims:
             runs = sorted(self._runs(f"tags.`{DIGEST}` = '{digest}'"), key=order, reverse=True)

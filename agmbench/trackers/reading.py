@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from mlflow.entities import Run
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from agmbench.addresses import hidden
@@ -65,7 +65,7 @@ class Reader(Address):
     def _search(self, condition: str, dataset: str | None = None) -> Iterator[Record]:
         return map(record, self._runs(condition, dataset))
 
-    def _runs(self, condition: str, dataset: str | None = None) -> Iterator[Run]:
+    def _runs(self, condition: str, dataset: str | None = None) -> Iterator[MlflowRun]:
         if not self.exists():
             return
         named = f"name = '{dataset}'" if dataset else None
@@ -84,7 +84,7 @@ class Reader(Address):
             if not token:
                 return
 
-    def _of_job(self, experiment: str, digest: str) -> list[Run]:
+    def _of_job(self, experiment: str, digest: str) -> list[MlflowRun]:
         """The runs of a job, the last one first."""
         found = list(self._client.search_runs([experiment], f"tags.`{DIGEST}` = '{digest}'"))
         return sorted(found, key=order, reverse=True)
@@ -94,6 +94,6 @@ class Reader(Address):
         return {(name, metric.step) for name in names for metric in self._client.get_metric_history(run_id, name)}
 
 
-def order(run: Run) -> tuple[int, int, str]:
+def order(run: MlflowRun) -> tuple[int, int, str]:
     """Later runs of a job have a larger one; those of before attempts were counted have one at least, the same for all who look."""
     return (*record(run).order, run.info.run_id)

@@ -8,7 +8,8 @@ from dataclasses import asdict, fields, replace
 from typing import Any, cast
 
 from mlflow import MlflowClient
-from mlflow.entities import Run, RunTag
+from mlflow.entities import Run as MlflowRun
+from mlflow.entities import RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from agmbench import older
@@ -93,7 +94,7 @@ def as_tag(measurement: Measurement) -> tuple[str, str]:
     return METRIC + measurement.metric, json.dumps({**about, "quantities": quantities})
 
 
-def record(run: Run) -> Record:
+def record(run: MlflowRun) -> Record:
     """A run of the store as reports read it."""
     tags = run.data.tags
     found = Record(

@@ -155,11 +155,8 @@ class _Quiet:
 @contextmanager
 def _environment(**values: object) -> Iterator[None]:
     """Variables of the environment inside, as the options of the command line set them for a whole process; those `None` stay."""
-    changed = {
-        name: str(Path(value).absolute() if isinstance(value, Path) else value)
-        for name, value in values.items()
-        if value is not None
-    }
+    said = {name: value for name, value in values.items() if value is not None}
+    changed = {name: str(value.absolute() if isinstance(value, Path) else value) for name, value in said.items()}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     try:

@@ -18,17 +18,17 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         _remove(fresh)
         yield fresh
-        if path.is_dir() and not path.is_symlink():
-            _instead_of_folder(fresh, path)
-        else:
-            fresh.replace(path)
+        _put(fresh, path)
     except BaseException:
         with suppress(OSError):
             _remove(fresh)
         raise
 
 
-def _instead_of_folder(fresh: Path, path: Path) -> None:
+def _put(fresh: Path, path: Path) -> None:
+    if not path.is_dir() or path.is_symlink():
+        fresh.replace(path)
+        return
     old = path.with_name(f".{path.name}.old")
     _remove(old)
     path.replace(old)

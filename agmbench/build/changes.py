@@ -44,20 +44,21 @@ def _transforms(
 def augmentation(job: Job) -> Augmentation | None:
     """What becomes of a job's samples, if any transform is named; each has been tried on the first sample of train."""
     named: dict[str, Mapping[str, Component]] = {phase: getattr(job.spec, phase) for phase in PHASES}
-    shapes = job.dataset.shapes
-    live: dict[str, dict[str, Transform]] = {
-        phase: {m: made(job.registry, "transform", one, shapes[m], of=f" of '{m}'") for m, one in found.items()}
-        for phase, found in named.items()
-    }
+    live = {phase: _live(job, found) for phase, found in named.items()}
     if not any(live.values()):
         return None
-    augmentation = Augmentation(live["augment"], live["evaluation"], shapes, job.spec.seed)
+    augmentation = Augmentation(live["augment"], live["evaluation"], job.dataset.shapes, job.spec.seed)
     for epoch, phase in ((0, "augment"), (None, "evaluation")):
         for modality, component in named[phase].items():
             entry = job.registry.get("transform", component.name)
             if reason := _unfit(job.dataset, modality, augmentation(epoch)):
                 raise AgmbenchError(f"{entry} of '{modality}': {reason}")
     return augmentation
+
+
+def _live(job: Job, named: Mapping[str, Component]) -> dict[str, Transform]:
+    shapes = job.dataset.shapes
+    return {m: made(job.registry, "transform", one, shapes[m], of=f" of '{m}'") for m, one in named.items()}
 
 
 def _unfit(dataset: Dataset, modality: str, change: Change) -> str | None:

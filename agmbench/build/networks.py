@@ -98,18 +98,22 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
         if isinstance(model.task, MixedLabel) and method.refuses(_unmixed(model)) is None:
             reason = "needs the class of each sample, and training.mixup mixes those of two; leave training.mixup out"
         raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
-    if not method.promises.absent and (lacking := _lacking(job.dataset.split("train"))):
-        raise AgmbenchError(
-            f"modulator '{job.spec.modulator.name}' learns from each modality by itself, and samples of train lack "
-            f"{', '.join(lacking)}; leave them out (of a table, dataset.missing=drop), or take a method that docs/methods.md does not "
-            "say to refuse absent modalities"
-        )
+    _check_absent(job, method)
     parts = (*job.dataset.shapes, "fusion", "modulator")
     train, concept = job.dataset.split("train"), job.spec.present is not None
     changed = job.spec.augment, job.spec.evaluation
     if reason := recipes.refused(job.spec.training, model, method, parts, train, *changed, concept):
         raise AgmbenchError(reason)
     return method
+
+
+def _check_absent(job: Job, method: Modulator) -> None:
+    if not method.promises.absent and (lacking := _lacking(job.dataset.split("train"))):
+        raise AgmbenchError(
+            f"modulator '{job.spec.modulator.name}' learns from each modality by itself, and samples of train lack "
+            f"{', '.join(lacking)}; leave them out (of a table, dataset.missing=drop), or take a method that docs/methods.md does not "
+            "say to refuse absent modalities"
+        )
 
 
 def _lacking(train: Split) -> list[str]:

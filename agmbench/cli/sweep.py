@@ -140,15 +140,9 @@ def _planned(given: Given, registry: Registry, modulators: Sequence[str], folder
 
     named = {"training.epochs": given["epochs"], "seed": given["seed"], "limit": given["limit"]}
     settings = parse_settings(given["settings"], {**named, "training.select_by": given["objective"]})
-    search = sweeps.Search(
-        given["trials"],
-        given["sampler"],
-        given["pruner"],
-        storage=given["storage"] or sqlite(folder / "optuna.db"),
-        name=given["study"],
-        device=given["device"],
-        fair=given["fair"] is not None,
-    )
+    storage, fair = given["storage"] or sqlite(folder / "optuna.db"), given["fair"] is not None
+    how = given["trials"], given["sampler"], given["pruner"], storage, given["device"]
+    search = sweeps.Search(*how, given["study"], fair)
     return [sweeps.plan(registry, given["dataset"], name, given["fusion"], settings, search) for name in modulators]
 
 

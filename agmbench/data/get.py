@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -212,16 +212,21 @@ def _unpack(archive: Path, target: Path, wanted: Unpack) -> None:
         fresh.mkdir()
         try:
             with tarfile.open(archive) as packed:
-                for member in packed:
-                    if member.isreg() and fnmatch.fnmatch(member.name, wanted.members):
-                        content = packed.extractfile(member)
-                        assert content is not None, "a regular member has content"
-                        with (fresh / PurePosixPath(member.name).name).open("wb") as out:
-                            shutil.copyfileobj(content, out)
+                for name, content in _members(packed, wanted.members):
+                    with (fresh / name).open("wb") as out:
+                        shutil.copyfileobj(content, out)
         except (tarfile.TarError, EOFError, OSError) as error:
             _forget(archive)
             raise RunFailed(f"{archive} cannot be unpacked ({error}); {AGAIN}") from error
         _check_contents(fresh, wanted)
+
+
+def _members(packed: tarfile.TarFile, pattern: str) -> Iterator[tuple[str, IO[bytes]]]:
+    for member in packed:
+        if member.isreg() and fnmatch.fnmatch(member.name, pattern):
+            content = packed.extractfile(member)
+            assert content is not None, "a regular member has content"
+            yield PurePosixPath(member.name).name, content
 
 
 def _check_contents(folder: Path, wanted: Unpack) -> None:

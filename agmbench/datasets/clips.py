@@ -45,16 +45,20 @@ Lists = Mapping[str, Sequence[Clip]]  # of train, valid and test, those that the
 Rows = Mapping[SplitName, Array]
 
 
-def listed(path: Path, clip: Callable[[list[str]], Clip | None], such: str) -> list[Clip]:
-    """The clips of a list, a line each; `clip` makes one of a line's cells, or `None` where they are none. `such` is an example."""
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines of a list that are not empty, by their numbers."""
     regular(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if row]
+            return [(number, row) for number, row in enumerate(csv.reader(file), 1) if row]
     except (OSError, ValueError, csv.Error) as error:
         raise Unsuitable(f"{path} cannot be read as a list of clips: {error}") from error
+
+
+def listed(path: Path, clip: Callable[[list[str]], Clip | None], such: str) -> list[Clip]:
+    """The clips of a list, a line each; `clip` makes one of a line's cells, or `None` where they are none. `such` is an example."""
     clips = []
-    for number, row in lines:
+    for number, row in _lines(path):
         if number == 1 and row == ["name", "label"]:
             continue
         if (made := clip(row)) is None:

@@ -61,10 +61,7 @@ def _of_parameter(entry: Entry, name: str, found: Mapping[str, Any]) -> BaseDist
 
 def _distribution(where: str, found: Mapping[str, Any], whole: bool) -> BaseDistribution:
     if found.keys() == {"choices"}:
-        choices = found["choices"]
-        if not isinstance(choices, list) or not choices or not all(isinstance(c, str | int | float | None) for c in choices):
-            raise AgmbenchError(f"{where}: choices should be a list of plain values; found {choices!r}")
-        return CategoricalDistribution(choices)
+        return _choice(where, found["choices"])
     if not {"low", "high"} <= found.keys() <= {"low", "high", "log"}:
         raise AgmbenchError(f"{where}: needs low and high, with log: true if wanted, or choices alone; found {dict(found)}")
     low, high, log = found["low"], found["high"], found.get("log", False)
@@ -78,6 +75,12 @@ def _distribution(where: str, found: Mapping[str, Any], whole: bool) -> BaseDist
     if log and low <= 0:
         raise AgmbenchError(f"{where}: a logarithmic range begins above 0; found {low}")
     return IntDistribution(low, high, log=log) if whole else FloatDistribution(low, high, log=log)
+
+
+def _choice(where: str, choices: object) -> BaseDistribution:
+    if not isinstance(choices, list) or not choices or not all(isinstance(c, str | int | float | None) for c in choices):
+        raise AgmbenchError(f"{where}: choices should be a list of plain values; found {choices!r}")
+    return CategoricalDistribution(choices)
 
 
 def grid(space: Space, trials: int) -> list[dict[str, Any]]:

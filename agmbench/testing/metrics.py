@@ -109,12 +109,13 @@ def _numbers(metric: Metric, kind: Kind, asked: Asked, where: str = "") -> dict[
                 f"for a {kind} '{name}' should be a mapping, a number per {expected[name].per}; found {value!r}"[:300]
             )
         found |= {f"{name}/{key}": one for key, one in value.items()} if expected[name].per else {name: value}
-    for name, number in found.items():
-        if not isinstance(number, float | int) or not math.isfinite(number):
-            raise BrokenPromise(
-                f"for a {kind}{where} '{name}' should be a finite number; found {number!r}, a {type(number).__name__}"
-            )
-    return {name: float(number) for name, number in found.items()}
+    return {name: _finite(number, f"for a {kind}{where} '{name}'") for name, number in found.items()}
+
+
+def _finite(number: object, what: str) -> float:
+    if not isinstance(number, float | int) or not math.isfinite(number):
+        raise BrokenPromise(f"{what} should be a finite number; found {number!r}, a {type(number).__name__}")
+    return float(number)
 
 
 def _values(metric: Metric, fitting: Mapping[Kind, Asked]) -> str:

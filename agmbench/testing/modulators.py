@@ -191,16 +191,20 @@ def _not_kept(subject: Subject) -> str:
     return f"nothing of the model after a step in {len(subject.runs)} models"
 
 
+def _check_signals(case: Case, signals: Mapping[str, object]) -> None:
+    for name, value in signals.items():
+        if not isinstance(value, Tensor) or value.ndim or not torch.isfinite(value):
+            found = value.tolist() if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise BrokenPromise(f"{case}: the signal {name} should be a finite scalar tensor; found {found}")
+
+
 def _signals(subject: Subject) -> str:
     names: set[str] = set()
     for run in subject.runs:
         steps = [step for taken in run.taken for step in taken.steps]
         begun = [step for taken in run.first for step in taken.steps]
         for step in steps:
-            for name, value in step.signals.items():
-                if not isinstance(value, Tensor) or value.ndim or not torch.isfinite(value):
-                    found = value.tolist() if isinstance(value, Tensor) else f"a {type(value).__name__}"
-                    raise BrokenPromise(f"{run.case}: the signal {name} should be a finite scalar tensor; found {found}")
+            _check_signals(run.case, step.signals)
         for step in begun:
             if list(step.signals) != list(begun[0].signals):
                 first, other = (", ".join(signals) or "none" for signals in (begun[0].signals, step.signals))
@@ -292,9 +296,8 @@ def _waits(subject: Subject) -> str:
     if reads:
         (most, _), *others = reads.most_common()
         places = f"{most}, and {len(others)} more places" if others else str(most)
-        raise Noted(
-            f"a step waits for the device {reads.total() / steps:.2g} times (with a GPU it should never have to): {places}"
-        )
+        often = f"{reads.total() / steps:.2g} times"
+        raise Noted(f"a step waits for the device {often} (with a GPU it should never have to): {places}")
     return f"the host reads nothing of the device in {steps} steps of {len(tried)} models"
 
 

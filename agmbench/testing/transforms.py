@@ -116,6 +116,15 @@ def _output(trials: Sequence[Trial]) -> str:
     return f"shape, dtype and mask of what it was given; {moved} of {DRAWS * len(trials)} samples are changed"
 
 
+def _check_tokens(name: str, found: Any, there: Tensor) -> None:
+    if (found.mask & ~there).any():
+        raise BrokenPromise(f"{name}: makes tokens where there were none")
+    if there.any() and not found.mask.any():
+        raise BrokenPromise(f"{name}: leaves no token; expected one at least")
+    if (found.values * ~found.mask.unsqueeze(2)).any():
+        raise BrokenPromise(f"{name}: what the mask hides is not zero any more")
+
+
 def _tokens(trials: Sequence[Trial]) -> str:
     """No token comes to be, what is none stays zero, and one stays where there was one."""
     masked = [trial for trial in trials if isinstance(trial.given.sample, Tokens)]
@@ -125,13 +134,7 @@ def _tokens(trials: Sequence[Trial]) -> str:
         there = trial.given.sample.mask  # type: ignore[union-attr]
         assert there is not None
         for number in range(DRAWS):
-            found = trial(number)
-            if (found.mask & ~there).any():
-                raise BrokenPromise(f"{trial.name}: makes tokens where there were none")
-            if there.any() and not found.mask.any():
-                raise BrokenPromise(f"{trial.name}: leaves no token; expected one at least")
-            if (found.values * ~found.mask.unsqueeze(2)).any():
-                raise BrokenPromise(f"{trial.name}: what the mask hides is not zero any more")
+            _check_tokens(trial.name, trial(number), there)
     return f"tokens stay tokens, one at least, in {', '.join(trial.name for trial in masked)}"
 
 

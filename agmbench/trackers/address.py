@@ -53,10 +53,7 @@ class Address:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        for noisy in ("alembic", "mlflow"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it raises is shown, once
-        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # an interrupt within a query is not to be reported
+        _quieten()
         try:
             if self._file is None:
                 return patient(self.uri)
@@ -130,3 +127,10 @@ class Address:
         except MlflowException as error:
             said = hidden(describe(error), self.uri)
             raise AgmbenchError(f"the MLflow store {self.shown} cannot be written ({said})") from error
+
+
+def _quieten() -> None:
+    for noisy in ("alembic", "mlflow"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it raises is shown, once
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # an interrupt within a query is not to be reported

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
@@ -15,7 +16,7 @@ from agmbench.trackers.address import Address
 from agmbench.trackers.states import shared
 from agmbench.trackers.tags import record
 
-RUNS_A_PAGE = 1000
+PAGE: dict[str, Any] = {"max_results": 1000, "order_by": ["attributes.start_time DESC"]}
 
 
 class Reader(Address):
@@ -72,13 +73,7 @@ class Reader(Address):
         experiments = {e.experiment_id for e in self._client.search_experiments(filter_string=named)}
         token = None
         while experiments:
-            page = self._client.search_runs(
-                sorted(experiments),
-                condition,
-                max_results=RUNS_A_PAGE,
-                order_by=["attributes.start_time DESC"],
-                page_token=token,
-            )
+            page = self._client.search_runs(sorted(experiments), condition, **PAGE, page_token=token)
             yield from page
             token = page.token
             if not token:

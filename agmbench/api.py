@@ -18,7 +18,7 @@ from agmbench.execute import Observer, execute
 from agmbench.jobs import compose, overlaid
 from agmbench.measures import measures, of_one_run
 from agmbench.records import Record
-from agmbench.registry import load
+from agmbench.registry import Registry, load
 from agmbench.report.tables import Table
 from agmbench.trackers.mlflow import MlflowTracker
 
@@ -64,24 +64,25 @@ def run(
     The others are the options of `agmbench run`. Of the result, `record.metrics["test/accuracy"]` is a number, and
     `record.figure` the one that the task is judged by, as a text.
     """
-    own = None if isinstance(dataset, str) else given.entry(dataset, name or given.NAME, classes)
-    named = str(dataset) if own is None else own.name
-    if own is None and (name is not None or classes is not None):
-        raise AgmbenchError("name and classes are of a data set given from Python; a data set of the registry has its own")
-    options = {
-        "training.epochs": epochs,
-        "training.accumulate": accumulate,
-        "training.precision": precision,
-        "seed": seed,
-        "limit": limit,
-    }
+    options = {"training.epochs": epochs, "training.accumulate": accumulate, "training.precision": precision}
+    options |= {"seed": seed, "limit": limit}
     with _environment(AGMBENCH_WORKERS=workers, AGMBENCH_DATA=data_root, AGMBENCH_REGISTRY=registry):
-        known = load() if own is None else load().plus(own)
+        known, named = _known(dataset, name, classes)
         spec = compose(known, named, modulator, fusion, encoder, overlaid(set or {}, options))
         wanted = measures(known) if strength else of_one_run(known)
         with nullcontext(_Quiet()) if quiet else Watcher() as watcher:
             observer: Observer = watcher
             return execute(spec, known, MlflowTracker(), build.device(device), observer, wanted, force, profile=profile)
+
+
+def _known(dataset: str | Dataset | Mapping[str, Any], name: str | None, classes: Sequence[str] | None) -> tuple[Registry, str]:
+    """The registry, and the name of the data set in it; one that is given from Python is part of it."""
+    if not isinstance(dataset, str):
+        own = given.entry(dataset, name or given.NAME, classes)
+        return load().plus(own), own.name
+    if name is not None or classes is not None:
+        raise AgmbenchError("name and classes are of a data set given from Python; a data set of the registry has its own")
+    return load(), dataset
 
 
 def compare(
@@ -154,11 +155,8 @@ class _Quiet:
 @contextmanager
 def _environment(**values: object) -> Iterator[None]:
     """Variables of the environment inside, as the options of the command line set them for a whole process; those `None` stay."""
-    changed = {
-        name: str(Path(value).absolute() if isinstance(value, Path) else value)
-        for name, value in values.items()
-        if value is not None
-    }
+    said = {name: value for name, value in values.items() if value is not None}
+    changed = {name: str(value.absolute() if isinstance(value, Path) else value) for name, value in said.items()}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     try:

@@ -11,6 +11,7 @@ import torch
 
 from agmbench.errors import describe
 from agmbench.records import Beyond, Point
+from agmbench.whole import whole
 
 NEWEST, BEFORE = "state.pt", "state-before.pt"
 JOB = "job"  # the key of its digest in a state
@@ -39,18 +40,11 @@ class Checkpoints:
         """Make this the newest state."""
         begun = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        newest, fresh = self.folder / NEWEST, self.folder / "state.new"
-        try:
-            with fresh.open("wb") as file:
-                torch.save({JOB: self.digest, **state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-        if newest.is_file():
-            newest.replace(self.folder / BEFORE)
-        fresh.replace(newest)
+        newest = self.folder / NEWEST
+        with whole(newest) as fresh:
+            _write({JOB: self.digest, **state}, fresh)
+            if newest.is_file():
+                newest.replace(self.folder / BEFORE)
         _sync(self.folder)
         if self._beyond is not None:
             self._beyond.keep(newest)
@@ -63,18 +57,21 @@ class Checkpoints:
             self._beyond.fetch(self.folder / NEWEST)
             self._fetched = True  # once, for what was set aside would come again
         for path in (self.folder / NEWEST, self.folder / BEFORE):
-            if not path.is_file():
-                continue
-            try:
-                state = torch.load(path, map_location=device, weights_only=True)
-            except Exception as error:  # torch raises nearly anything for a broken file
-                self._set_aside(path, f"cannot be read ({describe(error)})")
-                continue
-            found = state.get(JOB) if isinstance(state, dict) else None
-            if found == self.digest:
-                return {name: part for name, part in state.items() if name != JOB}
-            of = f"of job {found}" if isinstance(found, str) else "of no job that it names"
-            self._set_aside(path, f"is {of}; expected job {self.digest}")
+            if path.is_file() and (state := self._read(path, device)) is not None:
+                return state
+        return None
+
+    def _read(self, path: Path, device: torch.device) -> dict[str, Any] | None:
+        try:
+            state = torch.load(path, map_location=device, weights_only=True)
+        except Exception as error:  # torch raises nearly anything for a broken file
+            self._set_aside(path, f"cannot be read ({describe(error)})")
+            return None
+        found = state.get(JOB) if isinstance(state, dict) else None
+        if found == self.digest:
+            return {name: part for name, part in state.items() if name != JOB}
+        of = f"of job {found}" if isinstance(found, str) else "of no job that it names"
+        self._set_aside(path, f"is {of}; expected job {self.digest}")
         return None
 
     def refuse(self, reason: str) -> None:
@@ -92,6 +89,13 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._beyond is not None:
             self._beyond.clear()
+
+
+def _write(state: Mapping[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:

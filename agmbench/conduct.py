@@ -12,6 +12,11 @@ from agmbench.contracts import Batch, Modulator, Step
 from agmbench.errors import RunFailed
 from agmbench.model import MultimodalModel
 
+LEAVES_OUT = (
+    "the modulator leaves gradients out: in a whole epoch {} of {} tensors of {} had none, the first {}; joint training reaches all of "
+    "them (a method that means to leave out the whole of it says so: Promises({}=True))"
+)
+
 
 class Conduct:
     """Watches the steps of the first epoch: which tensors of the model were to learn, and which of them had a gradient.
@@ -79,11 +84,7 @@ class Conduct:
         for part, names in owed.items():
             due = [name for name in names if name in joint and not self._skipped(name, part)]
             if missing := [name for name in due if name not in self._reached]:
-                return (
-                    f"the modulator leaves gradients out: in a whole epoch {len(missing)} of {len(due)} tensors of {part} had none, "
-                    f"the first {missing[0]}; joint training reaches all of them (a method that means to leave out the whole of "
-                    f"it says so: Promises({'own_heads' if part == 'fusion' else 'rests'}=True))"
-                )
+                return LEAVES_OUT.format(len(missing), len(due), part, missing[0], "own_heads" if part == "fusion" else "rests")
         return None
 
     def _skipped(self, name: str, part: str) -> bool:

@@ -46,12 +46,9 @@ def evaluate(
             ]
             sound_here = torch.stack([sound_input(batch.inputs[m]).all() for m in model.modalities]).all()
             *made, answers, sound = on_host([*rows, batch.targets, sound_here])
-            if not sound:
-                raise RunFailed(f"the data on {where} are not finite: {wrong_input(batch, model.modalities)}")
-            if not all(torch.isfinite(x).all() for x in made[: len(which) + 1]):
-                raise RunFailed(f"the logits on {where} are not finite: {culprit(model, batch)}")
-            if not torch.isfinite(answers).all():
-                raise RunFailed(f"the targets on {where} are not finite; look at the data")
+            logits_sound = all(torch.isfinite(x).all() for x in made[: len(which) + 1])
+            if not sound or not logits_sound or not torch.isfinite(answers).all():
+                raise RunFailed(_not_finite(model, batch, bool(sound), logits_sound, where))
             parts.append([model.task.rows(x) for x in made])
             targets.append(model.task.rows(answers))
     rows = [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
@@ -67,6 +64,15 @@ def evaluate(
         terms={m: x.numpy() for m, x in own.items()} if _add_up(own, logits[full]) else {},
         features={m: x.numpy() for m, x in features.items()} if modulator.promises.trains else {},
     )
+
+
+def _not_finite(model: MultimodalModel, batch: Batch, inputs_sound: bool, logits_sound: bool, where: str) -> str:
+    """What is not finite of a batch: its inputs, the logits, or else the targets."""
+    if not inputs_sound:
+        return f"the data on {where} are not finite: {wrong_input(batch, model.modalities)}"
+    if not logits_sound:
+        return f"the logits on {where} are not finite: {culprit(model, batch)}"
+    return f"the targets on {where} are not finite; look at the data"
 
 
 def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:

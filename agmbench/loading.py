@@ -165,9 +165,8 @@ class Feed:
         if name not in self._moved:
             split = self.splits[name]
             one = split.batch(torch.tensor([0]))
-            if one.absent or any(
-                isinstance(x, Tokens) for x in one.inputs.values()
-            ):  # samples of one mask are found on the host
+            sequences = any(isinstance(x, Tokens) for x in one.inputs.values())  # samples of one mask are found on the host
+            if one.absent or sequences:
                 return None
             size = len(split) * sum(tensor.numel() * tensor.element_size() for tensor in one.tensors())
             if size > FITS * torch.cuda.mem_get_info(self.device)[0]:

@@ -14,6 +14,7 @@ from agmbench.metrics.mae import MAE
 from agmbench.metrics.pearson import Pearson
 from agmbench.metrics.r2 import R2
 from agmbench.metrics.responses import Responses
+from agmbench.names import ORIGIN, within
 from agmbench.outcomes import Kind, Metric
 from agmbench.records import Measurement, Record, Selected
 
@@ -55,7 +56,7 @@ def _components(record: Record) -> dict[str, str]:
     named = [("dataset", spec["dataset"]), ("fusion", spec["fusion"]), ("modulator", spec["modulator"])]
     named += [("encoder", encoder) for encoder in spec["encoders"].values()]
     names = [f"{kind}/{component['name']}" for kind, component in named]
-    stated = {name: record.tags.get(f"agmbench.origin.{name}", "version 1").rpartition("version ")[2] for name in names}
+    stated = {name: record.tags.get(f"{ORIGIN}{name}", "version 1").rpartition("version ")[2] for name in names}
     return stated | {name: "2" for name in names if name == "modulator/mses"}
 
 
@@ -80,6 +81,5 @@ def _selected(spec: Mapping[str, Any]) -> Selected:
 def _measurement(record: Record, name: str, metric: type[Metric]) -> Measurement | None:
     quantities = [quantity for quantity in metric.quantities if record.task in quantity.tasks]
     names = {quantity.name for quantity in quantities}
-    tested = {key.removeprefix("test/"): value for key, value in record.metrics.items() if key.startswith("test/")}
-    values = {key: value for key, value in tested.items() if key.partition("/")[0] in names}
+    values = {key: value for key, value in within("test", record.metrics).items() if key.partition("/")[0] in names}
     return Measurement(name, "1", quantities, values=values) if values else None

@@ -79,7 +79,7 @@ def clip_gradients(recipe: Training, optimizer: Optimizer) -> None:
         nn.utils.clip_grad_norm_(tensors, recipe.clip_norm)
 
 
-class Progress:
+class Gains:
     """Epochs without a gain on valid: schedule `plateau` answers them with a decay, and in the end training is `over`.
 
     A gain is a rank above those of all epochs before. `waited` counts the epochs since the last gain or decay. As in UMONS's code, a
@@ -195,12 +195,12 @@ class Average:
         self._steps, self._entered = int(state["steps"]), bool(state["entered"])
 
 
-def make_schedule(schedule: Schedule, optimizer: Optimizer, epochs: int, progress: Progress) -> LambdaLR:
-    """Stepped once an epoch. Each rate follows from the epoch or from `progress`, so a modulator may change the current one."""
+def make_schedule(schedule: Schedule, optimizer: Optimizer, epochs: int, gains: Gains) -> LambdaLR:
+    """Stepped once an epoch. Each rate follows from the epoch or from `gains`, so a modulator may change the current one."""
     if schedule.name.startswith("timm-"):
         factors = _factors_of_timm(schedule, [group["lr"] for group in optimizer.param_groups], epochs)
     else:
-        factors = [_factor(schedule, epochs, progress)] * len(optimizer.param_groups)
+        factors = [_factor(schedule, epochs, gains)] * len(optimizer.param_groups)
 
     def warmed(factor: Factor) -> Factor:
         return lambda epoch: factor(epoch) * min(1.0, (epoch + 1) / (schedule.warmup + 1))
@@ -208,13 +208,13 @@ def make_schedule(schedule: Schedule, optimizer: Optimizer, epochs: int, progres
     return LambdaLR(optimizer, [warmed(factor) for factor in factors])
 
 
-def _factor(schedule: Schedule, epochs: int, progress: Progress) -> Factor:
+def _factor(schedule: Schedule, epochs: int, gains: Gains) -> Factor:
     most = schedule.last or inf
     factors: dict[str, Factor] = {
         "constant": lambda _: 1.0,
         "step": lambda epoch: float(schedule.gamma ** min(epoch // schedule.step_size, most)),
         "cosine": lambda epoch: (1 + cos(pi * epoch / epochs)) / 2,
-        "plateau": lambda _: float(schedule.gamma**progress.decays),
+        "plateau": lambda _: float(schedule.gamma**gains.decays),
     }
     return factors[schedule.name]
 

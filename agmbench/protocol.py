@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from agmbench.build import parameters, resolved, transforms
+from agmbench.build import transforms
 from agmbench.contracts import Dataset
 from agmbench.errors import AgmbenchError
 from agmbench.fingerprint import alike
 from agmbench.jobs import PHASES, Component, JobSpec, compose, flat, spec_of
+from agmbench.parameters import parameters, resolved
 from agmbench.records import Record, Selected
 from agmbench.registry import Registry
 

@@ -15,7 +15,7 @@ from agmbench.errors import describe
 from agmbench.jobs import Training
 from agmbench.model import MultimodalModel
 from agmbench.muting import Zeros
-from agmbench.optimizers import Progress, make_optimizer, make_schedule
+from agmbench.optimizers import Gains, make_optimizer, make_schedule
 from agmbench.tasks import MixedLabel, MultiLabel, Regression, Segments, SingleLabel, Task
 
 
@@ -89,7 +89,7 @@ def refused(
             return f"training.{key}.{min(unknown)}: there is no such part; expected one of {', '.join(parts)}"
     try:
         optimizer = make_optimizer(recipe, model, modulator)
-        make_schedule(recipe.schedule, optimizer, recipe.epochs, Progress(recipe, model, modulator))
+        make_schedule(recipe.schedule, optimizer, recipe.epochs, Gains(recipe, model, modulator))
     except ValueError as error:
         return str(error)
     except Exception as error:  # an optimizer raises what it likes of its arguments

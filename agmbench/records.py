@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from agmbench.jobs import setting
+from agmbench.names import IMPORTED, REASON, SAMPLE, TAG, all_of_split, of_split
 from agmbench.outcomes import Kind, Quantity
 
 FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
-SAMPLE = "agmbench.sample"  # the tag of runs on a random pack of data
-IMPORTED = "agmbench.imported"  # the tag of runs that others made: the name of the folder of results in which they came
-TAG = "agmbench.tag."  # begins the tags that users give
 
 
 class Label(NamedTuple):
@@ -87,7 +85,7 @@ class Record:
     def with_measured(self, measurements: Iterable[Measurement]) -> "Record":
         """The same record with what metrics said of it since."""
         new = {one.metric: one for one in measurements}
-        values = {f"test/{name}": value for one in new.values() for name, value in one.values.items()}
+        values = {name: value for one in new.values() for name, value in all_of_split("test", one.values).items()}
         return replace(self, measurements={**self.measurements, **new}, metrics={**self.metrics, **values})
 
     @property
@@ -99,7 +97,7 @@ class Record:
     def figure(self) -> str:
         """The one number by which its task is judged on test, as `accuracy 0.9000`; `not measured` where it could not be taken."""
         name = "r2" if self.task == "regression" else "accuracy"
-        value = self.metrics.get(f"test/{name}")
+        value = self.metrics.get(of_split("test", name))
         return f"{name} {'not measured' if value is None else f'{value:.4f}'}"
 
     @property
@@ -120,7 +118,7 @@ class Record:
     @property
     def reason(self) -> str:
         """Why the run did not finish; empty if it did."""
-        return self.tags.get("agmbench.reason", "")
+        return self.tags.get(REASON, "")
 
 
 @dataclass(frozen=True)

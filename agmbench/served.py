@@ -146,23 +146,20 @@ def _below(task: type[Task]) -> Iterator[type[Task]]:
 
 def _described(job: build.Job, sample: Batch) -> dict[str, Any]:
     task = job.dataset.task
-    inputs: dict[str, Any] = {}
-    for modality in job.spec.encoders:
-        x = sample.inputs[modality]
-        values = x.values if isinstance(x, Tokens) else x
-        inputs[modality] = {
-            **_kind(values),
-            "sequence": isinstance(x, Tokens),
-            "mask": isinstance(x, Tokens) and x.mask is not None,
-        }
     return {
         "digest": job.digest,
         "fingerprint": job.data.fingerprint,
         "task": {"class": _named(type(task)), "with": vars(task)},
         "class_names": list(job.dataset.class_names),
-        "inputs": inputs,
+        "inputs": {modality: _described_input(sample.inputs[modality]) for modality in job.spec.encoders},
         "targets": _kind(sample.targets),
     }
+
+
+def _described_input(x: Input) -> dict[str, Any]:
+    if isinstance(x, Tokens):
+        return {**_kind(x.values), "sequence": True, "mask": x.mask is not None}
+    return {**_kind(x), "sequence": False, "mask": False}
 
 
 def _kind(x: Tensor) -> dict[str, Any]:

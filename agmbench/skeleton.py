@@ -2,7 +2,6 @@
 
 import keyword
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from string import Template
 
 from agmbench.errors import AgmbenchError, describe
 from agmbench.registry import load
+from agmbench.whole import whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 USES = {
@@ -89,12 +89,10 @@ def write(skeleton: Skeleton, parent: Path) -> Path:
         raise AgmbenchError(f"{folder} already exists; choose another name, or remove it")
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=parent) as aside:
+        with whole(folder) as fresh:
             for path, text in skeleton.files().items():
-                file = Path(aside) / skeleton.name / path
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, encoding="utf-8")
-            (Path(aside) / skeleton.name).rename(folder)
+                (fresh / path).parent.mkdir(parents=True, exist_ok=True)
+                (fresh / path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise AgmbenchError(f"{folder} cannot be written ({describe(error)})") from error
     return folder

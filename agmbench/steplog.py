@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from agmbench.contracts import Batch, Step
+from agmbench.names import of_split
 from agmbench.records import Point, numbers
 from agmbench.tasks import Task
 
@@ -38,7 +39,10 @@ class StepLog:
         counts = torch.tensor([len(target) for target in targets], dtype=torch.float64)
         losses = torch.stack([step.loss.double() for step, _ in self._kept]).cpu()
         accuracy = self._task.accuracy(torch.cat([step.logits for step, _ in self._kept]).float(), torch.cat(targets))
-        means = {"train/loss": float((losses * counts).sum() / counts.sum()), f"train/{self._task.figure}": accuracy}
+        means = {
+            of_split("train", "loss"): float((losses * counts).sum() / counts.sum()),
+            of_split("train", self._task.figure): accuracy,
+        }
         points = numbers(means, epoch)
         names = list(self._kept[0][0].signals)
         if names:

@@ -22,7 +22,8 @@ from agmbench.jobs import Training
 from agmbench.loading import Feed
 from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
-from agmbench.optimizers import Average, Progress, clip_gradients, make_optimizer, make_schedule, of_recipe, rate_now, rates_now
+from agmbench.names import all_of_split
+from agmbench.optimizers import Average, Gains, clip_gradients, make_optimizer, make_schedule, of_recipe, rate_now, rates_now
 from agmbench.outcomes import Outcome
 from agmbench.precision import Precision
 from agmbench.recipes import Draws, mixed
@@ -132,14 +133,14 @@ class _Loop:
         order = torch.Generator().manual_seed(seed)
         context = prepare(model, modulator, feed, recipe, seed, concepts, judge)
         self.optimizer = optimizer = make_optimizer(recipe, model, modulator)
-        self.progress, self.average = Progress(recipe, model, modulator), Average(recipe, model, modulator)
+        self.gains, self.average = Gains(recipe, model, modulator), Average(recipe, model, modulator)
         self.draws = Draws(recipe, feed.splits["train"], order)
-        self.schedule = schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs, self.progress)
+        self.schedule = schedule = make_schedule(recipe.schedule, optimizer, recipe.epochs, self.gains)
         self.log, self.meter = StepLog(model.task), Meter(model, feed.device)
         self.precision = Precision(recipe.precision, feed.device)
         self.conduct = Conduct(modulator, model)
         parts: dict[str, Part] = {"model": model, "modulator": modulator, "optimizer": optimizer, "schedule": schedule}
-        some: dict[str, Part] = {"precision": self.precision, "progress": self.progress, "average": self.average}
+        some: dict[str, Part] = {"precision": self.precision, "progress": self.gains, "average": self.average}
         parts |= {name: part for name, part in some.items() if part.state_dict()}  # the others are not in use
         context = replace(
             context, optimizer=optimizer, fresh=lambda tensors: of_recipe(recipe, tensors, rate_now(recipe, schedule))
@@ -162,17 +163,17 @@ class _Loop:
             )
             self.modulator.end_epoch(state.context)
             rank = self.judge.value(valid)
-            self.progress.see(rank)
+            self.gains.see(rank)
             if self.log.steps > begun:
                 self.schedule.step()
-            points += numbers({**lr, **{f"valid/{name}": value for name, value in valid.items()}}, context.epoch)
-            state.next, state.over = context.epoch + 1, self.log.steps == begun or self.progress.over
+            points += numbers({**lr, **all_of_split("valid", valid)}, context.epoch)
+            state.next, state.over = context.epoch + 1, self.log.steps == begun or self.gains.over
             yield Epoch(context.epoch, valid, self.judge.name, rank, points, costs, state.state_dict)
 
     def begin(self, context: Context) -> dict[str, float]:
         """The weights, the modulator and the rates as an epoch begins; returns the schedule's rates, as points."""
         self.average.leave()
-        self.progress.begin_epoch()
+        self.gains.begin_epoch()
         lr = rates_now(self.schedule, self.optimizer)
         self.model.train()
         self.meter.start()

@@ -8,7 +8,7 @@ import time
 import torch
 
 from agmbench import build, jobs, registry
-from agmbench.execute import fed
+from agmbench.execute.evaluation import fed
 from agmbench.train import train
 
 

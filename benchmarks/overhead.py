@@ -4,7 +4,7 @@
 
 The loop: joint training of avmnist-mini's default job through `train.py`, and by the plain loop below with the same model, data and
 optimizer, an epoch of one after an epoch of the other; both validate on two samples.
-Tracking: ten epochs of that job through `execute.py` with the MLflow store already made, and with a tracker that keeps nothing;
+Tracking: ten epochs of that job through `execute` with the MLflow store already made, and with a tracker that keeps nothing;
 then one such job with each call to MLflow's client timed, which says where the difference is.
 """
 

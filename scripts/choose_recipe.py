@@ -21,7 +21,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from agmbench import build, jobs, registry
-from agmbench.execute import fed
+from agmbench.execute.evaluation import fed
 from agmbench.jobs import parse_settings
 from agmbench.train import train
 

@@ -30,7 +30,8 @@ import torch
 
 from agmbench import build, jobs, registry, suite, sweep
 from agmbench.errors import AgmbenchError
-from agmbench.execute import execute, fed
+from agmbench.execute import execute
+from agmbench.execute.evaluation import fed
 from agmbench.records import Record
 from agmbench.report.published import published
 from agmbench.report.statistics import interval
@@ -107,20 +108,9 @@ class Study:
         return dict(json.loads(kept.read_text()))
 
     def sweep(self, fusion: str, title: str) -> sweep.Sweep:
-        return sweep.plan(
-            self.known,
-            DATA,
-            METHODS[title][0],
-            fusion,
-            self.given(fusion, title),
-            fair=True,
-            trials=self.size.trials,
-            sampler="grid",
-            pruner="none",
-            storage=sqlite(self.tracker.folder / "optuna.db"),
-            name=None,
-            device="cpu",
-        )
+        storage = sqlite(self.tracker.folder / "optuna.db")
+        search = sweep.Search(self.size.trials, "grid", "none", storage, device="cpu", fair=True)
+        return sweep.plan(self.known, DATA, METHODS[title][0], fusion, self.given(fusion, title), search)
 
     def job(self, fusion: str, title: str, seed: int) -> jobs.JobSpec:
         settings = {**dict(self.given(fusion, title)), **self.chosen(fusion, title), "seed": seed}

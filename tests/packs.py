@@ -1,6 +1,8 @@
 """What the tests of data sets in packs share: reading and writing a pack's pickles, and looking at what a data set makes of them."""
 
+import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,30 @@ def load(path: Path) -> Any:
 
 def save(path: Path, content: Any) -> None:
     path.write_bytes(pickle.dumps(content))
+
+
+class Evil:
+    """What a pickle of a stranger may do, if it is loaded as one."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, ("touch stolen",)
+
+
+def edit(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Break a pack: what `change` gives, or has made of it."""
+
+    def broken(root: Path) -> None:
+        content = load(root / name)
+        changed = change(content)
+        save(root / name, content if changed is None else changed)
+
+    return broken
+
+
+def put(path: str, value: Any) -> Callable[[Any], None]:
+    """Set `part.key` of a pack."""
+    part, key = path.split(".")
+    return lambda pack: pack[part].__setitem__(key, value(pack[part][key]))
 
 
 def whole(data: Dataset, name: Any) -> Any:

@@ -20,7 +20,7 @@ from agmbench.datasets.cremad import CREMAD
 from agmbench.datasets.files import SAMPLE, FileDataset, Joined, Stored, StoredSplit
 from agmbench.datasets.media import load_images, pictures_of
 from agmbench.errors import AgmbenchError
-from agmbench.execute import fed
+from agmbench.execute.evaluation import fed
 from agmbench.jobs import compose, parse_settings
 from agmbench.loading import Feed
 from agmbench.protocol import departures

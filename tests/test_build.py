@@ -14,10 +14,11 @@ from agmbench.build import Job
 from agmbench.contracts import Encoder
 from agmbench.errors import AgmbenchError
 from agmbench.jobs import Component, JobSpec, Training, compose, parse_settings
+from agmbench.parameters import check_parameters, parameters
 from agmbench.registry import Entry, Registry
 
 ENTRIES = registry.load(Path("no plugins")).entries()
-SETTINGS = [(entry, name) for entry in ENTRIES for name in build.parameters(entry).model_fields]
+SETTINGS = [(entry, name) for entry in ENTRIES for name in parameters(entry).model_fields]
 IMPOSSIBLE: list[list[int]] = [[]]  # a value of no parameter's type
 
 
@@ -56,21 +57,21 @@ def refused(*settings: str, **names: Any) -> str:
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=str)
 def test_every_entry_has_defaults_that_it_accepts(entry: Entry) -> None:
-    defaults = build.check_parameters(entry, {})
-    assert list(defaults) == list(build.parameters(entry).model_fields)
-    assert build.check_parameters(entry, defaults) == defaults
+    defaults = check_parameters(entry, {})
+    assert list(defaults) == list(parameters(entry).model_fields)
+    assert check_parameters(entry, defaults) == defaults
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=str)
 def test_every_entry_rejects_a_parameter_that_it_does_not_have(entry: Entry) -> None:
     with pytest.raises(AgmbenchError, match=f"{entry} has no parameter 'zzzzz': Known: "):
-        build.check_parameters(entry, {"zzzzz": 1})
+        check_parameters(entry, {"zzzzz": 1})
 
 
 @pytest.mark.parametrize(("entry", "name"), SETTINGS, ids=str)
 def test_every_parameter_rejects_what_is_not_of_its_type(entry: Entry, name: str) -> None:
     with pytest.raises(AgmbenchError) as error:
-        build.check_parameters(entry, {name: IMPOSSIBLE})
+        check_parameters(entry, {name: IMPOSSIBLE})
     assert f"parameter '{name}' of {entry} is " in str(error.value)
     assert ": should be " in str(error.value)
     assert "anything" not in str(error.value)
@@ -84,7 +85,7 @@ def test_every_search_range_is_of_a_parameter_and_holds_allowed_values(entry: En
             if entry.kind == "dataset":
                 assert (name, Training(lr=value).lr) == ("training.lr", value)
                 continue
-            assert build.check_parameters(entry, {name: value})[name] == value
+            assert check_parameters(entry, {name: value})[name] == value
 
 
 def test_the_nearest_parameter_is_named() -> None:
@@ -113,15 +114,15 @@ def test_a_bad_parameter_says_what_it_should_be(setting: str, expected: str) -> 
 def test_an_entry_overrides_the_signature_and_a_setting_overrides_both() -> None:
     tuned = changed("modulator/agm", params={"alpha": 2.5, "cap": 3})
     entry = tuned.get("modulator", "agm")
-    assert (build.check_parameters(entry, {})["alpha"], build.check_parameters(entry, {})["cap"]) == (2.5, 3)
-    assert build.check_parameters(entry, {"alpha": 1})["alpha"] == 1
-    assert build.check_parameters(entry, {"cap": None})["cap"] is None
+    assert (check_parameters(entry, {})["alpha"], check_parameters(entry, {})["cap"]) == (2.5, 3)
+    assert check_parameters(entry, {"alpha": 1})["alpha"] == 1
+    assert check_parameters(entry, {"cap": None})["cap"] is None
 
 
 def test_a_wrong_override_in_an_entry_names_the_parameter() -> None:
     entry = changed("modulator/agm", params={"alhpa": 2.5}).get("modulator", "agm")
     with pytest.raises(AgmbenchError, match="modulator/agm has no parameter 'alhpa': did you mean 'alpha'"):
-        build.check_parameters(entry, {})
+        check_parameters(entry, {})
 
 
 def test_numbers_written_as_text_are_numbers() -> None:
@@ -136,7 +137,7 @@ def test_a_parameter_without_default_is_asked_for(tmp_path: Path) -> None:
     (folder / "needy.py").write_text(f"{code}        super().__init__(shape)\n")
     entry = registry.load(tmp_path / "plugins").get("encoder", "needy")
     with pytest.raises(AgmbenchError, match=r"'width' of encoder/needy") as error:
-        build.check_parameters(entry, {})
+        check_parameters(entry, {})
     assert "is {}" not in str(error.value)
 
 

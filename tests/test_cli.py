@@ -55,7 +55,7 @@ def test_list_of_one_kind(line: CommandLine) -> None:
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=str)
 def test_show_tells_parameters_defaults_and_paper(entry: registry.Entry, line: CommandLine) -> None:
-    from agmbench.build import parameters
+    from agmbench.parameters import parameters
 
     result = line("show", entry.kind, entry.name)
     assert result.status == 0, result.err

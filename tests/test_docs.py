@@ -15,9 +15,9 @@ from pages import command_line, components, methods
 from pages.docstrings import described, prose
 
 import agmbench.registry as registry
-from agmbench.build import parameters
 from agmbench.cli import cli
 from agmbench.errors import AgmbenchError
+from agmbench.parameters import parameters
 
 ROOT = Path(__file__).parents[1]
 KNOWN = registry.load()

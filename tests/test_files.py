@@ -462,7 +462,7 @@ def test_an_interruption_at_the_terminal_is_told_once(tmp_path: Path) -> None:
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("text", ["{", "{}", json.dumps({"format": 99})])
+@pytest.mark.parametrize("text", ["{", "{}", "3", json.dumps({"format": 99})])
 def test_a_broken_manifest_is_one_line(tmp_path: Path, text: str) -> None:
     prepared.fill(prepared.Store(tmp_path, plan()), ITEMS, work, quiet, 1)
     manifest = next(tmp_path.glob("prepared-*/manifest.json"))

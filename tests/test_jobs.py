@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import agmbench.registry as registry
-from agmbench.build import resolved
 from agmbench.errors import AgmbenchError
 from agmbench.jobs import LATER, Component, JobSpec, compose, digest, parse_settings
+from agmbench.parameters import resolved
 from agmbench.registry import Entry, Registry
 
 

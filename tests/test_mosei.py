@@ -1,6 +1,5 @@
 """CMU-MOSEI: every layout is read as it was written and trains a job; every broken copy is one line."""
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CommandLine
-from packs import load, save, tokens, whole
+from packs import Evil, edit, load, put, save, tokens, whole
 
 from agmbench.contracts import SPLITS, Tokens, Unsuitable
 from agmbench.datasets.csd import ComputationalSequence
@@ -311,26 +310,6 @@ def test_a_joined_split_answers_in_the_order_asked(root: Path) -> None:
 
 
 # broken copies
-
-
-class Evil:
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.system, ("touch stolen",)
-
-
-def edit(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
-    def broken(root: Path) -> None:
-        content = load(root / name)
-        changed = change(content)
-        save(root / name, content if changed is None else changed)
-
-    return broken
-
-
-def put(path: str, value: Any) -> Callable[[Any], None]:
-    """Set `part.key` of a pack."""
-    part, key = path.split(".")
-    return lambda pack: pack[part].__setitem__(key, value(pack[part][key]))
 
 
 def truncate(name: str) -> Callable[[Path], None]:

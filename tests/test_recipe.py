@@ -17,7 +17,7 @@ from agmbench.loading import Feed
 from agmbench.model import MultimodalModel
 from agmbench.modulators.agm import AGM
 from agmbench.modulators.joint import Joint
-from agmbench.optimizers import Progress, clip_gradients, make_schedule
+from agmbench.optimizers import Gains, clip_gradients, make_schedule
 from agmbench.train import Epoch, train
 
 TRAINED = [entry.name for entry in REGISTRY.entries("modulator") if entry.load().promises.trains]
@@ -147,7 +147,7 @@ def followed(recipe: Training, ranks: list[float]) -> list[tuple[float, float, b
     nn.init.zeros_(weight.weight)
     net = nn.Sequential(weight, running)
     optimizer = torch.optim.SGD([weight.weight], lr=1.0)
-    progress = Progress(recipe, net, nn.Module())
+    progress = Gains(recipe, net, nn.Module())
     schedule = make_schedule(recipe.schedule, optimizer, len(ranks), progress)
     found = []
     for rank in ranks:
@@ -226,8 +226,8 @@ def test_the_paces_of_mslr_stand_on_the_decayed_rate() -> None:
 
 def test_a_state_with_weights_of_another_model_does_not_fit() -> None:
     recipe = Training(schedule=Schedule(name="plateau", reload=True))
-    one, other = (Progress(recipe, nn.Linear(size, 1), Joint(NAMES)) for size in (2, 3))
+    one, other = (Gains(recipe, nn.Linear(size, 1), Joint(NAMES)) for size in (2, 3))
     one.see((1.0, 0.0))
-    other.load_state_dict(Progress(recipe, nn.Linear(9, 9), Joint(NAMES)).state_dict())  # which has none yet
+    other.load_state_dict(Gains(recipe, nn.Linear(9, 9), Joint(NAMES)).state_dict())  # which has none yet
     with pytest.raises(ValueError, match="of another model"):
         other.load_state_dict(one.state_dict())

@@ -18,7 +18,7 @@ from agmbench.errors import AgmbenchError
 from agmbench.jobs import Schedule, Training
 from agmbench.loading import Feed
 from agmbench.model import MultimodalModel
-from agmbench.optimizers import Average, Progress, make_optimizer, make_schedule, rates_now
+from agmbench.optimizers import Average, Gains, make_optimizer, make_schedule, rates_now
 from agmbench.recipes import Draws, mixed
 from agmbench.tasks import MixedLabel, Segments, SingleLabel
 from agmbench.train import Epoch, train
@@ -120,7 +120,7 @@ def test_a_part_has_its_own_rate_and_decay() -> None:
         ("m1", 1e-4, 1e-4),
         ("fusion", 0.05, 0.0),
     ]
-    schedule = make_schedule(Schedule(warmup=1), optimizer, 4, Progress(job.spec.training, model, nn.Module()))
+    schedule = make_schedule(Schedule(warmup=1), optimizer, 4, Gains(job.spec.training, model, nn.Module()))
     assert rates_now(schedule, optimizer) == {"lr": 0.025, "lr/m0": 0.025, "lr/m1": 5e-5, "lr/fusion": 0.025}
     assert rates_now(make_schedule(Schedule(), make_optimizer(Training(), model, nn.Module()), 4, None), optimizer) == {
         "lr": 1e-3
@@ -147,7 +147,7 @@ def test_a_schedule_of_timm_is_timms() -> None:
     theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
     made, _ = timm.scheduler.create_scheduler_v2(theirs, "cosine", 6, warmup_epochs=2, warmup_lr=0.1, min_lr=0.5)
     ours = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
-    found = make_schedule(schedule, ours, 6, Progress(Training(), nn.Module(), nn.Module()))
+    found = make_schedule(schedule, ours, 6, Gains(Training(), nn.Module(), nn.Module()))
     for epoch in range(6):
         made.step(epoch)
         assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12)

@@ -24,7 +24,7 @@ from agmbench.contracts import (
 )
 from agmbench.errors import RunFailed
 from agmbench.evaluate import evaluate, measure
-from agmbench.execute import Selection
+from agmbench.execute.selection import Selection
 from agmbench.fusions.concat import Concat
 from agmbench.jobs import Training
 from agmbench.loading import Feed
@@ -32,7 +32,7 @@ from agmbench.measures import Judge
 from agmbench.model import MultimodalModel
 from agmbench.modulators.joint import Joint
 from agmbench.modulators.mses import MSES
-from agmbench.optimizers import Progress, make_optimizer, make_schedule
+from agmbench.optimizers import Gains, make_optimizer, make_schedule
 from agmbench.precision import DTYPES, FIRST
 from agmbench.train import Epoch, train
 
@@ -306,8 +306,8 @@ def test_optimizers_by_name(kind: str) -> None:
 )
 def test_schedules(schedule: jobs.Schedule, expected: list[float]) -> None:
     optimizer, nothing = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), nn.Module()
-    progress = Progress(jobs.Training(schedule=schedule), nothing, nothing)
-    stepped = make_schedule(schedule, optimizer, epochs=4, progress=progress)
+    progress = Gains(jobs.Training(schedule=schedule), nothing, nothing)
+    stepped = make_schedule(schedule, optimizer, epochs=4, gains=progress)
     rates = []
     for _ in expected:
         rates.append(stepped.get_last_lr()[0])

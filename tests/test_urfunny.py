@@ -1,6 +1,5 @@
 """UR-FUNNY: every layout is read as it was written and trains a job; every broken copy is one line; a real clip is decoded."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CommandLine
-from packs import load, save, tokens, whole
+from packs import Evil, edit, load, put, save, tokens, whole
 
 from agmbench.contracts import SPLITS, Unsuitable
 from agmbench.datasets import media
@@ -154,26 +153,6 @@ def test_another_length_is_prepared_beside(root: Path, tmp_path: Path) -> None:
 
 
 # broken copies
-
-
-class Evil:
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.system, ("touch stolen",)
-
-
-def edit(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
-    def broken(root: Path) -> None:
-        content = load(root / name)
-        changed = change(content)
-        save(root / name, content if changed is None else changed)
-
-    return broken
-
-
-def put(path: str, value: Any) -> Callable[[Any], None]:
-    """Set `part.key` of a pack."""
-    part, key = path.split(".")
-    return lambda pack: pack[part].__setitem__(key, value(pack[part][key]))
 
 
 def truncate(name: str) -> Callable[[Path], Any]:

@@ -258,7 +258,7 @@ def test_evaluation_reads_once_a_batch() -> None:
     batches = [batch.to(CPU) for batch in in_order(case.split)]
     with Reads() as reads:
         evaluate(case.model(), Joint(case.modalities), batches, whole=True)
-    assert [read.what for read in reads.found if "agmbench/model.py" in read.where or "contracts.py" in read.where] == []
+    assert [read.what for read in reads.found if "agmbench/model.py" in read.where or "agmbench/contracts/" in read.where] == []
     assert [read.what for read in reads.found].count("cpu") == 1
 
 

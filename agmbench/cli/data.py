@@ -2,11 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,13 +18,12 @@ from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verbs
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry import Entry, load
+from agmbench.whole import whole
 
 if TYPE_CHECKING:
     from agmbench.data.status import State
     from agmbench.data.verify import Verdict
-    from agmbench.datasets.files import FileDataset
-
-Progress = Callable[[int, int], None]
+    from agmbench.datasets.files import FileDataset, Progress
 
 
 set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
@@ -151,10 +149,10 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
 @registry_option
 def prepare(name: str, source: str | None, jobs: int, settings: tuple[str, ...]) -> None:
     """Turn raw files into arrays that the loader maps from disk. Run the same command again to resume an interrupted preparation."""
-    from agmbench.build import check_parameters
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.files import home
     from agmbench.jobs import parse_settings
+    from agmbench.parameters import check_parameters
 
     entry = load().get("dataset", name)
     target_class = _file_dataset(entry)
@@ -198,11 +196,10 @@ def sample(name: str, layout: str | None) -> None:
         if target.is_dir() and any(target.iterdir()):
             raise AgmbenchError(f"{target} is not empty; name another place with --data-root")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as aside:
-            chosen.write_sample(Path(aside))
-            (Path(aside) / SAMPLE).write_text("random numbers, no data\n")
-            Path(aside).chmod(0o755)
-            Path(aside).replace(target)
+        with whole(target) as fresh:
+            fresh.mkdir()
+            chosen.write_sample(fresh)
+            (fresh / SAMPLE).write_text("random numbers, no data\n")
     except OSError as error:
         raise AgmbenchError(f"{target} cannot be written ({error.strerror}); name another place with --data-root") from error
     echo(f"a random sample of '{entry.name}' in layout '{chosen.name}' is in {target}")
@@ -218,7 +215,7 @@ def _file_dataset(entry: Entry) -> "type[FileDataset]":
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Progress]:
+def _progress(what: str) -> "Iterator[Progress]":
     """A bar on a terminal's standard error; elsewhere a line at each tenth of what takes longer than some seconds."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

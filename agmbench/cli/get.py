@@ -1,7 +1,6 @@
 """`agmbench data get`."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,11 +10,16 @@ from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
-Progress = Callable[[int, int], None]
-Shown = Callable[[str], AbstractContextManager[Progress]]  # what a command shows while something goes on, by what that is
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from agmbench.datasets.files import Progress
+
+    Shown = Callable[[str], AbstractContextManager[Progress]]  # what a command shows while something goes on, by what that is
 
 
-def command(shown: Shown) -> click.Command:
+def command(shown: "Shown") -> click.Command:
     """The command, with the progress that the other commands of data sets show."""
 
     @click.command("get", cls=Verb)

@@ -64,9 +64,9 @@ def launcher_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def launched(place: Place, folder: Path, store: str) -> "Launcher":
     """The launcher that was asked for, which has looked whether anything can be run; `store` is the address of the store of runs."""
-    from agmbench.build import check_parameters
     from agmbench.jobs import digest
     from agmbench.launch import Launcher
+    from agmbench.parameters import check_parameters
 
     entry = load().get("launcher", place["launcher"])
     given: dict[str, Any] = {key: value for key, value in place.items() if key in NAMED}

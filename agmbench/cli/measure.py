@@ -41,7 +41,7 @@ def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
             continue
         try:
             if not record.outcomes_kept:
-                from agmbench.execute import kept_again
+                from agmbench.execute.evaluation import kept_again
 
                 record = kept_again(record, registry, tracker, device)
             found = measures.measured(tracker, record, lacking)

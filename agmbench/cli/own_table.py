@@ -1,7 +1,7 @@
 """`agmbench data describe`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import click
 
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from agmbench.datasets.tables.opened import Opened
 
 MOST = 40  # classes that are shown one by one
+
+
+class Said(TypedDict):
+    """The options that say what a table holds."""
+
+    labels: tuple[str, ...]
+    split: str | None
+    group: str | None
+    arrays: tuple[str, ...]
+    settings: tuple[str, ...]
 
 
 @click.command("describe", cls=Verb)
@@ -32,25 +42,9 @@ MOST = 40  # classes that are shown one by one
 @click.option("-o", "--output", metavar="FILE", help="Where the entry is written. [default: beside the table, FILE.yaml]")
 @click.option("--force", is_flag=True, help="Write over an entry that is there.")
 @registry_option
-def describe(
-    table: str,
-    labels: tuple[str, ...],
-    split: str | None,
-    group: str | None,
-    arrays: tuple[str, ...],
-    settings: tuple[str, ...],
-    name: str | None,
-    output: str | None,
-    force: bool,
-) -> None:
+def describe(table: str, name: str | None, output: str | None, force: bool, **said: Unpack[Said]) -> None:
     """Say what a table of yours was found to hold, and write an entry for it that can be edited; of an entry, what it says."""
-    from agmbench.jobs import parse_settings
-
-    given = dict(parse_settings(settings))
-    given |= {"split": split} if split else {}
-    given |= {"group": group} if group else {}
-    given |= {"label": labels[0] if len(labels) == 1 else list(labels)} if labels else {}
-    given |= {"arrays": dict(_pair(text) for text in arrays)} if arrays else {}
+    given = _settings(said)
     if table.endswith(ENTRIES):
         known = own_entry("dataset", table)
         entry = load().get("dataset", known)
@@ -63,6 +57,19 @@ def describe(
             f"{target} is there already; describe {target} itself, or write over it with --force, or elsewhere with -o"
         )
     _written(path, given, name, target)
+
+
+def _settings(said: Said) -> dict[str, Any]:
+    """Those of data set `table` that the options say."""
+    from agmbench.jobs import parse_settings
+
+    given = dict(parse_settings(said["settings"]))
+    given |= {key: column for key in ("split", "group") if (column := said[key])}
+    if labels := said["labels"]:
+        given["label"] = labels[0] if len(labels) == 1 else list(labels)
+    if said["arrays"]:
+        given["arrays"] = dict(_pair(text) for text in said["arrays"])
+    return given
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -89,9 +96,9 @@ def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) 
 
 def opened_table(path: Path, given: dict[str, Any]) -> "Opened":
     """A table with settings that are checked; what is wrong with them is an error, what is wrong with rows is told."""
-    from agmbench.build import check_parameters
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.tables.opened import open_table
+    from agmbench.parameters import check_parameters
 
     settings = check_parameters(load().get("dataset", "table"), given)
     try:

@@ -42,7 +42,7 @@ def _parameters(entry: Entry) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from agmbench.build import annotation, parameters
+    from agmbench.parameters import annotation, parameters
     from agmbench.report.grid import print_grid
 
     schema = parameters(entry)

@@ -1,8 +1,9 @@
 """`agmbench sweep`."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -11,7 +12,31 @@ from agmbench.cli.options import entry_of, registry_option, root_option, states_
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
-from agmbench.registry import load
+from agmbench.registry import Registry, load
+
+if TYPE_CHECKING:
+    from agmbench.report.sweeps import Tuned
+    from agmbench.sweep import Sweep, Workers
+
+
+class Given(Place):
+    """The options of the command."""
+
+    dataset: str
+    modulator: str | None
+    fair: str | None
+    fusion: str | None
+    trials: int
+    sampler: str
+    pruner: str
+    storage: str | None
+    study: str | None
+    seed: int | None
+    epochs: int | None
+    limit: int | None
+    objective: str | None
+    device: str
+    settings: tuple[str, ...]
 
 
 @click.command("sweep", cls=Verb)
@@ -69,78 +94,77 @@ from agmbench.registry import load
 @states_option
 @root_option
 @registry_option
-def command(
-    dataset: str,
-    modulator: str | None,
-    fair: str | None,
-    fusion: str | None,
-    trials: int,
-    sampler: str,
-    pruner: str,
-    storage: str | None,
-    study: str | None,
-    seed: int | None,
-    epochs: int | None,
-    limit: int | None,
-    objective: str | None,
-    device: str,
-    settings: tuple[str, ...],
-    **place: Unpack[Place],
-) -> None:
+def command(**given: Unpack[Given]) -> None:
     """Tune modulators on valid by Optuna; the same command goes on with a study that was stopped."""
-    if (modulator is None) == (fair is None):
-        raise AgmbenchError("name what to tune: either --modulator NAME or --fair NAME,NAME")
-    names = [modulator] if modulator is not None else [name.strip() for name in (fair or "").split(",")]
-
-    from agmbench.jobs import parse_settings
-    from agmbench.report.tables import BASELINE
-
     registry = load()
-    modulators = [registry.get("modulator", name).name for name in names]
-    if len(set(modulators)) < len(modulators):
-        raise AgmbenchError(f"--fair {fair}: a modulator is named twice")
-    if fair is not None and BASELINE not in modulators:
-        modulators = [BASELINE, *modulators]
-    named = {"training.epochs": epochs, "seed": seed, "limit": limit, "training.select_by": objective}
-    given = parse_settings(settings, named)
+    modulators = _modulators(given, registry)
 
     from agmbench import sweep as sweeps
     from agmbench.cli.watcher import Watcher
-    from agmbench.report.sweeps import parameters, sensitivity, side_by_side
-    from agmbench.report.terminal import show_sheet
-    from agmbench.trackers.mlflow import MlflowTracker, sqlite
+    from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
-    planned = [
-        sweeps.plan(
-            registry,
-            dataset,
-            name,
-            fusion,
-            given,
-            fair=fair is not None,
-            trials=trials,
-            sampler=sampler,
-            pruner=pruner,
-            storage=storage or sqlite(tracker.folder / "optuna.db"),
-            name=study,
-            device=device,
-        )
-        for name in modulators
-    ]
+    planned = _planned(given, registry, modulators, tracker.folder)
     tracker.check()  # before a study is made
-    count = place["jobs"] or 1
-    asked = any(value for key, value in place.items() if key not in ("launcher", "jobs"))
-    here = count == 1 and place["launcher"] == "local" and not asked  # in this process
-    workers = None if here else sweeps.Workers(launched(place, Path("runs") / "sweeps", tracker.shown), count)
-    with nullcontext() if storage else tracker.lock("studies"):  # two first commands at once would both make the tables
+    workers = _workers(given, tracker.shown)
+    with nullcontext() if given["storage"] else tracker.lock("studies"):  # two first commands would both make the tables
         for sweep in planned:
             sweeps.open_study(sweep)
     found = []
     for sweep in planned:
         with Watcher(each_epoch=False) as watcher:
             found.append(sweeps.tune(sweep, registry, MlflowTracker, workers, watcher, say))
-    title = f"{planned[0].base.dataset.name}{planned[0].departs}, {trials} trials each, sampler {sampler}, pruner {pruner}"
+    _show(planned, found)
+
+
+def _modulators(given: Given, registry: Registry) -> list[str]:
+    """Those that are tuned."""
+    modulator, fair = given["modulator"], given["fair"]
+    if (modulator is None) == (fair is None):
+        raise AgmbenchError("name what to tune: either --modulator NAME or --fair NAME,NAME")
+
+    from agmbench.report.tables import BASELINE
+
+    named = [modulator] if modulator is not None else [name.strip() for name in (fair or "").split(",")]
+    names = [registry.get("modulator", name).name for name in named]
+    if len(set(names)) < len(names):
+        raise AgmbenchError(f"--fair {fair}: a modulator is named twice")
+    return [BASELINE, *names] if fair is not None and BASELINE not in names else names
+
+
+def _planned(given: Given, registry: Registry, modulators: Sequence[str], folder: Path) -> "list[Sweep]":
+    """One sweep per modulator; nothing is written."""
+    from agmbench import sweep as sweeps
+    from agmbench.jobs import parse_settings
+    from agmbench.trackers.mlflow import sqlite
+
+    named = {"training.epochs": given["epochs"], "seed": given["seed"], "limit": given["limit"]}
+    settings = parse_settings(given["settings"], {**named, "training.select_by": given["objective"]})
+    storage, fair = given["storage"] or sqlite(folder / "optuna.db"), given["fair"] is not None
+    how = given["trials"], given["sampler"], given["pruner"], storage, given["device"]
+    search = sweeps.Search(*how, given["study"], fair)
+    return [sweeps.plan(registry, given["dataset"], name, given["fusion"], settings, search) for name in modulators]
+
+
+def _workers(given: Given, store: str) -> "Workers | None":
+    """The processes that make trials, by a launcher; `None` is this one."""
+    from agmbench import sweep as sweeps
+
+    count = given["jobs"] or 1
+    asked = any(given[key] for key in Place.__annotations__ if key not in ("launcher", "jobs"))  # type: ignore[literal-required]
+    if count == 1 and given["launcher"] == "local" and not asked:
+        return None
+    return sweeps.Workers(launched(given, Path("runs") / "sweeps", store), count)
+
+
+def _show(planned: "Sequence[Sweep]", found: "Sequence[Tuned]") -> None:
+    from agmbench.report.sweeps import parameters, sensitivity, side_by_side
+    from agmbench.report.terminal import show_sheet
+
+    first = planned[0]
+    title = (
+        f"{first.base.dataset.name}{first.departs}, {first.trials} trials each, sampler {first.sampler}, pruner {first.pruner}"
+    )
     for sheet in (side_by_side(title, found), *(sensitivity(tuned, key) for tuned in found for key in parameters(tuned))):
         show_sheet(sheet)
 

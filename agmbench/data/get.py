@@ -11,26 +11,27 @@ import shutil
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 from filelock import FileLock, Timeout
 
 from agmbench.errors import AgmbenchError, RunFailed
+from agmbench.whole import whole
+
+if TYPE_CHECKING:
+    from agmbench.datasets.files import Progress  # how many bytes, or files, are here, of how many
 
 TABLE = Path(__file__).with_name("downloads.yaml")
 SUMS = "SHA256SUMS"  # beside the files, as `sha256sum -c` reads it
 CHUNK = 1 << 20
 PATIENCE = 60  # seconds in which a server has to say something
 AGAIN = "give the same command again to go on"
-
-Progress = Callable[[int, int], None]  # how many bytes, or files, are here, of how many
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def alone(folder: Path) -> Iterator[None]:
         raise AgmbenchError(f"{error.filename or folder} cannot be written ({error.strerror}); see --data-root") from error
 
 
-def fetch(file: File, folder: Path, progress: Progress) -> bool:
+def fetch(file: File, folder: Path, progress: "Progress") -> bool:
     """Have a file in the folder, checked; whether it had to be downloaded. What is there and wrong is an error, and stays."""
     target = folder / file.path
     kept = _sums(folder).get(file.path, "")
@@ -132,7 +133,7 @@ def fetch(file: File, folder: Path, progress: Progress) -> bool:
     return True
 
 
-def clips(wanted: Clips, folder: Path, progress: Progress) -> int:
+def clips(wanted: Clips, folder: Path, progress: "Progress") -> int:
     """Have every clip in the folder; how many were downloaded. One that is there and in the list of checksums is not looked at again."""
     names = [row[0] for path in wanted.names for row in csv.reader((folder / path).read_text("utf-8-sig").splitlines()) if row]
     paths = [path.format(name) for name in names for path in wanted.paths]
@@ -157,7 +158,7 @@ def _pointed(url: str) -> str:
     return found[1]
 
 
-def _download(url: str, part: Path, progress: Progress) -> None:
+def _download(url: str, part: Path, progress: "Progress") -> None:
     """Bring a file whole to `part`; what is there of it is gone on with, if the server still has the same."""
     tag = part.with_name(f"{part.name}.etag")
     have = part.stat().st_size if part.exists() and tag.exists() else 0
@@ -207,21 +208,25 @@ def _hash(path: Path, kind: str) -> str:
 def _unpack(archive: Path, target: Path, wanted: Unpack) -> None:
     """The members of an archive that are wanted, without their folders: all of them, or none."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as aside:
+    with whole(target) as fresh:
+        fresh.mkdir()
         try:
             with tarfile.open(archive) as packed:
-                for member in packed:
-                    if member.isreg() and fnmatch.fnmatch(member.name, wanted.members):
-                        content = packed.extractfile(member)
-                        assert content is not None, "a regular member has content"
-                        with (Path(aside) / PurePosixPath(member.name).name).open("wb") as out:
-                            shutil.copyfileobj(content, out)
+                for name, content in _members(packed, wanted.members):
+                    with (fresh / name).open("wb") as out:
+                        shutil.copyfileobj(content, out)
         except (tarfile.TarError, EOFError, OSError) as error:
             _forget(archive)
             raise RunFailed(f"{archive} cannot be unpacked ({error}); {AGAIN}") from error
-        _check_contents(Path(aside), wanted)
-        Path(aside).chmod(0o755)
-        Path(aside).replace(target)
+        _check_contents(fresh, wanted)
+
+
+def _members(packed: tarfile.TarFile, pattern: str) -> Iterator[tuple[str, IO[bytes]]]:
+    for member in packed:
+        if member.isreg() and fnmatch.fnmatch(member.name, pattern):
+            content = packed.extractfile(member)
+            assert content is not None, "a regular member has content"
+            yield PurePosixPath(member.name).name, content
 
 
 def _check_contents(folder: Path, wanted: Unpack) -> None:

@@ -20,7 +20,7 @@ from agmbench.datasets.files import (
     Held,
     Layout,
     Progress,
-    Protocol,
+    ProtocolName,
     Source,
     Stored,
     StoredSplit,
@@ -97,7 +97,7 @@ class AVE(FileDataset):
         seed: int,
         *,
         splits: Splits = "official",
-        protocol: Protocol = "agmbench",
+        protocol: ProtocolName = "agmbench",
         frames: Annotated[int, Gt(0), Le(SECONDS)] = 3,
     ) -> None:
         self.hold(splits=splits, protocol=protocol, frames=frames)
@@ -175,7 +175,7 @@ def _lists(root: Path) -> dict[str, list[Event]]:
 Places = Mapping[SplitName, Sequence[tuple[str, Array]]]  # the lists that a split comes from, and its places there
 
 
-def divided(videos: Mapping[str, Sequence[str]], splits: Splits, protocol: Protocol = "agmbench") -> Places:
+def divided(videos: Mapping[str, Sequence[str]], splits: Splits, protocol: ProtocolName = "agmbench") -> Places:
     """Under `agmbench` clips of one video are never in both train and dev."""
     if empty := [split for split in FILES if not len(videos[split])]:
         raise Unsuitable(f"the official list of {empty[0]} names no clips")
@@ -339,7 +339,7 @@ class Prepared(clips.Prepared):
         videos = {listed: [clip.name for clip in of] for listed, of in some.lists.items()}
         return {"videos": videos, "class_names": list(EVENTS)}
 
-    def lists(self, made: prepared.Prepared) -> clips.Lists:
+    def lists(self, made: prepared.PreparedFolder) -> clips.Lists:
         videos = made.manifest["facts"]["videos"]
         return {listed: self.paired(made, videos[listed], made.array(listed, "targets")) for listed in FILES}
 

@@ -43,7 +43,7 @@ from agmbench.datasets.files import (
 from agmbench.datasets.media import cut
 from agmbench.tasks import SingleLabel
 
-Protocol = Literal["agmbench", "multibench", "paper"]
+ProtocolName = Literal["agmbench", "multibench", "paper"]
 
 HELD_OUT = 1 / 12  # of train for dev, and for valid: 5,000 of 60,000
 SHARE = "a recording serves many images: splits cut from the same part of the data, train or test, share recordings"
@@ -86,7 +86,7 @@ def _audio(values: Tensor) -> Tensor:
     return values.float().div_(255).unsqueeze(1)
 
 
-def _rows(train: int, test: int, protocol: Protocol) -> dict[SplitName, Array]:
+def _rows(train: int, test: int, protocol: ProtocolName) -> dict[SplitName, Array]:
     """The rows of each split; those of test are numbered after those of train."""
     everything = np.arange(train)
     if protocol == "paper":
@@ -104,7 +104,7 @@ def _held(
     images: Any,
     audio: Any,
     targets: Mapping[str, Array],
-    protocol: Protocol,
+    protocol: ProtocolName,
     files: Sequence[Path],
     recordings: Array | None = None,
     notes: Sequence[str] = (),
@@ -269,7 +269,7 @@ class AVMNIST(FileDataset):
         self,
         seed: int,
         *,
-        protocol: Protocol = "agmbench",
+        protocol: ProtocolName = "agmbench",
         components: Components = PACK.components,
         pairing: Pairing = PACK.pairing,
         speakers: Speakers = PACK.speakers,

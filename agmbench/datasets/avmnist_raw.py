@@ -203,19 +203,22 @@ def _digits(source: Path) -> _Digits:
     raise Unsuitable(f"{source} has no MNIST; expected {ARCHIVE} or {', '.join(sum(IDX.values(), ()))}, there or in mnist/")
 
 
+def _check(seen: str, images: Array, said: str, targets: Array) -> None:
+    check_shape(seen, images.shape, (None, 28, 28))
+    check_shape(said, targets.shape, (None,))
+    check_lengths({seen: len(images), said: len(targets)})
+    if not len(images):
+        raise Unsuitable(f"{seen} are none; expected 60,000 and 10,000 for test")
+    if images.dtype != np.uint8:
+        raise Unsuitable(f"{seen} are of the type {images.dtype}; expected uint8")
+    if targets.dtype.kind not in "iu":
+        raise Unsuitable(f"{said} are of the type {targets.dtype}; expected whole numbers")
+    check_labels(said, targets, CLASSES)
+
+
 def _checked(arrays: Mapping[str, tuple[Array, Array]], files: tuple[Path, ...]) -> _Digits:
     for part, (images, targets) in arrays.items():
-        seen, said = f"{files[0].parent}: MNIST's images of {part}", f"{files[0].parent}: MNIST's labels of {part}"
-        check_shape(seen, images.shape, (None, 28, 28))
-        check_shape(said, targets.shape, (None,))
-        check_lengths({seen: len(images), said: len(targets)})
-        if not len(images):
-            raise Unsuitable(f"{seen} are none; expected 60,000 and 10,000 for test")
-        if images.dtype != np.uint8:
-            raise Unsuitable(f"{seen} are of the type {images.dtype}; expected uint8")
-        if targets.dtype.kind not in "iu":
-            raise Unsuitable(f"{said} are of the type {targets.dtype}; expected whole numbers")
-        check_labels(said, targets, CLASSES)
+        _check(f"{files[0].parent}: MNIST's images of {part}", images, f"{files[0].parent}: MNIST's labels of {part}", targets)
     return _Digits(
         {part: images.reshape(-1, 784) for part, (images, _) in arrays.items()},
         {part: targets.astype(np.int64) for part, (_, targets) in arrays.items()},

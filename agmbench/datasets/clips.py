@@ -22,7 +22,7 @@ from agmbench.datasets.files import (
     Held,
     Layout,
     Progress,
-    Protocol,
+    ProtocolName,
     Stored,
     StoredSplit,
     check_labels,
@@ -45,16 +45,20 @@ Lists = Mapping[str, Sequence[Clip]]  # of train, valid and test, those that the
 Rows = Mapping[SplitName, Array]
 
 
-def listed(path: Path, clip: Callable[[list[str]], Clip | None], such: str) -> list[Clip]:
-    """The clips of a list, a line each; `clip` makes one of a line's cells, or `None` where they are none. `such` is an example."""
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines of a list that are not empty, by their numbers."""
     regular(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if row]
+            return [(number, row) for number, row in enumerate(csv.reader(file), 1) if row]
     except (OSError, ValueError, csv.Error) as error:
         raise Unsuitable(f"{path} cannot be read as a list of clips: {error}") from error
+
+
+def listed(path: Path, clip: Callable[[list[str]], Clip | None], such: str) -> list[Clip]:
+    """The clips of a list, a line each; `clip` makes one of a line's cells, or `None` where they are none. `such` is an example."""
     clips = []
-    for number, row in lines:
+    for number, row in _lines(path):
         if number == 1 and row == ["name", "label"]:
             continue
         if (made := clip(row)) is None:
@@ -65,7 +69,7 @@ def listed(path: Path, clip: Callable[[list[str]], Clip | None], such: str) -> l
     return clips
 
 
-def cut_lists(rows: Mapping[str, Array], protocol: Protocol) -> tuple[dict[SplitName, Array], list[str]]:
+def cut_lists(rows: Mapping[str, Array], protocol: ProtocolName) -> tuple[dict[SplitName, Array], list[str]]:
     """The splits of the lists train and test (and valid), and what a user should know: what lacks is cut from train, always the same.
 
     Under `paper` train is the first 90 % of train, valid and test the same first 90 % of test, and dev is what is left of both.
@@ -182,10 +186,10 @@ class Prepared(Layout):
         """What the manifest says of them."""
 
     @abstractmethod
-    def lists(self, made: prepared.Prepared) -> Lists:
+    def lists(self, made: prepared.PreparedFolder) -> Lists:
         """The same again; a `KeyError`, `TypeError` or `ValueError` says that these are no such facts."""
 
-    def paired(self, made: prepared.Prepared, names: Sequence[Any], labels: Sequence[int] | Array) -> list[Clip]:
+    def paired(self, made: prepared.PreparedFolder, names: Sequence[Any], labels: Sequence[int] | Array) -> list[Clip]:
         """Clips of their names and their classes."""
         path, numbers = made.folder / prepared.MANIFEST, np.array(labels, dtype=np.int64)
         check_labels(str(path), numbers, self.classes)

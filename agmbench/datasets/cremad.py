@@ -18,7 +18,7 @@ from agmbench.datasets.files import (
     Held,
     Layout,
     Progress,
-    Protocol,
+    ProtocolName,
     Source,
     check_lengths,
     found,
@@ -48,7 +48,7 @@ SOUND = (1, 257, 188)  # frequencies, frames
 Splits = Literal["literature", "actor-disjoint"]
 
 
-def _held(some: Clips, *, frames: int, splits: Splits, protocol: Protocol) -> Held:
+def _held(some: Clips, *, frames: int, splits: Splits, protocol: ProtocolName) -> Held:
     """The four splits of the clips of all lists."""
     rows, notes = _parts(some, splits, protocol)
     held = some.held(rows, SOUND, frames, {"actor": lambda name: name[:4], "clip": str}, notes)
@@ -58,7 +58,7 @@ def _held(some: Clips, *, frames: int, splits: Splits, protocol: Protocol) -> He
     return replace(held, notes=[*held.notes, told])
 
 
-def _parts(some: Clips, splits: Splits, protocol: Protocol) -> tuple[dict[SplitName, Array], list[str]]:
+def _parts(some: Clips, splits: Splits, protocol: ProtocolName) -> tuple[dict[SplitName, Array], list[str]]:
     if protocol == "paper":
         if splits != "literature":
             raise Unsuitable(f"protocol=paper is of splits=literature alone; found splits={splits}")
@@ -227,7 +227,7 @@ class Prepared(clips.Prepared):
         counts = {part: len(listed) for part, listed in some.lists.items()}
         return {"clips": [clip.name for clip in some.all], "labels": [clip.label for clip in some.all], "lists": counts}
 
-    def lists(self, made: prepared.Prepared) -> clips.Lists:
+    def lists(self, made: prepared.PreparedFolder) -> clips.Lists:
         facts = made.manifest["facts"]
         every = self.paired(made, facts["clips"], facts["labels"])
         counts = {part: int(facts["lists"][part]) for part in ("train", "valid", "test", "all") if part in facts["lists"]}
@@ -275,7 +275,7 @@ class CREMAD(FileDataset):
         seed: int,
         *,
         splits: Splits = "literature",
-        protocol: Protocol = "agmbench",
+        protocol: ProtocolName = "agmbench",
         frames: Literal[1, 3] = 1,
     ) -> None:
         self.hold(splits=splits, protocol=protocol, frames=frames)

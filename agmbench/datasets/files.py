@@ -131,7 +131,7 @@ class FileDataset(Dataset):
         raise Unsuitable(f"'{cls.name}' needs no preparation: its layouts are read as they are")
 
 
-Protocol = Literal["agmbench", "paper"]
+ProtocolName = Literal["agmbench", "paper"]
 ON_TEST = "protocol=paper: valid is the test set, so the best epoch is chosen on test"
 HINT = ". 'agmbench data status' says where to get"
 SAMPLE = "AGMBENCH_SAMPLE"  # a file of this name marks a random pack

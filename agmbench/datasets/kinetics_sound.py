@@ -10,7 +10,18 @@ import numpy as np
 from agmbench.contracts import Unsuitable
 from agmbench.datasets import clips, prepared
 from agmbench.datasets.clips import Clip, Clips
-from agmbench.datasets.files import Array, FileDataset, Held, Layout, Progress, Protocol, Source, check_labels, found, load_npy
+from agmbench.datasets.files import (
+    Array,
+    FileDataset,
+    Held,
+    Layout,
+    Progress,
+    ProtocolName,
+    Source,
+    check_labels,
+    found,
+    load_npy,
+)
 from agmbench.datasets.media import Decoded, Floats, load_images, pictures_of, read_sound, write_picture, write_sound
 from agmbench.tasks import SingleLabel
 
@@ -90,7 +101,7 @@ def _clip(row: list[str]) -> Clip | None:
     return Clip(row[0], int(row[2])) if sound else None
 
 
-def _held(some: Clips, protocol: Protocol) -> Held:
+def _held(some: Clips, protocol: ProtocolName) -> Held:
     rows, notes = clips.cut_lists(some.rows, protocol)
     held = some.held(rows, (1, FRAMES, BANDS), PICTURES, {"clip": str, "video": lambda name: name[:11]}, notes)
     return replace(held, notes=[LABELLED, *held.notes])
@@ -185,7 +196,7 @@ class Prepared(clips.Prepared):
         named = {part: {"clips": [c.name for c in of], "labels": [c.label for c in of]} for part, of in some.lists.items()}
         return {**named, "notes": list(some.notes)}
 
-    def lists(self, made: prepared.Prepared) -> clips.Lists:
+    def lists(self, made: prepared.PreparedFolder) -> clips.Lists:
         facts = {part: made.manifest["facts"][part] for part in LISTS}
         return {part: self.paired(made, of["clips"], of["labels"]) for part, of in facts.items()}
 
@@ -223,7 +234,7 @@ class KineticsSound(FileDataset):
     class_names = CLASSES
     task = SingleLabel()
 
-    def __init__(self, seed: int, *, protocol: Protocol = "agmbench", missing: Missing = "error") -> None:
+    def __init__(self, seed: int, *, protocol: ProtocolName = "agmbench", missing: Missing = "error") -> None:
         self.hold(protocol=protocol, missing=missing)
 
     @classmethod

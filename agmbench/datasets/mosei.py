@@ -17,7 +17,7 @@ from agmbench.datasets.files import (
     Held,
     Layout,
     Progress,
-    Protocol,
+    ProtocolName,
     Source,
     Stored,
     StoredSplit,
@@ -288,7 +288,7 @@ class MOSEI(FileDataset):
         seed: int,
         *,
         task: Kind = "binary",
-        protocol: Protocol = "agmbench",
+        protocol: ProtocolName = "agmbench",
         length: Annotated[int, Gt(0)] = LENGTH,
         text: Words = "features",
     ) -> None:
@@ -326,12 +326,10 @@ def _vocabulary(root: Path, train: Sequence[list[str]] | Any) -> tuple[Mapping[s
     path, vectors = root / "token_to_ix.pkl", root / VECTORS
     if not path.exists():
         counted = Counter(word for words in train for word in words)
-        return {
-            word: number for number, word in enumerate(sorted(counted, key=lambda word: (-counted[word], word)), start=2)
-        }, []
+        ordered = sorted(counted, key=lambda word: (-counted[word], word))
+        return {word: number for number, word in enumerate(ordered, start=2)}, []
     known = _dictionary(path)
-    wrong = [number for number in known.values() if not isinstance(number, int) or number < 1]
-    if wrong:
+    if wrong := [number for number in known.values() if not isinstance(number, int) or number < 1]:
         raise Unsuitable(f"{path} has the word number {wrong[0]!r}; expected whole numbers from 1")
     if not vectors.exists():
         return known, [path]

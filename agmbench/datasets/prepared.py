@@ -12,23 +12,36 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from math import prod
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets.files import Array, Progress, checksum, load_npy, regular
 
 MANIFEST = "manifest.json"
 FORMAT = 2
+
+
+class Manifest(BaseModel):
+    """`manifest.json`. sources, outputs: sha256 by path.   arrays: shape and dtype by split and name."""
+
+    format: Literal[2]  # `FORMAT`
+    dataset: str
+    parameters: dict[str, Any]
+    arrays: dict[str, dict[str, tuple[list[int], str]]]
+    facts: dict[str, Any]
+    sources: dict[str, str]
+    outputs: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -190,7 +203,7 @@ def _mapped(work: Callable[[Any], Any], things: Sequence[Any], jobs: int) -> Ite
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedFolder:
     """A prepared folder being read."""
 
     folder: Path
@@ -214,9 +227,9 @@ class Prepared:
         return load_npy(self.folder / split / f"{name}.npy", tuple(shape))
 
 
-def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) -> Prepared:
+def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) -> PreparedFolder:
     """The prepared folder below `root`, the one with those parameters if there are several."""
-    found = [Prepared(path.parent, manifest_of(path, dataset)) for path in sorted(root.glob(f"prepared-*/{MANIFEST}"))]
+    found = [PreparedFolder(path.parent, manifest_of(path, dataset)) for path in sorted(root.glob(f"prepared-*/{MANIFEST}"))]
     wanted = dict(parameters or {})
     fitting = [prepared for prepared in found if wanted.items() <= prepared.manifest["parameters"].items()]
     if len(fitting) == 1:
@@ -232,13 +245,13 @@ def manifest_of(path: Path, dataset: str) -> dict[str, Any]:
     """A manifest as it was written, of that data set."""
     regular(path)
     try:
-        manifest = json.loads(path.read_text())
-        parts: Iterable[str] = ("format", "dataset", "parameters", "arrays", "facts", "sources", "outputs")
-        missing = [part for part in parts if part not in manifest]
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise Unsuitable(f"{path} cannot be read as JSON: {error}") from error
-    if missing or manifest["format"] != FORMAT:
-        raise Unsuitable(f"{path} is no manifest of format {FORMAT}; prepare the data again")
-    if manifest["dataset"] != dataset:
-        raise Unsuitable(f"{path} is of the data set {manifest['dataset']!r}; expected '{dataset}'")
-    return dict(manifest)
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        raise Unsuitable(f"{path} is no manifest of format {FORMAT}; prepare the data again") from error
+    if manifest.dataset != dataset:
+        raise Unsuitable(f"{path} is of the data set {manifest.dataset!r}; expected '{dataset}'")
+    return dict(content)

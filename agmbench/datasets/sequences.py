@@ -15,7 +15,7 @@ from agmbench.datasets.files import (
     Array,
     Held,
     OnDisk,
-    Protocol,
+    ProtocolName,
     Stored,
     StoredSplit,
     chained,
@@ -48,7 +48,7 @@ def held(
     parts: Mapping[str, Part],
     shapes: Mapping[str, tuple[int, ...]],
     files: Sequence[Path],
-    protocol: Protocol,
+    protocol: ProtocolName,
     kinds: Mapping[str, Callable[[str], str]] | None = None,
     notes: Sequence[str] = (),
 ) -> Held:

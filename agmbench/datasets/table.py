@@ -289,17 +289,17 @@ def _item(what: tuple[Path, str, int] | None) -> dict[str, Array]:
     return found
 
 
-def prepared_for(opened: Opened) -> prepared.Prepared | None:
+def prepared_for(opened: Opened) -> prepared.PreparedFolder | None:
     """The prepared folder of this table as it is now, if there is one."""
     wanted, tables = _parameters(opened), {os.path.relpath(path, opened.root): checksum(path) for path in opened.files}
     for path in sorted(_home(opened).glob(f"prepared-*/{prepared.MANIFEST}")):
         manifest = prepared.manifest_of(path, Table.name)
         if manifest["parameters"] == wanted and tables.items() <= manifest["sources"].items():
-            return prepared.Prepared(path.parent, manifest)
+            return prepared.PreparedFolder(path.parent, manifest)
     return None
 
 
-def mapped(opened: Opened, made: prepared.Prepared) -> Held:
+def mapped(opened: Opened, made: prepared.PreparedFolder) -> Held:
     """The splits of a table whose files have been prepared."""
     stored = {}
     for name in decoded(opened):

@@ -20,7 +20,7 @@ from agmbench.datasets.files import (
     Held,
     Layout,
     Progress,
-    Protocol,
+    ProtocolName,
     Source,
     Stored,
     check_labels,
@@ -185,7 +185,7 @@ class URFunny(FileDataset):
         self,
         seed: int,
         *,
-        protocol: Protocol = "agmbench",
+        protocol: ProtocolName = "agmbench",
         length: Annotated[int, Gt(0)] = LENGTH,
         context: bool = True,
     ) -> None:

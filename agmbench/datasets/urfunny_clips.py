@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from agmbench.datasets import prepared
-from agmbench.datasets.files import Array, Held, Layout, Progress, Protocol, Stored, check_labels, found, load_pickle
+from agmbench.datasets.files import Array, Held, Layout, Progress, ProtocolName, Stored, check_labels, found, load_pickle
 from agmbench.datasets.media import (
     SIDE,
     Decoded,
@@ -146,7 +146,7 @@ def _part(sounds: Any, pictures: Any, targets: Array, ids: Sequence[Any]) -> Par
     return Part(inputs, torch.from_numpy(np.array(targets, dtype=np.int64)), np.arange(len(targets)), list(map(str, ids)))
 
 
-def _held(parts: Mapping[str, Part], files: Sequence[Path], protocol: Protocol) -> Held:
+def _held(parts: Mapping[str, Part], files: Sequence[Path], protocol: ProtocolName) -> Held:
     shapes = {"audio": (1, *SOUND), "visual": (FRAMES, 3, SIDE, SIDE)}
     notes = ["of the clips themselves: sound and pictures, no words; the paper's features are in the other layouts"]
     return held(parts, shapes, files, protocol, {"clip": str}, notes)

@@ -7,6 +7,7 @@ from agmbench.errors import AgmbenchError
 from agmbench.jobs import spec_of
 from agmbench.leaderboard.folder import check
 from agmbench.leaderboard.result import Result, of_record
+from agmbench.names import BEST_EPOCH, of_split, within
 from agmbench.records import FINISHED, Record, Tracker
 
 
@@ -32,8 +33,8 @@ def results(records: Sequence[Record], tracker: Tracker) -> tuple[list[Result], 
 
 def result_of(record: Record, tracker: Tracker) -> Result:
     """The result of a finished run, from what the store kept of it."""
-    names = [name for name in record.metrics if name.startswith("valid/")]
-    epoch = record.metrics.get("best/epoch")
+    names = [of_split("valid", name) for name in within("valid", record.metrics)]
+    epoch = record.metrics.get(BEST_EPOCH)
     curves = tracker.history(record, names) if epoch is not None else {}
-    valid = {name.removeprefix("valid/"): value for name, curve in curves.items() for step, value in curve if step == epoch}
+    valid = within("valid", {name: value for name, curve in curves.items() for step, value in curve if step == epoch})
     return of_record(record, valid, predictions.hashes(measures.kept(tracker, record)), spec_of(record.spec))

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,15 +21,16 @@ from pydantic import BaseModel, ValidationError
 from agmbench import labels, shapley
 from agmbench.errors import UNSEEN, AgmbenchError, shown
 from agmbench.jobs import Frozen, JobSpec, fault, flat, job_in
-from agmbench.leaderboard.result import Environment, Metrics, Predictions, Result, Run, Sha256
+from agmbench.leaderboard.result import AboutRun, Environment, Metrics, Predictions, Result, Sha256
 from agmbench.records import Record
 from agmbench.registry.entry import check_name
+from agmbench.whole import whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 JOB = "job.yaml"
 PARTS: dict[str, type[BaseModel]] = {
-    "run.json": Run,
+    "run.json": AboutRun,
     "metrics.json": Metrics,
     "environment.json": Environment,
     "predictions.sha256": Predictions,
@@ -108,20 +108,13 @@ def write(results: Iterable[Result], path: Path) -> Folder:
     files = {name: hashlib.sha256(each).hexdigest() for name, each in content.items()}
     _replaceable(path)
     path = path.resolve()
-    fresh, old = (path.with_name(f".{path.name}.{word}") for word in ("new", "old"))
     try:
-        for left in (fresh, old):  # by a command that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        for name, each in content.items():
-            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-            (fresh / name).write_bytes(each)
-        (fresh / MANIFEST).write_text(_json({"format": FORMAT, "files": files}), encoding="utf-8")
-        if path.exists():
-            path.rename(old)
-        fresh.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        with whole(path) as fresh:
+            for name, each in content.items():
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                (fresh / name).write_bytes(each)
+            (fresh / MANIFEST).write_text(_json({"format": FORMAT, "files": files}), encoding="utf-8")
     except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
         raise AgmbenchError(f"{shown(path)} cannot be written ({error.strerror}); name another folder") from error
     return read(path, path.name)
 
@@ -261,7 +254,7 @@ def _result(parts: Mapping[str, bytes], digest: str, folder: Path) -> Result:
     job = job_in(text, shown(where)).spec
     _check_texts(job.canonical(), where)
     _check_job(job, where)
-    run = _part(Run, parts, folder)
+    run = _part(AboutRun, parts, folder)
     if run.digest != digest:
         raise AgmbenchError(f"{shown(folder / 'run.json')} is of job {run.digest}, and its folder is called {digest}")
     lines = _text(parts["predictions.sha256"], folder / "predictions.sha256").splitlines()

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from agmbench.jobs import Frozen, JobSpec
+from agmbench.names import BEST_EPOCH, IMPORTED, SAMPLE, all_of_split, within
 from agmbench.outcomes import Kind, Quantity
-from agmbench.records import FINISHED, IMPORTED, SAMPLE, Measurement, Record, Selected
+from agmbench.records import FINISHED, Measurement, Record, Selected
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -19,7 +20,7 @@ Numbers = dict[Metric, float]
 CHECKOUT = "mlflow.source.git.commit"
 
 
-class Run(Frozen):
+class AboutRun(Frozen):
     """`run.json`: what of a run its job does not say.
 
     cell: equal for runs that may stand in one table.   components: version and source of each.   departures: from the published
@@ -97,16 +98,15 @@ class Result:
     """All five files of a result. The job alone suffices to run it again."""
 
     job: JobSpec
-    run: Run
+    run: AboutRun
     metrics: Metrics
     environment: Environment
     predictions: Predictions
 
     def record(self, source: str) -> Record:
         """As reports read it; `source` is the name of the folder that it came in."""
-        metrics = {
-            f"{part}/{name}": value for part in ("valid", "test", "cost") for name, value in getattr(self.metrics, part).items()
-        }
+        known = self.metrics
+        metrics = {**all_of_split("valid", known.valid), **all_of_split("test", known.test), **all_of_split("cost", known.cost)}
         epoch = self.metrics.best_epoch
         return Record(
             run_id=f"{source}/{self.run.digest}",
@@ -117,7 +117,7 @@ class Result:
             spec=self.job.canonical(),
             modalities=self.job.present or tuple(self.job.encoders),
             concept=self.job.present is not None,
-            metrics=metrics if epoch is None else {**metrics, "best/epoch": float(epoch)},
+            metrics=metrics if epoch is None else {**metrics, BEST_EPOCH: float(epoch)},
             tags={**self._tags(), IMPORTED: source},
             started=self.run.started,
             task=self.run.task,
@@ -148,10 +148,10 @@ class Result:
 def of_record(record: Record, valid: Mapping[str, float], predictions: Mapping[str, str], job: JobSpec) -> Result:
     """The result of a finished run. `valid` holds its numbers on valid at the epoch that was chosen."""
     tags, departures = record.tags, record.departures
-    epoch = record.metrics.get("best/epoch")
+    epoch = record.metrics.get(BEST_EPOCH)
     return Result(
         job=job,
-        run=Run(
+        run=AboutRun(
             **{name: getattr(record, name) for name in ("name", "digest", "cell", "task", "selected", "started", "sample")},
             components=dict(record.components),
             departures=None if departures is None else dict(departures),
@@ -161,8 +161,8 @@ def of_record(record: Record, valid: Mapping[str, float], predictions: Mapping[s
         metrics=Metrics(
             best_epoch=None if epoch is None else int(epoch),
             valid=_finite(valid),
-            test=_part(record.metrics, "test/"),
-            cost=_part(record.metrics, "cost/"),
+            test=_finite(within("test", record.metrics)),
+            cost=_finite(within("cost", record.metrics)),
             measurements={
                 name: Measured(
                     version=one.version, reason=" ".join(one.reason.split())[:1000], quantities=tuple(one.quantities)
@@ -180,10 +180,6 @@ def of_record(record: Record, valid: Mapping[str, float], predictions: Mapping[s
         ),
         predictions=Predictions(**predictions),
     )
-
-
-def _part(metrics: Mapping[str, float], start: str) -> dict[str, float]:
-    return _finite({name.removeprefix(start): value for name, value in metrics.items() if name.startswith(start)})
 
 
 def _finite(numbers: Mapping[str, float]) -> dict[str, float]:

@@ -65,11 +65,8 @@ class LinearProbe(Metric):
         if dev.kind == "classification" and len(np.unique(dev.targets)) < 2:
             raise Unmeasured("dev has one class alone, which no probe can tell from others")
         logistic = LogisticRegression(C=self.strength, max_iter=1000)
-        made = {
-            "classification": logistic,
-            "multi-label": OneVsRestClassifier(logistic),
-            "regression": Ridge(alpha=1 / self.strength),
-        }
+        each, ridge = OneVsRestClassifier(logistic), Ridge(alpha=1 / self.strength)
+        made = {"classification": logistic, "multi-label": each, "regression": ridge}
         probe = make_pipeline(StandardScaler(), made[dev.kind])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)

@@ -81,10 +81,9 @@ def solver(name: str, strength: float | None) -> nn.Module:
         from torchjd import aggregation
     except ImportError as error:
         raise Unsuitable("needs the package torchjd, which is not here: pip install 'agmbench[mtl]'") from error
+    given = {key: value if strength is None else strength for key, value in given.items()}
     try:
-        made: nn.Module = getattr(aggregation, called)(
-            **{key: value if strength is None else strength for key, value in given.items()}
-        )
+        made: nn.Module = getattr(aggregation, called)(**given)
     except ImportError as error:
         raise Unsuitable(f"aggregator={name} needs packages that are not here: pip install 'torchjd[{extra}]'") from error
     return made

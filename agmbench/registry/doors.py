@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agmbench.errors import AgmbenchError, shown
 from agmbench.registry.entry import Broken, Found
-from agmbench.registry.files import FILE, Source, read
+from agmbench.registry.files import FILE, EntryFile, read
 from agmbench.registry.names import Registry
 from agmbench.registry.packages import packages
 
@@ -35,26 +35,26 @@ def _sound(found: Iterable[Found]) -> list[Found]:
 def _built_ins() -> Iterator[Found]:
     package = Path(__file__).parents[1]
     shipped = package / FILE  # in a wheel; a checkout keeps the file at its top level
-    yield from read(Source(shipped if shipped.is_file() else package.parent / FILE, FILE))
+    yield from read(EntryFile(shipped if shipped.is_file() else package.parent / FILE, FILE))
 
 
 def _folders(plugins: Path) -> Iterator[Found]:
     found = (folder / FILE for folder in plugins.glob("*"))
     for path in sorted(path for path in found if os.path.lexists(path)):  # a dangling link counts as broken, not as absent
         origin = f"plugins/{path.parent.name}"
-        yield from read(Source(path, f"{origin}/{FILE}", origin, path.parent))
+        yield from read(EntryFile(path, f"{origin}/{FILE}", origin, path.parent))
 
 
 def _own() -> Iterator[Found]:
     for path in own_files():
         if not os.path.exists(path):
             raise AgmbenchError(f"--registry or {VARIABLE} names {shown(path)}: there is no such file")
-        yield from read(Source(path, shown(path), shown(path), path.parent))
+        yield from read(EntryFile(path, shown(path), shown(path), path.parent))
 
 
 def own_names(path: Path, kind: str) -> list[str]:
     """The names of that kind that a file of the user's own defines; what is wrong in it is an error."""
-    found = list(read(Source(path, shown(path), shown(path), path.parent)))
+    found = list(read(EntryFile(path, shown(path), shown(path), path.parent)))
     for broken in found:
         if isinstance(broken, Broken):
             raise AgmbenchError(broken.reason)

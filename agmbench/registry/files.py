@@ -27,7 +27,7 @@ SHAPES_OF_SUITES: dict[str, Shape] = {  # what `agmbench suite list` reads of th
 
 
 @dataclass(frozen=True)
-class Source:
+class EntryFile:
     """A file, and what its entries have in common.
 
     `shown` is the name of the file in errors, `folder` the place where the modules of its targets are looked for first, `version`
@@ -44,12 +44,12 @@ class Source:
     above: tuple[Path, ...] = ()
 
 
-def read(source: Source) -> Iterator[Found]:
+def read(source: EntryFile) -> Iterator[Found]:
     """Everything that a file and the files it includes define, in order."""
     yield from _or_broken(source, _sections(source))
 
 
-def _or_broken(source: Source, found: Iterator[Found], kind: str = "", name: str = "", place: str = "") -> Iterator[Found]:
+def _or_broken(source: EntryFile, found: Iterator[Found], kind: str = "", name: str = "", place: str = "") -> Iterator[Found]:
     """Yield what is found; if an error is raised, yield it as `Broken` and stop."""
     try:
         yield from found
@@ -57,7 +57,7 @@ def _or_broken(source: Source, found: Iterator[Found], kind: str = "", name: str
         yield Broken(kind, name, place or source.shown, source.origin, str(error))
 
 
-def _sections(source: Source) -> Iterator[Found]:
+def _sections(source: EntryFile) -> Iterator[Found]:
     tree = mapping(parse(source.path, source.shown), source.shown)
     for section, content in tree.items():
         if section == INCLUDE:
@@ -66,7 +66,7 @@ def _sections(source: Source) -> Iterator[Found]:
             yield from _or_broken(source, _section(source, section, content))
 
 
-def _included(source: Source, names: object, place: str) -> Iterator[Found]:
+def _included(source: EntryFile, names: object, place: str) -> Iterator[Found]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise AgmbenchError(f"{place}: 'include' should be a list of files; found {names!r}")
     above = (*source.above, source.path.resolve())
@@ -80,7 +80,7 @@ def _included(source: Source, names: object, place: str) -> Iterator[Found]:
         yield from read(replace(source, path=path, shown=shown, folder=source.folder and path.parent, above=above))
 
 
-def _section(source: Source, section: object, content: object) -> Iterator[Found]:
+def _section(source: EntryFile, section: object, content: object) -> Iterator[Found]:
     if section not in KIND_OF:
         raise AgmbenchError(f"{source.shown}: unknown section '{section}': {allowed(str(section), (*KIND_OF, INCLUDE))}")
     kind, entries = KIND_OF[section], mapping(content, f"{source.shown}: '{section}'")
@@ -88,18 +88,18 @@ def _section(source: Source, section: object, content: object) -> Iterator[Found
         yield from define(source, kind, str(name), body, f"{source.shown}:{entries.lines[name]}")
 
 
-def define(source: Source, kind: str, name: str, content: object, place: str) -> Iterator[Found]:
+def define(source: EntryFile, kind: str, name: str, content: object, place: str) -> Iterator[Found]:
     """What the source defines for one name."""
     yield from _or_broken(source, _one(source, kind, name, content, place), kind, name, place)
 
 
-def _one(source: Source, kind: str, name: str, content: object, place: str) -> Iterator[Found]:
+def _one(source: EntryFile, kind: str, name: str, content: object, place: str) -> Iterator[Found]:
     check_name(name, f"{place}: {kind}")
     body = mapping(content, f"{place}: '{name}'")
     yield _suite(source, name, body, place) if kind == "suite" else _entry(source, kind, name, body, place)
 
 
-def _suite(source: Source, name: str, body: Located, place: str) -> Matrix:
+def _suite(source: EntryFile, name: str, body: Located, place: str) -> Matrix:
     for key in SHAPES_OF_SUITES.keys() & body.keys():
         _check_shape(f"'{key}' of suite '{name}'", body[key], SHAPES_OF_SUITES[key], place)
     return Matrix(name, place, plain(body), source.origin)
@@ -111,7 +111,7 @@ def _check_shape(what: str, value: object, shape: Shape, place: str) -> None:
         raise AgmbenchError(f"{place}: {what} should be {noun}; found {value!r}")
 
 
-def _entry(source: Source, kind: str, name: str, body: Located, place: str) -> Entry:
+def _entry(source: EntryFile, kind: str, name: str, body: Located, place: str) -> Entry:
     for key, value in body.items():
         if key not in SHAPES:
             raise AgmbenchError(f"{place}: {kind} '{name}' has an unknown key '{key}': {allowed(str(key), SHAPES)}")
@@ -128,7 +128,7 @@ def _entry(source: Source, kind: str, name: str, body: Located, place: str) -> E
     return Entry(kind=kind, name=name, place=place, origin=source.origin, folder=source.folder, **fields)
 
 
-def _target(source: Source, kind: str, name: str, body: Located, place: str) -> str:
+def _target(source: EntryFile, kind: str, name: str, body: Located, place: str) -> str:
     target = body.get("target")
     if source.targets is not None:
         if target is not None:

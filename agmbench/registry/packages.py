@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agmbench.errors import describe
 from agmbench.registry.entry import KINDS, Broken, Found
-from agmbench.registry.files import FILE, Source, define, read
+from agmbench.registry.files import FILE, EntryFile, define, read
 from agmbench.registry.located import Located
 
 
@@ -38,7 +38,7 @@ def _package(distribution: metadata.Distribution, facts: metadata.PackageMetadat
     for top in dict.fromkeys(tops.values()):
         named = {key: target for key, target in targets.items() if tops[key] == top}
         file, missing = _file(top)
-        source = Source(
+        source = EntryFile(
             file or Path(), f"{name}: {top}/{FILE}", f"package {name} {facts['Version']}", None, facts["Version"], named
         )
         found = list(read(source)) if file else []

@@ -6,7 +6,6 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from agmbench.report.escapes import markdown, one_line
 from agmbench.report.export import Origin, run_ids
 from agmbench.report.sheets import Sheet
 from agmbench.report.tables import BASELINE, Row, Table, Value
+from agmbench.whole import whole
 
 
 def markdown_of(sheets: Iterable[Sheet]) -> str:
@@ -41,13 +41,10 @@ def render(tables: Sequence[Table], form: str, baseline: str = BASELINE, origin:
 
 def save(text: str, path: Path) -> None:
     """Write a report to a file, completely or not at all."""
-    fresh = path.with_name(f".{path.name}.new")
     try:
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
+        with whole(path) as fresh:
+            fresh.write_text(text, encoding="utf-8")
     except OSError as error:
-        with suppress(OSError):
-            fresh.unlink()
         raise AgmbenchError(f"{path} cannot be written ({error.strerror}); name another file with --output") from error
 
 

@@ -13,6 +13,7 @@ from agmbench.errors import RunFailed
 from agmbench.execute import Observer, execute
 from agmbench.jobs import JobSpec
 from agmbench.measures import of_one_run
+from agmbench.names import BEST_EPOCH, SWEEP, of_split
 from agmbench.protocol import selected
 from agmbench.records import Run, Tracker, numbers
 from agmbench.registry import Registry
@@ -27,7 +28,7 @@ def tune(
 ) -> Tuned:
     """A study from where it stands to its report, which is kept in the study's run with Optuna's plots."""
     store = tracker()
-    group = sweep.base.dataset.name, sweep.name, {"agmbench.sweep": sweep.key}
+    group = sweep.base.dataset.name, sweep.name, {SWEEP: sweep.key}
     with store.group(*group) as parent:
         with store.lock(sweep.key):
             try_lost_again(open_study(sweep))
@@ -61,17 +62,17 @@ def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.d
 
     def chosen(spec: JobSpec) -> Chosen:
         record = execute(spec, registry, tracker, device, observer, of_one_run(registry))
-        followed = f"valid/{sweep.objective}"
+        followed = of_split("valid", sweep.objective)
         valid = dict(tracker.history(record, [followed])[followed])
         known = {f"modulator.{name}": value for name, value in record.spec["modulator"]["params"].items()}
         known[RATE] = record.spec["training"]["lr"]
         params = {key: known[key] for key in sweep.space}
-        test = record.metrics.get(f"test/{sweep.objective}")
+        test = record.metrics.get(of_split("test", sweep.objective))
         if test is None:
             raise RunFailed(
                 f"{sweep.objective} cannot be measured on test of run {record.run_id}; tune by another: --objective"
             )
-        return Chosen(params, valid[int(record.metrics["best/epoch"])], test)
+        return Chosen(params, valid[int(record.metrics[BEST_EPOCH])], test)
 
     default, tuned = chosen(sweep.base), chosen(sweep.spec(registry, best))
     job = build.resolve(sweep.base, registry)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from agmbench import build
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.jobs import JobSpec
+from agmbench.parameters import check_parameters, parameters
 from agmbench.registry import Entry, Registry
 
 Space = Mapping[str, BaseDistribution]
@@ -45,7 +45,7 @@ def search_space(registry: Registry, spec: JobSpec, fixed: Sequence[str], fair: 
 
 def _of_parameter(entry: Entry, name: str, found: Mapping[str, Any]) -> BaseDistribution:
     where = f"{entry.place}: search of '{name}' of {entry}"
-    schema = build.parameters(entry)
+    schema = parameters(entry)
     if name not in schema.model_fields:
         raise AgmbenchError(f"{where}: no such parameter: {allowed(name, schema.model_fields)}")
     declared = schema.model_json_schema()["properties"][name]
@@ -53,7 +53,7 @@ def _of_parameter(entry: Entry, name: str, found: Mapping[str, Any]) -> BaseDist
     distribution = _distribution(where, found, whole="integer" in types and "number" not in types)
     for value in found["choices"] if "choices" in found else (found["low"], found["high"]):
         try:
-            build.check_parameters(entry, {name: value})
+            check_parameters(entry, {name: value})
         except AgmbenchError as error:
             raise AgmbenchError(f"{where}: {error}") from error
     return distribution
@@ -61,10 +61,7 @@ def _of_parameter(entry: Entry, name: str, found: Mapping[str, Any]) -> BaseDist
 
 def _distribution(where: str, found: Mapping[str, Any], whole: bool) -> BaseDistribution:
     if found.keys() == {"choices"}:
-        choices = found["choices"]
-        if not isinstance(choices, list) or not choices or not all(isinstance(c, str | int | float | None) for c in choices):
-            raise AgmbenchError(f"{where}: choices should be a list of plain values; found {choices!r}")
-        return CategoricalDistribution(choices)
+        return _choice(where, found["choices"])
     if not {"low", "high"} <= found.keys() <= {"low", "high", "log"}:
         raise AgmbenchError(f"{where}: needs low and high, with log: true if wanted, or choices alone; found {dict(found)}")
     low, high, log = found["low"], found["high"], found.get("log", False)
@@ -78,6 +75,12 @@ def _distribution(where: str, found: Mapping[str, Any], whole: bool) -> BaseDist
     if log and low <= 0:
         raise AgmbenchError(f"{where}: a logarithmic range begins above 0; found {low}")
     return IntDistribution(low, high, log=log) if whole else FloatDistribution(low, high, log=log)
+
+
+def _choice(where: str, choices: object) -> BaseDistribution:
+    if not isinstance(choices, list) or not choices or not all(isinstance(c, str | int | float | None) for c in choices):
+        raise AgmbenchError(f"{where}: choices should be a list of plain values; found {choices!r}")
+    return CategoricalDistribution(choices)
 
 
 def grid(space: Space, trials: int) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import sqlalchemy
@@ -18,9 +18,10 @@ from optuna.trial import FrozenTrial, TrialState
 from agmbench import build
 from agmbench.addresses import hidden, shown
 from agmbench.errors import AgmbenchError, describe
-from agmbench.execute import sample
+from agmbench.execute.headings import sample
 from agmbench.jobs import JobSpec, compose, digest, spec_of
 from agmbench.measures import giving, measures
+from agmbench.names import SWEEP
 from agmbench.protocol import departures
 from agmbench.records import departing
 from agmbench.registry import Registry
@@ -80,6 +81,19 @@ PRUNERS: dict[str, Callable[[int], BasePruner]] = {
 }
 
 
+class Search(NamedTuple):
+    """How parameters are searched for. `name` is that of the study, by default made of what it tunes; `fair` says that several modulators
+    are tuned alike, each by a study of its own."""
+
+    trials: int
+    sampler: str
+    pruner: str
+    storage: str
+    device: str
+    name: str | None = None
+    fair: bool = False
+
+
 @dataclass(frozen=True)
 class Sweep:
     """One study before its trials: all that a process which works on it needs. `base` is the job as its recipe stands.
@@ -135,14 +149,7 @@ def plan(
     modulator: str,
     fusion: str | None,
     settings: Sequence[tuple[str, Any]],
-    *,
-    fair: bool,
-    trials: int,
-    sampler: str,
-    pruner: str,
-    storage: str,
-    name: str | None,
-    device: str,
+    search: Search,
 ) -> Sweep:
     """A sweep whose every part is checked; nothing is written."""
     base = compose(registry, dataset, modulator, fusion, settings=settings)
@@ -151,25 +158,30 @@ def plan(
     job = build.resolve(base, registry)
     if not build.modulator(job, build.model(job)).promises.trains:
         raise AgmbenchError(f"modulator '{base.modulator.name}' trains nothing itself: there is nothing to tune; leave it out")
-    space = search_space(registry, base, [key for key, _ in settings], fair)
-    points = grid(space, trials) if sampler == "grid" else None
-    if sampler == "cmaes":
+    space = search_space(registry, base, [key for key, _ in settings], search.fair)
+    points = grid(space, search.trials) if search.sampler == "grid" else None
+    if search.sampler == "cmaes":
         _check_cmaes(space)
     ranges = {key: distribution_to_json(found) for key, found in space.items()}
-    fingerprint = digest([job.digest, ranges, sampler, pruner, points])
-    if name is not None:
-        check_name(name, "--study")
-    own = f"{job.spec.dataset.name}-{job.spec.fusion.name}-{base.modulator.name}-{fingerprint[:8]}"
-    study = own if name is None else f"{name}-{base.modulator.name}" if fair else name
+    fingerprint = digest([job.digest, ranges, search.sampler, search.pruner, points])
+    name = _name(search, job.spec, fingerprint)
     judge = build.judge(job.spec, registry, job.dataset)
     if judge.measure is not None and judge.measure.metric.compares:
         raise AgmbenchError(
             f"training.select_by={judge.name}: its unimodal models would be trained for every trial; take another"
         )
     of = giving(measures(registry), judge.name.partition("/")[0], job.dataset.task.kind)[1]
-    known = (study, base, fusion, tuple(settings), space, trials, sampler, pruner, storage, device, fingerprint)
     departs = "".join(f", {words}" for words in departing(departures(job.spec, registry, job.dataset), sample(job)))
-    return Sweep(*known, judge.name, judge.higher, of.scale, departs)
+    how = (search.trials, search.sampler, search.pruner, search.storage, search.device)
+    found = (fingerprint, judge.name, judge.higher, of.scale, departs)
+    return Sweep(name, base, fusion, tuple(settings), space, *how, *found)
+
+
+def _name(search: Search, spec: JobSpec, fingerprint: str) -> str:
+    if search.name is None:
+        return f"{spec.dataset.name}-{spec.fusion.name}-{spec.modulator.name}-{fingerprint[:8]}"
+    check_name(search.name, "--study")
+    return f"{search.name}-{spec.modulator.name}" if search.fair else search.name
 
 
 def _check_cmaes(space: Space) -> None:
@@ -195,9 +207,9 @@ def open_study(sweep: Sweep) -> optuna.Study:
         sampler=Numbered(SAMPLERS[sweep.sampler], sweep.base.seed),
         pruner=PRUNERS[sweep.pruner](sweep.base.training.epochs),
     )
-    known = study.user_attrs.get("agmbench.sweep")
+    known = study.user_attrs.get(SWEEP)
     if known is None and not study.get_trials(deepcopy=False):
-        study.set_user_attr("agmbench.sweep", sweep.fingerprint)
+        study.set_user_attr(SWEEP, sweep.fingerprint)
     elif known != sweep.fingerprint:
         raise AgmbenchError(
             f"study '{sweep.name}' in {shown(sweep.storage)} is of another job, space, sampler or pruner; name another: --study"

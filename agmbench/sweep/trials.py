@@ -20,9 +20,12 @@ from agmbench import build, interrupts
 from agmbench.addresses import hidden
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, describe
-from agmbench.execute import fed, heading, trained_concepts
+from agmbench.execute import trained_concepts
+from agmbench.execute.evaluation import fed
+from agmbench.execute.headings import heading
 from agmbench.jobs import digest
 from agmbench.launch import Launcher, Task
+from agmbench.names import STUDY, TRIAL, all_of_split
 from agmbench.records import Record, Stopped, Tracker, numbers
 from agmbench.registry import Registry, load
 from agmbench.registry.located import parsed, plain
@@ -207,7 +210,7 @@ def _trial(
         digest=digest([sweep.key, number]),
         parent=parent,
     )
-    described = replace(described, tags={**described.tags, "agmbench.trial": str(number), "agmbench.study": sweep.name})
+    described = replace(described, tags={**described.tags, TRIAL: str(number), STUDY: sweep.name})
     recipe, judge, value, best = job.spec.training, build.judge(job.spec, registry, job.dataset), -inf, (-inf, -inf)
     model = build.model(job).to(device)
     modulator = build.modulator(job, model)
@@ -219,7 +222,7 @@ def _trial(
                 if recipe.select == "last" or epoch.rank > best:
                     best, value = epoch.rank, epoch.valid[epoch.by]
                 interrupts.check()
-                run.points(numbers({f"valid/{name}": found for name, found in epoch.valid.items()}, epoch.number))
+                run.points(numbers(all_of_split("valid", epoch.valid), epoch.number))
                 trial.report(epoch.valid[epoch.by], epoch.number)
                 if epoch.number + 1 < recipe.epochs and trial.should_prune():
                     raise Stopped("pruned")

@@ -8,7 +8,7 @@ import torch
 
 from agmbench.errors import describe
 
-Outcome = Literal["passed", "failed", "noted", "skipped", "undeclared"]
+CheckOutcome = Literal["passed", "failed", "noted", "skipped", "undeclared"]
 
 
 class Check(NamedTuple):
@@ -18,11 +18,11 @@ class Check(NamedTuple):
     """
 
     name: str
-    outcome: Outcome
+    outcome: CheckOutcome
     detail: str
 
 
-class Broken(Exception):
+class BrokenPromise(Exception):
     """Raised with the reason why a check failed."""
 
 
@@ -42,7 +42,7 @@ def judged(name: str, check: Callable[..., str], *subjects: Any) -> Check:
         return Check(name, "skipped", str(reason))
     except Noted as finding:
         return Check(name, "noted", str(finding))
-    except Broken as reason:
+    except BrokenPromise as reason:
         return Check(name, "failed", str(reason))
     except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         return Check(name, "failed", describe(error))
@@ -51,9 +51,9 @@ def judged(name: str, check: Callable[..., str], *subjects: Any) -> Check:
 def takes(trials: Sequence[Any], broken: Sequence[str], expected: str, nothing: str) -> str:
     """What a component takes, by the names of its trials; what was `expected` where it broke, and that it takes `nothing`."""
     if broken:
-        raise Broken(f"{broken[0]}; expected {expected}")
+        raise BrokenPromise(f"{broken[0]}; expected {expected}")
     if not trials:
-        raise Broken(f"takes {nothing}, for the reasons above; `--set` gives it other parameters")
+        raise BrokenPromise(f"takes {nothing}, for the reasons above; `--set` gives it other parameters")
     return ", ".join(trial.name for trial in trials)
 
 
@@ -80,5 +80,5 @@ def report(checks: Sequence[Check]) -> str:
     width = max((len(check.name) for check in checks), default=0)
     lines = [f"{check.outcome:<10}  {check.name:<{width}}  {check.detail}" for check in checks]
     outcomes = [check.outcome for check in checks]
-    counts = [f"{outcomes.count(outcome)} {outcome}" for outcome in get_args(Outcome)]
+    counts = [f"{outcomes.count(outcome)} {outcome}" for outcome in get_args(CheckOutcome)]
     return "\n".join([*lines, ", ".join(counts)])

@@ -18,7 +18,7 @@ from agmbench.data.fit import told
 from agmbench.data.verify import Verdict, judge
 from agmbench.datasets.files import HINT, SAMPLE, FileDataset
 from agmbench.errors import describe
-from agmbench.testing.checks import Broken, Check, Outcome, Skipped, judged
+from agmbench.testing.checks import BrokenPromise, Check, CheckOutcome, Skipped, judged
 from agmbench.testing.parts import values
 
 LIMIT = 512  # samples of a split that are looked at, spread evenly
@@ -42,7 +42,7 @@ class Subject:
     def judged(self, about: str, detail: str) -> str:
         """What is passed, with what is odd in it; raises if something is wrong."""
         if wrong := self.verdict.wrong.get(about):
-            raise Broken(told(wrong))
+            raise BrokenPromise(told(wrong))
         return told([detail, *(f"odd: {line}" for line in self.verdict.odd.get(about, ()))])
 
     @property
@@ -75,7 +75,7 @@ def _checks(opened: Callable[[int], Dataset]) -> list[Check]:
     return [judged(name, check, subject) for name, check in CHECKS.items()]
 
 
-def _closed(outcome: Outcome, reason: str) -> list[Check]:
+def _closed(outcome: CheckOutcome, reason: str) -> list[Check]:
     return [Check("opens", outcome, reason), Check("the others", "skipped", "it is not open")]
 
 
@@ -140,7 +140,7 @@ def _digest(tensors: Iterator[Tensor]) -> bytes:
 def _splits(subject: Subject) -> str:
     counts = {name: len(split) for name, split in subject.splits.items()}
     if empty := [name for name, count in counts.items() if not count]:
-        raise Broken(f"{', '.join(empty)} should have samples; found {_counted(counts)}")
+        raise BrokenPromise(f"{', '.join(empty)} should have samples; found {_counted(counts)}")
     return _counted(counts)
 
 
@@ -156,9 +156,13 @@ def _batch(subject: Subject) -> str:
         index = torch.arange(min(4, len(split)))
         batch = split.batch(index)
         if list(batch.inputs) != list(shapes):
-            raise Broken(f"{name}: a batch should have {', '.join(shapes)}; found {', '.join(batch.inputs) or 'nothing'}")
+            raise BrokenPromise(
+                f"{name}: a batch should have {', '.join(shapes)}; found {', '.join(batch.inputs) or 'nothing'}"
+            )
         if not torch.equal(batch.index, index):
-            raise Broken(f"{name}: asked for the samples {index.tolist()}, a batch says that it has {batch.index.tolist()}")
+            raise BrokenPromise(
+                f"{name}: asked for the samples {index.tolist()}, a batch says that it has {batch.index.tolist()}"
+            )
     return fit
 
 
@@ -172,13 +176,15 @@ def _order(subject: Subject) -> str:
         index = torch.tensor([len(split) - 1, 0, len(split) // 2, 0])
         batch = split.batch(index)
         if not torch.equal(batch.index, index):
-            raise Broken(f"{name}: asked for the samples {index.tolist()}, a batch says that it has {batch.index.tolist()}")
+            raise BrokenPromise(
+                f"{name}: asked for the samples {index.tolist()}, a batch says that it has {batch.index.tolist()}"
+            )
         for place, number in enumerate(index):
             single = split.batch(number.unsqueeze(0))
             pairs = {m: (values(x)[place], values(single.inputs[m])[0]) for m, x in batch.inputs.items()}
             pairs["the targets"] = (batch.targets[place], single.targets[0])
             if wrong := [what for what, (one, two) in pairs.items() if not torch.equal(one, two)]:
-                raise Broken(
+                raise BrokenPromise(
                     f"{name}: sample {int(number)} asked for alone, and at place {place} of {index.tolist()}, differs in {wrong[0]}"
                 )
     return "samples are those asked for, in any order and more than once"
@@ -191,11 +197,13 @@ def _content(subject: Subject) -> str:
 def _same(subject: Subject) -> str:
     other = subject.open(0)
     if other.fingerprint != subject.data.fingerprint:
-        raise Broken(f"opened twice with the same seed, fingerprints differ: {subject.data.fingerprint}, {other.fingerprint}")
+        raise BrokenPromise(
+            f"opened twice with the same seed, fingerprints differ: {subject.data.fingerprint}, {other.fingerprint}"
+        )
     for name, split in subject.splits.items():
         differ = sum(one != two for one, two in zip(_digests(split), _digests(other.split(name)), strict=True))
         if differ:
-            raise Broken(f"{name}: opened twice with the same seed, {differ} of {len(_places(split))} samples differ")
+            raise BrokenPromise(f"{name}: opened twice with the same seed, {differ} of {len(_places(split))} samples differ")
     return f"opened again with the same seed, the same {_looked_at(subject)}; fingerprint {subject.data.fingerprint}"
 
 
@@ -204,10 +212,10 @@ def _fingerprint(subject: Subject) -> str:
     one, two = ([_digests(data.split(name)) for name in SPLITS] for data in (subject.data, other))
     prints = other.fingerprint == subject.data.fingerprint
     if one != two and prints:
-        raise Broken(f"seeds 0 and 1 give other data and the same fingerprint, {other.fingerprint}")
+        raise BrokenPromise(f"seeds 0 and 1 give other data and the same fingerprint, {other.fingerprint}")
     whole = all(len(split) <= LIMIT for split in subject.splits.values())
     if one == two and not prints and whole:
-        raise Broken(
+        raise BrokenPromise(
             f"seeds 0 and 1 give the same data and other fingerprints, {subject.data.fingerprint}, {other.fingerprint}"
         )
     return "the same for seeds 0 and 1, which give the same data" if prints else "another for another seed, as the data are"
@@ -230,7 +238,7 @@ def _classes(subject: Subject) -> str:
         if missing
     }
     if "train" in lines:
-        raise Broken(lines["train"])
+        raise BrokenPromise(lines["train"])
     return told([f"all {len(data.class_names)} occur in train", *(f"odd: {line}" for line in lines.values())])
 
 

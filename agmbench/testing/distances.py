@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from agmbench.testing.checks import Broken
+from agmbench.testing.checks import BrokenPromise
 
 JOINT = 1e-6  # gradients that should be joint training's: largest difference, in units of the largest gradient
 NAIVE = 1e-5  # the same for gradients by full passes
@@ -26,7 +26,7 @@ class Largest:
         for name in dict.fromkeys([*expected, *own]):
             difference = float(_apart(found.get(name), expected.get(name)) / unit)
             if not difference <= self.allowed:
-                raise Broken(
+                raise BrokenPromise(
                     f"{where}: {self.promise}, the gradient of {name} differs by {difference:.1e} of the largest gradient, "
                     f"allowed {self.allowed:.0e}"
                 )
@@ -50,7 +50,7 @@ def _apart(one: Tensor | None, two: Tensor | None) -> Tensor:
 def close(promise: str, found: Mapping[str, float], expected: Mapping[str, float]) -> None:
     """Raise unless coefficients are as expected."""
     if not all(abs(found[m] - value) <= KAPPA * max(1.0, abs(value)) for m, value in expected.items()):
-        raise Broken(f"{promise}; found {numbers(found)}, expected {numbers(expected)}, allowed {KAPPA:.0e}")
+        raise BrokenPromise(f"{promise}; found {numbers(found)}, expected {numbers(expected)}, allowed {KAPPA:.0e}")
 
 
 def numbers(kappa: Mapping[str, float]) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from agmbench.conduct import Conduct
 from agmbench.contracts import SPLITS, Batch, Context, Modulator, Promises, Step
 from agmbench.model import MultimodalModel
-from agmbench.testing.checks import Broken, Skipped
+from agmbench.testing.checks import BrokenPromise, Skipped
 from agmbench.testing.models import SEED, SOME, Case, seed
 
 Make = Callable[..., Modulator]
@@ -53,7 +53,7 @@ class Taken(NamedTuple):
         """The recorded `kappa/m`, in the order of the modalities."""
         names = [f"kappa/{modality}" for modality in modalities]
         if missing := [name for name in names if name not in self.signals]:
-            raise Broken(f"records no {', '.join(missing)}; found {', '.join(self.signals) or 'no signals'}")
+            raise BrokenPromise(f"records no {', '.join(missing)}; found {', '.join(self.signals) or 'no signals'}")
         return {name.removeprefix("kappa/"): float(self.signals[name]) for name in names}
 
 
@@ -78,7 +78,7 @@ def take(modulator: Modulator, model: MultimodalModel, batch: Batch, lr: float =
     return Taken(steps, {name.removeprefix("model."): gradient for name, gradient in gradients.items()})
 
 
-class Run(NamedTuple):
+class Driven(NamedTuple):
     """A case after one epoch and one batch of the next: what each batch gave, and how often each BatchNorm moved in it.
 
     `conduct` has seen the steps of the first epoch.
@@ -143,7 +143,7 @@ class Subject:
         return take(begun(self.made(case, params), case, model), model, batch)
 
     @cached_property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[Driven]:
         """The first epoch and a batch of the second, for every case."""
         return [driven(self, case) for case in self.taken()]
 
@@ -156,7 +156,7 @@ def begun(modulator: Modulator, case: Case, model: MultimodalModel, epoch: int =
     return modulator
 
 
-def driven(subject: Subject, case: Case, lr: float = 0.0) -> Run:
+def driven(subject: Subject, case: Case, lr: float = 0.0) -> Driven:
     """The first epoch of a training and a batch of the second."""
     generator, model, modulator = torch.Generator().manual_seed(SEED), case.model(), subject.made(case)
     modulator.prepare(context(case, model, generator))
@@ -168,4 +168,4 @@ def driven(subject: Subject, case: Case, lr: float = 0.0) -> Run:
             taken.append(take(modulator, model, case.batch(number), lr, None if epoch else conduct))
             moved.append({name: times - before[name] for name, times in _batches_tracked(model).items()})
         modulator.end_epoch(context(case, model, generator, epoch, ended=True))
-    return Run(case, generator, modulator, model, taken, moved, conduct)
+    return Driven(case, generator, modulator, model, taken, moved, conduct)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from agmbench.contracts import Encoder, Input, Tokens, Unsuitable
 from agmbench.errors import describe
 from agmbench.modes import same_in_training
-from agmbench.testing.checks import Broken, Check, Skipped, judged, takes, tried
+from agmbench.testing.checks import BrokenPromise, Check, Skipped, judged, takes, tried
 from agmbench.testing.models import NAMES, SEED
 from agmbench.testing.parts import BATCH, SHARED, Answer, Trial, copied, finite, values, with_values
 
@@ -108,7 +108,7 @@ def _output(trials: Sequence[Trial]) -> str:
             feature = _feature(encoder.train(mode), copied(trial.inputs))
             expected, found = _shapes(feature, width)
             if found != expected or not isinstance(width, int):
-                raise Broken(f"{trial.name}: out_features is {width}, so features should be {expected}; found {found}")
+                raise BrokenPromise(f"{trial.name}: out_features is {width}, so features should be {expected}; found {found}")
             finite(trial.name, trial(encoder))
         shown.append(found)
     return f"finite and as wide as out_features: {', '.join(dict.fromkeys(shown))}"
@@ -148,7 +148,7 @@ def _padding(trials: Sequence[Trial]) -> str:
         for name, value in expected.items():
             difference = float((found[name] - value).abs().max() / value.abs().max().clamp(min=1e-12))
             if not difference <= PADDED:
-                raise Broken(
+                raise BrokenPromise(
                     f"{trial.name}: {HIDDEN:.0f} in place of what the mask hides moves the {name} by {difference:.1e} of the "
                     f"largest, allowed {PADDED:.0e}"
                 )
@@ -169,7 +169,7 @@ def _same_in_training(trials: Sequence[Trial]) -> str:
         for name, value in expected.items():
             difference = float((found[name] - value).abs().max() / value.abs().max().clamp(min=1e-12))
             if not difference <= MODES:
-                raise Broken(
+                raise BrokenPromise(
                     f"{trial.name}: says by `same_in_training` that train mode and eval mode are the same, yet the {name} differ by "
                     f"{difference:.1e} of the largest, allowed {MODES:.0e}"
                 )

@@ -10,7 +10,7 @@ from agmbench.contracts import Batch, Context, Encoder, Fusion, Input, Tokens, U
 from agmbench.errors import describe
 from agmbench.model import MultimodalModel
 from agmbench.tasks import Segments
-from agmbench.testing.checks import Broken, Check, Skipped, judged, takes, tried
+from agmbench.testing.checks import BrokenPromise, Check, Skipped, judged, takes, tried
 from agmbench.testing.distances import NAIVE, Largest
 from agmbench.testing.driving import take
 from agmbench.testing.models import CLASSES, NAMES, SEED, NaiveModel, NormedLinear, built_in, seed
@@ -77,7 +77,7 @@ def _answers(fusion: nn.Module, features: Mapping[str, Input]) -> Answer:
 def _fusion(trial: Trial) -> Fusion:
     fusion = trial.made()
     if not isinstance(fusion, Fusion):
-        raise Broken(f"should be an agmbench.contracts.Fusion; found a {type(fusion).__name__}")
+        raise BrokenPromise(f"should be an agmbench.contracts.Fusion; found a {type(fusion).__name__}")
     return fusion
 
 
@@ -90,7 +90,7 @@ def _output(trials: Sequence[Trial]) -> str:
             found = trial(fusion.train(mode))
             logits, representation = (list(value.shape) for value in found.values())
             if logits != [BATCH, *length, CLASSES] or representation[:-1] != [BATCH, *length]:
-                raise Broken(
+                raise BrokenPromise(
                     f"{trial.name}: logits should be {[BATCH, *length, CLASSES]}, the representation "
                     f"{[BATCH, *length, 'R']}".replace("'", "")
                     + f"; found {logits} and {representation}"
@@ -108,16 +108,16 @@ def _terms(trials: Sequence[Trial]) -> str:
             features = {m: values(x) for m, x in trial.inputs.items()}
             logits, terms = fusion(features).logits, fusion.terms(features)
             if list(terms) != list(features):
-                raise Broken(f"{trial.name}: terms should be those of {', '.join(features)}; found {', '.join(terms)}")
+                raise BrokenPromise(f"{trial.name}: terms should be those of {', '.join(features)}; found {', '.join(terms)}")
             apart = float((torch.stack(list(terms.values())).sum(dim=0) - logits).abs().max() / logits.abs().max())
             if not apart <= TERMS:
-                raise Broken(
+                raise BrokenPromise(
                     f"{trial.name}: the sum of its terms differs from the logits by {apart:.1e} of the largest, allowed {TERMS:.0e}"
                 )
             for m in features:
                 own = fusion.terms({k: x if k == m else x + 1 for k, x in features.items()})[m]
                 if not torch.equal(own, terms[m]):
-                    raise Broken(f"{trial.name}: the term of {m} depends on the features of another modality")
+                    raise BrokenPromise(f"{trial.name}: the term of {m} depends on the features of another modality")
         largest = max(largest, apart)
     return f"sum to the logits but for {largest:.1e} of the largest, allowed {TERMS:.0e}, each of its own modality alone"
 
@@ -128,20 +128,20 @@ def _heads(trials: Sequence[Trial]) -> str:
         fusion = _fusion(trial).eval()
         heads, own = fusion.heads(), {id(module): name for name, module in fusion.named_modules()}
         if not heads or not all(isinstance(head, nn.Linear) and id(head) in own for head in heads):
-            raise Broken(f"{trial.name}: heads() should give linear layers of its own; found {heads}")
+            raise BrokenPromise(f"{trial.name}: heads() should give linear layers of its own; found {heads}")
         before = trial.evaluated(fusion)["logits"]
         for head in heads:
             kept = head.weight.detach().clone()
             head.weight.data += 1
             if torch.equal(trial.evaluated(fusion)["logits"], before):
-                raise Broken(f"{trial.name}: another weight of its head {own[id(head)]} does not move the logits")
+                raise BrokenPromise(f"{trial.name}: another weight of its head {own[id(head)]} does not move the logits")
             head.weight.data.copy_(kept)
         for head in heads:
             head.weight.data.zero_()
         after = trial.evaluated(fusion)["logits"].flatten(0, -2)  # [samples, C]
         moves = float((after - after[0]).abs().max() / before.abs().max())
         if not moves <= STILL:
-            raise Broken(
+            raise BrokenPromise(
                 f"{trial.name}: with the weights of its {len(heads)} heads at zero, logits still differ from sample to sample by "
                 f"{moves:.1e} of the largest, allowed {STILL:.0e}"
             )
@@ -157,7 +157,7 @@ def _reaches(trials: Sequence[Trial]) -> str:
         found = torch.autograd.grad(weighed, [values(x) for x in features.values()], allow_unused=True)
         missing = [m for m, gradient in zip(features, found, strict=True) if gradient is None or not gradient.any()]
         if missing:
-            raise Broken(
+            raise BrokenPromise(
                 f"{trial.name}: no gradient reaches the features of {', '.join(missing)}; "
                 f"{len(found) - len(missing)} of {len(found)} modalities have one"
             )

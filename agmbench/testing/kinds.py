@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from agmbench.build import check_parameters
 from agmbench.contracts import Dataset, Encoder, Fusion, Modulator, Promises, Transform
 from agmbench.errors import AgmbenchError
 from agmbench.launch import Launcher
 from agmbench.outcomes import Metric
+from agmbench.parameters import check_parameters
 from agmbench.registry import Entry
 from agmbench.testing import datasets, encoders, fusions, launchers, metrics, modulators, transforms
-from agmbench.testing.checks import Broken, Check, judged, one_thread
+from agmbench.testing.checks import BrokenPromise, Check, judged, one_thread
 from agmbench.testing.imports import imported
 
 KINDS: Mapping[str, Callable[..., list[Check]]] = {
@@ -70,11 +70,11 @@ def _contract(entry: Entry, given: Mapping[str, Any] | None) -> str:
     """It is what its kind should be, and its parameters have types and defaults, or are given."""
     target, contract = entry.load(), CONTRACTS[entry.kind]
     if not (inspect.isclass(target) and issubclass(target, contract)):
-        raise Broken(f"{entry.target} should be a class that derives from {contract.__name__}; found {target!r}")
+        raise BrokenPromise(f"{entry.target} should be a class that derives from {contract.__name__}; found {target!r}")
     try:
         params = check_parameters(entry, {}) if given is None else given
     except AgmbenchError as error:
-        raise Broken(str(error)) from error
+        raise BrokenPromise(str(error)) from error
     return f"derives from {contract.__name__}; parameters: {', '.join(f'{name}={value}' for name, value in params.items()) or 'none'}"
 
 

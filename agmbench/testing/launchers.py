@@ -8,7 +8,7 @@ from typing import Any
 from agmbench.errors import AgmbenchError
 from agmbench.launch import Ended, Launcher, Task
 from agmbench.launchers.trial import DIES, FUNCTION
-from agmbench.testing.checks import Broken, Check, judged
+from agmbench.testing.checks import BrokenPromise, Check, judged
 
 TEXTS = {"well": "", "again": "", "badly": "the reason of this task", "dead": DIES}
 
@@ -32,23 +32,23 @@ def _runs(launcher: Launcher, ended: list[Ended]) -> str:
     ended += launcher.run(tasks)
     found, expected = sorted(one.task.key for one in ended), sorted(TEXTS)
     if found != expected:
-        raise Broken(f"tasks ended: {', '.join(found) or 'none'}; expected each once: {', '.join(expected)}")
+        raise BrokenPromise(f"tasks ended: {', '.join(found) or 'none'}; expected each once: {', '.join(expected)}")
     if list(launcher.run([])):
-        raise Broken("something ended although there was no task")
+        raise BrokenPromise("something ended although there was no task")
     return f"each of {len(tasks)} tasks ended once"
 
 
 def _well(ended: list[Ended]) -> str:
     for one in ended:
         if not TEXTS[one.task.key] and one.reason:
-            raise Broken(f"a task that ended well is said to have failed: {one.reason}")
+            raise BrokenPromise(f"a task that ended well is said to have failed: {one.reason}")
     return "what ended well has no reason"
 
 
 def _reasons(ended: list[Ended]) -> str:
     reasons = {one.task.key: one.reason for one in ended}
     if TEXTS["badly"] not in reasons["badly"]:
-        raise Broken(
+        raise BrokenPromise(
             f"a task failed with '{TEXTS['badly']}', of which the launcher says {reasons['badly']!r}; expected its reason"
         )
     return "what failed has the reason that it gave"
@@ -57,7 +57,7 @@ def _reasons(ended: list[Ended]) -> str:
 def _death(ended: list[Ended]) -> str:
     (reason,) = (one.reason for one in ended if one.task.text == DIES)
     if not reason:
-        raise Broken("a task whose process ended with status 3 is said to have ended well; expected a reason")
+        raise BrokenPromise("a task whose process ended with status 3 is said to have ended well; expected a reason")
     return f"a process that dies is a reason: {reason}"
 
 

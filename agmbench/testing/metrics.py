@@ -11,7 +11,7 @@ import numpy as np
 from agmbench.errors import describe
 from agmbench.outcomes import KINDS, Array, Floats, Kind, Metric, Outcome, Outcomes, Unmeasured
 from agmbench.shapley import coalitions
-from agmbench.testing.checks import Broken, Check, Skipped, judged
+from agmbench.testing.checks import BrokenPromise, Check, Skipped, judged
 from agmbench.testing.models import CLASSES, NAMES, SEED
 
 SAMPLES, FEATURES = 24, 6
@@ -86,7 +86,7 @@ def _refusal(metric: Metric, kind: Kind) -> str:
 def _declares(metric: Metric) -> str:
     names = [quantity.name for quantity in metric.quantities]
     if len(set(names)) < len(names) or not names:
-        raise Broken(f"its quantities should have a name each; found {names}")
+        raise BrokenPromise(f"its quantities should have a name each; found {names}")
     return ", ".join(f"{quantity.name} [{quantity.unit or 'no unit'}]" for quantity in metric.quantities)
 
 
@@ -101,16 +101,21 @@ def _numbers(metric: Metric, kind: Kind, asked: Asked, where: str = "") -> dict[
     given: Any = metric(*asked)
     expected = {quantity.name: quantity for quantity in metric.quantities if kind in quantity.tasks}
     if not isinstance(given, Mapping) or given.keys() != expected.keys():
-        raise Broken(f"for a {kind} it should give a mapping of {', '.join(expected)}; found {given!r}"[:300])
+        raise BrokenPromise(f"for a {kind} it should give a mapping of {', '.join(expected)}; found {given!r}"[:300])
     found: dict[str, Any] = {}
     for name, value in given.items():
         if expected[name].per and not isinstance(value, Mapping):
-            raise Broken(f"for a {kind} '{name}' should be a mapping, a number per {expected[name].per}; found {value!r}"[:300])
+            raise BrokenPromise(
+                f"for a {kind} '{name}' should be a mapping, a number per {expected[name].per}; found {value!r}"[:300]
+            )
         found |= {f"{name}/{key}": one for key, one in value.items()} if expected[name].per else {name: value}
-    for name, number in found.items():
-        if not isinstance(number, float | int) or not math.isfinite(number):
-            raise Broken(f"for a {kind}{where} '{name}' should be a finite number; found {number!r}, a {type(number).__name__}")
-    return {name: float(number) for name, number in found.items()}
+    return {name: _finite(number, f"for a {kind}{where} '{name}'") for name, number in found.items()}
+
+
+def _finite(number: object, what: str) -> float:
+    if not isinstance(number, float | int) or not math.isfinite(number):
+        raise BrokenPromise(f"{what} should be a finite number; found {number!r}, a {type(number).__name__}")
+    return float(number)
 
 
 def _values(metric: Metric, fitting: Mapping[Kind, Asked]) -> str:
@@ -150,10 +155,10 @@ def _pure(metric: Metric, fitting: Mapping[Kind, Asked]) -> str:
         given = copy.deepcopy(asked)
         one, two = _numbers(metric, kind, given), _numbers(metric, kind, given)
         if one != two:
-            raise Broken(f"for a {kind}: the same outcomes gave {one}, then {two}")
+            raise BrokenPromise(f"for a {kind}: the same outcomes gave {one}, then {two}")
         now, before = _arrays(given), _arrays(asked)
         if changed := [name for name, array in before.items() if not np.array_equal(array, now[name])]:
-            raise Broken(f"for a {kind}: changes {' and '.join(changed)} in place; expected them untouched")
+            raise BrokenPromise(f"for a {kind}: changes {' and '.join(changed)} in place; expected them untouched")
     return "the same twice, and nothing changed in place"
 
 
@@ -174,7 +179,7 @@ def _order(metric: Metric, fitting: Mapping[Kind, Asked]) -> str:
         for name, value in one.items():
             apart = abs(value - two.get(name, math.inf))
             if not apart <= SAME * max(1.0, abs(value)):
-                raise Broken(
+                raise BrokenPromise(
                     f"for a {kind}: {name} is {value!r}, and {two.get(name)!r} with the samples in another order; allowed {SAME:.0e} apart"
                 )
             largest = max(largest, apart)

@@ -19,7 +19,7 @@ from agmbench.contracts import Promises, muted
 from agmbench.errors import describe
 from agmbench.shapley import coalitions
 from agmbench.testing import promises
-from agmbench.testing.checks import Broken, Check, Noted, Skipped, judged
+from agmbench.testing.checks import BrokenPromise, Check, Noted, Skipped, judged
 from agmbench.testing.distances import NAIVE, Largest
 from agmbench.testing.driving import Make, Subject, Taken, context, driven, joint, take
 from agmbench.testing.models import BATCH, CLASSES, EVERY, MASKED, SOME, Case, NaiveModel, unbalanced
@@ -71,9 +71,9 @@ def _steps(subject: Subject) -> str:
     total, batches = 0, 0
     for case, taken in ((run.case, taken) for run in subject.runs for taken in run.taken):
         if subject.promises.trains and not taken.steps:
-            raise Broken(f"{case}: a batch should give one step or more; found none")
+            raise BrokenPromise(f"{case}: a batch should give one step or more; found none")
         if not subject.promises.trains and taken.steps:
-            raise Broken(f"{case}: promises to take no step; found {len(taken.steps)} in a batch")
+            raise BrokenPromise(f"{case}: promises to take no step; found {len(taken.steps)} in a batch")
         total, batches = total + len(taken.steps), batches + 1
     return f"{total} in {batches} batches"
 
@@ -82,13 +82,15 @@ def _finite(subject: Subject) -> str:
     for case, taken in ((run.case, taken) for run in subject.runs for taken in run.taken):
         for step in taken.steps:
             if not torch.isfinite(step.loss).all():
-                raise Broken(f"{case}: the loss should be finite; found {step.loss.tolist()}")
+                raise BrokenPromise(f"{case}: the loss should be finite; found {step.loss.tolist()}")
             if step.logits.shape != (BATCH, CLASSES) or not torch.isfinite(step.logits).all():
                 found = f"shape {list(step.logits.shape)}, {int(torch.isfinite(step.logits).sum())} finite"
-                raise Broken(f"{case}: logits should be finite and of shape [{BATCH}, {CLASSES}]; found {found}")
+                raise BrokenPromise(f"{case}: logits should be finite and of shape [{BATCH}, {CLASSES}]; found {found}")
         wrong = [name for name, gradient in taken.gradients.items() if not torch.isfinite(gradient).all()]
         if wrong:
-            raise Broken(f"{case}: {len(wrong)} of {len(taken.gradients)} gradients are not finite, the first of {wrong[0]}")
+            raise BrokenPromise(
+                f"{case}: {len(wrong)} of {len(taken.gradients)} gradients are not finite, the first of {wrong[0]}"
+            )
     return f"loss, logits and gradients in {len(subject.runs)} models"
 
 
@@ -97,7 +99,7 @@ def _gradients(subject: Subject) -> str:
     resting: list[str] = []
     for run in subject.runs:
         if complaint := run.conduct.left_out(run.case.batch()):
-            raise Broken(f"{run.case}: {complaint}")
+            raise BrokenPromise(f"{run.case}: {complaint}")
         found = {name for taken in run.first for name in taken.gradients}
         for part, module in {**run.model.encoders, "fusion": run.model.fusion}.items():
             prefix = part if part == "fusion" else f"encoders.{part}"
@@ -121,7 +123,7 @@ def _modulated(subject: Subject) -> str:
             names = [name for name in plain if name.startswith(f"encoders.{modality}.")]
             moved = sum(_moved(taken.gradients.get(name), plain[name]) for name in names)
             if not moved:
-                raise Broken(
+                raise BrokenPromise(
                     f"{case}: kappa/{modality} is {kappa:.3g}, yet 0 of {len(names)} tensors of its encoder have a gradient "
                     f"that differs from joint training's by more than {MOVED:.0e}"
                 )
@@ -157,7 +159,7 @@ def _identical(case: Case, found: Taken, expected: Taken) -> None:
     one, two = ({**taken.gradients, **taken.signals, "the loss": taken.steps[-1].loss} for taken in (found, expected))
     wrong = [name for name in one.keys() | two.keys() if name not in one or name not in two or not _same(one[name], two[name])]
     if wrong:
-        raise Broken(
+        raise BrokenPromise(
             f"{case}: after its state_dict was loaded, {len(wrong)} of {len(two)} gradients, signals and losses of the next batch "
             f"differ, among them {min(wrong)}; expected none (state belongs in buffers)"
         )
@@ -175,7 +177,9 @@ def _batch_statistics(subject: Subject) -> str:
             prefix = part if part == "fusion" else f"encoders.{part}"
             rests = not any(gradient.startswith(f"{prefix}.") for gradient in taken.gradients)
             if not rests and not 1 <= times <= len(taken.steps):  # what rests may run in any mode
-                raise Broken(f"{case}: {name} moved {times} times in a batch; expected once a backward, {len(taken.steps)}")
+                raise BrokenPromise(
+                    f"{case}: {name} moved {times} times in a batch; expected once a backward, {len(taken.steps)}"
+                )
             total += times
     return f"BatchNorms moved once a backward, {total} times in {len(subject.runs)} models"
 
@@ -183,8 +187,15 @@ def _batch_statistics(subject: Subject) -> str:
 def _not_kept(subject: Subject) -> str:
     for run in subject.runs:
         if complaint := kept(run.modulator, run.model):
-            raise Broken(f"{run.case}: {complaint}")
+            raise BrokenPromise(f"{run.case}: {complaint}")
     return f"nothing of the model after a step in {len(subject.runs)} models"
+
+
+def _check_signals(case: Case, signals: Mapping[str, object]) -> None:
+    for name, value in signals.items():
+        if not isinstance(value, Tensor) or value.ndim or not torch.isfinite(value):
+            found = value.tolist() if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise BrokenPromise(f"{case}: the signal {name} should be a finite scalar tensor; found {found}")
 
 
 def _signals(subject: Subject) -> str:
@@ -193,14 +204,13 @@ def _signals(subject: Subject) -> str:
         steps = [step for taken in run.taken for step in taken.steps]
         begun = [step for taken in run.first for step in taken.steps]
         for step in steps:
-            for name, value in step.signals.items():
-                if not isinstance(value, Tensor) or value.ndim or not torch.isfinite(value):
-                    found = value.tolist() if isinstance(value, Tensor) else f"a {type(value).__name__}"
-                    raise Broken(f"{run.case}: the signal {name} should be a finite scalar tensor; found {found}")
+            _check_signals(run.case, step.signals)
         for step in begun:
             if list(step.signals) != list(begun[0].signals):
                 first, other = (", ".join(signals) or "none" for signals in (begun[0].signals, step.signals))
-                raise Broken(f"{run.case}: signals should be the same at every step of an epoch; found {first}, then {other}")
+                raise BrokenPromise(
+                    f"{run.case}: signals should be the same at every step of an epoch; found {first}, then {other}"
+                )
         names |= begun[0].signals.keys()
     return f"{len(names)} names, finite scalars in {len(subject.runs)} models"
 
@@ -213,7 +223,7 @@ def _samples(subject: Subject) -> str:
             continue
         total = len(run.case.split)
         if complaint := wrong_samples(chosen, total):
-            raise Broken(f"{run.case}: {complaint}")
+            raise BrokenPromise(f"{run.case}: {complaint}")
         counts.append(len(chosen))
     return f"{min(counts)} to {max(counts)} of {total} an epoch" if counts else "all in an epoch, shuffled"
 
@@ -225,11 +235,11 @@ def _answers(subject: Subject) -> str:
             said = run.modulator.coalitions(run.model, run.case.batch().inputs, which)
         for coalition in which:
             if coalition not in said:
-                raise Broken(f"{run.case}: has no answer where {', '.join(sorted(coalition))} is present")
+                raise BrokenPromise(f"{run.case}: has no answer where {', '.join(sorted(coalition))} is present")
             logits, representation = said[coalition]
             if logits.shape != (BATCH, CLASSES) or not torch.isfinite(logits).all() or not torch.isfinite(representation).all():
                 found = f"{list(logits.shape)}, {int(torch.isfinite(logits).sum())} finite"
-                raise Broken(
+                raise BrokenPromise(
                     f"{run.case}: where {', '.join(sorted(coalition))} is present, logits should be finite and of "
                     f"shape [{BATCH}, {CLASSES}], the representation finite; found logits {found}"
                 )
@@ -244,7 +254,7 @@ def _exact(subject: Subject) -> str:
         naive = case.model(NaiveModel)
         expected = subject.first(case, naive, case.batch(), **params)
         if not getattr(naive, "passes", 0):
-            raise Broken(f"{case}: promises `exact`, and asks the model for no responses or coalitions")
+            raise BrokenPromise(f"{case}: promises `exact`, and asks the model for no responses or coalitions")
         largest.add(case, found.gradients, expected.gradients)
     return largest.detail("from full passes")
 
@@ -266,7 +276,7 @@ def _absent(subject: Subject) -> str:
             continue
         one, two = (torch.cat([grads[name].flatten() for name in names]).double() for grads in (found, plain))
         if one.norm() > 0 and float(torch.cosine_similarity(one, two, dim=0)) < 1 - DAMPED:
-            raise Broken(
+            raise BrokenPromise(
                 f"{case}: where no sample has '{lacking}', its encoder's gradient should be joint training's up to a factor; it has "
                 f"another direction (a method that learns from each modality by itself promises absent=False)"
             )
@@ -286,9 +296,8 @@ def _waits(subject: Subject) -> str:
     if reads:
         (most, _), *others = reads.most_common()
         places = f"{most}, and {len(others)} more places" if others else str(most)
-        raise Noted(
-            f"a step waits for the device {reads.total() / steps:.2g} times (with a GPU it should never have to): {places}"
-        )
+        often = f"{reads.total() / steps:.2g} times"
+        raise Noted(f"a step waits for the device {often} (with a GPU it should never have to): {places}")
     return f"the host reads nothing of the device in {steps} steps of {len(tried)} models"
 
 

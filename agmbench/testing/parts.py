@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from agmbench.contracts import Input, Tokens
 from agmbench.model import reads_batch_statistics
 from agmbench.precision import Precision
-from agmbench.testing.checks import Broken, Skipped
+from agmbench.testing.checks import BrokenPromise, Skipped
 from agmbench.testing.models import SEED, seed
 
 ALONE = 1e-4  # what a sample makes alone and in a batch: largest difference, in units of the largest output
@@ -61,7 +61,7 @@ def gradients(trials: Sequence[Trial]) -> str:
             continue
         found = trial.backward(part)
         if missing := [name for name in names if f"gradient of {name}" not in found]:
-            raise Broken(
+            raise BrokenPromise(
                 f"{trial.name}: gradients reach {len(names) - len(missing)} of {len(names)} trainable tensors; "
                 f"the first without is {missing[0]}"
             )
@@ -99,7 +99,7 @@ def alone(trials: Sequence[Trial]) -> str:
                 unit = max(float(whole[name].abs().max()), 1e-12)
                 difference = float((value[0] - whole[name][number]).abs().max()) / unit
                 if not difference <= ALONE:
-                    raise Broken(
+                    raise BrokenPromise(
                         f"{trial.name}: in eval mode the {name} of a sample alone and in a batch of {BATCH} differ by "
                         f"{difference:.1e} of the largest, allowed {ALONE:.0e}"
                     )
@@ -136,7 +136,9 @@ def untouched(trials: Sequence[Trial]) -> str:
             trial.answers(part.train(mode), given)
         changed = [m for m, x in given.items() if not torch.equal(values(x), values(before[m]))]
         if changed:
-            raise Broken(f"{trial.name}: changes its input in place, that of {', '.join(changed)}; expected it untouched")
+            raise BrokenPromise(
+                f"{trial.name}: changes its input in place, that of {', '.join(changed)}; expected it untouched"
+            )
     return f"inputs are not changed in place in {forms(trials)}"
 
 
@@ -154,7 +156,7 @@ def finite(where: str, found: Mapping[str, Tensor]) -> None:
     """Raise unless every number is."""
     for name, value in found.items():
         if count := value.numel() - int(torch.isfinite(value).sum()):
-            raise Broken(f"{where}: {count} of {value.numel()} numbers of the {name} are not finite")
+            raise BrokenPromise(f"{where}: {count} of {value.numel()} numbers of the {name} are not finite")
 
 
 def values(x: Input) -> Tensor:
@@ -176,7 +178,7 @@ def _equal(where: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> None:
     wrong = [name for name in one if not torch.equal(one[name], two[name])]
     if wrong:
         apart = float((one[wrong[0]].double() - two[wrong[0]].double()).abs().max())
-        raise Broken(f"{where}, {len(wrong)} of {len(one)} tensors differ, {wrong[0]} by {apart:.1e}; expected none")
+        raise BrokenPromise(f"{where}, {len(wrong)} of {len(one)} tensors differ, {wrong[0]} by {apart:.1e}; expected none")
 
 
 def forms(trials: Sequence[Trial]) -> str:

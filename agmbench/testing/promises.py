@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import product
 
 from agmbench.model import MultimodalModel
-from agmbench.testing.checks import Broken
+from agmbench.testing.checks import BrokenPromise
 from agmbench.testing.distances import JOINT, KAPPA, Largest, close, numbers
 from agmbench.testing.driving import Subject, begun, plain_joint, take
 from agmbench.testing.models import EVERY, SOME, encoder_of, equal, unbalanced, without_dropout
@@ -47,7 +47,9 @@ def balances(subject: Subject) -> str:
     for case, strong in tried:
         kappa = subject.first(case, unbalanced(case, strong), case.batch()).kappa(case.modalities)
         if not kappa[strong] < min(value for modality, value in kappa.items() if modality != strong):
-            raise Broken(f"{case}: the stronger modality {strong} should have the smallest kappa; found {numbers(kappa)}")
+            raise BrokenPromise(
+                f"{case}: the stronger modality {strong} should have the smallest kappa; found {numbers(kappa)}"
+            )
     return f"equal kappa in {len(cases)} models of equal modalities, the smallest for the stronger in {len(tried)} others"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from agmbench.contracts import Input, Tokens, Transform, Unsuitable
 from agmbench.errors import describe
-from agmbench.testing.checks import Broken, Check, Skipped, judged, takes, tried
+from agmbench.testing.checks import BrokenPromise, Check, Skipped, judged, takes, tried
 from agmbench.testing.models import SEED
 from agmbench.testing.parts import values
 
@@ -101,17 +101,28 @@ def _output(trials: Sequence[Trial]) -> str:
         for number in range(DRAWS):
             found = trial(number)
             if type(found) is not type(x):
-                raise Broken(f"{trial.name}: gives a {type(found).__name__}; expected a {type(x).__name__}, as it was given")
+                raise BrokenPromise(
+                    f"{trial.name}: gives a {type(found).__name__}; expected a {type(x).__name__}, as it was given"
+                )
             if list(values(found).shape) != expected or values(found).dtype != values(x).dtype:
-                raise Broken(
+                raise BrokenPromise(
                     f"{trial.name}: gives {values(found).dtype} {list(values(found).shape)}; expected {values(x).dtype} {expected}"
                 )
             if isinstance(found, Tokens) and (found.mask is None or found.mask.shape != found.values.shape[:2]):
-                raise Broken(f"{trial.name}: gives no mask {expected[:2]}, as it was given")
+                raise BrokenPromise(f"{trial.name}: gives no mask {expected[:2]}, as it was given")
             if not torch.isfinite(values(found)).all():
-                raise Broken(f"{trial.name}: gives numbers that are not finite")
+                raise BrokenPromise(f"{trial.name}: gives numbers that are not finite")
             moved += not _same(found, x)
     return f"shape, dtype and mask of what it was given; {moved} of {DRAWS * len(trials)} samples are changed"
+
+
+def _check_tokens(name: str, found: Any, there: Tensor) -> None:
+    if (found.mask & ~there).any():
+        raise BrokenPromise(f"{name}: makes tokens where there were none")
+    if there.any() and not found.mask.any():
+        raise BrokenPromise(f"{name}: leaves no token; expected one at least")
+    if (found.values * ~found.mask.unsqueeze(2)).any():
+        raise BrokenPromise(f"{name}: what the mask hides is not zero any more")
 
 
 def _tokens(trials: Sequence[Trial]) -> str:
@@ -123,13 +134,7 @@ def _tokens(trials: Sequence[Trial]) -> str:
         there = trial.given.sample.mask  # type: ignore[union-attr]
         assert there is not None
         for number in range(DRAWS):
-            found = trial(number)
-            if (found.mask & ~there).any():
-                raise Broken(f"{trial.name}: makes tokens where there were none")
-            if there.any() and not found.mask.any():
-                raise Broken(f"{trial.name}: leaves no token; expected one at least")
-            if (found.values * ~found.mask.unsqueeze(2)).any():
-                raise Broken(f"{trial.name}: what the mask hides is not zero any more")
+            _check_tokens(trial.name, trial(number), there)
     return f"tokens stay tokens, one at least, in {', '.join(trial.name for trial in masked)}"
 
 
@@ -140,10 +145,10 @@ def _draws(trials: Sequence[Trial]) -> str:
             with _seeds(1) as before:
                 one = trial(number)
                 if _states() != before:
-                    raise Broken(f"{trial.name}: draws from a generator other than its own; expected its own alone")
+                    raise BrokenPromise(f"{trial.name}: draws from a generator other than its own; expected its own alone")
             with _seeds(2):
                 if not _same(one, trial(number)):
-                    raise Broken(f"{trial.name}: the same draws give two samples; expected the same bit by bit")
+                    raise BrokenPromise(f"{trial.name}: the same draws give two samples; expected the same bit by bit")
     return f"the same sample for the same generator, and no other is drawn from, {DRAWS} draws in {_kinds(trials)}"
 
 
@@ -177,7 +182,7 @@ def _untouched(trials: Sequence[Trial]) -> str:
             given = _copy(trial.given.sample)
             trial.made(given, torch.Generator().manual_seed(SEED + number))
             if not _same(given, trial.given.sample):
-                raise Broken(f"{trial.name}: changes its input in place; expected it untouched")
+                raise BrokenPromise(f"{trial.name}: changes its input in place; expected it untouched")
     return f"the input is not changed in place in {_kinds(trials)}"
 
 
@@ -188,7 +193,9 @@ def _alone(trials: Sequence[Trial]) -> str:
             first = trial(number)
             trial(number + 1, other=True)
             if not _same(first, trial(number)):
-                raise Broken(f"{trial.name}: a sample depends on the one before it; expected nothing to be kept between calls")
+                raise BrokenPromise(
+                    f"{trial.name}: a sample depends on the one before it; expected nothing to be kept between calls"
+                )
     return f"a sample does not depend on those before it in {_kinds(trials)}"
 
 
@@ -198,9 +205,9 @@ def _travels(trials: Sequence[Trial]) -> str:
         try:
             there = pickle.loads(pickle.dumps(trial.made))
         except Exception as error:
-            raise Broken(f"{trial.name}: cannot be sent to the processes that read ahead ({describe(error)})") from error
+            raise BrokenPromise(f"{trial.name}: cannot be sent to the processes that read ahead ({describe(error)})") from error
         if not _same(trial(), trial(transform=there)):
-            raise Broken(f"{trial.name}: sent to another process, the same draws give another sample")
+            raise BrokenPromise(f"{trial.name}: sent to another process, the same draws give another sample")
     return f"pickled and unpickled, it does the same in {_kinds(trials)}"
 
 

@@ -7,12 +7,13 @@ from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 
 from agmbench.errors import AgmbenchError
-from agmbench.records import FINISHED, IMPORTED, Heading, Point, Record
-from agmbench.trackers.tags import IMPORTED_DIGEST, written
+from agmbench.names import DEPARTURES, DIGEST, IMPORTED, IMPORTED_DIGEST, SETTING, of_split
+from agmbench.records import FINISHED, Heading, Point, Record
+from agmbench.trackers.tags import written
 from agmbench.trackers.writer import MlflowWriter
 
 SHA256 = f"{IMPORTED}.sha256"
-OF_JOBS_HERE = ("agmbench.digest", "agmbench.setting")  # tags by which a job is found that was done here
+OF_JOBS_HERE = (DIGEST, SETTING)  # tags by which a job is found that was done here
 
 
 def adopted(client: MlflowClient, experiment: str, record: Record, folder: Path, sha256: str) -> bool:
@@ -35,12 +36,12 @@ def adopted(client: MlflowClient, experiment: str, record: Record, folder: Path,
         IMPORTED_DIGEST: record.digest,
         SHA256: sha256,
     }
-    tags["agmbench.departures"] = json.dumps(record.departures)
+    tags[DEPARTURES] = json.dumps(record.departures)
     kept = {name: value for name, value in tags.items() if name not in OF_JOBS_HERE}
     made = client.create_run(experiment, start_time=record.started, run_name=record.name, tags=kept)
     with MlflowWriter(client, made.info.run_id) as writer:
         writer.describe(heading)
-        by_metrics = {f"test/{name}" for one in record.measurements.values() for name in one.values}
+        by_metrics = {of_split("test", name) for one in record.measurements.values() for name in one.values}
         writer.points([Point(name, value, 0) for name, value in record.metrics.items() if name not in by_metrics])
         writer.measured(record.measurements.values(), 0)
         writer.files(folder)

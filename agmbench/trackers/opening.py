@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from agmbench.addresses import shown
 from agmbench.errors import AgmbenchError
 from agmbench.trackers.patience import Patient, in_time, patiently
+from agmbench.whole import whole
 
 
 def sqlite(path: Path) -> str:
@@ -29,13 +30,11 @@ def sqlite(path: Path) -> str:
 
 
 def make(file: Path) -> None:
-    """A SQLite store, made aside and moved into place whole: a process killed meanwhile leaves no half of one."""
-    fresh = file.with_name(f"{file.name}.new")
-    fresh.unlink(missing_ok=True)
-    # the default experiment is written by an SQL statement in which a path would not be escaped
-    SqlAlchemyStore(sqlite(fresh), Path("mlruns").absolute().as_uri())
-    _connected(sqlite(fresh))
-    fresh.replace(file)
+    """A SQLite store, whole: a process killed meanwhile leaves no half of one."""
+    with whole(file) as fresh:
+        # the default experiment is written by an SQL statement in which a path would not be escaped
+        SqlAlchemyStore(sqlite(fresh), Path("mlruns").absolute().as_uri())
+        _connected(sqlite(fresh))
 
 
 def _answers(uri: str) -> None:

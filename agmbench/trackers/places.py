@@ -5,13 +5,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage, ViewType
 from mlflow.exceptions import MlflowException
 
+from agmbench.names import HEARTBEAT, OWNER
 from agmbench.trackers.claims import Held, Owner, owner
 
 CLAIM = "claim."  # parameters of a run: who took each number
 BEAT = "agmbench.claim."  # a run's tags: the last heartbeat of each number
 GIVEN_BACK = "given back"
 NAMED = "agmbench.lock."  # experiments
-OWNER, HEARTBEAT = "agmbench.owner", "agmbench.heartbeat"  # their tags
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from uuid import uuid4
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from agmbench.errors import AgmbenchError
+from agmbench.names import STATES
 
 VARIABLE = "AGMBENCH_STATES"
-STATES = "agmbench.states"  # the tag of a run that has some: the newest one's mark and file
 FOLDER = "unfinished"
 MARK = "mark"  # the file that tells which of them the folder here has
 
@@ -34,7 +34,9 @@ class InStore:
     Two places take turns, and the tag is written once one is whole: what is cut off while it travels is never the newest.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, runs: Sequence[Run], folder: Path, guard: Callable[[], None]) -> None:
+    def __init__(
+        self, client: MlflowClient, run_id: str, runs: Sequence[MlflowRun], folder: Path, guard: Callable[[], None]
+    ) -> None:
         self._client, self._run, self._guard = client, run_id, guard
         self._with = [run for run in runs if run.data.tags.get(STATES)]
         self._folder = folder

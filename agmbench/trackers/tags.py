@@ -8,17 +8,37 @@ from dataclasses import asdict, fields, replace
 from typing import Any, cast
 
 from mlflow import MlflowClient
-from mlflow.entities import Run, RunTag
+from mlflow.entities import Run as MlflowRun
+from mlflow.entities import RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from agmbench import older
+from agmbench.names import (
+    ATTEMPT,
+    CELL,
+    COMPONENTS,
+    CONCEPT,
+    DEPARTURES,
+    DIGEST,
+    FINGERPRINT,
+    IMPORTED,
+    IMPORTED_DIGEST,
+    METRIC,
+    MODALITIES,
+    OUTCOMES,
+    REFERENCES,
+    SELECTED,
+    SETTING,
+    SPEC,
+    TAG,
+    TASK,
+    TRAINING,
+    within,
+)
 from agmbench.outcomes import KINDS, Kind, Quantity
-from agmbench.records import IMPORTED, TAG, Heading, Label, Measurement, Record, Selected, chosen, departing
+from agmbench.records import Heading, Label, Measurement, Record, Selected, chosen, departing
 
-METRIC = "agmbench.metric."
-OUTCOMES = "agmbench.outcomes"  # the artifact that holds them
 DEFAULTS = {field.name: field.default for field in fields(Quantity)}  # left out of a tag, which MLflow cuts at 8,000 letters
-IMPORTED_DIGEST = f"{IMPORTED}.digest"  # in place of `agmbench.digest`, by which jobs that are done here are found
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # of an experiment that the UI opens as model training
 NOTE = "mlflow.note.content"  # what the UI shows as a run's description
 
@@ -34,19 +54,19 @@ def by_whom(source: str = "agmbench") -> dict[str, str]:
 def written(heading: Heading) -> dict[str, str]:
     """The tags of a run that begins."""
     return {
-        "agmbench.digest": heading.digest,
-        "agmbench.cell": heading.cell,
-        "agmbench.setting": heading.setting,
-        "agmbench.concept": str(heading.concept).lower(),
-        "agmbench.modalities": json.dumps(heading.modalities),
-        "agmbench.spec": json.dumps(heading.spec),
-        "agmbench.fingerprint": heading.fingerprint,
-        "agmbench.task": heading.task,
-        "agmbench.selected": heading.selected,
-        "agmbench.components": json.dumps(heading.components),
-        "agmbench.departures": json.dumps(heading.departures),
-        "agmbench.references": json.dumps(heading.references),
-        "agmbench.training": heading.training,
+        DIGEST: heading.digest,
+        CELL: heading.cell,
+        SETTING: heading.setting,
+        CONCEPT: str(heading.concept).lower(),
+        MODALITIES: json.dumps(heading.modalities),
+        SPEC: json.dumps(heading.spec),
+        FINGERPRINT: heading.fingerprint,
+        TASK: heading.task,
+        SELECTED: heading.selected,
+        COMPONENTS: json.dumps(heading.components),
+        DEPARTURES: json.dumps(heading.departures),
+        REFERENCES: json.dumps(heading.references),
+        TRAINING: heading.training,
         NOTE: described(heading),
     }
 
@@ -74,43 +94,43 @@ def as_tag(measurement: Measurement) -> tuple[str, str]:
     return METRIC + measurement.metric, json.dumps({**about, "quantities": quantities})
 
 
-def record(run: Run) -> Record:
+def record(run: MlflowRun) -> Record:
     """A run of the store as reports read it."""
     tags = run.data.tags
     found = Record(
         run_id=run.info.run_id,
         name=run.info.run_name or "",
         status=run.info.status,
-        digest=tags[IMPORTED_DIGEST if IMPORTED in tags else "agmbench.digest"],
-        cell=tags["agmbench.cell"],
-        spec=json.loads(tags["agmbench.spec"]),
-        modalities=tuple(json.loads(tags["agmbench.modalities"])),
-        concept=tags["agmbench.concept"] == "true",
+        digest=tags[IMPORTED_DIGEST if IMPORTED in tags else DIGEST],
+        cell=tags[CELL],
+        spec=json.loads(tags[SPEC]),
+        modalities=tuple(json.loads(tags[MODALITIES])),
+        concept=tags[CONCEPT] == "true",
         metrics=run.data.metrics,
         tags=tags,
         started=run.info.start_time,
-        attempt=int(tags.get("agmbench.attempt", 0)),
+        attempt=int(tags.get(ATTEMPT, 0)),
     )
-    found = replace(found, outcomes_kept=OUTCOMES in tags, training=tags.get("agmbench.training") or found.digest)
-    if "agmbench.fingerprint" not in tags:
+    found = replace(found, outcomes_kept=OUTCOMES in tags, training=tags.get(TRAINING) or found.digest)
+    if FINGERPRINT not in tags:
         inputs = run.inputs.dataset_inputs if run.inputs else []
         found = older.completed(found, inputs[0].dataset.digest if inputs else "")
     else:
         found = replace(
             found,
-            fingerprint=tags["agmbench.fingerprint"],
-            task=cast(Kind, tags["agmbench.task"]),
-            selected=cast(Selected, tags["agmbench.selected"]),
-            components=json.loads(tags["agmbench.components"]),
-            departures=json.loads(tags["agmbench.departures"]),
-            references=json.loads(tags["agmbench.references"]),
+            fingerprint=tags[FINGERPRINT],
+            task=cast(Kind, tags[TASK]),
+            selected=cast(Selected, tags[SELECTED]),
+            components=json.loads(tags[COMPONENTS]),
+            departures=json.loads(tags[DEPARTURES]),
+            references=json.loads(tags[REFERENCES]),
         )
     return replace(found, measurements={**found.measurements, **_measurements(found)})
 
 
 def _measurements(found: Record) -> dict[str, Measurement]:
     """What each metric said; one whose tag cannot be read has not measured the run."""
-    tested = {name.removeprefix("test/"): value for name, value in found.metrics.items() if name.startswith("test/")}
+    tested = within("test", found.metrics)
     said = {}
     for name, text in found.tags.items():
         if name.startswith(METRIC):

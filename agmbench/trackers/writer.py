@@ -18,9 +18,10 @@ from agmbench import interrupts, outcomes
 from agmbench.addresses import hidden, shown
 from agmbench.errors import AgmbenchError, RunFailed, Taken, describe
 from agmbench.jobs import flat
+from agmbench.names import OUTCOMES, REASON, all_of_split
 from agmbench.records import FAILED, FINISHED, KILLED, Beyond, Heading, Measurement, Point, Stopped
 from agmbench.trackers.patience import Locked
-from agmbench.trackers.tags import OUTCOMES, as_tag, labelled
+from agmbench.trackers.tags import as_tag, labelled
 
 METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
 PARAMS_A_CALL = 100
@@ -111,7 +112,7 @@ class MlflowWriter:
                     self._write()
             with suppress(MlflowException, Locked, Taken):
                 self.check()
-                self._client.set_tag(self.id, "agmbench.reason", reason[:5000])
+                self._client.set_tag(self.id, REASON, reason[:5000])
                 self._client.set_terminated(self.id, KILLED if interrupted or isinstance(error, Stopped) else FAILED)
         if full:
             raise RunFailed(f"{FULL} ({describe(error)})") from error
@@ -142,7 +143,7 @@ class MlflowWriter:
     def measured(self, measurements: Iterable[Measurement], step: int) -> None:
         now = int(time.time() * 1000)
         measurements = list(measurements)
-        values = {f"test/{name}": value for one in measurements for name, value in one.values.items()}
+        values = {name: value for one in measurements for name, value in all_of_split("test", one.values).items()}
         metrics = [Metric(name, value, now, step) for name, value in values.items() if (name, step) not in self._seen]
         tags = [RunTag(*as_tag(one)) for one in measurements]
         with interrupts.held():

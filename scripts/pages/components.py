@@ -7,8 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from agmbench.build import annotation, parameters
 from agmbench.contracts import Promises
+from agmbench.parameters import annotation, parameters
 from agmbench.registry import Entry, Registry
 from pages.docstrings import described, prose
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from agmbench.build import parameters
+from agmbench.parameters import parameters
 from agmbench.registry import Entry, Registry
 from pages.docstrings import described, prose
 

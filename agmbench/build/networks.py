@@ -1,0 +1,133 @@
+"""The networks of a job: its model, its modulator, the models of its mono-modal concepts."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from agmbench import muting, recipes
+from agmbench.build.job import Job
+from agmbench.build.resolving import concepts
+from agmbench.contracts import Encoder, Fusion, Modulator, Split
+from agmbench.errors import AgmbenchError
+from agmbench.model import MultimodalModel
+from agmbench.parameters import made
+from agmbench.registry import Registry
+from agmbench.tasks import MixedLabel, Segments, SingleLabel, Task
+
+
+def model(job: Job) -> MultimodalModel:
+    """The job's model with the weights that its seed gives, on the CPU."""
+    torch.manual_seed(job.spec.seed)
+    encoders: dict[str, Encoder] = {
+        modality: made(job.registry, "encoder", component, job.dataset.shapes[modality], of=f" of '{modality}'")
+        for modality, component in job.spec.encoders.items()
+    }
+    task = job.dataset.task
+    features = {modality: encoder.out_features for modality, encoder in encoders.items()}
+    fusion: Fusion = made(job.registry, "fusion", job.spec.fusion, features, task.outputs(len(job.dataset.class_names)))
+    if fusion.per_segment != isinstance(task, Segments):
+        asked, given = ("each segment", "a sample") if isinstance(task, Segments) else ("a sample", "each segment")
+        fitting = [name for name, other in _fusions(job.registry) if other.per_segment != fusion.per_segment]
+        raise AgmbenchError(
+            f"data set '{job.spec.dataset.name}' has a class for {asked}, fusion '{job.spec.fusion.name}' answers for {given}; "
+            f"take --fusion with one of {', '.join(fitting)}"
+        )
+    _apart({**{f"encoder of '{modality}'": encoder for modality, encoder in encoders.items()}, "fusion": fusion})
+    recipe, train = job.spec.training, job.dataset.split("train")
+    criterion = recipes.criterion(recipe, train, len(job.dataset.class_names)) if _of_classes(task) else None
+    if recipe.mixup is not None and type(task) is SingleLabel:
+        task = MixedLabel(len(job.dataset.class_names))
+    network = MultimodalModel(encoders, fusion, job.spec.present, _muting(job), task, recipe.reduction, criterion)
+    widths = [module.out_channels for module in network.modules() if isinstance(module, nn.Conv2d)]
+    # convolutions are quicker so; torch 2.14 corrupts memory in the backward pass of narrow ones on a CPU
+    return network.to(memory_format=torch.channels_last) if all(width >= 16 for width in widths) else network
+
+
+def _apart(parts: Mapping[str, nn.Module]) -> None:
+    """Raise unless every part has tensors of its own, of known shape: the optimizer and the methods take the parts by themselves."""
+    owner: dict[nn.Parameter, str] = {}
+    for part, module in parts.items():
+        for name, tensor in module.named_parameters():
+            if is_lazy(tensor):
+                raise AgmbenchError(
+                    f"the {part} does not know the shape of its {name} yet; make it in __init__, without Lazy layers"
+                )
+            if owner.setdefault(tensor, part) != part:
+                raise AgmbenchError(
+                    f"the {part} shares its {name} with the {owner[tensor]}; each should have tensors of its own"
+                )
+
+
+def _fusions(registry: Registry) -> Iterator[tuple[str, type[Fusion]]]:
+    """Those that can be imported; what is wrong with another is not the job's."""
+    for entry in registry.entries("fusion"):
+        with suppress(AgmbenchError):
+            yield entry.name, entry.load()
+
+
+def concept_models(
+    job: Job, whole: MultimodalModel, device: torch.device, weights: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, MultimodalModel]:
+    """The concepts' models, with first `weights` if none are given, frozen and in eval mode; they mute as the `whole` model does."""
+    found = {}
+    for modality, spec in concepts(job).items():
+        concept = model(replace(job, spec=spec)).to(device)
+        if weights is not None:
+            concept.load_state_dict(weights[modality])
+        concept.muting = whole.muting  # after its own weights, which hold the state of its own muting
+        found[modality] = concept.requires_grad_(False).eval()
+    return found
+
+
+def _muting(job: Job) -> muting.Zeros:
+    if job.spec.mute == "mean":
+        return muting.Mean(job.dataset.split("train"), job.spec.encoders)
+    return muting.Random(job.spec.seed) if job.spec.mute == "random" else muting.Zeros()
+
+
+def modulator(job: Job, model: MultimodalModel) -> Modulator:
+    """The job's modulator, or an error if it refuses the model."""
+    method: Modulator = made(job.registry, "modulator", job.spec.modulator, job.modalities)
+    if reason := method.refuses(model):
+        if isinstance(model.task, MixedLabel) and method.refuses(_unmixed(model)) is None:
+            reason = "needs the class of each sample, and training.mixup mixes those of two; leave training.mixup out"
+        raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
+    _check_absent(job, method)
+    parts = (*job.dataset.shapes, "fusion", "modulator")
+    train, concept = job.dataset.split("train"), job.spec.present is not None
+    changed = job.spec.augment, job.spec.evaluation
+    if reason := recipes.refused(job.spec.training, model, method, parts, train, *changed, concept):
+        raise AgmbenchError(reason)
+    return method
+
+
+def _check_absent(job: Job, method: Modulator) -> None:
+    if not method.promises.absent and (lacking := _lacking(job.dataset.split("train"))):
+        raise AgmbenchError(
+            f"modulator '{job.spec.modulator.name}' learns from each modality by itself, and samples of train lack "
+            f"{', '.join(lacking)}; leave them out (of a table, dataset.missing=drop), or take a method that docs/methods.md does not "
+            "say to refuse absent modalities"
+        )
+
+
+def _lacking(train: Split) -> list[str]:
+    """The modalities that some of its samples lack; one sample tells of which there are such, as `Batch.absent` has it."""
+    return list(train.batch(torch.tensor([0])).absent)
+
+
+def _of_classes(task: Task) -> bool:
+    """Whether the recipe's smoothing and weights of classes mean anything; where they do not, they are refused with a reason."""
+    return isinstance(task, SingleLabel)
+
+
+def _unmixed(model: MultimodalModel) -> MultimodalModel:
+    """The same model on the task of the data set, to be asked about."""
+    plain = copy.copy(model)
+    plain.task = SingleLabel()
+    return plain

@@ -1,0 +1,70 @@
+"""What an encoder, a fusion and a modulator are given of a few samples."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from agmbench.contracts.inputs import Input, Tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`inputs[m]` `[B, *shape_m]` or sequences, `targets` `[B, ...]` as the task has them (class numbers `[B]`), `index` `[B]` the
+    samples' numbers in their split.
+
+    `at` `[B]`, in training: the samples' places in the list of the epoch's samples, in which a sample may stand several times.
+
+    `absent[m]` `[B]` is true for the samples that have no modality m; it is there for modalities that some samples of the split lack.
+    What encoders get of these samples is what stands in for an absent modality (the job's `mute`), as in a coalition without it.
+    """
+
+    inputs: Mapping[str, Input]
+    targets: Tensor
+    index: Tensor
+    at: Tensor | None = None
+    absent: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device; a copy from pinned memory does not wait."""
+        return Batch(
+            {modality: values.to(device, non_blocking=True) for modality, values in self.inputs.items()},
+            self.targets.to(device, non_blocking=True),
+            self.index.to(device, non_blocking=True),
+            None if self.at is None else self.at.to(device, non_blocking=True),
+            {modality: lacking.to(device, non_blocking=True) for modality, lacking in self.absent.items()},
+        )
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in memory from which copies to a GPU do not wait; torch's `DataLoader` calls this."""
+        return Batch(
+            {modality: values.pin_memory() for modality, values in self.inputs.items()},
+            self.targets.pin_memory(),
+            self.index.pin_memory(),
+            None if self.at is None else self.at.pin_memory(),
+            {modality: lacking.pin_memory() for modality, lacking in self.absent.items()},
+        )
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor of it."""
+        for values in self.inputs.values():
+            yield from values.tensors() if isinstance(values, Tokens) else (values,)
+        yield self.targets
+        yield self.index
+        if self.at is not None:
+            yield self.at
+        yield from self.absent.values()
+
+
+def muted(batch: Batch, mute: Callable[[str, Input], Input], known: Collection[str]) -> Batch:
+    """A batch in which `mute` stands in for the modalities that samples lack, of those that are `known` to it; a sequence of such a
+    sample keeps its mask, which hides all of it."""
+    inputs = dict(batch.inputs)
+    for modality, lacking in [(m, lacking) for m, lacking in batch.absent.items() if m in known]:
+        x, blank = inputs[modality], mute(modality, inputs[modality])
+        if isinstance(x, Tokens) and isinstance(blank, Tokens):
+            inputs[modality] = replace(x, values=torch.where(lacking[:, None, None], blank.values, x.values))
+        elif isinstance(x, Tensor) and isinstance(blank, Tensor):
+            inputs[modality] = torch.where(lacking.reshape(-1, *[1] * (x.ndim - 1)), blank, x)
+    return replace(batch, inputs=inputs)

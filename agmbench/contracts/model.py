@@ -1,0 +1,60 @@
+"""The multimodal model, as a modulator sees it."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol
+
+from torch import Tensor, nn
+
+from agmbench.contracts.batches import Batch
+from agmbench.contracts.fusion import Fused, Fusion
+from agmbench.contracts.inputs import Input
+from agmbench.shapley import Coalition
+from agmbench.tasks import Task
+
+Mode = Literal["exact", "shared"]
+Reduction = Literal["mean", "sum"]
+
+
+class Model(Protocol):
+    """The multimodal model as a modulator sees it (`agmbench.model.MultimodalModel`)."""
+
+    encoders: nn.ModuleDict
+    fusion: Fusion
+    modalities: tuple[str, ...]
+    task: Task
+    reduction: Reduction
+
+    @property
+    def muting(self) -> Callable[[str, Input], Input]:
+        """What stands in for the input of a modality, given its name and a batch of it, where it is absent."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def encode(self, inputs: Mapping[str, Input], which: Collection[str] | None = None) -> dict[str, Any]:
+        """Features of every modality, or of `which`, in the present mode, `{m: [B, D_m]}`, or tokens if the fusion takes them."""
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Inside, every module is in eval mode; afterwards each is as it was."""
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of training, averaged over the batch, whatever the `reduction`: the task's, as the recipe changes it."""
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The same of each sample, `[B]`."""
+
+    def penalty(self, batch: Batch) -> Tensor | None:
+        """What the fusion adds to it, found in a pass of its own; `None` if it adds nothing."""
+
+    def coalitions(
+        self, inputs: Mapping[str, Input], which: Sequence[Coalition], mode: Mode = "exact"
+    ) -> dict[Coalition, Fused]:
+        """What the model says when only the modalities of a coalition are present, for each of `which`."""
+
+    def responses(
+        self, inputs: Mapping[str, Input], mode: Mode = "exact", muted_gradient: bool = True, partial_gradient: bool = True
+    ) -> dict[str, Tensor]:
+        """Shapley responses `phi_m` `[B, C]`, which sum to the logits of the full coalition.
+
+        `mode` says which passes serve the partial coalitions, `muted_gradient` whether gradient flows through muted inputs' passes,
+        `partial_gradient` whether it flows through anything but the full coalition.
+        """

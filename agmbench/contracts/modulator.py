@@ -1,0 +1,169 @@
+"""What a modulator is, what a step of it finds, and what it promises."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agmbench.contracts.batches import Batch
+from agmbench.contracts.context import Context
+from agmbench.contracts.fusion import Fused
+from agmbench.contracts.inputs import Input
+from agmbench.contracts.model import Model
+from agmbench.shapley import Coalition
+
+
+class Step(NamedTuple):
+    """What one backward pass found: the `loss`, the `logits` `[B, C]`, and values to record by metric name (`kappa/audio`).
+
+    `kept` are the tensors of this batch that `adjust` needs, such as scores, by names of the method's own. They are not recorded.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    signals: Mapping[str, Tensor] = {}
+    kept: Mapping[str, Tensor] = {}
+
+
+@dataclass(frozen=True)
+class Promises:
+    """What a modulator declares of itself, for `agmbench.testing` to hold it to.
+
+    neutral: parameters under which its gradients are those of joint training; `None` if there are none.
+    balances: it records `kappa/m`; from a fresh state equal modalities get equal ones and the stronger modality the smaller.
+    permutes: permuting the modalities permutes its `kappa/m`.
+    window: it has parameters `starts` and `ends`, and outside them its gradients are those of joint training.
+    exact: parameters under which what it asks of coalitions is what full passes give, one a coalition; `None` if it asks nothing.
+    trains: it takes optimizer steps; a method that only combines finished models does not.
+    rests: whole encoders may have no gradient for an epoch. Otherwise every tensor that joint training reaches has one.
+    own_heads: it answers by heads of its own, so the model's fusion need not learn.
+    puts_back: between epochs it puts earlier weights back itself, so they are not the optimizer's alone.
+    divides: several processes that train a job together come to the same numbers. Every method does that draws random numbers from
+        `context.generator` or torch's own alone, and reads nothing that one process has and another has not.
+    absent: it trains on samples that lack a modality (`Batch.absent`). A method that lets each modality learn or answer by itself, of
+        every sample, does not: it would take what stands in for the absent one for the modality.
+    """
+
+    neutral: Mapping[str, object] | None = None
+    balances: bool = False
+    permutes: bool = False
+    window: bool = False
+    exact: Mapping[str, object] | None = None
+    trains: bool = True
+    rests: bool = False
+    own_heads: bool = False
+    puts_back: bool = False
+    divides: bool = True
+    absent: bool = True
+
+
+class Modulator(nn.Module):
+    """How gradients come to be. Most methods override `backward` alone, and `adjust` if they change gradients that are there.
+
+    An optimizer step has one batch, or with gradient accumulation several micro-batches: `backward` is called for each, `adjust`
+    once, with what each `backward` returned. `steps` is for methods that take several optimizer steps a batch, `coalitions` for those
+    whose answer is not the model's.
+
+    A step asks for no number of a tensor (`.item()`, `if tensor:`, `tensor[mask]`): the host would wait for the device.
+
+    What is wanted of a method is a mean loss. `step` adds the gradients of what the fusion penalises, and makes those of a sum over the
+    samples where the model's `reduction` says so, before `adjust` sees them.
+
+    State that a resumed run needs is a buffer, a parameter or a submodule. The model is never kept. A modality's tensors are
+    `model.encoders[m].parameters()`, never found by their names. `needs_concepts` asks for the mono-modal concepts in the context.
+    A method that clips gradients by a rule of its own says so (`clips`), and the recipe's clipping leaves them to it.
+    """
+
+    needs_concepts: ClassVar[bool] = False
+    clips: bool = False
+    promises: ClassVar[Promises] = Promises()
+
+    def __init__(self, modalities: tuple[str, ...]) -> None:
+        super().__init__()
+        self.modalities = modalities
+
+    def refuses(self, model: Model) -> str | None:
+        """Why this method cannot modulate that model, with the way out; `None` if it can. Asked before anything is written."""
+        return None
+
+    def prepare(self, context: Context) -> None:
+        """Before the optimizer is made and before a checkpoint is loaded."""
+
+    def begin_epoch(self, context: Context) -> None:
+        """Before the first batch of an epoch."""
+
+    def rates(self, context: Context) -> Mapping[str, float]:
+        """Factors of this epoch's learning rate, by parameter group: a modality, `fusion` or `modulator`; 1 where none is named."""
+        return {}
+
+    def samples(self, context: Context) -> Tensor | None:
+        """The numbers `[n]` of the training samples of this epoch, in order, on the CPU; `None`, the default: all, shuffled."""
+        return None
+
+    def end_epoch(self, context: Context) -> None:
+        """After validation."""
+
+    def steps(self, model: Model, batches: Sequence[Batch]) -> Iterable[Step]:
+        """At each yielded step the gradients wanted are in `.grad`; the loop then steps the optimizer and clears them."""
+        yield self.step(model, batches)
+
+    def step(self, model: Model, batches: Sequence[Batch]) -> Step:
+        """`backward` for each micro-batch, its gradient weighted by its share of the samples (of a sum, by them), then `adjust`."""
+        parts: list[Step] = []
+        counts = [len(batch.targets) for batch in batches]
+        for number, batch in enumerate(batches):
+            if number and counts[number] != counts[number - 1]:  # what is there, in units of this micro-batch
+                self._scale(model, counts[number - 1] / counts[number])
+            penalty = model.penalty(batch)
+            if penalty is not None:
+                penalty.backward()
+            part = self.backward(model, batch)
+            if not isinstance(part, Step):
+                found = type(part).__name__
+                raise TypeError(f"{type(self).__name__}.backward should return a Step(loss, logits, signals); found a {found}")
+            extra = {} if penalty is None else {"penalty": penalty.detach()}
+            parts.append(part._replace(signals={**part.signals, **extra}))
+        weight = counts[-1] if model.reduction == "sum" else counts[-1] / sum(counts)
+        if weight != 1:
+            self._scale(model, weight)
+        with torch.autocast(batches[0].targets.device.type, enabled=False):  # gradients are float32
+            adjusted = self.adjust(model, parts)
+        merged = _merged(parts, counts) if len(parts) > 1 else parts[0]
+        return merged._replace(signals={**merged.signals, **adjusted}, kept={})
+
+    def _scale(self, model: Model, factor: float) -> None:
+        for parameter in (*model.parameters(), *self.parameters()):
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        """Add the gradients of one batch to `.grad`."""
+        raise TypeError(f"{type(self).__name__} should define backward(model, batch) or steps(model, batches)")
+
+    def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
+        """Change the gradients in `.grad` before the optimizer step; returns signals.
+
+        `parts` is what `backward` returned, one for each micro-batch of the step, in order.
+        """
+        return {}
+
+    def named(self, **values: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Values `[M]`, one a modality, as signals: `kappa/audio`, `kappa/image`, ..."""
+        return {f"{name}/{m}": value for name, row in values.items() for m, value in zip(self.modalities, row, strict=True)}
+
+    def coalitions(self, model: Model, inputs: Mapping[str, Input], which: Sequence[Coalition]) -> dict[Coalition, Fused]:
+        """What the trained method says when only the modalities of a coalition are present; by default what the model says."""
+        return model.coalitions(inputs, which)
+
+
+def _merged(parts: Sequence[Step], counts: Sequence[int]) -> Step:
+    """The mean over the samples of losses and signals, all logits."""
+    weights = [count / sum(counts) for count in counts]
+
+    def mean(values: Iterable[Tensor]) -> Tensor:
+        return torch.stack([weight * value for weight, value in zip(weights, values, strict=True)]).sum(dim=0)
+
+    signals = {name: mean(part.signals[name] for part in parts) for name in parts[0].signals}
+    return Step(mean(part.loss for part in parts), torch.cat([part.logits for part in parts]), signals)

@@ -1,0 +1,109 @@
+"""Splits of a data set, and how a batch of them is read, changed by transforms and finished."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from agmbench.contracts.batches import Batch
+from agmbench.contracts.inputs import Input, joined
+
+SplitName = Literal["train", "dev", "valid", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+
+class Split(Protocol):
+    """One split of a data set: any batch of it by the samples' numbers.
+
+    Inputs are float32, word numbers too. A split that holds the targets of all its samples may have them as `targets` `[N, ...]`.
+    """
+
+    def __len__(self) -> int: ...
+    def batch(self, index: Tensor) -> Batch: ...
+
+
+class ChangeOf(Protocol):
+    """How the samples of one modality are changed: a sample's number and its input as read, in a batch of one; what becomes of it.
+
+    Where `any_size` says so, pictures of files come as large as they are there.
+    """
+
+    @property
+    def any_size(self) -> bool: ...
+    def __call__(self, number: int, x: Input) -> Input: ...
+
+
+Change = Mapping[str, ChangeOf]  # by modality; what is not in it stays as it is
+
+
+class Staged(ABC):
+    """A split whose batches are made in two steps: they are `read` in a process that reads ahead and `finished` where the model is.
+
+    So what travels to a GPU is as small as it was stored: frames are bytes until they are there.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, index: Tensor, change: Change | None = None) -> Batch:
+        """The samples of those numbers as they are stored, each changed by `change`."""
+
+    @abstractmethod
+    def finished(self, batch: Batch) -> Batch:
+        """What was read, on any device, as encoders take it."""
+
+    def batch(self, index: Tensor) -> Batch:
+        """The samples of those numbers."""
+        return self.finished(self.read(index))
+
+
+def read(split: Split, index: Tensor, change: Change | None = None) -> Batch:
+    """The first step of a batch of any split; one that is not staged takes all of it here."""
+    if isinstance(split, Staged):
+        return split.read(index, change)
+    batch = split.batch(index)
+    if change is None:
+        return batch
+    numbers = batch.index.tolist()
+    inputs = {m: changed_each(x, numbers, change[m]) if m in change else x for m, x in batch.inputs.items()}
+    return replace(batch, inputs=inputs)
+
+
+def finished(split: Split, batch: Batch) -> Batch:
+    """The second step of a batch that was `read`."""
+    return split.finished(batch) if isinstance(split, Staged) else batch
+
+
+def in_memory(split: Split) -> bool:
+    """Whether the samples of a split are there already, so that nobody has to read ahead."""
+    return isinstance(split, TensorSplit) or bool(getattr(split, "in_memory", False))
+
+
+def changed_each(x: Input, numbers: Sequence[int], change: ChangeOf) -> Input:
+    """A batch of which each sample was changed by itself."""
+    return joined([change(number, x[place : place + 1]) for place, number in enumerate(numbers)])
+
+
+def in_order(split: Split, size: int = 256) -> Iterator[Batch]:
+    """Every sample of a split once, as they come."""
+    for index in torch.arange(len(split)).split(size):
+        yield split.batch(index)
+
+
+@dataclass(frozen=True)
+class TensorSplit:
+    """A split held in memory: `inputs[m]` `[N, *shape_m]`, `targets` `[N, ...]`."""
+
+    inputs: Mapping[str, Input]
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, index: Tensor) -> Batch:
+        """The samples of those numbers, by one indexing operation a modality."""
+        return Batch({modality: values[index] for modality, values in self.inputs.items()}, self.targets[index], index)

@@ -1,0 +1,65 @@
+"""A trained model asked for its outcomes, when it is trained or whenever these are wanted."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from agmbench import build, outcomes, served
+from agmbench.contracts import SPLITS, Modulator, SplitName
+from agmbench.distributed.feed import DealtFeed
+from agmbench.distributed.ranks import here
+from agmbench.errors import RunFailed
+from agmbench.evaluate import evaluate, measure
+from agmbench.execute.headings import digests
+from agmbench.jobs import spec_of
+from agmbench.loading import Feed, workers
+from agmbench.model import MultimodalModel
+from agmbench.names import all_of_split
+from agmbench.outcomes import Outcome
+from agmbench.records import Record, Run, Tracker
+from agmbench.registry import Registry
+
+AFTER: tuple[SplitName, ...] = ("dev", "valid", "test")  # what the selected weights are evaluated on
+
+
+def fed(job: build.Job, device: torch.device, names: Sequence[SplitName] = SPLITS) -> Feed:
+    """The splits of a job as batches, changed as its transforms do."""
+    kind = Feed if here() is None else DealtFeed
+    return kind({name: job.dataset.split(name) for name in names}, device, workers(device), build.augmentation(job))
+
+
+def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, feed: Feed) -> dict[str, Outcome]:
+    """What a trained model says of dev, valid and test."""
+    where = f"of '{job.spec.dataset.name}'"
+    return {
+        name: evaluate(model, modulator, feed.in_order(name), job.dataset.class_names, whole=True, where=f"{name} {where}")
+        for name in AFTER
+    }
+
+
+def losses(job: build.Job, test: Outcome) -> dict[str, float]:
+    """The task's own losses on test, of the model and of each response."""
+    found = measure(test, job.dataset.task)
+    return all_of_split("test", {name: value for name, value in found.items() if "loss" in name.partition("/")[0]})
+
+
+def keep_outcomes(job: build.Job, run: Run, tracker: Tracker, record: Record, device: torch.device) -> None:
+    """Ask the best checkpoint of a run that was made before outcomes were kept."""
+    weights = torch.load(tracker.artifact(record, "checkpoints/best.pt"), map_location=device, weights_only=True)
+    model, modulator = served.restored(job, weights, device)
+    with tempfile.TemporaryDirectory() as scratch, fed(job, device) as feed:
+        outcomes.save(evaluated(job, model, modulator, feed), Path(scratch) / outcomes.FILE)
+        run.files(Path(scratch))
+
+
+def kept_again(record: Record, registry: Registry, tracker: Tracker, device: str) -> Record:
+    """A run that was made before outcomes were kept, with its outcomes; the data have to be as they were."""
+    job = build.resolve(spec_of(record.spec), registry)
+    if job.digest != record.digest:
+        raise RunFailed("it kept no outcomes, and its data or components have changed since, so it cannot be evaluated again")
+    with tracker.reopen(record) as run:
+        keep_outcomes(job, run, tracker, record, build.device(device))
+    return replace(record, outcomes_kept=True, references=digests(job))

@@ -1,0 +1,222 @@
+"""The jobs of one command: each found done, or trained and measured, with the jobs that it needs."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+import yaml
+
+from agmbench import build, measures, outcomes
+from agmbench.checkpoints import Checkpoints
+from agmbench.contracts import Unsuitable
+from agmbench.distributed.ranks import here
+from agmbench.distributed.told import told
+from agmbench.errors import AgmbenchError, RunFailed, Taken, describe
+from agmbench.execute.evaluation import evaluated, fed, keep_outcomes, kept_again, losses
+from agmbench.execute.headings import changed, digests, heading
+from agmbench.execute.observer import Observer
+from agmbench.execute.training import begun, followed, kept, settled
+from agmbench.jobs import setting
+from agmbench.logs import Log
+from agmbench.measures import Judge, Measure
+from agmbench.model import MultimodalModel
+from agmbench.names import BEST, BEST_EPOCH, COST, of_split
+from agmbench.outcomes import Outcome, Outcomes
+from agmbench.profiling import Profile
+from agmbench.records import UNLABELLED, Heading, Label, Record, Run, Tracker, numbers
+
+# what a run has of its training, but for its curves
+AT_THE_END = (BEST, COST, *(of_split("test", name) for name in measures.ITS_OWN))
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What the jobs of one command have in common."""
+
+    tracker: Tracker
+    device: torch.device
+    observer: Observer
+    wanted: Sequence[Measure]
+    force: bool
+    parent: str | None
+    profile: bool = False
+    wait: bool = True
+    label: Label = UNLABELLED
+
+    @property
+    def _needed(self) -> "Execution":
+        """The same for jobs that this one needs: they are waited for, and are not called by its label."""
+        return replace(self, profile=False, wait=True, label=UNLABELLED)
+
+    def run(self, job: build.Job) -> Record:
+        """The finished record of one job."""
+        if job.spec.compared:
+            return self._compared(job)
+        modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
+        if (ranks := here()) is not None and not modulator.promises.divides:
+            name = job.spec.modulator.name
+            raise AgmbenchError(f"modulator {name} cannot train on {ranks.size} devices; remove --devices")
+        judge = build.judge(job.spec, job.registry, job.dataset)
+        comparing = [one for one in self.wanted if one.metric.compares and job.spec.present is None]
+        done = self._done(job)
+        if done is not None and not measures.lacking(done, comparing):
+            if job.digest in self.tracker.unsettled():
+                self.tracker.tidy(job.digest)
+            if self.profile:
+                self.observer.warned("the job is done already, so there is no training to profile; take --force")
+            done = self._labelled(done)
+            self.observer.finished(done, trained=False)
+            return done
+        build.augmentation(job)  # which is tried, too, before anything is written
+        if done is None and (before := self.tracker.before(job.setting, job.digest)):
+            self.observer.warned(changed(job, before))
+        needed = comparing or modulator.needs_concepts or (judge.measure is not None and judge.measure.metric.compares)
+        references = {m: self._needed.run(concept) for m, concept in build.references(job).items()} if needed else {}
+        described = self._heading(job)
+        with self.tracker.claim(described, partial(self._taken, job)):
+            record = self._done(job)
+            trained = record is None
+            if record is None:
+                record = self._trained(job, described, references, judge)
+            elif measures.lacking(record, comparing):
+                record = self._measured(job, record)
+            record = record if trained else self._labelled(record)
+            self.observer.finished(record, trained=trained)
+        return record
+
+    def _compared(self, job: build.Job) -> Record:
+        """The finished record of a job whose concepts are not its own: what the training says that it shares, measured beside them."""
+        comparing = [one for one in self.wanted if one.metric.compares]
+        if not comparing:
+            said = ", ".join(setting(key, value) for key, value in job.spec.compared.items())
+            raise AgmbenchError(f"{said} is of metrics that compare with concepts, and these are left out (--no-strength)")
+        if (done := self._done(job)) is not None and not measures.lacking(done, comparing):
+            done = self._labelled(done)
+            self.observer.finished(done, trained=False)
+            return done
+        alone = replace(self, wanted=[one for one in self.wanted if not one.metric.compares], label=UNLABELLED)
+        own = build.resolve(job.spec.trained(), job.registry, job.data)
+        trained = alone.run(own)
+        references = {m: alone._needed.run(concept) for m, concept in build.references(job).items()}
+        if all(self.tracker.find(one.digest) for one in build.references(own).values()):
+            # it is measured beside its own concepts too, where these are there
+            replace(self._needed, force=False).run(own)
+        described = self._heading(job)
+        with self.tracker.claim(described, partial(self._taken, job)):
+            if (record := self._done(job)) is None:
+                with self.tracker.start(described) as run:
+                    self._beside(job, run, trained, references)
+            elif measures.lacking(record, comparing):
+                record = self._labelled(self._measured(job, record))
+            record = self._found(job)
+            self.observer.finished(record, trained=True)
+        return record
+
+    def _beside(self, job: build.Job, run: Run, trained: Record, references: Mapping[str, Record]) -> None:
+        """Keep what a finished run said as the job's own, and measure it beside the references."""
+        if not trained.outcomes_kept:
+            trained = kept_again(trained, job.registry, self.tracker, str(self.device))
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            _write_job(job, folder)
+            shutil.copy(self.tracker.artifact(trained, outcomes.FILE), folder / outcomes.FILE)
+            run.files(folder)
+        last = job.spec.training.epochs - 1
+        run.points(numbers({name: value for name, value in trained.metrics.items() if name.startswith(AT_THE_END)}, last))
+        said = {m: measures.judged(measures.kept(self.tracker, one)) for m, one in references.items()}
+        self._measure(run, self.wanted, measures.kept(self.tracker, trained), said, last)
+
+    def _done(self, job: build.Job) -> Record | None:
+        return None if self.force else self.tracker.find(job.digest)
+
+    def _labelled(self, record: Record) -> Record:
+        return self.tracker.label(record, self.label) if any(self.label) else record
+
+    def _heading(self, job: build.Job) -> Heading:
+        return replace(heading(job, self.device), parent=self.parent, label=self.label)
+
+    def _taken(self, job: build.Job, by: str) -> None:
+        """Another process has a job: it is waited for, or left to that."""
+        if not self.wait:
+            raise Taken(by)
+        self.observer.warned(f"'{job.name}' is being worked on by {by}; waiting until it is done there, or given up")
+
+    def _trained(self, job: build.Job, described: Heading, references: Mapping[str, Record], judge: Judge) -> Record:
+        with self.tracker.start(described) as run:
+            states = told(Checkpoints(run.scratch, job.digest, run.beyond))
+            if self.force:
+                states.clear()
+            try:
+                self._run(job, run, references, judge, states)
+            except SystemExit as error:
+                raise RunFailed(f"a component of the job ended the process ({describe(error)})") from error
+            except Unsuitable as error:  # a file that turned out to be broken when it was read
+                raise RunFailed(str(error)) from error
+        states.clear()
+        return self._found(job)
+
+    def _found(self, job: build.Job) -> Record:
+        record = self.tracker.find(job.digest)
+        if record is None:
+            raise RunFailed(f"the finished run of job {job.digest} is not in the store any more; run the job again")
+        return record
+
+    def _run(self, job: build.Job, run: Run, references: Mapping[str, Record], judge: Judge, states: Checkpoints) -> None:
+        with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as beside, fed(job, self.device) as feed:
+            folder = Path(scratch)
+            feed.profile = Profile(folder / "profile", self.device) if self.profile else None
+            _write_job(job, folder)
+            run.files(folder)
+            said = {m: measures.kept(self.tracker, one) for m, one in references.items()}
+            judge = replace(judge, references={m: measures.judged(one, "valid") for m, one in said.items()})
+            training = begun(job, feed, judge, states, Path(beside), lambda model: self.concepts(job, model, references))
+            log = Log()
+            where = f"goes on after epoch {training.done}" if training.done else "begins"
+            log.say(f"{job.name} (digest {job.digest}) on {self.device}: {where}")
+            last = followed(training, run, states, self.observer, log) - 1
+            settled(training, folder)
+            found = evaluated(job, training.model, training.modulator, feed)
+            run.points(numbers({**losses(job, found["test"]), BEST_EPOCH: training.best.epoch}, last))
+            kept(training, found, folder)
+            log.say(f"the weights of epoch {training.best.epoch + 1} are taken")
+            log.save(folder / "log.txt")
+            run.files(folder)
+            self._measure(run, self.wanted, found, {m: measures.judged(one) for m, one in said.items()}, last)
+
+    def _measure(
+        self,
+        run: Run,
+        wanted: Sequence[Measure],
+        found: Mapping[str, Outcome],
+        references: Mapping[str, Outcomes],
+        step: int,
+    ) -> None:
+        """By the metrics wanted; those that compare with unimodal models, where these are there."""
+        judged = measures.judged(found)
+        asked = [one for one in wanted if one.quantities(judged.judged.kind) and (references or not one.metric.compares)]
+        run.measured([one.of(judged, references) for one in asked], step)
+
+    def _measured(self, job: build.Job, record: Record) -> Record:
+        """Measure a finished run by what has not measured it yet, from its outcomes, or where these were not kept, its checkpoint."""
+        with self.tracker.reopen(record) as run:
+            if not record.outcomes_kept:
+                keep_outcomes(job, run, self.tracker, record, self.device)
+            record = self._found(job)
+            references = measures.references(self.tracker, replace(record, references=digests(job)))
+            wanted = measures.stale(record, self.wanted)
+            self._measure(run, wanted, measures.kept(self.tracker, record), references, job.spec.training.epochs - 1)
+        return self._found(job)
+
+    def concepts(self, job: build.Job, model: MultimodalModel, references: Mapping[str, Record]) -> dict[str, MultimodalModel]:
+        """The trained unimodal models, from the runs of them."""
+        paths = {m: self.tracker.artifact(reference, "checkpoints/best.pt") for m, reference in references.items()}
+        weights = {m: torch.load(path, map_location=self.device, weights_only=True)["model"] for m, path in paths.items()}
+        return build.concept_models(job, model, self.device, weights)
+
+
+def _write_job(job: build.Job, folder: Path) -> None:
+    (folder / "job.yaml").write_text(yaml.safe_dump(job.spec.canonical(), sort_keys=False))

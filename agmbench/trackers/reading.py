@@ -1,0 +1,94 @@
+"""What an MLflow store says of the runs that are in it."""
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+
+from agmbench.addresses import hidden
+from agmbench.errors import AgmbenchError, describe
+from agmbench.names import DIGEST, IMPORTED, SETTING, STATES, TRIAL
+from agmbench.records import FINISHED, RUNNING, Record
+from agmbench.trackers.address import Address
+from agmbench.trackers.states import shared
+from agmbench.trackers.tags import record
+
+PAGE: dict[str, Any] = {"max_results": 1000, "order_by": ["attributes.start_time DESC"]}
+
+
+class Reader(Address):
+    """The runs of a store, as records. Where there is no store there are none, and none is made."""
+
+    def experiments(self) -> dict[str, str]:
+        """The numbers of experiments by name, the last one that was changed first, without MLflow's own `Default`."""
+        found = self._client.search_experiments(order_by=["last_update_time DESC"])
+        return {one.name: one.experiment_id for one in found if one.experiment_id != "0"}
+
+    def find(self, digest: str) -> Record | None:
+        found = self._search(f"tags.`{DIGEST}` = '{digest}' and attributes.status = '{FINISHED}'", None)
+        return max(found, key=lambda record: record.order, default=None)
+
+    def before(self, setting: str, digest: str) -> Record | None:
+        found = self._search(f"tags.`{SETTING}` = '{setting}' and attributes.status = '{FINISHED}'", None)
+        others = [record for record in found if record.digest != digest and TRIAL not in record.tags]
+        return max(others, key=lambda record: record.started, default=None)
+
+    def records(self, dataset: str | None = None) -> list[Record]:
+        found = self._search(f"tags.`{DIGEST}` != ''", dataset)
+        return [record for record in found if TRIAL not in record.tags]
+
+    def imported(self, dataset: str | None = None) -> list[Record]:
+        return list(self._search(f"tags.`{IMPORTED}` != ''", dataset))
+
+    def history(self, record: Record, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+        found = {name: self._client.get_metric_history(record.run_id, name) for name in names if name in record.metrics}
+        return {name: sorted((each.step, each.value) for each in metrics) for name, metrics in found.items()}
+
+    def artifact(self, record: Record, path: str) -> Path:
+        try:
+            return Path(self._client.download_artifacts(record.run_id, path))
+        except (MlflowException, OSError) as error:
+            raise AgmbenchError(
+                f"run {record.run_id} ('{record.name}') has lost its artifact {path} ({hidden(describe(error), self.uri)}); "
+                "run that job again with --force"
+            ) from error
+
+    def unsettled(self) -> AbstractSet[str]:
+        folder = shared() or self._beside / "unfinished"
+        found = {path.name.partition("-")[0] for path in folder.iterdir()} if folder.is_dir() else set()
+        for condition in (f"attributes.status = '{RUNNING}'", f"tags.`{STATES}` != ''")[: 1 + self._served]:
+            found |= {run.data.tags[DIGEST] for run in self._runs(f"{condition} and tags.`{DIGEST}` != ''")}
+        return found
+
+    def _search(self, condition: str, dataset: str | None = None) -> Iterator[Record]:
+        return map(record, self._runs(condition, dataset))
+
+    def _runs(self, condition: str, dataset: str | None = None) -> Iterator[MlflowRun]:
+        if not self.exists():
+            return
+        named = f"name = '{dataset}'" if dataset else None
+        experiments = {e.experiment_id for e in self._client.search_experiments(filter_string=named)}
+        token = None
+        while experiments:
+            page = self._client.search_runs(sorted(experiments), condition, **PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _of_job(self, experiment: str, digest: str) -> list[MlflowRun]:
+        """The runs of a job, the last one first."""
+        found = list(self._client.search_runs([experiment], f"tags.`{DIGEST}` = '{digest}'"))
+        return sorted(found, key=order, reverse=True)
+
+    def _points(self, run_id: str) -> set[tuple[str, int]]:
+        names = self._client.get_run(run_id).data.metrics
+        return {(name, metric.step) for name in names for metric in self._client.get_metric_history(run_id, name)}
+
+
+def order(run: MlflowRun) -> tuple[int, int, str]:
+    """Later runs of a job have a larger one; those of before attempts were counted have one at least, the same for all who look."""
+    return (*record(run).order, run.info.run_id)

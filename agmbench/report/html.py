@@ -122,18 +122,17 @@ def _together(tables: Sequence[Table], baseline: str, ranked: Sequence[Any]) -> 
 
 
 def _cell(table: Table, history: History, baseline: str, kept: Kept | None) -> list[Block]:
-    first, *rest = sheets.of_table(table, baseline)
-    methods = [row for row in table.rows if row.method]
-    by_class = figures.classes(methods, table.modalities, kept) if kept and table.task == "classification" else []
+    first, *rest = (sheets.filled(sheet) for sheet in sheets.of_table(table, baseline))
+    by_class = figures.classes(table, baseline, kept) if kept and table.task == "classification" else []
     return [
         Block("sheet", first),
-        *_blocks("plots", figures.figure(methods, table.figure, baseline)),
+        *_blocks("plots", figures.figure(table, baseline)),
         *_blocks("part", [replace(sheet, title=_within(sheet.title, table)) for sheet in rest]),
-        *_blocks("plots", figures.strength(methods, table.modalities, baseline)),
-        *_blocks("plots", figures.imbalance(methods, table.figure, table.modalities)),
+        *_blocks("plots", figures.strength(table, baseline)),
+        *_blocks("plots", figures.imbalance(table, baseline)),
         *_blocks("shares", by_class),
-        *_blocks("plots", figures.over_time(methods, table.task, table.modalities, history)),
-        *_blocks("plots", figures.cost(methods, table.figure)),
+        *_blocks("plots", figures.over_time(table, baseline, history)),
+        *_blocks("plots", figures.cost(table, baseline)),
     ]
 
 

@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,12 @@ LEFT_OUT_FIRST = ("d_z", "p", "wins/ties/losses", INTERVAL, "cells", "pairs")  #
 
 
 def show(*tables: Table, baseline: str = BASELINE) -> None:
-    """Print the tables, and the sheets over all cells. A sentence of a caption that has been printed is not printed again."""
-    every = [*(sheet for table in tables for sheet in sheets.of_table(table, baseline)), *sheets.of_all(tables, baseline)]
+    """Print the tables, and the sheets over all cells."""
+    show_sheets([*(sheet for table in tables for sheet in sheets.of_table(table, baseline)), *sheets.of_all(tables, baseline)])
+
+
+def show_sheets(every: Iterable[Sheet]) -> None:
+    """Print sheets. A sentence of a caption that has been printed is not printed again."""
     said: set[str] = set()
     for sheet in every:
         caption = [text for text in SENTENCE.split(sheet.caption) if text not in said]

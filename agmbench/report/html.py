@@ -21,7 +21,7 @@ TITLE = "agmbench report"
 
 
 class Block(NamedTuple):
-    """One thing of a section, and the macro of `page.html` that writes it: sheet, plots, shares, words, runs."""
+    """One thing of a section, and the macro of `page.html` that writes it: sheet, part, heading, plots, shares, runs."""
 
     kind: str
     content: Any
@@ -113,11 +113,11 @@ def _blocks(kind: str, contents: Sequence[Any]) -> list[Block]:
 
 
 def _together(tables: Sequence[Table], baseline: str, ranked: Sequence[Any]) -> Section:
-    """What is over all cells: the pooled comparison, and the ranking or why there is none."""
+    """What is over all cells: the pooled comparison and the ranking, where there are any."""
     blocks = _blocks("sheet", sheets.of_all(tables, baseline))
     for ranking in ranked:
-        blocks += [Block("heading", "Ranking of methods"), *_blocks("plots", figures.ranks(ranking))]
-        blocks += [Block("words", ranking.missing)] if ranking.missing else []
+        drawn = figures.ranks(ranking)
+        blocks += [Block("heading", "Ranking of methods"), *_blocks("plots", drawn)] if drawn else []
     return Section("all", "All cells", blocks)
 
 

@@ -1,7 +1,7 @@
 """The pictures of README and docs, made anew: `python scripts/pictures.py [--folder DIR] [NAME ...]`.
 
-It calls the command line as a reader does. In the folder it trains avmnist-mini with joint training and AGM, unless that is done
-there already (three minutes on two cores), and writes into docs/pictures/: `kappa.svg`, the coefficients of AGM over time;
+It calls the command line as a reader does. In the folder it trains avmnist-mini with three methods and three seeds, unless that is
+done there already (ten minutes on two cores), and writes into docs/pictures/: `kappa.svg`, the coefficients of AGM over time;
 `report.png`, the HTML report of these runs; `ui.png`, these runs in the MLflow UI. The last two are screenshots by chromium.
 """
 
@@ -29,7 +29,7 @@ from mlflow.entities import Run
 from PIL import Image
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-MODULATORS = ("agm", "joint")
+MODULATORS = "joint,agm,ogm-ge"
 AGMBENCH = (sys.executable, "-m", "agmbench")
 
 
@@ -69,16 +69,16 @@ def report(folder: Path) -> None:
     """The first screen of the HTML report of `agmbench compare`."""
     page = folder / "compare.html"
     agmbench(folder, "compare", "-d", "avmnist-mini", "--format", "html", "-o", str(page))
-    screenshot(page.as_uri(), "report.png", folder)
+    screenshot(page.as_uri(), "report.png", folder, "1100,1240")
 
 
 def ui(folder: Path) -> None:
-    """The runs of the data set in the MLflow UI that `agmbench ui` opens."""
+    """Charts of the runs on the data set, in the MLflow UI that `agmbench ui` opens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     _, run = finished(folder)
-    page = f"#/experiments/{run.info.experiment_id}/runs"
+    page = f"#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
     words = [*AGMBENCH, "ui", "--port", str(port)]
     with subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
@@ -100,13 +100,13 @@ def wait(address: str, server: subprocess.Popen[bytes]) -> None:
     sys.exit(f"no answer from {address}: is MLflow installed, and the store of this version?")
 
 
-def screenshot(address: str, name: str, folder: Path) -> None:
-    """What chromium shows of the page, in 64 colours: small, and sharp enough for text."""
+def screenshot(address: str, name: str, folder: Path, size: str = "1500,900") -> None:
+    """What chromium shows of the page in a window of this size, in 64 colours: small, and sharp enough for text."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("chromium is not installed (apt-get install chromium): it makes the screenshots")
     taken = folder / name
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1500,900"]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={size}"]
     profile = f"--user-data-dir={folder / 'chromium'}"
     words = [chromium, *options, profile, "--virtual-time-budget=20000", f"--screenshot={taken}", address]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
@@ -128,8 +128,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        for modulator in MODULATORS:
-            agmbench(folder, "run", "-d", "avmnist-mini", "-m", modulator)
+        agmbench(folder, "run", "-d", "avmnist-mini", "-m", MODULATORS, "--seeds", "3")
         for name in given.names or MAKERS:
             MAKERS[name](folder)
 

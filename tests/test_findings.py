@@ -127,7 +127,7 @@ def test_methods_are_ranked_over_the_cells_that_have_them() -> None:
 
 def test_too_few_cells_have_no_ranking_and_say_why() -> None:
     tables = grid([{"joint": 50.0, "agm": 60.0, "ogm": 55.0} for _ in range(4)])
-    assert "3 methods or more that 5 cells or more (data set, fusion, settings) have in common, and there are 4 cells" in page(
+    assert "3 methods or more that 5 cells or more (data set, fusion, settings) have in common, and there are 4." in page(
         tables, nothing, "joint"
     )
 

@@ -183,9 +183,30 @@ def test_more_modalities_than_colours() -> None:
         return {name: [(step, step / 1000) for step in range(1000)] for name in names}
 
     names = tuple(f"m{number}" for number in range(9))
-    metrics = {"test/accuracy": 0.5, **{f"test/response/{name}": 0.1 for name in names}}
+    metrics = {"test/accuracy": 0.5, "valid/accuracy": 0.5}
+    metrics |= {f"{split}/response/{name}": 0.1 for name in names for split in ("test", "valid")}
     records = [Record("1", "joint", FINISHED, "d", "c", run("joint", {}).spec, names, False, metrics)]
-    assert not re.search(r"\bc8\b", page(compare(records), long, "joint"))
+    text = page(compare(records), long, "joint")
+    assert "Accuracy of each modality over time" in text
+    assert not re.search(r"\bc8\b", text)
+
+
+def test_of_many_methods_those_that_differ_most_have_pictures_of_their_own() -> None:
+    def history(record: Record, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+        return {name: [(0, 0.1), (1, 0.2)] for name in names if name in record.metrics}
+
+    def metrics(audio: float) -> dict[str, float]:
+        return {"test/accuracy": 0.5, "valid/accuracy": 0.5, "test/response/audio": audio, "test/response/image": 0.4}
+
+    records = [run(f"m{number:02}", metrics(0.2 + number / 100)) for number in range(20)] + [run("joint", metrics(0.2))]
+    tables = compare(records)
+    text = page(tables, history, "joint")
+    panels = re.findall(r'aria-label="(joint|m\d\d)"', text)
+    assert panels == ["joint", *(f"m{number:02}" for number in range(9, 20))]
+    assert "Of 21 methods 12 are shown: joint and those whose modalities differ most from it." in text
+    assert all(f"<th>m{number:02}</th>" in text for number in range(20)), "tables have all of them"
+    scatter = text[text.index("against imbalance") :]
+    assert re.findall(r">(m\d\d)</text>", scatter[: scatter.index("</svg>")]) == [f"m{number:02}" for number in range(9, 20)]
 
 
 # thinning and drawing

@@ -278,7 +278,8 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     assert (parent.info.run_name, parent.info.status) == ("suite tiny", "FINISHED")
     client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
     assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["report.html", "summary.md"]
-    summary = Path(client.download_artifacts(parent.info.run_id, "summary.md")).read_text()
+    written = Path(client.download_artifacts(parent.info.run_id, "summary.md"))
+    made, summary = written.stat().st_mtime_ns, written.read_text()
     assert summary.startswith("# agmbench suite tiny\n\nsuite 'tiny': 4 done")
     assert "| agm | 2 |" in summary
     assert {run.data.tags["mlflow.parentRunId"] for run in runs(line)} == {parent.info.run_id}
@@ -301,6 +302,7 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     again = line("suite", "run", "tiny")
     assert again.err == ""
     assert len(runs(line)) == 8
+    assert written.stat().st_mtime_ns == made, "no report is made where nothing has changed"
     assert "missing: synthetic joint" in line("suite", "status", "tiny", "--scale", "one").out
 
     settings = ("--scale", "one", "--set", "training.lr=0.2", "--seeds", "1")

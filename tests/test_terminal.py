@@ -67,6 +67,15 @@ def test_a_table_without_any_number_keeps_its_figure(
     assert "[1] no run" in lines
 
 
+@pytest.mark.parametrize("words", [("list", "modulators"), ("show", "modulator", "agm")])
+def test_a_narrow_terminal_has_whole_names_and_sentences(finished: CommandLine, words: tuple[str, ...]) -> None:
+    wide, narrow = (finished.finish(*words, env={"COLUMNS": columns}).out for columns in ("200", "50"))
+    assert max(map(len, narrow.splitlines()[-12:])) <= 50
+    assert "…" not in narrow
+    assert re.search(r"^(modulator/)?(uni-finetune|muted_gradient)$", narrow, re.MULTILINE)
+    assert re.search(r"(uni-finetune|muted_gradient) +\w", wide)
+
+
 def test_captions_are_said_once(finished: CommandLine) -> None:
     out = finished("compare", "--cost", "--coalitions").out
     assert out.count("Mean ± sample standard deviation over n seeds.") == 1

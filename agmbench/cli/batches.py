@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from agmbench.trackers.mlflow import MlflowTracker
 
 
+def folder_of(name: str) -> Path:
+    """Where a suite keeps its jobs' texts and what they print, on this machine."""
+    return Path("runs") / "suites" / name
+
+
 def carried_out(
     name: str,
     planned: "Sequence[Planned]",
@@ -29,7 +34,7 @@ def carried_out(
     """Run what is missing, with a line for each job that ends; how far all are then, and why the command fails, if it does."""
     from agmbench import suite
 
-    begun, folder = time.monotonic(), Path("runs") / "suites" / name
+    begun, folder = time.monotonic(), folder_of(name)
     launcher = launched(place, folder, tracker.shown)
     todo = suite.todo(planned, tracker)
     failed = 0

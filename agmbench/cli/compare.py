@@ -2,11 +2,11 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from agmbench.cli.options import Day, Name, entry_of, listed, registry_option, tag_option, tags_of
+from agmbench.cli.options import Filters, filter_options, registry_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError, allowed
@@ -21,60 +21,22 @@ FORMS = ("table", "markdown", "latex", "csv", "json", "html")
 HTML = Path("compare.html")
 
 
-class Given(TypedDict):
+class Given(Filters):
     """The options of the command."""
 
-    dataset: str | None
-    modulators: tuple[str, ...]
-    fusions: tuple[str, ...]
-    seeds: tuple[int, ...]
-    tags: tuple[str, ...]
-    since: int | None
-    until: int | None
     baseline: str | None
     columns: str | None
     sort: str | None
     coalitions: bool
     cost: bool
     published: bool
-    samples: bool
     form: str
     output: Path | None
     folders: tuple[Path, ...]
 
 
 @click.command("compare", cls=Verb)
-@click.option(
-    "-d",
-    "--dataset",
-    type=Name("dataset"),
-    callback=entry_of("dataset"),
-    help="Data set, or the file of its entry. [default: all]",
-)
-@click.option(
-    "-m",
-    "--modulator",
-    "modulators",
-    type=Name("modulator"),
-    multiple=True,
-    callback=listed,
-    help="Modulator; several with commas between them. [default: all]",
-)
-@click.option(
-    "-f",
-    "--fusion",
-    "fusions",
-    type=Name("fusion"),
-    multiple=True,
-    callback=listed,
-    help="Fusion; several with commas between them. [default: all]",
-)
-@click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]")
-@tag_option
-@click.option(
-    "--since", type=Day(), metavar="DATE", help="Runs that began on this day or later: 2026-11-30, or '2026-11-30 14:00'."
-)
-@click.option("--until", type=Day(last=True), metavar="DATE", help="Runs that began on this day or earlier.")
+@filter_options
 @click.option(
     "--baseline",
     metavar="NAME",
@@ -92,7 +54,6 @@ class Given(TypedDict):
 @click.option("--coalitions", is_flag=True, help="Also show the first figure with only some modalities present.")
 @click.option("--cost", is_flag=True, help="Also show encoder passes, FLOPs, samples per second and memory.")
 @click.option("--published", is_flag=True, help="Also show the figures published in the paper's supplement.")
-@click.option("--samples", is_flag=True, help="Also show runs on random data (agmbench data sample).")
 @click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True, help="Format of the output.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: the terminal; html: compare.html]"
@@ -149,17 +110,16 @@ def command(**given: Unpack[Given]) -> None:
 
 
 def _tables(given: Given, tracker: "MlflowTracker | Folders") -> "list[Table]":
-    from agmbench.cli.tables import Wanted, ordered, side_by_side
+    from agmbench.cli.tables import ordered, side_by_side, wanted_of
     from agmbench.report.published import TABLES
 
     modulators, baseline = given["modulators"], given["baseline"]
     named = (*modulators, baseline) if modulators and baseline and baseline not in modulators else modulators
-    wanted = Wanted(named, given["fusions"], given["seeds"], tags_of(given["tags"]), given["since"], given["until"])
     tables = side_by_side(
         load(),
         tracker,
         given["dataset"],
-        wanted,
+        wanted_of(given, named),
         columns=[word for part in (given["columns"] or "").split(",") if (word := part.strip())],
         coalitions=given["coalitions"],
         cost=given["cost"] or given["form"] == "html",

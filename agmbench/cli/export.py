@@ -1,11 +1,11 @@
 """`agmbench export`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from agmbench.cli.options import Name, entry_of, registry_option, root_option
+from agmbench.cli.options import Filters, entry_of, filter_options, registry_option, root_option
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError, allowed, shown
@@ -17,39 +17,18 @@ if TYPE_CHECKING:
 
 @click.command("export", cls=Verb)
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option(
-    "-d",
-    "--dataset",
-    type=Name("dataset"),
-    callback=entry_of("dataset"),
-    help="Only runs on this data set, or on that of the entry in this file. [default: all]",
-)
-@click.option(
-    "-m", "--modulator", "modulators", type=Name("modulator"), multiple=True, help="Modulator; repeatable. [default: all]"
-)
-@click.option("-f", "--fusion", "fusions", type=Name("fusion"), multiple=True, help="Fusion; repeatable. [default: all]")
-@click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]")
+@filter_options
 @click.option("--suite", callback=entry_of("suite"), help="Only the jobs of this suite, or of that in this file.")
 @click.option("--scale", help="The scale of the suite. [default: as the suite stands]")
-@click.option("--samples", is_flag=True, help="Also runs on random data (agmbench data sample).")
 @root_option
 @registry_option
-def command(
-    results: Path,
-    dataset: str | None,
-    modulators: tuple[str, ...],
-    fusions: tuple[str, ...],
-    seeds: tuple[int, ...],
-    suite: str | None,
-    scale: str | None,
-    samples: bool,
-) -> None:
+def command(results: Path, suite: str | None, scale: str | None, **given: Unpack[Filters]) -> None:
     """Write finished runs to the folder RESULTS, which others can compare with theirs and verify.
 
     Each run has a folder, named by the digest of its job: its job, its final numbers, its environment, and hashes of its predictions.
     The runs of the unimodal models that it is compared with come along. Exporting the same runs again gives the same files.
     """
-    from agmbench.cli.tables import Wanted, chosen
+    from agmbench.cli.tables import chosen, wanted_of
     from agmbench.leaderboard.collect import results as collected
     from agmbench.leaderboard.collect import with_references
     from agmbench.leaderboard.folder import write
@@ -57,16 +36,16 @@ def command(
     from agmbench.records import FINISHED
     from agmbench.trackers.mlflow import MlflowTracker
 
-    registry, tracker = load(), MlflowTracker()
+    registry, tracker, dataset = load(), MlflowTracker(), given["dataset"]
     if scale is not None and suite is None:
         raise AgmbenchError("--scale is a scale of a suite; name the suite with --suite NAME")
     stored = tracker.records(registry.get("dataset", dataset).name if dataset else None)
-    found = [one for one in stored if one.status == FINISHED and not one.concept and (samples or not one.sample)]
+    found = [one for one in stored if one.status == FINISHED and not one.concept and (given["samples"] or not one.sample)]
     if not found:
         raise AgmbenchError(
             f"no finished runs{f' on {dataset}' if dataset else ''} in {tracker.shown}; make one with: agmbench run"
         )
-    found = _by(modulators, chosen(found, registry, Wanted(fusions=fusions, seeds=seeds)), registry)
+    found = _by(given["modulators"], chosen(found, registry, wanted_of(given, ())), registry)
     if suite is not None:
         digests = _digests(registry, suite, scale)
         found = [record for record in found if record.digest in digests]

@@ -26,27 +26,37 @@ def command(kind: str | None, imports: bool) -> None:
 
     The components are not imported, unless you add --imports.
     """
-    from rich.markup import escape
-    from rich.table import Table
-
-    from agmbench.report.grid import print_grid
-
     registry = load()
     entries, broken = registry.entries(kind), [one for one in registry.broken if not kind or one.kind in (kind, "")]
     if imports:
         broken += _failing(entries)
-    table = Table("kind", "name", "origin", "summary", box=None, pad_edge=False, header_style="bold")
     names = {(one.kind, one.name) for one in broken}
-    for entry in entries:
-        if (entry.kind, entry.name) not in names:
-            also = f" (also: {', '.join(entry.aliases)})" if entry.aliases else ""
-            table.add_row(entry.kind, escape(entry.name + also), escape(entry.origin), escape(entry.summary))
-    print_grid(table)
+    _print(entry for entry in entries if (entry.kind, entry.name) not in names)
     if broken:
         echo("\nBroken entries (other jobs are unaffected):")
     for one in broken:
         what = f"{one.kind}/{one.name}" if one.name else "file"
         echo(f"  {what} ({one.origin}): {one.reason}")
+
+
+def _print(entries: Iterable[Entry]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from agmbench.report.grid import narrow, print_grid, print_rows
+
+    table = Table("kind", "name", "origin", "summary", box=None, pad_edge=False, header_style="bold")
+    table.columns[1].no_wrap = True
+    rows = []
+    for entry in entries:
+        also = f" (also: {', '.join(entry.aliases)})" if entry.aliases else ""
+        table.add_row(entry.kind, escape(entry.name), escape(entry.origin), escape(entry.summary + also))
+        origin = f"origin: {entry.origin}" if entry.origin != BUILT_IN else ""
+        rows.append((f"{entry}{also}", (entry.summary, origin)))
+    if narrow():
+        print_rows(rows)
+    else:
+        print_grid(table)
 
 
 def _failing(entries: Iterable[Entry]) -> Iterator[Broken]:

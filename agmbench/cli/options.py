@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 from click.shell_completion import CompletionItem
@@ -139,6 +139,52 @@ class Day(click.ParamType[int]):
         if self.last and len(value.strip()) <= len("2026-11-30"):
             found += timedelta(days=1, milliseconds=-1)
         return int(found.timestamp() * 1000)
+
+
+class Filters(TypedDict):
+    """Which runs of the store a command takes, as `filter_options` has it; of what is empty or `None`, all."""
+
+    dataset: str | None
+    modulators: tuple[str, ...]
+    fusions: tuple[str, ...]
+    seeds: tuple[int, ...]
+    tags: tuple[str, ...]
+    since: int | None
+    until: int | None
+    samples: bool
+
+
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that takes some of the runs in the store."""
+    several = "several with commas between them. [default: all]"
+    day = "2026-11-30, or '2026-11-30 14:00'"
+    for option in reversed(
+        (
+            click.option(
+                *("-d", "--dataset"),
+                type=Name("dataset"),
+                callback=entry_of("dataset"),
+                help="Data set, or the file of its entry. [default: all]",
+            ),
+            click.option(
+                *("-m", "--modulator", "modulators"),
+                type=Name("modulator"),
+                multiple=True,
+                callback=listed,
+                help=f"Modulator; {several}",
+            ),
+            click.option(
+                *("-f", "--fusion", "fusions"), type=Name("fusion"), multiple=True, callback=listed, help=f"Fusion; {several}"
+            ),
+            click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]"),
+            tag_option,
+            click.option("--since", type=Day(), metavar="DATE", help=f"Runs that began on this day or later: {day}."),
+            click.option("--until", type=Day(last=True), metavar="DATE", help="Runs that began on this day or earlier."),
+            click.option("--samples", is_flag=True, help="Also runs on random data (agmbench data sample)."),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 class Seeds(click.ParamType[tuple[int, ...]]):

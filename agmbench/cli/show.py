@@ -43,18 +43,25 @@ def _parameters(entry: Entry) -> None:
     from rich.table import Table
 
     from agmbench.parameters import annotation, parameters
-    from agmbench.report.grid import print_grid
+    from agmbench.report.grid import narrow, print_grid, print_rows
 
     schema = parameters(entry)
     if not schema.model_fields:
         echo("parameters: none")
         return
     table = Table("parameter", "takes", "default", "search", box=None, pad_edge=False, header_style="bold")
+    table.columns[0].no_wrap = True
+    rows = []
     for name, field in schema.model_fields.items():
         default = entry.params.get(name, "required" if field.is_required() else field.default)
         search = ", ".join(f"{key} {_typed(value)}" for key, value in entry.search.get(name, {}).items())
-        table.add_row(*map(escape, (name, annotation(schema, name), _typed(default), search)))
-    print_grid(table)
+        takes = annotation(schema, name)
+        table.add_row(*map(escape, (name, takes, _typed(default), search)))
+        rows.append((name, (f"takes: {takes}", f"default: {_typed(default)}", f"search: {search}" if search else "")))
+    if narrow():
+        print_rows([("parameters:", ()), *rows])
+    else:
+        print_grid(table)
 
 
 def _typed(value: object) -> str:

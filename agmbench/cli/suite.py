@@ -127,7 +127,7 @@ def status(name: str, **asked: Unpack[Asked]) -> None:
 @_options
 def run(name: str, **given: Unpack[Ran]) -> None:
     """Run what is missing of a suite, each job in a process of its own. A failed one is recorded, and the rest go on."""
-    from agmbench.cli.batches import carried_out, ended, recorded, told
+    from agmbench.cli.batches import carried_out, ended, folder_of, recorded, told
     from agmbench.cli.suite_report import keep
     from agmbench.trackers.mlflow import MlflowTracker
 
@@ -136,9 +136,9 @@ def run(name: str, **given: Unpack[Ran]) -> None:
     found, failure = carried_out(
         name, _planned(name, given), tracker, given, tagged, given["quiet"], given["log_format"] == "json"
     )
-    recorded(found, tracker, tagged)
-    echo("\n".join(told(name, found)))
-    keep(name, " ".join(["agmbench suite", name, *_words(given)]), told(name, found), found, tracker)
+    stored, said = recorded(found, tracker, tagged), told(name, found)
+    echo("\n".join(said))
+    keep(name, " ".join(["agmbench suite", name, *_words(given)]), said, found, stored, tracker, folder_of(name))
     ended(failure)
 
 

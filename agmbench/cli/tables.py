@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from agmbench.cli.options import Filters, tags_of
 from agmbench.cli.terminal import echo
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.records import FINISHED, Measurement, Record, Tracker
@@ -29,6 +30,11 @@ class Wanted:
 
 
 EVERYTHING = Wanted()
+
+
+def wanted_of(given: Filters, modulators: Sequence[str]) -> Wanted:
+    """What the options of a command say, of these modulators."""
+    return Wanted(modulators, given["fusions"], given["seeds"], tags_of(given["tags"]), given["since"], given["until"])
 
 
 def side_by_side(

@@ -10,6 +10,7 @@ from zlib import crc32
 
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -30,12 +31,13 @@ class Curve(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """A named point; `bounds` are the ends of its interval in y."""
+    """A named point; `bounds` are the ends of its interval in y. One that is not `named` is small, with neither name nor interval."""
 
     label: str
     x: float
     y: float
     bounds: tuple[float, float] | None = None
+    named: bool = True
 
 
 class Bar(NamedTuple):
@@ -73,14 +75,17 @@ def intervals(title: str, bars: Sequence[Bar], x: str, mark: float | None = None
 @themed
 def scatter(title: str, dots: Sequence[Dot], x: str, y: str, zero: bool = False) -> Markup:
     """Named points; the names stand in one column to the right, each led to its point. With `zero` the x axis begins at zero."""
-    height = max(220, LINE * len(dots))
+    named = [dot for dot in dots if dot.named]
+    height = max(220, LINE * len(named))
     axes = _axes(title, 260, height, x, y)
     axes.set_xlim(*bounds([*([0.0] if zero else []), *(dot.x for dot in dots)]))
-    low, high = bounds([end for dot in dots for end in (dot.y, *(dot.bounds or ()))])
+    low, high = bounds([end for dot in dots for end in (dot.y, *(dot.bounds or () if dot.named else ()))])
     axes.set_ylim(low, high)
     beside = axes.get_xlim()[1]
     pixel = (high - low) / height
-    for dot, at in zip(dots, apart([dot.y for dot in dots], LINE * pixel, low, high), strict=True):
+    others = [dot for dot in dots if not dot.named]
+    axes.plot([dot.x for dot in others], [dot.y for dot in others], "o", color=SOFT, markersize=5)
+    for dot, at in zip(named, apart([dot.y for dot in named], LINE * pixel, low, high), strict=True):
         if dot.bounds:
             axes.vlines(dot.x, *dot.bounds, color=colour(0), linewidth=2, alpha=0.3)
         axes.plot([dot.x, beside], [dot.y, at], color=SOFT, linewidth=0.7, alpha=0.6)
@@ -217,13 +222,16 @@ def _svg(axes: Axes, title: str) -> Markup:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has it
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(out, format="svg", bbox_inches="tight", pad_inches=0.03, metadata=nothing)
+        box = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())  # 'tight' would draw the picture twice
+        figure.savefig(out, format="svg", bbox_inches=box.padded(0.03), metadata=nothing)
     text = re.sub(
         r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>| font-family: [^;\"]*;", "", out.getvalue(), flags=re.DOTALL
     )
     text = text[text.index("<svg") :].replace("xlink:href", "href")
     width, height = text.split('viewBox="0 0 ')[1].split('"')[0].split()
     body = re.sub(r"\s*\n\s*", " ", text[text.index(">") + 1 :])
+    body = re.sub(r" transform=\"rotate\(-0 [^\"]*\"|<g/> ?", "", body)
+    body = re.sub(r"<(?:path|use|text) [^>]*>", _to_tenths, body)
     body = re.sub(r" id=\"(?!m[0-9a-f]{6})[^\"]*\"", "", body)
     own = f"p{crc32(body.encode()):08x}"  # no two pictures of a page share a marker
     body = re.sub(r"( id=\"| href=\"#)", rf"\1{own}-", body)
@@ -232,4 +240,13 @@ def _svg(axes: Axes, title: str) -> Markup:
     name = escape(one_line(title))
     return Markup(
         f'<svg viewBox="0 0 {width} {height}" width="{float(width):.0f}" role="img" aria-label="{name}"><title>{name}</title>{body.strip()}'
+    )
+
+
+def _to_tenths(tag: re.Match[str]) -> str:
+    """A tag whose places are told to a tenth of a pixel."""
+    places = r"(?<= d=\")[^\"]*|(?<= [xy]=\")[^\"]*|(?<= transform=\")[^\"]*"
+    tenth = r"\d+\.\d\d+"
+    return re.sub(
+        places, lambda found: re.sub(tenth, lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), found[0]), tag[0]
     )

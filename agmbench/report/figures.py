@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from agmbench.errors import AgmbenchError
 from agmbench.jobs import flat
-from agmbench.outcomes import Kind, Outcome, Unmeasured
+from agmbench.outcomes import Outcome, Unmeasured
 from agmbench.records import Record
 from agmbench.report import charts
 from agmbench.report.columns import Column
@@ -21,9 +21,10 @@ from agmbench.report.style import COLOURS
 from agmbench.report.tables import Row, Table, Value
 
 SEEDS = "Mean over the seeds (at most the first five); the band is minimum to maximum."
-POINTS = 200  # at most, per curve
+POINTS = 125  # at most, per curve: one for each two pixels of a panel
 RUNS = 5  # at most, whose histories and outcomes are read per method
 CLASSES = 60  # at most, in a table of classes
+METHODS = 12  # at most, that have pictures of their own
 
 FOLLOWED = {  # what is plotted over epochs: the quantity of the model, that of each response, its title and its scale
     "classification": ("accuracy", "response", "Accuracy", 100.0),
@@ -65,9 +66,41 @@ def axis(figure: Column) -> str:
     return figure.title + (f", {figure.unit}" if figure.unit else "") + (" (lower is better)" if figure.lower else "")
 
 
-def figure(methods: Sequence[Row], of: Column, baseline: str) -> list[Plots]:
+def methods_of(table: Table) -> list[Row]:
+    """The rows of a table but those of its unimodal models."""
+    return [row for row in table.rows if row.method]
+
+
+def telling(table: Table, baseline: str, methods: Sequence[Row]) -> tuple[list[Row], str]:
+    """The methods that have pictures of their own, and a sentence on the choice. Of more than twelve these are the baseline and the
+    methods that are farthest from it: by the sum over modalities of the differences between mean Shapley responses, or by the figure
+    of the table where runs have no responses."""
+    if len(methods) <= METHODS:
+        return [*methods], ""
+    responses = [f"{quantity}/{m}" for quantity in ("response", "response-r2") for m in table.modalities]
+    keys = [key for key in responses if any(_mean(row, key) is not None for row in methods)] or [table.figure.key]
+    means = {key: [found for row in methods if (found := _mean(row, key)) is not None] for key in keys}
+    first = next((row for row in methods if row.label == baseline), None)
+    here = {key: found for key in keys if (found := _mean(first, key) if first else mean(means[key])) is not None}
+
+    def near(row: Row) -> tuple[bool, float]:
+        found = {key: _mean(row, key) for key in here}
+        return row is not first, -sum(abs(value - here[key]) for key, value in found.items() if value is not None)
+
+    kept = sorted(methods, key=near)[:METHODS]
+    chosen = f"{baseline} and those whose modalities differ" if first else "those whose modalities differ"
+    said = f" Of {len(methods)} methods {METHODS} are {{}}: {chosen} most from {'it' if first else 'the mean'}."
+    return [row for row in methods if row in kept], said
+
+
+def _mean(row: Row, key: str) -> float | None:
+    return row.values.get(key, Value()).mean
+
+
+def figure(table: Table, baseline: str) -> list[Plots]:
     """Every method's mean, interval and seeds."""
-    bars = _bars(methods, of.key)
+    of = table.figure
+    bars = _bars(methods_of(table), of.key)
     if not bars:
         return []
     mark = _mean_of(bars, baseline)
@@ -89,11 +122,11 @@ def _mean_of(bars: Sequence[charts.Bar], label: str) -> float | None:
     return next((bar.mean for bar in bars if bar.label == label), None)
 
 
-def strength(methods: Sequence[Row], modalities: Sequence[str], baseline: str) -> list[Plots]:
+def strength(table: Table, baseline: str) -> list[Plots]:
     """One panel per modality: from the baseline's competition strength to that of each method."""
     panels = []
-    for modality, number in colours(modalities).items():
-        bars = [bar._replace(low=None, high=None) for bar in _bars(methods, f"strength/{modality}")]
+    for modality, number in colours(table.modalities).items():
+        bars = [bar._replace(low=None, high=None) for bar in _bars(methods_of(table), f"strength/{modality}")]
         if bars:
             x = f"d_{modality}, competition strength (0 kept, 1 lost)"
             panels.append(charts.intervals(modality, bars, x, _mean_of(bars, baseline), number, led=True))
@@ -103,8 +136,9 @@ def strength(methods: Sequence[Row], modalities: Sequence[str], baseline: str) -
     return [Plots("Competition strength of the baseline and of each method", panels, caption)] if panels else []
 
 
-def imbalance(methods: Sequence[Row], of: Column, modalities: Sequence[str]) -> list[Plots]:
+def imbalance(table: Table, baseline: str) -> list[Plots]:
     """The figure against the spread between modalities, of their Shapley accuracies and of their competition strengths."""
+    of = table.figure
     spreads = {
         "response": "best minus worst Acc_m (Shapley accuracy), points",
         "response-r2": "best minus worst R2_m (of Shapley responses)",
@@ -112,40 +146,51 @@ def imbalance(methods: Sequence[Row], of: Column, modalities: Sequence[str]) -> 
     }
     drawn = []
     for quantity, words in spreads.items():
-        dots = _spread(methods, of, [f"{quantity}/{modality}" for modality in modalities])
-        if len(dots) > 1:
-            drawn.append(
-                charts.scatter(
-                    f"{of.title} and spread of {'d_m' if quantity == 'strength' else 'responses'}", dots, words, axis(of)
-                )
-            )
+        found = _spread(table, [f"{quantity}/{modality}" for modality in table.modalities])
+        if len(found) > 1:
+            title = f"{of.title} and spread of {'d_m' if quantity == 'strength' else 'responses'}"
+            drawn.append(charts.scatter(title, _dots(table, baseline, found), words, axis(of)))
     caption = (
         "Each point is the mean of a method, with its 95 % interval. Further left its modalities are more alike. A method that balances "
-        "modalities without loss stands to the left of the baseline and not below it."
+        "modalities without loss stands to the left of the baseline and not below it." + _told(table, baseline)
     )
     return [Plots(f"{of.title} against imbalance", drawn, caption)] if drawn else []
 
 
-def _spread(methods: Sequence[Row], of: Column, keys: Sequence[str]) -> list[charts.Dot]:
-    dots = []
-    for row in methods:
-        means = [found for key in keys if (found := row.values.get(key, Value()).mean) is not None]
-        value = row.values[of.key]
-        if value.mean is not None and len(means) == len(keys) > 1:
-            dots.append(charts.Dot(row.label, max(means) - min(means), value.mean, value.interval))
-    return dots
+def _spread(table: Table, keys: Sequence[str]) -> dict[str, float]:
+    """By method, the largest minus the smallest of the means of these columns."""
+    spreads = {}
+    for row in methods_of(table):
+        means = [found for key in keys if (found := _mean(row, key)) is not None]
+        if len(means) == len(keys) > 1:
+            spreads[row.label] = max(means) - min(means)
+    return spreads
 
 
-def cost(methods: Sequence[Row], of: Column) -> list[Plots]:
-    """The figure against what a step costs."""
-    at = {row.label: (row.values.get("gflops", Value()).mean, row.values[of.key]) for row in methods}
-    dots = [
-        charts.Dot(label, found, value.mean, value.interval)
-        for label, (found, value) in at.items()
-        if found is not None and value.mean is not None
+def _dots(table: Table, baseline: str, at: Mapping[str, float]) -> list[charts.Dot]:
+    """The figure of each method at a place in x; named are those that have pictures of their own."""
+    named = {row.label for row in telling(table, baseline, methods_of(table))[0]}
+    found = {row.label: row.values[table.figure.key] for row in methods_of(table) if row.label in at}
+    return [
+        charts.Dot(label, at[label], value.mean, value.interval, label in named)
+        for label, value in found.items()
+        if value.mean is not None
     ]
+
+
+def _told(table: Table, baseline: str) -> str:
+    """Which points of a picture of all methods have names."""
+    said = telling(table, baseline, methods_of(table))[1].format("named")
+    return f"{said} The others are small points." if said else ""
+
+
+def cost(table: Table, baseline: str) -> list[Plots]:
+    """The figure against what a step costs."""
+    of = table.figure
+    at = {row.label: found for row in methods_of(table) if (found := _mean(row, "gflops")) is not None}
+    dots = _dots(table, baseline, at)
     drawn = [charts.scatter("Each method by its cost per step", dots, "GFLOP per step", axis(of), zero=True)] if dots else []
-    caption = f"Points are means over the seeds; vertical lines are 95 % intervals of {of.title}."
+    caption = f"Points are means over the seeds; vertical lines are 95 % intervals of {of.title}.{_told(table, baseline)}"
     return [Plots(f"{of.title} against cost", drawn, caption)] if drawn else []
 
 
@@ -179,12 +224,12 @@ class Panels(NamedTuple):
     mark: float | None = None
 
 
-def over_time(methods: Sequence[Row], task: Kind, modalities: Sequence[str], history: History) -> list[Plots]:
+def over_time(table: Table, baseline: str, history: History) -> list[Plots]:
     """Kappa over steps, and the figure of the model and of each response over epochs: a panel per method."""
-    shades = colours(modalities)
-    kappa = {modality: f"kappa/{modality}" for modality in modalities}
-    name, response, title, scale = FOLLOWED["regression" if task == "regression" else "classification"]
-    followed = {"all": f"valid/{name}", **{modality: f"valid/{response}/{modality}" for modality in modalities}}
+    shades = colours(table.modalities)
+    kappa = {modality: f"kappa/{modality}" for modality in table.modalities}
+    name, response, title, scale = FOLLOWED["regression" if table.task == "regression" else "classification"]
+    followed = {"all": f"valid/{name}", **{modality: f"valid/{response}/{modality}" for modality in table.modalities}}
     unit = ", %" if scale == 100 else ""
     enlarged = f"Above 1 the gradient of a modality is enlarged; below 1 it is damped. {SEEDS}"
     of = (
@@ -192,10 +237,16 @@ def over_time(methods: Sequence[Row], task: Kind, modalities: Sequence[str], his
         "Triangles and thin lines: the epoch that was chosen, one per seed. Epochs count from 0."
     )
     about = Panels(f"{title} of each modality over time", "epoch", f"{title} on valid{unit}", of, scale=scale)
-    return [
-        *_panels(Panels("Kappa over time", "step", "kappa", enlarged, mark=1), methods, kappa, shades, history),
-        *_panels(about, methods, followed, {"all": 0, **shades}, history),
-    ]
+    found = []
+    for panels, names in ((Panels("Kappa over time", "step", "kappa", enlarged, mark=1), kappa), (about, followed)):
+        having = [
+            row for row in methods_of(table) if any(metric in r.metrics for r in row.records for metric in names.values())
+        ]
+        shown, said = telling(table, baseline, having)
+        found += _panels(
+            panels._replace(caption=panels.caption + said.format("shown")), shown, names, {"all": 0, **shades}, history
+        )
+    return found
 
 
 def _panels(
@@ -254,15 +305,17 @@ def thin(runs: Sequence[Sequence[tuple[float, float]]], most: int = POINTS) -> l
 # classes
 
 
-def classes(methods: Sequence[Row], modalities: Sequence[str], kept: Kept) -> list[Shares]:
+def classes(table: Table, baseline: str, kept: Kept) -> list[Shares]:
     """Per class the share of its test samples that is right: by the model, and by each modality's Shapley response."""
-    found = {row.label: _by_class(row, modalities, kept) for row in methods if row.records}
+    modalities = table.modalities
+    shown, said = telling(table, baseline, [row for row in methods_of(table) if row.records])
+    found = {row.label: _by_class(row, modalities, kept) for row in shown}
     names = next((names for names, _ in found.values() if names), ())
     if not 0 < len(names) <= CLASSES:
         return []
     caption = (
         "Share of the test samples of each class that is classified right. Mean over the seeds (at most the first five); – where a run "
-        "kept no such predictions, or test has no sample of the class."
+        "kept no such predictions, or test has no sample of the class." + said.format("shown")
     )
     sheets = []
     for who in ("all", *modalities):

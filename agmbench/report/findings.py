@@ -43,7 +43,9 @@ def summary(tables: Sequence[Table], rankings: Sequence[Ranking], baseline: str)
             can.append(
                 f"Over {ranking.cells} cells {first} has the best mean rank, {ranking.ranks[first]:.2f} of {len(ranking.ranks)}."
             )
-        elif not ranking.missing:
+        elif ranking.missing:
+            cannot += [ranking.missing] if len(tables) > 1 else []  # of one cell nobody expects a ranking
+        else:
             cannot.append(f"No order of the methods over {ranking.cells} cells: Friedman's test has p = {_p(ranking.p)}.")
     return Summary(_facts(tables, baseline), can, [*cannot, *_by_chance(tables, baseline), *_never(tables)])
 

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.box import Box
@@ -14,6 +16,7 @@ from agmbench.errors import encodable, printable
 HEAD = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")  # a line below the header, and no other
 HEAD_ASCII = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 ALL = 10_000  # columns, in which every table fits
+NARROW = 72  # columns, below which a table of sentences cannot be read
 
 
 class _Console(Console):
@@ -43,3 +46,18 @@ def print_grid(grid: Table) -> None:
         grid.min_width = len(str(grid.title or ""))
         console.width = max(console.width, width(grid))
     console.print(grid)
+
+
+def narrow() -> bool:
+    """Whether there are too few columns for a table of sentences."""
+    limit = room()
+    return limit is not None and limit < NARROW
+
+
+def print_rows(rows: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """What stands in for a table of sentences where it is narrow: a line for each row, and below it the texts of the row, indented."""
+    for first, texts in rows:
+        print(encodable(printable(first), _Console().encoding))
+        for text in filter(None, texts):
+            folded = textwrap.fill(text, room() or ALL, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+            print(encodable(printable(folded), _Console().encoding))

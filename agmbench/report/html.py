@@ -21,7 +21,7 @@ TITLE = "agmbench report"
 
 
 class Block(NamedTuple):
-    """One thing of a section, and the macro of `page.html` that writes it: sheet, plots, shares, words, runs."""
+    """One thing of a section, and the macro of `page.html` that writes it: sheet, part, heading, plots, shares, runs."""
 
     kind: str
     content: Any
@@ -113,27 +113,26 @@ def _blocks(kind: str, contents: Sequence[Any]) -> list[Block]:
 
 
 def _together(tables: Sequence[Table], baseline: str, ranked: Sequence[Any]) -> Section:
-    """What is over all cells: the pooled comparison, and the ranking or why there is none."""
+    """What is over all cells: the pooled comparison and the ranking, where there are any."""
     blocks = _blocks("sheet", sheets.of_all(tables, baseline))
     for ranking in ranked:
-        blocks += [Block("heading", "Ranking of methods"), *_blocks("plots", figures.ranks(ranking))]
-        blocks += [Block("words", ranking.missing)] if ranking.missing else []
+        drawn = figures.ranks(ranking)
+        blocks += [Block("heading", "Ranking of methods"), *_blocks("plots", drawn)] if drawn else []
     return Section("all", "All cells", blocks)
 
 
 def _cell(table: Table, history: History, baseline: str, kept: Kept | None) -> list[Block]:
-    first, *rest = sheets.of_table(table, baseline)
-    methods = [row for row in table.rows if row.method]
-    by_class = figures.classes(methods, table.modalities, kept) if kept and table.task == "classification" else []
+    first, *rest = (sheets.filled(sheet) for sheet in sheets.of_table(table, baseline))
+    by_class = figures.classes(table, baseline, kept) if kept and table.task == "classification" else []
     return [
         Block("sheet", first),
-        *_blocks("plots", figures.figure(methods, table.figure, baseline)),
+        *_blocks("plots", figures.figure(table, baseline)),
         *_blocks("part", [replace(sheet, title=_within(sheet.title, table)) for sheet in rest]),
-        *_blocks("plots", figures.strength(methods, table.modalities, baseline)),
-        *_blocks("plots", figures.imbalance(methods, table.figure, table.modalities)),
+        *_blocks("plots", figures.strength(table, baseline)),
+        *_blocks("plots", figures.imbalance(table, baseline)),
         *_blocks("shares", by_class),
-        *_blocks("plots", figures.over_time(methods, table.task, table.modalities, history)),
-        *_blocks("plots", figures.cost(methods, table.figure)),
+        *_blocks("plots", figures.over_time(table, baseline, history)),
+        *_blocks("plots", figures.cost(table, baseline)),
     ]
 
 

@@ -51,7 +51,7 @@ def ranking(tables: Sequence[Table]) -> Ranking:
     methods, cells = _block(means)
     given = tables[0].figure, tables[0].chosen, len(cells)
     if not methods:
-        here = f"there are {len(tables)} cells" if len(tables) > 1 else "this is one cell"
+        here = f"there {'are' if len(tables) > 1 else 'is'} {len(tables)}"
         missing = (
             f"There is no ranking with a critical-difference diagram: it takes {METHODS} methods or more that {CELLS} cells or more "
             f"(data set, fusion, settings) have in common, and {here}."

@@ -1,7 +1,8 @@
 """The content of a report as sheets of text. Every output format (terminal, Markdown, LaTeX, HTML) writes these."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from agmbench.report.against import Comparison, Pool, against, best, differences, pools
@@ -11,6 +12,8 @@ from agmbench.report.statistics import ALPHA, Interval, smallest_p
 from agmbench.report.tables import Row, Table, Value
 
 INTERVAL = "95 % interval"
+NOTHING = "–"  # begins a cell without a number
+REFERENCE = re.compile(r"\[\d+\]")  # to a note, in such a cell
 CAPTIONS = {
     COALITIONS: "The model trained with all modalities, on test; the modalities that are not named are muted (treated as absent).",
     COST: "Encoder passes per sample (joint training of M modalities has M) and GFLOP per training step. Samples/s and peak memory "
@@ -45,6 +48,32 @@ def of_table(table: Table, baseline: str) -> list[Sheet]:
     first = _results(table, parts.pop(RESULTS), notes)
     more = [_part(table, part, columns) for part, columns in parts.items()]
     return [first, *_against(table, baseline), *more, *([_published(table, printed)] if printed else [])]
+
+
+def filled(sheet: Sheet) -> Sheet:
+    """The sheet without columns that have no number at all, and for each reason a note that names them; one column always stays."""
+    empty = [x for x in range(1, len(sheet.header)) if sheet.body and all(row[x].startswith(NOTHING) for row in sheet.body)]
+    shown = (row[x] for x in range(2, len(sheet.header)) if x not in empty for row in sheet.body)
+    if not any(character.isdigit() for text in shown for character in text):
+        empty = empty[1:]
+    reasons: dict[str, list[str]] = {}
+    for x in empty:
+        found = REFERENCE.search(sheet.body[-1][x])
+        reason = next((note for note in sheet.notes if found and note.startswith(found[0])), "")
+        reasons.setdefault(reason.partition("] ")[2], []).append(sheet.header[x])
+    notes = [f"No number of {', '.join(names)}{f': {reason}' if reason else ''}" for reason, names in reasons.items()]
+    left = without(sheet, empty)
+    return replace(left, notes=[*notes, *left.notes])
+
+
+def without(sheet: Sheet, gone: Collection[int]) -> Sheet:
+    """The sheet without some of its columns, and without the notes that nothing refers to any more."""
+    kept = [x for x in range(len(sheet.header)) if x not in gone]
+    body = [[row[x] for x in kept] for row in sheet.body]
+    bold = frozenset((y, kept.index(x)) for y, x in sheet.bold if x in kept)
+    used = {found for row in body for text in row for found in REFERENCE.findall(text)}
+    notes = [note for note in sheet.notes if not (number := REFERENCE.match(note)) or number[0] in used]
+    return replace(sheet, header=[sheet.header[x] for x in kept], body=body, bold=bold, notes=notes)
 
 
 def of_all(tables: Sequence[Table], baseline: str) -> list[Sheet]:

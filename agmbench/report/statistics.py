@@ -1,6 +1,7 @@
 """Statistics of a few seeds: intervals, effect sizes, exact paired tests, Holm's correction. What is undefined is `None`, never a guess."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import sqrt
 from typing import NamedTuple
 
@@ -84,9 +85,14 @@ def sign_flip(strata: Sequence[Sequence[float]], seed: int = 0) -> float:
     Every stratum counts the same. Up to 2^16 sign patterns the test is exact and includes the observed signs; beyond, it takes 100,000
     seeded draws and p is `(1 + as far) / (1 + draws)`. With one stratum this is the ordinary paired permutation test of a mean.
     """
-    filled = [np.asarray(stratum, dtype=float) for stratum in strata if len(stratum)]
-    if not filled:
+    if not any(map(len, strata)):
         raise ValueError("there are no differences to test")
+    return _sign_flip(tuple(tuple(stratum) for stratum in strata if len(stratum)), seed)
+
+
+@lru_cache(4096)  # the summary of a report, its tables and its export ask for the same tests
+def _sign_flip(strata: tuple[tuple[float, ...], ...], seed: int) -> float:
+    filled = [np.asarray(stratum, dtype=float) for stratum in strata]
     weighted = np.concatenate([stratum / (len(stratum) * len(filled)) for stratum in filled])  # [N]
     reached = abs(weighted.sum()) - 1e-12 * np.abs(weighted).sum()  # equal sums in another order are equal
     count = len(weighted)

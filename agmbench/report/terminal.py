@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING
 from agmbench.errors import printable
 from agmbench.report import sheets
 from agmbench.report.grid import HEAD, print_grid, room, width
-from agmbench.report.sheets import INTERVAL, Sheet
+from agmbench.report.sheets import INTERVAL, Sheet, without
 from agmbench.report.tables import BASELINE, Table
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-NOTHING = "–"  # begins a cell without a number
-REFERENCE = re.compile(r"\[\d+\]")
 SENTENCE = re.compile(r"(?<=\.) +(?=\S)")
 LEFT_OUT_FIRST = ("d_z", "p", "wins/ties/losses", INTERVAL, "cells", "pairs")  # then the others, beginning with the last
 
 
 def show(*tables: Table, baseline: str = BASELINE) -> None:
-    """Print the tables, and the sheets over all cells. A sentence of a caption that has been printed is not printed again."""
-    every = [*(sheet for table in tables for sheet in sheets.of_table(table, baseline)), *sheets.of_all(tables, baseline)]
+    """Print the tables, and the sheets over all cells."""
+    show_sheets([*(sheet for table in tables for sheet in sheets.of_table(table, baseline)), *sheets.of_all(tables, baseline)])
+
+
+def show_sheets(every: Iterable[Sheet]) -> None:
+    """Print sheets. A sentence of a caption that has been printed is not printed again."""
     said: set[str] = set()
     for sheet in every:
         caption = [text for text in SENTENCE.split(sheet.caption) if text not in said]
@@ -32,32 +34,15 @@ def show(*tables: Table, baseline: str = BASELINE) -> None:
 
 
 def show_sheet(sheet: Sheet) -> None:
-    """Print one sheet: the table, what was left out of it, its notes and its caption."""
-    full, notes = _filled(sheet)
+    """Print one sheet: the table, which columns were left out of it, its notes and its caption."""
+    full = sheets.filled(sheet)
     fitted, dropped = _fitted(full)
     _print(fitted)
     if dropped:
-        notes = [*notes, f"Left out at {room()} columns: {', '.join(dropped)}; {width(_grid(full))} columns show all."]
-    used = {found for row in fitted.body for text in row for found in REFERENCE.findall(text)}
-    kept = [note for note in sheet.notes if not (number := REFERENCE.match(note)) or number[0] in used]
-    for text in (*notes, *kept, fitted.caption):
+        _say(f"Left out at {room()} columns: {', '.join(dropped)}; {width(_grid(full))} columns show all.")
+    for text in (*fitted.notes, fitted.caption):
         _say(text)
     print()
-
-
-def _filled(sheet: Sheet) -> tuple[Sheet, list[str]]:
-    """The sheet without columns that have no number at all, and for each reason a note that names them; one column always stays."""
-    number = re.compile(r"\d")
-    empty = [x for x in range(1, len(sheet.header)) if sheet.body and all(row[x].startswith(NOTHING) for row in sheet.body)]
-    if not any(number.search(row[x]) for x in range(2, len(sheet.header)) if x not in empty for row in sheet.body):
-        empty = empty[1:]
-    reasons: dict[str, list[str]] = {}
-    for x in empty:
-        found = REFERENCE.search(sheet.body[-1][x])
-        reason = next((note for note in sheet.notes if found and note.startswith(found[0])), "")
-        reasons.setdefault(reason.partition("] ")[2], []).append(sheet.header[x])
-    notes = [f"No number of {', '.join(names)}{f': {reason}' if reason else ''}" for reason, names in reasons.items()]
-    return _without(sheet, empty), notes
 
 
 def _fitted(sheet: Sheet) -> tuple[Sheet, list[str]]:
@@ -65,10 +50,10 @@ def _fitted(sheet: Sheet) -> tuple[Sheet, list[str]]:
     limit = room()
     gone: list[int] = []
     for x in _least_important(sheet.header):
-        if limit is None or width(_grid(_without(sheet, gone))) <= limit:
+        if limit is None or width(_grid(without(sheet, gone))) <= limit:
             break
         gone.append(x)
-    return _without(sheet, gone), [sheet.header[x] for x in sorted(gone)]
+    return without(sheet, gone), [sheet.header[x] for x in sorted(gone)]
 
 
 def _least_important(header: Sequence[str]) -> Iterator[int]:
@@ -77,13 +62,6 @@ def _least_important(header: Sequence[str]) -> Iterator[int]:
     early = [header.index(title) for title in LEFT_OUT_FIRST if title in header]
     yield from early
     yield from (x for x in reversed(range(1, len(header))) if x != first and x not in early)
-
-
-def _without(sheet: Sheet, gone: Iterable[int]) -> Sheet:
-    kept = [x for x in range(len(sheet.header)) if x not in {*gone}]
-    body = [[row[x] for x in kept] for row in sheet.body]
-    bold = frozenset((y, kept.index(x)) for y, x in sheet.bold if x in kept)
-    return replace(sheet, header=[sheet.header[x] for x in kept], body=body, bold=bold)
 
 
 def _grid(sheet: Sheet) -> "RichTable":

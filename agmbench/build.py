@@ -438,11 +438,17 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
         if isinstance(model.task, MixedLabel) and made.refuses(_unmixed(model)) is None:
             reason = "needs the class of each sample, and training.mixup mixes those of two; leave training.mixup out"
         raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
-    if not made.promises.absent and (lacking := _lacking(job.dataset.split("train"))):
+    one = job.dataset.split("train").batch(torch.tensor([0]))  # one sample tells what the batches of train have
+    if one.absent and not made.promises.absent:
         raise AgmbenchError(
             f"modulator '{job.spec.modulator.name}' learns from each modality by itself, and samples of train lack "
-            f"{', '.join(lacking)}; leave them out (of a table, dataset.missing=drop), or take a method that docs/methods.md does not "
+            f"{', '.join(one.absent)}; leave them out (of a table, dataset.missing=drop), or take a method that docs/methods.md does not "
             "say to refuse absent modalities"
+        )
+    if one.weights is not None and not made.promises.weights:
+        raise AgmbenchError(
+            f"modulator '{job.spec.modulator.name}' has losses in which all samples count alike, and those of train have weights; leave "
+            "the weights out (of a table, dataset.weight=null), or take a method that docs/methods.md does not say to refuse them"
         )
     parts = (*job.dataset.shapes, "fusion", "modulator")
     train, concept = job.dataset.split("train"), job.spec.present is not None
@@ -450,11 +456,6 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
     if reason := recipes.refused(job.spec.training, model, made, parts, train, *changed, concept):
         raise AgmbenchError(reason)
     return made
-
-
-def _lacking(train: Split) -> list[str]:
-    """The modalities that some of its samples lack; one sample tells of which there are such, as `Batch.absent` has it."""
-    return list(train.batch(torch.tensor([0])).absent)
 
 
 def _of_classes(task: Task) -> bool:

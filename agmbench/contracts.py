@@ -130,6 +130,8 @@ class Batch:
 
     `absent[m]` `[B]` is true for the samples that have no modality m; it is there for modalities that some samples of the split lack.
     What encoders get of these samples is what stands in for an absent modality (the job's `mute`), as in a coalition without it.
+
+    `weights` `[B]`, where the data set weighs its training samples: what the loss of each counts, at least 0 and 1 on average over train.
     """
 
     inputs: Mapping[str, Input]
@@ -137,6 +139,7 @@ class Batch:
     index: Tensor
     at: Tensor | None = None
     absent: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; a copy from pinned memory does not wait."""
@@ -146,6 +149,7 @@ class Batch:
             self.index.to(device, non_blocking=True),
             None if self.at is None else self.at.to(device, non_blocking=True),
             {modality: lacking.to(device, non_blocking=True) for modality, lacking in self.absent.items()},
+            None if self.weights is None else self.weights.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> "Batch":
@@ -156,6 +160,7 @@ class Batch:
             self.index.pin_memory(),
             None if self.at is None else self.at.pin_memory(),
             {modality: lacking.pin_memory() for modality, lacking in self.absent.items()},
+            None if self.weights is None else self.weights.pin_memory(),
         )
 
     def tensors(self) -> Iterator[Tensor]:
@@ -167,6 +172,8 @@ class Batch:
         if self.at is not None:
             yield self.at
         yield from self.absent.values()
+        if self.weights is not None:
+            yield self.weights
 
 
 class Split(Protocol):
@@ -263,17 +270,19 @@ def in_order(split: Split, size: int = 256) -> Iterator[Batch]:
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """A split held in memory: `inputs[m]` `[N, *shape_m]`, `targets` `[N, ...]`."""
+    """A split held in memory: `inputs[m]` `[N, *shape_m]`, `targets` `[N, ...]`; `weights` `[N]` as a batch has them, if there are."""
 
     inputs: Mapping[str, Input]
     targets: Tensor
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def batch(self, index: Tensor) -> Batch:
         """The samples of those numbers, by one indexing operation a modality."""
-        return Batch({modality: values[index] for modality, values in self.inputs.items()}, self.targets[index], index)
+        inputs = {modality: values[index] for modality, values in self.inputs.items()}
+        return Batch(inputs, self.targets[index], index, weights=None if self.weights is None else self.weights[index])
 
 
 class Dataset(ABC):
@@ -438,10 +447,11 @@ class Model(Protocol):
     def evaluating(self) -> AbstractContextManager[None]:
         """Inside, every module is in eval mode; afterwards each is as it was."""
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of training, averaged over the batch, whatever the `reduction`: the task's, as the recipe changes it."""
+    def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The loss of training, averaged over the batch, whatever the `reduction`: the task's, as the recipe changes it, each sample's
+        times its weight where there are `weights` `[B]` (`Batch.weights`)."""
 
-    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def losses(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The same of each sample, `[B]`."""
 
     def penalty(self, batch: Batch) -> Tensor | None:
@@ -534,6 +544,8 @@ class Promises:
         `context.generator` or torch's own alone, and reads nothing that one process has and another has not.
     absent: it trains on samples that lack a modality (`Batch.absent`). A method that lets each modality learn or answer by itself, of
         every sample, does not: it would take what stands in for the absent one for the modality.
+    weights: it gives `Batch.weights` to every loss that it takes of samples. One that has losses of its own beside the model's, in which
+        all samples count alike, does not; a method that does not promise it refuses a data set whose samples have weights.
     """
 
     neutral: Mapping[str, object] | None = None
@@ -547,6 +559,7 @@ class Promises:
     puts_back: bool = False
     divides: bool = True
     absent: bool = True
+    weights: bool = False
 
 
 class Modulator(nn.Module):

@@ -75,7 +75,7 @@ def _pair(text: str) -> tuple[str, str]:
 def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) -> None:
     from agmbench.data.describe import entry, entry_name
 
-    opened = opened_table(path.absolute(), given)
+    opened = opened_table(path.absolute(), given, anew=True)
     known = load().names("dataset")
     if name in known:
         raise AgmbenchError(f"--name {name}: there is a data set of that name; take another")
@@ -87,15 +87,16 @@ def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) 
     echo(f"\nwrote {shown(target)}; next: agmbench run --dataset {shown(target)} --modulator agm")
 
 
-def opened_table(path: Path, given: dict[str, Any]) -> "Opened":
-    """A table with settings that are checked; what is wrong with them is an error, what is wrong with rows is told."""
+def opened_table(path: Path, given: dict[str, Any], anew: bool = False) -> "Opened":
+    """A table with settings that are checked; what is wrong with them is an error, what is wrong with rows is told. `anew` is a table
+    without an entry."""
     from agmbench.build import check_parameters
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.tables.opened import open_table
 
     settings = check_parameters(load().get("dataset", "table"), given)
     try:
-        return open_table(path, settings)
+        return open_table(path, settings, anew)
     except Unsuitable as error:
         raise AgmbenchError(f"{error}") from error
 

@@ -16,7 +16,7 @@ import soundfile
 from PIL import Image
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import regular
+from agmbench.datasets.files import Array, regular
 from agmbench.datasets.tables.arrays import ARRAY, WITHIN, array_cell, numbers_of, read_array
 from agmbench.datasets.tables.kinds import PICTURES, SOUNDS, TEXTS, VIDEOS, located
 from agmbench.datasets.tables.rows import Rows
@@ -39,13 +39,15 @@ GROUPS = (
     "patient_id",
     "participant",
 )
+WEIGHTS = ("weight", "weights", "sample_weight", "sample_weights")
 IDS = ("id", "sample_id", "clip_id", "uid", "index", "key")
 LONGEST_SOUND, LONGEST_TEXT, LARGEST_PICTURE = 10.0, 256, 224
 SUFFIX = re.compile(r"[_ -](?:path|file|filename|file_name)$", re.IGNORECASE)
 
 
-def roles(rows: Rows, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Which columns are the label, the split, the group and the id, where they are not stated."""
+def roles(rows: Rows, given: Mapping[str, Any], anew: bool) -> dict[str, Any]:
+    """Which columns are the label, the split, the group, the id and, in a table that is described `anew`, the weight, where they are not
+    stated."""
     names = {str(name).lower(): str(name) for name in rows.frame.columns}
 
     def first(known: tuple[str, ...]) -> str | None:
@@ -60,7 +62,16 @@ def roles(rows: Rows, given: Mapping[str, Any]) -> dict[str, Any]:
     split = given.get("split") or first(SPLITS)
     if split is not None and given.get("split") is None and unknown(_cells(rows, split)):
         split = None
-    return {"label": label, "split": split, "group": given.get("group") or first(GROUPS), "id": given.get("id") or first(IDS)}
+    weight = given.get("weight") or (first(WEIGHTS) if anew else None)
+    if weight is not None and given.get("weight") is None and not _may_weigh(rows.column(weight)):
+        weight = None
+    group, name = given.get("group") or first(GROUPS), given.get("id") or first(IDS)
+    return {"label": label, "split": split, "group": group, "id": name, "weight": weight}
+
+
+def _may_weigh(cells: Array) -> bool:
+    """Whether all cells are numbers of 0 or more, or empty."""
+    return cells.dtype.kind in "iuf" and not bool((cells < 0).any())
 
 
 def modalities(rows: Rows, root: Path, taken: set[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:

@@ -26,6 +26,7 @@ class Rows:
     def __init__(self, frame: pd.DataFrame, path: Path, first: int) -> None:
         frame.columns = [str(name).strip() for name in frame.columns]
         self.frame, self.path, self.first = frame, path, first
+        self._cells: dict[str, Array] = {}
         twice = sorted({name for name in frame.columns if list(frame.columns).count(name) > 1})
         if twice:
             raise Unsuitable(f"{path} has the column '{twice[0]}' twice; rename one of them")
@@ -38,8 +39,16 @@ class Rows:
         if name not in self.frame.columns:
             known = ", ".join(map(str, self.frame.columns[:20]))
             raise Unsuitable(f"{self.path} has no column '{name}'; it has {known or 'none'}")
-        cells: Array = self.frame[name].to_numpy()
-        return cells
+        if name not in self._cells:
+            self._cells[name] = self.frame[name].to_numpy()
+        return self._cells[name]
+
+    def texts(self, name: str) -> pa.Array | None:
+        """The cells of a column that has nothing but text and empty cells, as Arrow holds them: a million are looked at at once."""
+        if not isinstance(self.frame[name].dtype, pd.StringDtype):
+            return None
+        cells = pa.array(self.frame[name].array, pa.string())
+        return cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
 
     def empty(self, name: str) -> Array:
         """Which cells of a column say nothing, `[N]`."""

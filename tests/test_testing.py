@@ -234,10 +234,13 @@ class Alone(MMPareto):
 class AlsoAlike(Joint):
     """Says that it gives weights to its losses, and has one beside the model's that knows of none."""
 
+    promises = Promises(weights=True)
+
     def backward(self, model: Model, batch: Batch) -> Step:
-        step = super().backward(model, batch)
-        model.loss(model.fusion(model.encode(batch.inputs)).logits, batch.targets).backward()
-        return step
+        logits = model.fusion(model.encode(batch.inputs)).logits
+        loss = model.loss(logits, batch.targets, batch.weights) + model.loss(logits, batch.targets)
+        loss.backward()
+        return Step(loss.detach(), logits.detach())
 
 
 BROKEN: list[tuple[type[Modulator], str, str]] = [

@@ -66,7 +66,7 @@ def test_weights_of_train_are_one_on_average_and_other_splits_have_none(tmp_path
 @pytest.mark.parametrize("cell", [-1, "inf", "", "much"])
 def test_a_bad_weight_is_one_line_with_row_and_column(tmp_path: Path, cell: Any) -> None:
     path = table(tmp_path, w=[cell if row == 4 else "1.5" for row in range(ROWS)])
-    with pytest.raises(Unsuitable, match=r"row 6, column 'w': the weight .* should be a finite number of 0 or more"):
+    with pytest.raises(Unsuitable, match=r"row 6, column 'w': .* is no weight; expected a finite number of 0 or more"):
         opened(path, weight="w")
     assert len(opened(path, weight="w", missing="drop").held.splits["train"]) > 0
     with pytest.raises(Unsuitable, match="has no column 'v'"):

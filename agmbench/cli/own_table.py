@@ -1,5 +1,6 @@
 """`agmbench data describe`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) 
         target.write_text(entry(opened, name or entry_name(path, known), target.absolute().parent), encoding="utf-8")
     except OSError as error:
         raise AgmbenchError(f"{target} cannot be written ({error.strerror}); name another place with -o") from error
-    echo(f"\nwrote {shown(target)}; next: agmbench run --dataset {shown(target)} --modulator agm")
+    echo(f"\nwrote {shown(target)}; next: agmbench run --dataset {shlex.quote(shown(target))} --modulator agm")
 
 
 def opened_table(path: Path, given: dict[str, Any], anew: bool = False) -> "Opened":
@@ -106,6 +107,7 @@ def show(opened: "Opened") -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from agmbench import labels
     from agmbench.data.describe import counts, modalities, told
     from agmbench.report.grid import print_grid
 
@@ -119,7 +121,7 @@ def show(opened: "Opened") -> None:
     classes = counts(opened)
     grid = Table("class", "train", "dev", "valid", "test", box=None, pad_edge=False, header_style="bold")
     for title, numbers in classes[:MOST]:
-        grid.add_row(escape(title), *map(str, numbers))
+        grid.add_row(escape(" ".join(title.split())), *map(str, numbers))
     if len(classes) > MOST:
         grid.add_row(f"and {len(classes) - MOST} more", *(str(sum(n[place] for _, n in classes[MOST:])) for place in range(4)))
     grid.add_row("samples", *(f"{len(opened.parts[part])}" for part in ("train", "dev", "valid", "test")))
@@ -127,3 +129,5 @@ def show(opened: "Opened") -> None:
     echo()
     for line in told(opened):
         echo(line)
+    if reason := labels.refused(opened.modals, opened.targets.class_names):
+        echo(f"wrong: {reason}")

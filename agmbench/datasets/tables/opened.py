@@ -19,7 +19,7 @@ from agmbench.datasets.media import Decoded
 from agmbench.datasets.tables import guess, shares, targets
 from agmbench.datasets.tables.arrays import WITHIN, array_cell, read_array
 from agmbench.datasets.tables.kinds import DRIVE, Kind, Numbers, lacking, located, modality
-from agmbench.datasets.tables.rows import Rows, read_rows
+from agmbench.datasets.tables.rows import Rows, as_number, read_rows
 from agmbench.datasets.tables.stored import Ragged, Standard, is_sequence
 from agmbench.datasets.tables.targets import Targets
 
@@ -40,8 +40,7 @@ class Complaints:
         if not len(places):
             return
         first, *others = [int(place) for place in places[:NAMED]]
-        cell = self.rows.column(column)[first] if column in self.rows.frame.columns else ""
-        cell = f"{cell.item() if isinstance(cell, np.generic) else cell!r}"[:200]
+        cell = self.rows.cell(first, column) if column in self.rows.frame.columns else ""
         also = ""
         if others:
             named = ", ".join(str(place + self.rows.first) for place in others)
@@ -130,10 +129,17 @@ class Opened:
     def groups(self) -> dict[str, dict[SplitName, Sequence[str]]]:
         """The row, id and group of each sample of each split."""
         kinds = {"row": np.arange(self.rows.first, self.rows.first + len(self.rows))}
-        kinds |= {name: self.rows.column(column) for name in ("id", "group") if (column := self.settings[name])}
+        for name in ("id", "group"):
+            if column := self.settings[name]:  # a row without one is by itself
+                kinds[name] = np.where(
+                    self.rows.empty(column), np.char.add("row ", kinds["row"].astype(str)), self._texts(column)
+                )
         return {
             kind: {name: cells[some].astype(str).tolist() for name, some in self.parts.items()} for kind, cells in kinds.items()
         }
+
+    def _texts(self, column: str) -> Array:
+        return self.rows.column(column).astype(str)
 
     def held(self, files: Sequence[Path], stored: Mapping[str, Stored]) -> Held:
         """The four splits, of inputs as they are stored here or elsewhere."""
@@ -187,7 +193,8 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
         settings["modalities"], unused = guess.modalities(rows, root, taken)
         if not settings["modalities"]:
             raise Unsuitable(
-                f"{path}: no column looks like a modality (of {', '.join(map(str, rows.frame.columns[:20]))}); state them"
+                f"{path}: no column looks like a modality (of {', '.join(map(str, rows.frame.columns[:20]))}); say which are, as in "
+                "--set 'modalities={NAME: {kind: numbers, columns: [COLUMN, COLUMN]}}'"
             )
     settings["task"] = found.kind
     complaints, odd = Complaints(rows), Complaints(rows)
@@ -269,7 +276,7 @@ def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, o
     for place, name in enumerate(columns):
         cells = rows.column(name)
         if cells.dtype.kind not in "iufb":
-            numbers = rows.frame[name].map(_number).to_numpy(dtype=float)
+            numbers = rows.frame[name].map(as_number).to_numpy(dtype=float)
             wrong = np.isnan(numbers) & ~rows.empty(name)
             complaints.add(name, np.flatnonzero(wrong), f"{{}} is no number; expected one, or an empty cell{WAYS_OUT}")
             cells, texts = numbers, texts | wrong
@@ -293,17 +300,10 @@ def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, o
 def _weights(rows: Rows, column: str, complaints: Complaints) -> tuple[Array, Array]:
     """The weight of each row, and the rows whose cells are none."""
     cells = rows.column(column)
-    values = (cells if cells.dtype.kind in "iufb" else rows.frame[column].map(_number).to_numpy()).astype(np.float64)
+    values = (cells if cells.dtype.kind in "iufb" else rows.frame[column].map(as_number).to_numpy()).astype(np.float64)
     wrong = ~(np.isfinite(values) & (values >= 0))
-    complaints.add(column, np.flatnonzero(wrong), f"the weight {{}} should be a finite number of 0 or more{WAYS_OUT}")
+    complaints.add(column, np.flatnonzero(wrong), f"{{}} is no weight; expected a finite number of 0 or more{WAYS_OUT}")
     return np.where(wrong, 0.0, values), wrong
-
-
-def _number(cell: Any) -> float:
-    try:
-        return float(str(cell).replace(",", ".")) if isinstance(cell, str) else float(cell)
-    except (TypeError, ValueError):
-        return float("nan")
 
 
 def _parts(

@@ -75,10 +75,11 @@ def keep(model: MultimodalModel, feed: Feed, folder: Path) -> None:
                     masked[m] = isinstance(feature, Tokens) and feature.mask is not None
                     files.write(m, batch.index, torch.cat([_flat(feature), _flat(model.feature(m, blank))], dim=-1))
                 files.write("targets", batch.index, batch.targets)
+                if batch.weights is not None:
+                    files.write("weights", batch.index, batch.weights)
             files.close()
-            splits[name] = Kept(
-                folder / name, tuple(modalities), text, len(split), whole, len(modalities) == len(batch.inputs) and not lacking
-            )
+            all_kept, weighted = len(modalities) == len(batch.inputs) and not lacking, batch.weights is not None
+            splits[name] = Kept(folder / name, tuple(modalities), text, len(split), whole, all_kept, weighted)
     feed.exchange(splits)
     model.muting.kept = masked
 
@@ -133,6 +134,7 @@ class Kept(Staged):
     count: int
     whole: Split
     all_kept: bool
+    weighted: bool
 
     def __len__(self) -> int:
         return self.count
@@ -141,7 +143,8 @@ class Kept(Staged):
         """Features of their arrays; of the other modalities, what is stored."""
         features: dict[str, Input] = {m: self._input(m, index) for m in self.modalities}
         if self.all_kept:
-            return Batch(features, self._rows("targets", index), index)
+            weights = self._rows("weights", index) if self.weighted else None
+            return Batch(features, self._rows("targets", index), index, weights=weights)
         batch = read(self.whole, index, change)
         return replace(batch, inputs={**batch.inputs, **features})
 

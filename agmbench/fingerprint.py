@@ -46,8 +46,10 @@ def _parts(split: Split, name: str, named: bool) -> Iterator[Any]:
     if isinstance(split, TensorSplit):
         yield from (part for m in sorted(split.inputs) for part in (m, split.inputs[m]))
         yield split.targets
+        yield from () if split.weights is None else (split.weights,)
         return
     yield from (value for key in ("targets", "rows") if not callable(value := getattr(split, key, None)))
+    yield from (value for value in (getattr(split, "weights", None),) if isinstance(value, Tensor))
     if not len(split):
         return
     first, again = (split.batch(torch.tensor([0])) for _ in range(2))
@@ -66,6 +68,7 @@ def _parts(split: Split, name: str, named: bool) -> Iterator[Any]:
 def _of(batch: Batch) -> Iterator[Any]:
     yield from (part for m in sorted(batch.inputs) for part in (m, batch.inputs[m]))
     yield batch.targets
+    yield from () if batch.weights is None else (batch.weights,)
 
 
 def _hash(batch: Batch) -> bytes:

@@ -103,7 +103,7 @@ def wrong_input(batch: Batch, modalities: Iterable[str]) -> str | None:
     wrong = {m: rows for m in modalities if len(rows := _wrong_rows(batch.inputs[m]))}
     for m, rows in wrong.items():
         named = f"{len(rows)} of {len(batch.index)} samples of a batch, the first is number {int(batch.index[rows[0]])}"
-        return f"the input of {', '.join(wrong)} is not finite ({m}: {named}); look at the data"
+        return f"the input of {', '.join(wrong)} is not finite ({m}: {named}); 'agmbench data verify' tells where"
     return None
 
 

@@ -172,7 +172,7 @@ class Feed:
             if size > FITS * torch.cuda.mem_get_info(self.device)[0]:
                 return None
             whole = split.batch(torch.arange(len(split))).to(self.device)
-            self._moved[name] = TensorSplit(whole.inputs, whole.targets)
+            self._moved[name] = TensorSplit(whole.inputs, whole.targets, whole.weights)
         return self._moved[name]
 
 

@@ -62,13 +62,18 @@ class MultimodalModel(nn.Module):
         never = self._muted_features(inputs, [m for m in wanted if m not in present])
         return {m: (present if m in present else never)[m] for m in wanted}
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of training, averaged over the batch: the task's (for single labels, cross entropy), as the recipe changes it."""
-        return self.losses(logits, targets).mean()
+    def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The loss of training, averaged over the batch: the task's (for single labels, cross entropy), as the recipe changes it.
 
-    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        weights: of the samples, `[B]`, by which their losses are multiplied. They are 1 on average over the training set and not over
+        the batch, so that a sample counts as much in every batch.
+        """
+        return self.losses(logits, targets, weights).mean()
+
+    def losses(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The same of each sample, `[B]`."""
-        return self.criterion.losses(self.task, logits, targets)
+        losses = self.criterion.losses(self.task, logits, targets)
+        return losses if weights is None else losses * weights
 
     def penalty(self, batch: Batch) -> Tensor | None:
         """What the fusion adds to the loss of any method, in a pass of its own; of pairs, so a concept, which has none, goes without."""

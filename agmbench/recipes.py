@@ -100,6 +100,7 @@ def refused(
         _of_schedule(recipe)
         or _of_labels(recipe, model.task, modulator)
         or _of_mixup(recipe, model, train)
+        or _of_weights(model, train)
         or _of_ema(recipe, modulator)
         or (None if concept else _of_encoders(recipe, model))
         or _of_features(recipe, model, modulator, augmented, evaluated)
@@ -128,7 +129,10 @@ def _of_mixup(recipe: Training, model: MultimodalModel, train: Split) -> str | N
         return None
     if not isinstance(model.task, MixedLabel | MultiLabel | Regression):
         return "training.mixup mixes the targets of samples, not of their segments; leave it out"
-    inputs = train.batch(torch.arange(1)).inputs
+    one = train.batch(torch.arange(1))
+    if one.weights is not None:
+        return "training.mixup: the samples have weights, and what a mixed one counts is not told; leave one of the two out"
+    inputs = one.inputs
     for modality, encoder in model.encoders.items():
         if encoder.reads_numbers:
             return (
@@ -136,6 +140,12 @@ def _of_mixup(recipe: Training, model: MultimodalModel, train: Split) -> str | N
             )
         if isinstance(x := inputs[modality], Tokens) and x.mask is not None:
             return f"training.mixup: the sequences of '{modality}' are of unlike lengths, which cannot be mixed; leave it out"
+    return None
+
+
+def _of_weights(model: MultimodalModel, train: Split) -> str | None:
+    if model.fusion.penalises and train.batch(torch.arange(1)).weights is not None:
+        return "the fusion has a loss of pairs, in which all samples count alike, and those of train have weights; leave one of the two out"
     return None
 
 

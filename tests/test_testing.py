@@ -231,6 +231,18 @@ class Alone(MMPareto):
     promises = Promises()
 
 
+class AlsoAlike(Joint):
+    """Says that it gives weights to its losses, and has one beside the model's that knows of none."""
+
+    promises = Promises(weights=True)
+
+    def backward(self, model: Model, batch: Batch) -> Step:
+        logits = model.fusion(model.encode(batch.inputs)).logits
+        loss = model.loss(logits, batch.targets, batch.weights) + model.loss(logits, batch.targets)
+        loss.backward()
+        return Step(loss.detach(), logits.detach())
+
+
 BROKEN: list[tuple[type[Modulator], str, str]] = [
     (Inverted, "balances", "the stronger modality radar should have the smallest kappa; found radar "),
     (Lopsided, "balances", "equal modalities should have equal kappa; found radar "),
@@ -253,6 +265,7 @@ BROKEN: list[tuple[type[Modulator], str, str]] = [
     ),
     (Mute, "answers", "where radar is present, logits should be finite and of shape [8, 3], the representation finite; found"),
     (Alone, "absent", "where no sample has 'radar', its encoder's gradient should be joint training's up to a factor"),
+    (AlsoAlike, "weights", "samples of weight 0 should have no gradient; that of encoders.radar."),
     (Shares, "exact", "full passes are the mode 'exact'; found 'shared'"),
 ]
 
@@ -282,7 +295,7 @@ def test_a_parameter_that_is_not_neutral_is_caught() -> None:
 def test_what_is_not_promised_is_undeclared() -> None:
     checks = testing.check(AGM, Promises())
     undeclared = [check.name for check in checks if check.outcome == "undeclared"]
-    assert undeclared == ["neutral", "balances", "permutes", "window", "exact"]
+    assert undeclared == ["neutral", "balances", "permutes", "window", "exact", "weights"]
 
 
 def test_a_promise_about_coefficients_needs_them() -> None:

@@ -445,6 +445,6 @@ def test_a_nan_in_the_validation_data_is_looked_for_there() -> None:
     splits["valid"] = broken(splits["valid"], "m0", at=5)
     with pytest.raises(
         RunFailed,
-        match=r"the data on valid of .* are not finite: the input of m0 is not finite \(m0: 1 of 64 .* number 5\); look at the data",
+        match=r"the data on valid of .* are not finite: the input of m0 is not finite \(m0: 1 of 64 .* number 5\); 'agmbench data",
     ):
         run(job, splits=splits)

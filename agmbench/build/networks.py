@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from agmbench import muting, recipes
 from agmbench.build.job import Job
 from agmbench.build.resolving import concepts
-from agmbench.contracts import Encoder, Fusion, Modulator, Split
+from agmbench.contracts import Encoder, Fusion, Modulator
 from agmbench.errors import AgmbenchError
 from agmbench.model import MultimodalModel
 from agmbench.parameters import made
@@ -98,7 +98,7 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
         if isinstance(model.task, MixedLabel) and method.refuses(_unmixed(model)) is None:
             reason = "needs the class of each sample, and training.mixup mixes those of two; leave training.mixup out"
         raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
-    _check_absent(job, method)
+    _check_batches(job, method)
     parts = (*job.dataset.shapes, "fusion", "modulator")
     train, concept = job.dataset.split("train"), job.spec.present is not None
     changed = job.spec.augment, job.spec.evaluation
@@ -107,18 +107,20 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
     return method
 
 
-def _check_absent(job: Job, method: Modulator) -> None:
-    if not method.promises.absent and (lacking := _lacking(job.dataset.split("train"))):
+def _check_batches(job: Job, method: Modulator) -> None:
+    """Whether the method can take what the batches of train have; one sample tells."""
+    one = job.dataset.split("train").batch(torch.tensor([0]))
+    if one.absent and not method.promises.absent:
         raise AgmbenchError(
             f"modulator '{job.spec.modulator.name}' learns from each modality by itself, and samples of train lack "
-            f"{', '.join(lacking)}; leave them out (of a table, dataset.missing=drop), or take a method that docs/methods.md does not "
+            f"{', '.join(one.absent)}; leave them out (of a table, dataset.missing=drop), or take a method that docs/methods.md does not "
             "say to refuse absent modalities"
         )
-
-
-def _lacking(train: Split) -> list[str]:
-    """The modalities that some of its samples lack; one sample tells of which there are such, as `Batch.absent` has it."""
-    return list(train.batch(torch.tensor([0])).absent)
+    if one.weights is not None and not method.promises.weights:
+        raise AgmbenchError(
+            f"modulator '{job.spec.modulator.name}' has losses in which all samples count alike, and those of train have weights; leave "
+            "the weights out (of a table, dataset.weight=null), or take a method that docs/methods.md does not say to refuse them"
+        )
 
 
 def _of_classes(task: Task) -> bool:

@@ -1,5 +1,6 @@
 """`agmbench data manifest`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,4 +66,4 @@ def _write(table: Path, entry: Path, made: "Manifest") -> None:
         ) from error
     for note in made.notes:
         echo(f"note: {note}")
-    echo(f"\nwrote {shown(table)} and {shown(entry)}; next: agmbench run --dataset {shown(entry)} --modulator agm")
+    echo(f"\nwrote {shown(table)} and {shown(entry)}; next: agmbench run --dataset {shlex.quote(shown(entry))} --modulator agm")

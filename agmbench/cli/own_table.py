@@ -1,5 +1,6 @@
 """`agmbench data describe`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -82,7 +83,7 @@ def _pair(text: str) -> tuple[str, str]:
 def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) -> None:
     from agmbench.data.describe import entry, entry_name
 
-    opened = opened_table(path.absolute(), given)
+    opened = opened_table(path.absolute(), given, anew=True)
     known = load().names("dataset")
     if name in known:
         raise AgmbenchError(f"--name {name}: there is a data set of that name; take another")
@@ -91,18 +92,19 @@ def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) 
         target.write_text(entry(opened, name or entry_name(path, known), target.absolute().parent), encoding="utf-8")
     except OSError as error:
         raise AgmbenchError(f"{target} cannot be written ({error.strerror}); name another place with -o") from error
-    echo(f"\nwrote {shown(target)}; next: agmbench run --dataset {shown(target)} --modulator agm")
+    echo(f"\nwrote {shown(target)}; next: agmbench run --dataset {shlex.quote(shown(target))} --modulator agm")
 
 
-def opened_table(path: Path, given: dict[str, Any]) -> "Opened":
-    """A table with settings that are checked; what is wrong with them is an error, what is wrong with rows is told."""
+def opened_table(path: Path, given: dict[str, Any], anew: bool = False) -> "Opened":
+    """A table with settings that are checked; what is wrong with them is an error, what is wrong with rows is told. `anew` is a table
+    without an entry."""
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.tables.opened import open_table
     from agmbench.parameters import check_parameters
 
     settings = check_parameters(load().get("dataset", "table"), given)
     try:
-        return open_table(path, settings)
+        return open_table(path, settings, anew)
     except Unsuitable as error:
         raise AgmbenchError(f"{error}") from error
 
@@ -112,6 +114,7 @@ def show(opened: "Opened") -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from agmbench import labels
     from agmbench.data.describe import counts, modalities, told
     from agmbench.report.grid import print_grid
 
@@ -125,7 +128,7 @@ def show(opened: "Opened") -> None:
     classes = counts(opened)
     grid = Table("class", "train", "dev", "valid", "test", box=None, pad_edge=False, header_style="bold")
     for title, numbers in classes[:MOST]:
-        grid.add_row(escape(title), *map(str, numbers))
+        grid.add_row(escape(" ".join(title.split())), *map(str, numbers))
     if len(classes) > MOST:
         grid.add_row(f"and {len(classes) - MOST} more", *(str(sum(n[place] for _, n in classes[MOST:])) for place in range(4)))
     grid.add_row("samples", *(f"{len(opened.parts[part])}" for part in ("train", "dev", "valid", "test")))
@@ -133,3 +136,5 @@ def show(opened: "Opened") -> None:
     echo()
     for line in told(opened):
         echo(line)
+    if reason := labels.refused(opened.modals, opened.targets.class_names):
+        echo(f"wrong: {reason}")

@@ -18,6 +18,8 @@ class Batch:
 
     `absent[m]` `[B]` is true for the samples that have no modality m; it is there for modalities that some samples of the split lack.
     What encoders get of these samples is what stands in for an absent modality (the job's `mute`), as in a coalition without it.
+
+    `weights` `[B]`, where the data set weighs its training samples: what the loss of each counts, at least 0 and 1 on average over train.
     """
 
     inputs: Mapping[str, Input]
@@ -25,6 +27,7 @@ class Batch:
     index: Tensor
     at: Tensor | None = None
     absent: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; a copy from pinned memory does not wait."""
@@ -34,6 +37,7 @@ class Batch:
             self.index.to(device, non_blocking=True),
             None if self.at is None else self.at.to(device, non_blocking=True),
             {modality: lacking.to(device, non_blocking=True) for modality, lacking in self.absent.items()},
+            None if self.weights is None else self.weights.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> "Batch":
@@ -44,6 +48,7 @@ class Batch:
             self.index.pin_memory(),
             None if self.at is None else self.at.pin_memory(),
             {modality: lacking.pin_memory() for modality, lacking in self.absent.items()},
+            None if self.weights is None else self.weights.pin_memory(),
         )
 
     def tensors(self) -> Iterator[Tensor]:
@@ -55,6 +60,8 @@ class Batch:
         if self.at is not None:
             yield self.at
         yield from self.absent.values()
+        if self.weights is not None:
+            yield self.weights
 
 
 def muted(batch: Batch, mute: Callable[[str, Input], Input], known: Collection[str]) -> Batch:

@@ -36,10 +36,11 @@ class Model(Protocol):
     def evaluating(self) -> AbstractContextManager[None]:
         """Inside, every module is in eval mode; afterwards each is as it was."""
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of training, averaged over the batch, whatever the `reduction`: the task's, as the recipe changes it."""
+    def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The loss of training, averaged over the batch, whatever the `reduction`: the task's, as the recipe changes it, each sample's
+        times its weight where there are `weights` `[B]` (`Batch.weights`)."""
 
-    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def losses(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The same of each sample, `[B]`."""
 
     def penalty(self, batch: Batch) -> Tensor | None:

@@ -44,6 +44,8 @@ class Promises:
         `context.generator` or torch's own alone, and reads nothing that one process has and another has not.
     absent: it trains on samples that lack a modality (`Batch.absent`). A method that lets each modality learn or answer by itself, of
         every sample, does not: it would take what stands in for the absent one for the modality.
+    weights: it gives `Batch.weights` to every loss that it takes of samples. One that has losses of its own beside the model's, in which
+        all samples count alike, does not; a method that does not promise it refuses a data set whose samples have weights.
     """
 
     neutral: Mapping[str, object] | None = None
@@ -57,6 +59,7 @@ class Promises:
     puts_back: bool = False
     divides: bool = True
     absent: bool = True
+    weights: bool = False
 
 
 class Modulator(nn.Module):

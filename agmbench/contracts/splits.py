@@ -96,14 +96,16 @@ def in_order(split: Split, size: int = 256) -> Iterator[Batch]:
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """A split held in memory: `inputs[m]` `[N, *shape_m]`, `targets` `[N, ...]`."""
+    """A split held in memory: `inputs[m]` `[N, *shape_m]`, `targets` `[N, ...]`; `weights` `[N]` as a batch has them, if there are."""
 
     inputs: Mapping[str, Input]
     targets: Tensor
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def batch(self, index: Tensor) -> Batch:
         """The samples of those numbers, by one indexing operation a modality."""
-        return Batch({modality: values[index] for modality, values in self.inputs.items()}, self.targets[index], index)
+        inputs = {modality: values[index] for modality, values in self.inputs.items()}
+        return Batch(inputs, self.targets[index], index, weights=None if self.weights is None else self.weights[index])

@@ -15,7 +15,7 @@ from agmbench.datasets.tables.opened import Modal, Opened
 from agmbench.datasets.tables.shares import SHARES
 from agmbench.datasets.tables.stored import is_sequence
 
-WRITTEN = ("label", "task", "split", "group", "id")  # what of a table's settings an entry says, where there is one
+WRITTEN = ("label", "task", "split", "group", "weight", "id")  # what of a table's settings an entry says, where there is one
 SMALL = 64  # pixels of a side, up to which a picture needs no large network
 COMPARED = ("unimodal", "joint", "ogm-ge", "agm")
 TARGET = "agmbench.datasets.table:Table"
@@ -60,6 +60,9 @@ def told(opened: Opened) -> Iterator[str]:
     if settings["group"]:
         cells = opened.rows.frame[settings["group"]]
         yield f"groups: column {settings['group']}, {cells.nunique():,} of them"
+    if opened.weights is not None and len(train := opened.parts["train"]):
+        low, high = opened.weights[train].min(), opened.weights[train].max()
+        yield f"weights: column {settings['weight']}, {low:g} to {high:g} in train; the loss counts a sample by its own"
     if settings["id"]:
         yield f"ids: column {settings['id']}"
     if opened.unused:

@@ -380,13 +380,15 @@ class OnDisk(Staged):
 class StoredSplit(OnDisk):
     """A split of stored arrays: sample i is row `rows[i]` of each; `targets` `[N, ...]` are in memory, in the order of `rows`.
 
-    `absent[m]` `[N]`, of modalities that some samples lack, says which do; what is stored of them is no content.
+    `absent[m]` `[N]`, of modalities that some samples lack, says which do; what is stored of them is no content. `weights` `[N]` are what
+    the samples count in training, if not all alike.
     """
 
     inputs: Mapping[str, Stored]
     targets: Tensor
     rows: Array
     absent: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -405,7 +407,9 @@ class StoredSplit(OnDisk):
             m: stored.changed(rows, numbers.tolist(), change[m]) if m in change else stored.read(rows)
             for m, stored in self.inputs.items()
         }
-        return Batch(inputs, self.targets[places], numbers, absent={m: lacking[places] for m, lacking in self.absent.items()})
+        absent = {m: lacking[places] for m, lacking in self.absent.items()}
+        weights = None if self.weights is None else self.weights[places]
+        return Batch(inputs, self.targets[places], numbers, absent=absent, weights=weights)
 
     def finished(self, batch: Batch) -> Batch:
         return replace(batch, inputs={m: self.inputs[m].finished(x) for m, x in batch.inputs.items()})

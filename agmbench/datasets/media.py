@@ -21,7 +21,6 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from scipy.signal import get_window, resample_poly
 from torch import Tensor
 
 from agmbench.contracts import Unsuitable
@@ -58,6 +57,8 @@ def _resampled(channels: Floats, own: int, rate: int) -> Floats:
     if not np.isfinite(sound).all():
         raise ValueError("it holds samples that are not finite")
     if own != rate:
+        from scipy.signal import resample_poly  # takes a second to import, and a table is described without it
+
         sound = resample_poly(sound, rate // gcd(rate, own), own // gcd(rate, own))
     return np.asarray(sound, dtype=np.float32)
 
@@ -89,6 +90,8 @@ def log_spectrogram(sound: Floats, size: int = 512, hop: int = 353, floor: float
 
     The numbers are those of `librosa.stft(sound, n_fft=size, hop_length=hop)`.
     """
+    from scipy.signal import get_window
+
     padded = np.pad(sound, size // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     spectrum = np.fft.rfft(frames * get_window("hann", size), axis=1)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -113,6 +114,8 @@ class Table(FileDataset):
     shares: where there is no such column, the share of each split, stratified by label. Default .7, .1, .1, .1.
     split_seed: of what is drawn of splits, whatever the job's seed. Default 0.
     group: a column (subject, speaker, video) of which no value may be in two splits that are drawn.
+    weight: a column of what each row counts in the loss of training, 0 or more; only their ratios matter. Valid and test are measured
+        unweighted. Default: all rows count alike.
     id: a column that names rows, in what `agmbench data verify` tells.
     missing: what an empty cell is. `absent` (default): the sample is trained on and judged without that modality, for which stands
         what the job's `mute` says. `drop`: the row is left out, as are rows whose files are not there. `error`.
@@ -146,10 +149,11 @@ class Table(FileDataset):
         shares: dict[Literal["train", "dev", "valid", "test"], Share] | None = None,
         split_seed: Annotated[int, Ge(0)] = 0,
         group: str | None = None,
+        weight: str | None = None,
         id: str | None = None,
         missing: Literal["absent", "drop", "error"] = "absent",
     ) -> None:
-        given = {name: value for name, value in locals().items() if name in SETTINGS}
+        given = _stated(locals())
         root = (at or folder(self.name)).absolute()
         if not (root / file).exists():
             raise Unsuitable(f"there is no {root / file}; 'agmbench data describe FILE' writes an entry for a table of yours")
@@ -187,11 +191,12 @@ class Table(FileDataset):
         shares: dict[Literal["train", "dev", "valid", "test"], Share] | None = None,
         split_seed: Annotated[int, Ge(0)] = 0,
         group: str | None = None,
+        weight: str | None = None,
         id: str | None = None,
         missing: Literal["absent", "drop", "error"] = "absent",
     ) -> None:
         """Arrays of what the files of a table hold, beside it: a batch is then mapped from disk and not decoded."""
-        settings = json.dumps({name: value for name, value in locals().items() if name in SETTINGS})
+        settings = json.dumps(_stated(locals()))
         opened = sound(source, settings)
         if not decoded(opened):
             raise Unsuitable(f"{source / file} needs no preparation: all of it is in the table")
@@ -215,9 +220,15 @@ SETTINGS = (
     "shares",
     "split_seed",
     "group",
+    "weight",
     "id",
     "missing",
 )
+
+
+def _stated(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings among some variables; a weight, which came later and enters the fingerprint, only where there is one."""
+    return {name: value for name, value in values.items() if name in SETTINGS and (name, value) != ("weight", None)}
 
 
 def _sizes(opened: Opened) -> str:

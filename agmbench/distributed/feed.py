@@ -28,7 +28,8 @@ class DealtFeed(Feed):
 def _whole(batch: Batch, count: int, ranks: Ranks) -> Batch:
     inputs = {m: _whole_input(x, count, ranks) for m, x in batch.inputs.items()}
     absent = {m: ranks.rows(lacking, count) for m, lacking in batch.absent.items()}
-    return Batch(inputs, ranks.rows(batch.targets, count), ranks.rows(batch.index, count), absent=absent)
+    weights = None if batch.weights is None else ranks.rows(batch.weights, count)
+    return Batch(inputs, ranks.rows(batch.targets, count), ranks.rows(batch.index, count), absent=absent, weights=weights)
 
 
 def _whole_input(x: Input, count: int, ranks: Ranks) -> Input:

@@ -18,6 +18,7 @@ METRICS_ELSEWHERE = ["accuracy", "macro-f1"]
 WITH_STALE_CASTS = ("mla", "bf16")
 # Settings that came later, by where they are, with their defaults, under which a job is the one of before: these enter no digest.
 LATER: dict[str, dict[str, Any]] = {
+    "dataset": {"weight": None},  # of a table, which goes by the name that its owner gave it
     "dataset/avmnist-mini": {"components": None, "pairing": "exact"},
     "training": {
         **{"select_by": None, "reduction": "mean", "clip_value": None, "clip_norm": None, "early_stopping": None},
@@ -105,6 +106,7 @@ def in_use(spec: Mapping[str, Any]) -> dict[str, Any]:
     components = [(kind, content[kind]) for kind in COMPONENTS]
     components += [("encoder", component) for component in content.get("encoders", {}).values()]
     found = [*places.items(), *((f"{kind}/{component['name']}", component["params"]) for kind, component in components)]
+    found.append(("dataset", content["dataset"]["params"]))
     for place, settings in found:
         for name in [name for name, before in LATER.get(place, {}).items() if settings.get(name, before) == before]:
             settings.pop(name, None)

@@ -47,7 +47,12 @@ class AGM(Balancing):
     """
 
     promises = Promises(
-        neutral={"alpha": 0, "clip": None}, balances=True, permutes=True, window=True, exact={"coalitions": "exact"}
+        neutral={"alpha": 0, "clip": None},
+        balances=True,
+        permutes=True,
+        window=True,
+        exact={"coalitions": "exact"},
+        weights=True,
     )
 
     running_score: Tensor
@@ -88,7 +93,7 @@ class AGM(Balancing):
 
         responses = [phi[modality] for modality in self.modalities]  # M times [B, C]
         logits = torch.stack([response.detach() for response in responses]).sum(dim=0).requires_grad_()
-        loss = model.loss(logits, batch.targets)
+        loss = model.loss(logits, batch.targets, batch.weights)
         (gradient,) = torch.autograd.grad(loss, logits)
         torch.autograd.backward(responses, [k.to(gradient.dtype) * gradient for k in kappa])
         signals = self.named(kappa=kappa, score=score, ratio=ratio, reference=reference)

@@ -16,7 +16,7 @@ class AGMGE(AGM):
     Official code: no values of it were recorded to compare with. All but the noise is the code of AGM, for which they were.
     """
 
-    promises = Promises(balances=True, permutes=True, window=True, exact={"coalitions": "exact"})
+    promises = Promises(balances=True, permutes=True, window=True, exact={"coalitions": "exact"}, weights=True)
 
     def enhance(self, model: Model) -> None:
         if not self.active:

@@ -38,7 +38,7 @@ class CGGM(Modulator):
     signs, as there; of labels it is the mean over them (ours).
     """
 
-    promises = Promises(absent=False)
+    promises = Promises(absent=False, weights=True)
     before: Tensor
 
     def __init__(
@@ -67,9 +67,9 @@ class CGGM(Modulator):
     def backward(self, model: Model, batch: Batch) -> Step:
         features = model.encode(batch.inputs)
         logits = model.fusion(features).logits
-        loss = model.loss(logits, batch.targets)
+        loss = model.loss(logits, batch.targets, batch.weights)
         answers = self.heads.answers(model, detached(features))
-        watching = torch.stack([model.loss(answers[m], batch.targets) for m in self.modalities])
+        watching = torch.stack([model.loss(answers[m], batch.targets, batch.weights) for m in self.modalities])
         (loss + watching.sum()).backward()
         hits = torch.stack([right(model.task, answers[m], batch.targets) for m in self.modalities])  # [M, B]
         return Step(loss.detach(), logits.detach(), kept={"right": hits})

@@ -32,7 +32,7 @@ class DGL(Modulator):
     sample, more than two modalities and other fusions than concat, sum, FiLM and gated are ours.
     """
 
-    promises = Promises(absent=False)
+    promises = Promises(absent=False, weights=True)
 
     def __init__(self, modalities: tuple[str, ...], *, alpha: Annotated[float, Gt(0)] = 4.0) -> None:
         super().__init__(modalities)
@@ -44,9 +44,9 @@ class DGL(Modulator):
     def backward(self, model: Model, batch: Batch) -> Step:
         features = model.encode(batch.inputs)
         logits = model.fusion(detached(features)).logits
-        loss = model.loss(logits, batch.targets)
+        loss = model.loss(logits, batch.targets, batch.weights)
         loss.backward()
-        alone = torch.stack([model.loss(z, batch.targets) for z in alone_of(model, features).values()])  # [M]
+        alone = torch.stack([model.loss(z, batch.targets, batch.weights) for z in alone_of(model, features).values()])  # [M]
         if learning := [tensor for tensor in model.encoders.parameters() if tensor.requires_grad]:
             (self.alpha * alone.sum()).backward(inputs=learning)
         return Step(loss.detach(), logits.detach(), self.named(loss=alone.detach()))

@@ -20,7 +20,7 @@ class Ensemble(Modulator):
     the mean. The fused representation is the concatenation of the concepts' own.
     """
 
-    promises = Promises(trains=False, absent=False)
+    promises = Promises(trains=False, absent=False, weights=True)
     needs_concepts = True
 
     def refuses(self, model: Model) -> str | None:

@@ -24,7 +24,7 @@ class FreezeDominant(Joint):
     dominant: the modality, by name, frozen from the first epoch on; `None` finds it as above.
     """
 
-    promises = Promises()
+    promises = Promises(weights=True)
     found: Tensor
 
     def __init__(self, modalities: tuple[str, ...], *, epochs: Annotated[int, Ge(0)] = 2, dominant: str | None = None) -> None:

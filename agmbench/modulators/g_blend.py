@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 import torch
@@ -45,7 +46,7 @@ class GBlend(Modulator):
     `|V / O^2|` after training alone (MultiBench); ours is the paper's rule.
     """
 
-    promises = Promises(absent=False)
+    promises = Promises(absent=False, weights=True)
     weight: Tensor
 
     def __init__(self, modalities: tuple[str, ...], *, super_epoch: Annotated[int, Ge(1)] = 5, offline: bool = False) -> None:
@@ -72,7 +73,7 @@ class GBlend(Modulator):
         logits = model.fusion(features).logits
         answers = self.heads.answers(model, features)
         losses = torch.stack(
-            [model.loss(z, batch.targets) for z in (logits, *(answers[m] for m in self.modalities))]
+            [model.loss(z, batch.targets, batch.weights) for z in (logits, *(answers[m] for m in self.modalities))]
         )  # [M + 1]
         loss = (self.weight.to(losses.dtype) * losses).sum()
         loss.backward()
@@ -103,8 +104,8 @@ class GBlend(Modulator):
     def loss(self, model: Model, heads: Heads, name: str, batch: Batch) -> Tensor:
         """`CE(f, y)`, or `CE(h_m(e_m), y)`."""
         if name == JOINT:
-            return model.loss(model.fusion(model.encode(batch.inputs)).logits, batch.targets)
-        return model.loss(heads.answers(model, model.encode(batch.inputs, [name]))[name], batch.targets)
+            return model.loss(model.fusion(model.encode(batch.inputs)).logits, batch.targets, batch.weights)
+        return model.loss(heads.answers(model, model.encode(batch.inputs, [name]))[name], batch.targets, batch.weights)
 
     @torch.no_grad()
     def measured(self, context: Context, model: Model, heads: Heads, name: str) -> Losses:
@@ -113,7 +114,8 @@ class GBlend(Modulator):
         def mean(split: SplitName) -> float:
             total, pieces = 0.0, torch.arange(len(context.splits[split])).split(256)
             for batch in context.batches(split, pieces):
-                total += float(self.loss(model, heads, name, batch)) * len(batch.targets)
+                alike = replace(batch, weights=None)  # as those of dev are
+                total += float(self.loss(model, heads, name, alike)) * len(batch.targets)
             return total / len(context.splits[split])
 
         with model.evaluating():

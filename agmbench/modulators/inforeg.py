@@ -43,7 +43,7 @@ class InfoReg(Modulator):
     the gradient of heads that have none; recorded with these frozen.
     """
 
-    promises = Promises(absent=False)
+    promises = Promises(absent=False, weights=True)
     history: Tensor
     sums: Tensor
 
@@ -82,8 +82,8 @@ class InfoReg(Modulator):
     def backward(self, model: Model, batch: Batch) -> Step:
         features = model.encode(batch.inputs)
         logits, own = model.fusion(features).logits, model.fusion.terms(features)
-        alone = torch.stack([model.loss(own[m], batch.targets) for m in self.modalities])  # [M]
-        loss = model.loss(logits, batch.targets) + alone.sum()
+        alone = torch.stack([model.loss(own[m], batch.targets, batch.weights) for m in self.modalities])  # [M]
+        loss = model.loss(logits, batch.targets, batch.weights) + alone.sum()
         loss.backward()
         score = terms.likelihoods(model.task, own, batch.targets, self.modalities)
         return Step(loss.detach(), logits.detach(), self.named(loss=alone.detach()), {"score": score})

@@ -11,10 +11,10 @@ class Joint(Modulator):
     on other tasks than one label, the task's own loss.
     """
 
-    promises = Promises(neutral={})
+    promises = Promises(neutral={}, weights=True)
 
     def backward(self, model: Model, batch: Batch) -> Step:
         logits = model.fusion(model.encode(batch.inputs)).logits
-        loss = model.loss(logits, batch.targets)
+        loss = model.loss(logits, batch.targets, batch.weights)
         loss.backward()
         return Step(loss.detach(), logits.detach())

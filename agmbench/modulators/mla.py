@@ -41,7 +41,7 @@ class MLA(Modulator):
     those of the code with (1) to (4) undone (values of both are in `tests/reference`).
     """
 
-    promises = Promises(own_heads=True, absent=False)
+    promises = Promises(own_heads=True, absent=False, weights=True)
     projection: Tensor
 
     def __init__(self, modalities: tuple[str, ...], *, variant: Literal["protected", "published"] = "protected") -> None:
@@ -71,7 +71,7 @@ class MLA(Modulator):
     def backward(self, model: Model, batch: Batch) -> Step:
         feature = vectors(model, model.encode(batch.inputs, [self._turn]))[self._turn]  # [B, D]
         logits = self.head(feature)
-        loss = model.loss(logits, batch.targets)
+        loss = model.loss(logits, batch.targets, batch.weights)
         loss.backward()
         return Step(loss.detach(), logits.detach(), kept={"feature": feature.detach().double()})
 

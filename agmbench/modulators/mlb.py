@@ -40,7 +40,7 @@ class MLB(Windowed):
     additive, and regression, whose `s_m` is OGM's likelihood, are ours.
     """
 
-    promises = Promises(neutral={"alpha": 0, "weight": 0}, absent=False)
+    promises = Promises(neutral={"alpha": 0, "weight": 0}, absent=False, weights=True)
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class MLB(Windowed):
         features = model.encode(batch.inputs)
         logits = model.fusion(features).logits
         answers = self.heads.answers(model, features)
-        alone = torch.stack([model.loss(answers[m], batch.targets) for m in self.modalities])  # [M]
-        loss = model.loss(logits, batch.targets) + self.weight * alone.sum()
+        alone = torch.stack([model.loss(answers[m], batch.targets, batch.weights) for m in self.modalities])  # [M]
+        loss = model.loss(logits, batch.targets, batch.weights) + self.weight * alone.sum()
         loss.backward()
         score = terms.likelihoods(model.task, answers, batch.targets, self.modalities)
         return Step(loss.detach(), logits.detach(), self.named(loss=alone.detach()), {"score": score})

@@ -28,7 +28,7 @@ class ModalityDropout(Modulator):
     rule that one modality stays is ours.
     """
 
-    promises = Promises(neutral={"p": 0.0}, absent=False)
+    promises = Promises(neutral={"p": 0.0}, absent=False, weights=True)
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class ModalityDropout(Modulator):
         for number, m in enumerate(self.modalities):
             shown[m] = chosen(stays[number], shown[m], model.muting(m, shown[m]))
         logits = model.fusion(model.encode(shown)).logits
-        loss = model.loss(logits, batch.targets)
+        loss = model.loss(logits, batch.targets, batch.weights)
         loss.backward()
         return Step(loss.detach(), logits.detach(), self.named(kept=stays.float().mean(dim=1)))
 

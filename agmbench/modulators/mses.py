@@ -34,7 +34,7 @@ class MSES(Joint):
     encoder still.
     """
 
-    promises = Promises(puts_back=True)
+    promises = Promises(puts_back=True, weights=True)
     before: Tensor
     least: Tensor
     best: Tensor

@@ -29,7 +29,7 @@ class MSLR(Joint):
     `tests/reference`). It reads test accuracy, which we do not follow, and has a head a modality; `concat` without its bias is ours.
     """
 
-    promises = Promises()
+    promises = Promises(weights=True)
     history: Tensor
     factor: Tensor
     rate: Tensor

@@ -43,7 +43,7 @@ class OGM(Balancing):
     nothing at all under late fusion on AV-MNIST on one GPU: the part of a tensor's name that it looks at never holds the modality.
     """
 
-    promises = Promises(neutral={"alpha": 0}, balances=True, permutes=True, window=True)
+    promises = Promises(neutral={"alpha": 0}, balances=True, permutes=True, window=True, weights=True)
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class OGM(Balancing):
 
     def backward(self, model: Model, batch: Batch) -> Step:
         logits, own = self.forward_terms(model, batch)
-        loss = model.loss(logits, batch.targets)
+        loss = model.loss(logits, batch.targets, batch.weights)
         loss.backward()
         score = terms.likelihoods(model.task, *self.scored(model, batch, own), self.modalities)
         return Step(loss.detach(), logits.detach(), kept={"score": score})

@@ -19,7 +19,7 @@ class OGMGE(OGM):
     under late fusion on AV-MNIST on one GPU, so that its OGM-GE there is joint training: see OGM.
     """
 
-    promises = Promises(balances=True, permutes=True, window=True)
+    promises = Promises(balances=True, permutes=True, window=True, weights=True)
 
     def rescale(self, tensor: nn.Parameter, coefficient: Tensor) -> None:
         if tensor.grad is not None:

@@ -47,7 +47,7 @@ class OPM(Balancing):
     bracket. More than two modalities, `shapley`, `scores: dev` and sequences are ours.
     """
 
-    promises = Promises(neutral={"base": 0.0}, window=True)
+    promises = Promises(neutral={"base": 0.0}, window=True, weights=True)
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class OPM(Balancing):
         score = terms.likelihoods(model.task, *self.scored(model, batch, own), self.modalities)
         rho = terms.to_the_others(score) - 1
         q = self.probabilities(rho)
-        loss = model.loss(model.fusion(self.drop(features, q, len(batch.targets))).logits, batch.targets)
+        loss = model.loss(model.fusion(self.drop(features, q, len(batch.targets))).logits, batch.targets, batch.weights)
         loss.backward()
         logits = torch.stack(list(own.values())).sum(dim=0)
         return Step(loss.detach(), logits, self.named(dropped=q, score=score, ratio=rho))

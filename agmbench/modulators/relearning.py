@@ -39,7 +39,7 @@ class Relearning(Joint):
     dev, and moves weights after epoch 20, ours before the next. More than two modalities are ours.
     """
 
-    promises = Promises(neutral={"strength": 0.0}, puts_back=True, absent=False)
+    promises = Promises(neutral={"strength": 0.0}, puts_back=True, absent=False, weights=True)
 
     def __init__(
         self,

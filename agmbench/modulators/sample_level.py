@@ -41,7 +41,7 @@ class SampleLevel(Modulator):
     Official code: the same contributions and numbers of copies (its values are in `tests/reference`).
     """
 
-    promises = Promises(neutral={"level": "modality", "alpha": 0.0}, absent=False)
+    promises = Promises(neutral={"level": "modality", "alpha": 0.0}, absent=False, weights=True)
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class SampleLevel(Modulator):
             shown = {m: zeroed(features[m], there[:, number]) for number, m in enumerate(self.modalities)}
             features = {**features, **shown}
         logits = model.fusion(features).logits
-        loss = model.loss(logits, batch.targets)
+        loss = model.loss(logits, batch.targets, batch.weights)
         loss.backward()
         return Step(loss.detach(), logits.detach())
 

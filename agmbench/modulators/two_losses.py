@@ -17,7 +17,7 @@ class TwoLosses(Modulator):
     modalities, G1 is the gradient of all `L_k`.
     """
 
-    promises = Promises(absent=False)
+    promises = Promises(absent=False, weights=True)
 
     def prepare(self, context: Context) -> None:
         self.heads = Heads(context.model)
@@ -25,8 +25,8 @@ class TwoLosses(Modulator):
     def backward(self, model: Model, batch: Batch) -> Step:
         features = model.encode(batch.inputs)
         logits = model.fusion(features).logits
-        joint = model.loss(logits, batch.targets)
-        alone = {m: model.loss(z, batch.targets) for m, z in self.heads.answers(model, features).items()}
+        joint = model.loss(logits, batch.targets, batch.weights)
+        alone = {m: model.loss(z, batch.targets, batch.weights) for m, z in self.heads.answers(model, features).items()}
         joint.backward(retain_graph=True)
         kept = self._backward_alone(torch.stack(list(alone.values())).sum(), model)
         return Step(joint.detach(), logits.detach(), {f"loss/{m}": loss.detach() for m, loss in alone.items()}, kept)

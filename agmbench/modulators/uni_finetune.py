@@ -29,7 +29,7 @@ class UniFinetune(Joint):
     It has no paper of its own: published critiques of balanced learning train it, each with lengths of its own.
     """
 
-    promises = Promises()
+    promises = Promises(weights=True)
     needs_concepts = True
 
     def __init__(self, modalities: tuple[str, ...], *, rate: Annotated[float, Ge(0)] = 1.0) -> None:

@@ -18,7 +18,7 @@ class Unimodal(Ensemble):
         accuracy; among equals the least loss).
     """
 
-    promises = Promises(trains=False)
+    promises = Promises(trains=False, weights=True)
     chosen: Tensor
 
     def __init__(self, modalities: tuple[str, ...], *, modality: str | None = None) -> None:

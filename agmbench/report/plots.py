@@ -1,5 +1,6 @@
 """The plots of one run."""
 
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,9 +39,13 @@ def save(
         _chosen(best, [axes for figure in figures.values() for axes in figure.axes if axes.get_xlabel() == "epoch"])
     if confusion is not None:
         figures["confusion"] = _confusion(*confusion, class_names)
-    for name, figure in figures.items():
-        figure.suptitle("\n".join(wrap(title, width=90)), fontsize="small")
-        figure.savefig(folder / f"{name}.png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing from font"
+        )  # names of classes may be in scripts that the font lacks
+        for name, figure in figures.items():
+            figure.suptitle("\n".join(wrap(title, width=90)), fontsize="small")
+            figure.savefig(folder / f"{name}.png")
 
 
 def _series(history: Sequence[Point]) -> Series:
@@ -101,7 +106,9 @@ def _lines(axes: Axes, series: Series, names: Mapping[str, str], x: str, y: str)
 
 
 def _confusion(targets: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> Figure:
-    counts = confusion_matrix(targets, predicted, labels=range(len(class_names)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A single label was found")  # of data with one class
+        counts = confusion_matrix(targets, predicted, labels=range(len(class_names)))
     figure = Figure(figsize=(5, 4.5), dpi=100, layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(counts, cmap="Blues")

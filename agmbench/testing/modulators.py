@@ -20,7 +20,7 @@ from agmbench.errors import describe
 from agmbench.shapley import coalitions
 from agmbench.testing import promises
 from agmbench.testing.checks import BrokenPromise, Check, Noted, Skipped, judged
-from agmbench.testing.distances import NAIVE, Largest
+from agmbench.testing.distances import JOINT, NAIVE, Largest
 from agmbench.testing.driving import Make, Subject, Taken, context, driven, joint, take
 from agmbench.testing.models import BATCH, CLASSES, EVERY, MASKED, SOME, Case, NaiveModel, unbalanced
 from agmbench.testing.waits import Read, counted
@@ -58,7 +58,7 @@ def _refused(reasons: Mapping[Case, str]) -> Iterator[Check]:
 def _check(name: str, subject: Subject) -> Check:
     declared = {
         **{promise: getattr(subject.promises, promise) is not None for promise in ("neutral", "exact")},
-        **{promise: getattr(subject.promises, promise) for promise in ("balances", "permutes", "window", "absent")},
+        **{promise: getattr(subject.promises, promise) for promise in ("balances", "permutes", "window", "absent", "weights")},
     }
     if not declared.get(name, True):
         return Check(name, "undeclared", f"its promises do not name `{name}`")
@@ -283,6 +283,27 @@ def _absent(subject: Subject) -> str:
     return f"an absent modality has no gradient but joint training's in {len(cases)} models"
 
 
+def _weights(subject: Subject) -> str:
+    """Samples that all count nothing leave no gradient; samples that count 1 leave that of samples without weights."""
+    cases = subject.taken(case for case in SOME if case.count == 2)[:2]
+    for case in cases:
+        batch = case.batch()
+        plain, ones, none = (
+            subject.first(case, case.model(), replace(batch, weights=weights)).gradients
+            for weights in (None, torch.ones(BATCH), torch.zeros(BATCH))
+        )
+        if odd := [name for name in plain if not torch.equal(plain[name], ones[name])]:
+            raise BrokenPromise(f"{case}: weights of 1 should change nothing; the gradient of {odd[0]} is another")
+        unit = max(float(gradient.abs().max()) for gradient in plain.values())
+        for name, gradient in none.items():
+            if not (left := float(gradient.abs().max()) / unit) <= JOINT:
+                raise BrokenPromise(
+                    f"{case}: samples of weight 0 should have no gradient; that of {name} has {left:.1e} of the largest gradient (each "
+                    "loss should be given batch.weights, or the promises name no weights)"
+                )
+    return f"weights of 1 change nothing and weights of 0 leave no gradient in {len(cases)} models"
+
+
 def _waits(subject: Subject) -> str:
     tried = [(case, 1) for case in subject.taken(WAITED) if case.count == 2]
     tried += [(case, 2) for case, _ in tried[:1]]  # with gradients accumulated over two batches
@@ -318,5 +339,6 @@ CHECKS: Mapping[str, Callable[[Subject], str]] = {
     "answers": _answers,
     "exact": _exact,
     "absent": _absent,
+    "weights": _weights,
     "waits": _waits,
 }

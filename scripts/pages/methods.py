@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from agmbench.contracts import Promises
 from agmbench.parameters import parameters
 from agmbench.registry import Entry, Registry
 from pages.docstrings import described, prose
@@ -24,7 +25,8 @@ Made by `python scripts/write_methods.py` from the registry, the docstrings and 
 - **needs**: `concepts` are the finished unimodal models, one for each modality, which are trained first if they are not there; a
   package is told with the extra that installs it.
 - **refuses**: `absent modalities` says that it lets each modality learn or answer by itself, and so refuses training samples that lack
-  one (empty cells of a [table](your-data.md)).
+  one (empty cells of a [table](your-data.md)); `weights` that it has losses beside the model's in which all samples count alike, and so
+  refuses training samples that have weights.
 - **cost**: an epoch's time as a ratio to joint training's of the same model, of two small convolutional networks under late fusion:
   there what is done once a step weighs more than under large encoders. Validation and the training of concepts are not in it. A method
   that warms up, or has rounds between epochs, is taken in an epoch that has them. By
@@ -81,12 +83,19 @@ def _row(entry: Entry, costs: Mapping[str, str], files: list[str], agreement: Ma
         f"[`{entry.name}`](components/modulators/{entry.name}.md)",
         prose(venue(entry.paper)),
         ", ".join(_needs(entry, target.needs_concepts)),
-        "; ".join(filter(None, (prose(entry.refuses), "" if target.promises.absent else "absent modalities"))),
+        "; ".join(filter(None, (prose(entry.refuses), *_not_promised(target.promises)))),
         names,
         costs.get(entry.name, "trains nothing" if not target.promises.trains else ""),
         _files(files, agreement) or _why_not(entry, described(target.__doc__, schema.model_fields).official),
     ]
     return f"| {' | '.join(cell or '-' for cell in cells)} |"
+
+
+def _not_promised(promises: Promises) -> Iterator[str]:
+    if not promises.absent:
+        yield "absent modalities"
+    if not promises.weights:
+        yield "weights"
 
 
 def _needs(entry: Entry, concepts: bool) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Arrays that a cell of a table names or holds: files of NumPy, torch and HDF5, rows of them, and lists of numbers."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from agmbench.contracts import Unsuitable
 from agmbench.datasets.files import Array, h5_array, h5_file, load_npy, regular
 
 WITHIN = (list, tuple, np.ndarray, bytes)  # cells that are not the name of a file, but what it holds
+warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # of a file that torch then refuses to read
 ARRAY = re.compile(r"(.*?\.(npy|npz|pt|pth|h5|hdf5))(?::(.+))?", re.IGNORECASE | re.DOTALL)
 
 

@@ -16,10 +16,10 @@ import soundfile
 from PIL import Image
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import regular
+from agmbench.datasets.files import Array, regular
 from agmbench.datasets.tables.arrays import ARRAY, WITHIN, array_cell, numbers_of, read_array
 from agmbench.datasets.tables.kinds import PICTURES, SOUNDS, TEXTS, VIDEOS, located
-from agmbench.datasets.tables.rows import Rows
+from agmbench.datasets.tables.rows import Rows, as_number
 from agmbench.datasets.tables.shares import unknown
 from agmbench.datasets.tables.words import words
 
@@ -39,13 +39,15 @@ GROUPS = (
     "patient_id",
     "participant",
 )
+WEIGHTS = ("weight", "weights", "sample_weight", "sample_weights")
 IDS = ("id", "sample_id", "clip_id", "uid", "index", "key")
 LONGEST_SOUND, LONGEST_TEXT, LARGEST_PICTURE = 10.0, 256, 224
 SUFFIX = re.compile(r"[_ -](?:path|file|filename|file_name)$", re.IGNORECASE)
 
 
-def roles(rows: Rows, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Which columns are the label, the split, the group and the id, where they are not stated."""
+def roles(rows: Rows, given: Mapping[str, Any], anew: bool) -> dict[str, Any]:
+    """Which columns are the label, the split, the group, the id and, in a table that is described `anew`, the weight, where they are not
+    stated."""
     names = {str(name).lower(): str(name) for name in rows.frame.columns}
 
     def first(known: tuple[str, ...]) -> str | None:
@@ -58,9 +60,19 @@ def roles(rows: Rows, given: Mapping[str, Any]) -> dict[str, Any]:
             f"{rows.path}: no column is called {', '.join(LABELS[:4])}, ...; say which is the label (of {columns})"
         )
     split = given.get("split") or first(SPLITS)
-    if split is not None and given.get("split") is None and unknown(_cells(rows, split)):
-        split = None
-    return {"label": label, "split": split, "group": given.get("group") or first(GROUPS), "id": given.get("id") or first(IDS)}
+    if split is not None and given.get("split") is None:
+        cells = _cells(rows, split)
+        split = None if 2 * len(unknown(cells)) > len(cells) else split  # of a few that are unknown the rows are told
+    weight = given.get("weight") or (first(WEIGHTS) if anew else None)
+    if weight is not None and given.get("weight") is None and not _may_weigh(rows.column(weight)):
+        weight = None
+    group, name = given.get("group") or first(GROUPS), given.get("id") or first(IDS)
+    return {"label": label, "split": split, "group": group, "id": name, "weight": weight}
+
+
+def _may_weigh(cells: Array) -> bool:
+    """Whether all cells are numbers of 0 or more, or empty."""
+    return cells.dtype.kind in "iuf" and not bool((cells < 0).any())
 
 
 def modalities(rows: Rows, root: Path, taken: set[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -70,11 +82,13 @@ def modalities(rows: Rows, root: Path, taken: set[str]) -> tuple[dict[str, dict[
     for column in map(str, rows.frame.columns):
         if column in taken or rows.empty(column).all():
             continue
-        if rows.frame[column].dtype.kind in "iuf":
+        if rows.frame[column].dtype.kind in "iufb":
             numeric.append(column)
         elif settings := _of_column(rows, root, column):
             for name, one in settings.items():
                 found[_free(name, found)] = one
+        elif _mostly_numbers(_cells(rows, column, FIRST)):
+            numeric.append(column)
         else:
             left.append(column)
     for pattern, columns in _prefixes(numeric).items():
@@ -103,6 +117,11 @@ def _prefixes(columns: list[str]) -> dict[str, list[str]]:
     return found
 
 
+def _mostly_numbers(cells: list[Any]) -> bool:
+    """Whether more than half of them are numbers as text; the rows of the others are told."""
+    return 2 * sum(isinstance(cell, str) and not np.isnan(as_number(cell)) for cell in cells) > len(cells)
+
+
 def _name(column: str) -> str:
     """A column as the name of a modality."""
     return re.sub(r"\W+", "_", SUFFIX.sub("", column)).strip("_") or "input"
@@ -125,8 +144,11 @@ def _of_column(rows: Rows, root: Path, column: str) -> dict[str, dict[str, Any]]
     if all(isinstance(cell, bytes) for cell in cells):
         return _of_content(column, cells[:: max(1, len(cells) // OPENED)][:OPENED])
     if all(isinstance(cell, WITHIN) for cell in cells):
-        shapes = [numbers_of(cell).shape for cell in cells]
-        return {_name(column): {"kind": "array", "column": column, **_size(column, cells[0], shapes)}}
+        try:
+            shapes = [numbers_of(cell).shape for cell in cells]
+        except Unsuitable:  # lists of something else
+            return {}
+        return {_name(column): {"kind": "array", "column": column, **_size(shapes)}}
     if not all(isinstance(cell, str) for cell in cells):
         return {}
     name, ends = _name(column), Counter(os.path.splitext(cell.strip())[1].lower() for cell in cells)
@@ -199,7 +221,7 @@ def _pictures(files: Iterable[Path | BytesIO]) -> dict[str, Any]:
             with Image.open(regular(file) if isinstance(file, Path) else file) as image:
                 sizes.add(image.size)
                 modes.add(image.mode)
-        except (OSError, ValueError, Unsuitable):
+        except Exception:  # decoders raise what they like, and what cannot be opened is told when it is read
             continue
     settings: dict[str, Any] = {"size": [LARGEST_PICTURE] * 2, "channels": 3}
     if len(sizes) == 1 and max(next(iter(sizes))) <= LARGEST_PICTURE:
@@ -232,19 +254,19 @@ def _seconds(path: Path) -> float:
 
 def _arrays(root: Path, column: str, cells: list[str]) -> dict[str, Any]:
     shapes: list[tuple[int, ...]] = []
+    reasons: list[str] = []
     for cell in cells:
         try:
             name, keys = array_cell(cell)
             shapes.append(read_array(located(root, name), keys).shape)
-        except (OSError, Unsuitable):
-            continue
-    return _size(column, cells[0], shapes)
-
-
-def _size(column: str, such: Any, shapes: list[tuple[int, ...]]) -> dict[str, Any]:
+        except (OSError, Unsuitable) as error:
+            reasons.append(f"{error}")
     if not shapes:
-        line = f"column '{column}': none of its first arrays can be read, such as '{such}'; their shape is not known"
-        raise Unsuitable(line)
+        raise Unsuitable(f"column '{column}': none of its first arrays can be read, so their shape is not known: {reasons[0]}")
+    return _size(shapes)
+
+
+def _size(shapes: list[tuple[int, ...]]) -> dict[str, Any]:
     if len(set(shapes)) == 1:
         return {"size": list(shapes[0])}
     if all(len(shape) == 2 for shape in shapes) and len({shape[1] for shape in shapes}) == 1:

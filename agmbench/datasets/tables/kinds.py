@@ -108,10 +108,11 @@ class Kind(BaseModel):
         """The file or folder that a cell names."""
         return self.path.replace("{}", as_text(cell).strip())
 
-    def files_of(self, cells: Array) -> pa.Array:
-        """The same of many cells; what names none is taken as it stands."""
-        if type(self).file_of is Kind.file_of and all(isinstance(cell, str) for cell in cells):
-            return _between(self.path.split("{}"), pc.utf8_trim_whitespace(pa.array(cells, pa.string())))
+    def files_of(self, cells: Array | pa.Array) -> pa.Array:
+        """The same of many cells, those that are text at once; what names none is taken as it stands."""
+        if type(self).file_of is Kind.file_of and isinstance(cells, pa.Array):
+            return _between(self.path.split("{}"), pc.utf8_trim_whitespace(cells))
+        cells = cells.to_pylist() if isinstance(cells, pa.Array) else cells
         return pa.array([self._file_or_cell(cell) for cell in cells], pa.string())
 
     def _file_or_cell(self, cell: Any) -> str:

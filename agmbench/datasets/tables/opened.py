@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch import Tensor
 
 from agmbench.contracts import SPLITS, SplitName, Unsuitable
 from agmbench.datasets.files import Array, Held, Stored, StoredSplit
@@ -18,7 +19,7 @@ from agmbench.datasets.media import Decoded
 from agmbench.datasets.tables import guess, shares, targets
 from agmbench.datasets.tables.arrays import WITHIN, array_cell, read_array
 from agmbench.datasets.tables.kinds import DRIVE, Kind, Numbers, lacking, located, modality
-from agmbench.datasets.tables.rows import Rows, read_rows
+from agmbench.datasets.tables.rows import Rows, as_number, read_rows
 from agmbench.datasets.tables.stored import Ragged, Standard, is_sequence
 from agmbench.datasets.tables.targets import Targets
 
@@ -39,8 +40,7 @@ class Complaints:
         if not len(places):
             return
         first, *others = [int(place) for place in places[:NAMED]]
-        cell = self.rows.column(column)[first] if column in self.rows.frame.columns else ""
-        cell = f"{cell.item() if isinstance(cell, np.generic) else cell!r}"[:200]
+        cell = self.rows.cell(first, column) if column in self.rows.frame.columns else ""
         also = ""
         if others:
             named = ", ".join(str(place + self.rows.first) for place in others)
@@ -99,7 +99,8 @@ class Modal(NamedTuple):
 class Opened:
     """A table with all that its settings and its first rows say.
 
-    `wrong` is what keeps it from being trained on, `odd` what is seldom meant, `notes` what a user should know; a line each.
+    `weights` `[N]`, of tables that have some, are what each row counts in training. `wrong` is what keeps it from being trained on, `odd`
+    what is seldom meant, `notes` what a user should know; a line each.
     """
 
     rows: Rows
@@ -112,6 +113,7 @@ class Opened:
     odd: Sequence[str]
     notes: Sequence[str]
     unused: Sequence[str]
+    weights: Array | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -127,10 +129,17 @@ class Opened:
     def groups(self) -> dict[str, dict[SplitName, Sequence[str]]]:
         """The row, id and group of each sample of each split."""
         kinds = {"row": np.arange(self.rows.first, self.rows.first + len(self.rows))}
-        kinds |= {name: self.rows.column(column) for name in ("id", "group") if (column := self.settings[name])}
+        for name in ("id", "group"):
+            if column := self.settings[name]:  # a row without one is by itself
+                kinds[name] = np.where(
+                    self.rows.empty(column), np.char.add("row ", kinds["row"].astype(str)), self._texts(column)
+                )
         return {
             kind: {name: cells[some].astype(str).tolist() for name, some in self.parts.items()} for kind, cells in kinds.items()
         }
+
+    def _texts(self, column: str) -> Array:
+        return self.rows.column(column).astype(str)
 
     def held(self, files: Sequence[Path], stored: Mapping[str, Stored]) -> Held:
         """The four splits, of inputs as they are stored here or elsewhere."""
@@ -149,6 +158,7 @@ class Opened:
                     values[torch.from_numpy(some)],
                     some,
                     {m: torch.tensor(x.absent[some]) for m, x in self.modals.items() if x.absent[some].any()},
+                    self._weighing() if name == "train" else None,
                 )
                 for name, some in self.parts.items()
             },
@@ -159,21 +169,32 @@ class Opened:
             odd=self.odd,
         )
 
+    def _weighing(self) -> Tensor | None:
+        """What the samples of train count, `[n]`: 1 on average."""
+        if self.weights is None or not len(self.parts["train"]):
+            return None
+        own = self.weights[self.parts["train"]]
+        return torch.from_numpy(own / own.mean()).float()
 
-def open_table(path: Path, given: Mapping[str, Any]) -> Opened:
-    """A table by its settings; what is not stated is inferred. Raises for what is wrong with the settings, not with rows."""
+
+def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Opened:
+    """A table by its settings; what is not stated is inferred. Raises for what is wrong with the settings, not with rows.
+
+    anew: it is described for the first time, so a column of weights is looked for too, which entries and jobs of before do not have.
+    """
     rows, root = read_rows(path), path.parent
     _beside(rows, root, given.get("arrays") or {})
-    settings = {**given, **guess.roles(rows, given)}
+    settings = {**given, **guess.roles(rows, given, anew)}
     found = targets.made(rows, settings["label"], given.get("task"), given.get("classes"))
     labels = [settings["label"]] if isinstance(settings["label"], str) else list(settings["label"])
-    taken = {name for name in (*labels, settings["split"], settings["group"], settings["id"]) if name}
+    taken = {name for name in (*labels, *(settings[role] for role in ("split", "group", "id", "weight"))) if name}
     unused: list[str] = []
     if not given.get("modalities"):
         settings["modalities"], unused = guess.modalities(rows, root, taken)
         if not settings["modalities"]:
             raise Unsuitable(
-                f"{path}: no column looks like a modality (of {', '.join(map(str, rows.frame.columns[:20]))}); state them"
+                f"{path}: no column looks like a modality (of {', '.join(map(str, rows.frame.columns[:20]))}); say which are, as in "
+                "--set 'modalities={NAME: {kind: numbers, columns: [COLUMN, COLUMN]}}'"
             )
     settings["task"] = found.kind
     complaints, odd = Complaints(rows), Complaints(rows)
@@ -184,8 +205,12 @@ def open_table(path: Path, given: Mapping[str, Any]) -> Opened:
         make = _of_numbers if isinstance(kind, Numbers) else _of_column
         modals[name], gone = make(rows, root, kind, complaints, odd)
         lost |= gone
+    weights, gone = _weights(rows, settings["weight"], complaints) if settings["weight"] else (None, lost)
+    lost |= gone
     parts, notes = _parts(rows, settings, found, modals, lost, complaints, odd)
-    return Opened(rows, root, settings, modals, found, parts, complaints.lines, odd.lines, notes, unused)
+    if weights is not None and len(parts["train"]) and not weights[parts["train"]].any():
+        complaints.add(settings["weight"], parts["train"], "the weight of each row of train is {}; expected one above 0")
+    return Opened(rows, root, settings, modals, found, parts, complaints.lines, odd.lines, notes, unused, weights)
 
 
 def _beside(rows: Rows, root: Path, arrays: Mapping[str, str]) -> None:
@@ -202,12 +227,13 @@ def _beside(rows: Rows, root: Path, arrays: Mapping[str, str]) -> None:
 
 def _of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: Complaints) -> tuple[Modal, Array]:
     """A modality of one column, and the rows whose cells lead nowhere."""
-    cells, absent = rows.column(kind.column), rows.empty(kind.column)
+    cells, absent, whole = rows.column(kind.column), rows.empty(kind.column), rows.texts(kind.column)
     lost = np.zeros(len(rows), dtype=bool)
     if kind.names_files or getattr(kind, "in_files", False):
         there = np.flatnonzero(~absent)
-        there = there[[not isinstance(cell, WITHIN) for cell in cells[there]]]
-        texts = kind.files_of(cells[there])
+        if whole is None:
+            there = there[[not isinstance(cell, WITHIN) for cell in cells[there]]]
+        texts = kind.files_of(cells[there] if whole is None else whole.drop_null())
         drives = _are(pc.match_substring_regex(texts, f"^(?:{DRIVE.pattern})"))
         complaints.add(kind.column, there[drives], f"{{}} is a path of Windows with a drive; expected one from {root}")
         gone = lacking(root, texts) & ~drives
@@ -217,7 +243,11 @@ def _of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: 
         odd.add(kind.column, outside, f"{{}} is outside the table's folder {root}")
         lost[there[drives | gone]] = True
     else:
-        blank = np.flatnonzero(~absent)[[not str(cell).strip() for cell in cells[~absent]]]
+        blank = np.flatnonzero(~absent)[
+            [not str(cell).strip() for cell in cells[~absent]]
+            if whole is None
+            else _are(pc.equal(pc.utf8_trim_whitespace(whole.drop_null()), ""))
+        ]
         odd.add(kind.column, blank, "the text {} is empty")
     things, read = Cells(cells, absent), Reader(kind, rows, root)
     decoded = Decoded(things, read, replace(read, original=True))
@@ -246,7 +276,7 @@ def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, o
     for place, name in enumerate(columns):
         cells = rows.column(name)
         if cells.dtype.kind not in "iufb":
-            numbers = rows.frame[name].map(_number).to_numpy(dtype=float)
+            numbers = rows.frame[name].map(as_number).to_numpy(dtype=float)
             wrong = np.isnan(numbers) & ~rows.empty(name)
             complaints.add(name, np.flatnonzero(wrong), f"{{}} is no number; expected one, or an empty cell{WAYS_OUT}")
             cells, texts = numbers, texts | wrong
@@ -267,11 +297,13 @@ def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, o
     return Modal(kind, Stored(values), (len(columns),), absent), lost
 
 
-def _number(cell: Any) -> float:
-    try:
-        return float(str(cell).replace(",", ".")) if isinstance(cell, str) else float(cell)
-    except (TypeError, ValueError):
-        return float("nan")
+def _weights(rows: Rows, column: str, complaints: Complaints) -> tuple[Array, Array]:
+    """The weight of each row, and the rows whose cells are none."""
+    cells = rows.column(column)
+    values = (cells if cells.dtype.kind in "iufb" else rows.frame[column].map(as_number).to_numpy()).astype(np.float64)
+    wrong = ~(np.isfinite(values) & (values >= 0))
+    complaints.add(column, np.flatnonzero(wrong), f"{{}} is no weight; expected a finite number of 0 or more{WAYS_OUT}")
+    return np.where(wrong, 0.0, values), wrong
 
 
 def _parts(

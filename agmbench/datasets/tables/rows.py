@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,9 @@ class Rows:
     """The rows of a table. `first` is the number of the first one, as a spreadsheet or an editor shows it."""
 
     def __init__(self, frame: pd.DataFrame, path: Path, first: int) -> None:
-        frame.columns = [str(name).strip() for name in frame.columns]
+        frame.columns = _names(frame.columns, path)
         self.frame, self.path, self.first = frame, path, first
-        twice = sorted({name for name in frame.columns if list(frame.columns).count(name) > 1})
-        if twice:
-            raise Unsuitable(f"{path} has the column '{twice[0]}' twice; rename one of them")
+        self._cells: dict[str, Array] = {}
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -38,14 +36,29 @@ class Rows:
         if name not in self.frame.columns:
             known = ", ".join(map(str, self.frame.columns[:20]))
             raise Unsuitable(f"{self.path} has no column '{name}'; it has {known or 'none'}")
-        cells: Array = self.frame[name].to_numpy()
-        return cells
+        if name not in self._cells:
+            self._cells[name] = self.frame[name].to_numpy()
+        return self._cells[name]
+
+    def texts(self, name: str) -> pa.Array | None:
+        """The cells of a column that has nothing but text and empty cells, as Arrow holds them: a million are looked at at once."""
+        if not isinstance(self.frame[name].dtype, pd.StringDtype):
+            return None
+        cells = pa.array(self.frame[name].array, pa.string())
+        return cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
 
     def empty(self, name: str) -> Array:
         """Which cells of a column say nothing, `[N]`."""
         self.column(name)
         found: Array = self.frame[name].isna().to_numpy()
         return found
+
+    def cell(self, row: int, name: str) -> str:
+        """How an error shows what is in a cell."""
+        if self.empty(name)[row]:
+            return "an empty cell"
+        found = self.column(name)[row]
+        return f"{found.item() if isinstance(found, np.generic) else found!r}"[:200]
 
     def where(self, row: int, column: str) -> str:
         """How an error calls a cell."""
@@ -80,6 +93,14 @@ def read_rows(path: Path) -> Rows:
     return Rows(frame, path, first)
 
 
+def _names(columns: Iterable[Any], path: Path) -> list[str]:
+    """The names of columns, each of which may be there once."""
+    names = [str(name).strip() for name in columns]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise Unsuitable(f"{path} has the column '{twice[0]}' twice; rename one of them")
+    return names
+
+
 def _separated(path: Path) -> pd.DataFrame:
     with path.open("rb") as file:
         head = file.read(1 << 16)
@@ -90,8 +111,11 @@ def _separated(path: Path) -> pd.DataFrame:
     counts = {separator: header[0].count(separator) for separator in SEPARATORS}
     best = max(counts, key=lambda separator: counts[separator])
     separator = "\t" if path.suffix.lower() == ".tsv" else best if counts[best] else ","
+    kind: dict[str, Any] = {"sep": separator, "encoding": encoding, "na_values": EMPTY, "keep_default_na": False}
     try:
-        frame = pd.read_csv(path, sep=separator, encoding=encoding, na_values=EMPTY, keep_default_na=False, low_memory=False)
+        first = pd.read_csv(path, header=None, nrows=1, dtype=str, **kind)
+        _names(first.iloc[0].dropna(), path)  # pandas would call the second of two `x` `x.1`
+        frame = pd.read_csv(path, low_memory=False, **kind)
     except UnicodeDecodeError as error:
         raise Unsuitable(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8 text") from error
     return _decimals(frame) if separator == ";" else frame
@@ -112,10 +136,20 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 
 def _lines(path: Path) -> pd.DataFrame:
-    return _frame(arrow_json.read_json(path))
+    try:
+        return _frame(arrow_json.read_json(path))
+    except pa.ArrowInvalid as error:
+        said = re.sub(r"in row (\d+)", lambda found: f"in row {int(found[1]) + 1}", _said(error))  # Arrow counts from 0
+        raise Unsuitable(
+            f'{path} cannot be read as a table: {said}; expected a row a line, as in {{"x": 1.5, "label": "cat"}}, with values of one '
+            "type in a column"
+        ) from error
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
+    for place, kind in enumerate(table.schema.types):
+        if pa.types.is_decimal(kind):  # as databases have numbers
+            table = table.set_column(place, table.column_names[place], table.column(place).cast(pa.float64()))
     frame: pd.DataFrame = table.to_pandas().reset_index(drop=True)
     for name, kind in zip(table.column_names, table.schema.types, strict=True):
         if pa.types.is_struct(kind) and {field.name for field in kind} >= {
@@ -175,3 +209,11 @@ def as_text(value: Any) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
+
+
+def as_number(cell: Any) -> float:
+    """A cell as a number, with a point or a comma; NaN if it is none."""
+    try:
+        return float(str(cell).replace(",", ".")) if isinstance(cell, str) else float(cell)
+    except (TypeError, ValueError):
+        return float("nan")

@@ -23,8 +23,8 @@ def shared(shares: Mapping[str, float], strata: Array, groups: Array | None, see
     """The split `[N]` of each row, by name: groups whole, the share of each split near what is asked in each stratum.
 
     A group belongs to the stratum of its first row. Within a stratum groups are shuffled by `seed` and dealt by the rows that each
-    split is short of; what one stratum deals too much the next makes up for. No stratum goes without a group in train, and no split
-    without one if there are as many groups.
+    split is short of; what one stratum deals too much the next makes up for. No stratum goes without a group in train or in a split whose
+    share of it is a whole group, and no split without one if there are as many groups.
     """
     names = [name for name in ORDER if shares.get(name, 0) > 0]
     wanted = np.array([shares[name] for name in names]) / sum(shares[name] for name in names)
@@ -46,6 +46,12 @@ def shared(shares: Mapping[str, float], strata: Array, groups: Array | None, see
         dealt = np.minimum(np.searchsorted(np.cumsum(aimed), middles), len(names) - 1)
         if "train" in names and not (dealt == names.index("train")).any():
             dealt[0] = names.index("train")
+        for place in np.flatnonzero(np.bincount(dealt, minlength=len(names)) == 0):
+            counts = np.bincount(dealt, minlength=len(names))
+            most = np.flatnonzero(dealt == counts.argmax())
+            smallest = most[sizes[some][most].argmin()]
+            if len(most) > 1 and wanted[place] * total >= sizes[some][smallest]:
+                dealt[smallest] = place
         of_group[some] = dealt
         short += wanted * total - np.bincount(dealt, weights=sizes[some], minlength=len(names))
     for place in range(len(names)):  # of few groups none may have fallen to a split

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agmbench.contracts import Input, Tokens
+from agmbench.contracts import Input, Tokens, Unsuitable, joined
 from agmbench.datasets.files import Array, Stored, several
 from agmbench.datasets.tables.kinds import Numbers
 
@@ -66,7 +66,9 @@ class Standard:
         """Mean and deviation, in a shape that fits a batch."""
         count, total, squares = torch.zeros(()), torch.zeros(()), torch.zeros(())
         for some in np.split(self.rows, range(256, len(self.rows), 256)) if len(self.rows) else []:
-            x = self._features(self.stored.read(some)).double()  # [n, features]
+            if (read := self._read(some)) is None:
+                continue
+            x = self._features(read).double()  # [n, features]
             sound = x.isfinite()
             x = torch.where(sound, x, 0)
             count, total, squares = count + sound.sum(0), total + x.sum(0), squares + (x**2).sum(0)
@@ -76,6 +78,15 @@ class Standard:
         deviation = torch.where(deviation > 1e-6 * mean.abs().clamp(min=1e-6), deviation, 1.0)
         axes = (-1, *([1] * (len(self.shape) - 1))) if len(self.shape) > 2 else (-1,)
         return mean.float().reshape(axes), deviation.float().reshape(axes)
+
+    def _read(self, rows: Array) -> Input | None:
+        """Those of the rows that can be read; of the others it is told where they are samples themselves."""
+        try:
+            return self.stored.read(rows)
+        except Unsuitable:
+            each = [self._read(rows[place : place + 1]) for place in range(len(rows))] if len(rows) > 1 else []
+        there = [x for x in each if x is not None]
+        return joined(there) if there else None
 
     def _features(self, x: Input) -> Tensor:
         if isinstance(x, Tokens):

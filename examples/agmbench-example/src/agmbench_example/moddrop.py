@@ -20,7 +20,7 @@ class ModDrop(Modulator):
     Records `kept/m`, the share of samples in which a modality stayed.
     """
 
-    promises = Promises(neutral={"p": 0}, absent=False)
+    promises = Promises(neutral={"p": 0}, absent=False, weights=True)
 
     def __init__(self, modalities: tuple[str, ...], *, p: Annotated[float, Ge(0), Lt(1)] = 0.2) -> None:
         super().__init__(modalities)
@@ -33,7 +33,7 @@ class ModDrop(Modulator):
         kept = self.draw(len(batch.targets), batch.targets.device)
         shown = {m: _mixed(kept[m], x, model.muting(m, x)) if m in kept else x for m, x in batch.inputs.items()}
         logits = model.fusion(model.encode(shown)).logits
-        loss = model.loss(logits, batch.targets)
+        loss = model.loss(logits, batch.targets, batch.weights)
         loss.backward()
         return Step(loss.detach(), logits.detach(), {f"kept/{m}": stays.float().mean() for m, stays in kept.items()})
 

@@ -1,0 +1,138 @@
+"""What is odd in a stranger's table is told with its row and column, or does no harm."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CommandLine
+from PIL import Image
+
+from agmbench.contracts import Unsuitable
+from agmbench.data.verify import verify
+from agmbench.datasets.table import Table
+from agmbench.datasets.tables.opened import Opened, open_table
+from agmbench.datasets.tables.shares import shared
+
+ROWS = 48
+DRAW = np.random.default_rng(3)
+LABELS = ["kat", "hond", "vis"] * (ROWS // 3)
+
+
+def table(folder: Path, file: str = "t.csv", **columns: Any) -> Path:
+    """Two modalities of numbers and a label, with other columns on top."""
+    given = {f"{m}_{place}": DRAW.normal(size=ROWS).round(3) for m in "xy" for place in range(2)}
+    frame = pd.DataFrame({**given, "label": LABELS, **columns})
+    path = folder / file
+    {".csv": lambda: frame.to_csv(path, index=False), ".parquet": lambda: frame.to_parquet(path)}[path.suffix]()
+    return path
+
+
+def described(path: Path, **settings: Any) -> Opened:
+    return open_table(path, settings, anew=True)
+
+
+def with_cell(cells: list[Any], place: int, cell: Any) -> list[Any]:
+    return [*cells[:place], cell, *cells[place + 1 :]]
+
+
+def test_a_column_twice_is_refused_in_a_csv_too(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x_0,x_0,label\n1,2,a\n3,4,b\n")
+    with pytest.raises(Unsuitable, match="has the column 'x_0' twice; rename one of them"):
+        described(tmp_path / "t.csv")
+
+
+def test_a_column_of_numbers_with_a_word_in_it_is_no_less_one_of_numbers(tmp_path: Path) -> None:
+    cells = with_cell([f"{place}.5" for place in range(ROWS)], 9, "?")
+    found = described(table(tmp_path, z_0=cells, z_1=DRAW.normal(size=ROWS)))
+    assert found.modals["z"].kind.columns == "z_*"
+    assert found.wrong == [f"{tmp_path / 't.csv'}, row 11, column 'z_0': '?' is no number; expected one, or an empty cell; "
+                           "'missing: drop' leaves such rows out"]  # fmt: skip
+
+
+def test_a_column_of_splits_with_a_slip_in_it_is_no_less_one_of_splits(tmp_path: Path) -> None:
+    names = ["train"] * 32 + ["valid"] * 8 + ["test"] * 7
+    assert (
+        "row 49, column 'split': 'tset' is the name of no split" in described(table(tmp_path, split=[*names, "tset"])).wrong[0]
+    )
+    assert "row 49, column 'split': an empty cell is the name" in described(table(tmp_path, split=[*names, None])).wrong[0]
+    folds = described(table(tmp_path, fold=[1, 2, 3, 4] * 12))
+    assert (folds.settings["split"], folds.unused) == (None, ["fold"])
+
+
+def test_decimals_and_truths_are_numbers_and_lists_of_words_are_left_out(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {f"z_{place}": [Decimal("1.50"), Decimal("-2.25")] * (ROWS // 2) for place in range(2)}
+    columns |= {f"w_{place}": [True, False] * (ROWS // 2) for place in range(2)}
+    found = described(table(tmp_path, "t.parquet", **columns, tags=[["a", "b"], ["c"]] * (ROWS // 2)))
+    assert set(found.modals) == {"x", "y", "z", "w"}
+    assert found.unused == ["tags"]
+    assert np.unique(found.modals["z"].stored.array).tolist() == [-2.25, 1.5]
+
+
+def test_a_line_of_jsonl_that_cannot_be_read_is_named_as_an_editor_counts(tmp_path: Path) -> None:
+    lines = [json.dumps({"x": 1.5, "label": "a"}), json.dumps({"x": "one", "label": "b"})]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    with pytest.raises(
+        Unsuitable, match=r"from number to string in row 2; expected a row a line, as in {\"x\": 1.5, .*, with values of one"
+    ):
+        described(tmp_path / "t.jsonl")
+
+
+def test_why_no_array_of_a_column_can_be_read_is_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", a=np.zeros(3), b=np.ones(2))
+    with pytest.raises(
+        Unsuitable, match=r"column 'f': none of its first arrays can be read, .*: .*f.npz holds a, b; say which, as in f.npz:a"
+    ):
+        described(table(tmp_path, f=["f.npz"] * ROWS))
+
+
+def test_a_picture_that_is_too_large_to_open_is_told_where_it_is_read(tmp_path: Path) -> None:
+    for number in range(ROWS):
+        Image.new("L", (8, 6), number).save(tmp_path / f"{number}.png")
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "5.png")
+    path = table(tmp_path, picture=[f"{number}.png" for number in range(ROWS)])
+    assert described(path).modals["picture"].shape == (1, 6, 8)
+    wrong = [line for lines in verify(Table(0, tmp_path, file="t.csv"), lambda done, of: None).wrong.values() for line in lines]
+    assert any("row 7, column 'picture'" in line and "exceeds limit" in line for line in wrong)
+
+
+def test_an_array_that_cannot_be_read_leaves_the_others_their_mean(tmp_path: Path) -> None:
+    for number in range(ROWS):
+        np.save(tmp_path / f"{number}.npy", DRAW.normal(size=3))
+    (tmp_path / "30.npy").write_bytes(b"junk")
+    data = Table(0, tmp_path, file=table(tmp_path, vector=[f"{number}.npy" for number in range(ROWS)]).name)
+    wrong = [line for lines in verify(data, lambda done, of: None).wrong.values() for line in lines]
+    assert len(wrong) == 1
+    assert "row 32, column 'vector'" in wrong[0]
+
+
+def test_rows_without_a_group_or_an_id_share_none(tmp_path: Path) -> None:
+    path = table(tmp_path, subject=[f"p{place // 4}" if place % 5 else None for place in range(ROWS)])
+    groups = Table(0, tmp_path, file=path.name, group="subject").held.groups["group"]
+    assert not set(groups["train"]) & set(groups["test"])
+    assert any(name.startswith("row ") for names in groups.values() for name in names)
+
+
+def test_a_class_is_in_each_split_whose_share_of_it_is_a_whole_row() -> None:
+    shares = {"train": 0.7, "dev": 0.1, "valid": 0.1, "test": 0.1}
+    for seed in range(20):
+        strata = np.arange(48) % 3
+        split = shared(shares, strata, None, seed)
+        assert all(set(split[strata == stratum]) == set(shares) for stratum in range(3))
+        assert (split == "train").sum() >= 31
+
+
+def test_describe_refuses_names_that_nobody_could_use_and_quotes_its_next_step(line: CommandLine) -> None:
+    table(line.folder, "my täble (1).csv", label=["a" * 200, "b", "c\nd"] * (ROWS // 3))
+    told = line("data", "describe", "my täble (1).csv")
+    assert "wrong: class 0 is called 'aaaaaaaaaaaa...aaaaaaaaaaaaa'; a name should be one line" in told.out
+    assert "next: agmbench run --dataset 'my täble (1).yaml'" in told.out
+    table(line.folder, label_a=[0, 2] * (ROWS // 2), label_b=1, label=None)
+    assert "row 3, column 'label_a': 2 is no label; expected 0 or 1" in line.refused(
+        "data", "describe", "t.csv", "--label", "label_a", "--label", "label_b"
+    )
+    pd.DataFrame({"age": [1, 2], "size": [3, 4], "label": ["a", "b"]}).to_csv(line.folder / "u.csv", index=False)
+    assert "say which are, as in --set 'modalities={NAME: {kind: numbers, columns" in line.refused("data", "describe", "u.csv")

@@ -5,17 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agmbench.names import SUITE
 from agmbench.registry import load
 
 if TYPE_CHECKING:
-    from agmbench.suite import Standing
+    from agmbench.suite import Progress
     from agmbench.trackers.mlflow import MlflowTracker
 
 REPORT, SUMMARY = "report.html", "summary.md"
 
 
-def keep(name: str, title: str, said: Sequence[str], found: "Standing", tracker: "MlflowTracker") -> None:
+def keep(name: str, title: str, said: Sequence[str], found: "Progress", tracker: "MlflowTracker") -> None:
     """Keep the report of what is done of a suite with its run in the experiment of each data set, in place of an earlier one."""
     from agmbench.cli.tables import tabled
     from agmbench.report.export import Origin
@@ -30,7 +29,7 @@ def keep(name: str, title: str, said: Sequence[str], found: "Standing", tracker:
         records = [record for record in tracker.records(dataset) if record.digest in digests]
         tables = tabled(records, registry, cost=True, coalitions=True, beside=read(registry, name).published)
         with (
-            tracker.group(dataset, f"suite {name}", {SUITE: name}) as run,
+            tracker.group(dataset, f"suite {name}", {"agmbench.suite": name}) as run,
             tempfile.TemporaryDirectory(prefix="agmbench-") as scratch,
         ):
             folder = Path(scratch)

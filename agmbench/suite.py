@@ -37,7 +37,6 @@ from agmbench.errors import AgmbenchError, Taken, allowed
 from agmbench.jobs import compose, digest, fault
 from agmbench.launch import Ended, Launcher, Task
 from agmbench.measures import lacking, measures
-from agmbench.names import SUITE
 from agmbench.records import FAILED, FINISHED, RUNNING, Record, Tracker
 from agmbench.registry import Matrix, Registry
 from agmbench.report.published import TABLES
@@ -146,7 +145,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Progress:
     """How far a suite is: planned jobs by what became of them, with the newest record of each where there is one."""
 
     done: Sequence[Planned]
@@ -253,7 +252,7 @@ def _refusals(jobs: Mapping[str, build.Job]) -> dict[str, str]:
     return reasons
 
 
-def progress(planned: Iterable[Planned], tracker: Tracker) -> Standing:
+def progress(planned: Iterable[Planned], tracker: Tracker) -> Progress:
     """What of a plan is done, failed or missing, by the store; what is done has been measured by every metric that needs more runs."""
     planned = list(planned)
     comparing = [
@@ -281,7 +280,7 @@ def progress(planned: Iterable[Planned], tracker: Tracker) -> Standing:
         else:
             missing.append(one)
     at_work = [one for one in missing if (last := newest.get(one.job.digest if one.job else "")) and last.status == RUNNING]
-    return Standing(done, failed, missing, skipped, at_work)
+    return Progress(done, failed, missing, skipped, at_work)
 
 
 def _lost(job: build.Job, newest: Mapping[str, Record]) -> Record | None:
@@ -330,7 +329,7 @@ def run(
     under a run of the suite. What is trained is `tagged`, as `--tag` does it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tags = {SUITE: name}
+    tags = {"agmbench.suite": name}
     with ExitStack() as groups:
         parents = {}
         for dataset in sorted({job.spec.dataset.name for stage in todo.stages for job in stage}):

@@ -136,7 +136,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "shapley",
         "whole",
     },
-    "suite": {"build", "errors", "jobs", "launch", "measures", "names", "records", "registry", "report"},
+    "suite": {"build", "errors", "jobs", "launch", "measures", "records", "registry", "report"},
     "checkpoints": {"errors", "records", "whole"},
     "served": {
         "build",
@@ -212,7 +212,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "leaderboard",
         "logs",
         "measures",
-        "names",
         "parameters",
         "protocol",
         "records",

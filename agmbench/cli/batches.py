@@ -13,7 +13,7 @@ from agmbench.logs import line
 from agmbench.records import FINISHED, Label, Record
 
 if TYPE_CHECKING:
-    from agmbench.suite import Planned, Standing
+    from agmbench.suite import Planned, Progress
     from agmbench.trackers.mlflow import MlflowTracker
 
 
@@ -30,7 +30,7 @@ def carried_out(
     tagged: Mapping[str, str],
     quiet: bool = False,
     as_json: bool = False,
-) -> "tuple[Standing, str]":
+) -> "tuple[Progress, str]":
     """Run what is missing, with a line for each job that ends; how far all are then, and why the command fails, if it does."""
     from agmbench import suite
 
@@ -63,7 +63,7 @@ def ended(reason: str) -> None:
         raise RunFailed(reason)
 
 
-def recorded(found: "Standing", tracker: "MlflowTracker", tagged: Mapping[str, str] | None = None) -> list[Record]:
+def recorded(found: "Progress", tracker: "MlflowTracker", tagged: Mapping[str, str] | None = None) -> list[Record]:
     """The runs of what is done or failed. Those that were done before are tagged now."""
     jobs = [one.job for one in (*found.done, *(one for one, _ in found.failed)) if one.job]
     digests, names = {job.digest for job in jobs}, sorted({job.spec.dataset.name for job in jobs})
@@ -74,7 +74,7 @@ def recorded(found: "Standing", tracker: "MlflowTracker", tagged: Mapping[str, s
     return records
 
 
-def told(name: str, found: "Standing") -> list[str]:
+def told(name: str, found: "Progress") -> list[str]:
     """How far the jobs are, what failed, and what is skipped with the reason: a line each."""
     counts = {"done": found.done, "failed": found.failed, "missing": found.missing, "skipped": found.skipped}
     lines = [f"suite '{name}': " + ", ".join(f"{len(some)} {what}" for what, some in counts.items())]

@@ -28,7 +28,7 @@ CASES = [*(case for case in SOME if case.count < 4), *MASKED]
 def main() -> None:
     torch.set_num_threads(1)
     known = registry.builtin()
-    print("| modulator | parameters | models | steps | host reads a step | target | met |\n|---|---|---:|---:|---:|---:|---|")
+    print("| modulator | parameters | models | steps | host reads per step | target | met |\n|---|---|---:|---:|---:|---:|---|")
     for name in known.names("modulator"):
         for params in WAYS.get(name, [{}]):
             row(known.get("modulator", name), params)

@@ -69,21 +69,21 @@ def report(folder: Path) -> None:
     """The first screen of the HTML report of `agmbench compare`."""
     page = folder / "compare.html"
     agmbench(folder, "compare", "-d", "avmnist-mini", "--format", "html", "-o", str(page))
-    screenshot(page.as_uri(), "report.png", folder, "1100,1240")
+    screenshot(page.as_uri(), "report.png", folder, (1100, 1240))
 
 
 def ui(folder: Path) -> None:
-    """Charts of the runs on the data set, in the MLflow UI that `agmbench ui` opens."""
+    """The runs of the data set in the MLflow UI that `agmbench ui` opens, without the assistant beside them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     _, run = finished(folder)
-    page = f"#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    page = f"#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning"
     words = [*AGMBENCH, "ui", "--port", str(port)]
     with subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             wait(f"http://127.0.0.1:{port}/health", server)
-            screenshot(f"http://127.0.0.1:{port}/{page}", "ui.png", folder)
+            screenshot(f"http://127.0.0.1:{port}/{page}", "ui.png", folder, (1500, 720), 1110)
         finally:
             server.terminate()
 
@@ -100,18 +100,19 @@ def wait(address: str, server: subprocess.Popen[bytes]) -> None:
     sys.exit(f"no answer from {address}: is MLflow installed, and the store of this version?")
 
 
-def screenshot(address: str, name: str, folder: Path, size: str = "1500,900") -> None:
-    """What chromium shows of the page in a window of this size, in 64 colours: small, and sharp enough for text."""
+def screenshot(address: str, name: str, folder: Path, size: tuple[int, int], kept: int | None = None) -> None:
+    """What chromium shows of the page in a window of this size, `kept` pixels of its width, in 64 colours: small, and sharp enough for
+    text."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("chromium is not installed (apt-get install chromium): it makes the screenshots")
     taken = folder / name
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={size}"]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={size[0]},{size[1]}"]
     profile = f"--user-data-dir={folder / 'chromium'}"
     words = [chromium, *options, profile, "--virtual-time-budget=20000", f"--screenshot={taken}", address]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
     with Image.open(taken) as picture:
-        picture.convert("RGB").quantize(64).save(PICTURES / name, optimize=True)
+        picture.crop((0, 0, kept or size[0], size[1])).convert("RGB").quantize(64).save(PICTURES / name, optimize=True)
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {"kappa": kappa, "report": report, "ui": ui}

@@ -67,13 +67,13 @@ def test_a_table_without_any_number_keeps_its_figure(
     assert "[1] no run" in lines
 
 
-@pytest.mark.parametrize("words", [("list", "modulators"), ("show", "modulator", "agm")])
+@pytest.mark.parametrize("words", [("list", "modulators"), ("show", "modulator", "agm"), ("suite", "list")])
 def test_a_narrow_terminal_has_whole_names_and_sentences(finished: CommandLine, words: tuple[str, ...]) -> None:
     wide, narrow = (finished.finish(*words, env={"COLUMNS": columns}).out for columns in ("200", "50"))
     assert max(map(len, narrow.splitlines()[-12:])) <= 50
     assert "…" not in narrow
-    assert re.search(r"^(modulator/)?(uni-finetune|muted_gradient)$", narrow, re.MULTILINE)
-    assert re.search(r"(uni-finetune|muted_gradient) +\w", wide)
+    assert re.search(r"^(modulator/)?(uni-finetune|muted_gradient|urfunny-official)$", narrow, re.MULTILINE)
+    assert re.search(r"(uni-finetune|muted_gradient|urfunny-official) +\w", wide)
 
 
 def test_captions_are_said_once(finished: CommandLine) -> None:

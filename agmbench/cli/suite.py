@@ -74,13 +74,18 @@ def list_() -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from agmbench.report.grid import print_grid
+    from agmbench.report.grid import narrow, print_grid, print_rows
 
     table = Table("suite", "scales", "summary", box=None, pad_edge=False, header_style="bold")
+    rows = []
     for matrix in load().suites():
-        scales = ", ".join(map(str, matrix.content.get("scales", {})))
-        table.add_row(matrix.name, escape(scales), escape(matrix.content.get("summary", "")))
-    print_grid(table)
+        scales, said = ", ".join(map(str, matrix.content.get("scales", {}))), matrix.content.get("summary", "")
+        table.add_row(matrix.name, escape(scales), escape(said))
+        rows.append((matrix.name, (said, f"scales: {scales}" if scales else "")))
+    if narrow():
+        print_rows(rows)
+    else:
+        print_grid(table)
 
 
 @command.command("show")

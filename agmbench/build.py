@@ -22,15 +22,18 @@ from agmbench.contracts import (
     Dataset,
     Encoder,
     Fusion,
+    Input,
     Modulator,
     Split,
     SplitName,
     Staged,
+    Tokens,
     Transform,
     Unsuitable,
     finished,
     in_memory,
     read,
+    texts_of,
 )
 from agmbench.data.fit import check_fit, wrong_input
 from agmbench.errors import AgmbenchError, allowed, describe
@@ -54,6 +57,7 @@ from agmbench.registry.source import stated
 from agmbench.tasks import MixedLabel, Segments, SingleLabel, Task
 
 T = TypeVar("T")
+READ = 8  # samples of train that are looked at before a job begins
 
 
 class Data(NamedTuple):
@@ -438,24 +442,37 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
         if isinstance(model.task, MixedLabel) and made.refuses(_unmixed(model)) is None:
             reason = "needs the class of each sample, and training.mixup mixes those of two; leave training.mixup out"
         raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
-    one = job.dataset.split("train").batch(torch.tensor([0]))  # one sample tells what the batches of train have
-    if one.absent and not made.promises.absent:
+    train, texts = job.dataset.split("train"), [m for m, encoder in model.encoders.items() if encoder.reads_text]
+    few = train.batch(torch.arange(min(READ if texts else 1, len(train))))  # they tell what all batches have
+    for modality in texts:
+        _check_text(job, modality, few.inputs[modality])
+    if few.absent and not made.promises.absent:
         raise AgmbenchError(
             f"modulator '{job.spec.modulator.name}' learns from each modality by itself, and samples of train lack "
-            f"{', '.join(one.absent)}; leave them out (of a table, dataset.missing=drop), or take a method that docs/methods.md does not "
+            f"{', '.join(few.absent)}; leave them out (of a table, dataset.missing=drop), or take a method that docs/methods.md does not "
             "say to refuse absent modalities"
         )
-    if one.weights is not None and not made.promises.weights:
+    if few.weights is not None and not made.promises.weights:
         raise AgmbenchError(
             f"modulator '{job.spec.modulator.name}' has losses in which all samples count alike, and those of train have weights; leave "
             "the weights out (of a table, dataset.weight=null), or take a method that docs/methods.md does not say to refuse them"
         )
     parts = (*job.dataset.shapes, "fusion", "modulator")
-    train, concept = job.dataset.split("train"), job.spec.present is not None
-    changed = job.spec.augment, job.spec.evaluation
+    concept, changed = job.spec.present is not None, (job.spec.augment, job.spec.evaluation)
     if reason := recipes.refused(job.spec.training, model, made, parts, train, *changed, concept):
         raise AgmbenchError(reason)
     return made
+
+
+def _check_text(job: Job, modality: str, x: Input) -> None:
+    """Raise if an encoder of raw text would be given something else."""
+    try:
+        texts_of(x if isinstance(x, Tokens) else Tokens(x))
+    except Unsuitable as error:
+        raise AgmbenchError(
+            f"encoder/{job.spec.encoders[modality].name} of '{modality}': {error}; in the entry of a table say 'numbers: bytes' of the "
+            "modality, with a length in bytes"
+        ) from error
 
 
 def _of_classes(task: Task) -> bool:

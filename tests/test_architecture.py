@@ -188,6 +188,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "forecast",
         "interrupts",
         "jobs",
+        "labels",
         "launch",
         "leaderboard",
         "logs",

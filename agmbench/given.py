@@ -55,6 +55,10 @@ class InMemory(Dataset):
     follows_seed = False
 
     def __init__(self, splits: Mapping[str, Any], classes: Sequence[str] | None = None) -> None:
+        if not isinstance(splits, Mapping):
+            raise AgmbenchError(
+                f"dataset: found a {type(splits).__name__}; expected a name, {EXPECTED}, or a Dataset of agmbench"
+            )
         for name in splits:
             if name not in SPLITS:
                 raise AgmbenchError(f"dataset: no split is called '{name}': {allowed(str(name), SPLITS)}")
@@ -81,7 +85,13 @@ def _split(name: str, given: Any) -> Split:
         return Items(name, given)
     if not (isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[0], Mapping)):
         raise AgmbenchError(f"dataset: {name} is a {type(given).__name__}; expected {EXPECTED}")
-    return TensorSplit({str(m): _input(name, m, x) for m, x in given[0].items()}, _target(name, given[1]))
+    made = TensorSplit({str(m): _input(name, m, x) for m, x in given[0].items()}, _target(name, given[1]))
+    for m, x in made.inputs.items():
+        if len(x) != len(made.targets):
+            raise AgmbenchError(
+                f"dataset: {name} has {len(x)} samples of {m} and {len(made.targets)} targets; expected as many"
+            )
+    return made
 
 
 def _input(name: str, modality: object, x: Any) -> Input:

@@ -1,6 +1,7 @@
 """Optimizer, schedule, clipping and running mean of a recipe, and what follows of epochs without a gain."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from math import cos, inf, pi
 from typing import Any
 
@@ -231,7 +232,9 @@ def _factors_of_timm(schedule: Schedule, rates: Sequence[float], epochs: int) ->
         made, _ = of_timm.create_scheduler_v2(blank, sched=name, num_epochs=epochs, **schedule.args)
         made.step(0)
     except Exception as error:  # timm raises what it likes
-        raise ValueError(f"training.schedule: timm cannot make '{name}' with {schedule.args} ({describe(error)})") from error
+        known = ", ".join([*signature(of_timm.create_scheduler_v2).parameters][3:])
+        line = f"training.schedule: timm cannot make '{name}' with {schedule.args} ({describe(error)}); args may be {known}"
+        raise ValueError(line) from error
 
     def factor(group: int) -> Factor:
         def found(epoch: int) -> float:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ def table(folder: Path, rows: int) -> Path:
     (folder / "png").mkdir()
     for number in range(FILES):
         Image.fromarray(draw.integers(0, 256, (12, 12), dtype=np.uint8)).save(folder / "png" / f"{number}.png")
-    columns = {"picture": [f"png/{place % FILES}.png" for place in places]}
+    columns: dict[str, Any] = {"picture": [f"png/{place % FILES}.png" for place in places]}
     columns |= {"said": [" ".join(words) for words in WORDS[draw.integers(0, len(WORDS), (rows, 5))]]}
     columns |= {f"x_{place}": draw.normal(size=rows).round(3) for place in range(2)}
     columns |= {"speaker": draw.integers(0, 5000, rows), "id": places, "label": np.array(list("abcde"))[places % 5]}

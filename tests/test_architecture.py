@@ -208,6 +208,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "forecast",
         "interrupts",
         "jobs",
+        "labels",
         "launch",
         "leaderboard",
         "logs",

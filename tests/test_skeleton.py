@@ -178,7 +178,7 @@ def test_a_typo_in_the_name_is_told(mine: Path, line: CommandLine) -> None:
 
 def test_a_typo_in_a_step_ends_the_run_failed_and_the_check_tells_it(mine: Path, line: CommandLine) -> None:
     change(mine / "mine.py", "self.alpha *", "self.alhpa *")
-    reason = "AttributeError: 'Mine' object has no attribute 'alhpa' at plugins/mine/mine.py:38"
+    reason = "AttributeError: 'Mine' object has no attribute 'alhpa' at plugins/mine/mine.py:39"
     assert reason in line("check", "modulator/mine").out
     result = line("run", "--modulator", "mine", "--dataset", "synthetic", "--epochs", "1", "--no-strength")
     assert result.status == 1

@@ -63,6 +63,24 @@ def test_a_column_of_splits_with_a_slip_in_it_is_no_less_one_of_splits(tmp_path:
     assert (folds.settings["split"], folds.unused) == (None, ["fold"])
 
 
+def test_a_label_that_is_an_input_too_is_odd(tmp_path: Path) -> None:
+    path = table(tmp_path, label=[0.0, 1.0] * (ROWS // 2))
+    told = described(path, modalities={"x": {"kind": "numbers", "columns": ["x_0", "label"]}}).odd
+    assert told == [f"{path}: column 'label' is the label, and an input of 'x' too, which gives the answer away"]
+
+
+def test_a_file_that_changed_since_it_was_prepared_is_found(line: CommandLine) -> None:
+    for number in range(ROWS):
+        Image.new("L", (8, 6), number).save(line.folder / f"{number}.png")
+    table(line.folder, picture=[f"{number}.png" for number in range(ROWS)])
+    assert line("data", "describe", "t.csv").status == 0
+    assert line("data", "prepare", "t.yaml", "--jobs", "1").status == 0
+    assert line("data", "verify", "t.yaml").status == 0
+    Image.new("L", (8, 6), 99).save(line.folder / "7.png")
+    found = line("data", "verify", "t.yaml")
+    assert (found.status, "7.png is not the file that was prepared" in found.err) == (2, True), found
+
+
 def test_decimals_and_truths_are_numbers_and_lists_of_words_are_left_out(tmp_path: Path) -> None:
     columns: dict[str, Any] = {f"z_{place}": [Decimal("1.50"), Decimal("-2.25")] * (ROWS // 2) for place in range(2)}
     columns |= {f"w_{place}": [True, False] * (ROWS // 2) for place in range(2)}
@@ -107,6 +125,22 @@ def test_an_array_that_cannot_be_read_leaves_the_others_their_mean(tmp_path: Pat
     wrong = [line for lines in verify(data, lambda done, of: None).wrong.values() for line in lines]
     assert len(wrong) == 1
     assert "row 32, column 'vector'" in wrong[0]
+
+
+def test_an_encoder_of_raw_text_refuses_numbers_of_words_before_it_runs(line: CommandLine) -> None:
+    table(line.folder, said=[f"this is the number {place}" for place in range(ROWS)])
+    assert line("data", "describe", "t.csv").status == 0
+    config = "encoder.said.config={model_type: bert, hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 1}"
+    words = ("run", "-d", "t.yaml", "-m", "joint", "--encoder", "said=hf-text", "--set", config)
+    assert "encoder/hf-text of 'said': takes raw text" in (why := line.refused(*words, "--set", "encoder.said.tokenizer=bytes"))
+    assert "say 'numbers: bytes' of the modality" in why
+
+
+def test_a_folder_of_hugging_face_whose_index_is_none(tmp_path: Path) -> None:
+    for content in ("{}", "[]", "junk"):
+        (tmp_path / "dataset_dict.json").write_text(content)
+        with pytest.raises(Unsuitable, match=r"dataset_dict.json names no splits; expected what save_to_disk"):
+            described(tmp_path)
 
 
 def test_rows_without_a_group_or_an_id_share_none(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ from torch.nn.parameter import is_lazy
 from agmbench import muting, recipes
 from agmbench.build.job import Job
 from agmbench.build.resolving import concepts
-from agmbench.contracts import Encoder, Fusion, Modulator
+from agmbench.contracts import Encoder, Fusion, Input, Modulator, Tokens, Unsuitable, texts_of
 from agmbench.errors import AgmbenchError
 from agmbench.model import MultimodalModel
 from agmbench.parameters import made
 from agmbench.registry import Registry
 from agmbench.tasks import MixedLabel, Segments, SingleLabel, Task
+
+READ = 8  # samples of train that are looked at before a job begins
 
 
 def model(job: Job) -> MultimodalModel:
@@ -98,7 +100,7 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
         if isinstance(model.task, MixedLabel) and method.refuses(_unmixed(model)) is None:
             reason = "needs the class of each sample, and training.mixup mixes those of two; leave training.mixup out"
         raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
-    _check_batches(job, method)
+    _check_batches(job, model, method)
     parts = (*job.dataset.shapes, "fusion", "modulator")
     train, concept = job.dataset.split("train"), job.spec.present is not None
     changed = job.spec.augment, job.spec.evaluation
@@ -107,20 +109,34 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
     return method
 
 
-def _check_batches(job: Job, method: Modulator) -> None:
-    """Whether the method can take what the batches of train have; one sample tells."""
-    one = job.dataset.split("train").batch(torch.tensor([0]))
-    if one.absent and not method.promises.absent:
+def _check_batches(job: Job, model: MultimodalModel, method: Modulator) -> None:
+    """Whether the encoders and the method can take what the batches of train have; a few samples tell."""
+    train, texts = job.dataset.split("train"), [m for m, encoder in model.encoders.items() if encoder.reads_text]
+    few = train.batch(torch.arange(min(READ if texts else 1, len(train))))
+    for modality in texts:
+        _check_text(job, modality, few.inputs[modality])
+    if few.absent and not method.promises.absent:
         raise AgmbenchError(
             f"modulator '{job.spec.modulator.name}' learns from each modality by itself, and samples of train lack "
-            f"{', '.join(one.absent)}; leave them out (of a table, dataset.missing=drop), or take a method that docs/methods.md does not "
+            f"{', '.join(few.absent)}; leave them out (of a table, dataset.missing=drop), or take a method that docs/methods.md does not "
             "say to refuse absent modalities"
         )
-    if one.weights is not None and not method.promises.weights:
+    if few.weights is not None and not method.promises.weights:
         raise AgmbenchError(
             f"modulator '{job.spec.modulator.name}' has losses in which all samples count alike, and those of train have weights; leave "
             "the weights out (of a table, dataset.weight=null), or take a method that docs/methods.md does not say to refuse them"
         )
+
+
+def _check_text(job: Job, modality: str, x: Input) -> None:
+    """Raise if an encoder of raw text would be given something else."""
+    try:
+        texts_of(x if isinstance(x, Tokens) else Tokens(x))
+    except Unsuitable as error:
+        raise AgmbenchError(
+            f"encoder/{job.spec.encoders[modality].name} of '{modality}': {error}; in the entry of a table say 'numbers: bytes' of the "
+            "modality, with a length in bytes"
+        ) from error
 
 
 def _of_classes(task: Task) -> bool:

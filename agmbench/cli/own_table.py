@@ -1,5 +1,6 @@
 """`agmbench data describe`."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -51,7 +52,7 @@ def describe(table: str, name: str | None, output: str | None, force: bool, **sa
         entry = load().get("dataset", known)
         show(opened_table((entry.folder or Path()) / str(entry.params.get("file")), {**entry.params, **given}))
         return
-    path = Path(table)
+    path = Path(os.path.abspath(table)) if os.path.isdir(table) else Path(table)  # `.` has a name of its own
     target = Path(output) if output else path.with_suffix(".yaml") if path.is_file() else path.with_name(f"{path.name}.yaml")
     if target.exists() and not force:
         raise AgmbenchError(

@@ -132,7 +132,7 @@ def leaks(groups: Mapping[str, Mapping[SplitName, Sequence[str]]]) -> list[Leak]
 
 def _checksums(dataset: Dataset) -> Iterator[str]:
     if isinstance(dataset, FileDataset):
-        for path, expected in dataset.held.checksums.items():
+        for path, expected in dataset.checksums().items():
             try:
                 if checksum(path) != expected:
                     yield f"{path} is not the file that was prepared: its checksum differs"

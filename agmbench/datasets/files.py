@@ -125,6 +125,10 @@ class FileDataset(Dataset):
     def split(self, name: SplitName) -> Split:
         return self.held.splits[name]
 
+    def checksums(self) -> Mapping[Path, str]:
+        """Those of files that should be as they were, where they are known."""
+        return self.held.checksums
+
     @classmethod
     def prepare(cls, *known: Any, **options: Any) -> None:
         """Raw files to a layout; a subclass has `(source, target, progress, jobs)`, and what a user may set keyword-only."""

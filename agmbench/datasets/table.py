@@ -164,7 +164,7 @@ class Table(FileDataset):
     def _open(self, root: Path, settings: str) -> None:
         opened = sound(root, settings)
         made = prepared_for(opened)
-        self.layout = Files() if made is None else Ready()
+        self.layout, self.made = (Files() if made is None else Ready()), made
         held = opened.held(opened.files, {}) if made is None else mapped(opened, made)
         options = (("settings", settings),)
         self.held = replace(held, splits={n: s.found_at(Origin(self.layout, root, options, n)) for n, s in held.splits.items()})
@@ -172,6 +172,11 @@ class Table(FileDataset):
         self.task = opened.targets.task(opened.parts["train"])
         self.root, self.sample = opened.root, (root / SAMPLE).is_file()
         self.fingerprint = fingerprint(opened.root, held.files, [self.layout.name, json.loads(settings), _sizes(opened)])
+
+    def checksums(self) -> Mapping[Path, str]:
+        """Those of the arrays, and of the files that they were made from."""
+        sources = {} if self.made is None else self.made.manifest["sources"]
+        return {self.root / name: known for name, known in sources.items()} | dict(self.held.checksums)
 
     @classmethod
     def prepare(

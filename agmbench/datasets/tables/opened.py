@@ -205,6 +205,10 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
         make = _of_numbers if isinstance(kind, Numbers) else _of_column
         modals[name], gone = make(rows, root, kind, complaints, odd)
         lost |= gone
+        for column in sorted({*labels} & {*_columns(rows, kind)}):
+            odd.lines.append(
+                f"{path}: column '{column}' is the label, and an input of '{name}' too, which gives the answer away"
+            )
     weights, gone = _weights(rows, settings["weight"], complaints) if settings["weight"] else (None, lost)
     lost |= gone
     parts, notes = _parts(rows, settings, found, modals, lost, complaints, odd)
@@ -243,12 +247,9 @@ def _of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: 
         odd.add(kind.column, outside, f"{{}} is outside the table's folder {root}")
         lost[there[drives | gone]] = True
     else:
-        blank = np.flatnonzero(~absent)[
-            [not str(cell).strip() for cell in cells[~absent]]
-            if whole is None
-            else _are(pc.equal(pc.utf8_trim_whitespace(whole.drop_null()), ""))
-        ]
-        odd.add(kind.column, blank, "the text {} is empty")
+        said = pa.array([str(cell) for cell in cells[~absent]], pa.string()) if whole is None else whole.drop_null()
+        blank = _are(pc.equal(pc.utf8_trim_whitespace(said), ""))
+        odd.add(kind.column, np.flatnonzero(~absent)[blank], "the text {} is empty")
     things, read = Cells(cells, absent), Reader(kind, rows, root)
     decoded = Decoded(things, read, replace(read, original=True))
     stored = Ragged(decoded, kind.convert, shape=kind.shape) if is_sequence(kind) else Stored(decoded, kind.convert)
@@ -264,13 +265,19 @@ def _outside(root: Path, text: str) -> bool:
     return not (root / text).resolve().is_relative_to(root.resolve())
 
 
+def _columns(rows: Rows, kind: Kind | Numbers) -> list[str]:
+    """Those that a modality is made of."""
+    if not isinstance(kind, Numbers):
+        return [kind.column]
+    pattern = kind.columns
+    return [n for n in rows.frame.columns if fnmatchcase(n, pattern)] if isinstance(pattern, str) else list(pattern)
+
+
 def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, odd: Complaints) -> tuple[Modal, Array]:
     """A modality of several columns, and the rows in which some of them say nothing or no number."""
-    listed = [str(name) for name in rows.frame.columns]
-    pattern = kind.columns
-    columns = [name for name in listed if fnmatchcase(name, pattern)] if isinstance(pattern, str) else list(pattern)
+    columns = _columns(rows, kind)
     if not columns:
-        raise Unsuitable(f"{rows.path} has no column '{kind.columns}'; it has {', '.join(listed[:20])}")
+        raise Unsuitable(f"{rows.path} has no column '{kind.columns}'; it has {', '.join(map(str, rows.frame.columns[:20]))}")
     values = np.empty((len(rows), len(columns)), np.float32)
     texts = np.zeros(len(rows), dtype=bool)
     for place, name in enumerate(columns):
@@ -287,11 +294,8 @@ def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, o
     partly = ~finite.all(axis=1) & ~absent & ~texts
     if partly.any():
         first = columns[int(np.flatnonzero(~finite[np.flatnonzero(partly)[0]])[0])]
-        complaints.add(
-            first,
-            np.flatnonzero(partly),
-            f"{{}} is no finite number of 32 bits, while other columns of the modality have some{WAYS_OUT}",
-        )
+        why = f"{{}} is no finite number of 32 bits, while other columns of the modality have some{WAYS_OUT}"
+        complaints.add(first, np.flatnonzero(partly), why)
     values[absent] = 0
     lost = partly | (texts & ~absent)
     return Modal(kind, Stored(values), (len(columns),), absent), lost

@@ -165,7 +165,10 @@ def _saved(folder: Path) -> pd.DataFrame:
     parts = {folder.name: folder}
     split = False
     if (index := folder / "dataset_dict.json").is_file():
-        parts = {name: folder / name for name in json.loads(index.read_text())["splits"]}
+        try:
+            parts = {name: folder / name for name in json.loads(index.read_text())["splits"]}
+        except (ValueError, LookupError, TypeError) as error:
+            raise Unsuitable(f"{index} names no splits; expected what save_to_disk of Hugging Face datasets writes") from error
         split = True
     frames = []
     for name, part in parts.items():

@@ -46,12 +46,12 @@ def shared(shares: Mapping[str, float], strata: Array, groups: Array | None, see
         dealt = np.minimum(np.searchsorted(np.cumsum(aimed), middles), len(names) - 1)
         if "train" in names and not (dealt == names.index("train")).any():
             dealt[0] = names.index("train")
-        for place in np.flatnonzero(np.bincount(dealt, minlength=len(names)) == 0):
+        for lacking in np.flatnonzero(np.bincount(dealt, minlength=len(names)) == 0):
             counts = np.bincount(dealt, minlength=len(names))
             most = np.flatnonzero(dealt == counts.argmax())
             smallest = most[sizes[some][most].argmin()]
-            if len(most) > 1 and wanted[place] * total >= sizes[some][smallest]:
-                dealt[smallest] = place
+            if len(most) > 1 and wanted[lacking] * total >= sizes[some][smallest]:
+                dealt[smallest] = lacking
         of_group[some] = dealt
         short += wanted * total - np.bincount(dealt, weights=sizes[some], minlength=len(names))
     for place in range(len(names)):  # of few groups none may have fallen to a split

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets.files import Array
+from agmbench.datasets.tables.arrays import WITHIN
 from agmbench.datasets.tables.rows import Rows, as_text
 from agmbench.tasks import MultiLabel, Regression, Segments, SingleLabel, Task
 
@@ -52,8 +53,11 @@ def made(rows: Rows, label: str | Sequence[str], kind: Kind | None, classes: Seq
         return _numbers(rows, label, cells, empty)
     if found == "class":
         return _single(cells, empty, classes)
-    lists = [[] if none else split_up(cell) for cell, none in zip(cells, empty, strict=True)]
-    return _several(rows, label, found, lists, empty, classes)
+    of = np.arange(len(cells))  # which of the cells that differ each one is
+    if rows.texts(label) is not None:
+        of, cells = pd.factorize(np.where(empty, "", cells))
+    lists = [split_up(cell) if isinstance(cell, WITHIN) or not pd.isna(cell) else [] for cell in cells]
+    return _several(rows, label, found, lists, of, empty, classes)
 
 
 def inferred(cells: Array) -> Kind:
@@ -132,29 +136,30 @@ def _single(cells: Array, empty: Array, classes: Sequence[str] | None) -> Target
 
 
 def _several(
-    rows: Rows, label: str, kind: Kind, lists: list[list[Any]], empty: Array, classes: Sequence[str] | None
+    rows: Rows, label: str, kind: Kind, lists: list[list[Any]], of: Array, empty: Array, classes: Sequence[str] | None
 ) -> Targets:
+    """Several labels of each row, whose cell is that of `lists` whose number `of` `[N]` has."""
     flat = [item for cells in lists for item in cells]
     names = [str(name) for name in classes] if classes else sorted_names(flat)
     number = {name: place for place, name in enumerate(names)}
     found = [[number.get(as_text(item).strip(), -1) for item in cells] for cells in lists]
     unknown = np.array([-1 in cells for cells in found])
-    empty = empty | np.array([not cells for cells in found]) if kind == "segments" else empty
     if kind == "labels":
-        values = torch.zeros(len(rows), len(names))
+        values = torch.zeros(len(found), len(names))
         for row, cells in enumerate(found):
             values[row, [place for place in cells if place >= 0]] = 1
         strata = np.array([cells[0] if cells else -1 for cells in found])
     else:
         length = max(len(cells) for cells in found)
-        odd = [row for row, cells in enumerate(found) if cells and len(cells) != length]
-        if odd:
+        empty = empty | np.array([not cells for cells in found])[of]
+        odd = np.flatnonzero(np.array([bool(cells) and len(cells) != length for cells in found])[of])
+        if len(odd):
             raise Unsuitable(
-                f"{rows.where(odd[0], label)}: {len(found[odd[0]])} segments; expected {length}, as other rows have"
+                f"{rows.where(odd[0], label)}: {len(found[of[odd[0]]])} segments; expected {length}, as other rows have"
             )
         filled = np.array([cells or [0] * length for cells in found]).clip(min=0)
         values, strata = torch.from_numpy(filled), np.array([np.bincount(row).argmax() for row in filled])
-    return Targets(kind, names, values, strata, empty, unknown)
+    return Targets(kind, names, values[torch.from_numpy(of)], strata[of], empty, unknown[of])
 
 
 def sorted_names(items: Sequence[Any]) -> list[str]:

@@ -337,7 +337,7 @@ class MlflowTracker:
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> MlflowWriter:
         client = self._client
         experiment = self._experiment(dataset)
-        condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        condition = _tagged(tags)
         tags = {**by_whom(), NOTE: f"The jobs of '{name}' on {dataset} stand below this run.", **tags}
         if not (found := client.search_runs([experiment], condition, max_results=1)):
             with self.lock("groups"):  # two first commands at once would both make one
@@ -348,9 +348,15 @@ class MlflowTracker:
         client.set_tag(run_id, "agmbench.reason", "")
         return MlflowWriter(client, run_id, seen=self._points(run_id))
 
+    def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> Path | None:
+        for run in self._runs(_tagged(tags), dataset):
+            with suppress(MlflowException, OSError):  # it has none
+                return Path(self._client.download_artifacts(run.info.run_id, path))
+        return None
+
     def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
-        conditions = [*(f"tags.`{key}` = '{value}'" for key, value in tags.items()), f"attributes.status = '{RUNNING}'"]
-        for run in self._client.search_runs([self._experiment(dataset)], " and ".join(conditions)):
+        condition = f"{_tagged(tags)} and attributes.status = '{RUNNING}'"
+        for run in self._client.search_runs([self._experiment(dataset)], condition):
             self._client.set_terminated(run.info.run_id)
 
     def lost(self, digest: str, reason: str, place: str = "") -> None:
@@ -409,6 +415,11 @@ class MlflowTracker:
                 f"run {record.run_id} ('{record.name}') has lost its artifact {path} ({hidden(describe(error), self.uri)}); "
                 "run that job again with --force"
             ) from error
+
+
+def _tagged(tags: Mapping[str, str]) -> str:
+    """The condition of runs that have these tags."""
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
 
 
 def _order(run: Run) -> tuple[int, int, str]:

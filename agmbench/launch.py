@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from agmbench import interrupts
 from agmbench.addresses import hidden
+from agmbench.ending import leave
 from agmbench.errors import AgmbenchError, describe, printable
 
 TRAVELS = (
@@ -143,4 +144,4 @@ def main(words: Sequence[str], task: Task | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -17,7 +17,11 @@ from agmbench import interrupts
 from agmbench.errors import AgmbenchError
 from agmbench.launch import INTERRUPTED, Ended, Task, enter, environment, limit_threads, perform
 
-IMPORTED_ONCE = ("__main__", "agmbench.execute", "agmbench.trackers.mlflow")
+IMPORTED_ONCE = (
+    "__main__",
+    "agmbench.work",
+    "torch._dynamo",
+)  # the last by torch, when FLOPs are counted: a second in each process
 
 
 class Pool:

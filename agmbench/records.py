@@ -227,6 +227,9 @@ class Tracker(Protocol):
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> Run:
         """A run for others to stand under: the one of these tags in the data set's experiment, or a new one."""
 
+    def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> Path | None:
+        """A local copy of an artifact of such a run, if there is one. Makes no store."""
+
     def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
         """The run of these tags, if its command was killed at the very end, is finished."""
 

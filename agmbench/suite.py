@@ -22,7 +22,7 @@ In `registry.yaml`:
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -37,6 +37,7 @@ from agmbench.errors import AgmbenchError, Taken, allowed
 from agmbench.jobs import compose, digest, fault
 from agmbench.launch import Ended, Launcher, Task
 from agmbench.measures import lacking, measures
+from agmbench.plans import Plan, Told, asked, keep, kept
 from agmbench.records import FAILED, FINISHED, RUNNING, Record, Tracker
 from agmbench.registry import Matrix, Registry
 from agmbench.report.published import TABLES
@@ -137,11 +138,31 @@ def _places(settings: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]
 
 @dataclass(frozen=True)
 class Planned:
-    """One job of a suite; `skipped` says why it cannot be run, and then it may have no `job`."""
+    """One job of a suite; `skipped` says why it cannot be run here, and then it may have no `job`.
+
+    asked: what tells it from others without its data; empty if it cannot even be named.   told: of one that cannot be built here, what
+    the store keeps of it (`plans.py`).
+    """
 
     label: str
+    dataset: str
     job: build.Job | None = None
     skipped: str = ""
+    asked: str = ""
+    told: Told | None = None
+
+    @property
+    def digest(self) -> str:
+        """Its job's, if it is known."""
+        return self.job.digest if self.job else self.told.digest if self.told else ""
+
+    def needed(self) -> tuple[str, ...]:
+        """The digests of all without which it cannot be done: its own, its training's where that is another's, its concepts'."""
+        if self.job is None:
+            return self.told.needed if self.told else ()
+        return tuple(
+            dict.fromkeys((self.digest, self.job.training, *(one.digest for one in build.references(self.job).values())))
+        )
 
 
 @dataclass(frozen=True)
@@ -152,7 +173,7 @@ class Progress:
     failed: Sequence[tuple[Planned, Record]]
     missing: Sequence[Planned]
     skipped: Sequence[Planned]
-    at_work: Sequence[Planned] = ()  # of those that are missing, those whose run goes on, as far as the store knows
+    at_work: Sequence[Record] = ()  # runs that go on, as far as the store knows, of jobs that are missing and of their concepts
 
 
 def read(registry: Registry, name: str) -> Suite:
@@ -204,15 +225,16 @@ def _plan(
         for values, modulator, seed in product(product(*ranges.values()), block.modulator, seeds):
             given = dict(zip(ranges, values, strict=True))
             shown = [f"{key}={value}" for key, value in given.items()]
-            label = " ".join([dataset, *([fusion] if fusion else []), modulator, *shown, f"seed {seed}"])
+            one = Planned(" ".join([dataset, *([fusion] if fusion else []), modulator, *shown, f"seed {seed}"]), dataset)
             try:
                 spec = compose(registry, dataset, modulator, fusion, block.encoder, [*given.items(), ("seed", seed)])
+                one = replace(one, asked=asked(spec, registry))
                 key = digest([spec.dataset.model_dump(), spec.seed, spec.limit])
                 job = build.resolve(spec, registry, opened.get(key))
                 opened[key] = job.data
-                yield Planned(label, job)
+                yield replace(one, job=job)
             except AgmbenchError as error:
-                yield Planned(label, skipped=str(error))
+                yield replace(one, skipped=str(error))
 
 
 def _meant(registry: Registry, dataset: str, fusion: str | None) -> str:
@@ -252,14 +274,26 @@ def _refusals(jobs: Mapping[str, build.Job]) -> dict[str, str]:
     return reasons
 
 
-def progress(planned: Iterable[Planned], tracker: Tracker) -> Progress:
+def remembered(planned: Iterable[Planned], name: str, tracker: Tracker) -> list[Planned]:
+    """The plan of the suite `name` with what the store keeps of jobs that cannot be built here, such as those whose data are elsewhere."""
+    planned = list(planned)
+    lacking_here = {one.dataset for one in planned if one.job is None and one.asked}
+    plans = {dataset: kept(tracker, dataset, _tags(name)) for dataset in lacking_here}
+    found = [plans.get(one.dataset, {}).get(one.asked) if one.job is None else None for one in planned]
+    return [replace(one, told=told, skipped=told.skipped) if told else one for one, told in zip(planned, found, strict=True)]
+
+
+def _tags(name: str) -> dict[str, str]:
+    """Of the runs below which the jobs of a suite stand."""
+    return {"agmbench.suite": name}
+
+
+def progress(planned: Iterable[Planned], tracker: Tracker, registry: Registry) -> Progress:
     """What of a plan is done, failed or missing, by the store; what is done has been measured by every metric that needs more runs."""
     planned = list(planned)
-    comparing = [
-        one for registry in {p.job.registry for p in planned if p.job} for one in measures(registry) if one.metric.compares
-    ]
+    comparing = [one for one in measures(registry) if one.metric.compares]
     newest: dict[str, Record] = {}
-    for dataset in {p.job.spec.dataset.name for p in planned if p.job}:
+    for dataset in {one.dataset for one in planned if one.digest}:
         for record in sorted(
             tracker.records(dataset), key=lambda record: record.order
         ):  # the last run last, a finished one always
@@ -268,35 +302,31 @@ def progress(planned: Iterable[Planned], tracker: Tracker) -> Progress:
     done: list[Planned] = []
     rest: list[Planned] = []
     for one in planned:
-        last = newest.get(one.job.digest) if one.job else None
+        last = newest.get(one.digest)
         complete = last is not None and last.status == FINISHED and not lacking(last, comparing)
         (done if complete else rest).append(one)
     failed, missing, skipped = [], [], []
+    at_work: dict[str, Record] = {}
     for one in checked(rest):
-        if one.skipped or one.job is None:
+        if one.skipped or not one.digest:
             skipped.append(one)
-        elif lost := _lost(one.job, newest):
+            continue
+        records = [newest[digest_] for digest_ in one.needed() if digest_ in newest]
+        if lost := next((record for record in records if record.status == FAILED), None):
             failed.append((one, lost))
         else:
             missing.append(one)
-    at_work = [one for one in missing if (last := newest.get(one.job.digest if one.job else "")) and last.status == RUNNING]
-    return Progress(done, failed, missing, skipped, at_work)
-
-
-def _lost(job: build.Job, newest: Mapping[str, Record]) -> Record | None:
-    """The failed run of a job, of its training where that is another's, or of a concept without which it cannot be."""
-    needed = (job.digest, job.training, *(one.digest for one in build.references(job).values()))
-    found = [newest[one] for one in dict.fromkeys(needed) if one in newest]
-    return next((record for record in found if record.status == FAILED), None)
+        at_work |= {record.run_id: record for record in records if record.status == RUNNING}
+    return Progress(done, failed, missing, skipped, [*at_work.values()])
 
 
 @dataclass(frozen=True)
 class Todo:
     """What there is to run, in stages: mono-modal concepts, so that no job waits for another's; of jobs that share a training, the first;
-    the others.   `settled`: data sets of which nothing is left to do."""
+    the others.   `plans`: of each data set, what all of its jobs are, those that are done too."""
 
     stages: Sequence[Sequence[build.Job]]
-    settled: Sequence[str] = ()
+    plans: Mapping[str, Plan] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -304,9 +334,9 @@ class Todo:
         return len({job.digest for stage in self.stages for job in stage})
 
 
-def todo(planned: Sequence[Planned], tracker: Tracker) -> Todo:
+def todo(planned: Sequence[Planned], tracker: Tracker, registry: Registry) -> Todo:
     """What of a plan is missing or failed, or left states, and the concepts that are missing."""
-    found = progress(planned, tracker)
+    found = progress(planned, tracker, registry)
     unsettled = tracker.unsettled() if found.done else ()
     uncleared = [one for one in found.done if one.job and one.job.digest in unsettled]
     jobs = [one.job for one in (*found.missing, *(one for one, _ in found.failed), *uncleared) if one.job]
@@ -315,8 +345,20 @@ def todo(planned: Sequence[Planned], tracker: Tracker) -> Todo:
     first = {job.training: job.digest for job in reversed(jobs)}
     firsts = [job for job in jobs if first[job.training] == job.digest]
     others = [job for job in jobs if first[job.training] != job.digest]
-    done = {one.job.spec.dataset.name for one in found.done if one.job}
-    return Todo((missing, firsts, others), sorted(done - {job.spec.dataset.name for job in jobs}))
+    return Todo((missing, firsts, others), _plans(found))
+
+
+def _plans(found: Progress) -> Mapping[str, Plan]:
+    """By data set, what jobs are that can be built here, or why a method refuses them; of those that are done without their concepts."""
+    plans: dict[str, dict[str, Told]] = defaultdict(dict)
+    for one in found.done:
+        plans[one.dataset][one.asked] = Told((one.digest,))
+    for one in (*(one for one, _ in found.failed), *found.missing):
+        plans[one.dataset][one.asked] = Told(one.needed())
+    for one in found.skipped:
+        if one.job:
+            plans[one.dataset][one.asked] = Told(skipped=one.skipped)
+    return plans
 
 
 def run(
@@ -329,13 +371,14 @@ def run(
     under a run of the suite. What is trained is `tagged`, as `--tag` does it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tags = {"agmbench.suite": name}
-    with ExitStack() as groups:
-        parents = {}
-        for dataset in sorted({job.spec.dataset.name for stage in todo.stages for job in stage}):
-            parents[dataset] = groups.enter_context(tracker.group(dataset, f"suite {name}", tags)).id
-        for dataset in todo.settled:
+    tags = _tags(name)
+    at_work = sorted({job.spec.dataset.name for stage in todo.stages for job in stage})
+    for dataset, planned in todo.plans.items():
+        keep(tracker, dataset, f"suite {name}", tags, planned)
+        if dataset not in at_work:
             tracker.settle(dataset, tags)
+    with ExitStack() as groups:
+        parents = {one: groups.enter_context(tracker.group(one, f"suite {name}", tags)).id for one in at_work}
         make = partial(_tasks, parents=parents, folder=folder, tagged=tagged or {})
         lost: dict[str, str] = {}  # why, by digest
         for stage in todo.stages:

@@ -1,5 +1,6 @@
 """States follow a job to another machine: in a shared folder, or as artifacts of the run where a server has the store."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,3 +110,9 @@ def test_a_folder_for_states_that_is_not_there_is_one_line(line: CommandLine, mo
     assert "--states nowhere: there is no such folder" in line.refused(*job, "--states", "nowhere")
     monkeypatch.setenv("AGMBENCH_STATES", "nowhere")
     assert "AGMBENCH_STATES=nowhere: there is no such folder; make it" in line.refused(*job)
+    (line.folder / "locked").mkdir()
+    access = os.access  # root may write everywhere but on a file system that is mounted to be read
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and access(path, mode))
+    monkeypatch.setenv("AGMBENCH_STATES", "locked")
+    assert "AGMBENCH_STATES=locked: this folder cannot be written; name another" in line.refused(*job)
+    assert "--states locked: this folder cannot be written" in line.refused(*job, "--states", "locked")

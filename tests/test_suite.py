@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from mlflow.entities import Run
 from agmbench import build, registry, suite
 from agmbench.errors import AgmbenchError
 from agmbench.jobs import JobSpec, compose
+from agmbench.launch import Ended, Launcher, Task
+from agmbench.trackers.mlflow import MlflowTracker
 
 SUITES = """
 suites:
@@ -255,7 +258,86 @@ def test_every_built_in_suite_is_well_formed() -> None:
     assert {m for block in blocks for m in block.modulator} == names
 
 
+class Nowhere(Launcher):
+    """All jobs fail to start."""
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Ended]:
+        return (Ended(task, "no machine", 0) for task in tasks)
+
+
+FAR = """
+import os
+from pathlib import Path
+
+from agmbench.contracts import Unsuitable
+from agmbench.datasets.synthetic import Synthetic
+
+
+class Far(Synthetic):
+    def __init__(self, seed: int, *, samples: int = 64) -> None:
+        if not Path(os.environ["AGMBENCH_DATA"], "far").exists():
+            raise Unsuitable("there is no data in this place")
+        super().__init__(seed, samples=samples)
+"""
+ELSEWHERE = """
+datasets:
+  far: {target: 'far:Far', job: {encoders: {'*': mlp}, fusion: concat, training: {epochs: 1}}}
+suites:
+  far:
+    jobs:
+      - {dataset: far, modulator: [joint, agm]}
+      - {dataset: far, fusion: early, modulator: ogm}
+"""
+
+
+def with_far(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set whose files are on this machine while the folder of data has one that is called `far`."""
+    (with_suites(line.folder, ELSEWHERE) / "mine" / "far.py").write_text(FAR)
+    monkeypatch.setenv("AGMBENCH_DATA", str(line.folder / "data"))
+    (line.folder / "data" / "far").mkdir(parents=True)
+
+
+def test_whoever_looks_needs_no_data(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_far(line, monkeypatch)
+    monkeypatch.chdir(line.folder)
+    found = registry.load(line.folder / "plugins")
+    tracker, asked = MlflowTracker(), suite.read(found, "far")
+    here = suite.checked(suite.plan(asked, found))
+    (line.folder / "data" / "far").rmdir()
+    away = suite.plan(asked, found)
+    assert [(one.told, one.digest) for one in suite.remembered(away, "far", tracker)] == [(None, "")] * 3
+    assert not (line.folder / "runs").exists(), "looking makes no store"
+
+    todo = suite.todo(here, tracker, found)
+    assert len(list(suite.run("far", todo, tracker, Nowhere(line.folder, "s"), line.folder / "jobs"))) == 4
+    there = suite.remembered(away, "far", tracker)
+    assert [(one.digest, one.needed()) for one in there[:2]] == [(one.digest, one.needed()) for one in here[:2]]
+    assert len(there[0].needed()) == 3, "itself and two concepts"
+    assert there[2].skipped == here[2].skipped != ""
+    other = suite.remembered(suite.plan(asked, found, settings=[("training.lr", 0.5)]), "far", tracker)
+    assert not any(one.told for one in other), "other jobs than those that were planned"
+    far = suite.progress(there, tracker, found)
+    assert [len(some) for some in (far.done, far.failed, far.missing, far.skipped)] == [0, 0, 2, 1]
+
+
 # runs
+
+
+@pytest.mark.long
+def test_a_suite_that_was_run_elsewhere_is_told_of_without_its_data(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_far(line, monkeypatch)
+    assert line.finish("suite", "run", "far").status == 0
+    expected = line("suite", "status", "far").out
+    assert "suite 'far': 2 done, 0 failed, 0 missing, 1 skipped" in expected
+    (line.folder / "data" / "far").rmdir()
+    status = line("suite", "status", "far")
+    assert status.out == expected
+    assert "note: 3 jobs, on far, cannot be built here; the store has their plan" in status.err
+    assert line("suite", "report", "far").status == 0
+    assert "agm" in (line.folder / "far.html").read_text()
+    more = line("suite", "status", "far", "--seeds", "2")
+    assert "2 done, 0 failed, 0 missing, 4 skipped" in more.out
+    assert "note: 3 jobs cannot be built here, and the store does not tell what became of them" in more.err
 
 
 @pytest.mark.long
@@ -277,7 +359,7 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     (parent,) = runs(line, "tags.`agmbench.suite` = 'tiny'")
     assert (parent.info.run_name, parent.info.status) == ("suite tiny", "FINISHED")
     client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
-    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["report.html", "summary.md"]
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["plan.json", "report.html", "summary.md"]
     written = Path(client.download_artifacts(parent.info.run_id, "summary.md"))
     made, summary = written.stat().st_mtime_ns, written.read_text()
     assert summary.startswith("# agmbench suite tiny\n\nsuite 'tiny': 4 done")

@@ -11,6 +11,7 @@ from agmbench.cli.terminal import echo, lasting
 from agmbench.errors import RunFailed
 from agmbench.logs import line
 from agmbench.records import FINISHED, Label, Record
+from agmbench.registry import load
 
 if TYPE_CHECKING:
     from agmbench.suite import Planned, Progress
@@ -36,7 +37,8 @@ def carried_out(
 
     begun, folder = time.monotonic(), folder_of(name)
     launcher = launched(place, folder, tracker.shown)
-    todo = suite.todo(planned, tracker)
+    known = load()
+    todo = suite.todo(planned, tracker, known)
     failed = 0
     for number, ended in enumerate(suite.run(name, todo, tracker, launcher, folder, tagged), 1):
         failed += bool(ended.reason)
@@ -54,7 +56,7 @@ def carried_out(
         echo(f"{todo.total} jobs in {lasting(time.monotonic() - begun)}, {failed} failed", err=True)
     jobs = "a job" if failed == 1 else f"{failed} jobs"
     reason = f"{jobs} of suite '{name}' failed; what each printed is in {folder}" if failed else ""
-    return suite.progress(planned, tracker), reason
+    return suite.progress(planned, tracker, known), reason
 
 
 def ended(reason: str) -> None:
@@ -65,8 +67,8 @@ def ended(reason: str) -> None:
 
 def recorded(found: "Progress", tracker: "MlflowTracker", tagged: Mapping[str, str] | None = None) -> list[Record]:
     """The runs of what is done or failed. Those that were done before are tagged now."""
-    jobs = [one.job for one in (*found.done, *(one for one, _ in found.failed)) if one.job]
-    digests, names = {job.digest for job in jobs}, sorted({job.spec.dataset.name for job in jobs})
+    jobs = [*found.done, *(one for one, _ in found.failed)]
+    digests, names = {one.digest for one in jobs}, sorted({one.dataset for one in jobs})
     records = [record for dataset in names for record in tracker.records(dataset) if record.digest in digests]
     for record in records:
         if tagged and record.status == FINISHED and not tagged.items() <= record.label.items():
@@ -82,4 +84,23 @@ def told(name: str, found: "Progress") -> list[str]:
     for reason, count in Counter(one.skipped for one in found.skipped).items():
         label = next(one.label for one in found.skipped if one.skipped == reason)
         lines.append(f"skipped: {label}{f' and {count - 1} more' if count > 1 else ''}, because {reason}")
+    return lines
+
+
+def elsewhere(name: str, found: "Progress") -> list[str]:
+    """What is to be said of jobs that cannot be built on this machine: that the store tells of them, or that it does not."""
+    everybody = (*found.done, *(one for one, _ in found.failed), *found.missing, *found.skipped)
+    told = [one for one in everybody if one.told]
+    unknown = [one for one in found.skipped if one.asked and not (one.job or one.told)]
+    lines = []
+    if told:
+        on = ", ".join(sorted({one.dataset for one in told}))
+        lines.append(
+            f"note: {len(told)} jobs, on {on}, cannot be built here; the store has their plan, of a machine where they can"
+        )
+    if unknown:
+        lines.append(
+            f"note: {len(unknown)} jobs cannot be built here, and the store does not tell what became of them: give agmbench suite "
+            f"run {name} with these options on a machine where they can, which keeps their plan in the store"
+        )
     return lines

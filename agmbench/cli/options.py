@@ -228,6 +228,8 @@ def states(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     if value is not None:
         if not Path(value).is_dir():
             raise AgmbenchError(f"--states {value}: there is no such folder")
+        if not os.access(value, os.W_OK):
+            raise AgmbenchError(f"--states {value}: this folder cannot be written; name one that can")
         os.environ["AGMBENCH_STATES"] = str(Path(value).absolute())
 
 

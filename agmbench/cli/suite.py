@@ -24,7 +24,8 @@ from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
 if TYPE_CHECKING:
-    from agmbench.suite import Planned
+    from agmbench.suite import Planned, Progress
+    from agmbench.trackers.mlflow import MlflowTracker
 
 scale_option = click.option("--scale", help="One of the suite's scales. [default: none, as it stands in the registry]")
 seeds_option = click.option("--seeds", type=click.IntRange(min=1), help="How many seeds. [default: the suite's]")
@@ -105,15 +106,21 @@ def show(name: str, **asked: Unpack[Asked]) -> None:
 @click.argument("name", callback=entry_of("suite"))
 @_options
 def status(name: str, **asked: Unpack[Asked]) -> None:
-    """How far a suite is, by the store; nothing is run. What is at work is missing, too, until it is done."""
-    from agmbench.cli.batches import told
-    from agmbench.suite import progress
+    """How far a suite is, by the store; nothing is run, and no data are needed. What is at work is missing, too, until it is done."""
+    from agmbench.cli.batches import elsewhere, told
     from agmbench.trackers.mlflow import MlflowTracker
+    from agmbench.trackers.places import worker
 
-    found = progress(_planned(name, asked), MlflowTracker())
+    found = _progress(name, asked, MlflowTracker())
     echo("\n".join(told(name, found)))
+    for record in found.at_work:
+        echo(f"at work: {record.name}, by {worker(record.tags)}")
+    running = {record.digest for record in found.at_work}
     for one in found.missing:
-        echo(f"{'at work' if one in found.at_work else 'missing'}: {one.label}")
+        if one.digest not in running:
+            echo(f"missing: {one.label}")
+    for note in elsewhere(name, found):
+        echo(note, err=True)
 
 
 @command.command("run")
@@ -159,18 +166,20 @@ def run(name: str, **given: Unpack[Ran]) -> None:
 def report(name: str, output: str | None, published: bool | None, **asked: Unpack[Asked]) -> None:
     """The report of a suite's finished jobs: one HTML file that needs no network."""
     from agmbench import measures
-    from agmbench.cli.batches import recorded, told
+    from agmbench.cli.batches import elsewhere, recorded, told
     from agmbench.cli.tables import tabled
     from agmbench.report.export import Origin
     from agmbench.report.html import page
     from agmbench.report.published import TABLES
     from agmbench.report.render import save
     from agmbench.report.tables import BASELINE
-    from agmbench.suite import progress, read
+    from agmbench.suite import read
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
-    found = progress(_planned(name, asked), tracker)
+    found = _progress(name, asked, tracker)
+    for note in elsewhere(name, found):
+        echo(note, err=True)
     if not (records := recorded(found, tracker)):
         words = " ".join([name, *_words(asked)])
         raise AgmbenchError(f"nothing of suite '{name}' is done; run it with: agmbench suite run {words}")
@@ -191,6 +200,13 @@ def _planned(name: str, asked: Asked) -> "list[Planned]":
     registry = load()
     settings = parse_settings(asked["settings"])
     return suite.plan(suite.read(registry, name), registry, asked["scale"], asked["seeds"], asked["limit"], settings)
+
+
+def _progress(name: str, asked: Asked, tracker: "MlflowTracker") -> "Progress":
+    """How far a suite is, as the store tells it to whoever looks: also of jobs whose data are not on this machine."""
+    from agmbench.suite import progress, remembered
+
+    return progress(remembered(_planned(name, asked), name, tracker), tracker, load())
 
 
 def _words(asked: Asked) -> list[str]:

@@ -11,6 +11,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Its functions have the group that is there when it is imported among their defaults, and then the group lives as long as they do, with
+# its threads and sockets, whatever `destroy_process_group` says. torch imports it by itself when FLOPs are counted first.
+import torch.distributed.nn
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 

@@ -13,11 +13,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from agmbench.ending import leave
 from agmbench.errors import RunFailed
 
 GLOO = "GLOO_SOCKET_IFNAME"
 INTERRUPTED = 130  # the exit status of a command that was asked to stop
-DONE = "done"  # the file of the first, once its work is done: what libraries do as a process ends has been seen to hang
+DONE = "done"  # the file of the first, once its work is done: how a process ends does not matter then
 LOOK = 1.0  # seconds between two looks for it
 GRACE = 30.0  # seconds in which the others should notice that one has ended, and as many until they are killed
 
@@ -126,14 +127,15 @@ def _rank(
     try:
         command(words)
     except SystemExit as end:
-        if end.code and rank == 0:
-            said.touch()
         if end.code:
-            raise
+            if rank == 0:
+                said.touch()
+            leave(int(end.code))
     if rank == 0:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         said.with_name(DONE).touch()
+    leave(0)
 
 
 def _end_with(watched: Connection) -> None:

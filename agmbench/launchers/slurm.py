@@ -16,6 +16,7 @@ from typing import Annotated, NamedTuple
 from annotated_types import Ge, Gt
 
 from agmbench import interrupts
+from agmbench.ending import leave
 from agmbench.errors import AgmbenchError
 from agmbench.launch import INTERRUPTED, PLACE, Ended, Launcher, Task, enter, environment, limit_threads, perform, told
 
@@ -265,4 +266,4 @@ def _listen() -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -18,7 +18,7 @@ from agmbench.trackers.claims import Claim, me
 from agmbench.trackers.opening import sqlite as sqlite  # for whoever names a file beside the store
 from agmbench.trackers.patience import patiently
 from agmbench.trackers.places import Named, OnRun
-from agmbench.trackers.reading import Reader, order
+from agmbench.trackers.reading import Reader, order, tagged
 from agmbench.trackers.states import InStore, forget, shared
 from agmbench.trackers.tags import KIND, NOTE, by_whom, labelled, record, written
 from agmbench.trackers.writer import MlflowWriter, unguarded
@@ -162,7 +162,7 @@ class MlflowTracker(Reader):
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> MlflowWriter:
         client = self._client
         experiment = self._experiment(dataset)
-        condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        condition = tagged(tags)
         tags = {**by_whom(), NOTE: f"The jobs of '{name}' on {dataset} stand below this run.", **tags}
         if not (found := client.search_runs([experiment], condition, max_results=1)):
             with self.lock("groups"):  # two first commands at once would both make one
@@ -174,8 +174,8 @@ class MlflowTracker(Reader):
         return MlflowWriter(client, run_id, seen=self._points(run_id))
 
     def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
-        conditions = [*(f"tags.`{key}` = '{value}'" for key, value in tags.items()), f"attributes.status = '{RUNNING}'"]
-        for run in self._client.search_runs([self._experiment(dataset)], " and ".join(conditions)):
+        condition = f"{tagged(tags)} and attributes.status = '{RUNNING}'"
+        for run in self._client.search_runs([self._experiment(dataset)], condition):
             self._client.set_terminated(run.info.run_id)
 
     def lost(self, digest: str, reason: str, place: str = "") -> None:

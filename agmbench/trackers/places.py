@@ -1,6 +1,8 @@
 """Where an MLflow store keeps claims. What it gives to one alone, over SQL and over HTTP, is a parameter of a run and the name of an
 experiment."""
 
+from collections.abc import Mapping
+
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage, ViewType
 from mlflow.exceptions import MlflowException
@@ -92,3 +94,12 @@ class Named:
 
     def _number(self, experiment: Experiment) -> int:
         return int(experiment.name.removeprefix(self._prefix))
+
+
+def worker(tags: Mapping[str, str]) -> str:
+    """Who writes a run, by its tags, and the last that was heard of that process, where a server has the store."""
+    beats = {name.removeprefix(BEAT): beat for name, beat in tags.items() if name.startswith(BEAT)}
+    number = max((int(text) for text in beats if text.isdigit()), default=0)
+    said = beats.get(str(number), "")
+    heard = f"; its last heartbeat is number {said}" if said not in ("", GIVEN_BACK) else ""
+    return f"{tags.get(OWNER) or 'an unknown process'}{heard}"

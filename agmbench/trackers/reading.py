@@ -1,7 +1,8 @@
 """What an MLflow store says of the runs that are in it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,12 @@ class Reader(Address):
                 "run that job again with --force"
             ) from error
 
+    def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> Path | None:
+        for run in self._runs(tagged(tags), dataset):
+            with suppress(MlflowException, OSError):  # it has none
+                return Path(self._client.download_artifacts(run.info.run_id, path))
+        return None
+
     def unsettled(self) -> AbstractSet[str]:
         folder = shared() or self._beside / "unfinished"
         found = {path.name.partition("-")[0] for path in folder.iterdir()} if folder.is_dir() else set()
@@ -87,6 +94,11 @@ class Reader(Address):
     def _points(self, run_id: str) -> set[tuple[str, int]]:
         names = self._client.get_run(run_id).data.metrics
         return {(name, metric.step) for name in names for metric in self._client.get_metric_history(run_id, name)}
+
+
+def tagged(tags: Mapping[str, str]) -> str:
+    """The condition of runs that have these tags."""
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
 
 
 def order(run: MlflowRun) -> tuple[int, int, str]:

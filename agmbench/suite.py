@@ -37,6 +37,7 @@ from agmbench.errors import AgmbenchError, Taken, allowed
 from agmbench.jobs import compose, digest, fault
 from agmbench.launch import Ended, Launcher, Task
 from agmbench.measures import lacking, measures
+from agmbench.names import SUITE
 from agmbench.plans import Plan, Told, asked, keep, kept
 from agmbench.records import FAILED, FINISHED, RUNNING, Record, Tracker
 from agmbench.registry import Matrix, Registry
@@ -166,7 +167,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Standing:
     """How far a suite is: planned jobs by what became of them, with the newest record of each where there is one."""
 
     done: Sequence[Planned]
@@ -285,10 +286,10 @@ def remembered(planned: Iterable[Planned], name: str, tracker: Tracker) -> list[
 
 def _tags(name: str) -> dict[str, str]:
     """Of the runs below which the jobs of a suite stand."""
-    return {"agmbench.suite": name}
+    return {SUITE: name}
 
 
-def progress(planned: Iterable[Planned], tracker: Tracker, registry: Registry) -> Progress:
+def progress(planned: Iterable[Planned], tracker: Tracker, registry: Registry) -> Standing:
     """What of a plan is done, failed or missing, by the store; what is done has been measured by every metric that needs more runs."""
     planned = list(planned)
     comparing = [one for one in measures(registry) if one.metric.compares]
@@ -317,7 +318,7 @@ def progress(planned: Iterable[Planned], tracker: Tracker, registry: Registry) -
         else:
             missing.append(one)
         at_work |= {record.run_id: record for record in records if record.status == RUNNING}
-    return Progress(done, failed, missing, skipped, [*at_work.values()])
+    return Standing(done, failed, missing, skipped, [*at_work.values()])
 
 
 @dataclass(frozen=True)
@@ -348,7 +349,7 @@ def todo(planned: Sequence[Planned], tracker: Tracker, registry: Registry) -> To
     return Todo((missing, firsts, others), _plans(found))
 
 
-def _plans(found: Progress) -> Mapping[str, Plan]:
+def _plans(found: Standing) -> Mapping[str, Plan]:
     """By data set, what jobs are that can be built here, or why a method refuses them; of those that are done without their concepts."""
     plans: dict[str, dict[str, Told]] = defaultdict(dict)
     for one in found.done:

@@ -138,7 +138,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "whole",
     },
     "plans": {"build", "jobs", "records", "registry"},
-    "suite": {"build", "errors", "jobs", "launch", "measures", "plans", "records", "registry", "report"},
+    "suite": {"build", "errors", "jobs", "launch", "measures", "names", "plans", "records", "registry", "report"},
     "checkpoints": {"errors", "records", "whole"},
     "served": {
         "build",

@@ -14,7 +14,7 @@ from agmbench.records import FINISHED, Label, Record
 from agmbench.registry import load
 
 if TYPE_CHECKING:
-    from agmbench.suite import Planned, Progress
+    from agmbench.suite import Planned, Standing
     from agmbench.trackers.mlflow import MlflowTracker
 
 
@@ -31,7 +31,7 @@ def carried_out(
     tagged: Mapping[str, str],
     quiet: bool = False,
     as_json: bool = False,
-) -> "tuple[Progress, str]":
+) -> "tuple[Standing, str]":
     """Run what is missing, with a line for each job that ends; how far all are then, and why the command fails, if it does."""
     from agmbench import suite
 
@@ -65,7 +65,7 @@ def ended(reason: str) -> None:
         raise RunFailed(reason)
 
 
-def recorded(found: "Progress", tracker: "MlflowTracker", tagged: Mapping[str, str] | None = None) -> list[Record]:
+def recorded(found: "Standing", tracker: "MlflowTracker", tagged: Mapping[str, str] | None = None) -> list[Record]:
     """The runs of what is done or failed. Those that were done before are tagged now."""
     jobs = [*found.done, *(one for one, _ in found.failed)]
     digests, names = {one.digest for one in jobs}, sorted({one.dataset for one in jobs})
@@ -76,7 +76,7 @@ def recorded(found: "Progress", tracker: "MlflowTracker", tagged: Mapping[str, s
     return records
 
 
-def told(name: str, found: "Progress") -> list[str]:
+def told(name: str, found: "Standing") -> list[str]:
     """How far the jobs are, what failed, and what is skipped with the reason: a line each."""
     counts = {"done": found.done, "failed": found.failed, "missing": found.missing, "skipped": found.skipped}
     lines = [f"suite '{name}': " + ", ".join(f"{len(some)} {what}" for what, some in counts.items())]
@@ -87,7 +87,7 @@ def told(name: str, found: "Progress") -> list[str]:
     return lines
 
 
-def elsewhere(name: str, found: "Progress") -> list[str]:
+def elsewhere(name: str, found: "Standing") -> list[str]:
     """What is to be said of jobs that cannot be built on this machine: that the store tells of them, or that it does not."""
     everybody = (*found.done, *(one for one, _ in found.failed), *found.missing, *found.skipped)
     told = [one for one in everybody if one.told]

@@ -24,7 +24,7 @@ from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
 if TYPE_CHECKING:
-    from agmbench.suite import Planned, Progress
+    from agmbench.suite import Planned, Standing
     from agmbench.trackers.mlflow import MlflowTracker
 
 scale_option = click.option("--scale", help="One of the suite's scales. [default: none, as it stands in the registry]")
@@ -202,7 +202,7 @@ def _planned(name: str, asked: Asked) -> "list[Planned]":
     return suite.plan(suite.read(registry, name), registry, asked["scale"], asked["seeds"], asked["limit"], settings)
 
 
-def _progress(name: str, asked: Asked, tracker: "MlflowTracker") -> "Progress":
+def _progress(name: str, asked: Asked, tracker: "MlflowTracker") -> "Standing":
     """How far a suite is, as the store tells it to whoever looks: also of jobs whose data are not on this machine."""
     from agmbench.suite import progress, remembered
 

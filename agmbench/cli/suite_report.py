@@ -8,11 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agmbench.names import SUITE
 from agmbench.registry import load
 
 if TYPE_CHECKING:
     from agmbench.records import Record
-    from agmbench.suite import Progress
+    from agmbench.suite import Standing
     from agmbench.trackers.mlflow import MlflowTracker
 
 REPORT, SUMMARY = "report.html", "summary.md"
@@ -23,7 +24,7 @@ def keep(
     name: str,
     title: str,
     said: Sequence[str],
-    found: "Progress",
+    found: "Standing",
     stored: "Iterable[Record]",
     tracker: "MlflowTracker",
     folder: Path,
@@ -51,7 +52,7 @@ def keep(
         records = [record for record in done if record.spec["dataset"]["name"] == dataset]
         tables = tabled(records, registry, cost=True, coalitions=True, beside=read(registry, name).published)
         with (
-            tracker.group(dataset, f"suite {name}", {"agmbench.suite": name}) as run,
+            tracker.group(dataset, f"suite {name}", {SUITE: name}) as run,
             tempfile.TemporaryDirectory(prefix="agmbench-") as scratch,
         ):
             written, kept = Path(scratch), partial(measures.kept, tracker)

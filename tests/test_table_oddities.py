@@ -22,6 +22,12 @@ DRAW = np.random.default_rng(3)
 LABELS = ["kat", "hond", "vis"] * (ROWS // 3)
 
 
+@pytest.fixture(autouse=True)
+def registry_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command adds to the registry is gone after each test."""
+    monkeypatch.setenv("AGMBENCH_REGISTRY", "")
+
+
 def table(folder: Path, file: str = "t.csv", **columns: Any) -> Path:
     """Two modalities of numbers and a label, with other columns on top."""
     given = {f"{m}_{place}": DRAW.normal(size=ROWS).round(3) for m in "xy" for place in range(2)}

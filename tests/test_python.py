@@ -148,3 +148,36 @@ def test_the_notebook_runs(folder: Path) -> None:
     ).execute()
     printed = [output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"]
     assert any("did you mean 'agm'" in text for text in printed)
+
+
+@pytest.mark.long
+def test_a_data_set_whose_class_stands_in_the_script_itself(folder: Path) -> None:
+    script = """
+import torch
+import agmbench
+from agmbench.contracts import Dataset, TensorSplit
+from agmbench.errors import AgmbenchError
+
+class Mine(Dataset):
+    follows_seed = False
+    shapes = {"sound": (5,), "image": (4,)}
+    class_names = ["no", "yes"]
+
+    def __init__(self):
+        pass
+
+    def split(self, name):
+        draw = torch.Generator().manual_seed(len(name))
+        inputs = {m: torch.randn(16, *shape, generator=draw) for m, shape in self.shapes.items()}
+        return TensorSplit(inputs, torch.arange(16) % 2, torch.linspace(0, 2, 16) if name == "train" else None)
+
+if __name__ == "__main__":
+    print(agmbench.run(Mine(), "agm", epochs=1, strength=False, quiet=True).status)
+    try:
+        agmbench.run(Mine(), "umt", epochs=1, quiet=True)
+    except AgmbenchError as error:
+        print(error)
+"""
+    (folder / "mine.py").write_text(script)
+    told = subprocess.run([sys.executable, "mine.py"], cwd=folder, capture_output=True, text=True, check=False)
+    assert told.stdout.startswith("FINISHED\nmodulator 'umt' has losses in which all samples count alike"), told

@@ -22,6 +22,12 @@ DRAW = np.random.default_rng(3)
 LABELS = ["kat", "hond", "vis"] * (ROWS // 3)
 
 
+@pytest.fixture(autouse=True)
+def registry_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command adds to the registry is gone after each test."""
+    monkeypatch.setenv("AGMBENCH_REGISTRY", "")
+
+
 def table(folder: Path, file: str = "t.csv", **columns: Any) -> Path:
     """Two modalities of numbers and a label, with other columns on top."""
     given = {f"{m}_{place}": DRAW.normal(size=ROWS).round(3) for m in "xy" for place in range(2)}
@@ -125,6 +131,7 @@ def test_an_array_that_cannot_be_read_leaves_the_others_their_mean(tmp_path: Pat
     wrong = [line for lines in verify(data, lambda done, of: None).wrong.values() for line in lines]
     assert len(wrong) == 1
     assert "row 32, column 'vector'" in wrong[0]
+    assert wrong[0].endswith("it holds objects and no numbers, or is no file of NumPy's")
 
 
 def test_an_encoder_of_raw_text_refuses_numbers_of_words_before_it_runs(line: CommandLine) -> None:
@@ -169,4 +176,5 @@ def test_describe_refuses_names_that_nobody_could_use_and_quotes_its_next_step(l
         "data", "describe", "t.csv", "--label", "label_a", "--label", "label_b"
     )
     pd.DataFrame({"age": [1, 2], "size": [3, 4], "label": ["a", "b"]}).to_csv(line.folder / "u.csv", index=False)
+    assert "'/' is no table; expected a file, or a folder" in line.refused("data", "describe", "/")
     assert "say which are, as in --set 'modalities={NAME: {kind: numbers, columns" in line.refused("data", "describe", "u.csv")

@@ -29,6 +29,12 @@ DRAW = np.random.default_rng(0)
 NUMBERS = {f"{m}_{place}": DRAW.normal(size=ROWS).round(4) for m in "xy" for place in range(3)}
 
 
+@pytest.fixture(autouse=True)
+def registry_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command adds to the registry is gone after each test."""
+    monkeypatch.setenv("AGMBENCH_REGISTRY", "")
+
+
 def table(folder: Path, **columns: Any) -> Path:
     """A table of two modalities of three numbers and a label, with other columns on top."""
     path = folder / "t.csv"

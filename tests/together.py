@@ -175,7 +175,7 @@ class OnDisk:
         values = index.float().view(-1, 1, 1).expand(-1, 3, 2)
         mask = torch.arange(3) < (index % 4).view(-1, 1)
         inputs = {"a": Tokens(values, mask), "b": index.float().unsqueeze(1)}
-        return Batch(inputs, index % 2, index, absent={"b": index % 3 == 0})
+        return Batch(inputs, index % 2, index, absent={"b": index % 3 == 0}, weights=index / 5)
 
 
 def read(pieces: Sequence[Sequence[int]]) -> tuple[list[Batch], list[int]]:

@@ -53,6 +53,8 @@ def describe(table: str, name: str | None, output: str | None, force: bool, **sa
         show(opened_table((entry.folder or Path()) / str(entry.params.get("file")), {**entry.params, **given}))
         return
     path = Path(os.path.abspath(table)) if os.path.isdir(table) else Path(table)  # `.` has a name of its own
+    if not path.name:
+        raise AgmbenchError(f"'{table}' is no table; expected a file, or a folder that Hugging Face datasets has saved")
     target = Path(output) if output else path.with_suffix(".yaml") if path.is_file() else path.with_name(f"{path.name}.yaml")
     if target.exists() and not force:
         raise AgmbenchError(

@@ -39,6 +39,10 @@ def _module(entry: Entry) -> tuple[Path | None, Path, str]:
     name = entry.target.partition(":")[0]
     if entry.folder is not None and (path := entry.folder / f"{name}.py").is_file():
         return path.resolve(), entry.folder.resolve(), ""
+    if (
+        name == "__main__"
+    ):  # of a script or a notebook, whose every edit would make all its jobs others; what data contain is hashed
+        return None, Path(), ""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         return None, Path(), ""

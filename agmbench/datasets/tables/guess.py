@@ -46,8 +46,8 @@ SUFFIX = re.compile(r"[_ -](?:path|file|filename|file_name)$", re.IGNORECASE)
 
 
 def roles(rows: Rows, given: Mapping[str, Any], anew: bool) -> dict[str, Any]:
-    """Which columns are the label, the split, the group, the id and, in a table that is described `anew`, the weight, where they are not
-    stated."""
+    """Which columns are the label, the split, the group and the id, where they are not stated. In a table that is described `anew`, also
+    the weight, and a split of which some names are unknown."""
     names = {str(name).lower(): str(name) for name in rows.frame.columns}
 
     def first(known: tuple[str, ...]) -> str | None:
@@ -62,7 +62,8 @@ def roles(rows: Rows, given: Mapping[str, Any], anew: bool) -> dict[str, Any]:
     split = given.get("split") or first(SPLITS)
     if split is not None and given.get("split") is None:
         cells = _cells(rows, split)
-        split = None if 2 * len(unknown(cells)) > len(cells) else split  # of a few that are unknown the rows are told
+        few = len(cells) // 2 if anew else 0  # unknown names, whose rows are told
+        split = None if len(unknown(cells)) > few else split
     weight = given.get("weight") or (first(WEIGHTS) if anew else None)
     if weight is not None and given.get("weight") is None and not _may_weigh(rows.column(weight)):
         weight = None

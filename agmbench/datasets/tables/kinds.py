@@ -54,7 +54,7 @@ def lacking(root: Path, texts: pa.Array) -> Array:
     whole = pc.utf8_rtrim(pc.replace_substring(texts, "\\", "/"), characters="/")
     folders = pc.unique(pc.replace_substring_regex(whole, "[^/]*$", "")).to_pylist()
     there = [f"{folder}{name}" for folder in folders for name in _listed(os.path.join(root, folder))]
-    found: Array = pc.invert(pc.is_in(whole, value_set=pa.array(there, pa.string()))).to_numpy(zero_copy_only=False)
+    found: Array = pc.invert(pc.is_in(whole, value_set=pa.array(there, whole.type))).to_numpy(zero_copy_only=False)
     return found
 
 
@@ -67,9 +67,10 @@ def _listed(folder: str) -> set[str]:
 
 def _between(pieces: Sequence[str], texts: pa.Array) -> pa.Array:
     """Each text between the pieces, as often as there are places."""
-    whole = pa.array([pieces[0]] * len(texts), pa.string()) if pieces[0] else texts
+    whole = pa.array([pieces[0]] * len(texts), texts.type) if pieces[0] else texts
     for number, piece in enumerate(pieces[1:]):
-        whole = pc.binary_join_element_wise(*((whole, texts) if number or pieces[0] else (texts,)), piece, "")
+        behind = pa.scalar(piece, texts.type), pa.scalar("", texts.type)
+        whole = pc.binary_join_element_wise(*((whole, texts) if number or pieces[0] else (texts,)), *behind)
     return whole
 
 

@@ -44,7 +44,7 @@ class Rows:
         """The cells of a column that has nothing but text and empty cells, as Arrow holds them: a million are looked at at once."""
         if not isinstance(self.frame[name].dtype, pd.StringDtype):
             return None
-        cells = pa.array(self.frame[name].array, pa.string())
+        cells = pa.array(self.frame[name].array, pa.large_string())
         return cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
 
     def empty(self, name: str) -> Array:

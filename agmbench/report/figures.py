@@ -71,26 +71,31 @@ def methods_of(table: Table) -> list[Row]:
     return [row for row in table.rows if row.method]
 
 
-def telling(table: Table, baseline: str, methods: Sequence[Row]) -> tuple[list[Row], str]:
-    """The methods that have pictures of their own, and a sentence on the choice. Of more than twelve these are the baseline and the
-    methods that are farthest from it: by the sum over modalities of the differences between mean Shapley responses, or by the figure
-    of the table where runs have no responses."""
+def telling(table: Table, baseline: str, methods: Sequence[Row], what: str = "shown") -> tuple[list[Row], str]:
+    """The methods that have pictures of their own, and a sentence that says which are `shown`, if these are not all.
+
+    Of more than twelve they are the baseline and the methods that are farthest from it: by the sum over modalities of the differences
+    between mean Shapley responses, or by the figure of the table where runs have no responses.
+    """
     if len(methods) <= METHODS:
         return [*methods], ""
     responses = [f"{quantity}/{m}" for quantity in ("response", "response-r2") for m in table.modalities]
     keys = [key for key in responses if any(_mean(row, key) is not None for row in methods)] or [table.figure.key]
-    means = {key: [found for row in methods if (found := _mean(row, key)) is not None] for key in keys}
-    first = next((row for row in methods if row.label == baseline), None)
-    here = {key: found for key in keys if (found := _mean(first, key) if first else mean(means[key])) is not None}
+    means = {row.label: {key: found for key in keys if (found := _mean(row, key)) is not None} for row in methods}
+    known = [found for found in means.values() if found]
+    here = (
+        means.get(baseline) or {key: mean(found[key] for found in known if key in found) for key in known[0]} if known else {}
+    )
 
-    def near(row: Row) -> tuple[bool, float]:
-        found = {key: _mean(row, key) for key in here}
-        return row is not first, -sum(abs(value - here[key]) for key, value in found.items() if value is not None)
+    def order(label: str) -> tuple[bool, float]:
+        return label != baseline, -sum(abs(value - here[key]) for key, value in means[label].items() if key in here)
 
-    kept = sorted(methods, key=near)[:METHODS]
-    chosen = f"{baseline} and those whose modalities differ" if first else "those whose modalities differ"
-    said = f" Of {len(methods)} methods {METHODS} are {{}}: {chosen} most from {'it' if first else 'the mean'}."
-    return [row for row in methods if row in kept], said
+    kept = sorted(means, key=order)[:METHODS]
+    chosen = f"{baseline} and those whose modalities differ" if baseline in means else "those whose modalities differ"
+    from_ = "it" if means.get(baseline) else "the mean"
+    return [
+        row for row in methods if row.label in kept
+    ], f" Of {len(methods)} methods {METHODS} are {what}: {chosen} most from {from_}."
 
 
 def _mean(row: Row, key: str) -> float | None:
@@ -147,9 +152,9 @@ def imbalance(table: Table, baseline: str) -> list[Plots]:
     drawn = []
     for quantity, words in spreads.items():
         found = _spread(table, [f"{quantity}/{modality}" for modality in table.modalities])
-        if len(found) > 1:
+        if len(dots := _dots(table, baseline, found)) > 1:
             title = f"{of.title} and spread of {'d_m' if quantity == 'strength' else 'responses'}"
-            drawn.append(charts.scatter(title, _dots(table, baseline, found), words, axis(of)))
+            drawn.append(charts.scatter(title, dots, words, axis(of)))
     caption = (
         "Each point is the mean of a method, with its 95 % interval. Further left its modalities are more alike. A method that balances "
         "modalities without loss stands to the left of the baseline and not below it." + _told(table, baseline)
@@ -180,7 +185,7 @@ def _dots(table: Table, baseline: str, at: Mapping[str, float]) -> list[charts.D
 
 def _told(table: Table, baseline: str) -> str:
     """Which points of a picture of all methods have names."""
-    said = telling(table, baseline, methods_of(table))[1].format("named")
+    said = telling(table, baseline, methods_of(table), "named")[1]
     return f"{said} The others are small points." if said else ""
 
 
@@ -243,9 +248,7 @@ def over_time(table: Table, baseline: str, history: History) -> list[Plots]:
             row for row in methods_of(table) if any(metric in r.metrics for r in row.records for metric in names.values())
         ]
         shown, said = telling(table, baseline, having)
-        found += _panels(
-            panels._replace(caption=panels.caption + said.format("shown")), shown, names, {"all": 0, **shades}, history
-        )
+        found += _panels(panels._replace(caption=panels.caption + said), shown, names, {"all": 0, **shades}, history)
     return found
 
 
@@ -315,7 +318,7 @@ def classes(table: Table, baseline: str, kept: Kept) -> list[Shares]:
         return []
     caption = (
         "Share of the test samples of each class that is classified right. Mean over the seeds (at most the first five); – where a run "
-        "kept no such predictions, or test has no sample of the class." + said.format("shown")
+        "kept no such predictions, or test has no sample of the class." + said
     )
     sheets = []
     for who in ("all", *modalities):

@@ -19,12 +19,12 @@ from agmbench.report.ranking import Ranking
 from agmbench.report.statistics import ALPHA, interval
 from agmbench.report.style import COLOURS
 from agmbench.report.tables import Row, Table, Value
+from agmbench.report.telling import mean_of, methods_of, telling
 
 SEEDS = "Mean over the seeds (at most the first five); the band is minimum to maximum."
 POINTS = 125  # at most, per curve: one for each two pixels of a panel
 RUNS = 5  # at most, whose histories and outcomes are read per method
 CLASSES = 60  # at most, in a table of classes
-METHODS = 12  # at most, that have pictures of their own
 
 FOLLOWED = {  # what is plotted over epochs: the quantity of the model, that of each response, its title and its scale
     "classification": ("accuracy", "response", "Accuracy", 100.0),
@@ -66,49 +66,13 @@ def axis(figure: Column) -> str:
     return figure.title + (f", {figure.unit}" if figure.unit else "") + (" (lower is better)" if figure.lower else "")
 
 
-def methods_of(table: Table) -> list[Row]:
-    """The rows of a table but those of its unimodal models."""
-    return [row for row in table.rows if row.method]
-
-
-def telling(table: Table, baseline: str, methods: Sequence[Row], what: str = "shown") -> tuple[list[Row], str]:
-    """The methods that have pictures of their own, and a sentence that says which are `shown`, if these are not all.
-
-    Of more than twelve they are the baseline and the methods that are farthest from it: by the sum over modalities of the differences
-    between mean Shapley responses, or by the figure of the table where runs have no responses.
-    """
-    if len(methods) <= METHODS:
-        return [*methods], ""
-    responses = [f"{quantity}/{m}" for quantity in ("response", "response-r2") for m in table.modalities]
-    keys = [key for key in responses if any(_mean(row, key) is not None for row in methods)] or [table.figure.key]
-    means = {row.label: {key: found for key in keys if (found := _mean(row, key)) is not None} for row in methods}
-    known = [found for found in means.values() if found]
-    here = (
-        means.get(baseline) or {key: mean(found[key] for found in known if key in found) for key in known[0]} if known else {}
-    )
-
-    def order(label: str) -> tuple[bool, float]:
-        return label != baseline, -sum(abs(value - here[key]) for key, value in means[label].items() if key in here)
-
-    kept = sorted(means, key=order)[:METHODS]
-    chosen = f"{baseline} and those whose modalities differ" if baseline in means else "those whose modalities differ"
-    from_ = "it" if means.get(baseline) else "the mean"
-    return [
-        row for row in methods if row.label in kept
-    ], f" Of {len(methods)} methods {METHODS} are {what}: {chosen} most from {from_}."
-
-
-def _mean(row: Row, key: str) -> float | None:
-    return row.values.get(key, Value()).mean
-
-
 def figure(table: Table, baseline: str) -> list[Plots]:
     """Every method's mean, interval and seeds."""
     of = table.figure
     bars = _bars(methods_of(table), of.key)
     if not bars:
         return []
-    mark = _mean_of(bars, baseline)
+    mark = _bar_mean(bars, baseline)
     caption = f"Point: mean; bar: 95 % interval; ticks: seeds{f'; dashed: {baseline}' if mark is not None else ''}."
     return [Plots("", [charts.intervals(f"{of.title} on test", bars, axis(of), mark)], caption)]
 
@@ -123,7 +87,7 @@ def _bars(methods: Sequence[Row], key: str) -> list[charts.Bar]:
     return bars
 
 
-def _mean_of(bars: Sequence[charts.Bar], label: str) -> float | None:
+def _bar_mean(bars: Sequence[charts.Bar], label: str) -> float | None:
     return next((bar.mean for bar in bars if bar.label == label), None)
 
 
@@ -134,7 +98,7 @@ def strength(table: Table, baseline: str) -> list[Plots]:
         bars = [bar._replace(low=None, high=None) for bar in _bars(methods_of(table), f"strength/{modality}")]
         if bars:
             x = f"d_{modality}, competition strength (0 kept, 1 lost)"
-            panels.append(charts.intervals(modality, bars, x, _mean_of(bars, baseline), number, led=True))
+            panels.append(charts.intervals(modality, bars, x, _bar_mean(bars, baseline), number, led=True))
     caption = (
         f"From {baseline} (dashed) to each method (point): further left is less competition. Points are means, ticks are seeds."
     )
@@ -166,7 +130,7 @@ def _spread(table: Table, keys: Sequence[str]) -> dict[str, float]:
     """By method, the largest minus the smallest of the means of these columns."""
     spreads = {}
     for row in methods_of(table):
-        means = [found for key in keys if (found := _mean(row, key)) is not None]
+        means = [found for key in keys if (found := mean_of(row, key)) is not None]
         if len(means) == len(keys) > 1:
             spreads[row.label] = max(means) - min(means)
     return spreads
@@ -192,7 +156,7 @@ def _told(table: Table, baseline: str) -> str:
 def cost(table: Table, baseline: str) -> list[Plots]:
     """The figure against what a step costs."""
     of = table.figure
-    at = {row.label: found for row in methods_of(table) if (found := _mean(row, "gflops")) is not None}
+    at = {row.label: found for row in methods_of(table) if (found := mean_of(row, "gflops")) is not None}
     dots = _dots(table, baseline, at)
     drawn = [charts.scatter("Each method by its cost per step", dots, "GFLOP per step", axis(of), zero=True)] if dots else []
     caption = f"Points are means over the seeds; vertical lines are 95 % intervals of {of.title}.{_told(table, baseline)}"

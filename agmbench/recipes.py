@@ -118,7 +118,7 @@ def _of_labels(recipe: Training, task: Task, modulator: Modulator) -> str | None
     asked = {"label_smoothing": recipe.label_smoothing, "class_weights": recipe.class_weights, "sampling": recipe.sampling}
     for key, value in asked.items():
         if value and not (single and (key == "label_smoothing" or not isinstance(task, Segments))):
-            return f"training.{key} is for data sets of one class a sample; leave it out"
+            return f"training.{key} is for data sets of one class per sample; leave it out"
     if recipe.sampling and type(modulator).samples is not Modulator.samples:
         return "training.sampling: the modulator chooses the samples of an epoch itself; leave one of the two out"
     return None

@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import matplotlib
@@ -29,7 +30,7 @@ from mlflow.entities import Run
 from PIL import Image
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-MODULATORS = "joint,agm,ogm-ge"
+MODULATORS, SEEDS = ("joint", "agm", "ogm-ge"), (1, 2, 3)
 AGMBENCH = (sys.executable, "-m", "agmbench")
 
 
@@ -83,7 +84,7 @@ def ui(folder: Path) -> None:
     with subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             wait(f"http://127.0.0.1:{port}/health", server)
-            screenshot(f"http://127.0.0.1:{port}/{page}", "ui.png", folder, (1500, 720), 1110)
+            screenshot(f"http://127.0.0.1:{port}/{page}", "ui.png", folder, (1700, 720), 1262)
         finally:
             server.terminate()
 
@@ -129,7 +130,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        agmbench(folder, "run", "-d", "avmnist-mini", "-m", MODULATORS, "--seeds", "3")
+        for modulator, seed in product(MODULATORS, SEEDS):  # one by one, so that the UI does not fold them below one run
+            agmbench(folder, "run", "-d", "avmnist-mini", "-m", modulator, "--seed", str(seed))
         for name in given.names or MAKERS:
             MAKERS[name](folder)
 

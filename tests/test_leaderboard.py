@@ -355,6 +355,9 @@ def test_filters_keep_what_they_name(finished: CommandLine, tmp_path: Path) -> N
     )
     names = sorted(record.name for record in read(tmp_path / "out", "x").records())
     assert names == [f"{what} seed 999 on synthetic concat" for what in ("agm", "concept of m0", "concept of m1")]
+    assert finished("export", str(tmp_path / "both"), "-m", "joint,AGM", "--since", "2020-01-01").status == 0
+    assert {"agm", "joint"} <= {record.name.split()[0] for record in read(tmp_path / "both", "x").records()}
+    assert "no runs of this time" in finished.refused("export", str(tmp_path / "none"), "--until", "2020-01-01")
     assert sorted(
         path.name for path in next(path for path in (tmp_path / "out").iterdir() if path.is_dir()).iterdir()
     ) == sorted(FILES)

@@ -19,12 +19,12 @@ from agmbench.report.ranking import Ranking
 from agmbench.report.statistics import ALPHA, interval
 from agmbench.report.style import COLOURS
 from agmbench.report.tables import Row, Table, Value
+from agmbench.report.telling import mean_of, methods_of, telling
 
 SEEDS = "Mean over the seeds (at most the first five); the band is minimum to maximum."
 POINTS = 125  # at most, per curve: one for each two pixels of a panel
 RUNS = 5  # at most, whose histories and outcomes are read per method
 CLASSES = 60  # at most, in a table of classes
-METHODS = 12  # at most, that have pictures of their own
 
 FOLLOWED = {  # what is plotted over epochs: the quantity of the model, that of each response, its title and its scale
     "classification": ("accuracy", "response", "Accuracy", 100.0),
@@ -66,44 +66,13 @@ def axis(figure: Column) -> str:
     return figure.title + (f", {figure.unit}" if figure.unit else "") + (" (lower is better)" if figure.lower else "")
 
 
-def methods_of(table: Table) -> list[Row]:
-    """The rows of a table but those of its unimodal models."""
-    return [row for row in table.rows if row.method]
-
-
-def telling(table: Table, baseline: str, methods: Sequence[Row]) -> tuple[list[Row], str]:
-    """The methods that have pictures of their own, and a sentence on the choice. Of more than twelve these are the baseline and the
-    methods that are farthest from it: by the sum over modalities of the differences between mean Shapley responses, or by the figure
-    of the table where runs have no responses."""
-    if len(methods) <= METHODS:
-        return [*methods], ""
-    responses = [f"{quantity}/{m}" for quantity in ("response", "response-r2") for m in table.modalities]
-    keys = [key for key in responses if any(_mean(row, key) is not None for row in methods)] or [table.figure.key]
-    means = {key: [found for row in methods if (found := _mean(row, key)) is not None] for key in keys}
-    first = next((row for row in methods if row.label == baseline), None)
-    here = {key: found for key in keys if (found := _mean(first, key) if first else mean(means[key])) is not None}
-
-    def near(row: Row) -> tuple[bool, float]:
-        found = {key: _mean(row, key) for key in here}
-        return row is not first, -sum(abs(value - here[key]) for key, value in found.items() if value is not None)
-
-    kept = sorted(methods, key=near)[:METHODS]
-    chosen = f"{baseline} and those whose modalities differ" if first else "those whose modalities differ"
-    said = f" Of {len(methods)} methods {METHODS} are {{}}: {chosen} most from {'it' if first else 'the mean'}."
-    return [row for row in methods if row in kept], said
-
-
-def _mean(row: Row, key: str) -> float | None:
-    return row.values.get(key, Value()).mean
-
-
 def figure(table: Table, baseline: str) -> list[Plots]:
     """Every method's mean, interval and seeds."""
     of = table.figure
     bars = _bars(methods_of(table), of.key)
     if not bars:
         return []
-    mark = _mean_of(bars, baseline)
+    mark = _bar_mean(bars, baseline)
     caption = f"Point: mean; bar: 95 % interval; ticks: seeds{f'; dashed: {baseline}' if mark is not None else ''}."
     return [Plots("", [charts.intervals(f"{of.title} on test", bars, axis(of), mark)], caption)]
 
@@ -118,7 +87,7 @@ def _bars(methods: Sequence[Row], key: str) -> list[charts.Bar]:
     return bars
 
 
-def _mean_of(bars: Sequence[charts.Bar], label: str) -> float | None:
+def _bar_mean(bars: Sequence[charts.Bar], label: str) -> float | None:
     return next((bar.mean for bar in bars if bar.label == label), None)
 
 
@@ -129,7 +98,7 @@ def strength(table: Table, baseline: str) -> list[Plots]:
         bars = [bar._replace(low=None, high=None) for bar in _bars(methods_of(table), f"strength/{modality}")]
         if bars:
             x = f"d_{modality}, competition strength (0 kept, 1 lost)"
-            panels.append(charts.intervals(modality, bars, x, _mean_of(bars, baseline), number, led=True))
+            panels.append(charts.intervals(modality, bars, x, _bar_mean(bars, baseline), number, led=True))
     caption = (
         f"From {baseline} (dashed) to each method (point): further left is less competition. Points are means, ticks are seeds."
     )
@@ -147,9 +116,9 @@ def imbalance(table: Table, baseline: str) -> list[Plots]:
     drawn = []
     for quantity, words in spreads.items():
         found = _spread(table, [f"{quantity}/{modality}" for modality in table.modalities])
-        if len(found) > 1:
+        if len(dots := _dots(table, baseline, found)) > 1:
             title = f"{of.title} and spread of {'d_m' if quantity == 'strength' else 'responses'}"
-            drawn.append(charts.scatter(title, _dots(table, baseline, found), words, axis(of)))
+            drawn.append(charts.scatter(title, dots, words, axis(of)))
     caption = (
         "Each point is the mean of a method, with its 95 % interval. Further left its modalities are more alike. A method that balances "
         "modalities without loss stands to the left of the baseline and not below it." + _told(table, baseline)
@@ -161,7 +130,7 @@ def _spread(table: Table, keys: Sequence[str]) -> dict[str, float]:
     """By method, the largest minus the smallest of the means of these columns."""
     spreads = {}
     for row in methods_of(table):
-        means = [found for key in keys if (found := _mean(row, key)) is not None]
+        means = [found for key in keys if (found := mean_of(row, key)) is not None]
         if len(means) == len(keys) > 1:
             spreads[row.label] = max(means) - min(means)
     return spreads
@@ -180,14 +149,14 @@ def _dots(table: Table, baseline: str, at: Mapping[str, float]) -> list[charts.D
 
 def _told(table: Table, baseline: str) -> str:
     """Which points of a picture of all methods have names."""
-    said = telling(table, baseline, methods_of(table))[1].format("named")
+    said = telling(table, baseline, methods_of(table), "named")[1]
     return f"{said} The others are small points." if said else ""
 
 
 def cost(table: Table, baseline: str) -> list[Plots]:
     """The figure against what a step costs."""
     of = table.figure
-    at = {row.label: found for row in methods_of(table) if (found := _mean(row, "gflops")) is not None}
+    at = {row.label: found for row in methods_of(table) if (found := mean_of(row, "gflops")) is not None}
     dots = _dots(table, baseline, at)
     drawn = [charts.scatter("Each method by its cost per step", dots, "GFLOP per step", axis(of), zero=True)] if dots else []
     caption = f"Points are means over the seeds; vertical lines are 95 % intervals of {of.title}.{_told(table, baseline)}"
@@ -243,9 +212,7 @@ def over_time(table: Table, baseline: str, history: History) -> list[Plots]:
             row for row in methods_of(table) if any(metric in r.metrics for r in row.records for metric in names.values())
         ]
         shown, said = telling(table, baseline, having)
-        found += _panels(
-            panels._replace(caption=panels.caption + said.format("shown")), shown, names, {"all": 0, **shades}, history
-        )
+        found += _panels(panels._replace(caption=panels.caption + said), shown, names, {"all": 0, **shades}, history)
     return found
 
 
@@ -315,7 +282,7 @@ def classes(table: Table, baseline: str, kept: Kept) -> list[Shares]:
         return []
     caption = (
         "Share of the test samples of each class that is classified right. Mean over the seeds (at most the first five); – where a run "
-        "kept no such predictions, or test has no sample of the class." + said.format("shown")
+        "kept no such predictions, or test has no sample of the class." + said
     )
     sheets = []
     for who in ("all", *modalities):

@@ -176,6 +176,9 @@ class Nothing:
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> "Nothing":
         return self
 
+    def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> Path | None:
+        return None
+
     def settle(self, dataset: str, tags: Mapping[str, str]) -> None: ...
     def lost(self, digest: str, reason: str, place: str = "") -> None: ...
     def tidy(self, digest: str) -> None: ...

@@ -215,6 +215,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "leaderboard",
         "logs",
         "measures",
+        "names",
         "parameters",
         "protocol",
         "records",

@@ -13,7 +13,7 @@ import torch
 from conftest import CommandLine
 
 from agmbench.contracts import SPLITS, SplitName, Unsuitable
-from agmbench.datasets.avmnist import AVMNIST, Protocol
+from agmbench.datasets.avmnist import AVMNIST, ProtocolName
 from agmbench.datasets.avmnist_queue import finished
 from agmbench.datasets.avmnist_raw import PACK, Speakers, TestPCA, build, spoken, write_raw_sample
 from agmbench.datasets.files import Array
@@ -161,7 +161,7 @@ def images(dataset: AVMNIST, name: SplitName) -> set[bytes]:
     ("protocol", "counts"), [("agmbench", (50, 5, 5, 20)), ("multibench", (50, 5, 5, 20)), ("paper", (54, 8, 18, 18))]
 )
 def test_splits_have_their_sizes_and_share_no_image(
-    layout: str, protocol: Protocol, counts: tuple[int, ...], at: Callable[[str], Path]
+    layout: str, protocol: ProtocolName, counts: tuple[int, ...], at: Callable[[str], Path]
 ) -> None:
     at(layout)
     dataset = AVMNIST(0, protocol=protocol)
@@ -177,7 +177,7 @@ def test_splits_have_their_sizes_and_share_no_image(
 def test_the_protocols_cut_the_full_data_as_published() -> None:
     from agmbench.datasets.avmnist import _rows
 
-    protocols: tuple[Protocol, ...] = ("paper", "multibench", "agmbench")
+    protocols: tuple[ProtocolName, ...] = ("paper", "multibench", "agmbench")
     paper, multibench, ours = (_rows(60_000, 10_000, protocol) for protocol in protocols)
     assert [len(paper[name]) for name in SPLITS] == [54_000, 7_000, 9_000, 9_000]
     assert paper["dev"].tolist() == [*range(54_000, 60_000), *range(69_000, 70_000)]

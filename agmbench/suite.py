@@ -12,9 +12,10 @@ In `registry.yaml`:
             modulator: [joint, agm]
             encoder: {image: resnet}   # default: the data set's
             set: {training.lr: 0.01}   # as --set; a list of values is one more dimension
-        scales:                        # --scale NAME sets these on top; below `datasets`, on one data set alone
+        scales:                        # --scale NAME sets these on top
           quick: {training.epochs: 2, limit: 500}
-          long: {datasets: {avmnist-mini: {training.epochs: 50}}}
+          long:                        # below `datasets` on one data set alone, below `fusions` under one fusion alone
+            datasets: {avmnist-mini: {training.epochs: 50, fusions: {early: {fusion.hidden: 256}}}}
         published: [5]                 # tables of the paper's supplement that the report sets beside them
 """
 
@@ -42,7 +43,7 @@ from agmbench.registry import Matrix, Registry
 from agmbench.report.published import TABLES
 
 WORK = "agmbench.work:job"  # what a job's text is for
-OF_DATA_SETS = "datasets"  # in a scale: settings by data set
+PLACES = {"datasets": "dataset", "fusions": "fusion"}  # in a scale: settings by the name of a component of this kind
 
 
 class _Strict(BaseModel):
@@ -78,7 +79,8 @@ class Block(_Strict):
 class Suite(_Strict):
     """A suite as it stands in the registry.
 
-    scales: settings on top of what stands there; what a scale has below `datasets` are those of one data set each.
+    scales: settings on top of what stands there; what a scale has below `datasets` are those of one data set each, below `fusions`
+    those of one fusion each, and either may stand within the other.
     published: the tables of the paper's supplement that it makes again.
     """
 
@@ -91,11 +93,10 @@ class Suite(_Strict):
 
     @field_validator("scales")
     @classmethod
-    def _on_data_sets(cls, found: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    def _narrowed(cls, found: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
         for name, settings in found.items():
-            of = settings.get(OF_DATA_SETS, {})
-            if not (isinstance(of, Mapping) and all(isinstance(each, Mapping) for each in of.values())):
-                raise ValueError(f"'{OF_DATA_SETS}' of scale '{name}' should have a mapping of settings for each; found {of!r}")
+            for _ in _places(settings, f"scale '{name}'"):
+                pass  # raises where a place has no mapping
         return found
 
     @field_validator("published")
@@ -105,16 +106,34 @@ class Suite(_Strict):
             raise ValueError(f"no figures of table {min(unknown)} are here; there are those of {', '.join(map(str, TABLES))}")
         return found
 
-    def at(self, scale: str | None, dataset: str) -> dict[str, Any]:
-        """The settings of a scale on a data set; as it stands there are none."""
+    def at(self, scale: str | None, dataset: str, fusion: str) -> dict[str, Any]:
+        """The settings of a scale on a data set under a fusion; as it stands there are none."""
         if scale is None:
             return {}
         if scale not in self.scales:
             known = f": {allowed(scale, self.scales)}" if self.scales else ""
             raise AgmbenchError(f"suite '{self.name}' has no scale '{scale}' (without --scale it is as it stands){known}")
-        settings = dict(self.scales[scale])
-        of_data_sets = settings.pop(OF_DATA_SETS, {})
-        return {**settings, **of_data_sets.get(dataset, {})}
+        return _within(self.scales[scale], {"datasets": dataset, "fusions": fusion})
+
+
+def _within(settings: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """What holds for the components of these names: what stands there for all, then what is narrowed to them."""
+    found = {key: value for key, value in settings.items() if key not in PLACES}
+    for place, name in names.items():
+        narrowed = settings.get(place, {}).get(name)
+        found |= _within(narrowed, names) if narrowed else {}
+    return found
+
+
+def _places(settings: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
+    """Kind and name of each component that settings are narrowed to, at any depth."""
+    for place, kind in PLACES.items():
+        of = settings.get(place, {})
+        if not (isinstance(of, Mapping) and all(isinstance(each, Mapping) for each in of.values())):
+            raise ValueError(f"'{place}' of {where} should have a mapping of settings for each; found {of!r}")
+        for name, each in of.items():
+            yield kind, name
+            yield from _places(each, where)
 
 
 @dataclass(frozen=True)
@@ -182,8 +201,8 @@ def plan(
     given = {**({"limit": limit} if limit is not None else {}), **dict(settings)}
     if "seed" in given:
         raise AgmbenchError("--set seed: a suite has its own seeds; say how many with --seeds")
-    for dataset in suite.scales.get(scale or "", {}).get(OF_DATA_SETS, {}):
-        registry.get("dataset", dataset)  # one that nobody knows is a typo
+    for kind, name in _places(suite.scales.get(scale or "", {}), f"scale '{scale}'"):
+        registry.get(kind, name)  # one that nobody knows is a typo
     for key, value in given.items():
         if value == []:
             raise AgmbenchError(f"--set {key}: an empty list has no value; leave it out, or give it one")
@@ -200,10 +219,10 @@ def _plan(
     suite: Suite, registry: Registry, scale: str | None, settings: Mapping[str, Any], seeds: Sequence[int]
 ) -> Iterator[Planned]:
     opened: dict[str, build.Data] = {}
-    for block, dataset in [(each, dataset) for each in suite.jobs for dataset in each.dataset]:
-        known = {**block.set, **suite.at(scale, dataset), **settings}
+    for block, dataset, fusion in [(b, dataset, fusion) for b in suite.jobs for dataset in b.dataset for fusion in b.fusion]:
+        known = {**block.set, **suite.at(scale, dataset, _meant(registry, dataset, fusion)), **settings}
         ranges = {key: value if isinstance(value, list) else [value] for key, value in known.items()}
-        for fusion, values, modulator, seed in product(block.fusion, product(*ranges.values()), block.modulator, seeds):
+        for values, modulator, seed in product(product(*ranges.values()), block.modulator, seeds):
             given = dict(zip(ranges, values, strict=True))
             shown = [f"{key}={value}" for key, value in given.items()]
             one = Planned(" ".join([dataset, *([fusion] if fusion else []), modulator, *shown, f"seed {seed}"]), dataset)
@@ -216,6 +235,14 @@ def _plan(
                 yield replace(one, job=job)
             except AgmbenchError as error:
                 yield replace(one, skipped=str(error))
+
+
+def _meant(registry: Registry, dataset: str, fusion: str | None) -> str:
+    """The fusion by its name in the registry; none where a job cannot be composed, which says so itself when it is planned."""
+    try:
+        return compose(registry, dataset, fusion=fusion).fusion.name
+    except AgmbenchError:
+        return ""
 
 
 def checked(planned: Sequence[Planned]) -> list[Planned]:

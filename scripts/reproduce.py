@@ -39,6 +39,7 @@ from agmbench.train import Epoch, train
 
 Settings = list[tuple[str, Any]]
 DATA, RATE = "avmnist", "training.lr"
+PROTOCOL = "dataset.protocol"  # the epoch is chosen on valid here, as the data set has it
 FUSIONS = {"late": "concat", "early": "early"}
 SHAPLEY = {"modulator.responses": "shapley"}  # OGM-GE where a fusion has no terms of each modality's own
 SHARED = {"modulator.coalitions": "shared"}
@@ -82,15 +83,15 @@ class Study:
     def __init__(self, scale: str) -> None:
         self.scale, self.size = scale, SIZES[scale]
         self.known, self.tracker = registry.load(), MlflowTracker()
-        at = suite.read(self.known, "main").at(scale, DATA)
-        self.settings = {key: value for key, value in at.items() if key != "dataset.protocol"}  # epochs are chosen on valid
+        self.suite = suite.read(self.known, "main")
         self.folder = Path("runs") / "reproduce"
 
     def given(self, fusion: str, title: str) -> Settings:
         """What of a method's job is fixed; its rate too where it is not tuned."""
         name, own = METHODS[title]
         early = {"training.clip_norm": 1, **(SHAPLEY if name.startswith("ogm") else {})} if fusion == "early" else {}
-        fixed = {key: value for key, value in self.settings.items() if key != RATE or not self.size.trials}
+        at = self.suite.at(self.scale, DATA, fusion)
+        fixed = {key: value for key, value in at.items() if key != PROTOCOL and (key != RATE or not self.size.trials)}
         return [*{**fixed, **early, **own}.items()]
 
     def chosen(self, fusion: str, title: str) -> Mapping[str, Any]:
@@ -183,7 +184,7 @@ class Study:
         return (time.process_time() - begun) * (whole.limit or 50_000) / PROBED * whole.training.epochs
 
     def spec_of_scale(self, fusion: str, title: str) -> jobs.JobSpec:
-        settings = {**self.settings, **dict(self.given(fusion, title))}
+        settings = {RATE: self.suite.at(self.scale, DATA, fusion)[RATE], **dict(self.given(fusion, title))}
         return jobs.compose(self.known, DATA, METHODS[title][0], fusion, settings=settings.items())
 
     # what came out

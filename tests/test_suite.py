@@ -208,6 +208,10 @@ def test_tables_5_and_6_are_one_training_and_several_concepts(line: CommandLine)
             "'datasets' of scale 'x' should have a mapping of settings for each; found {'synthetic': 3}",
         ),
         (
+            "suites: {s: {jobs: [{dataset: synthetic, modulator: agm}], scales: {x: {datasets: {synthetic: {fusions: [early]}}}}}}",
+            "'fusions' of scale 'x' should have a mapping of settings for each; found ['early']",
+        ),
+        (
             "suites: {s: {jobs: [{dataset: synthetic, modulator: agm}], published: [4]}}",
             "no figures of table 4 are here; there are those of 5, 6, 7, 8",
         ),
@@ -218,6 +222,21 @@ def test_a_suite_that_is_none(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(AgmbenchError, match=r"plugins/mine/registry\.yaml:1: ") as error:
         suite.read(found, "s")
     assert said in str(error.value)
+
+
+def test_a_scale_is_narrowed_to_a_data_set_and_to_a_fusion(tmp_path: Path) -> None:
+    jobs = "[{dataset: [synthetic, avmnist-mini], fusion: [late, early], modulator: joint}]"
+    narrowed = "{limit: 8, fusions: {early: {limit: 9}}, datasets: {synthetic: {limit: 10, fusions: {concat: {limit: 11}}}}}"
+    found = known(tmp_path, f"suites: {{s: {{jobs: {jobs}, scales: {{x: {narrowed}, y: {{fusions: {{erly: {{}}}}}}}}}}}}")
+    planned = [each.job.spec for each in suite.plan(suite.read(found, "s"), found, "x") if each.job]
+    assert {(spec.dataset.name, spec.fusion.name): spec.limit for spec in planned} == {
+        ("synthetic", "concat"): 11,
+        ("synthetic", "early"): 9,
+        ("avmnist-mini", "concat"): 8,
+        ("avmnist-mini", "early"): 9,
+    }
+    with pytest.raises(AgmbenchError, match="erly"):
+        suite.plan(suite.read(found, "s"), found, "y")
 
 
 def test_suites_have_one_name(tmp_path: Path) -> None:

@@ -152,8 +152,9 @@ class Ray:
                 env={
                     **os.environ,
                     **self.environment,
-                    "RAY_memory_monitor_refresh_ms": "0",
-                },  # other tests may fill this machine's memory
+                    "RAY_memory_monitor_refresh_ms": "0",  # other tests may fill this machine's memory
+                    "RAY_worker_niceness": "0",  # and take its cores: at Ray's 15 no job begins beside them
+                },
                 stdout=out,
                 stderr=out,
             )

@@ -212,6 +212,12 @@ def test_strength_is_measured_when_its_unimodal_models_are_there(line: CommandLi
     assert line("measure", "competition-strength").status == 0
     (joint,) = [run for run in runs(line) if "joint seed" in (run.info.run_name or "")]
     assert {"test/strength/m0", "test/strength/m1"} < joint.data.metrics.keys()
+    protocol, final = joint.data.tags["mlflow.note.content"].split("\n\n")  # a table that was there is replaced
+    assert protocol.startswith("The epoch is chosen")
+    rows = dict(row.strip("| ").split(" | ") for row in final.splitlines()[2:])
+    shown = {f"test/{name}": float(value) for name, value in rows.items()}
+    assert shown == pytest.approx({name: value for name, value in joint.data.metrics.items() if name in shown}, rel=1e-3)
+    assert {"test/accuracy", "test/strength/m0"} < shown.keys()
 
 
 # regression

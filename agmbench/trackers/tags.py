@@ -40,7 +40,8 @@ from agmbench.records import Heading, Label, Measurement, Record, Selected, chos
 
 DEFAULTS = {field.name: field.default for field in fields(Quantity)}  # left out of a tag, which MLflow cuts at 8,000 letters
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # of an experiment that the UI opens as model training
-NOTE = "mlflow.note.content"  # what the UI shows as a run's description
+NOTE = "mlflow.note.content"  # what the UI shows as a run's description, above all its metrics
+FINAL = "| on test | |\n|---|---:|\n"  # where the final numbers begin in it
 
 
 def by_whom(source: str = "agmbench") -> dict[str, str]:
@@ -75,6 +76,12 @@ def described(heading: Heading) -> str:
     """A run's protocol in words."""
     departs = ", ".join(departing(heading.departures, heading.sample)) or "nothing"
     return f"{chosen(heading.selected, heading.spec)}. Departs from the published recipe of its data set in: {departs}."
+
+
+def with_final(note: str, metrics: Mapping[str, float]) -> str:
+    """A description with the final numbers of a run as a table at its end, in place of the table that was there."""
+    rows = "".join(f"| {name} | {value:.4g} |\n" for name, value in sorted(within("test", metrics).items()))
+    return f"{note.partition(FINAL)[0].rstrip()}\n\n{FINAL}{rows}"
 
 
 def labelled(client: MlflowClient, run_id: str, label: Label) -> None:

@@ -21,7 +21,7 @@ from agmbench.jobs import flat
 from agmbench.names import OUTCOMES, REASON, all_of_split
 from agmbench.records import FAILED, FINISHED, KILLED, Beyond, Heading, Measurement, Point, Stopped
 from agmbench.trackers.patience import Locked
-from agmbench.trackers.tags import as_tag, labelled
+from agmbench.trackers.tags import NOTE, as_tag, labelled, with_final
 
 METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
 PARAMS_A_CALL = 100
@@ -151,6 +151,8 @@ class MlflowWriter:
             self.check()
             for start in range(0, max(len(metrics), len(tags)), TAGS_A_CALL):
                 self._client.log_batch(self.id, metrics[start : start + TAGS_A_CALL], tags=tags[start : start + TAGS_A_CALL])
+            data = self._client.get_run(self.id).data
+            self._client.set_tag(self.id, NOTE, with_final(data.tags.get(NOTE, ""), data.metrics))
 
     def _write(self) -> None:
         begun = time.monotonic()

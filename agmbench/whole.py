@@ -12,7 +12,8 @@ def whole(path: Path) -> Iterator[Path]:
 
     Where what is inside raises, `path` is as it was, and the other is removed. A process that is killed leaves `path` as it was too,
     but between the two renames of a folder that replaces one (the earlier folder is `.NAME.old` then); the next process removes what it
-    left. One process at a time may make the same path. Raises `OSError` as `Path.replace` does.
+    left. One process at a time may make the same path. Raises `OSError` as `Path.replace` does, so also where a file would replace a
+    folder, or a folder a file.
     """
     fresh = path.with_name(f".{path.name}.new")
     try:
@@ -26,7 +27,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def _put(fresh: Path, path: Path) -> None:
-    if not path.is_dir() or path.is_symlink():
+    if not (path.is_dir() and fresh.is_dir()) or path.is_symlink():
         fresh.replace(path)
         return
     old = path.with_name(f".{path.name}.old")

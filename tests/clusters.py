@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from conftest import children
+from conftest import PATIENCE, children
 
 SLURM = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 CONFIGURATION = """
@@ -49,7 +49,7 @@ PartitionName=high Nodes=n1 PriorityTier=10 State=UP
 """
 
 
-def until(found: Callable[[], object], what: str, seconds: float = 240) -> None:
+def until(found: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     """Wait until something is so; fail with what was waited for."""
     deadline = time.monotonic() + seconds
     while not found():
@@ -87,10 +87,10 @@ class Slurm:
         places = [f"--{name}={self.folder}/munge.{name}" for name in ("socket", "pid-file", "log-file", "seed-file")]
         self.daemons: list[subprocess.Popen[bytes]] = []
         self._start("munged", "--foreground", "--force", f"--key-file={key}", *places)
-        until((self.folder / "munge.socket").exists, "munged has made no socket", 60)
+        until((self.folder / "munge.socket").exists, "munged has made no socket")
         self._start("slurmctld", "-D")
         self._start("slurmd", "-D", "-N", "n1")
-        until(lambda: "idle" in self.said("sinfo", "-h", "-o", "%t"), f"no node came up; see {self.folder}", 120)
+        until(lambda: "idle" in self.said("sinfo", "-h", "-o", "%t"), f"no node came up; see {self.folder}")
 
     def _start(self, *words: str) -> None:
         path = {"PATH": f"{os.environ['PATH']}:/usr/sbin"}
@@ -108,7 +108,7 @@ class Slurm:
     def stop(self) -> None:
         self.said("scancel", "--user=root")
         with suppress(AssertionError):
-            until(lambda: not self.jobs("running,completing"), "jobs that do not end", 60)
+            until(lambda: not self.jobs("running,completing"), "jobs that do not end")
         for daemon in reversed(self.daemons):
             daemon.terminate()
         for daemon in self.daemons:
@@ -129,7 +129,7 @@ class Ray:
         self._start(
             "head", "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self.folder}"
         )
-        until(lambda: _answers(port), f"the head of Ray does not answer; see {self.folder}", 120)
+        until(lambda: _answers(port), f"the head of Ray does not answer; see {self.folder}")
         self.nodes = [self._node(f"node{n}") for n in (1, 2)]
 
     def _node(self, name: str) -> "subprocess.Popen[bytes]":

@@ -17,6 +17,7 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("COLUMNS", None)  # tables on a pipe would be fitted to it
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and threads of small models only wait for one another
 
+PATIENCE = 1500.0  # seconds after which what a test waits for is taken to stand still; a busy machine takes many
 SMALL = ("--dataset", "synthetic", "--epochs", "2", "--set", "dataset.samples=128")
 
 
@@ -59,7 +60,7 @@ class CommandLine:
 
     def finish(self, *words: str, env: dict[str, str] | None = None) -> Result:
         process = self.process(*words, env=env)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=PATIENCE)
         return Result(process.returncode, out, err)
 
     def refused(self, *words: str) -> str:
@@ -117,7 +118,7 @@ class Hold:
         (plugin / "held.py").write_text(HELD)
         (plugin / "registry.yaml").write_text("metrics: {held: {target: 'held:Held'}}\n")
 
-    def wait(self, jobs: int = 1, seconds: float = 240) -> None:
+    def wait(self, jobs: int = 1, seconds: float = PATIENCE) -> None:
         """Until so many jobs stand still."""
         deadline = time.monotonic() + seconds
         while len(list(self.folder.iterdir())) < jobs:

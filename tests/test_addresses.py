@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
-from conftest import CommandLine
+from conftest import PATIENCE, CommandLine
 
 from agmbench.addresses import hidden, shown
 
@@ -106,7 +106,7 @@ def test_the_ui_is_told_the_address_where_ps_does_not_show_it(finished: CommandL
     store = f"sqlite:///{finished.folder / 'runs' / 'mlflow.db'}?password=hush"
     process = finished.process("ui", "--port", str(free_port()), env={"MLFLOW_TRACKING_URI": store})
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + PATIENCE
         while b"mlflow" not in (words := Path(f"/proc/{process.pid}/cmdline").read_bytes()):
             assert time.monotonic() < deadline
             assert process.poll() is None, process.communicate()
@@ -114,7 +114,7 @@ def test_the_ui_is_told_the_address_where_ps_does_not_show_it(finished: CommandL
         assert b"hush" in Path(f"/proc/{process.pid}/environ").read_bytes()  # which only its owner may read
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
 
 
 def test_the_reader_of_addresses_is_quick(tmp_path: Path) -> None:

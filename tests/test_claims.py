@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+from conftest import PATIENCE
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from test_remote import Server
@@ -136,11 +137,11 @@ def test_the_robbed_one_stops_before_it_writes(clock: Callable[[float], None]) -
 
 
 def test_the_dead_are_known_on_their_machine() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000000)"])
     there = replace(me(), pid=child.pid, begun=claims._begun(child.pid))
     assert not there.dead
     child.kill()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not there.dead:  # before it is waited for, too
         assert time.monotonic() < deadline
     child.wait()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, CommandLine, Hold
+from conftest import PATIENCE, SMALL, CommandLine, Hold
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from test_kills import history
@@ -98,7 +98,7 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "store.sh"
 
 def store(*words: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHON": sys.executable}
-    return subprocess.run([SCRIPT, *words], env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run([SCRIPT, *words], env=env, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def owners(run: Run) -> list[str]:
 def test_two_machines_train_each_job_of_a_suite_once(server: Server, machines: list[Machine]) -> None:
     processes = [machine.starts("suite", "run", "both") for machine in machines]
     for process in processes:
-        out, err = process.communicate(timeout=1200)
+        out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
         assert "suite 'both': 3 done, 0 failed, 0 missing" in out
     client = MlflowClient(server.uri)
@@ -184,7 +184,7 @@ def test_a_machine_that_dies_has_its_job_finished_by_the_other(server: Server, m
     held = next(run for run in server.runs() if run.data.params.get("seed") == "3")
     dying.kill()
     dying.communicate()
-    _, err = process.communicate(timeout=1200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     runs = jobs(client, {"3"})
     assert len(runs) == 4

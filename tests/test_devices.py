@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SMALL, CommandLine, Hold
+from conftest import PATIENCE, SMALL, CommandLine, Hold
 from test_train import REGISTRY
 from together import Trained, all_trained, dropped, gradients, noisy, read, together, trained
 
@@ -203,7 +203,7 @@ def test_a_rank_that_is_killed_ends_the_job_which_then_goes_on(line: CommandLine
     first, second = sorted(int(path.name) for path in hold.folder.iterdir())  # in the order in which they were started
     os.kill(second, signal.SIGKILL)
     hold.let_go()
-    _, err = process.communicate(timeout=240)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert errors(err) == ["another process of this job, which trains on several devices, has ended"]
     assert not Path(f"/proc/{first}").exists()
@@ -236,7 +236,7 @@ def test_no_process_outlives_the_command(line: CommandLine) -> None:
     ranks = [Path("/proc", path.name) for path in hold.folder.iterdir()]
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE
     while any(rank.exists() for rank in ranks):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -249,7 +249,7 @@ def test_ctrl_c_ends_all_of_them_in_one_line(line: CommandLine) -> None:
     process = line.process(*words, env={"HOLD_AT": "2"})
     hold.wait(jobs=2)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert errors(err) == ["interrupted"]
     assert of(line, "joint").status == "KILLED"

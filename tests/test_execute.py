@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import SMALL, CommandLine
+from conftest import PATIENCE, SMALL, CommandLine
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -305,14 +305,14 @@ def test_a_store_half_made_by_a_killed_process_is_made_anew(line: CommandLine) -
 def test_an_interrupted_run_is_killed_and_can_be_run_again(number: int, line: CommandLine) -> None:
     endless = [word if word != "2" else "100000" for word in PLAIN]  # epochs
     process = line.process("run", "--quiet", *endless)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     database = line.folder / "runs" / "mlflow.db"
     while not (database.is_file() and database.stat().st_size > 10_000 and started(line)):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
     os.kill(process.pid, number)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert err.strip() == "error: interrupted"
     (run,) = runs(line)
@@ -336,7 +336,7 @@ def test_two_processes_at_once_train_each_job_once(line: CommandLine) -> None:
     first = line.process("run", "--modulator", "joint", *SMALL)
     second = line.process("run", "--modulator", "agm", *SMALL)
     for process in (first, second):
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
     assert sorted(run.info.run_name for run in runs(line)) == [
         "agm seed 999 on synthetic concat",

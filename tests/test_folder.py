@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE
 from test_ui import free_port
 
 TRAP = "open({folder!r} + __name__, 'w').close()\nraise SystemExit('a file of the working directory was executed')\n"
@@ -99,16 +100,16 @@ def call(program: Sequence[str], words: Sequence[str], folder: Path) -> tuple[in
             start_new_session=True,
         )
         try:
-            status = answered(process, port) if words == ("ui",) else process.wait(timeout=300)
+            status = answered(process, port) if words == ("ui",) else process.wait(timeout=PATIENCE)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait(timeout=60)
+                process.wait(timeout=PATIENCE)
     return status, log.read_text()
 
 
 def answered(process: "subprocess.Popen[bytes]", port: str) -> int | None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):

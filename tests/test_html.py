@@ -11,7 +11,7 @@ from math import nan
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, CommandLine
+from conftest import PATIENCE, SMALL, CommandLine
 from PIL import Image
 
 from agmbench.records import FINISHED, Record
@@ -136,7 +136,7 @@ def test_a_browser_shows_it_in_light_and_dark(store: CommandLine, report: str, t
         words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--window-size=900,1500", *flags]
         subprocess.run(
             [*words, f"--user-data-dir={tmp_path / scheme}", f"--screenshot={shot}", (store.folder / "report.html").as_uri()],
-            check=True, timeout=120, capture_output=True,
+            check=True, timeout=PATIENCE, capture_output=True,
         )  # fmt: skip
         picture = Image.open(shot).convert("L")
         grounds[scheme] = picture.getpixel((2, 2))

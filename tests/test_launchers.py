@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from clusters import Ray, Slurm, until
-from conftest import CommandLine, Hold
+from conftest import PATIENCE, CommandLine, Hold
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -262,7 +262,7 @@ def through(cluster: Slurm, line: CommandLine, *words: str, env: dict[str, str] 
 
 
 def ended(process: "subprocess.Popen[str]", status: int = 0) -> str:
-    _, err = process.communicate(timeout=600)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == status, err
     return err
 

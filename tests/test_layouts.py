@@ -9,7 +9,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from conftest import CommandLine
+from conftest import PATIENCE, CommandLine
 
 from agmbench import registry
 from agmbench.datasets.files import FileDataset
@@ -141,7 +141,7 @@ def test_a_pipe_in_place_of_any_file_is_refused_at_once(tmp_path: Path) -> None:
         env={**os.environ, "AGMBENCH_DATA": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, CommandLine, children
+from conftest import PATIENCE, SMALL, CommandLine, children
 from test_layouts import LAYOUTS, NETWORKS, network
 from test_layouts import SMALL as TINY
 
@@ -114,7 +114,7 @@ def test_batches_are_the_same_bits_where_processes_are_forked(
         env={**os.environ, "PYTHONPATH": places},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
@@ -391,7 +391,7 @@ def test_a_killed_run_leaves_no_reader_and_goes_on_to_the_same_numbers(clips: Co
     words = ("run", *(word if word != "2" else "12" for word in CREMAD), "-m", "agm")
     process = clips.process(*words, "--workers", "2")
     states = clips.folder / "runs" / "unfinished"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not list(states.rglob("state.pt")):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
@@ -400,7 +400,7 @@ def test_a_killed_run_leaves_no_reader_and_goes_on_to_the_same_numbers(clips: Co
     process.kill()
     process.wait()
     assert len(readers) >= 3  # the fork server and two that read
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while alive := [pid for pid in readers if Path(f"/proc/{pid}").exists() and "Z" not in state(pid)]:
         assert time.monotonic() < deadline, alive
         time.sleep(0.05)

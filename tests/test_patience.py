@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from conftest import CommandLine
+from conftest import PATIENCE, CommandLine
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -126,7 +126,7 @@ def test_a_store_that_is_locked_for_longer_than_mlflow_waits_fails_nothing(line:
             with pytest.raises(subprocess.TimeoutExpired):
                 process.communicate(timeout=45)
             let_go()
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
     assert {run.info.status for run in runs(line.folder / "runs")} == {FINISHED}
 

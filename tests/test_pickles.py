@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CommandLine
+from conftest import PATIENCE, CommandLine
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets.ave import AVE
@@ -218,7 +218,7 @@ for path in sys.argv[1:]:
 
 def in_a_process(code: str, *words: str) -> list[str]:
     """What a process that may take half a gigabyte prints, line by line; it ends well."""
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, (done.returncode, done.stdout[-300:], done.stderr[-2000:])
     return done.stdout.splitlines()
 

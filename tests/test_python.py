@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import PATIENCE
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -144,7 +145,7 @@ def test_the_notebook_runs(folder: Path) -> None:
     notebook = nbformat.read(ROOT / "examples" / "python.ipynb", as_version=4)
     nbformat.validate(notebook)
     nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook, timeout=PATIENCE, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()
     printed = [output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"]
     assert any("did you mean 'agm'" in text for text in printed)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, CommandLine, Hold, Result
+from conftest import PATIENCE, SMALL, CommandLine, Hold, Result
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from test_ui import free_port
@@ -54,7 +54,7 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while True:
             assert self.process.poll() is None
             assert time.monotonic() < deadline
@@ -67,7 +67,7 @@ class Server:
     def end(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(timeout=60)
+            self.process.wait(timeout=PATIENCE)
 
     def runs(self) -> list[Run]:
         client = MlflowClient(self.uri)
@@ -168,7 +168,7 @@ def test_a_server_that_goes_down_meanwhile_is_one_line_and_the_job_goes_on_when_
         process, hold = started(line, server)
         server.end()
         hold.let_go()
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=PATIENCE)
         result = Result(process.returncode, out, err)
         assert result.status == 1
         assert f"the tracking server {server.uri} does not answer any more" in one_line(result)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CommandLine
+from conftest import PATIENCE, CommandLine
 from mlflow import MlflowClient
 from test_train import CPU, EARLY, REGISTRY, splits_of, untrained_concepts
 
@@ -557,7 +557,7 @@ def test_on_a_full_disk_the_run_fails_and_goes_on_when_there_is_room(
     result = subprocess.run(
         ["unshare", "-rm", "bash", "-c", ON_A_FULL_DISK, "bash", where, str(left), *agmbench, *JOB],
         cwd=line.folder, env={**os.environ, "AGMBENCH": " ".join(agmbench), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     statuses = [text for text in result.stdout.splitlines() if text.startswith("status")]
     assert statuses == ["status 1", "status 0"], result.stderr

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import CommandLine, Hold, children
+from conftest import PATIENCE, CommandLine, Hold, children
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -469,7 +469,7 @@ def test_a_suite_that_was_killed_leaves_nobody_and_goes_on(line: CommandLine, nu
     family = children(process.pid)
     os.kill(process.pid, number)
     process.communicate()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while any(Path(f"/proc/{pid}/exe").exists() and "python" in Path(f"/proc/{pid}/cmdline").read_text() for pid in family):
         assert time.monotonic() < deadline, "a job outlives its suite"
         time.sleep(0.1)
@@ -488,7 +488,7 @@ def test_a_suite_that_was_killed_leaves_nobody_and_goes_on(line: CommandLine, nu
 def test_two_suites_at_once_train_each_job_once(line: CommandLine) -> None:
     both = [line.process("suite", "run", "tiny", "--seeds", "1") for _ in range(2)]
     for process in both:
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
     names = [run.info.run_name for run in runs(line)]
     assert sorted(names) == sorted(set(names))

@@ -18,7 +18,7 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import CommandLine, Hold
+from conftest import PATIENCE, CommandLine, Hold
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -357,7 +357,7 @@ def test_a_stopped_trial_is_tried_again(line: CommandLine, how: signal.Signals) 
     hold.wait()
     (stopped,) = (t for trials in studies(line).values() for t in trials if t.state == TrialState.RUNNING)
     process.send_signal(how)
-    process.communicate(timeout=300)
+    process.communicate(timeout=PATIENCE)
     hold.let_go()
     (states,) = ([trial.state for trial in trials] for trials in studies(line).values())
     if how == signal.SIGKILL:
@@ -446,7 +446,7 @@ def test_two_commands_on_one_study_stay_within_its_budget(line: CommandLine) -> 
     words = (*SYNTHETIC, "-m", "agm", "--trials", "5", "--sampler", "random")
     both = [line.process(*words), line.process(*words)]
     for process in both:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
         assert re.search(r"agm +5 ", out)
     (trials,) = studies(line).values()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CommandLine
+from conftest import PATIENCE, CommandLine
 from mlflow import MlflowClient
 
 pytestmark = pytest.mark.long
@@ -47,7 +47,7 @@ def port(finished: CommandLine, said: Path) -> Iterator[int]:
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while True:
             assert process.poll() is None
             assert time.monotonic() < deadline
@@ -59,7 +59,7 @@ def port(finished: CommandLine, said: Path) -> Iterator[int]:
         yield port
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE)
 
 
 def test_the_ui_serves_the_runs_of_this_store_to_this_machine(port: int) -> None:
@@ -116,7 +116,7 @@ def chromium(page: str, folder: Path, *words: str) -> str:
         "--window-size=1600,1000",
         f"--user-data-dir={folder / 'profile'}",
     ]
-    return subprocess.run([str(CHROMIUM), *options, *words, page], capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run([str(CHROMIUM), *options, *words, page], capture_output=True, text=True, timeout=PATIENCE).stdout
 
 
 def experiments(port: int) -> list[dict[str, str]]:

@@ -24,10 +24,10 @@ def found(path: Path) -> str:
     return (path / "inside" if path.is_dir() else path).read_text()
 
 
-WAYS = [(False, None), (True, None), (False, False), (True, True), (False, True)]
+WAYS = [(False, None), (True, None), (False, False), (True, True)]
 
 
-@pytest.mark.parametrize(("folder", "was"), WAYS, ids=["file", "folder", "file-of-file", "folder-of-folder", "file-of-folder"])
+@pytest.mark.parametrize(("folder", "was"), WAYS, ids=["file", "folder", "file-of-file", "folder-of-folder"])
 def test_what_was_there_is_replaced_at_the_end_and_nothing_else_is_left(folder: bool, was: bool | None, tmp_path: Path) -> None:
     path = tmp_path / "it"
     if was is not None:
@@ -48,6 +48,16 @@ def test_what_raises_leaves_what_was_there(folder: bool, tmp_path: Path) -> None
     put(path, "before", folder)
     with pytest.raises(KeyboardInterrupt):
         stopped(path, folder)
+    assert found(path) == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["file-of-folder", "folder-of-file"])
+def test_neither_replaces_the_other_kind(folder: bool, tmp_path: Path) -> None:
+    path = tmp_path / "it"
+    put(path, "before", not folder)
+    with pytest.raises(OSError, match="directory"), whole(path) as fresh:
+        put(fresh, "after", folder)
     assert found(path) == "before"
     assert list(tmp_path.iterdir()) == [path]
 

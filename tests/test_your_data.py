@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import CommandLine, Result
+from conftest import PATIENCE, CommandLine, Result
 from PIL import Image
 
 from agmbench.datasets.avmnist_mini import PACKED
@@ -83,7 +83,7 @@ def numbers(folder: Path) -> Path:
 def finished(line: CommandLine, *words: str) -> Result:
     """A command in a process of its own, as a user calls it, however busy the machine is."""
     process = line.process(*words)
-    out, err = process.communicate(timeout=1500)
+    out, err = process.communicate(timeout=PATIENCE)
     return Result(process.returncode, out, err)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from conftest import PATIENCE
 from test_train import CPU, EARLY, REGISTRY, splits_of, untrained_concepts
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ def together(size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
         for rank in ranks:
             rank.start()
         for rank in ranks:
-            rank.join(timeout=500)
+            rank.join(timeout=PATIENCE)
             rank.kill()
         left = {one.read_text() for one in Path(folder).glob("*.threads")}
         assert not any("gloo" in names for names in left), f"threads of torch outlive the group: {left}"

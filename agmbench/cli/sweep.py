@@ -159,14 +159,13 @@ def _workers(given: Given, store: str) -> "Workers | None":
 
 def _show(planned: "Sequence[Sweep]", found: "Sequence[Tuned]") -> None:
     from agmbench.report.sweeps import parameters, sensitivity, side_by_side
-    from agmbench.report.terminal import show_sheet
+    from agmbench.report.terminal import show_sheets
 
     first = planned[0]
     title = (
         f"{first.base.dataset.name}{first.departs}, {first.trials} trials each, sampler {first.sampler}, pruner {first.pruner}"
     )
-    for sheet in (side_by_side(title, found), *(sensitivity(tuned, key) for tuned in found for key in parameters(tuned))):
-        show_sheet(sheet)
+    show_sheets([side_by_side(title, found), *(sensitivity(tuned, key) for tuned in found for key in parameters(tuned))])
 
 
 def say(text: str) -> None:

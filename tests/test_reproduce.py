@@ -21,7 +21,9 @@ def test_the_study_chooses_trains_and_tells(
     monkeypatch.setattr(reproduce, "SIZES", {"small": Size(trials=4, seeds=1)})
     monkeypatch.setattr(reproduce, "METHODS", {name: reproduce.METHODS[name] for name in ("joint", "agm", "ensemble")})
     study = Study("small")
-    study.settings["training.epochs"] = 1
+    small = study.suite.scales["small"]
+    short = {**small, "datasets": {"avmnist": {**small["datasets"]["avmnist"], "training.epochs": 1}}}
+    study.suite = study.suite.model_copy(update={"scales": {"small": short}})
     study.folder.mkdir(parents=True)
 
     study.part("late")

@@ -43,7 +43,7 @@ def _print(entries: Iterable[Entry]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from agmbench.report.grid import narrow, print_grid, print_rows
+    from agmbench.report.grid import print_sentences
 
     table = Table("kind", "name", "origin", "summary", box=None, pad_edge=False, header_style="bold")
     table.columns[1].no_wrap = True
@@ -53,10 +53,7 @@ def _print(entries: Iterable[Entry]) -> None:
         table.add_row(entry.kind, escape(entry.name), escape(entry.origin), escape(entry.summary + also))
         origin = f"origin: {entry.origin}" if entry.origin != BUILT_IN else ""
         rows.append((f"{entry}{also}", (entry.summary, origin)))
-    if narrow():
-        print_rows(rows)
-    else:
-        print_grid(table)
+    print_sentences(table, rows)
 
 
 def _failing(entries: Iterable[Entry]) -> Iterator[Broken]:

@@ -43,7 +43,7 @@ def _parameters(entry: Entry) -> None:
     from rich.table import Table
 
     from agmbench.parameters import annotation, parameters
-    from agmbench.report.grid import narrow, print_grid, print_rows
+    from agmbench.report.grid import print_sentences
 
     schema = parameters(entry)
     if not schema.model_fields:
@@ -58,10 +58,7 @@ def _parameters(entry: Entry) -> None:
         takes = annotation(schema, name)
         table.add_row(*map(escape, (name, takes, _typed(default), search)))
         rows.append((name, (f"takes: {takes}", f"default: {_typed(default)}", f"search: {search}" if search else "")))
-    if narrow():
-        print_rows([("parameters:", ()), *rows])
-    else:
-        print_grid(table)
+    print_sentences(table, [("parameters:", ()), *rows])
 
 
 def _typed(value: object) -> str:

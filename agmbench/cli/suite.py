@@ -75,7 +75,7 @@ def list_() -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from agmbench.report.grid import narrow, print_grid, print_rows
+    from agmbench.report.grid import print_sentences
 
     table = Table("suite", "scales", "summary", box=None, pad_edge=False, header_style="bold")
     rows = []
@@ -83,10 +83,7 @@ def list_() -> None:
         scales, said = ", ".join(map(str, matrix.content.get("scales", {}))), matrix.content.get("summary", "")
         table.add_row(matrix.name, escape(scales), escape(said))
         rows.append((matrix.name, (said, f"scales: {scales}" if scales else "")))
-    if narrow():
-        print_rows(rows)
-    else:
-        print_grid(table)
+    print_sentences(table, rows)
 
 
 @command.command("show")

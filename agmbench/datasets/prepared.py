@@ -19,7 +19,7 @@ from itertools import islice
 from math import prod
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -29,13 +29,14 @@ from agmbench.contracts import Unsuitable
 from agmbench.datasets.files import Array, Progress, checksum, load_npy, regular
 
 MANIFEST = "manifest.json"
-FORMAT = 2
+Format = Literal[2]
+(FORMAT,) = get_args(Format)
 
 
 class Manifest(BaseModel):
     """`manifest.json`. sources, outputs: sha256 by path.   arrays: shape and dtype by split and name."""
 
-    format: Literal[2]  # `FORMAT`
+    format: Format
     dataset: str
     parameters: dict[str, Any]
     arrays: dict[str, dict[str, tuple[list[int], str]]]

@@ -2,7 +2,6 @@
 
 import io
 import re
-import warnings
 from collections.abc import Sequence
 from math import isfinite
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from agmbench.report.escapes import one_line
-from agmbench.report.style import INK, SOFT, VARIABLES, colour, themed
+from agmbench.report.style import INK, SOFT, VARIABLES, any_script, colour, themed
 
 LINE = 14  # pixels from one name to the next
 DASHED: dict[str, Any] = {"color": SOFT, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
@@ -219,8 +218,7 @@ def _svg(axes: Axes, title: str) -> Markup:
     for artist in figure.findobj():
         artist.set_clip_on(False)  # all bounds hold what is drawn
     out = io.StringIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has it
+    with any_script():  # the browser has it
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         box = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())  # 'tight' would draw the picture twice
         figure.savefig(out, format="svg", bbox_inches=box.padded(0.03), metadata=nothing)

@@ -48,16 +48,14 @@ def print_grid(grid: Table) -> None:
     console.print(grid)
 
 
-def narrow() -> bool:
-    """Whether there are too few columns for a table of sentences."""
+def print_sentences(grid: Table, rows: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """Print a table of sentences; where it is too narrow for one, its `rows`: a line for each, and below it its texts, indented."""
     limit = room()
-    return limit is not None and limit < NARROW
-
-
-def print_rows(rows: Iterable[tuple[str, Sequence[str]]]) -> None:
-    """What stands in for a table of sentences where it is narrow: a line for each row, and below it the texts of the row, indented."""
+    if limit is None or limit >= NARROW:
+        print_grid(grid)
+        return
     for first, texts in rows:
         print(encodable(printable(first), _Console().encoding))
         for text in filter(None, texts):
-            folded = textwrap.fill(text, room() or ALL, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+            folded = textwrap.fill(text, limit, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
             print(encodable(printable(folded), _Console().encoding))

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix
 
 from agmbench.records import Point
-from agmbench.report.style import drawn
+from agmbench.report.style import any_script, drawn
 
 Series = Mapping[str, tuple[list[int], list[float]]]
 
@@ -39,10 +39,7 @@ def save(
         _chosen(best, [axes for figure in figures.values() for axes in figure.axes if axes.get_xlabel() == "epoch"])
     if confusion is not None:
         figures["confusion"] = _confusion(*confusion, class_names)
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing from font"
-        )  # names of classes may be in scripts that the font lacks
+    with any_script():  # names of classes
         for name, figure in figures.items():
             figure.suptitle("\n".join(wrap(title, width=90)), fontsize="small")
             figure.savefig(folder / f"{name}.png")

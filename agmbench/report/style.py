@@ -4,6 +4,10 @@
 placeholders that `charts.py` replaces by variables of the page's style sheet, so one picture serves the light and the dark theme.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import matplotlib
 import matplotlib.style
 
@@ -53,3 +57,11 @@ themed = matplotlib.style.context(
 def colour(number: int) -> str:
     """The placeholder of one of the page's colours, `--c0` to `--c7`."""
     return f"#0000c{number}"
+
+
+@contextmanager
+def any_script() -> Iterator[None]:
+    """Inside, text may be in scripts that the font lacks; matplotlib does not warn of it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield

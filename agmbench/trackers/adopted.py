@@ -9,7 +9,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 from agmbench.errors import AgmbenchError
 from agmbench.names import DEPARTURES, DIGEST, IMPORTED, IMPORTED_DIGEST, SETTING, of_split
 from agmbench.records import FINISHED, Heading, Point, Record
-from agmbench.trackers.tags import written
+from agmbench.trackers.tags import tagged, written
 from agmbench.trackers.writer import MlflowWriter
 
 SHA256 = f"{IMPORTED}.sha256"
@@ -18,7 +18,7 @@ OF_JOBS_HERE = (DIGEST, SETTING)  # tags by which a job is found that was done h
 
 def adopted(client: MlflowClient, experiment: str, record: Record, folder: Path, sha256: str) -> bool:
     """Keep a run with the files of its folder; whether it was not there. One that was begun and not finished is made anew."""
-    condition = f"tags.`{IMPORTED}` = '{record.source}' and tags.`{IMPORTED_DIGEST}` = '{record.digest}'"
+    condition = tagged({IMPORTED: record.source, IMPORTED_DIGEST: record.digest})
     for run in client.search_runs([experiment], condition):
         if run.info.status != FINISHED:
             client.delete_run(run.info.run_id)

@@ -18,9 +18,9 @@ from agmbench.trackers.claims import Claim, me
 from agmbench.trackers.opening import sqlite as sqlite  # for whoever names a file beside the store
 from agmbench.trackers.patience import patiently
 from agmbench.trackers.places import Named, OnRun
-from agmbench.trackers.reading import Reader, order, tagged
+from agmbench.trackers.reading import Reader, order
 from agmbench.trackers.states import InStore, forget, shared
-from agmbench.trackers.tags import KIND, NOTE, by_whom, labelled, record, written
+from agmbench.trackers.tags import KIND, NOTE, by_whom, labelled, record, tagged, written
 from agmbench.trackers.writer import MlflowWriter, unguarded
 
 GONE = "its process was killed"
@@ -61,7 +61,7 @@ class MlflowTracker(Reader):
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            at_work = f"tags.`{DIGEST}` = '{digest}' and attributes.status = '{RUNNING}'"
+            at_work = f"{tagged({DIGEST: digest})} and attributes.status = '{RUNNING}'"
             taken(next((who for found in self._search(at_work) if (who := found.tags.get(OWNER))), "another process"))
             lock.acquire()
         try:
@@ -198,7 +198,7 @@ class MlflowTracker(Reader):
     def _if_free(self, digest: str, place: str = "") -> Iterator[list[MlflowRun]]:
         """The runs of a job under its claim, the last one first; none if a process has it that is not at `place`."""
         with ExitStack() as claims:
-            runs = sorted(self._runs(f"tags.`{DIGEST}` = '{digest}'"), key=order, reverse=True)
+            runs = sorted(self._runs(tagged({DIGEST: digest})), key=order, reverse=True)
             try:
                 if not self._served:
                     claims.enter_context(self._locked(digest, _left_alone))

@@ -15,7 +15,7 @@ from agmbench.names import DIGEST, IMPORTED, SETTING, STATES, TRIAL
 from agmbench.records import FINISHED, RUNNING, Record
 from agmbench.trackers.address import Address
 from agmbench.trackers.states import shared
-from agmbench.trackers.tags import record
+from agmbench.trackers.tags import record, tagged
 
 PAGE: dict[str, Any] = {"max_results": 1000, "order_by": ["attributes.start_time DESC"]}
 
@@ -29,11 +29,11 @@ class Reader(Address):
         return {one.name: one.experiment_id for one in found if one.experiment_id != "0"}
 
     def find(self, digest: str) -> Record | None:
-        found = self._search(f"tags.`{DIGEST}` = '{digest}' and attributes.status = '{FINISHED}'", None)
+        found = self._search(f"{tagged({DIGEST: digest})} and attributes.status = '{FINISHED}'", None)
         return max(found, key=lambda record: record.order, default=None)
 
     def before(self, setting: str, digest: str) -> Record | None:
-        found = self._search(f"tags.`{SETTING}` = '{setting}' and attributes.status = '{FINISHED}'", None)
+        found = self._search(f"{tagged({SETTING: setting})} and attributes.status = '{FINISHED}'", None)
         others = [record for record in found if record.digest != digest and TRIAL not in record.tags]
         return max(others, key=lambda record: record.started, default=None)
 
@@ -88,17 +88,12 @@ class Reader(Address):
 
     def _of_job(self, experiment: str, digest: str) -> list[MlflowRun]:
         """The runs of a job, the last one first."""
-        found = list(self._client.search_runs([experiment], f"tags.`{DIGEST}` = '{digest}'"))
+        found = list(self._client.search_runs([experiment], tagged({DIGEST: digest})))
         return sorted(found, key=order, reverse=True)
 
     def _points(self, run_id: str) -> set[tuple[str, int]]:
         names = self._client.get_run(run_id).data.metrics
         return {(name, metric.step) for name in names for metric in self._client.get_metric_history(run_id, name)}
-
-
-def tagged(tags: Mapping[str, str]) -> str:
-    """The condition of runs that have these tags."""
-    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
 
 
 def order(run: MlflowRun) -> tuple[int, int, str]:

@@ -78,6 +78,11 @@ def described(heading: Heading) -> str:
     return f"{chosen(heading.selected, heading.spec)}. Departs from the published recipe of its data set in: {departs}."
 
 
+def tagged(tags: Mapping[str, str]) -> str:
+    """The condition of runs that have these tags."""
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+
+
 def with_final(note: str, metrics: Mapping[str, float]) -> str:
     """A description with the final numbers of a run as a table at its end, in place of the table that was there."""
     rows = "".join(f"| {name} | {value:.4g} |\n" for name, value in sorted(within("test", metrics).items()))

@@ -137,8 +137,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "shapley",
         "whole",
     },
-    "plans": {"build", "jobs", "records", "registry"},
-    "suite": {"build", "errors", "jobs", "launch", "measures", "names", "plans", "records", "registry", "report"},
+    "suite": {"build", "errors", "jobs", "launch", "measures", "names", "records", "registry", "report"},
     "checkpoints": {"errors", "records", "whole"},
     "served": {
         "build",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from agmbench import build
 from agmbench.jobs import CORE_VERSION, JobSpec, digest
+from agmbench.names import SUITE
 from agmbench.records import Tracker
 from agmbench.registry import Registry
 from agmbench.registry.source import stated
@@ -47,9 +48,15 @@ def asked(spec: JobSpec, registry: Registry) -> str:
     return digest([spec.canonical(), CORE_VERSION, components])
 
 
-def kept(tracker: Tracker, dataset: str, tags: Mapping[str, str]) -> Plan:
-    """What the run of these tags keeps of jobs on a data set; nothing if there is none. What cannot be read is as if it were not there."""
-    path = tracker.of_group(dataset, tags, FILE)
+def tags_of(name: str) -> dict[str, str]:
+    """Of the runs of the suite `name` below which its jobs stand, one for each data set."""
+    return {SUITE: name}
+
+
+def kept(tracker: Tracker, dataset: str, name: str) -> Plan:
+    """What the run of the suite `name` keeps of its jobs on a data set; nothing if there is none. What cannot be read is as if it were
+    not there."""
+    path = tracker.of_group(dataset, tags_of(name), FILE)
     with suppress(OSError, ValueError, TypeError, AttributeError):
         if path is not None:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -59,13 +66,16 @@ def kept(tracker: Tracker, dataset: str, tags: Mapping[str, str]) -> Plan:
     return {}
 
 
-def keep(tracker: Tracker, dataset: str, name: str, tags: Mapping[str, str], plan: Plan) -> None:
-    """Keep a plan with the run of these tags, which is made if there is none, beside what is kept there of other jobs."""
-    if (known := kept(tracker, dataset, tags)) == _both(known, plan):
+def keep(tracker: Tracker, dataset: str, name: str, plan: Plan) -> None:
+    """Keep a plan with the run of the suite `name`, which is made if there is none, beside what is kept there of other jobs."""
+    if (known := kept(tracker, dataset, name)) == _both(known, plan):
         return
     with tracker.lock("plans"):
-        whole = _both(kept(tracker, dataset, tags), plan)
-        with tracker.group(dataset, name, tags) as run, tempfile.TemporaryDirectory(prefix="agmbench-") as scratch:
+        whole = _both(kept(tracker, dataset, name), plan)
+        with (
+            tracker.group(dataset, f"suite {name}", tags_of(name)) as run,
+            tempfile.TemporaryDirectory(prefix="agmbench-") as scratch,
+        ):
             content = {key: asdict(one) for key, one in whole.items()}
             Path(scratch, FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
             run.files(Path(scratch))

@@ -1,0 +1,139 @@
+"""The jobs of a suite: the product of its lists at a scale, and which of them cannot be run here."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from agmbench import build
+from agmbench.errors import AgmbenchError
+from agmbench.jobs import compose, digest
+from agmbench.records import Tracker
+from agmbench.registry import Registry
+from agmbench.suite.kept import Told, asked, kept
+from agmbench.suite.matrix import Suite, places
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One job of a suite; `skipped` says why it cannot be run here, and then it may have no `job`.
+
+    asked: what tells it from others without its data; empty if it cannot even be named.   told: of one that cannot be built here, what
+    the store keeps of it (`plans.py`).
+    """
+
+    label: str
+    dataset: str
+    job: build.Job | None = None
+    skipped: str = ""
+    asked: str = ""
+    told: Told | None = None
+
+    @property
+    def digest(self) -> str:
+        """Its job's, if it is known."""
+        return self.job.digest if self.job else self.told.digest if self.told else ""
+
+    def needed(self) -> tuple[str, ...]:
+        """The digests of all without which it cannot be done: its own, its training's where that is another's, its concepts'."""
+        if self.job is None:
+            return self.told.needed if self.told else ()
+        return tuple(
+            dict.fromkeys((self.digest, self.job.training, *(one.digest for one in build.references(self.job).values())))
+        )
+
+
+def plan(
+    suite: Suite,
+    registry: Registry,
+    scale: str | None = None,
+    seeds: int | None = None,
+    limit: int | None = None,
+    settings: Iterable[tuple[str, Any]] = (),
+) -> list[Planned]:
+    """Every job of a suite at a scale (as it stands), for its first `seeds` seeds (further ones count up), of at most `limit` samples
+    a split, with `settings` on top of all."""
+    given = {**({"limit": limit} if limit is not None else {}), **dict(settings)}
+    if "seed" in given:
+        raise AgmbenchError("--set seed: a suite has its own seeds; say how many with --seeds")
+    for kind, name in places(suite.scales.get(scale or "", {}), f"scale '{scale}'"):
+        registry.get(kind, name)  # one that nobody knows is a typo
+    for key, value in given.items():
+        if value == []:
+            raise AgmbenchError(f"--set {key}: an empty list has no value; leave it out, or give it one")
+    return list(_plan(suite, registry, scale, given, _seeds(suite, seeds)))
+
+
+def _seeds(suite: Suite, count: int | None) -> list[int]:
+    if count is None:
+        return list(suite.seeds)
+    return [*suite.seeds, *range(max(suite.seeds) + 1, max(suite.seeds) + 1 + count)][:count]
+
+
+def _plan(
+    suite: Suite, registry: Registry, scale: str | None, settings: Mapping[str, Any], seeds: Sequence[int]
+) -> Iterator[Planned]:
+    opened: dict[str, build.Data] = {}
+    for block, dataset, fusion in [(b, dataset, fusion) for b in suite.jobs for dataset in b.dataset for fusion in b.fusion]:
+        known = {**block.set, **suite.at(scale, dataset, _meant(registry, dataset, fusion)), **settings}
+        ranges = {key: value if isinstance(value, list) else [value] for key, value in known.items()}
+        for values, modulator, seed in product(product(*ranges.values()), block.modulator, seeds):
+            given = dict(zip(ranges, values, strict=True))
+            shown = [f"{key}={value}" for key, value in given.items()]
+            one = Planned(" ".join([dataset, *([fusion] if fusion else []), modulator, *shown, f"seed {seed}"]), dataset)
+            try:
+                spec = compose(registry, dataset, modulator, fusion, block.encoder, [*given.items(), ("seed", seed)])
+                one = replace(one, asked=asked(spec, registry))
+                key = digest([spec.dataset.model_dump(), spec.seed, spec.limit])
+                job = build.resolve(spec, registry, opened.get(key))
+                opened[key] = job.data
+                yield replace(one, job=job)
+            except AgmbenchError as error:
+                yield replace(one, skipped=str(error))
+
+
+def _meant(registry: Registry, dataset: str, fusion: str | None) -> str:
+    """The fusion by its name in the registry; none where a job cannot be composed, which says so itself when it is planned."""
+    try:
+        return compose(registry, dataset, fusion=fusion).fusion.name
+    except AgmbenchError:
+        return ""
+
+
+def checked(planned: Sequence[Planned]) -> list[Planned]:
+    """The plan with what cannot be built, or what a method refuses, skipped; jobs that differ in the seed alone are tried once."""
+    jobs = {_but_for_seed(one.job): one.job for one in planned if one.job}
+    cells: dict[str, dict[str, build.Job]] = defaultdict(dict)
+    for key, job in jobs.items():
+        cells[job.cell][key] = job
+    reasons = {key: reason for alike in cells.values() for key, reason in _refusals(alike).items()}
+    return [replace(one, skipped=reasons[_but_for_seed(one.job)]) if one.job else one for one in planned]
+
+
+def _but_for_seed(job: build.Job) -> str:
+    return digest([job.cell, job.spec.modulator.model_dump()])
+
+
+def _refusals(jobs: Mapping[str, build.Job]) -> dict[str, str]:
+    """Why each job of one cell cannot be; empty if it can."""
+    reasons = dict.fromkeys(jobs, "")
+    try:
+        model = build.model(next(iter(jobs.values())))
+    except AgmbenchError as error:
+        return dict.fromkeys(jobs, str(error))
+    for key, job in jobs.items():
+        try:
+            build.modulator(job, model)
+        except AgmbenchError as error:
+            reasons[key] = str(error)
+    return reasons
+
+
+def remembered(planned: Iterable[Planned], name: str, tracker: Tracker) -> list[Planned]:
+    """The plan of the suite `name` with what the store keeps of jobs that cannot be built here, such as those whose data are elsewhere."""
+    planned = list(planned)
+    lacking_here = {one.dataset for one in planned if one.job is None and one.asked}
+    plans = {dataset: kept(tracker, dataset, name) for dataset in lacking_here}
+    found = [plans.get(one.dataset, {}).get(one.asked) if one.job is None else None for one in planned]
+    return [replace(one, told=told, skipped=told.skipped) if told else one for one, told in zip(planned, found, strict=True)]

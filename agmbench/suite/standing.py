@@ -1,0 +1,96 @@
+"""How far a suite is by the store, and what of it there is to run."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agmbench import build
+from agmbench.measures import lacking, measures
+from agmbench.records import FAILED, FINISHED, RUNNING, Record, Tracker
+from agmbench.registry import Registry
+from agmbench.suite.kept import Plan, Told
+from agmbench.suite.planned import Planned, checked
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a suite is: planned jobs by what became of them, with the newest record of each where there is one."""
+
+    done: Sequence[Planned]
+    failed: Sequence[tuple[Planned, Record]]
+    missing: Sequence[Planned]
+    skipped: Sequence[Planned]
+    at_work: Sequence[Record] = ()  # runs that go on, as far as the store knows, of jobs that are missing and of their concepts
+
+
+def progress(planned: Iterable[Planned], tracker: Tracker, registry: Registry) -> Standing:
+    """What of a plan is done, failed or missing, by the store; what is done has been measured by every metric that needs more runs."""
+    planned = list(planned)
+    comparing = [one for one in measures(registry) if one.metric.compares]
+    newest: dict[str, Record] = {}
+    for dataset in {one.dataset for one in planned if one.digest}:
+        for record in sorted(
+            tracker.records(dataset), key=lambda record: record.order
+        ):  # the last run last, a finished one always
+            if newest.get(record.digest, record).status != FINISHED or record.status == FINISHED:
+                newest[record.digest] = record
+    done: list[Planned] = []
+    rest: list[Planned] = []
+    for one in planned:
+        last = newest.get(one.digest)
+        complete = last is not None and last.status == FINISHED and not lacking(last, comparing)
+        (done if complete else rest).append(one)
+    failed, missing, skipped = [], [], []
+    at_work: dict[str, Record] = {}
+    for one in checked(rest):
+        if one.skipped or not one.digest:
+            skipped.append(one)
+            continue
+        records = [newest[digest_] for digest_ in one.needed() if digest_ in newest]
+        if lost := next((record for record in records if record.status == FAILED), None):
+            failed.append((one, lost))
+        else:
+            missing.append(one)
+        at_work |= {record.run_id: record for record in records if record.status == RUNNING}
+    return Standing(done, failed, missing, skipped, [*at_work.values()])
+
+
+@dataclass(frozen=True)
+class Todo:
+    """What there is to run, in stages: mono-modal concepts, so that no job waits for another's; of jobs that share a training, the first;
+    the others.   `plans`: of each data set, what all of its jobs are, those that are done too."""
+
+    stages: Sequence[Sequence[build.Job]]
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """How many jobs that are."""
+        return len({job.digest for stage in self.stages for job in stage})
+
+
+def todo(planned: Sequence[Planned], tracker: Tracker, registry: Registry) -> Todo:
+    """What of a plan is missing or failed, or left states, and the concepts that are missing."""
+    found = progress(planned, tracker, registry)
+    unsettled = tracker.unsettled() if found.done else ()
+    uncleared = [one for one in found.done if one.job and one.job.digest in unsettled]
+    jobs = [one.job for one in (*found.missing, *(one for one, _ in found.failed), *uncleared) if one.job]
+    concepts = {concept.digest: concept for job in jobs for concept in build.references(job).values()}
+    missing = [concept for digest_, concept in concepts.items() if tracker.find(digest_) is None]
+    first = {job.training: job.digest for job in reversed(jobs)}
+    firsts = [job for job in jobs if first[job.training] == job.digest]
+    others = [job for job in jobs if first[job.training] != job.digest]
+    return Todo((missing, firsts, others), _plans(found))
+
+
+def _plans(found: Standing) -> Mapping[str, Plan]:
+    """By data set, what jobs are that can be built here, or why a method refuses them; of those that are done without their concepts."""
+    plans: dict[str, dict[str, Told]] = defaultdict(dict)
+    for one in found.done:
+        plans[one.dataset][one.asked] = Told((one.digest,))
+    for one in (*(one for one, _ in found.failed), *found.missing):
+        plans[one.dataset][one.asked] = Told(one.needed())
+    for one in found.skipped:
+        if one.job:
+            plans[one.dataset][one.asked] = Told(skipped=one.skipped)
+    return plans

@@ -142,9 +142,10 @@ def giving(known: Iterable[Measure], name: str, kind: Kind | None = None) -> tup
 def kept(tracker: Tracker, record: Record) -> dict[str, Outcome]:
     """The outcomes that a run kept, by split; of a run made before they were kept, what its predictions tell."""
     if record.outcomes_kept:
-        return kept_outcomes.load(tracker.artifact(record, kept_outcomes.FILE))
-    path = tracker.artifact(record, "predictions.parquet")
-    return predictions.outcomes(path, record.task, record.modalities, tuple(record.class_names))
+        with tracker.artifact(record, kept_outcomes.FILE) as path:
+            return kept_outcomes.load(path)
+    with tracker.artifact(record, "predictions.parquet") as path:
+        return predictions.outcomes(path, record.task, record.modalities, tuple(record.class_names))
 
 
 def judged(found: Mapping[str, Outcome], split: str = "test") -> Outcomes:

@@ -227,8 +227,8 @@ class Tracker(Protocol):
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> Run:
         """A run for others to stand under: the one of these tags in the data set's experiment, or a new one."""
 
-    def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> Path | None:
-        """A local copy of an artifact of such a run, if there is one. Makes no store."""
+    def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> str | None:
+        """The text of an artifact of such a run, if there is one. Makes no store."""
 
     def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
         """The run of these tags, if its command was killed at the very end, is finished."""
@@ -249,8 +249,8 @@ class Tracker(Protocol):
     def reopen(self, record: Record) -> Run:
         """A finished run, to add measurements to; called under the job's claim."""
 
-    def artifact(self, record: Record, path: str) -> Path:
-        """A local copy of one artifact."""
+    def artifact(self, record: Record, path: str) -> AbstractContextManager[Path]:
+        """A local copy of one artifact, for as long as it is held."""
 
     def lock(self, name: str) -> AbstractContextManager[Any]:
         """Held by one process at a time of all that use the store, for what is not a job."""

@@ -103,7 +103,8 @@ def test_progress_is_json_or_in_full_if_asked_for(line: CommandLine) -> None:
     assert re.search(r"epoch 1 of 2, valid accuracy 0\.\d{4}, .*loss \d", line(*words, "--seed", "1", "-v").err)
     tracker = MlflowTracker(line.folder / "runs")
     (run,) = [record for record in tracker.records() if record.spec["seed"] == 999]
-    log = tracker.artifact(run, "log.txt").read_text().splitlines()
+    with tracker.artifact(run, "log.txt") as path:
+        log = path.read_text().splitlines()
     assert len(log) == 4
     assert re.search(r"\d\d:\d\d:\d\d epoch 2 of 2: valid accuracy 0\.\d{4}", log[2])
 

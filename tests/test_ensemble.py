@@ -1,7 +1,5 @@
 """The baselines that combine finished concepts: ensemble and unimodal, from the command line to the numbers."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from conftest import SMALL, CommandLine
@@ -21,11 +19,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     return line
 
 
-def read_logits(path: Path) -> dict[str, np.ndarray]:
-    found = predictions.outcomes(path, "classification", ("m0", "m1"))
-    return {split: outcome.full for split, outcome in found.items()}
-
-
 def records(line: CommandLine) -> tuple[MlflowTracker, dict[str, list[Record]]]:
     tracker = MlflowTracker(line.folder / "runs")
     found: dict[str, list[Record]] = {}
@@ -35,10 +28,16 @@ def records(line: CommandLine) -> tuple[MlflowTracker, dict[str, list[Record]]]:
     return tracker, found
 
 
+def logits(tracker: MlflowTracker, record: Record) -> dict[str, np.ndarray]:
+    with tracker.artifact(record, "predictions.parquet") as path:
+        found = predictions.outcomes(path, "classification", ("m0", "m1"))
+    return {split: outcome.full for split, outcome in found.items()}
+
+
 def test_an_ensemble_answers_with_the_mean_of_the_concepts_probabilities(store: CommandLine) -> None:
     tracker, found = records(store)
-    concepts = [read_logits(tracker.artifact(found[f"concept {m}"][0], "predictions.parquet"))["test"] for m in ("m0", "m1")]
-    said = read_logits(tracker.artifact(found["ensemble"][0], "predictions.parquet"))["test"]
+    concepts = [logits(tracker, found[f"concept {m}"][0])["test"] for m in ("m0", "m1")]
+    said = logits(tracker, found["ensemble"][0])["test"]
 
     def probabilities(logits: np.ndarray) -> np.ndarray:
         exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -66,10 +65,11 @@ def test_unimodal_is_the_concept_that_is_best_on_valid_or_the_one_named(store: C
     tracker, found = records(store)
 
     def table(record: Record) -> np.ndarray:
-        return read_logits(tracker.artifact(record, "predictions.parquet"))["test"]
+        return logits(tracker, record)["test"]
 
     def right_on_valid(m: str) -> float:
-        rows = parquet.read_table(tracker.artifact(found[f"concept {m}"][0], "predictions.parquet")).to_pandas()
+        with tracker.artifact(found[f"concept {m}"][0], "predictions.parquet") as path:
+            rows = parquet.read_table(path).to_pandas()
         valid = rows[rows["split"] == "valid"]
         return float((valid["prediction"] == valid["target"]).mean())
 

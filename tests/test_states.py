@@ -59,9 +59,10 @@ def test_another_machine_goes_on_and_ends_the_same(machine: Machine, tmp_path: P
     expected = trained(whole, Watching())
     last = [record for record in other.records() if record.status == "FINISHED"]
     assert history(other, last[0])["test/accuracy"] == history(whole, expected)["test/accuracy"]
-    weights = [
-        torch.load(t.artifact(r, "checkpoints/last.pt"), weights_only=True) for t, r in ((other, record), (whole, expected))
-    ]
+    weights = []
+    for tracker, one in ((other, record), (whole, expected)):
+        with tracker.artifact(one, "checkpoints/last.pt") as path:
+            weights.append(torch.load(path, weights_only=True))
     for name, value in weights[1]["model"].items():
         assert torch.equal(weights[0]["model"][name], value), name
 

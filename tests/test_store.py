@@ -64,7 +64,8 @@ def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     assert sorted(path.name for path in line.folder.iterdir()) == ["runs"]
     tracker = MlflowTracker(line.folder / "runs")
     (record,) = tracker.records()
-    assert tracker.artifact(record, "checkpoints/best.pt").is_file()
+    with tracker.artifact(record, "checkpoints/best.pt") as path:
+        assert path.is_file()
     with sqlite3.connect(line.folder / "runs" / "mlflow.db") as store:
         assert store.execute("select count(*) from logged_models").fetchone() == (1,)
 
@@ -155,3 +156,32 @@ def test_points_that_the_store_refuses_fail_the_run(tmp_path: Path) -> None:
         run.points([Point("what?*", 0.5, 0)])
     (record,) = tracker.records()
     assert record.status == "FAILED"
+
+
+def test_nothing_is_left_where_temporary_files_are(line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    assert line("run", *SMALL, "-m", "agm").status == 0
+    assert line("run", *SMALL, "-m", "agm").status == 0
+    assert line("compare").status == 0
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", *SMALL, "--seeds", "2", "-m", "joint,agm", "--jobs", "2"),
+        ("run", *SMALL, "-m", "agm", "--devices", "2", "--device", "cpu"),
+        ("sweep", *SMALL, "-m", "agm", "--trials", "2", "--jobs", "2"),
+        ("run", *SMALL, "--set", "training.batch_size=16", "--workers", "2"),
+    ],
+    ids=["suite", "devices", "sweep", "workers"],
+)
+def test_no_process_leaves_temporary_files(line: CommandLine, tmp_path: Path, words: tuple[str, ...]) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    result = line.finish(*words, env={"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"})
+    assert result.status == 0, result.err
+    assert list(temporary.iterdir()) == []

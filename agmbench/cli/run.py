@@ -281,7 +281,8 @@ def _one(spec: Any, given: Given, label: "Label", parent: str | None = None) -> 
     if not first:
         return
     if given["profile"] and watcher.trained:
-        echo(tracker.artifact(record, "profile/parts.txt").read_text().rstrip(), err=True)
+        with tracker.artifact(record, "profile/parts.txt") as path:
+            echo(path.read_text().rstrip(), err=True)
     _show(record, registry, tracker.shown, watcher.trained)
 
 

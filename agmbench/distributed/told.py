@@ -67,7 +67,7 @@ class Told:
             except BaseException as error:
                 self._ranks.told(_Failed(str(error) if isinstance(error, AgmbenchError) else describe(error)))
                 raise
-        again = again or not (isinstance(answer, PLAIN) or is_dataclass(answer))
+        again = not isinstance(answer, PLAIN) and (again or not is_dataclass(answer))
         said = self._ranks.told(_Again(_kind(answer)) if again else _File.of(answer) if isinstance(answer, Path) else answer)
         if isinstance(said, _Failed):
             raise RankLost(said.reason)

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -46,10 +47,15 @@ def losses(job: build.Job, test: Outcome) -> dict[str, float]:
     return all_of_split("test", {name: value for name, value in found.items() if "loss" in name.partition("/")[0]})
 
 
+def best(record: Record, tracker: Tracker, device: torch.device) -> dict[str, Any]:
+    """The best checkpoint of a finished run."""
+    with tracker.artifact(record, "checkpoints/best.pt") as path:
+        return dict(torch.load(path, map_location=device, weights_only=True))
+
+
 def keep_outcomes(job: build.Job, run: Run, tracker: Tracker, record: Record, device: torch.device) -> None:
     """Ask the best checkpoint of a run that was made before outcomes were kept."""
-    weights = torch.load(tracker.artifact(record, "checkpoints/best.pt"), map_location=device, weights_only=True)
-    model, modulator = served.restored(job, weights, device)
+    model, modulator = served.restored(job, best(record, tracker, device), device)
     with tempfile.TemporaryDirectory() as scratch, fed(job, device) as feed:
         outcomes.save(evaluated(job, model, modulator, feed), Path(scratch) / outcomes.FILE)
         run.files(Path(scratch))

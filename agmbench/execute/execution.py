@@ -16,7 +16,7 @@ from agmbench.contracts import Unsuitable
 from agmbench.distributed.ranks import here
 from agmbench.distributed.told import told
 from agmbench.errors import AgmbenchError, RunFailed, Taken, describe
-from agmbench.execute.evaluation import evaluated, fed, keep_outcomes, kept_again, losses
+from agmbench.execute.evaluation import best, evaluated, fed, keep_outcomes, kept_again, losses
 from agmbench.execute.headings import changed, digests, heading
 from agmbench.execute.observer import Observer
 from agmbench.execute.training import begun, followed, kept, settled
@@ -123,7 +123,8 @@ class Execution:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             _write_job(job, folder)
-            shutil.copy(self.tracker.artifact(trained, outcomes.FILE), folder / outcomes.FILE)
+            with self.tracker.artifact(trained, outcomes.FILE) as kept:
+                shutil.copy(kept, folder)
             run.files(folder)
         last = job.spec.training.epochs - 1
         run.points(numbers({name: value for name, value in trained.metrics.items() if name.startswith(AT_THE_END)}, last))
@@ -213,8 +214,7 @@ class Execution:
 
     def concepts(self, job: build.Job, model: MultimodalModel, references: Mapping[str, Record]) -> dict[str, MultimodalModel]:
         """The trained unimodal models, from the runs of them."""
-        paths = {m: self.tracker.artifact(reference, "checkpoints/best.pt") for m, reference in references.items()}
-        weights = {m: torch.load(path, map_location=self.device, weights_only=True)["model"] for m, path in paths.items()}
+        weights = {m: best(reference, self.tracker, self.device)["model"] for m, reference in references.items()}
         return build.concept_models(job, model, self.device, weights)
 
 

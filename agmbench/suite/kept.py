@@ -56,13 +56,10 @@ def tags_of(name: str) -> dict[str, str]:
 def kept(tracker: Tracker, dataset: str, name: str) -> Plan:
     """What the run of the suite `name` keeps of its jobs on a data set; nothing if there is none. What cannot be read is as if it were
     not there."""
-    path = tracker.of_group(dataset, tags_of(name), FILE)
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        if path is not None:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return {
-                key: Told(tuple(map(str, one.get("needed", ()))), str(one.get("skipped", ""))) for key, one in content.items()
-            }
+    text = tracker.of_group(dataset, tags_of(name), FILE)
+    with suppress(ValueError, TypeError, AttributeError):
+        content = json.loads(text or "{}")
+        return {key: Told(tuple(map(str, one.get("needed", ()))), str(one.get("skipped", ""))) for key, one in content.items()}
     return {}
 
 

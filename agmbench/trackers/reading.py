@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow.entities import Run as MlflowRun
@@ -48,20 +49,30 @@ class Reader(Address):
         found = {name: self._client.get_metric_history(record.run_id, name) for name in names if name in record.metrics}
         return {name: sorted((each.step, each.value) for each in metrics) for name, metrics in found.items()}
 
-    def artifact(self, record: Record, path: str) -> Path:
-        try:
-            return Path(self._client.download_artifacts(record.run_id, path))
-        except (MlflowException, OSError) as error:
-            raise AgmbenchError(
-                f"run {record.run_id} ('{record.name}') has lost its artifact {path} ({hidden(describe(error), self.uri)}); "
-                "run that job again with --force"
-            ) from error
+    @contextmanager
+    def artifact(self, record: Record, path: str) -> Iterator[Path]:
+        with TemporaryDirectory(prefix="agmbench-") as folder:
+            try:
+                copy = self._copy(record.run_id, path, folder)
+            except (MlflowException, OSError) as error:
+                raise AgmbenchError(
+                    f"run {record.run_id} ('{record.name}') has lost its artifact {path} ({hidden(describe(error), self.uri)}); "
+                    "run that job again with --force"
+                ) from error
+            yield copy
 
-    def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> Path | None:
+    def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> str | None:
         for run in self._runs(tagged(tags), dataset):
-            with suppress(MlflowException, OSError):  # it has none
-                return Path(self._client.download_artifacts(run.info.run_id, path))
+            with (
+                TemporaryDirectory(prefix="agmbench-") as folder,
+                suppress(MlflowException, OSError, ValueError),
+            ):  # it has none
+                return self._copy(run.info.run_id, path, folder).read_text(encoding="utf-8")
         return None
+
+    def _copy(self, run_id: str, path: str, folder: str) -> Path:
+        """An artifact, copied into a folder that the caller takes away: without one MLflow makes one for each artifact, and leaves it."""
+        return Path(self._client.download_artifacts(run_id, path, folder))
 
     def unsettled(self) -> AbstractSet[str]:
         folder = shared() or self._beside / "unfinished"

@@ -1,6 +1,6 @@
 """What a launcher adds: a suite of equal jobs through each, against the time that their training alone would take on as many cores.
 
-python benchmarks/launchers.py                  # 16 jobs on 2 cores through each launcher that can be started here
+python benchmarks/launchers.py --epochs 240     # 16 jobs of a minute on 2 cores through each launcher that can be started here
 python benchmarks/launchers.py --calls          # what one job asks of the store: calls, their time, the size of its artifacts
 python benchmarks/launchers.py --jobs 8 --epochs 20 --launcher local
 

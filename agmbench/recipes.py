@@ -74,15 +74,15 @@ def refused(
     model: MultimodalModel,
     modulator: Modulator,
     parts: Collection[str],
-    train: Split,
+    few: Batch,
     augmented: Collection[str] = (),
     evaluated: Collection[str] = (),
     concept: bool = False,
 ) -> str | None:
     """Why a recipe cannot be with this model and this method, in one line.
 
-    `parts` are what may have a rate of its own, `augmented` and `evaluated` the modalities that have transforms in training and in
-    evaluation. A `concept` has the recipe of a job with more encoders, one of which may be what it is for.
+    `parts` are what may have a rate of its own, `few` some samples of train, `augmented` and `evaluated` the modalities that have
+    transforms in training and in evaluation. A `concept` has the recipe of a job with more encoders, one of which may be what it is for.
     """
     for key, given in (("lr", recipe.lr_of), ("weight_decay", recipe.weight_decay_of)):
         if unknown := given.keys() - set(parts):
@@ -99,8 +99,8 @@ def refused(
     return (
         _of_schedule(recipe)
         or _of_labels(recipe, model.task, modulator)
-        or _of_mixup(recipe, model, train)
-        or _of_weights(model, train)
+        or _of_mixup(recipe, model, few)
+        or _of_weights(model, few)
         or _of_ema(recipe, modulator)
         or (None if concept else _of_encoders(recipe, model))
         or _of_features(recipe, model, modulator, augmented, evaluated)
@@ -124,27 +124,25 @@ def _of_labels(recipe: Training, task: Task, modulator: Modulator) -> str | None
     return None
 
 
-def _of_mixup(recipe: Training, model: MultimodalModel, train: Split) -> str | None:
+def _of_mixup(recipe: Training, model: MultimodalModel, few: Batch) -> str | None:
     if recipe.mixup is None:
         return None
     if not isinstance(model.task, MixedLabel | MultiLabel | Regression):
         return "training.mixup mixes the targets of samples, not of their segments; leave it out"
-    one = train.batch(torch.arange(1))
-    if one.weights is not None:
+    if few.weights is not None:
         return "training.mixup: the samples have weights, and what a mixed one counts is not told; leave one of the two out"
-    inputs = one.inputs
     for modality, encoder in model.encoders.items():
         if encoder.reads_numbers:
             return (
                 f"training.mixup: the input of '{modality}' are numbers of words, between which there is nothing; leave it out"
             )
-        if isinstance(x := inputs[modality], Tokens) and x.mask is not None:
+        if isinstance(x := few.inputs[modality], Tokens) and x.mask is not None:
             return f"training.mixup: the sequences of '{modality}' are of unlike lengths, which cannot be mixed; leave it out"
     return None
 
 
-def _of_weights(model: MultimodalModel, train: Split) -> str | None:
-    if model.fusion.penalises and train.batch(torch.arange(1)).weights is not None:
+def _of_weights(model: MultimodalModel, few: Batch) -> str | None:
+    if model.fusion.penalises and few.weights is not None:
         return "the fusion has a loss of pairs, in which all samples count alike, and those of train have weights; leave one of the two out"
     return None
 

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "agmbench"
 MAY_IMPORT: dict[str, set[str]] = {
     "labels": {"errors"},
     "addresses": set(),
-    "whole": set(),
+    "locks": set(),
+    "whole": {"locks"},
     "names": set(),
     "errors": set(),
     "ending": set(),
@@ -115,7 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "train",
     },
     "report": {"errors", "jobs", "metrics", "outcomes", "provenance", "records", "shapley", "whole"},
-    "trackers": {"addresses", "errors", "interrupts", "jobs", "names", "older", "outcomes", "records", "whole"},
+    "trackers": {"addresses", "errors", "interrupts", "jobs", "locks", "names", "older", "outcomes", "records", "whole"},
     "predictions": {"outcomes"},
     "provenance": set(),
     "interrupts": set(),

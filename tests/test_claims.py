@@ -21,7 +21,7 @@ from test_store import HEADING
 from agmbench.errors import AgmbenchError, Taken
 from agmbench.records import FAILED, FINISHED, RUNNING, Point
 from agmbench.trackers import claims
-from agmbench.trackers.claims import Claim, Held, Owner, Place, Watch, me, owner
+from agmbench.trackers.claims import Claim, Held, Owner, Place, Watch, left_behind, me, owner
 from agmbench.trackers.mlflow import MlflowTracker
 from agmbench.trackers.places import Named, OnRun
 
@@ -118,6 +118,34 @@ def test_time_in_which_the_store_was_not_reached_does_not_count(clock: Callable[
     clock(3600)
     assert watch.silent(held, 1.0) == 3.0
     assert watch.silent(held._replace(beat="2"), 1.0) == 0.0
+
+
+def test_whoever_looks_finds_those_that_would_be_taken_over(
+    clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["never taken", "given back", "silent", "silent for ever", "heard", "recent"]
+    shelves, told = {name: Shelf() for name in names}, list[float]()
+    for name in names[1:]:
+        shelves[name].take(1, elsewhere(stale=300.0 if name == "silent for ever" else 30.0))
+    shelves["given back"].give_back(1)
+    shelves["silent"].beat(1, "4 at 2020-01-01 00:00:00 UTC")
+    shelves["recent"].beat(1, f"4 at {time.strftime(claims.STAMP, time.gmtime())}")
+    owners, begun = {name: len(shelf.owners) for name, shelf in shelves.items()}, claims.now()
+    looks, held = [0], shelves["heard"].held
+
+    def beating() -> Held:
+        looks[0] += 1
+        if looks[0] == 10:
+            shelves["heard"].beat(1, "5")
+        return held()
+
+    monkeypatch.setattr(shelves["heard"], "held", beating)
+    assert left_behind(shelves, told.append) == {"never taken", "given back", "silent", "silent for ever"}
+    assert (told, looks) == ([300.0], [10])
+    assert 300 <= claims.now() - begun < 303
+    assert owners == {name: len(shelf.owners) for name, shelf in shelves.items()}, "nobody has taken anything"
+    assert left_behind({"recent": shelves["recent"]}, told.append) == set()
+    assert len(told) == 1, "it is not watched"
 
 
 def test_the_robbed_one_stops_before_it_writes(clock: Callable[[float], None]) -> None:

@@ -294,10 +294,12 @@ def test_a_plugin_that_exits_ends_its_run_failed(line: CommandLine) -> None:
 
 
 def test_a_store_half_made_by_a_killed_process_is_made_anew(line: CommandLine) -> None:
-    (line.folder / "runs").mkdir()
-    (line.folder / "runs" / ".mlflow.db.new").write_bytes(b"half a database")
+    left = line.folder / "runs" / ".mlflow.db.abcdefgh.new"
+    left.mkdir(parents=True)
+    (left / "mlflow.db").write_bytes(b"half a database")
     assert line("run", *PLAIN).status == 0
     assert [run.info.status for run in runs(line)] == ["FINISHED"]
+    assert not left.exists()
 
 
 @pytest.mark.long

@@ -47,10 +47,12 @@ def test_reading_makes_no_store_that_the_user_named(line: CommandLine, monkeypat
 def test_a_named_store_half_made_by_a_killed_process_is_made_anew(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{line.folder / 'named.db'}")
     monkeypatch.chdir(line.folder)  # MLflow puts this store's artifacts below the working directory
-    (line.folder / ".named.db.new").write_bytes(b"half a database")
+    left = line.folder / ".named.db.abcdefgh.new"
+    left.mkdir()
+    (left / "named.db").write_bytes(b"half a database")
     assert line("run", *PLAIN).status == 0
     assert "synthetic, fusion concat" in line("compare").out
-    assert not (line.folder / ".named.db.new").exists()
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("name", ["why?", "no#1", "100%20"])

@@ -1,6 +1,7 @@
 """Suites: a matrix becomes jobs, only the missing ones run, and nothing that happens to one of them stops the others."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PATIENCE, CommandLine, Hold, children
+from conftest import PATIENCE, CommandLine, Hold, children, files
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from test_remote import Server
 
 from agmbench import build, registry, suite
 from agmbench.errors import AgmbenchError
@@ -69,7 +71,7 @@ def known(tmp_path: Path, text: str = SUITES) -> registry.Registry:
 
 
 def runs(line: CommandLine, condition: str = "tags.`agmbench.digest` != ''") -> list[Run]:
-    client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
+    client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
     return [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id], condition)]
 
 
@@ -359,8 +361,13 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     (parent,) = runs(line, "tags.`agmbench.suite` = 'tiny'")
     assert (parent.info.run_name, parent.info.status) == ("suite tiny", "FINISHED")
     client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
-    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["plan.json", "report.html", "summary.md"]
-    written = Path(client.download_artifacts(parent.info.run_id, "summary.md"))
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == [
+        "plan.json",
+        "report.html",
+        "report.sha256",
+        "summary.md",
+    ]
+    (written,) = (line.folder / "runs" / "artifacts").rglob("summary.md")  # itself, and no copy
     made, summary = written.stat().st_mtime_ns, written.read_text()
     assert summary.startswith("# agmbench suite tiny\n\nsuite 'tiny': 4 done")
     assert "| agm | 2 |" in summary
@@ -384,7 +391,12 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     again = line("suite", "run", "tiny")
     assert again.err == ""
     assert len(runs(line)) == 8
+    shutil.rmtree(line.folder / "runs" / "suites")  # as on another machine
+    assert line("suite", "run", "tiny").status == 0
     assert written.stat().st_mtime_ns == made, "no report is made where nothing has changed"
+    client.delete_run(job.info.run_id)
+    assert line("suite", "run", "tiny").err.count(": done") == 1
+    assert written.stat().st_mtime_ns > made, "another run is not the one that the report was made of"
     assert "missing: synthetic joint" in line("suite", "status", "tiny", "--scale", "one").out
 
     settings = ("--scale", "one", "--set", "training.lr=0.2", "--seeds", "1")
@@ -482,6 +494,39 @@ def test_a_suite_that_was_killed_leaves_nobody_and_goes_on(line: CommandLine, nu
     assert sum("epochs 0 to" not in log for log in logs) == (0 if epoch == 1 else 2)
     assert sorted(run.info.status for run in runs(line)) == ["FINISHED"] * 3
     assert len({run.info.run_name for run in runs(line)}) == 3
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("where", ["file", "server"])
+def test_a_job_whose_process_was_killed_was_left_behind(
+    where: str, line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    server = Server(tmp_path_factory.mktemp("store")) if where == "server" else None
+    if server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    try:
+        hold, settings = Hold(line.folder), ("--set", "dataset.samples=512", *Hold.settings)
+        words = ("-d", "synthetic", "-m", "agm", "--epochs", "6", "--no-strength", *settings)
+        process = line.process("run", *words, env={"HOLD_AT": "2"})
+        hold.wait()
+        who = f"agm seed 999 on synthetic concat, by process {process.pid} on "
+        assert f"\nat work: {who}" in line("suite", "status", "long").out
+        process.kill()
+        process.communicate()
+        before = [run.to_dictionary() for run in runs(line)], files(line.folder)
+        status = line("suite", "status", "long")
+        assert "suite 'long': 0 done, 0 failed, 1 missing, 0 skipped" in status.out
+        assert f"\nleft behind: {who}" in status.out
+        assert "missing: " not in status.out, "it is said once"
+        assert ([run.to_dictionary() for run in runs(line)], files(line.folder)) == before, "whoever looks changes nothing"
+        hold.let_go()
+        assert line("run", *words).status == 0
+        (run,) = runs(line)
+        assert (run.info.run_id, run.info.status) == (before[0][0]["info"]["run_id"], "FINISHED"), "it was taken over"
+        assert "\nleft behind: " not in line("suite", "status", "long").out
+    finally:
+        if server:
+            server.end()
 
 
 @pytest.mark.long

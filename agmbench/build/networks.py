@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from agmbench import muting, recipes
 from agmbench.build.job import Job
 from agmbench.build.resolving import concepts
-from agmbench.contracts import Encoder, Fusion, Input, Modulator, Tokens, Unsuitable, texts_of
+from agmbench.contracts import Batch, Encoder, Fusion, Input, Modulator, Tokens, Unsuitable, texts_of
 from agmbench.errors import AgmbenchError
 from agmbench.model import MultimodalModel
 from agmbench.parameters import made
@@ -100,21 +100,21 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
         if isinstance(model.task, MixedLabel) and method.refuses(_unmixed(model)) is None:
             reason = "needs the class of each sample, and training.mixup mixes those of two; leave training.mixup out"
         raise AgmbenchError(f"modulator '{job.spec.modulator.name}' {reason}")
-    _check_batches(job, model, method)
+    texts = [m for m, encoder in model.encoders.items() if encoder.reads_text]
+    train = job.dataset.split("train")
+    few = train.batch(torch.arange(min(READ if texts else 1, len(train))))
+    for modality in texts:
+        _check_text(job, modality, few.inputs[modality])
+    _check_samples(job, few, method)
     parts = (*job.dataset.shapes, "fusion", "modulator")
-    train, concept = job.dataset.split("train"), job.spec.present is not None
     changed = job.spec.augment, job.spec.evaluation
-    if reason := recipes.refused(job.spec.training, model, method, parts, train, *changed, concept):
+    if reason := recipes.refused(job.spec.training, model, method, parts, few, *changed, job.spec.present is not None):
         raise AgmbenchError(reason)
     return method
 
 
-def _check_batches(job: Job, model: MultimodalModel, method: Modulator) -> None:
-    """Whether the encoders and the method can take what the batches of train have; a few samples tell."""
-    train, texts = job.dataset.split("train"), [m for m, encoder in model.encoders.items() if encoder.reads_text]
-    few = train.batch(torch.arange(min(READ if texts else 1, len(train))))
-    for modality in texts:
-        _check_text(job, modality, few.inputs[modality])
+def _check_samples(job: Job, few: Batch, method: Modulator) -> None:
+    """Raise if the method cannot take what a few samples of train have."""
     if few.absent and not method.promises.absent:
         raise AgmbenchError(
             f"modulator '{job.spec.modulator.name}' learns from each modality by itself, and samples of train lack "

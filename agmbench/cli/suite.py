@@ -103,21 +103,30 @@ def show(name: str, **asked: Unpack[Asked]) -> None:
 @click.argument("name", callback=entry_of("suite"))
 @_options
 def status(name: str, **asked: Unpack[Asked]) -> None:
-    """How far a suite is, by the store; nothing is run, and no data are needed. What is at work is missing, too, until it is done."""
+    """How far a suite is, by the store; nothing is run, and no data are needed.
+
+    A job at work is missing, too, until it is done. So is one that was left behind: its process is gone, and suite run takes it over.
+    """
     from agmbench.cli.batches import elsewhere, told
     from agmbench.trackers.mlflow import MlflowTracker
     from agmbench.trackers.places import worker
 
-    found = _progress(name, asked, MlflowTracker())
+    tracker = MlflowTracker()
+    found = _progress(name, asked, tracker)
     echo("\n".join(told(name, found)))
+    left = tracker.left_behind(found.at_work, _watching)
     for record in found.at_work:
-        echo(f"at work: {record.name}, by {worker(record.tags)}")
+        echo(f"{'left behind' if record.run_id in left else 'at work'}: {record.name}, by {worker(record.tags)}")
     running = {record.digest for record in found.at_work}
     for one in found.missing:
         if one.digest not in running:
             echo(f"missing: {one.label}")
     for note in elsewhere(name, found):
         echo(note, err=True)
+
+
+def _watching(seconds: float) -> None:
+    echo(f"note: nothing was heard lately of some jobs at work; watching for up to {seconds:.0f} seconds if they are", err=True)
 
 
 @command.command("run")
@@ -136,7 +145,7 @@ def status(name: str, **asked: Unpack[Asked]) -> None:
 @_options
 def run(name: str, **given: Unpack[Ran]) -> None:
     """Run what is missing of a suite, each job in a process of its own. A failed one is recorded, and the rest go on."""
-    from agmbench.cli.batches import carried_out, ended, folder_of, recorded, told
+    from agmbench.cli.batches import carried_out, ended, recorded, told
     from agmbench.cli.suite_report import keep
     from agmbench.trackers.mlflow import MlflowTracker
 
@@ -147,7 +156,7 @@ def run(name: str, **given: Unpack[Ran]) -> None:
     )
     stored, said = recorded(found, tracker, tagged), told(name, found)
     echo("\n".join(said))
-    keep(name, " ".join(["agmbench suite", name, *_words(given)]), said, found, stored, tracker, folder_of(name))
+    keep(name, " ".join(["agmbench suite", name, *_words(given)]), said, found, stored, tracker)
     ended(failure)
 
 

@@ -1,7 +1,7 @@
 """The report of a suite among the artifacts of the suite's own runs, where the MLflow UI shows it."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
@@ -12,12 +12,12 @@ from agmbench.names import SUITE
 from agmbench.registry import load
 
 if TYPE_CHECKING:
-    from agmbench.records import Record
+    from agmbench.records import Record, Run
     from agmbench.suite import Standing
     from agmbench.trackers.mlflow import MlflowTracker
 
 REPORT, SUMMARY = "report.html", "summary.md"
-NOTED = "report.sha256"
+NOTED = "report.sha256"  # beside the report: a hash of what it was made of
 
 
 def keep(
@@ -27,13 +27,9 @@ def keep(
     found: "Standing",
     stored: "Iterable[Record]",
     tracker: "MlflowTracker",
-    folder: Path,
 ) -> None:
-    """Keep the report of what is done of a suite with its run in the experiment of each data set, in place of an earlier one.
-
-    `stored`: the runs of the suite's jobs.   `folder`: that of the suite on this machine, where a hash of what the last report was made
-    of is noted; as long as that is the same, no report is made.
-    """
+    """Keep the report of what is done of a suite with its run in the experiment of each data set, in place of an earlier one that shows
+    something else. `stored` are the runs of the suite's jobs."""
     from agmbench import measures
     from agmbench.cli.tables import tabled
     from agmbench.report.export import Origin
@@ -44,28 +40,36 @@ def keep(
 
     digests = {one.job.digest for one in found.done if one.job}
     done = [record for record in stored if record.digest in digests]
-    registry, origin = load(), Origin(tracker.shown)
-    made_of, noted = _hash(title, said, done, f"{origin.version} {origin.commit} {origin.store}"), folder / NOTED
-    if not done or (noted.is_file() and noted.read_text(encoding="utf-8") == made_of):
-        return
+    registry, origin, tags = load(), Origin(tracker.shown), {SUITE: name}
     for dataset in sorted({record.spec["dataset"]["name"] for record in done}):
         records = [record for record in done if record.spec["dataset"]["name"] == dataset]
+        made_of = _hash(title, said, records, f"{origin.version} {origin.commit}")
+        if _noted(tracker, dataset, tags) == made_of:
+            continue
         tables = tabled(records, registry, cost=True, coalitions=True, beside=read(registry, name).published)
-        with (
-            tracker.group(dataset, f"suite {name}", {SUITE: name}) as run,
-            tempfile.TemporaryDirectory(prefix="agmbench-") as scratch,
-        ):
-            written, kept = Path(scratch), partial(measures.kept, tracker)
-            text = page(tables, tracker.history, BASELINE, title, said, origin, kept)
-            (written / REPORT).write_text(text, encoding="utf-8")
-            summary = "\n\n".join([f"# {title}", *said, render(tables, "markdown", BASELINE, origin)])
-            (written / SUMMARY).write_text(f"{summary}\n", encoding="utf-8")
-            run.files(written)
-    with suppress(OSError):  # the next command makes it again
-        noted.write_text(made_of, encoding="utf-8")
+        text = page(tables, tracker.history, BASELINE, title, said, origin, partial(measures.kept, tracker))
+        summary = "\n\n".join([f"# {title}", *said, render(tables, "markdown", BASELINE, origin)])
+        with tracker.group(dataset, f"suite {name}", tags) as run:
+            _keep(run, {REPORT: text, SUMMARY: f"{summary}\n"})
+            _keep(run, {NOTED: made_of})  # when the report is there
+
+
+def _keep(run: "Run", texts: Mapping[str, str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="agmbench-") as scratch:
+        for file, text in texts.items():
+            Path(scratch, file).write_text(text, encoding="utf-8")
+        run.files(Path(scratch))
+
+
+def _noted(tracker: "MlflowTracker", dataset: str, tags: Mapping[str, str]) -> str:
+    """What was noted of the report that is there; nothing if there is none."""
+    path = tracker.of_group(dataset, tags, NOTED)
+    with suppress(OSError, ValueError):  # one that cannot be read is as if it were not there
+        return path.read_text(encoding="utf-8") if path else ""
+    return ""
 
 
 def _hash(title: str, said: Sequence[str], records: "Sequence[Record]", by: str) -> str:
-    """A hash of what a report is made of."""
+    """A hash of what a report is made of; not of the store's address, which may be another on another machine."""
     runs = sorted((one.run_id, one.status, sorted(one.metrics.items())) for one in records)
     return sha256(repr((title, [*said], by, runs)).encode()).hexdigest()

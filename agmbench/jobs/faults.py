@@ -16,7 +16,7 @@ def fault(error: ValidationError, model: type[BaseModel], noun: str) -> str:
         return f"unknown {noun} '{where}': {allowed(str(first['loc'][-1]), _siblings(model, first['loc']))}"
     if first["type"] == "missing":
         return f"needs '{where}'"
-    message = first["msg"].replace("valid tuple", "list").replace("valid dictionary", "mapping")
+    message = first["msg"].removeprefix("Value error, ").replace("valid tuple", "list").replace("valid dictionary", "mapping")
     return f"'{where}' is {first['input']!r}: {message[0].lower()}{message[1:]}"
 
 

@@ -2,19 +2,68 @@
 
 from collections.abc import Mapping, Sequence
 from math import inf, prod
-from typing import Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import numpy as np
+from annotated_types import Gt, MinLen
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import AfterValidator, Strict, StrictBool, ValidationError, ValidationInfo, field_validator
 
 from agmbench.errors import AgmbenchError, allowed
-from agmbench.jobs import JobSpec
+from agmbench.jobs import Frozen, JobSpec, fault
 from agmbench.parameters import check_parameters, parameters
 from agmbench.registry import Entry, Registry
 
 Space = Mapping[str, BaseDistribution]
 
 RATE = "training.lr"
+FORMS = "a range has low and high, with log: true if wanted, or choices alone"
+
+
+def _plain(value: object) -> object:
+    if not isinstance(value, str | int | float | None):
+        raise ValueError("a choice should be a text, a number, true, false or null")
+    return value
+
+
+Finite = Annotated[float, Strict()]  # of what is `Frozen`
+Positive = Annotated[float, Strict(), Gt(0)]
+Whole = Annotated[int, Strict()]
+Number = TypeVar("Number", Finite, Whole)
+
+
+class Range(Frozen, Generic[Number]):
+    """What stands in `search` for all numbers between two bounds, evenly, or by their logarithms."""
+
+    low: Number
+    high: Number
+    log: StrictBool = False
+
+    @field_validator("high")
+    @classmethod
+    def _above(cls, high: Number, known: ValidationInfo) -> Number:
+        if not known.data.get("low", -inf) < high:
+            raise ValueError(f"high should be above low, {known.data['low']:g}")
+        return high
+
+    @field_validator("log")
+    @classmethod
+    def _positive(cls, log: bool, known: ValidationInfo) -> bool:
+        if log and known.data.get("low", inf) <= 0:
+            raise ValueError(f"a logarithmic range begins above 0; low is {known.data['low']:g}")
+        return log
+
+
+class Choices(Frozen):
+    """What stands there for some values."""
+
+    choices: Annotated[tuple[Annotated[Any, AfterValidator(_plain)], ...], MinLen(1)]
+
+
+class Rates(Choices):
+    """Choices of a learning rate."""
+
+    choices: Annotated[tuple[Positive, ...], MinLen(1)]
 
 
 def search_space(registry: Registry, spec: JobSpec, fixed: Sequence[str], fair: bool) -> Space:
@@ -28,10 +77,7 @@ def search_space(registry: Registry, spec: JobSpec, fixed: Sequence[str], fair: 
     for key, found in dataset.search.items():
         if key != RATE:
             raise AgmbenchError(f"{dataset.place}: search of '{key}' of {dataset}: a data set may only search {RATE}")
-        space[RATE] = _distribution(f"{dataset.place}: search of '{RATE}' of {dataset}", found, whole=False)
-        for bound in (found["low"], found["high"]) if "low" in found else found["choices"]:
-            if not isinstance(bound, int | float) or bound <= 0:
-                raise AgmbenchError(f"{dataset.place}: search of '{RATE}' of {dataset}: {bound!r} should be a number > 0")
+        space[RATE] = _distribution(f"{dataset.place}: search of '{RATE}' of {dataset}", found, Range[Positive], Rates)
     if fair and RATE not in space:
         space[RATE] = FloatDistribution(spec.training.lr / 10, spec.training.lr * 10, log=True)
     space = {key: found for key, found in space.items() if key not in fixed}
@@ -50,7 +96,8 @@ def _of_parameter(entry: Entry, name: str, found: Mapping[str, Any]) -> BaseDist
         raise AgmbenchError(f"{where}: no such parameter: {allowed(name, schema.model_fields)}")
     declared = schema.model_json_schema()["properties"][name]
     types = {option.get("type") for option in declared.get("anyOf", [declared])}
-    distribution = _distribution(where, found, whole="integer" in types and "number" not in types)
+    whole = "integer" in types and "number" not in types
+    distribution = _distribution(where, found, Range[Whole] if whole else Range[Finite], Choices)
     for value in found["choices"] if "choices" in found else (found["low"], found["high"]):
         try:
             check_parameters(entry, {name: value})
@@ -59,28 +106,15 @@ def _of_parameter(entry: Entry, name: str, found: Mapping[str, Any]) -> BaseDist
     return distribution
 
 
-def _distribution(where: str, found: Mapping[str, Any], whole: bool) -> BaseDistribution:
-    if found.keys() == {"choices"}:
-        return _choice(where, found["choices"])
-    if not {"low", "high"} <= found.keys() <= {"low", "high", "log"}:
-        raise AgmbenchError(f"{where}: needs low and high, with log: true if wanted, or choices alone; found {dict(found)}")
-    low, high, log = found["low"], found["high"], found.get("log", False)
-    kinds = (int,) if whole else (int, float)
-    if any(isinstance(bound, bool) or not isinstance(bound, kinds) for bound in (low, high)):
-        raise AgmbenchError(f"{where}: low and high should be {'whole ' if whole else ''}numbers; found {low!r} and {high!r}")
-    if not isinstance(log, bool):
-        raise AgmbenchError(f"{where}: log should be true or false; found {log!r}")
-    if not low < high < inf or low == -inf:
-        raise AgmbenchError(f"{where}: low should be below high; found {low} and {high}")
-    if log and low <= 0:
-        raise AgmbenchError(f"{where}: a logarithmic range begins above 0; found {low}")
-    return IntDistribution(low, high, log=log) if whole else FloatDistribution(low, high, log=log)
-
-
-def _choice(where: str, choices: object) -> BaseDistribution:
-    if not isinstance(choices, list) or not choices or not all(isinstance(c, str | int | float | None) for c in choices):
-        raise AgmbenchError(f"{where}: choices should be a list of plain values; found {choices!r}")
-    return CategoricalDistribution(choices)
+def _distribution(where: str, found: Mapping[str, Any], ranged: type[Range[Any]], chosen: type[Choices]) -> BaseDistribution:
+    form = chosen if "choices" in found else ranged
+    try:
+        said = form.model_validate(found)
+    except ValidationError as error:
+        raise AgmbenchError(f"{where}: {fault(error, form, 'key')}; {FORMS}") from error
+    if isinstance(said, Choices):
+        return CategoricalDistribution(found["choices"])
+    return (IntDistribution if isinstance(said.low, int) else FloatDistribution)(said.low, said.high, log=said.log)
 
 
 def grid(space: Space, trials: int) -> list[dict[str, Any]]:

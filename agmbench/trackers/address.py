@@ -99,15 +99,19 @@ class Address:
         """A folder that all have who write to a store that is a file; else one of this machine."""
         return self.folder if self._own or self._file is None else Path(f"{self._file}.work")
 
+    def _lock_file(self, name: str) -> Path:
+        return self._beside / "locks" / f"{name}.lock"
+
     def _lock(self, name: str) -> FileLock:
-        folder = self._beside / "locks"
+        file = self._lock_file(name)
+        folder = file.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise AgmbenchError(f"{self._beside} cannot be written ({error.strerror}); runs are kept there") from error
         if not os.access(folder, os.W_OK):
             raise AgmbenchError(f"{self._beside} cannot be written; runs are kept there")
-        return FileLock(folder / f"{name}.lock")
+        return FileLock(file)
 
     def _store_lock(self) -> AbstractContextManager[Any]:
         if self._own:

@@ -5,8 +5,10 @@ for it at once, one gets it. Whoever has it renews a heartbeat, and gives it bac
 
 - the last one was given back;
 - its owner is dead, which a process of the same machine knows at once;
-- its heartbeat has not changed for as long as the owner said (`AGMBENCH_STALE`), by the clock of the one who watches. No time of one
-  machine is ever compared with a time of another, and no time counts in which the watcher did not reach the store.
+- its heartbeat has not changed for as long as the owner said (`AGMBENCH_STALE`), by the clock of the one who watches. Nobody takes
+  one because of a time of another machine, and no time counts in which the watcher did not reach the store.
+
+Whoever only looks (`left_behind`) finds by the same rules which of them would be taken over.
 
 An owner that could not renew its heartbeat in time does not trust its claim any more: before it writes anything it takes the next number,
 or finds that another has it, and stops.
@@ -17,9 +19,10 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -33,6 +36,7 @@ STALE = 60.0  # seconds without a heartbeat, after which its owner is taken for 
 BEATS = 4  # in that time
 TRUSTED = 0.75  # of that time: what is left is for a write that is on its way
 ENOUGH = 10.0  # seconds to wait for a heartbeat that is on its way
+STAMP = "%Y-%m-%d %H:%M:%S UTC"  # of a heartbeat, by its owner's clock
 PLACE = "AGMBENCH_PLACE"  # what a launcher calls the place of a job, such as its number in a queue
 
 
@@ -124,6 +128,24 @@ class Held(NamedTuple):
         beat = f"its last heartbeat is number {self.beat}" if self.beat else "it has given no heartbeat yet"
         return f"{self.owner or 'an unknown process'}; {beat}"
 
+    @property
+    def lasting(self) -> float:
+        """After how many seconds of silence its owner is taken for dead, as the owner said."""
+        return self.owner.stale if self.owner else stale()
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two looks at it."""
+        return min(1.0, self.lasting / 10)
+
+    @property
+    def recent(self) -> bool:
+        """Whether its last heartbeat is of this time, by the owner's clock and ours: enough not to watch it, but not to take it."""
+        with suppress(ValueError):
+            told = datetime.strptime(self.beat.partition(" at ")[2], STAMP).replace(tzinfo=UTC)
+            return abs(time.time() - told.timestamp()) < self.lasting
+        return False
+
 
 class Place(Protocol):
     """Where the store keeps a claim."""
@@ -142,18 +164,46 @@ class Place(Protocol):
 
 
 class Watch:
-    """Looks at a claim again and again, and counts the time in which it does not change."""
+    """Looks at a claim again and again, until its next number may be taken. An owner at the place `gone` is known to be dead."""
 
-    def __init__(self) -> None:
+    def __init__(self, gone: str = "") -> None:
+        self._gone = gone
         self._seen: Held | None = None
         self._looked = self._silent = 0.0
+        self.heard = False  # it has changed since the first look
+
+    def over(self, held: Held) -> bool:
+        """Whether it is given back, or its owner is known to be dead, or was silent for as long as it said."""
+        if held.free or (held.owner and (held.owner.dead or held.owner.place == self._gone != "")):
+            return True
+        return self.silent(held, held.pause) >= held.lasting
 
     def silent(self, held: Held, pause: float) -> float:
         """For how many seconds it has not changed; a gap between two looks counts as two `pause`s at most."""
         looked = now()
+        self.heard = self.heard or held != (self._seen or held)
         self._silent = self._silent + min(looked - self._looked, 2 * pause + 1) if held == self._seen else 0.0
         self._seen, self._looked = held, looked
         return self._silent
+
+
+def left_behind(places: Mapping[str, Place], watching: Callable[[float], None]) -> set[str]:
+    """Of claims by name, those whose next number may be taken, as `Claim` finds it; nothing is taken.
+
+    One of which nothing was heard lately is watched until it changes, or is over; `watching` is told once how long that may take.
+    """
+    watches, found, told = {name: Watch() for name in places}, set[str](), False
+    while watches:
+        held = {name: places[name].held() for name in watches}
+        over = {name for name, watch in watches.items() if watch.over(held[name])}
+        found |= over
+        watches = {name: one for name, one in watches.items() if not (name in over or one.heard or held[name].recent)}
+        if watches:
+            if not told:
+                watching(max(held[name].lasting for name in watches))
+            told = True
+            time.sleep(min(held[name].pause for name in watches))
+    return found
 
 
 class Claim:
@@ -161,7 +211,7 @@ class Claim:
     place `gone` is known to be dead."""
 
     def __init__(self, place: Place, taken: Callable[[Held], None], gone: str = "") -> None:
-        self.place, self.owner, self._taken, self._gone = place, me(), taken, gone
+        self.place, self.owner, self._taken, self._watch = place, me(), taken, Watch(gone)
         self.number = 0
         self._trusted = 0.0  # until when
         self._beats = 0
@@ -170,20 +220,16 @@ class Claim:
         self._one = threading.Lock()
 
     def __enter__(self) -> "Claim":
-        watch, told = Watch(), False
+        told = False
         while True:
             held, begun = self.place.held(), now()
-            if held.free or (held.owner and (held.owner.dead or held.owner.place == self._gone != "")):
-                told = False
-            else:
-                lasting = held.owner.stale if held.owner else self.owner.stale
-                pause = min(1.0, lasting / 10)
-                if watch.silent(held, pause) < lasting:
-                    if not told:
-                        self._taken(held)
-                    told = True
-                    time.sleep(pause)
-                    continue
+            if not self._watch.over(held):
+                if not told:
+                    self._taken(held)
+                told = True
+                time.sleep(held.pause)
+                continue
+            told = False
             with interrupts.held(then_check=False):  # what was taken is given back
                 if self.place.take(held.number + 1, self.owner):
                     self.number, self._trusted = held.number + 1, begun + TRUSTED * self.owner.stale
@@ -221,7 +267,7 @@ class Claim:
                 return
             self.number += begun >= self._trusted
             self._beats += 1
-            self.place.beat(self.number, f"{self._beats} at {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC")
+            self.place.beat(self.number, f"{self._beats} at {time.strftime(STAMP, time.gmtime())}")
             self._trusted = begun + TRUSTED * self.owner.stale
 
     def _beat_on(self) -> None:

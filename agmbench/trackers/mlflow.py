@@ -18,12 +18,13 @@ from agmbench.trackers.claims import Claim, me
 from agmbench.trackers.opening import sqlite as sqlite  # for whoever names a file beside the store
 from agmbench.trackers.patience import patiently
 from agmbench.trackers.places import Named, OnRun
-from agmbench.trackers.reading import Reader, order
+from agmbench.trackers.reading import Reader
 from agmbench.trackers.states import InStore, forget, shared
 from agmbench.trackers.tags import KIND, NOTE, by_whom, labelled, record, tagged, written
 from agmbench.trackers.writer import MlflowWriter, unguarded
 
 GONE = "its process was killed"
+MOMENT = 0.1  # seconds for which somebody may look at a lock
 
 
 class MlflowTracker(Reader):
@@ -59,7 +60,7 @@ class MlflowTracker(Reader):
         """Under the lock of a job; the system gives the lock of a dead process back."""
         lock = self._lock(digest)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=MOMENT)
         except Timeout:
             at_work = f"{tagged({DIGEST: digest})} and attributes.status = '{RUNNING}'"
             taken(next((who for found in self._search(at_work) if (who := found.tags.get(OWNER))), "another process"))
@@ -198,7 +199,7 @@ class MlflowTracker(Reader):
     def _if_free(self, digest: str, place: str = "") -> Iterator[list[MlflowRun]]:
         """The runs of a job under its claim, the last one first; none if a process has it that is not at `place`."""
         with ExitStack() as claims:
-            runs = sorted(self._runs(tagged({DIGEST: digest})), key=order, reverse=True)
+            runs = self._runs_of(digest)
             try:
                 if not self._served:
                     claims.enter_context(self._locked(digest, _left_alone))

@@ -1,6 +1,6 @@
 """What an MLflow store says of the runs that are in it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,11 +10,14 @@ from typing import Any
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
+from agmbench import locks
 from agmbench.addresses import hidden
 from agmbench.errors import AgmbenchError, describe
 from agmbench.names import DIGEST, IMPORTED, SETTING, STATES, TRIAL
 from agmbench.records import FINISHED, RUNNING, Record
+from agmbench.trackers import claims
 from agmbench.trackers.address import Address
+from agmbench.trackers.places import OnRun
 from agmbench.trackers.states import shared
 from agmbench.trackers.tags import record, tagged
 
@@ -81,6 +84,19 @@ class Reader(Address):
             found |= {run.data.tags[DIGEST] for run in self._runs(f"{condition} and tags.`{DIGEST}` != ''")}
         return found
 
+    def left_behind(self, records: Iterable[Record], watching: Callable[[float], None]) -> AbstractSet[str]:
+        """Of runs at work, the ids of those whose process is gone: whoever starts their jobs takes them over. Nothing is written.
+
+        A store that is a file tells it by the job's lock; in one that a server has, claims may have to be watched (`claims.py`).
+        """
+        if self._served:
+            first = {one.run_id: self._runs_of(one.digest)[-1:] for one in records}
+            places = {name: OnRun(self._client, run.info.run_id) for name, runs in first.items() for run in runs}
+            free = claims.left_behind(places, watching)
+        else:
+            free = {one.run_id for one in records if not locks.held(self._lock_file(one.digest))}
+        return {name for name in free if self._client.get_run(name).info.status == RUNNING}  # others have just ended
+
     def _search(self, condition: str, dataset: str | None = None) -> Iterator[Record]:
         return map(record, self._runs(condition, dataset))
 
@@ -101,6 +117,10 @@ class Reader(Address):
         """The runs of a job, the last one first."""
         found = list(self._client.search_runs([experiment], tagged({DIGEST: digest})))
         return sorted(found, key=order, reverse=True)
+
+    def _runs_of(self, digest: str) -> list[MlflowRun]:
+        """The same, in whichever experiment they are."""
+        return sorted(self._runs(tagged({DIGEST: digest})), key=order, reverse=True)
 
     def _points(self, run_id: str) -> set[tuple[str, int]]:
         names = self._client.get_run(run_id).data.metrics

@@ -25,7 +25,7 @@ from agmbench.errors import AgmbenchError, RunFailed
 from agmbench.whole import whole
 
 if TYPE_CHECKING:
-    from agmbench.datasets.files import Progress  # how many bytes, or files, are here, of how many
+    from agmbench.datasets.files import Progress
 
 TABLE = Path(__file__).with_name("downloads.yaml")
 SUMS = "SHA256SUMS"  # beside the files, as `sha256sum -c` reads it
@@ -162,11 +162,8 @@ def _download(url: str, part: Path, progress: "Progress") -> None:
     """Bring a file whole to `part`; what is there of it is gone on with, if the server still has the same."""
     tag = part.with_name(f"{part.name}.etag")
     have = part.stat().st_size if part.exists() and tag.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "agmbench"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", tag.read_text())
-    with _opened(request) as answer:
+    rest = {"Range": f"bytes={have}-", "If-Range": tag.read_text()} if have else {}
+    with _opened(urllib.request.Request(url, headers={"User-Agent": "agmbench", **rest})) as answer:
         if answer.status != 206:
             have = 0
         total = have + int(answer.headers.get("Content-Length") or 0)

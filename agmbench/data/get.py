@@ -25,7 +25,7 @@ from agmbench.errors import AgmbenchError, RunFailed
 from agmbench.whole import whole
 
 if TYPE_CHECKING:
-    from agmbench.datasets.files import Progress
+    from agmbench.datasets.files import Progress  # how many bytes, or files, are here, of how many
 
 TABLE = Path(__file__).with_name("downloads.yaml")
 SUMS = "SHA256SUMS"  # beside the files, as `sha256sum -c` reads it

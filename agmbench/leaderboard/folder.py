@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -215,7 +215,7 @@ def _manifest(folder: Path) -> tuple[dict[str, str], str]:
     return files, hashlib.sha256(content).hexdigest()
 
 
-def _check_listed(files: Iterable[str], path: Path) -> None:
+def _check_listed(files: Collection[str], path: Path) -> None:
     """Raise unless a manifest lists whole results and nothing else."""
     for name in files:
         if not KNOWN.fullmatch(name):

@@ -49,21 +49,24 @@ def entry(data: Dataset | Mapping[str, Any], name: str = NAME, classes: Sequence
     return Given("dataset", name, target, place, origin="Python", summary="given from Python", job=job, data=opened)
 
 
+def _check_names(splits: Mapping[str, Any]) -> None:
+    """Raise unless the splits have the names that splits have; dev may be missing."""
+    if not isinstance(splits, Mapping):
+        raise AgmbenchError(f"dataset: found a {type(splits).__name__}; expected a name, {EXPECTED}, or a Dataset of agmbench")
+    for name in splits:
+        if name not in SPLITS:
+            raise AgmbenchError(f"dataset: no split is called '{name}': {allowed(str(name), SPLITS)}")
+    if missing := [name for name in SPLITS if name not in splits and name != "dev"]:
+        raise AgmbenchError(f"dataset: no split {', '.join(missing)}; expected {EXPECTED}")
+
+
 class InMemory(Dataset):
     """The splits that were given. What is hashed of them is what they contain."""
 
     follows_seed = False
 
     def __init__(self, splits: Mapping[str, Any], classes: Sequence[str] | None = None) -> None:
-        if not isinstance(splits, Mapping):
-            raise AgmbenchError(
-                f"dataset: found a {type(splits).__name__}; expected a name, {EXPECTED}, or a Dataset of agmbench"
-            )
-        for name in splits:
-            if name not in SPLITS:
-                raise AgmbenchError(f"dataset: no split is called '{name}': {allowed(str(name), SPLITS)}")
-        if missing := [name for name in SPLITS if name not in splits and name != "dev"]:
-            raise AgmbenchError(f"dataset: no split {', '.join(missing)}; expected {EXPECTED}")
+        _check_names(splits)
         made: dict[SplitName, Split] = {name: _split(name, splits[name]) for name in SPLITS if name in splits}
         targets = {name: _targets(split) for name, split in made.items()}
         if "dev" not in made:

@@ -101,6 +101,15 @@ def of_one_run(registry: Registry) -> list[Measure]:
     return [one for one in measures(registry) if not one.metric.compares]
 
 
+def _check_quantities(entry: Entry, quantities: Sequence[object]) -> None:
+    if not quantities or not all(isinstance(quantity, Quantity) for quantity in quantities):
+        raise AgmbenchError(f"{entry} should have quantities, one Quantity or more; found {quantities!r:.80}")
+    if len(quantities) > MOST:
+        raise AgmbenchError(
+            f"{entry} has {len(quantities)} quantities; a metric has at most {MOST}, of which each may be per modality"
+        )
+
+
 def _made(registry: Registry, entry: Entry) -> Measure:
     target = entry.load()
     if not (isinstance(target, type) and issubclass(target, Metric)):
@@ -113,12 +122,7 @@ def _made(registry: Registry, entry: Entry) -> Measure:
         quantities = tuple(metric.quantities)
     except Exception as error:
         raise AgmbenchError(f"{entry} cannot be made ({describe(error)}); it is named in {entry.place}") from error
-    if not quantities or not all(isinstance(quantity, Quantity) for quantity in quantities):
-        raise AgmbenchError(f"{entry} should have quantities, one Quantity or more; found {quantities!r:.80}")
-    if len(quantities) > MOST:
-        raise AgmbenchError(
-            f"{entry} has {len(quantities)} quantities; a metric has at most {MOST}, of which each may be per modality"
-        )
+    _check_quantities(entry, quantities)
     set_ = [digest(dict(entry.params))[:6]] if entry.params else []
     return Measure(entry, metric, " ".join([stated(entry, registry.versions()), *set_]))
 

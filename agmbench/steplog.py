@@ -43,11 +43,15 @@ class StepLog:
             of_split("train", "loss"): float((losses * counts).sum() / counts.sum()),
             of_split("train", self._task.figure): accuracy,
         }
-        points = numbers(means, epoch)
-        names = list(self._kept[0][0].signals)
-        if names:
-            rows = torch.stack([torch.stack([value.double() for value in step.signals.values()]) for step, _ in self._kept])
-            for offset, row in enumerate(rows.tolist()):
-                points += numbers(dict(zip(names, row, strict=True)), self._begun + offset)
+        points = [*numbers(means, epoch), *self._signals()]
         self._begun, self._kept = self.steps, []
         return points
+
+    def _signals(self) -> list[Point]:
+        """The signals of each step; all of them are read from the device together."""
+        names = list(self._kept[0][0].signals)
+        if not names:
+            return []
+        rows = torch.stack([torch.stack([value.double() for value in step.signals.values()]) for step, _ in self._kept])
+        steps = enumerate(rows.tolist(), self._begun)
+        return [point for step, row in steps for point in numbers(dict(zip(names, row, strict=True)), step)]

@@ -30,7 +30,8 @@ import torch
 from agmbench import build, registry
 from agmbench.contracts import Batch, Change, Split, Staged, in_memory
 from agmbench.datasets.cremad import CREMAD
-from agmbench.datasets.files import FileDataset, StoredSplit
+from agmbench.datasets.files import FileDataset
+from agmbench.datasets.stored import StoredSplit
 from agmbench.loading import Feed
 from agmbench.trackers.mlflow import MlflowTracker
 

@@ -17,8 +17,9 @@ from agmbench import build, registry
 from agmbench.augment import Augmentation
 from agmbench.contracts import SPLITS, Batch, Input, TensorSplit, Tokens, Transform, read
 from agmbench.datasets.cremad import CREMAD
-from agmbench.datasets.files import SAMPLE, FileDataset, Joined, Stored, StoredSplit
+from agmbench.datasets.files import SAMPLE, FileDataset
 from agmbench.datasets.media import load_images, pictures_of
+from agmbench.datasets.stored import Joined, Stored, StoredSplit
 from agmbench.errors import AgmbenchError
 from agmbench.execute.evaluation import fed
 from agmbench.jobs import compose, parse_settings

@@ -16,9 +16,10 @@ from conftest import CommandLine
 from torch import Tensor
 
 from agmbench.contracts import SPLITS, Batch, Unsuitable
-from agmbench.datasets import ave, clips
-from agmbench.datasets.ave import AVE, BACKGROUND, EVENTS, Event, divided, read_events, segment_labels
-from agmbench.datasets.files import load_pickle
+from agmbench.datasets import ave_features, clips
+from agmbench.datasets.ave import AVE
+from agmbench.datasets.ave_lists import BACKGROUND, EVENTS, Event, divided, read_events, read_lists, segment_labels
+from agmbench.datasets.untrusted import load_pickle
 from agmbench.tasks import Segments, SingleLabel
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ave"
@@ -546,13 +547,13 @@ def test_labels_made_from_the_real_annotations_agree_with_what_others_published(
     assert list(EVENTS) == list(dict.fromkeys(EVENTS[event.kind] for event in events))
     assert np.array_equal(h5(REAL / "mil_labels.h5").argmax(axis=1), [event.kind for event in events])
     assert np.array_equal(h5(REAL / "labels_closs.h5"), labels != BACKGROUND)
-    ave.Features()._check(REAL, REAL / "Annotations.txt", labels)
+    ave_features._check(REAL, REAL / "Annotations.txt", labels)
 
 
 @real
 def test_the_real_orders_and_the_videos_that_they_share() -> None:
     events = read_events(REAL / "Annotations.txt")
-    orders = ave.Features()._orders(REAL, 4143)
+    orders = ave_features._orders(REAL, 4143)
     assert [len(rows) for rows in orders.values()] == [3339, 402, 402]
     videos = {listed: [events[row].video for row in rows] for listed, rows in orders.items()}
     known = {listed: set(names) for listed, names in videos.items()}
@@ -571,7 +572,7 @@ def test_the_real_orders_and_the_videos_that_they_share() -> None:
     apart = divided(videos, "video-disjoint")
     kept = [len(places) for [(listed, places)] in apart.values() if listed == "train"]
     assert sum(kept) == 3339 - 19  # one of the 18 videos is in train twice
-    listed = {split: set(names) for split, names in ave._lists(REAL).items()}
+    listed = {split: set(names) for split, names in read_lists(REAL).items()}
     assert {listed_: len(names) for listed_, names in listed.items()} == {"train": 3338, "valid": 402, "test": 402}
     assert {events[row] for row in orders["train"]} - listed["train"] == {Event(0, "VWi2ENBuTbw", 0, 0)}
 

@@ -13,10 +13,11 @@ import torch
 from conftest import CommandLine
 
 from agmbench.contracts import SPLITS, SplitName, Unsuitable
+from agmbench.datasets.arrays import Array
 from agmbench.datasets.avmnist import AVMNIST, ProtocolName
 from agmbench.datasets.avmnist_queue import finished
-from agmbench.datasets.avmnist_raw import PACK, Speakers, TestPCA, build, spoken, write_raw_sample
-from agmbench.datasets.files import Array
+from agmbench.datasets.avmnist_raw import PACK, Speakers, TestPCA, build, spoken
+from agmbench.datasets.samples.avmnist import write_raw
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 ORDER = [
@@ -72,7 +73,7 @@ def at(samples: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    write_raw_sample(tmp_path / "raw")
+    write_raw(tmp_path / "raw")
     return tmp_path / "raw"
 
 

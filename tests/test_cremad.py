@@ -378,7 +378,7 @@ def test_an_interrupted_preparation_is_gone_on_with(samples: dict[str, Path], tm
 @pytest.mark.parametrize("layout", ["ogm-ge", "official"])
 def test_other_processes_can_be_sent_the_work(layout: str, samples: dict[str, Path]) -> None:
     found = LAYOUTS[layout]
-    assert isinstance(found, cremad._Raw)
+    assert isinstance(found, cremad.Raw)
     clips = found.clips(samples[layout], 3)
     thing = (clips.sounds.things[0], clips.pictures.things[0], clips.sounds.decode, clips.pictures.decode)
     sent = (of_clips.decoded, (thing, None))

@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np, torch
 from agmbench.contracts import Unsuitable
 from agmbench.datasets import prepared
-from agmbench.datasets.files import FileDataset, Held, Layout, Source, Stored, StoredSplit, load_npy, check_lengths
+from agmbench.datasets.arrays import check_lengths
+from agmbench.datasets.files import FileDataset, Held, Layout, Source
 from agmbench.datasets.prepared import Plan, Store
+from agmbench.datasets.stored import Stored, StoredSplit
+from agmbench.datasets.untrusted import load_npy
 
 SIZES = {"train": 40, "dev": 8, "valid": 8, "test": 8}
 

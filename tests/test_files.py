@@ -21,23 +21,11 @@ import torch
 
 from agmbench.contracts import Tokens, Unsuitable
 from agmbench.datasets import prepared
-from agmbench.datasets.files import (
-    Held,
-    Layout,
-    Stored,
-    StoredSplit,
-    check_labels,
-    check_lengths,
-    checksum,
-    fingerprint,
-    folder,
-    found,
-    h5_file,
-    load_npy,
-    load_pickle,
-    open_h5,
-    take,
-)
+from agmbench.datasets.arrays import check_labels, check_lengths, take
+from agmbench.datasets.checksums import checksum, fingerprint
+from agmbench.datasets.files import Held, Layout, folder, found
+from agmbench.datasets.stored import Stored, StoredSplit
+from agmbench.datasets.untrusted import h5_file, load_npy, load_pickle, open_h5
 
 
 def one_line(error: pytest.ExceptionInfo[Unsuitable]) -> str:
@@ -269,8 +257,8 @@ def test_the_fingerprint_is_that_of_the_contents(tmp_path: Path, monkeypatch: py
     (two / "x").write_bytes(b"some other bytes")
     assert fingerprint(two, [two / "x"], ["a"]) != same
 
-    monkeypatch.setattr("agmbench.datasets.files.WHOLE", 100)
-    monkeypatch.setattr("agmbench.datasets.files.PIECE", 10)
+    monkeypatch.setattr("agmbench.datasets.checksums.WHOLE", 100)
+    monkeypatch.setattr("agmbench.datasets.checksums.PIECE", 10)
     large = tmp_path / "large"
     large.write_bytes(bytes(1000))
     pieces, whole = checksum(large, whole=False), checksum(large)

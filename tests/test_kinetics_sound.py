@@ -17,6 +17,7 @@ from agmbench.contracts import SPLITS, Unsuitable
 from agmbench.datasets import kinetics_sound, media
 from agmbench.datasets.clips import Clips
 from agmbench.datasets.kinetics_sound import CLASSES, KineticsSound, filterbank
+from agmbench.datasets.samples.noise import write_sound
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "kinetics_sound"
 LAYOUTS = {layout.name: layout for layout in KineticsSound.layouts}
@@ -211,7 +212,7 @@ def test_a_broken_copy_is_one_line(
 
 
 def test_a_sound_that_is_too_short_is_named(tmp_path: Path) -> None:
-    media.write_sound(tmp_path / "a.wav", np.random.default_rng(0), seconds=0.01)
+    write_sound(tmp_path / "a.wav", np.random.default_rng(0), seconds=0.01)
     with pytest.raises(Unsuitable, match=r"a\.wav: a sound of 160 samples is shorter than one frame of 400"):
         kinetics_sound._sound(tmp_path / "a.wav")
 

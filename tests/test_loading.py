@@ -19,7 +19,8 @@ from test_layouts import SMALL as TINY
 
 from agmbench import build, registry
 from agmbench.contracts import SPLITS, Batch, Change, Context, Split, SplitName, TensorSplit, Tokens, finished, read
-from agmbench.datasets.files import FileDataset, StoredSplit
+from agmbench.datasets.files import FileDataset
+from agmbench.datasets.stored import StoredSplit
 from agmbench.errors import RunFailed
 from agmbench.loading import Feed, workers
 from agmbench.records import Record

@@ -12,7 +12,7 @@ from conftest import CommandLine
 from PIL import Image
 
 from agmbench.contracts import SPLITS, Tokens
-from agmbench.datasets.media import write_clip
+from agmbench.datasets.samples.noise import write_clip
 from agmbench.datasets.table import Table
 from agmbench.datasets.tables.manifests import KNOWN, build
 

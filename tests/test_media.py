@@ -12,6 +12,8 @@ from PIL import Image
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets import media
+from agmbench.datasets.samples import noise
+from agmbench.datasets.splitting import cut
 
 SHARED = Path(__file__).parents[2] / "shared"
 CLIPS, CASES = SHARED / "data" / "ave" / "AVE", SHARED / "cases"
@@ -145,7 +147,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
 )
 def test_a_video_cut_short(tmp_path: Path, suffix: str, said: str) -> None:
     path = tmp_path / f"a{suffix}"
-    media.write_video(path, np.random.default_rng(0), seconds=3)
+    noise.write_video(path, np.random.default_rng(0), seconds=3)
     assert media.read_frames(path, 3).shape == (3, 224, 224, 3)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     refused(lambda: media.read_frames(path, 3), f"{path} cannot be read as video", said)
@@ -210,7 +212,7 @@ def turned(path: Path, matrix: tuple[int, int, int, int]) -> None:
     ],
 )
 def test_a_frame_is_as_a_player_shows_it(tmp_path: Path, matrix: tuple[int, int, int, int], orientation: int) -> None:
-    media.write_video(tmp_path / "a.mp4", np.random.default_rng(0), seconds=0.1)
+    noise.write_video(tmp_path / "a.mp4", np.random.default_rng(0), seconds=0.1)
     stored = media.read_frames(tmp_path / "a.mp4", 2, side=None)
     turned(tmp_path / "a.mp4", matrix)
     shown = media.read_frames(tmp_path / "a.mp4", 2, side=None)
@@ -231,7 +233,7 @@ def test_the_cases() -> None:
 
 
 def test_a_picture_cut_short(tmp_path: Path) -> None:
-    media.write_picture(tmp_path / "a.jpg", np.random.default_rng(0))
+    noise.write_picture(tmp_path / "a.jpg", np.random.default_rng(0))
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:2000])
     refused(lambda: media.load_image(tmp_path / "a.jpg"), "a.jpg cannot be read as a picture", "truncated")
 
@@ -248,11 +250,11 @@ def test_missing_files_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_cut_is_disjoint_and_always_the_same() -> None:
-    parts = media.cut(np.arange(100, 1100), (0.1, 0.2))
+    parts = cut(np.arange(100, 1100), (0.1, 0.2))
     assert [len(part) for part in parts] == [700, 100, 200]
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(100, 1100))
-    assert all(np.array_equal(a, b) for a, b in zip(parts, media.cut(np.arange(100, 1100), (0.1, 0.2)), strict=True))
-    refused(lambda: media.cut(np.arange(2)), "2 are too few")
+    assert all(np.array_equal(a, b) for a, b in zip(parts, cut(np.arange(100, 1100), (0.1, 0.2)), strict=True))
+    refused(lambda: cut(np.arange(2)), "2 are too few")
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the real clips of AVE are not here (../shared/data/ave)")

@@ -14,10 +14,11 @@ from packs import Evil, edit, load, put, save, tokens, whole
 
 from agmbench.contracts import SPLITS, Tokens, Unsuitable
 from agmbench.datasets.csd import ComputationalSequence
-from agmbench.datasets.files import Joined, load_pickle
 from agmbench.datasets.mosei import LENGTH, MMSA, MOSEI, UMONS, MMSAUnaligned, MulT, MulTRaw, cleaned
 from agmbench.datasets.mosei_labels import EMOTIONS, video
 from agmbench.datasets.mosei_sdk import CSD, Prepared, read_segments
+from agmbench.datasets.stored import Joined
+from agmbench.datasets.untrusted import load_pickle
 from agmbench.encoders.language_model import LanguageModel
 from agmbench.encoders.linear import Linear
 from agmbench.encoders.lstm import LSTM

@@ -16,8 +16,8 @@ from conftest import PATIENCE, CommandLine
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets.ave import AVE
-from agmbench.datasets.files import load_pickle
 from agmbench.datasets.mosei import MOSEI
+from agmbench.datasets.untrusted import load_pickle
 from agmbench.datasets.urfunny import URFunny
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
@@ -199,7 +199,7 @@ IN_LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import load_pickle
+from agmbench.datasets.untrusted import load_pickle
 
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + (512 << 20),) * 2)

@@ -7,14 +7,14 @@ import reproduce
 from reproduce import Size, Study
 
 from agmbench.datasets.avmnist import AVMNIST
-from agmbench.datasets.avmnist_raw import write_raw_sample
+from agmbench.datasets.samples.avmnist import write_raw
 
 
 @pytest.mark.long
 def test_the_study_chooses_trains_and_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_raw_sample(tmp_path / "raw")
+    write_raw(tmp_path / "raw")
     AVMNIST.prepare(tmp_path / "raw", tmp_path / "data" / "avmnist", lambda *_: None, 1)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path / "data"))

@@ -19,7 +19,7 @@ from PIL import Image
 
 from agmbench.contracts import SPLITS, Tokens, Unsuitable, muted, texts_of, utf8
 from agmbench.data.verify import verify
-from agmbench.datasets.media import write_clip
+from agmbench.datasets.samples.noise import write_clip
 from agmbench.datasets.table import Table
 from agmbench.datasets.tables.opened import open_table
 from agmbench.datasets.tables.shares import shared

@@ -13,7 +13,7 @@ from packs import Evil, edit, load, put, save, tokens, whole
 
 from agmbench.contracts import SPLITS, Unsuitable
 from agmbench.datasets import media
-from agmbench.datasets.files import load_pickle
+from agmbench.datasets.untrusted import load_pickle
 from agmbench.datasets.urfunny import LENGTH, OFFICIAL, WIDTHS, Official, Pack, Prepared, URFunny
 from agmbench.datasets.urfunny_clips import Clips
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from agmbench import registry, testing
 from agmbench.contracts import Batch, Split, SplitName, TensorSplit
 from agmbench.data.fit import check_fit
-from agmbench.datasets.files import Joined, Stored, StoredSplit
+from agmbench.datasets.stored import Joined, Stored, StoredSplit
 from agmbench.datasets.synthetic import Synthetic
 from agmbench.errors import AgmbenchError
 

@@ -128,14 +128,23 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
     print_grid(table)
     if verdict.classes:
         echo()
-        counts = Table("class", *map(escape, verdict.classes), box=None, pad_edge=False, header_style="bold")
-        for number, title in enumerate(class_names):
-            counts.add_row(escape(str(title)), *(str(found[number]) for found in verdict.classes.values()))
-        print_grid(counts)
+        _show_classes(verdict, class_names)
     for leak in verdict.leaks:
         echo(
             f"shared: {leak.shared} of the {leak.of} {leak.kind}s of {leak.other} are in {leak.one} too, such as {leak.example}"
         )
+
+
+def _show_classes(verdict: "Verdict", class_names: Any) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from agmbench.report.grid import print_grid
+
+    counts = Table("class", *map(escape, verdict.classes), box=None, pad_edge=False, header_style="bold")
+    for number, title in enumerate(class_names):
+        counts.add_row(escape(str(title)), *(str(found[number]) for found in verdict.classes.values()))
+    print_grid(counts)
 
 
 @command.command("prepare")

@@ -20,7 +20,18 @@ def command(component: tuple[str, str]) -> None:
 
     entry = load().get(*component)
     target = entry.load()
-    facts = {
+    echo(f"{entry}: {entry.summary}")
+    for label, text in _facts(entry).items():
+        if text:
+            echo(f"{label}: {text}")
+    echo(f"\n{inspect.cleandoc(target.__doc__ or 'No description.')}\n")
+    _parameters(entry)
+    if entry.job:
+        echo(f"\ndefaults of a job on this data set:\n{yaml.safe_dump(dict(entry.job), sort_keys=False).rstrip()}")
+
+
+def _facts(entry: Entry) -> dict[str, str]:
+    return {
         "also called": ", ".join(entry.aliases),
         "paper": entry.paper,
         "family": entry.family,
@@ -28,14 +39,6 @@ def command(component: tuple[str, str]) -> None:
         "defined in": f"{entry.place} ({entry.target}, version {entry.version})",
         "origin": entry.origin if entry.origin != BUILT_IN else "",
     }
-    echo(f"{entry}: {entry.summary}")
-    for label, text in facts.items():
-        if text:
-            echo(f"{label}: {text}")
-    echo(f"\n{inspect.cleandoc(target.__doc__ or 'No description.')}\n")
-    _parameters(entry)
-    if entry.job:
-        echo(f"\ndefaults of a job on this data set:\n{yaml.safe_dump(dict(entry.job), sort_keys=False).rstrip()}")
 
 
 def _parameters(entry: Entry) -> None:

@@ -11,7 +11,8 @@ import yaml
 
 from agmbench.contracts import SPLITS
 from agmbench.datasets.tables.kinds import Numbers
-from agmbench.datasets.tables.opened import Modal, Opened
+from agmbench.datasets.tables.modals import Modal
+from agmbench.datasets.tables.opened import Opened
 from agmbench.datasets.tables.shares import SHARES
 from agmbench.datasets.tables.stored import is_sequence
 
@@ -80,25 +81,35 @@ def entry_name(path: Path, known: Sequence[str]) -> str:
     return f"{name}-table" if name in known else name
 
 
-def entry(opened: Opened, name: str, folder: Path) -> str:
-    """The text of a registry with the table as a data set, and a suite that compares methods on it; the file lies in `folder`."""
-    settings, path = opened.settings, opened.rows.path
-    params: dict[str, Any] = {"file": os.path.relpath(path, folder)}
+def _params(opened: Opened, folder: Path) -> dict[str, Any]:
+    """The settings of the data set, in the order in which one reads them."""
+    settings = opened.settings
+    params: dict[str, Any] = {"file": os.path.relpath(opened.rows.path, folder)}
     params |= {"arrays": dict(settings["arrays"])} if settings.get("arrays") else {}
-    params["modalities"] = {m: _said(opened.settings["modalities"][m]) for m in opened.modals}
+    params["modalities"] = {m: _said(settings["modalities"][m]) for m in opened.modals}
     params |= {key: settings[key] for key in WRITTEN if settings.get(key)}
     if settings.get("classes"):
         params["classes"] = list(settings["classes"])
     if not settings["split"]:
         params |= {"shares": dict(settings.get("shares") or SHARES), "split_seed": settings.get("split_seed", 0)}
-    params["missing"] = settings.get("missing", "absent")
+    return {**params, "missing": settings.get("missing", "absent")}
+
+
+def entry(opened: Opened, name: str, folder: Path) -> str:
+    """The text of a registry with the table as a data set, and a suite that compares methods on it; the file lies in `folder`."""
+    path = opened.rows.path
     segments = opened.targets.kind == "segments"
     job = {
         "encoders": {m: _encoder(modal, segments) for m, modal in opened.modals.items()},
         "fusion": "psp" if segments else "concat",
         "training": {"epochs": 20, "batch_size": 32, "optimizer": "sgd", "lr": 0.05, "schedule": {"name": "cosine"}},
     }
-    data = {"target": TARGET, "summary": f"{path.name}: {', '.join(opened.modals)}", "params": params, "job": job}
+    data = {
+        "target": TARGET,
+        "summary": f"{path.name}: {', '.join(opened.modals)}",
+        "params": _params(opened, folder),
+        "job": job,
+    }
     suite = {
         "summary": f"four methods on {name}",
         "seeds": [1, 2, 3],

@@ -162,11 +162,8 @@ def _download(url: str, part: Path, progress: "Progress") -> None:
     """Bring a file whole to `part`; what is there of it is gone on with, if the server still has the same."""
     tag = part.with_name(f"{part.name}.etag")
     have = part.stat().st_size if part.exists() and tag.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "agmbench"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", tag.read_text())
-    with _opened(request) as answer:
+    rest = {"Range": f"bytes={have}-", "If-Range": tag.read_text()} if have else {}
+    with _opened(urllib.request.Request(url, headers={"User-Agent": "agmbench", **rest})) as answer:
         if answer.status != 206:
             have = 0
         total = have + int(answer.headers.get("Content-Length") or 0)

@@ -83,16 +83,19 @@ class Reading:
             if wrong := wrong_input(modality, x, tuple(shape), len(index)):
                 self._wrong.add("batch", self, wrong, index)
             elif x is not None:
-                lacking = batch.absent.get(modality, torch.zeros(len(index), dtype=torch.bool))
-                self._absent[modality].append(index[lacking])
-                if not lacking.all():
-                    self._add_input(modality, x[~lacking] if lacking.any() else x, index[~lacking])
+                self._add_modality(modality, x, index, batch.absent.get(modality, torch.zeros(len(index), dtype=torch.bool)))
         sound = torch.ones(len(index), dtype=torch.bool)
         if wrong := wrong_targets(self._dataset, batch.targets, len(index)):
             self._wrong.add("targets", self, wrong, index)
             sound = ~wrong.samples
         if sound.any():
             self._add_targets(index[sound], batch.targets[sound])
+
+    def _add_modality(self, modality: str, x: Input, index: Tensor, lacking: Tensor) -> None:
+        """The input of the samples that have the modality, and which lack it."""
+        self._absent[modality].append(index[lacking])
+        if not lacking.all():
+            self._add_input(modality, x[~lacking] if lacking.any() else x, index[~lacking])
 
     def _add_input(self, modality: str, x: Input, index: Tensor) -> None:
         values = x.values if isinstance(x, Tokens) else x

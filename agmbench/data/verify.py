@@ -10,7 +10,8 @@ from torch import Tensor
 from agmbench.contracts import SPLITS, Batch, Dataset, Split, SplitName, Unsuitable
 from agmbench.data.fit import Named
 from agmbench.data.reading import Findings, Range, Reading, compare
-from agmbench.datasets.files import FileDataset, checksum
+from agmbench.datasets.checksums import checksum
+from agmbench.datasets.files import FileDataset
 
 BATCH = 64
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.datasets import prepared
+from agmbench.datasets.arrays import Array, check_labels, check_lengths, check_shape
 from agmbench.datasets.avmnist_raw import (
     CLASSES,
     PACK,
@@ -22,25 +22,11 @@ from agmbench.datasets.avmnist_raw import (
     Speakers,
     TestPCA,
     build,
-    write_raw_sample,
 )
-from agmbench.datasets.files import (
-    ON_TEST,
-    Array,
-    FileDataset,
-    Held,
-    Layout,
-    Progress,
-    Source,
-    Stored,
-    StoredSplit,
-    check_labels,
-    check_lengths,
-    check_shape,
-    load_npy,
-    tenths,
-)
-from agmbench.datasets.media import cut
+from agmbench.datasets.files import FileDataset, Held, Layout, Progress, Source
+from agmbench.datasets.splitting import ON_TEST, cut, tenths
+from agmbench.datasets.stored import Stored, StoredSplit
+from agmbench.datasets.untrusted import load_npy
 from agmbench.tasks import SingleLabel
 
 ProtocolName = Literal["agmbench", "multibench", "paper"]
@@ -139,6 +125,7 @@ class Pack(Layout):
 
     name = "pack"
     signs = ("image/train_data.npy", "audio/train_data.npy", "train_labels.npy")
+    sampler = "agmbench.datasets.samples.avmnist:pack"
 
     def read(self, root: Path, **options: Any) -> Held:
         for name, value in PACK._asdict().items():
@@ -146,33 +133,21 @@ class Pack(Layout):
                 raise Unsuitable(
                     f"{name}={options[name]} is for a prepared folder; {root} holds the pack, which is read as it is"
                 )
-        parts = ("train", "test")
-        paths = {
-            part: {
-                "image": root / "image" / f"{part}_data.npy",
-                "audio": root / "audio" / f"{part}_data.npy",
-                "labels": root / f"{part}_labels.npy",
-            }
-            for part in parts
-        }
-        arrays = {part: _part_of_pack(paths[part]) for part in parts}
+        paths = {part: _files_of_pack(root, part) for part in ("train", "test")}
+        arrays = {part: _part_of_pack(some) for part, some in paths.items()}
         return _held(
             _Chained(arrays["train"]["image"], arrays["test"]["image"]),
             _Chained(arrays["train"]["audio"], arrays["test"]["audio"]),
-            {part: arrays[part]["labels"] for part in parts},
+            {part: some["labels"] for part, some in arrays.items()},
             options["protocol"],
             [path for part in paths.values() for path in part.values()],
             notes=[f"{SHARE}; the pack does not say which", DISPLACED],
         )
 
-    def write_sample(self, root: Path) -> None:
-        random = np.random.default_rng(0)
-        for folder in ("image", "audio"):
-            (root / folder).mkdir(parents=True)
-        for part, count in (("train", 60), ("test", 20)):
-            np.save(root / "image" / f"{part}_data.npy", random.uniform(-60, 200, (count, 784)))
-            np.save(root / "audio" / f"{part}_data.npy", random.integers(0, 256, (count, SIZE, SIZE), dtype=np.uint8))
-            np.save(root / f"{part}_labels.npy", (np.arange(count) % CLASSES).astype(np.uint8))
+
+def _files_of_pack(root: Path, part: str) -> dict[str, Path]:
+    data = {modality: root / modality / f"{part}_data.npy" for modality in ("image", "audio")}
+    return {**data, "labels": root / f"{part}_labels.npy"}
 
 
 def _part_of_pack(paths: Mapping[str, Path]) -> dict[str, Array]:
@@ -198,6 +173,7 @@ class PreparedFolder(Layout):
 
     name = "prepared"
     signs = ("prepared-*/manifest.json",)
+    sampler = "agmbench.datasets.samples.avmnist:prepared"
 
     def read(self, root: Path, **options: Any) -> Held:
         recipe = Recipe(**{name: options[name] for name in Recipe._fields})
@@ -206,27 +182,25 @@ class PreparedFolder(Layout):
         check_shape(f"{store.folder}/recordings/audio.npy", audio.shape, (None, SIZE, SIZE))
         names = np.array(store.manifest["facts"].get("recordings", []))
         check_lengths({f"{store.folder}/recordings/audio.npy": len(audio), "its names in the manifest": len(names)})
-        images, targets, which = [], {}, []
-        for part in ("train", "test"):
-            images.append(store.array(part, "image"))
-            targets[part] = np.array(store.array(part, "targets"))
-            which.append(np.array(store.array(part, "recording")))
-            path = store.folder / part
-            check_shape(f"{path}/image.npy", images[-1].shape, (None, 784))
-            found = {"image": images[-1], "targets": targets[part], "recording": which[-1]}
-            check_lengths({f"{path}/{name}.npy": len(array) for name, array in found.items()})
-            check_labels(f"{path}/targets.npy", targets[part], CLASSES)
-            check_labels(f"{path}/recording.npy", which[-1], len(audio))
-        number = np.concatenate(which)
-        shown, heard = _Chained(*images), _Shared(audio, number)
+        parts = {part: _part_of_folder(store, part, len(audio)) for part in ("train", "test")}
+        number = np.concatenate([some["recording"] for some in parts.values()])
+        shown, heard = _Chained(parts["train"]["image"], parts["test"]["image"]), _Shared(audio, number)
+        targets = {part: some["targets"] for part, some in parts.items()}
         notes = [SHARE] if recipe.pairing == "exact" else [SHARE, DISPLACED]
         held = _held(shown, heard, targets, options["protocol"], store.files, names[number], notes)
         return replace(held, checksums=store.checksums)
 
-    def write_sample(self, root: Path) -> None:
-        with TemporaryDirectory() as raw:
-            write_raw_sample(Path(raw))
-            build(Path(raw), root, lambda done, of: None, 1)
+
+def _part_of_folder(store: prepared.PreparedFolder, part: str, recordings: int) -> dict[str, Array]:
+    """`image`, `targets` and `recording`, which of so many recordings is an image's own."""
+    found = {"image": store.array(part, "image")}
+    found |= {name: np.array(store.array(part, name)) for name in ("targets", "recording")}
+    path = store.folder / part
+    check_shape(f"{path}/image.npy", found["image"].shape, (None, 784))
+    check_lengths({f"{path}/{name}.npy": len(array) for name, array in found.items()})
+    check_labels(f"{path}/targets.npy", found["targets"], CLASSES)
+    check_labels(f"{path}/recording.npy", found["recording"], recordings)
+    return found
 
 
 class AVMNIST(FileDataset):

@@ -10,7 +10,7 @@ from heapq import heapreplace
 
 import numpy as np
 
-from agmbench.datasets.files import Array
+from agmbench.datasets.arrays import Array
 
 WORKERS = 23
 JITTER = 0.08

@@ -20,18 +20,20 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-import soundfile
 from annotated_types import Ge, Le
 from scipy.signal import get_window
 
 from agmbench.contracts import Unsuitable
+from agmbench.datasets.arrays import Array, check_labels, check_lengths, check_shape
 from agmbench.datasets.avmnist_queue import finished
-from agmbench.datasets.files import Array, Progress, check_labels, check_lengths, check_shape, checksum, regular
+from agmbench.datasets.checksums import checksum
+from agmbench.datasets.files import Progress
 from agmbench.datasets.media import read_sound
 from agmbench.datasets.prepared import Plan, Store, fill
+from agmbench.datasets.untrusted import regular
 
 Components = Annotated[int, Ge(1), Le(784)]
 Pairing = Literal["pack", "exact"]
@@ -73,11 +75,7 @@ NAMED = re.compile(r"(\d)_(.+)_(\d+)")
 def build(source: Path, target: Path, progress: Progress, jobs: int, recipe: Recipe = PACK) -> None:
     """Write the prepared folder below `target`; two runs write the same bytes, and an interrupted one resumes."""
     digits = _digits(source)
-    for part, images in digits.images.items():
-        if recipe.components >= len(images):
-            raise Unsuitable(
-                f"components is {recipe.components}; the {len(images)} images of {part} have {len(images) - 1} at most"
-            )
+    _check_components(digits, recipe.components)
     recordings = _recordings(source, recipe.speakers)
     dealt = _dealt(digits.targets, recordings, recipe.pairing)
     store = Store(target, _plan(source, digits, recordings, recipe))
@@ -86,13 +84,24 @@ def build(source: Path, target: Path, progress: Progress, jobs: int, recipe: Rec
         return
     store.open()
     if not store.done("test").all():
-        _write_images(store, digits.images, recipe)
-        for part in IDX:
-            store.place(part, "recording")[:] = dealt[part]
-            store.place(part, "targets")[:] = digits.targets[part]
-            store.done(part)[:] = True
+        _write_digits(store, digits, dealt, recipe)
     items = [("recordings", row, recording.path) for row, recording in enumerate(recordings)]
     fill(store, items, spoken, progress, jobs)
+
+
+def _check_components(digits: "_Digits", count: int) -> None:
+    for part, images in digits.images.items():
+        if count >= len(images):
+            raise Unsuitable(f"components is {count}; the {len(images)} images of {part} have {len(images) - 1} at most")
+
+
+def _write_digits(store: Store, digits: "_Digits", dealt: Mapping[str, Array], recipe: Recipe) -> None:
+    """The images, and of each its class and the recording that was dealt to it."""
+    _write_images(store, digits.images, recipe)
+    for part in IDX:
+        store.place(part, "recording")[:] = dealt[part]
+        store.place(part, "targets")[:] = digits.targets[part]
+        store.done(part)[:] = True
 
 
 def _plan(source: Path, digits: "_Digits", recordings: "list[_Recording]", recipe: Recipe) -> Plan:
@@ -284,19 +293,3 @@ def _on_grid(values: Array, bits: int) -> Array:
     """Rounded to multiples of `2 ** -bits`: products and sums of such numbers are exact, in any order."""
     rounded: Array = np.round(values * 2**bits) / 2**bits
     return rounded
-
-
-def write_raw_sample(source: Path) -> None:
-    """Tiny random raw files below `source`: 60 and 20 images in IDX files, two takes of each digit by one of the four speakers."""
-    random: Any = np.random.default_rng(0)
-    (source / "mnist").mkdir(parents=True)
-    for (images, targets), count in zip(IDX.values(), (60, 20), strict=True):
-        lengths = [np.array(shape, ">u4").tobytes() for shape in ((count, 28, 28), (count,))]
-        pixels = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        (source / "mnist" / images).write_bytes(bytes([0, 0, 8, 3]) + lengths[0] + pixels.tobytes())
-        (source / "mnist" / targets).write_bytes(bytes([0, 0, 8, 1]) + lengths[1] + bytes(n % CLASSES for n in range(count)))
-    (source / "fsdd" / "recordings").mkdir(parents=True)
-    for digit in range(CLASSES):
-        for take in (0, 40):
-            path = source / "fsdd" / "recordings" / f"{digit}_theo_{take}.wav"
-            soundfile.write(path, random.normal(0, 0.1, 1200 + 100 * digit), 8000, subtype="PCM_16")

@@ -16,22 +16,13 @@ from torch import Tensor
 
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.datasets import prepared
-from agmbench.datasets.files import (
-    ON_TEST,
-    Array,
-    Held,
-    Layout,
-    Progress,
-    ProtocolName,
-    Stored,
-    StoredSplit,
-    check_labels,
-    check_lengths,
-    check_shape,
-    regular,
-    tenths,
-)
-from agmbench.datasets.media import SIDE, checksums, cut, frame_tensor
+from agmbench.datasets.arrays import Array, check_labels, check_lengths, check_shape
+from agmbench.datasets.checksums import checksums
+from agmbench.datasets.files import Held, Layout, Progress
+from agmbench.datasets.media import SIDE, frame_tensor
+from agmbench.datasets.splitting import ON_TEST, ProtocolName, cut, tenths
+from agmbench.datasets.stored import Stored, StoredSplit
+from agmbench.datasets.untrusted import regular
 
 
 class Clip(NamedTuple):
@@ -196,10 +187,6 @@ class Prepared(Layout):
         check_lengths({f"{path} clips": len(names), "labels": len(numbers)})
         return [Clip(str(name), int(label)) for name, label in zip(names, numbers, strict=True)]
 
-    @abstractmethod
-    def sampled(self) -> Lists:
-        """Clips of a random pack."""
-
     def opened(self, root: Path, **wanted: Any) -> Clips:
         """The clips of the prepared folder, of the one with these parameters if there are several."""
         made = prepared.read(root, self.dataset, wanted)
@@ -208,23 +195,26 @@ class Prepared(Layout):
             lists = self.lists(made)
             folders = self.folders(lists)
             lacking = {"audio", "visual"}.difference(*(made.manifest["arrays"][folder] for folder in folders))
+        except Unsuitable:
+            raise
         except (KeyError, TypeError, ValueError) as error:
-            raise (
-                error
-                if isinstance(error, Unsuitable)
-                else Unsuitable(f"{path} is no manifest of {self.title} ({error!r}); prepare the data again")
-            ) from error
+            raise Unsuitable(f"{path} is no manifest of {self.title} ({error!r}); prepare the data again") from error
         if lacking:
             raise Unsuitable(f"{path} has no array {', '.join(sorted(lacking))}; prepare the data again")
+        sounds, pictures = self._mapped(made, folders, wanted.get("frames", self.frames))
+        notes = made.manifest["facts"].get("notes", [])
+        return Clips(lists, sounds, pictures, made.files, notes=notes, checksums=made.checksums)
+
+    def _mapped(self, made: prepared.PreparedFolder, folders: Lists, frames: int) -> "tuple[Array | Behind, Array | Behind]":
+        """The sounds and the pictures of all folders, of the shapes that they should have."""
         found: dict[str, list[Array]] = {"audio": [], "visual": []}
         for folder, clips in folders.items():
-            expected = self.arrays(len(clips), wanted.get("frames", self.frames))
+            expected = self.arrays(len(clips), frames)
             for name, arrays in found.items():
                 arrays.append(made.array(folder, name))
                 check_shape(f"{made.folder}/{folder}/{name}.npy", arrays[-1].shape, expected[name][0])
         sounds, pictures = (arrays[0] if len(arrays) == 1 else Behind(arrays) for arrays in found.values())
-        notes = made.manifest["facts"].get("notes", [])
-        return Clips(lists, sounds, pictures, made.files, notes=notes, checksums=made.checksums)
+        return sounds, pictures
 
     def plan(self, clips: Clips, sources: Mapping[str, str], frames: int) -> prepared.Plan:
         """What will be prepared of them."""
@@ -247,35 +237,23 @@ class Prepared(Layout):
         if not store.whole:
             decode = (clips.sounds.decode, clips.pictures.decode)
             things = zip(clips.sounds.things, clips.pictures.things, strict=True)
-            prepared.fill(store, self._items(clips.lists, ((*thing, *decode) for thing in things)), decoded, progress, jobs)
+            prepared.fill(store, self.items(clips.lists, ((*thing, *decode) for thing in things)), decoded, progress, jobs)
 
-    def _items(self, lists: Lists, things: Iterable[Any]) -> list[prepared.Item]:
+    def items(self, lists: Lists, things: Iterable[Any]) -> list[prepared.Item]:
+        """What is to be written of each clip: a thing each, with its class if the arrays have `targets`."""
         places = [(folder, row, clip) for folder, clips in self.folders(lists).items() for row, clip in enumerate(clips)]
         return [
             (folder, row, (thing, clip.label if self.apart else None))
             for (folder, row, clip), thing in zip(places, things, strict=True)
         ]
 
-    def write_sample(self, root: Path) -> None:
-        draw, clips = np.random.default_rng(0), Clips(self.sampled(), None, None)
-        shape = (self.sound, self.frames)
-        items = self._items(clips.lists, ((int(draw.integers(2**31)), *shape) for _ in clips.all))
-        prepared.fill(prepared.Store(root, self.plan(clips, {}, self.frames)), items, drawn, lambda done, of: None, jobs=1)
-
 
 def decoded(what: tuple[tuple[Any, Any, Callable[[Any], Array], Callable[[Any], Array]], int | None]) -> dict[str, Array]:
     """The arrays of one clip, in any process."""
     (sound, picture, hear, see), label = what
-    return _labelled({"audio": hear(sound), "visual": see(picture)}, label)
+    return labelled({"audio": hear(sound), "visual": see(picture)}, label)
 
 
-def drawn(what: tuple[tuple[int, tuple[int, ...], int], int | None]) -> dict[str, Array]:
-    """The same of a random clip."""
-    (seed, sound, frames), label = what
-    draw = np.random.default_rng(seed)
-    pictures = draw.integers(0, 256, (frames, SIDE, SIDE, 3), dtype=np.uint8)
-    return _labelled({"audio": draw.normal(size=sound).astype(np.float32), "visual": pictures}, label)
-
-
-def _labelled(arrays: dict[str, Array], label: int | None) -> dict[str, Array]:
+def labelled(arrays: dict[str, Array], label: int | None) -> dict[str, Array]:
+    """The arrays of one clip, with its class where there is one."""
     return arrays if label is None else {**arrays, "targets": np.asarray(label)}

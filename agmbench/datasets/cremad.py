@@ -11,22 +11,12 @@ import numpy as np
 
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.datasets import clips, prepared
+from agmbench.datasets.arrays import Array, check_lengths
 from agmbench.datasets.clips import Clip, Clips
-from agmbench.datasets.files import (
-    Array,
-    FileDataset,
-    Held,
-    Layout,
-    Progress,
-    ProtocolName,
-    Source,
-    check_lengths,
-    found,
-)
+from agmbench.datasets.files import FileDataset, Held, Layout, Progress, Source, found
 from agmbench.datasets.media import (
     Decoded,
     Floats,
-    cut,
     load_images,
     log_spectrogram,
     missing,
@@ -34,10 +24,8 @@ from agmbench.datasets.media import (
     read_frames,
     read_sound,
     spread,
-    write_picture,
-    write_sound,
-    write_video,
 )
+from agmbench.datasets.splitting import ProtocolName, cut
 from agmbench.tasks import SingleLabel
 
 CLASSES = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
@@ -81,7 +69,7 @@ def spectrogram(path: Path) -> Floats:
     return log_spectrogram(sound, size=512, hop=353)[None]
 
 
-class _Raw(Layout):
+class Raw(Layout):
     """Clips as sound and picture files, with the lists `lists`."""
 
     sounds: ClassVar[str] = "AudioWAV"
@@ -108,25 +96,6 @@ class _Raw(Layout):
     def pictures(self, root: Path, clips: Sequence[Clip], frames: int) -> tuple[Decoded, list[Path]]:
         """So many frames of each clip, and the files that are read for them."""
 
-    def write_sample(self, root: Path) -> None:
-        draw = np.random.default_rng(0)
-        names = [f"{actor}_{sentence}_{emotion}_XX" for actor in range(1001, 1009) for emotion, sentence in SAMPLE_CLIPS]
-        for name in names:
-            write_sound(root / self.sounds / f"{name}.wav", draw, seconds=0.3)
-            self.write_pictures(root, name, draw)
-        mixed = draw.permutation(names).tolist()
-        for number, path in enumerate([*self.lists.values()][::-1]):
-            part = mixed[number * 8 : number * 8 + 8] if number < len(self.lists) - 1 else mixed[number * 8 :]
-            (root / path).parent.mkdir(exist_ok=True)
-            (root / path).write_text("".join(f"{name},{name[9:12]}\n" for name in part))
-
-    @abstractmethod
-    def write_pictures(self, root: Path, name: str, draw: np.random.Generator) -> None:
-        """The frames of a clip of a sample."""
-
-
-SAMPLE_CLIPS = tuple(zip(CLASSES, ("DFA", "IEO", "ITH", "IWW", "MTI", "TIE"), strict=True))
-
 
 def _listed(path: Path) -> list[Clip]:
     """Lines `clip,EMO`; a byte order mark and a first line `name,label` are passed over."""
@@ -138,8 +107,10 @@ def _clip(row: list[str]) -> Clip | None:
     return Clip(row[0], CLASSES.index(row[1])) if sound else None
 
 
-class _Images(_Raw):
+class _Images(Raw):
     """Frames as `Image-{fps:02d}-FPS/<clip>/{frame:05d}.jpg`; of several folders that of the most frames a second is read."""
+
+    sampler = "agmbench.datasets.samples.cremad:images"
 
     def pictures(self, root: Path, clips: Sequence[Clip], frames: int) -> tuple[Decoded, list[Path]]:
         folder = max(root.glob("Image-*-FPS"))
@@ -151,10 +122,6 @@ class _Images(_Raw):
                 raise Unsuitable(f"{folder / clip.name} holds no frame; expected one jpg or more")
             chosen.append(spread(there, frames))
         return pictures_of(chosen, load_images), [path for paths in chosen for path in paths]
-
-    def write_pictures(self, root: Path, name: str, draw: np.random.Generator) -> None:
-        for frame in (0, 30, 60):
-            write_picture(root / "Image-01-FPS" / name / f"{frame:05d}.jpg", draw)
 
 
 class OGMGE(_Images):
@@ -181,12 +148,13 @@ class Relearning(_Images):
     lists: ClassVar[Mapping[str, str]] = {"train": "my_train.csv", "valid": "val.csv", "test": "test.csv"}
 
 
-class Official(_Raw):
+class Official(Raw):
     """The official repository: `AudioWAV/<clip>.wav`, `VideoFlash/<clip>.flv`. It has no lists: `train.csv` and `test.csv` of OGM-GE
     beside them give the literature's split; without them all clips are cut 70/10/10/10."""
 
     name = "official"
     signs = ("AudioWAV", "VideoFlash")
+    sampler = "agmbench.datasets.samples.cremad:videos"
 
     def listed(self, root: Path) -> dict[str, list[Clip]]:
         if any((root / name).exists() for name in self.lists.values()):
@@ -204,9 +172,6 @@ class Official(_Raw):
         missing(videos)
         return pictures_of(videos, read_frames, times=frames), videos
 
-    def write_pictures(self, root: Path, name: str, draw: np.random.Generator) -> None:
-        write_video(root / "VideoFlash" / f"{name}.flv", draw, seconds=0.2)
-
 
 class Prepared(clips.Prepared):
     """A folder made by `agmbench data prepare cremad`: 3 frames a clip, of which `frames: 1` reads the middle one. They are 224x224, so
@@ -216,6 +181,7 @@ class Prepared(clips.Prepared):
     title = "CREMA-D"
     sound = SOUND
     classes = len(CLASSES)
+    sampler = "agmbench.datasets.samples.cremad:prepared"
 
     def read(self, root: Path, **options: Any) -> Held:
         some = self.opened(root)
@@ -234,10 +200,6 @@ class Prepared(clips.Prepared):
         check_lengths({f"{made.folder / prepared.MANIFEST} clips": len(every), "lists": sum(counts.values())})
         left = iter(every)
         return {part: [next(left) for _ in range(count)] for part, count in counts.items()}
-
-    def sampled(self) -> clips.Lists:
-        every = [Clip(f"{actor}_DFA_{emotion}_XX", n) for actor in range(1001, 1009) for n, emotion in enumerate(CLASSES)]
-        return {"train": every[:40], "test": every[40:]}
 
 
 class CREMAD(FileDataset):
@@ -283,6 +245,6 @@ class CREMAD(FileDataset):
     @classmethod
     def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int) -> None:
         """Spectrograms and three frames of each clip, from any of the raw layouts."""
-        layout = found(cls.name, source, [layout for layout in cls.layouts if isinstance(layout, _Raw)])
-        assert isinstance(layout, _Raw)
+        layout = found(cls.name, source, [layout for layout in cls.layouts if isinstance(layout, Raw)])
+        assert isinstance(layout, Raw)
         Prepared().make(layout.clips(source, Prepared.frames), source, target, progress, jobs)

@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array, check_shape, h5_array, h5_file
+from agmbench.datasets.arrays import Array, check_shape
 from agmbench.datasets.sequences import padded
+from agmbench.datasets.untrusted import h5_array, h5_file
 
 
 class ComputationalSequence:

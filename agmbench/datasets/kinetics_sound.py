@@ -1,5 +1,6 @@
 """Kinetics-Sounds: actions of Kinetics-400 that can be seen and heard."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -9,20 +10,12 @@ import numpy as np
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets import clips, prepared
+from agmbench.datasets.arrays import Array, check_labels
 from agmbench.datasets.clips import Clip, Clips
-from agmbench.datasets.files import (
-    Array,
-    FileDataset,
-    Held,
-    Layout,
-    Progress,
-    ProtocolName,
-    Source,
-    check_labels,
-    found,
-    load_npy,
-)
-from agmbench.datasets.media import Decoded, Floats, load_images, pictures_of, read_sound, write_picture, write_sound
+from agmbench.datasets.files import FileDataset, Held, Layout, Progress, Source, found
+from agmbench.datasets.media import Decoded, Floats, load_images, pictures_of, read_sound
+from agmbench.datasets.splitting import ProtocolName
+from agmbench.datasets.untrusted import load_npy
 from agmbench.tasks import SingleLabel
 
 CLASSES = (
@@ -113,6 +106,7 @@ class OGMGE(Layout):
 
     name = "ogm-ge"
     signs = ("my_train.txt", "my_test.txt", "audio", "visual")
+    sampler = "agmbench.datasets.samples.kinetics_sound:ogm_ge"
 
     def read(self, root: Path, **options: Any) -> Held:
         return _held(self.clips(root, options["missing"]), options["protocol"])
@@ -120,50 +114,35 @@ class OGMGE(Layout):
     def clips(self, root: Path, missing: Missing) -> Clips:
         """What the lists name, with each clip's sound and its three pictures."""
         listed = {part: _listed(root / name) for part, name in LISTS.items()}
-        lists: dict[str, list[Clip]] = {part: [] for part in LISTS}
-        sounds, pictures, gone = [], [], []
-        for part, named in listed.items():
-            for clip in named:
-                try:
-                    pair = _sound_file(root, clip.name), _picture_files(root, clip.name)
-                except Unsuitable as error:
-                    gone.append(error)
-                    continue
-                lists[part].append(clip)
-                sounds.append(pair[0])
-                pictures.append(pair[1])
+        sounds, pictures, gone = _files(root, [clip.name for named in listed.values() for clip in named])
         count = sum(map(len, listed.values()))
         if gone and missing == "error":
             way_out = "--set dataset.missing=drop trains on the others"
             raise Unsuitable(f"{gone[0]} ({len(gone)} of {count} clips of the lists are not whole; {way_out})")
-        for part, kept in lists.items():
+        whole = {part: [clip for clip in named if clip.name in sounds] for part, named in listed.items()}
+        for part, kept in whole.items():
             if not kept:
                 raise Unsuitable(f"{root} has none of the clips that {LISTS[part]} names")
+        names = [clip.name for kept in whole.values() for clip in kept]
         return Clips(
-            lists,
-            Decoded(sounds, _sound),
-            pictures_of(pictures, load_images),
+            whole,
+            Decoded([sounds[name] for name in names], _sound),
+            pictures_of([pictures[name] for name in names], load_images),
             files=[root / name for name in LISTS.values()],
-            media=[*sounds, *(path for paths in pictures for path in paths)],
+            media=[path for name in names for path in (sounds[name], *pictures[name])],
             notes=[f"{len(gone)} of {count} clips of the lists are missing and dropped"] if gone else [],
         )
 
-    def write_sample(self, root: Path) -> None:
-        draw = np.random.default_rng(0)
-        for part, (name, count) in enumerate(zip(LISTS.values(), (31, 8), strict=True)):
-            lines = []
-            for number in range(count):
-                letters = "".join(draw.choice(list("abcdefghijkXYZ0123_-"), 11).tolist())
-                clip = f"{letters}_{number:06}_{number + 10:06}" if part == 0 else f"{letters}_{number}"
-                lines.append(f"{clip},10,{number % len(CLASSES)}\n")
-                if number % 2:
-                    write_sound(root / "audio" / f"{clip}.wav", draw, seconds=0.3)
-                else:
-                    (root / "audio").mkdir(parents=True, exist_ok=True)
-                    np.save(root / "audio" / f"{clip}.npy", draw.normal(size=(FRAMES, BANDS)).astype(np.float32))
-                for frame in range(1, 5):
-                    write_picture(root / "visual" / clip / f"frame_{frame:05}.jpg", draw)
-            (root / name).write_text("".join(lines))
+
+def _files(root: Path, names: Sequence[str]) -> tuple[dict[str, Path], dict[str, list[Path]], list[Unsuitable]]:
+    """The sound and the pictures of each clip that is whole, by its name; and what is wrong with each of the others."""
+    sounds, pictures, gone = {}, {}, []
+    for name in names:
+        try:
+            sounds[name], pictures[name] = _sound_file(root, name), _picture_files(root, name)
+        except Unsuitable as error:
+            gone.append(error)
+    return sounds, pictures, gone
 
 
 def _sound_file(root: Path, name: str) -> Path:
@@ -188,6 +167,7 @@ class Prepared(clips.Prepared):
     title = "Kinetics-Sounds"
     sound = (1, FRAMES, BANDS)
     classes = len(CLASSES)
+    sampler = "agmbench.datasets.samples.kinetics_sound:prepared"
 
     def read(self, root: Path, **options: Any) -> Held:
         return _held(self.opened(root), options["protocol"])
@@ -199,10 +179,6 @@ class Prepared(clips.Prepared):
     def lists(self, made: prepared.PreparedFolder) -> clips.Lists:
         facts = {part: made.manifest["facts"][part] for part in LISTS}
         return {part: self.paired(made, of["clips"], of["labels"]) for part, of in facts.items()}
-
-    def sampled(self) -> clips.Lists:
-        every = [Clip(f"{number:011}_0", number % len(CLASSES)) for number in range(39)]
-        return {"train": every[:31], "test": every[31:]}
 
 
 class KineticsSound(FileDataset):

@@ -4,11 +4,9 @@ Pictures and frames are as a viewer shows them, by their EXIF orientation and di
 Whatever cannot be read is an `Unsuitable` of one line that names the file.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from io import BytesIO
 from math import gcd
@@ -24,7 +22,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import THREADS, Array, checksum, regular, several
+from agmbench.datasets.arrays import Array
+from agmbench.datasets.threads import several
+from agmbench.datasets.untrusted import regular
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -258,67 +258,3 @@ def missing(paths: Sequence[Path]) -> None:
     gone = [path for path in paths if not path.exists()]
     if gone:
         raise Unsuitable(f"{gone[0]} is missing ({len(gone)} of the {len(paths)} files that the lists name are not there)")
-
-
-def checksums(root: Path, paths: Iterable[Path]) -> dict[str, str]:
-    """The checksum of each file by its path below `root`, several read at a time."""
-    rising = sorted(set(paths))
-    with ThreadPoolExecutor(THREADS) as pool:
-        return {str(path.relative_to(root)): said for path, said in zip(rising, pool.map(checksum, rising), strict=True)}
-
-
-def cut(rows: Array, shares: Sequence[float] = (0.1, 0.1)) -> list[Array]:
-    """Disjoint parts of `rows`: what is left, then one part of each share; by one permutation, always the same."""
-    mixed = np.random.default_rng(0).permutation(rows)
-    counts = [max(1, round(share * len(rows))) for share in shares]
-    if sum(counts) >= len(rows):
-        raise Unsuitable(f"{len(rows)} are too few to cut {len(shares)} parts from and to leave some")
-    places = len(rows) - np.cumsum(counts[::-1])[::-1]
-    return [np.sort(part) for part in np.split(mixed, places)]
-
-
-# random media, for samples
-
-
-def write_sound(path: Path, draw: np.random.Generator, seconds: float, rate: int = 16000) -> None:
-    """A wav of noise, 16 bit and mono."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, draw.uniform(-0.5, 0.5, round(seconds * rate)), rate, subtype="PCM_16")
-
-
-def write_picture(path: Path, draw: np.random.Generator) -> None:
-    """A jpg of blurred noise, 480 wide and 360 high."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _noise(draw).save(path)
-
-
-def write_video(path: Path, draw: np.random.Generator, seconds: float, rate: int = 30) -> None:
-    """A video of blurred noise without sound, 480 wide and 360 high; its suffix says of which kind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("flv" if path.suffix == ".flv" else "mpeg4", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = 480, 360, "yuv420p"
-        for _ in range(round(seconds * rate)):
-            container.mux(stream.encode(av.VideoFrame.from_image(_noise(draw))))
-        container.mux(stream.encode())
-
-
-def write_clip(path: Path, draw: np.random.Generator) -> None:
-    """An mp4 of two seconds: noise, and random pictures, five a second."""
-    with av.open(str(path), "w") as file:
-        pictures, sound = file.add_stream("mpeg4", rate=5), file.add_stream("aac", rate=44100)
-        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
-        sound.layout = "mono"
-        for number in range(10):
-            picture = av.VideoFrame.from_ndarray(draw.integers(0, 256, (48, 64, 3), dtype=np.uint8), format="rgb24")
-            picture.pts, picture.time_base = number, Fraction(1, 5)
-            file.mux(pictures.encode(picture))
-        noise = av.AudioFrame.from_ndarray(draw.normal(0, 0.1, (1, 88200)).astype(np.float32), format="fltp", layout="mono")
-        noise.rate, noise.pts, noise.time_base = 44100, 0, Fraction(1, 44100)
-        file.mux(sound.encode(noise))
-        file.mux(pictures.encode(None))
-        file.mux(sound.encode(None))
-
-
-def _noise(draw: np.random.Generator) -> Image.Image:
-    return Image.fromarray(draw.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((480, 360), Image.Resampling.BILINEAR)

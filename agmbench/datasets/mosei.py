@@ -1,6 +1,5 @@
 """CMU-MOSEI: sentiment and emotions in videos of speakers (Zadeh et al., ACL 2018)."""
 
-import pickle
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,20 +10,9 @@ import numpy as np
 from annotated_types import Gt
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import (
-    Array,
-    FileDataset,
-    Held,
-    Layout,
-    Progress,
-    ProtocolName,
-    Source,
-    Stored,
-    StoredSplit,
-    load_npy,
-    load_pickle,
-)
-from agmbench.datasets.mosei_labels import KINDS, NAMES, SAMPLE_SEGMENTS, Kind, as_targets, drawn_labels, video
+from agmbench.datasets.arrays import Array
+from agmbench.datasets.files import FileDataset, Held, Layout, Progress, Source
+from agmbench.datasets.mosei_labels import KINDS, NAMES, Kind, as_targets, video
 from agmbench.datasets.mosei_sdk import CSD, Prepared, prepare
 from agmbench.datasets.sequences import (
     PARTS,
@@ -38,6 +26,9 @@ from agmbench.datasets.sequences import (
     read_pack,
     stored,
 )
+from agmbench.datasets.splitting import ProtocolName
+from agmbench.datasets.stored import Stored, StoredSplit
+from agmbench.datasets.untrusted import load_npy, load_pickle
 from agmbench.tasks import MultiLabel, Regression
 
 Words = Literal["features", "bert"]
@@ -52,6 +43,7 @@ class UMONS(Layout):
 
     name = "umons"
     signs = ("train_sentences.p", "train_mels.p")
+    sampler = "agmbench.datasets.samples.mosei:umons"
 
     def read(self, root: Path, **options: Any) -> Held:
         kind, length = options["kind"], options["length"]
@@ -85,29 +77,17 @@ class UMONS(Layout):
             notes.append(f"words can begin as these vectors: --set encoder.text.vectors={vectors}")
         return held(parts, {"text": (length, 1), "audio": (length, 80)}, files + cache, options["protocol"], KINDS, notes)
 
-    def write_sample(self, root: Path) -> None:
-        draw = np.random.default_rng(0)
-        for part, count in SAMPLE_SEGMENTS.items():
-            ids = [f"{part}{number // 2}[{number % 2}]" for number in range(count)]
-            words = {id_: [[f"word{k}".encode()] for k in draw.integers(0, 20, draw.integers(3, 80))] for id_ in ids}
-            _write(root / f"{part}_sentences.p", words)
-            mels = {id_: draw.normal(size=(draw.integers(20, 90), 80)).astype(np.float32) for id_ in ids}
-            _write(root / f"{part}_mels.p", mels)
-            sentiment, emotions = drawn_labels(draw, count)
-            _write(root / f"{part}_sentiment.p", dict(zip(ids, sentiment, strict=True)))
-            _write(root / f"{part}_emotion.p", dict(zip(ids, emotions, strict=True)))
-
 
 class MulT(Layout):
     """`mosei_senti_data.pkl` of MulT and MultiBench: GloVe, COVAREP and FACET, aligned with words."""
 
     name = "mult"
     signs: ClassVar[tuple[str, ...]] = ("mosei_senti_data.pkl",)
+    sampler = "agmbench.datasets.samples.mosei:mult"
     vision: ClassVar[int | None] = 35
 
     def read(self, root: Path, **options: Any) -> Held:
-        kind = options["kind"]
-        path = root / self.signs[0]
+        kind, path = options["kind"], root / self.signs[0]
         shapes = {"text": (None, None, 300), "audio": (None, None, 74), "vision": (None, None, self.vision)}
         pack = read_pack(path, {**shapes, "labels": (None, -1)})
         parts, dropped = {}, 0
@@ -116,40 +96,14 @@ class MulT(Layout):
             inputs, rows = stored(arrays, f"{path} '{name}'", SAME)
             labels = arrays["labels"].reshape(len(arrays["labels"]), -1)[rows]
             if kind == "emotions" and labels.shape[1] < 7:
-                raise Unsuitable(f"{path} has sentiment alone; the emotions are in layouts umons, mult-raw, csd and prepared")
-            chosen = labels[:, 1:7] if kind == "emotions" else labels[:, :1]
-            ids = [decoded(arrays["id"][row]) for row in rows] if "id" in arrays else ()
-            parts[name] = Part(inputs, as_targets(kind, chosen, where), rows, ids)
+                raise _sentiment_alone(path)
+            judged = as_targets(kind, labels[:, 1:7] if kind == "emotions" else labels[:, :1], where)
+            parts[name] = Part(inputs, judged, rows, _ids(arrays, rows))
             dropped += len(arrays["labels"]) - len(rows)
         notes = [f"dropped rows without any text: {dropped}"] if dropped else []
         sizes = {modality: pack["train"][modality].shape[1:] for modality in SAME}
         kinds = {"video": video} if all(part.ids for part in parts.values()) else None
         return held(parts, sizes, [path], options["protocol"], kinds, notes)
-
-    def write_sample(self, root: Path) -> None:
-        self._sample(root, (50, 50, 50), 1)
-
-    def _sample(self, root: Path, lengths: tuple[int, int, int], labels: int, vision: int = 35) -> None:
-        draw = np.random.default_rng(0)
-        pack = {}
-        for part, count in SAMPLE_SEGMENTS.items():
-            sizes = zip(SAME, lengths, (300, 74, vision), strict=True)
-            arrays = {m: draw.normal(size=(count, length, width)).astype(np.float32) for m, length, width in sizes}
-            begin = draw.integers(0, 20, count)
-            for array in arrays.values():
-                array[np.arange(array.shape[1]) < begin[:, None]] = 0
-            arrays["audio"][:, -1, 0] = -np.inf
-            sentiment, emotions = drawn_labels(draw, count)
-            ids = np.array([[f"{part}{number // 2}".encode(), b"0.0", b"1.0"] for number in range(count)])
-            wide = np.concatenate([sentiment, emotions], axis=1)[:, None, :labels]
-            pack[part] = {
-                "vision": arrays["vision"],
-                "audio": arrays["audio"],
-                "text": arrays["text"],
-                "labels": wide,
-                "id": ids,
-            }
-        _write(root / self.signs[0], pack)
 
 
 class MulTNoAlign(MulT):
@@ -157,9 +111,7 @@ class MulTNoAlign(MulT):
 
     name = "mult-noalign"
     signs = ("mosei_senti_data_noalign.pkl",)
-
-    def write_sample(self, root: Path) -> None:
-        self._sample(root, (50, 90, 70), 1)
+    sampler = "agmbench.datasets.samples.mosei:mult_noalign"
 
 
 class MulTRaw(MulT):
@@ -167,10 +119,8 @@ class MulTRaw(MulT):
 
     name = "mult-raw"
     signs = ("mosei_raw.pkl",)
+    sampler = "agmbench.datasets.samples.mosei:mult_raw"
     vision = None
-
-    def write_sample(self, root: Path) -> None:
-        self._sample(root, (50, 50, 50), 7, vision=713)
 
 
 class MMSA(Layout):
@@ -178,34 +128,36 @@ class MMSA(Layout):
 
     name = "mmsa"
     signs: ClassVar[tuple[str, ...]] = ("aligned_50.pkl",)
+    sampler = "agmbench.datasets.samples.mosei:mmsa"
     steps: ClassVar[int] = 50
 
     def read(self, root: Path, **options: Any) -> Held:
-        kind, text = options["kind"], options["text"]
-        path = root / self.signs[0]
+        kind, as_bert, path = options["kind"], options["text"] == "bert", root / self.signs[0]
         if kind == "emotions":
-            raise Unsuitable(f"{path} has sentiment alone; the emotions are in layouts umons, mult-raw, csd and prepared")
-        sequences = {"text": (None, 50, 768), "audio": (None, self.steps, 74), "vision": (None, self.steps, 35)}
-        others: dict[str, tuple[int | None, ...]] = {"text_bert": (None, 3, 50), "regression_labels": (None,)}
-        if self.steps != 50:
-            others |= {"audio_lengths": (None,), "vision_lengths": (None,)}
-        pack = read_pack(path, {**sequences, **others})
-        parts = {}
+            raise _sentiment_alone(path)
+        parts, pack = {}, read_pack(path, self._expected())
         for name, arrays in pack.items():
-            inputs = {}
-            for modality in SAME:
-                if text == "bert" and modality == "text":
-                    inputs[modality] = Stored(arrays["text_bert"])
-                else:
-                    inputs[modality] = Stored(arrays[modality], finite, self._lengths(arrays, modality, f"{path} '{name}'"))
+            inputs = self._inputs(arrays, as_bert, f"{path} '{name}'")
             targets = as_targets(kind, arrays["regression_labels"][:, None], f"{path} '{name}' 'regression_labels'")
-            ids = [decoded(id_) for id_ in arrays["id"]] if "id" in arrays else ()
-            parts[name] = Part(inputs, targets, np.arange(len(targets)), ids)
+            rows = np.arange(len(targets))
+            parts[name] = Part(inputs, targets, rows, _ids(arrays, rows))
         sizes = {modality: pack["train"][modality].shape[1:] for modality in SAME}
-        if text == "bert":
+        if as_bert:
             sizes["text"] = (3, 50)
         kinds = KINDS if all(part.ids for part in parts.values()) else None
         return held(parts, sizes, [path], options["protocol"], kinds)
+
+    def _expected(self) -> dict[str, tuple[int | None, ...]]:
+        """The shapes of the arrays of a part."""
+        sequences = {"text": (None, 50, 768), "audio": (None, self.steps, 74), "vision": (None, self.steps, 35)}
+        lengths = {} if self.steps == 50 else {"audio_lengths": (None,), "vision_lengths": (None,)}
+        return {**sequences, "text_bert": (None, 3, 50), "regression_labels": (None,), **lengths}
+
+    def _inputs(self, arrays: Mapping[str, Array], as_bert: bool, where: str) -> dict[str, Stored]:
+        """The sequences of a part, the text as BERT's input or as features."""
+        text = {"text": Stored(arrays["text_bert"])} if as_bert else {}
+        others = [modality for modality in SAME if modality not in text]
+        return text | {m: Stored(arrays[m], finite, self._lengths(arrays, m, where)) for m in others}
 
     def _lengths(self, arrays: Mapping[str, Array], modality: str, where: str) -> Array:
         steps = arrays[modality].shape[1]
@@ -213,31 +165,6 @@ class MMSA(Layout):
         if not (lengths >= 0).all():
             raise Unsuitable(f"{where} has the length {lengths.min():g} in '{modality}'; expected 0 to {steps}")
         return np.minimum(lengths, steps).astype(np.int64)
-
-    def write_sample(self, root: Path) -> None:
-        draw = np.random.default_rng(0)
-        pack = {}
-        for part, count in SAMPLE_SEGMENTS.items():
-            words = draw.integers(5, 51, count)
-            mask = (np.arange(50) < words[:, None]).astype(np.int64)
-            ids = draw.integers(1000, 30000, (count, 50)) * mask
-            sizes = {"text": (50, 768), "audio": (self.steps, 74), "vision": (self.steps, 35)}
-            lengths = {m: words if size[0] == 50 else draw.integers(20, size[0] + 1, count) for m, size in sizes.items()}
-            arrays: dict[str, Any] = {m: draw.normal(size=(count, *size)).astype(np.float32) for m, size in sizes.items()}
-            for modality, array in arrays.items():
-                array[np.arange(array.shape[1]) >= lengths[modality][:, None]] = 0
-            arrays["audio"][:, 0, 0] = -np.inf
-            sentiment, _ = drawn_labels(draw, count)
-            arrays["text_bert"] = np.stack([ids, mask, np.zeros_like(ids)], axis=1).astype(np.float64)
-            arrays["raw_text"] = np.array([f"sentence {number}" for number in range(count)])
-            arrays["id"] = np.array([f"{part}{number // 2}$_${number % 2}" for number in range(count)])
-            arrays["regression_labels"] = sentiment[:, 0].astype(np.float32)
-            arrays["classification_labels"] = np.sign(sentiment[:, 0]) + 1
-            arrays["annotations"] = np.array(["Positive"] * count)
-            if self.steps != 50:
-                arrays |= {f"{m}_lengths": lengths[m].tolist() for m in ("audio", "vision")}
-            pack[part] = arrays
-        _write(root / self.signs[0], pack)
 
 
 class MMSAUnaligned(MMSA):
@@ -311,6 +238,15 @@ class MOSEI(FileDataset):
         prepare(source, target, progress, jobs, length)
 
 
+def _sentiment_alone(path: Path) -> Unsuitable:
+    return Unsuitable(f"{path} has sentiment alone; the emotions are in layouts umons, mult-raw, csd and prepared")
+
+
+def _ids(arrays: Mapping[str, Array], rows: Array) -> Sequence[str]:
+    """The ids of some rows, where a copy has them."""
+    return [decoded(arrays["id"][row]) for row in rows] if "id" in arrays else ()
+
+
 def _dictionary(path: Path) -> Mapping[Any, Any]:
     return entries(load_pickle(path), str(path), ())
 
@@ -345,8 +281,3 @@ def _numbered(text: Sequence[list[str]], known: Mapping[str, int], length: int) 
     for row, words in enumerate(text):
         found[row, : len(words), 0] = [known.get(word, 1) for word in words]
     return found
-
-
-def _write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(content))

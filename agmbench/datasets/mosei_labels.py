@@ -1,4 +1,4 @@
-"""What CMU-MOSEI's layouts share: the tasks that its labels make, what an id says, and labels for random packs."""
+"""What CMU-MOSEI's layouts share: the tasks that its labels make, and what an id says."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array
+from agmbench.datasets.arrays import Array
 
 Kind = Literal["binary", "3-class", "7-class", "regression", "emotions"]
 
@@ -21,7 +21,6 @@ NAMES: Mapping[Kind, list[str]] = {
     "regression": ["sentiment"],
     "emotions": EMOTIONS,
 }
-SAMPLE_SEGMENTS = {"train": 40, "valid": 10, "test": 10}
 
 
 def video(id_: str) -> str:
@@ -45,8 +44,3 @@ def as_targets(kind: Kind, labels: Array, where: str) -> Tensor:
         return torch.from_numpy(sentiment.astype(np.float32))
     classes = {"binary": sentiment >= 0, "3-class": np.sign(sentiment) + 1, "7-class": np.round(sentiment) + 3}[kind]
     return torch.from_numpy(classes.astype(np.int64))
-
-
-def drawn_labels(draw: np.random.Generator, count: int) -> tuple[Array, Array]:
-    """Random sentiment `[N, 1]` and emotions `[N, 6]`."""
-    return draw.integers(-9, 10, (count, 1)) / 3.0, draw.integers(0, 10, (count, 6)) / 3.0

@@ -5,18 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NamedTuple
 
-import h5py
 import numpy as np
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets import prepared
+from agmbench.datasets.arrays import Array, check_shape
+from agmbench.datasets.checksums import checksum
 from agmbench.datasets.csd import Aligned, ComputationalSequence, within
-from agmbench.datasets.files import Array, Held, Layout, Progress, Stored, check_shape, checksum, found, regular
-from agmbench.datasets.mosei_labels import KINDS, SAMPLE_SEGMENTS, Kind, as_targets, drawn_labels
+from agmbench.datasets.files import Held, Layout, Progress, found
+from agmbench.datasets.mosei_labels import KINDS, Kind, as_targets
 from agmbench.datasets.sequences import PARTS, Part, finite, held
+from agmbench.datasets.stored import Stored
+from agmbench.datasets.untrusted import regular
 
 NAME = "mosei"
 FILES: Mapping[str, str] = {
@@ -85,15 +87,9 @@ class Recordings:
         self.dropped = len(listed) - sum(map(len, self.parts.values()))
 
     def _spoken(self, segment: Segment) -> Spoken | None:
-        sequences = (*self.sequences.values(), self._labels)
-        if not all(segment.video in sequence for sequence in sequences):
+        if not all(segment.video in sequence for sequence in (*self.sequences.values(), self._labels)):
             return None
-        if segment.video not in self._times:
-            for sequence in sequences:
-                sequence.check(segment.video)
-            words = self.sequences["text"].intervals(segment.video)
-            self._times = {segment.video: (words, self._labels.intervals(segment.video))}
-        times, judged = self._times[segment.video]
+        times, judged = self._intervals(segment.video)
         rows = within(times, segment.start, segment.end)
         match = np.flatnonzero(np.abs(judged - [segment.start, segment.end]).max(axis=1) < 0.01)
         if rows.stop == rows.start or not len(match):
@@ -102,12 +98,21 @@ class Recordings:
         kept = slice(rows.start, min(rows.stop, rows.start + self.length))
         return Spoken(f"{segment.video}[{segment.number}]", segment.video, kept, labels)
 
+    def _intervals(self, video: str) -> tuple[Array, Array]:
+        """When the words of a video are said, and its labels hold; those of the last video are kept, as its segments follow one another."""
+        if video not in self._times:
+            for sequence in (*self.sequences.values(), self._labels):
+                sequence.check(video)
+            self._times = {video: (self.sequences["text"].intervals(video), self._labels.intervals(video))}
+        return self._times[video]
+
 
 class CSD(Layout):
     """Computational sequences of the CMU-MultimodalSDK, aligned with words as they are read, and the split of each segment."""
 
     name = "csd"
     signs: ClassVar[tuple[str, ...]] = (*FILES.values(), LABELS, SEGMENTS)
+    sampler = "agmbench.datasets.samples.mosei:csd"
 
     def read(self, root: Path, **options: Any) -> Held:
         recordings = Recordings(root, options["length"])
@@ -123,39 +128,13 @@ class CSD(Layout):
         sizes = {m: (recordings.length, sequence.width) for m, sequence in recordings.sequences.items()}
         return held(parts, sizes, recordings.files, options["protocol"], KINDS, _notes(recordings.dropped))
 
-    def write_sample(self, root: Path) -> None:
-        draw = np.random.default_rng(0)
-        root.mkdir(parents=True, exist_ok=True)
-        pace = {"text": 3, "audio": 100, "vision": 30}  # rows a second
-        width = {"text": 300, "audio": 74, "vision": 35}
-        names = {**FILES, "vision": "CMU_MOSEI_VisualFacet42.csd"}
-        files = {m: h5py.File(root / name, "w").create_group(f"{m}/data") for m, name in names.items()}
-        labels = h5py.File(root / LABELS, "w").create_group("All Labels/data")
-        lines = ["file,index,start,end,split"]
-        for place, (part, count) in enumerate(SAMPLE_SEGMENTS.items()):
-            for first in range(0, count, 5):
-                vid, seconds = f"{part}{first}", 10
-                sentiment, emotions = drawn_labels(draw, 5)
-                begins = np.arange(5)[:, None] * 2 + np.array([0, 2])
-                _group(labels, vid, np.concatenate([sentiment, emotions], axis=1), begins)
-                for modality, group in files.items():
-                    rows = seconds * pace[modality]
-                    ticks = np.arange(rows)[:, None] / pace[modality] + np.array([0, 1 / pace[modality]])
-                    features = draw.normal(size=(rows, width[modality]))
-                    if modality == "audio":
-                        features[0, 0] = -np.inf
-                    _group(group, vid, features, ticks)
-                lines += [f"{vid},{number},{2 * number},{2 * number + 2},{place}" for number in range(5)]
-        for group in (*files.values(), labels):
-            group.file.close()
-        (root / SEGMENTS).write_text("\n".join(lines) + "\n")
-
 
 class Prepared(Layout):
     """The sequences aligned once, as arrays mapped from disk."""
 
     name = "prepared"
     signs = (f"prepared-*/{prepared.MANIFEST}",)
+    sampler = "agmbench.datasets.samples.mosei:prepared"
 
     def read(self, root: Path, **options: Any) -> Held:
         made = prepared.read(root, NAME, {"length": options["length"]})
@@ -171,31 +150,12 @@ class Prepared(Layout):
         notes = _notes(made.manifest["facts"]["dropped"])
         return replace(held(parts, sizes, made.files, options["protocol"], KINDS, notes), checksums=made.checksums)
 
-    def write_sample(self, root: Path) -> None:
-        with TemporaryDirectory() as raw:
-            CSD().write_sample(Path(raw))
-            prepare(Path(raw), root, lambda done, total: None, 1, 60)
-
 
 def prepare(source: Path, target: Path, progress: Progress, jobs: int, length: int) -> None:
     """The sequences below `source` to arrays of `length` words a segment below `target`."""
     found(NAME, source, [CSD()])
     recordings = Recordings(source, length)
-    widths = {modality: sequence.width for modality, sequence in recordings.sequences.items()}
-    arrays = {
-        part: {
-            **{modality: ((len(some), length, width), "float32") for modality, width in widths.items()},
-            "length": ((len(some),), "int64"),
-            "labels": ((len(some), 7), "float32"),
-        }
-        for part, some in recordings.parts.items()
-    }
-    facts = {
-        "ids": {part: [spoken.id for spoken in some] for part, some in recordings.parts.items()},
-        "dropped": recordings.dropped,
-    }
-    sources = {path.name: checksum(path) for path in recordings.files}
-    store = prepared.Store(target, prepared.Plan(NAME, {"length": length}, sources, arrays, facts))
+    store = prepared.Store(target, _plan(recordings))
     if not store.whole:
         items = [
             (part, row, (recordings.paths, length, spoken))
@@ -203,6 +163,22 @@ def prepare(source: Path, target: Path, progress: Progress, jobs: int, length: i
             for row, spoken in enumerate(some)
         ]
         prepared.fill(store, items, _aligned, progress, jobs)
+
+
+def _plan(recordings: Recordings) -> prepared.Plan:
+    length, parts = recordings.length, recordings.parts
+    widths = {modality: sequence.width for modality, sequence in recordings.sequences.items()}
+    arrays = {
+        part: {
+            **{modality: ((len(some), length, width), "float32") for modality, width in widths.items()},
+            "length": ((len(some),), "int64"),
+            "labels": ((len(some), 7), "float32"),
+        }
+        for part, some in parts.items()
+    }
+    ids = {part: [spoken.id for spoken in some] for part, some in parts.items()}
+    sources = {path.name: checksum(path) for path in recordings.files}
+    return prepared.Plan(NAME, {"length": length}, sources, arrays, {"ids": ids, "dropped": recordings.dropped})
 
 
 def _aligned(what: tuple[Mapping[str, Path], int, Spoken]) -> dict[str, Array]:
@@ -226,8 +202,3 @@ def _part(inputs: Mapping[str, Stored], labels: Array, ids: Sequence[str], kind:
 
 def _notes(dropped: int) -> list[str]:
     return [f"dropped segments without words or labels: {dropped}"] if dropped else []
-
-
-def _group(data: h5py.Group, vid: str, features: Array, intervals: Array) -> None:
-    group = data.create_group(vid)
-    group["features"], group["intervals"] = features.astype(np.float32), intervals.astype(np.float64)

@@ -26,7 +26,10 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array, Progress, checksum, load_npy, regular
+from agmbench.datasets.arrays import Array
+from agmbench.datasets.checksums import checksum
+from agmbench.datasets.files import Progress
+from agmbench.datasets.untrusted import load_npy, regular
 
 MANIFEST = "manifest.json"
 Format = Literal[2]
@@ -89,20 +92,23 @@ class Store:
             self.aside.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
             self._check_space()
-            for split, arrays in self.plan.arrays.items():
-                (self.aside / split).mkdir(exist_ok=True)
-                done = (max(shape[0] for shape, _ in arrays.values()),)
-                for name, (shape, dtype) in {**arrays, "done": (done, "bool")}.items():
-                    path = self.aside / split / f"{name}.npy"
-                    if not path.is_file():
-                        fresh = path.with_suffix(".new")
-                        np.lib.format.open_memmap(fresh, mode="w+", dtype=np.dtype(dtype), shape=shape).flush()
-                        fresh.replace(path)
-                    self._arrays[split, name] = np.load(path, mmap_mode="r+", allow_pickle=False)
+            self._open_arrays()
         except Timeout as error:
             raise Unsuitable(f"another process is preparing {self.final}; wait for it, or end it and start again") from error
         except OSError as error:
             raise Unsuitable(f"{self.aside} cannot be written ({error.strerror})") from error
+
+    def _open_arrays(self) -> None:
+        for split, arrays in self.plan.arrays.items():
+            (self.aside / split).mkdir(exist_ok=True)
+            done = (max(shape[0] for shape, _ in arrays.values()),)
+            for name, (shape, dtype) in {**arrays, "done": (done, "bool")}.items():
+                path = self.aside / split / f"{name}.npy"
+                if not path.is_file():
+                    fresh = path.with_suffix(".new")
+                    np.lib.format.open_memmap(fresh, mode="w+", dtype=np.dtype(dtype), shape=shape).flush()
+                    fresh.replace(path)
+                self._arrays[split, name] = np.load(path, mmap_mode="r+", allow_pickle=False)
 
     def _check_space(self) -> None:
         """A mapped array that outgrows the disk would end the process without a word."""
@@ -127,31 +133,31 @@ class Store:
             array.flush()  # type: ignore[attr-defined]
         for split in self.plan.arrays:
             (self.aside / split / "done.npy").unlink()
-        shown = {
-            split: {name: [list(shape), dtype] for name, (shape, dtype) in arrays.items()}
-            for split, arrays in self.plan.arrays.items()
-        }
-        outputs = {
-            f"{split}/{name}.npy": checksum(self.aside / split / f"{name}.npy")
-            for split, name in self._arrays
-            if name != "done"
-        }
-        manifest = {
-            "outputs": outputs,
-            "format": FORMAT,
-            "dataset": self.plan.dataset,
-            "parameters": dict(self.plan.parameters),
-            "arrays": shown,
-        }
-        text = json.dumps({**manifest, "facts": self.plan.facts, "sources": dict(self.plan.sources)}, indent=1, sort_keys=True)
         with (self.aside / MANIFEST).open("w") as file:
-            file.write(text + "\n")
+            file.write(json.dumps(self._manifest(), indent=1, sort_keys=True) + "\n")
             file.flush()
             os.fsync(file.fileno())
         if self.final.exists():
             shutil.rmtree(self.final)
         self.release()
         self.aside.replace(self.final)
+
+    def _manifest(self) -> dict[str, Any]:
+        """What the manifest says of the arrays, which are whole."""
+        plan = self.plan
+        written = [f"{split}/{name}.npy" for split, name in self._arrays if name != "done"]
+        return {
+            "format": FORMAT,
+            "dataset": plan.dataset,
+            "parameters": dict(plan.parameters),
+            "arrays": {
+                split: {name: [list(shape), dtype] for name, (shape, dtype) in arrays.items()}
+                for split, arrays in plan.arrays.items()
+            },
+            "facts": plan.facts,
+            "sources": dict(plan.sources),
+            "outputs": {path: checksum(self.aside / path) for path in written},
+        }
 
     def release(self) -> None:
         """Let another process go on."""

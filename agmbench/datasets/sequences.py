@@ -10,21 +10,11 @@ import torch
 from torch import Tensor
 
 from agmbench.contracts import SplitName, Unsuitable
-from agmbench.datasets.files import (
-    ON_TEST,
-    Array,
-    Held,
-    OnDisk,
-    ProtocolName,
-    Stored,
-    StoredSplit,
-    chained,
-    check_lengths,
-    check_shape,
-    load_pickle,
-    tenths,
-)
-from agmbench.datasets.media import cut
+from agmbench.datasets.arrays import Array, check_lengths, check_shape
+from agmbench.datasets.files import Held, OnDisk
+from agmbench.datasets.splitting import ON_TEST, ProtocolName, cut, tenths
+from agmbench.datasets.stored import Stored, StoredSplit, chained
+from agmbench.datasets.untrusted import load_pickle
 
 PARTS = ("train", "valid", "test")
 CHUNK = 1024  # rows looked at together
@@ -57,31 +47,35 @@ def held(
     agmbench: dev is a tenth of train, of its videos where `kinds` tell them, by a fixed permutation; valid and test are the copy's.
     paper: train is the first 90 % of train, valid and test are the first 90 % of test, dev is the last 10 % of both.
     """
-    train, valid, test = (parts[name] for name in PARTS)
     for name, part in parts.items():
         if len(part.rows) < 4:
             raise Unsuitable(f"{files[0]} has {len(part.rows)} usable samples in '{name}'; expected at least 4")
-    if protocol == "paper":
-        train, train_rest = _at(train, tenths(np.arange(len(train.rows))))
-        test, test_rest = _at(test, tenths(np.arange(len(test.rows))))
-        notes = [*notes, ON_TEST]
-        pieces: dict[SplitName, list[Part]] = {
-            "train": [train],
-            "dev": [train_rest, test_rest],
-            "valid": [test],
-            "test": [test],
-        }
-    else:
-        of = (kinds or {}).get("video")
-        _, video = np.unique([of(id_) for id_ in train.ids] if of else np.arange(len(train.rows)), return_inverse=True)
-        _, chosen = cut(np.arange(video.max() + 1), (0.1,))
-        train, dev = _at(train, [np.flatnonzero(~np.isin(video, chosen)), np.flatnonzero(np.isin(video, chosen))])
-        pieces = {"train": [train], "dev": [dev], "valid": [valid], "test": [test]}
+    paper = protocol == "paper"
+    pieces = _of_paper(parts) if paper else _with_dev(parts, (kinds or {}).get("video"))
+    notes = [*notes, ON_TEST] if paper else notes
     groups: dict[str, dict[SplitName, Sequence[str]]] = {
         kind: {name: [of(id_) for part in some for id_ in part.ids] for name, some in pieces.items()}
         for kind, of in (kinds or {}).items()
     }
     return Held({name: _split(some) for name, some in pieces.items()}, shapes, files, groups, notes)
+
+
+def _of_paper(parts: Mapping[str, Part]) -> dict[SplitName, list[Part]]:
+    """Each split in pieces: by the places of samples in train and in test."""
+    (train, train_rest), (test, test_rest) = (
+        _at(part, tenths(np.arange(len(part.rows)))) for part in (parts["train"], parts["test"])
+    )
+    return {"train": [train], "dev": [train_rest, test_rest], "valid": [test], "test": [test]}
+
+
+def _with_dev(parts: Mapping[str, Part], video_of: Callable[[str], str] | None) -> dict[SplitName, list[Part]]:
+    """Each split in pieces: dev is cut from train."""
+    train = parts["train"]
+    videos = [video_of(id_) for id_ in train.ids] if video_of else np.arange(len(train.rows))
+    _, video = np.unique(videos, return_inverse=True)
+    _, chosen = cut(np.arange(video.max() + 1), (0.1,))
+    train, dev = _at(train, [np.flatnonzero(~np.isin(video, chosen)), np.flatnonzero(np.isin(video, chosen))])
+    return {"train": [train], "dev": [dev], "valid": [parts["valid"]], "test": [parts["test"]]}
 
 
 def _at(part: Part, places: Sequence[Array]) -> list[Part]:

@@ -12,30 +12,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
-from PIL import Image
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets import prepared
-from agmbench.datasets.files import (
-    SAMPLE,
-    Array,
-    FileDataset,
-    Held,
-    Layout,
-    Origin,
-    Progress,
-    Source,
-    Stored,
-    checksum,
-    fingerprint,
-    folder,
-    regular,
-)
+from agmbench.datasets.arrays import Array
+from agmbench.datasets.checksums import checksum, fingerprint
+from agmbench.datasets.files import SAMPLE, FileDataset, Held, Layout, Origin, Progress, Source, folder
+from agmbench.datasets.stored import Stored
 from agmbench.datasets.tables.arrays import WITHIN
 from agmbench.datasets.tables.kinds import Numbers, located
 from agmbench.datasets.tables.opened import TOLD, Opened, open_table
 from agmbench.datasets.tables.shares import SHARES
 from agmbench.datasets.tables.stored import Masked, is_sequence
+from agmbench.datasets.untrusted import regular
 
 FILE = "table.csv"
 Share = Annotated[float, Gt(0)]
@@ -46,22 +35,11 @@ class Files(Layout):
 
     name = "files"
     signs = (FILE,)
+    sampler = "agmbench.datasets.samples.table:files"
 
     def read(self, root: Path, **options: Any) -> Held:
         opened = sound(root, options["settings"])
         return opened.held(opened.files, {})
-
-    def write_sample(self, root: Path) -> None:
-        draw = np.random.default_rng(0)
-        (root / "pictures").mkdir(parents=True)
-        lines = ["picture,sensor_a,sensor_b,sensor_c,label,split"]
-        for number in range(40):
-            pixels = draw.integers(0, 256, (12, 12), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / "pictures" / f"{number}.png")
-            numbers = ",".join(f"{value:.3f}" for value in draw.normal(size=3))
-            part = ("train", "train", "train", "valid", "test", "dev")[number // 2 % 6]
-            lines.append(f"pictures/{number}.png,{numbers},{('no', 'yes')[number % 2]},{part}")
-        (root / FILE).write_text("\n".join(lines) + "\n")
 
 
 class Ready(Layout):
@@ -69,6 +47,7 @@ class Ready(Layout):
 
     name = "prepared"
     signs = (FILE,)
+    sampler = "agmbench.datasets.samples.table:files"
 
     def read(self, root: Path, **options: Any) -> Held:
         opened = sound(root, options["settings"])
@@ -76,9 +55,6 @@ class Ready(Layout):
         if made is None:
             raise Unsuitable(f"{_home(opened)} has no prepared folder of this table; prepare it again")
         return mapped(opened, made)
-
-    def write_sample(self, root: Path) -> None:
-        Files().write_sample(root)
 
 
 def sound(root: Path, settings: str) -> Opened:

@@ -1,11 +1,9 @@
 """UR-FUNNY: humor in TED talks, from gestures, voice and words (Hasan et al., EMNLP 2019)."""
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,27 +12,17 @@ from annotated_types import Gt
 
 from agmbench.contracts import Unsuitable
 from agmbench.datasets import prepared, urfunny_clips
-from agmbench.datasets.files import (
-    Array,
-    FileDataset,
-    Held,
-    Layout,
-    Progress,
-    ProtocolName,
-    Source,
-    Stored,
-    check_labels,
-    check_lengths,
-    checksum,
-    found,
-    load_pickle,
-)
+from agmbench.datasets.arrays import Array, check_labels, check_lengths
+from agmbench.datasets.checksums import checksum
+from agmbench.datasets.files import FileDataset, Held, Layout, Progress, Source, found
 from agmbench.datasets.sequences import PARTS, Part, entries, finite, held, numbers, padded, read_pack, stored
+from agmbench.datasets.splitting import ProtocolName
+from agmbench.datasets.stored import Stored
+from agmbench.datasets.untrusted import load_pickle
 from agmbench.datasets.urfunny_clips import Clips, PreparedClips
 
 WIDTHS = {"visual": 371, "audio": 81, "text": 300}  # OpenFace 2, COVAREP, GloVe
 LENGTH = 50
-SAMPLE_CLIPS = {"train": 40, "valid": 10, "test": 10}
 
 
 class Pack(Layout):
@@ -42,6 +30,7 @@ class Pack(Layout):
 
     name = "pack"
     signs = ("humor.pkl",)
+    sampler = "agmbench.datasets.samples.urfunny:pack"
 
     def read(self, root: Path, **options: Any) -> Held:
         path = root / "humor.pkl"
@@ -51,30 +40,20 @@ class Pack(Layout):
         parts, dropped = {}, 0
         for name, arrays in pack.items():
             inputs, rows = stored(arrays, f"{path} '{name}'", names)
-            labels = arrays["labels"].reshape(len(arrays["labels"]), -1)
-            if labels.shape[1] != 1 or not np.isfinite(labels).all():
-                raise Unsuitable(
-                    f"{path} '{name}' 'labels' has the shape {list(labels.shape)}; expected one finite number a row"
-                )
-            parts[name] = Part(inputs, torch.from_numpy((labels[rows, 0] >= 1).astype(np.int64)), rows)
+            labels = _numbers_of_rows(arrays["labels"], f"{path} '{name}' 'labels'")
+            parts[name] = Part(inputs, torch.from_numpy((labels[rows] >= 1).astype(np.int64)), rows)
             dropped += len(labels) - len(rows)
         notes = [f"dropped rows without any text: {dropped}"] if dropped else []
         sizes = {modality: pack["train"][name].shape[1:] for name, modality in names.items()}
         return held(parts, sizes, [path], options["protocol"], notes=notes)
 
-    def write_sample(self, root: Path) -> None:
-        draw = np.random.default_rng(0)
-        pack = {}
-        for part, count in SAMPLE_CLIPS.items():
-            hidden = np.arange(LENGTH) < LENGTH - draw.integers(5, LENGTH, (count, 1))
-            arrays = {m: draw.normal(size=(count, LENGTH, width)).astype(np.float32) for m, width in WIDTHS.items()}
-            for array in arrays.values():
-                array[hidden] = 0
-            arrays["audio"][:, -1, 0] = -np.inf
-            arrays["text"][0] = 0
-            labels = draw.permutation(np.resize([-1, 1], count)).reshape(count, 1)
-            pack[part] = {"vision": arrays["visual"], "audio": arrays["audio"], "text": arrays["text"], "labels": labels}
-        _write(root / "humor.pkl", pack)
+
+def _numbers_of_rows(labels: Array, where: str) -> Array:
+    """Labels as one number a row `[N]`."""
+    rows = labels.reshape(len(labels), -1)
+    if rows.shape[1] != 1 or not np.isfinite(rows).all():
+        raise Unsuitable(f"{where} has the shape {list(rows.shape)}; expected one finite number a row")
+    return rows[:, 0]
 
 
 FOLDS = {"train": "train", "valid": "dev", "test": "test"}  # our part: its name in data_folds.pkl
@@ -87,6 +66,7 @@ class Official(Layout):
 
     name = "official"
     signs = OFFICIAL
+    sampler = "agmbench.datasets.samples.urfunny:official"
 
     def read(self, root: Path, **options: Any) -> Held:
         length, context = options["length"], options["context"]
@@ -98,41 +78,13 @@ class Official(Layout):
             parts[part] = _part(arrays, ids)
         return held(parts, _shapes(length), [root / name for name in OFFICIAL], options["protocol"], {"clip": str})
 
-    def write_sample(self, root: Path) -> None:
-        draw = np.random.default_rng(0)
-        folds: dict[str, list[int]] = {}
-        sdk: dict[str, dict[int, Any]] = {modality: {} for modality in FILES}
-        labels: dict[int, int] = {}
-        vectors = draw.normal(size=(30, WIDTHS["text"])).astype(np.float32)
-        for part, count in SAMPLE_CLIPS.items():
-            first = len(labels) + 1
-            folds[FOLDS[part]] = list(range(first, first + count))
-            for id_ in folds[FOLDS[part]]:
-                labels[id_] = id_ % 2
-                sizes = draw.integers(2, 9, draw.integers(1, 4)).tolist()  # words a sentence, the punchline last
-                words = [draw.integers(1, 30, size).tolist() for size in sizes]
-                spoken = [[f"word{word}" for word in sentence] for sentence in words]
-                times = [[[0.3 * place, 0.3 * place + 0.3] for place in range(size)] for size in sizes]
-                sdk["text"][id_] = {
-                    **{"punchline_embedding_indexes": words[-1], "context_embedding_indexes": words[:-1]},
-                    **{"punchline_sentence": " ".join(spoken[-1]), "context_sentences": [" ".join(s) for s in spoken[:-1]]},
-                    **{"punchline_intervals": times[-1], "context_intervals": times[:-1]},
-                }
-                for modality in ("visual", "audio"):
-                    drawn = [draw.normal(size=(size, WIDTHS[modality])) for size in sizes]
-                    sdk[modality][id_] = {"punchline_features": drawn[-1], "context_features": drawn[:-1]}
-                sdk["audio"][id_]["punchline_features"][0, 0] = -np.inf
-        contents: dict[str, Any] = {name: sdk[modality] for modality, name in FILES.items()}
-        contents |= {"data_folds.pkl": folds, "word_embedding_list.pkl": list(vectors), "humor_label_sdk.pkl": labels}
-        for name, content in contents.items():
-            _write(root / name, content)
-
 
 class Prepared(Layout):
     """Arrays made of the official pickles, mapped from disk."""
 
     name = "prepared"
     signs = ("prepared-*/manifest.json", "prepared-*/train/text.npy")
+    sampler = "agmbench.datasets.samples.urfunny:prepared"
 
     def read(self, root: Path, **options: Any) -> Held:
         length = options["length"]
@@ -143,11 +95,6 @@ class Prepared(Layout):
         }
         sequences = held(parts, _shapes(length), made.files, options["protocol"], {"clip": str})
         return replace(sequences, checksums=made.checksums)
-
-    def write_sample(self, root: Path) -> None:
-        with TemporaryDirectory() as raw:
-            Official().write_sample(Path(raw))
-            URFunny.prepare(Path(raw), root, lambda done, total: None, 1)
 
 
 class URFunny(FileDataset):
@@ -207,22 +154,25 @@ class URFunny(FileDataset):
         if isinstance(found(cls.name, source, [Official(), Clips()]), Clips):
             urfunny_clips.prepare(source, target, progress, jobs)
             return
-        parameters = {"length": length, "context": context}
         sources = {name: checksum(source / name) for name in OFFICIAL}
         clips = _Clips(source)
-        arrays = {
-            part: {
-                **{modality: ((len(ids), length, width), "float32") for modality, width in WIDTHS.items()},
-                **{name: ((len(ids),), "int64") for name in ("length", "target")},
-            }
-            for part, ids in clips.ids.items()
-        }
-        facts = {"ids": {part: [str(id_) for id_ in ids] for part, ids in clips.ids.items()}}
-        store = prepared.Store(target, prepared.Plan(cls.name, parameters, sources, arrays, facts))
+        store = prepared.Store(target, _plan(clips.ids, sources, length, context))
         if store.whole:
             return
         items = [(part, row, clips.raw(id_)) for part, ids in clips.ids.items() for row, id_ in enumerate(ids)]
         prepared.fill(store, items, partial(_sequences, length=length, context=context), progress, jobs)
+
+
+def _plan(ids: Mapping[str, Sequence[Any]], sources: Mapping[str, str], length: int, context: bool) -> prepared.Plan:
+    arrays = {
+        part: {
+            **{modality: ((len(some), length, width), "float32") for modality, width in WIDTHS.items()},
+            **{name: ((len(some),), "int64") for name in ("length", "target")},
+        }
+        for part, some in ids.items()
+    }
+    facts = {"ids": {part: [str(id_) for id_ in some] for part, some in ids.items()}}
+    return prepared.Plan(URFunny.name, {"length": length, "context": context}, sources, arrays, facts)
 
 
 Raw = Mapping[str, Any]  # `where`, `target`, and of each modality `context` and `punchline`, one array a sentence
@@ -289,8 +239,3 @@ def _part(arrays: Mapping[str, Array], ids: Sequence[Any]) -> Part:
 
 def _shapes(length: int) -> dict[str, tuple[int, ...]]:
     return {modality: (length, width) for modality, width in WIDTHS.items()}
-
-
-def _write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(content))

@@ -4,38 +4,29 @@ A sample is `audio` `[1, 257, 454]`, the log spectrogram of a clip's last ten se
 353, silence in front of shorter ones), and `visual` `[3, 3, 224, 224]`, frames evenly spread over the whole clip.
 """
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 
 from agmbench.datasets import prepared
-from agmbench.datasets.files import Array, Held, Layout, Progress, ProtocolName, Stored, check_labels, found, load_pickle
-from agmbench.datasets.media import (
-    SIDE,
-    Decoded,
-    checksums,
-    frame_tensor,
-    log_spectrogram,
-    missing,
-    pictures_of,
-    read_frames,
-    read_sound,
-    write_clip,
-)
+from agmbench.datasets.arrays import Array, check_labels
+from agmbench.datasets.checksums import checksums
+from agmbench.datasets.files import Held, Layout, Progress, found
+from agmbench.datasets.media import SIDE, Decoded, frame_tensor, log_spectrogram, missing, pictures_of, read_frames, read_sound
 from agmbench.datasets.sequences import PARTS, Part, entries, held, numbers
+from agmbench.datasets.splitting import ProtocolName
+from agmbench.datasets.stored import Stored
+from agmbench.datasets.untrusted import load_pickle
 
 NAME = "urfunny"
 VIDEOS, FOLDS, LABELS = "urfunny2_videos", "data_folds.pkl", "humor_label_sdk.pkl"
 FOLD = {"train": "train", "valid": "dev", "test": "test"}  # our part: its name in data_folds.pkl
 RATE, SECONDS, FRAMES = 16_000, 10, 3
 SOUND = (257, 454)  # frequencies, times
-SAMPLE_CLIPS = {"train": 12, "valid": 4, "test": 4}
 
 
 class Clips(Layout):
@@ -43,6 +34,7 @@ class Clips(Layout):
 
     name = "clips"
     signs = (VIDEOS, FOLDS, LABELS)
+    sampler = "agmbench.datasets.samples.urfunny:clips"
 
     def read(self, root: Path, **options: Any) -> Held:
         ids, targets = listed(root)
@@ -53,24 +45,13 @@ class Clips(Layout):
         media = [path for some in paths.values() for path in some]
         return replace(_held(parts, [root / FOLDS, root / LABELS], options["protocol"]), media=media)
 
-    def write_sample(self, root: Path) -> None:
-        draw, first = np.random.default_rng(0), 1
-        folds: dict[str, list[int]] = {}
-        for part, count in SAMPLE_CLIPS.items():
-            folds[FOLD[part]] = list(range(first, first + count))
-            first += count
-        (root / VIDEOS).mkdir(parents=True)
-        for number in range(1, first):
-            write_clip(root / VIDEOS / f"{number}.mp4", draw)
-        (root / FOLDS).write_bytes(pickle.dumps(folds))
-        (root / LABELS).write_bytes(pickle.dumps({number: number % 2 for number in range(1, first)}))
-
 
 class PreparedClips(Layout):
     """What `prepare` made of the clips, mapped from disk."""
 
     name = "prepared-clips"
     signs = (f"prepared-*/{prepared.MANIFEST}", "prepared-*/train/visual.npy")
+    sampler = "agmbench.datasets.samples.urfunny:prepared_clips"
 
     def read(self, root: Path, **options: Any) -> Held:
         made = prepared.read(root, NAME, {"frames": FRAMES})
@@ -81,17 +62,23 @@ class PreparedClips(Layout):
             parts[part] = _part(audio, visual, target, made.manifest["facts"]["ids"][part])
         return replace(_held(parts, made.files, options["protocol"]), checksums=made.checksums)
 
-    def write_sample(self, root: Path) -> None:
-        with TemporaryDirectory() as raw:
-            Clips().write_sample(Path(raw))
-            prepare(Path(raw), root, lambda done, total: None, 1)
-
 
 def prepare(source: Path, target: Path, progress: Progress, jobs: int) -> None:
     """Spectrograms and frames of each clip."""
     found(NAME, source, [Clips()])
     ids, targets = listed(source)
     paths = {part: _paths(source, some) for part, some in ids.items()}
+    store = prepared.Store(target, _plan(source, ids, paths))
+    if not store.whole:
+        items = [
+            (part, row, (path, int(target)))
+            for part, some in paths.items()
+            for row, (path, target) in enumerate(zip(some, targets[part], strict=True))
+        ]
+        prepared.fill(store, items, _clip, progress, jobs)
+
+
+def _plan(source: Path, ids: Mapping[str, Sequence[Any]], paths: Mapping[str, Sequence[Path]]) -> prepared.Plan:
     arrays = {
         part: {
             "audio": ((len(some), 1, *SOUND), "float16"),
@@ -102,15 +89,7 @@ def prepare(source: Path, target: Path, progress: Progress, jobs: int) -> None:
     }
     files = [source / FOLDS, source / LABELS, *(path for some in paths.values() for path in some)]
     facts = {"ids": {part: list(map(str, some)) for part, some in ids.items()}}
-    plan = prepared.Plan(NAME, {"frames": FRAMES}, checksums(source, files), arrays, facts)
-    store = prepared.Store(target, plan)
-    if not store.whole:
-        items = [
-            (part, row, (path, int(target)))
-            for part, some in paths.items()
-            for row, (path, target) in enumerate(zip(some, targets[part], strict=True))
-        ]
-        prepared.fill(store, items, _clip, progress, jobs)
+    return prepared.Plan(NAME, {"frames": FRAMES}, checksums(source, files), arrays, facts)
 
 
 def _clip(what: tuple[Path, int]) -> dict[str, Array]:

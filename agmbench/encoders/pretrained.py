@@ -1,6 +1,7 @@
 """What encoders of other libraries' networks have in common: where weights come from, and which of them learn."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -74,24 +75,26 @@ def adapted(net: nn.Module, lora: dict[str, Any]) -> nn.Module:
     return made
 
 
+def _configured(config: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
+    """A configuration of transformers: `config`, and of `own` the keys that this kind of network has."""
+    from transformers import AutoConfig
+
+    if "model_type" not in config:
+        raise ValueError("config needs a 'model_type', such as bert")
+    known = AutoConfig.for_model(config["model_type"])
+    return AutoConfig.for_model(**{**{key: value for key, value in own.items() if hasattr(known, key)}, **config})
+
+
 def network(model: str, config: dict[str, Any] | None, weights: str | None, **own: Any) -> Any:
     """A network of transformers: `model` by name or folder, or built from `config` with random weights; then `weights` of a file.
 
     `own` are keys of the configuration that the data give, where `config` does not.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
     what = f"'{model}'" if config is None else f"a model from {config}"
     try:
-        if config is None:
-            net = AutoModel.from_pretrained(model)
-        else:
-            if "model_type" not in config:
-                raise ValueError("config needs a 'model_type', such as bert")
-            known = AutoConfig.for_model(config["model_type"])
-            net = AutoModel.from_config(
-                AutoConfig.for_model(**{**{k: v for k, v in own.items() if hasattr(known, k)}, **config})
-            )
+        net = AutoModel.from_pretrained(model) if config is None else AutoModel.from_config(_configured(config, own))
     except Exception as error:  # the hub, a configuration and a model raise what they like
         raise Unsuitable(f"transformers cannot load {what}: {one_line(error)}") from error
     return net if weights is None else _with(net, weights)
@@ -120,18 +123,21 @@ def without_pooler(net: Any) -> None:
         net.pooler = None
 
 
+def _content(file: Path) -> Any:
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(file)
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
 def _read(path: str) -> dict[str, Tensor]:
     """A state dict."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise Unsuitable(f"weights: {path} is no file; expected a state dict, .safetensors or of torch.save")
     try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            found: Any = load_file(file)
-        else:
-            found = torch.load(file, map_location="cpu", weights_only=True)
+        found = _content(file)
     except Exception as error:  # of a broken file
         raise Unsuitable(f"weights: {path} cannot be read: {one_line(error)}") from error
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):

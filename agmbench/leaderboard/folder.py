@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -211,6 +211,12 @@ def _manifest(folder: Path) -> tuple[dict[str, str], str]:
     if isinstance(tree, dict) and isinstance(stated := tree.get("format"), int) and stated > FORMAT:
         raise AgmbenchError(f"{shown(path)} has format {stated}, and this agmbench reads up to {FORMAT}; install a newer one")
     files = _valid(Manifest, tree, path).files
+    _check_listed(files, path)
+    return files, hashlib.sha256(content).hexdigest()
+
+
+def _check_listed(files: Collection[str], path: Path) -> None:
+    """Raise unless a manifest lists whole results and nothing else."""
     for name in files:
         if not KNOWN.fullmatch(name):
             raise AgmbenchError(
@@ -223,7 +229,6 @@ def _manifest(folder: Path) -> tuple[dict[str, str], str]:
         for name in FILES:
             if f"{digest}/{name}" not in files:
                 raise AgmbenchError(f"{shown(path)} does not list {digest}/{name}; each result has {', '.join(FILES)}")
-    return files, hashlib.sha256(content).hexdigest()
 
 
 def _verified(folder: Path, digest: str, files: Mapping[str, str]) -> Result:

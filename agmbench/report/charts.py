@@ -57,12 +57,7 @@ def intervals(title: str, bars: Sequence[Bar], x: str, mark: float | None = None
     if mark is not None:
         axes.axvline(mark, **DASHED)
     for place, bar in enumerate(bars):
-        if bar.low is not None and bar.high is not None:
-            axes.hlines(place, bar.low, bar.high, color=shade, linewidth=2, alpha=0.5)
-        axes.plot(bar.values, [place] * len(bar.values), "|", color=SOFT, markersize=10, markeredgewidth=1.2)
-        if led and mark is not None:
-            axes.hlines(place, mark, bar.mean, color=shade, linewidth=4, alpha=0.4)
-        axes.plot(bar.mean, place, "o", color=shade, markersize=8)
+        _draw(axes, place, bar, shade, mark if led else None)
     axes.set_yticks(range(len(bars)), [one_line(bar.label) for bar in bars])
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -72,6 +67,16 @@ def intervals(title: str, bars: Sequence[Bar], x: str, mark: float | None = None
 
 
 @themed
+def _draw(axes: Axes, place: int, bar: Bar, shade: str, led_from: float | None) -> None:
+    """A line of `intervals`."""
+    if bar.low is not None and bar.high is not None:
+        axes.hlines(place, bar.low, bar.high, color=shade, linewidth=2, alpha=0.5)
+    axes.plot(bar.values, [place] * len(bar.values), "|", color=SOFT, markersize=10, markeredgewidth=1.2)
+    if led_from is not None:
+        axes.hlines(place, led_from, bar.mean, color=shade, linewidth=4, alpha=0.4)
+    axes.plot(bar.mean, place, "o", color=shade, markersize=8)
+
+
 def scatter(title: str, dots: Sequence[Dot], x: str, y: str, zero: bool = False) -> Markup:
     """Named points; the names stand in one column to the right, each led to its point. With `zero` the x axis begins at zero."""
     named = [dot for dot in dots if dot.named]

@@ -138,6 +138,11 @@ def of_cell(table: Table, baseline: str) -> tuple[list[str], list[str]]:
     if winner := best(table):
         can.append(f"{winner} has the best mean, and passes its test against every other method.")
     undecided = [each.label for each in found if each not in clear and each not in likely]
+    return can, _left_open(table, baseline, undecided)
+
+
+def _left_open(table: Table, baseline: str, undecided: Sequence[str]) -> list[str]:
+    """What cannot be said of the methods of one cell."""
     cannot = [f"No difference from {baseline} can be shown for {_named(undecided)}."] if undecided else []
     few = {label: len(pairs) for label, pairs in differences(table, baseline).items() if len(pairs) < 2}
     if few:
@@ -148,7 +153,7 @@ def of_cell(table: Table, baseline: str) -> tuple[list[str], list[str]]:
         cannot.append(f"There is no run of {baseline}, so no method is compared with it.")
     elif len(rows) == 1:
         cannot.append(f"{baseline} stands alone, so there is nothing to compare it with.")
-    return can, cannot
+    return cannot
 
 
 def _cell(each: Comparison, figure: Column, baseline: str) -> str:

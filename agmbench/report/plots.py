@@ -116,9 +116,12 @@ def _confusion(targets: np.ndarray, predicted: np.ndarray, class_names: Sequence
     axes.set_xticks(ticks, class_names, rotation=0 if max(map(len, class_names)) < 4 else 90)
     axes.set_yticks(ticks, class_names)
     if len(class_names) <= 12:
-        for row, column in np.ndindex(counts.shape):
-            dark = counts[row, column] > counts.max() / 2
-            axes.text(
-                column, row, str(counts[row, column]), ha="center", va="center", color="white" if dark else "black", size=8
-            )
+        _write_numbers(axes, counts)
     return figure
+
+
+def _write_numbers(axes: Axes, counts: np.ndarray) -> None:
+    """Each number in its square, light on dark ones."""
+    for row, column in np.ndindex(counts.shape):
+        dark = counts[row, column] > counts.max() / 2
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color="white" if dark else "black", size=8)

@@ -41,6 +41,14 @@ def rankings(tables: Sequence[Table]) -> list[Ranking]:
     return [ranking(cells) for cells in alike(tables) if cells[0].figure.better != "neither"]
 
 
+def _missing(cells: int) -> str:
+    """Why so many cells have no ranking."""
+    return (
+        f"There is no ranking with a critical-difference diagram: it takes {METHODS} methods or more that {CELLS} cells or more "
+        f"(data set, fusion, settings) have in common, and there {'are' if cells > 1 else 'is'} {cells}."
+    )
+
+
 def ranking(tables: Sequence[Table]) -> Ranking:
     """The ranking over tables with one figure, by the mean over the seeds in each: of as many methods as five cells have together."""
     key, sign = tables[0].figure.key, 1 if tables[0].figure.lower else -1
@@ -51,12 +59,7 @@ def ranking(tables: Sequence[Table]) -> Ranking:
     methods, cells = _block(means)
     given = tables[0].figure, tables[0].chosen, len(cells)
     if not methods:
-        here = f"there {'are' if len(tables) > 1 else 'is'} {len(tables)}"
-        missing = (
-            f"There is no ranking with a critical-difference diagram: it takes {METHODS} methods or more that {CELLS} cells or more "
-            f"(data set, fusion, settings) have in common, and {here}."
-        )
-        return Ranking(*given, {}, missing=missing)
+        return Ranking(*given, {}, missing=_missing(len(tables)))
     values = np.array([[means[cell][label] for label in methods] for cell in cells])  # [cells, methods], lower is better
     mean_ranks = stats.rankdata(values, axis=1).mean(axis=0)
     ranks = dict(sorted(zip(methods, mean_ranks.tolist(), strict=True), key=lambda pair: pair[1]))

@@ -178,15 +178,19 @@ def _against(table: Table, baseline: str) -> list[Sheet]:
         f"{label}: not compared, {'only one seed' if pairs else 'no seed'} in common with {baseline}"
         for label, pairs in few.items()
     ]
-    most = max(each.pairs for each in found)
-    least = min(1.0, len(found) * smallest_p(most))
-    caption = (
-        f"Differences{_in(table.figure)}, paired by seed. d_z: their mean divided by their sample standard deviation. "
+    caption = _tests(_in(table.figure), max(each.pairs for each in found), len(found))
+    return [Sheet(f"{table.title}: against {baseline}", header, body, caption, notes)]
+
+
+def _tests(unit: str, most: int, methods: int) -> str:
+    """What the differences of so many methods are, in that unit, and what their tests can show with `most` pairs."""
+    least = min(1.0, methods * smallest_p(most))
+    return (
+        f"Differences{unit}, paired by seed. d_z: their mean divided by their sample standard deviation. "
         "p: two-sided sign-flip test, exact up to 16 pairs. p (Holm): corrected for the number of methods in the table. "
         f"The smallest p that {most} pairs can give is {_p(smallest_p(most))}, after Holm {_p(least)}"
         f"{f': from this table alone no method can be significant at {ALPHA}' if least > ALPHA else ''}."
     )
-    return [Sheet(f"{table.title}: against {baseline}", header, body, caption, notes)]
 
 
 def _compared(each: Comparison, figure: Column) -> list[str]:

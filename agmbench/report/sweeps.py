@@ -72,21 +72,17 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _both(tuned: Tuned) -> list[str]:
+    """A row: how many trials, the figures of the default and of the best one, and its parameters."""
+    values = [value for job in (tuned.default, tuned.best) for value in (job.valid, job.test)]
+    figures = [f"{tuned.scale * value:.{_digits(tuned)}f}" for value in values]
+    return [tuned.modulator, str(len(tuned.trials)), str(_pruned(tuned.trials)), *figures, assigned(tuned.best.params)]
+
+
 def side_by_side(title: str, found: Sequence[Tuned]) -> Sheet:
     """Default and tuned, one row per modulator."""
     header = ["modulator", "trials", "pruned", "default valid", "default test", "tuned valid", "tuned test", "tuned"]
-    rows = [
-        [
-            *(tuned.modulator, str(len(tuned.trials)), str(_pruned(tuned.trials))),
-            *(
-                f"{tuned.scale * value:.{_digits(tuned)}f}"
-                for job in (tuned.default, tuned.best)
-                for value in (job.valid, job.test)
-            ),
-            assigned(tuned.best.params),
-        ]
-        for tuned in found
-    ]
+    rows = [_both(tuned) for tuned in found]
     objectives = ", ".join(
         dict.fromkeys(f"{tuned.shown} ({'higher' if tuned.higher else 'lower'} is better)" for tuned in found)
     )
@@ -160,16 +156,18 @@ def save(folder: Path, tuned: Tuned, study: optuna.Study, title: str) -> None:
     _optunas(study, plots)
 
 
+def _reached(tuned: Tuned, trial: FrozenTrial) -> float:
+    """The value of a trial; of one that was pruned its best until then."""
+    if trial.state == TrialState.COMPLETE:
+        return float(trial.values[0])
+    return float((max if tuned.higher else min)(trial.intermediate_values.values(), default=np.nan))
+
+
 def _sensitivity(tuned: Tuned, key: str) -> Figure:
     figure = Figure(figsize=(5, 3.5), dpi=100, layout="constrained")
     axes = figure.subplots()
     for state, label, marker in ((TrialState.COMPLETE, "trial", "o"), (TrialState.PRUNED, "pruned", "x")):
-        trials = [trial for trial in tuned.trials if trial.state == state]
-        furthest = max if tuned.higher else min
-        best = [(trial.params[key], furthest(trial.intermediate_values.values(), default=np.nan)) for trial in trials]
-        if state == TrialState.COMPLETE:
-            best = [(trial.params[key], trial.values[0]) for trial in trials]
-        if best:
+        if best := [(trial.params[key], _reached(tuned, trial)) for trial in tuned.trials if trial.state == state]:
             values = [str(value) if isinstance(value, str | bool | None) else value for value, _ in best]
             axes.plot(values, [tuned.scale * value for _, value in best], marker, linestyle="none", markersize=4, label=label)
     if getattr(tuned.space[key], "log", False):

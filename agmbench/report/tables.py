@@ -9,10 +9,11 @@ from statistics import mean, stdev
 from types import MappingProxyType
 from typing import Any
 
-from agmbench.jobs import COMPARED, flat, in_use, setting
+from agmbench.jobs import COMPARED, flat, setting
 from agmbench.outcomes import Kind
 from agmbench.records import FAILED, FINISHED, KILLED, Measurement, Record, chosen, departing
 from agmbench.report.columns import ALONE, Column, check, columns, known_of
+from agmbench.report.naming import labelled, leaves, settings
 from agmbench.report.published import Published, published
 from agmbench.report.statistics import Interval, interval, share_interval
 
@@ -126,14 +127,14 @@ def compare(
         if not record.concept:
             cells[record.cell].append(record)
     notes = _left_out(cells)
-    settings = _settings(cells)
+    named = settings(cells)
     known = known_of((record for found in cells.values() for record in found), metrics)
     check(asked, known, [*cells.values()])
     tables = []
     for cell, found in cells.items():
         printed = _published(found[0], beside) if beside else None
         shown = columns(found, known, asked, cost, coalitions, printed or ())
-        tables.append(_table(found, modulators, settings[cell], shown, notes.get(cell, ()), metrics, printed))
+        tables.append(_table(found, modulators, named[cell], shown, notes.get(cell, ()), metrics, printed))
     return sorted(tables, key=lambda table: (table.dataset, table.fusion, table.title))
 
 
@@ -172,58 +173,7 @@ def _left_out(cells: dict[str, list[Record]]) -> dict[str, list[str]]:
 
 def _same(record: Record) -> str:
     """The key that two cells share if they differ only in data or code."""
-    return json.dumps(_leaves(record), sort_keys=True, default=str)
-
-
-def _settings(cells: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, Any]]:
-    """The settings that name each cell: its departures, and the other keys in which cells of one data set and fusion differ.
-
-    If two cells are still alike, the data, or the versions and sources of components, are added.
-    """
-    leaves = {cell: _leaves(found[0]) for cell, found in cells.items()}
-    departed = {cell: _departures(found[0]) for cell, found in cells.items()}
-    named: dict[str, dict[str, Any]] = {}
-    for cell, own in leaves.items():
-        found = dict(departed[cell] or {})
-        for other, theirs in leaves.items():
-            if _name(own) == _name(theirs):
-                explained = {*(departed[cell] or {}), *(departed[other] or {})}
-                keys = {key for key in own.keys() | theirs.keys() if own.get(key) != theirs.get(key)} - explained
-                found |= {key: own.get(key, "-") for key in keys}
-        named[cell] = {key: found[key] for key in sorted(found)}
-    groups: dict[str, list[str]] = defaultdict(list)
-    for cell, found in named.items():
-        groups[json.dumps([_name(leaves[cell]), found], default=str)].append(cell)
-    for alike in groups.values():
-        made_of = {cell: _made_of(cells[cell][0]) for cell in alike}
-        for cell in alike:
-            named[cell] |= {
-                key: v for key, v in made_of[cell].items() if any(other.get(key) != v for other in made_of.values())
-            }
-    return named
-
-
-def _departures(record: Record) -> dict[str, Any] | None:
-    """The departures of the cell; those of the modulator are in the row names."""
-    if record.departures is None:
-        return None
-    return {key: value for key, value in record.departures.items() if not key.startswith("modulator.")}
-
-
-def _made_of(record: Record) -> dict[str, str]:
-    components = {name: stated for name, stated in record.components.items() if not name.startswith("modulator/")}
-    return {"data": record.fingerprint[:8], **components}
-
-
-def _name(leaves: Mapping[str, Any]) -> tuple[Any, Any]:
-    return leaves["dataset"], leaves["fusion"]
-
-
-def _leaves(record: Record) -> dict[str, Any]:
-    """The settings of the cell under the keys of `--set`, without later additions that it does not use."""
-    return {
-        key: value for key, value in flat(in_use(record.spec)).items() if key.partition(".")[0] not in ("modulator", "seed")
-    }
+    return json.dumps(leaves(record), sort_keys=True, default=str)
 
 
 def _table(
@@ -237,12 +187,36 @@ def _table(
 ) -> Table:
     first = records[0]
     groups: dict[str, list[Record]] = defaultdict(list)
-    for label, record in _labelled(records):
+    for label, record in labelled(records):
         if not modulators or record.spec["modulator"]["name"] in modulators:
             groups[label].append(record)
+    rows = _rows(groups, modulators, columns)
+    return Table(
+        dataset=first.spec["dataset"]["name"],
+        fusion=first.spec["fusion"]["name"],
+        settings=settings,
+        columns=columns,
+        rows=[*_concepts(records, columns), *rows],
+        notes=[*_notes(groups, rows, columns, metrics), *notes],
+        modalities=first.modalities,
+        task=first.task,
+        chosen=chosen(first.selected, first.spec),
+        sample=any(record.sample for record in records),
+        published=printed,
+    )
+
+
+def _rows(groups: Mapping[str, Sequence[Record]], modulators: Sequence[str], columns: Sequence[Column]) -> list[Row]:
+    """A row for the runs of each label, the baseline first; and one for each of the named modulators that has no run."""
     named = {record.spec["modulator"]["name"] for found in groups.values() for record in found}
-    rows = [_row(label, found, columns) for label, found in sorted(groups.items(), key=lambda item: _rank(item[0]))]
-    rows += [_absent(name, columns, "no run in this setting") for name in modulators if name not in named]
+    rows = [_row(label, groups[label], columns) for label in sorted(groups, key=_rank)]
+    return rows + [_absent(name, columns, "no run in this setting") for name in modulators if name not in named]
+
+
+def _notes(
+    groups: Mapping[str, Sequence[Record]], rows: Sequence[Row], columns: Sequence[Column], metrics: Mapping[str, Measurement]
+) -> list[str]:
+    """What a reader of the rows should know: runs that failed, numbers of other versions, runs of others, seeds without a number."""
     told = [note for label, found in groups.items() for note in _failures(label, found)]
     told += _older({label: groups[label] for label in sorted(groups, key=_rank)}, columns, metrics)
     told += _sources({row.source for row in rows if row.records})
@@ -252,19 +226,7 @@ def _table(
         for column in columns
         if 0 < len(row.values[column.key].values) < row.seeds
     ]
-    return Table(
-        dataset=first.spec["dataset"]["name"],
-        fusion=first.spec["fusion"]["name"],
-        settings=settings,
-        columns=columns,
-        rows=[*_concepts(records, columns), *rows],
-        notes=[*told, *notes],
-        modalities=first.modalities,
-        task=first.task,
-        chosen=chosen(first.selected, first.spec),
-        sample=any(record.sample for record in records),
-        published=printed,
-    )
+    return told
 
 
 def _sources(sources: Collection[str]) -> list[str]:
@@ -276,63 +238,6 @@ def _sources(sources: Collection[str]) -> list[str]:
 
 def _rank(label: str) -> tuple[bool, str]:
     return label.split()[0] != BASELINE, label
-
-
-def _labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
-    """Each record with the name of its row: the modulator, with the parameters that depart from their defaults on this data set or in
-    which runs of this table differ, and with its version or its source if the table has runs of several."""
-    varied = _varied(records)
-    named = []
-    for record in records:
-        name, params = record.spec["modulator"]["name"], record.spec["modulator"]["params"]
-        departs = [key.partition(".")[2] for key in record.departures or () if key.startswith("modulator.")]
-        keys = [key for key in params if key in departs or key in varied.get(name, ())]
-        named.append((name, {key: params[key] for key in keys}))
-    names = _rounded(named)
-    versions: dict[str, set[str]] = defaultdict(set)
-    for name, record in zip(names, records, strict=True):
-        versions[name].add(_version(record))
-    several = len({record.source for record in records}) > 1
-    return [
-        (" ".join([name, *_told_by(record, len(versions[name]) > 1, several)]), record)
-        for name, record in zip(names, records, strict=True)
-    ]
-
-
-def _told_by(record: Record, version: bool, source: bool) -> list[str]:
-    """What tells the row of a run from others of the same name: the `version` of its modulator, the `source` of someone else's run."""
-    told = [f"(version {_version(record)})"] if version else []
-    return [*told, f"({record.source})"] if source and record.source else told
-
-
-def _rounded(names: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """Names of rows with numbers of at most four digits, but where rows that differ would be called the same."""
-    whole = [" ".join([name, *(setting(key, value) for key, value in params.items())]) for name, params in names]
-    short = [" ".join([name, *(setting(key, _digits(value)) for key, value in params.items())]) for name, params in names]
-    meant: dict[str, set[str]] = defaultdict(set)
-    for one, other in zip(short, whole, strict=True):
-        meant[one].add(other)
-    return [one if len(meant[one]) == 1 else other for one, other in zip(short, whole, strict=True)]
-
-
-def _digits(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _digits(one) for key, one in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) and isfinite(value) else value
-
-
-def _version(record: Record) -> str:
-    """Version and source of the run's modulator."""
-    return record.components.get(f"modulator/{record.spec['modulator']['name']}", "")
-
-
-def _varied(records: Sequence[Record]) -> dict[str, list[str]]:
-    """The parameters in which runs of one modulator differ, by modulator."""
-    seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for record in records:
-        for key, value in record.spec["modulator"]["params"].items():
-            seen[record.spec["modulator"]["name"]][key].add(repr(value))
-    return {name: [key for key, values in params.items() if len(values) > 1] for name, params in seen.items()}
 
 
 def _row(label: str, records: Sequence[Record], columns: Sequence[Column]) -> Row:

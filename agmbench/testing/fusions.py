@@ -100,25 +100,27 @@ def _output(trials: Sequence[Trial]) -> str:
     return f"logits and representation, finite: {', '.join(dict.fromkeys(shown))}"
 
 
+def _apart(trial: Trial) -> float:
+    """By how much of the largest logit the sum of the terms differs; each term is its own modality's alone."""
+    fusion = _fusion(trial).eval()
+    features = {m: values(x) for m, x in trial.inputs.items()}
+    logits, terms = fusion(features).logits, fusion.terms(features)
+    if list(terms) != list(features):
+        raise BrokenPromise(f"{trial.name}: terms should be those of {', '.join(features)}; found {', '.join(terms)}")
+    apart = float((torch.stack(list(terms.values())).sum(dim=0) - logits).abs().max() / logits.abs().max())
+    if not apart <= TERMS:
+        said = f"differs from the logits by {apart:.1e} of the largest, allowed {TERMS:.0e}"
+        raise BrokenPromise(f"{trial.name}: the sum of its terms {said}")
+    for m in features:
+        own = fusion.terms({k: x if k == m else x + 1 for k, x in features.items()})[m]
+        if not torch.equal(own, terms[m]):
+            raise BrokenPromise(f"{trial.name}: the term of {m} depends on the features of another modality")
+    return apart
+
+
 def _terms(trials: Sequence[Trial]) -> str:
-    largest = 0.0
-    for trial in trials:
-        fusion = _fusion(trial).eval()
-        with torch.no_grad():
-            features = {m: values(x) for m, x in trial.inputs.items()}
-            logits, terms = fusion(features).logits, fusion.terms(features)
-            if list(terms) != list(features):
-                raise BrokenPromise(f"{trial.name}: terms should be those of {', '.join(features)}; found {', '.join(terms)}")
-            apart = float((torch.stack(list(terms.values())).sum(dim=0) - logits).abs().max() / logits.abs().max())
-            if not apart <= TERMS:
-                raise BrokenPromise(
-                    f"{trial.name}: the sum of its terms differs from the logits by {apart:.1e} of the largest, allowed {TERMS:.0e}"
-                )
-            for m in features:
-                own = fusion.terms({k: x if k == m else x + 1 for k, x in features.items()})[m]
-                if not torch.equal(own, terms[m]):
-                    raise BrokenPromise(f"{trial.name}: the term of {m} depends on the features of another modality")
-        largest = max(largest, apart)
+    with torch.no_grad():
+        largest = max((_apart(trial) for trial in trials), default=0.0)
     return f"sum to the logits but for {largest:.1e} of the largest, allowed {TERMS:.0e}, each of its own modality alone"
 
 

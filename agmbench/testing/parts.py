@@ -1,6 +1,6 @@
 """What encoders and fusions are both held to, as the engine and the loop rely on it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,22 @@ def deterministic(trials: Sequence[Trial]) -> str:
     return f"the same output bit by bit for the same input in {forms(trials)}"
 
 
+def _differences(trial: Trial, part: nn.Module) -> Iterator[float]:
+    """Between each value of each sample alone and in the batch, in units of the largest."""
+    whole = trial.evaluated(part)
+    for number in range(BATCH):
+        single = trial.evaluated(part, {m: x[number : number + 1] for m, x in trial.inputs.items()})
+        for name, value in single.items():
+            unit = max(float(whole[name].abs().max()), 1e-12)
+            difference = float((value[0] - whole[name][number]).abs().max()) / unit
+            if not difference <= ALONE:
+                raise BrokenPromise(
+                    f"{trial.name}: in eval mode the {name} of a sample alone and in a batch of {BATCH} differ by "
+                    f"{difference:.1e} of the largest, allowed {ALONE:.0e}"
+                )
+            yield difference
+
+
 def alone(trials: Sequence[Trial]) -> str:
     """In eval mode a sample does not depend on the rest of its batch, on which the engine relies; a batch of one will do."""
     largest, reading = 0.0, 0
@@ -92,18 +108,7 @@ def alone(trials: Sequence[Trial]) -> str:
         if reads_batch_statistics(part):
             reading += 1
             continue
-        whole = trial.evaluated(part)
-        for number in range(BATCH):
-            single = trial.evaluated(part, {m: x[number : number + 1] for m, x in trial.inputs.items()})
-            for name, value in single.items():
-                unit = max(float(whole[name].abs().max()), 1e-12)
-                difference = float((value[0] - whole[name][number]).abs().max()) / unit
-                if not difference <= ALONE:
-                    raise BrokenPromise(
-                        f"{trial.name}: in eval mode the {name} of a sample alone and in a batch of {BATCH} differ by "
-                        f"{difference:.1e} of the largest, allowed {ALONE:.0e}"
-                    )
-                largest = max(largest, difference)
+        largest = max(largest, *_differences(trial, part))
     if reading == len(trials):
         raise Skipped("reads batch statistics in eval mode too: its norms keep no running ones")
     return f"in eval mode alone and in a batch differ by {largest:.1e} at most, allowed {ALONE:.0e}, in {forms(trials)}"

@@ -90,6 +90,19 @@ def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
     ]
 
 
+def _check_form(name: str, found: Input, given: Input, expected: Sequence[int]) -> None:
+    """Raise unless what a transform gives is of that shape, and otherwise like what it was given."""
+    if type(found) is not type(given):
+        raise BrokenPromise(f"{name}: gives a {type(found).__name__}; expected a {type(given).__name__}, as it was given")
+    if list(values(found).shape) != expected or values(found).dtype != values(given).dtype:
+        dtype, shape = values(found).dtype, list(values(found).shape)
+        raise BrokenPromise(f"{name}: gives {dtype} {shape}; expected {values(given).dtype} {expected}")
+    if isinstance(found, Tokens) and (found.mask is None or found.mask.shape != found.values.shape[:2]):
+        raise BrokenPromise(f"{name}: gives no mask {expected[:2]}, as it was given")
+    if not torch.isfinite(values(found)).all():
+        raise BrokenPromise(f"{name}: gives numbers that are not finite")
+
+
 def _output(trials: Sequence[Trial]) -> str:
     """What encoders expect: shape, dtype and mask of the data set's samples, and finite numbers."""
     moved = 0
@@ -100,18 +113,7 @@ def _output(trials: Sequence[Trial]) -> str:
         )
         for number in range(DRAWS):
             found = trial(number)
-            if type(found) is not type(x):
-                raise BrokenPromise(
-                    f"{trial.name}: gives a {type(found).__name__}; expected a {type(x).__name__}, as it was given"
-                )
-            if list(values(found).shape) != expected or values(found).dtype != values(x).dtype:
-                raise BrokenPromise(
-                    f"{trial.name}: gives {values(found).dtype} {list(values(found).shape)}; expected {values(x).dtype} {expected}"
-                )
-            if isinstance(found, Tokens) and (found.mask is None or found.mask.shape != found.values.shape[:2]):
-                raise BrokenPromise(f"{trial.name}: gives no mask {expected[:2]}, as it was given")
-            if not torch.isfinite(values(found)).all():
-                raise BrokenPromise(f"{trial.name}: gives numbers that are not finite")
+            _check_form(trial.name, found, x, expected)
             moved += not _same(found, x)
     return f"shape, dtype and mask of what it was given; {moved} of {DRAWS * len(trials)} samples are changed"
 

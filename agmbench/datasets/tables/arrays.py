@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array, h5_array, h5_file, load_npy, regular
+from agmbench.datasets.arrays import Array
+from agmbench.datasets.untrusted import h5_array, h5_file, load_npy, regular
 
 WITHIN = (list, tuple, np.ndarray, bytes)  # cells that are not the name of a file, but what it holds
 warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # of a file that torch then refuses to read
@@ -35,19 +36,27 @@ def array_cell(cell: str) -> tuple[str, list[str]]:
     return found[1], found[3].split(":") if found[3] else []
 
 
+def _has_names(content: Any) -> bool:
+    return isinstance(content, dict) or hasattr(content, "keys")
+
+
+def _within(content: Any, key: str, path: Path) -> Any:
+    """What a file's content has of that name, or in that row."""
+    if _has_names(content):
+        if key not in content:
+            raise Unsuitable(f"{path} has no key '{key}'; it has {', '.join(map(str, content)) or 'none'}")
+        return content[key]
+    if not (key.isdecimal() and int(key) < len(content)):
+        raise Unsuitable(f"{path} has no row '{key}'; it has {len(content)}")
+    return content[int(key)]
+
+
 def read_array(path: Path, keys: Sequence[str]) -> Array:
     """An array of a file, one row of it where the last key is a number that is no name in the file."""
     array: Any = _file(path, regular(path).stat().st_mtime_ns)
     for key in keys:
-        if isinstance(array, dict) or hasattr(array, "keys"):
-            if key not in array:
-                raise Unsuitable(f"{path} has no key '{key}'; it has {', '.join(map(str, array)) or 'none'}")
-            array = array[key]
-        elif not (key.isdecimal() and int(key) < len(array)):
-            raise Unsuitable(f"{path} has no row '{key}'; it has {len(array)}")
-        else:
-            array = array[int(key)]
-    if isinstance(array, dict) or hasattr(array, "keys"):
+        array = _within(array, key, path)
+    if _has_names(array):
         names = list(array)
         if len(names) != 1:
             raise Unsuitable(

@@ -16,12 +16,13 @@ import soundfile
 from PIL import Image
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array, regular
+from agmbench.datasets.arrays import Array
 from agmbench.datasets.tables.arrays import ARRAY, WITHIN, array_cell, numbers_of, read_array
 from agmbench.datasets.tables.kinds import PICTURES, SOUNDS, TEXTS, VIDEOS, located
 from agmbench.datasets.tables.rows import Rows, as_number
 from agmbench.datasets.tables.shares import unknown
 from agmbench.datasets.tables.words import words
+from agmbench.datasets.untrusted import regular
 
 FIRST = 200  # rows of a column that are looked at
 OPENED = 32  # files of a column that are opened, evenly spread

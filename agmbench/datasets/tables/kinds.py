@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array, regular
+from agmbench.datasets.arrays import Array
 from agmbench.datasets.media import (
     frame_tensor,
     image_of,
@@ -30,6 +30,7 @@ from agmbench.datasets.media import (
 from agmbench.datasets.tables.arrays import WITHIN, array_cell, numbers_of, read_array
 from agmbench.datasets.tables.rows import as_text
 from agmbench.datasets.tables.words import byte_numbers, word_numbers
+from agmbench.datasets.untrusted import regular
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus")
@@ -346,12 +347,15 @@ def modality(name: str, given: Any) -> Any:
     try:
         return TypeAdapter(KINDS[given["kind"]]).validate_python(given)
     except ValidationError as error:
-        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        where = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(KINDS[given["kind"]].model_fields)
-            raise Unsuitable(f"modality '{name}' of kind {given['kind']} has no setting '{where}'; it has {known}") from error
-        if first["type"] == "missing":
-            raise Unsuitable(f"modality '{name}' of kind {given['kind']} needs '{where}'") from error
-        said = first["msg"][0].lower() + first["msg"][1:]
-        raise Unsuitable(f"modality '{name}': '{where}' is {first['input']!r}: {said}") from error
+        raise Unsuitable(_wrong(name, given["kind"], error)) from error
+
+
+def _wrong(name: str, kind: str, error: ValidationError) -> str:
+    """What is wrong with the settings of a modality, a setting that there is not before any other."""
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f"modality '{name}' of kind {kind} has no setting '{where}'; it has {', '.join(KINDS[kind].model_fields)}"
+    if first["type"] == "missing":
+        return f"modality '{name}' of kind {kind} needs '{where}'"
+    return f"modality '{name}': '{where}' is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import regular
+from agmbench.datasets.untrusted import regular
 
 Row = dict[str, Any]
 
@@ -106,13 +106,8 @@ def vggsound(root: Path) -> Manifest:
     def rows() -> Iterator[Row]:
         for one in listed.itertuples():
             name = f"{one.id}_{int(one.second):06}"
-            yield {
-                "clip": there(root, f"video/{name}.mp4"),
-                "label": one.label,
-                "split": one.split,
-                "id": name,
-                "video_id": one.id,
-            }
+            clip = there(root, f"video/{name}.mp4")
+            yield {"clip": clip, "label": one.label, "split": one.split, "id": name, "video_id": one.id}
 
     found, notes = whole(rows(), "clip")
     settings = {"modalities": seen_and_heard("clip", 10.0), "label": "label", "split": "split", "group": "video_id", "id": "id"}
@@ -188,13 +183,8 @@ def hateful_memes(root: Path) -> Manifest:
                 one = json.loads(line) if line.strip() else {}
                 if "label" in one:  # the first release has test without labels
                     label = ("not hateful", "hateful")[int(one["label"])]
-                    yield {
-                        "image": there(root, one["img"]),
-                        "text": one["text"],
-                        "label": label,
-                        "split": split,
-                        "id": str(one["id"]),
-                    }
+                    image, id_ = there(root, one["img"]), str(one["id"])
+                    yield {"image": image, "text": one["text"], "label": label, "split": split, "id": id_}
 
     return _pictures_with_text(rows(), "text", words=70)
 

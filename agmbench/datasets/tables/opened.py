@@ -1,98 +1,29 @@
 """A table that is open: its settings, what was wrong and odd in its rows, and the four splits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from agmbench.contracts import SPLITS, SplitName, Unsuitable
-from agmbench.datasets.files import Array, Held, Stored, StoredSplit
-from agmbench.datasets.media import Decoded
+from agmbench.datasets.arrays import Array
+from agmbench.datasets.files import Held
+from agmbench.datasets.stored import Stored, StoredSplit
 from agmbench.datasets.tables import guess, shares, targets
-from agmbench.datasets.tables.arrays import WITHIN, array_cell, read_array
-from agmbench.datasets.tables.kinds import DRIVE, Kind, Numbers, lacking, located, modality
+from agmbench.datasets.tables.arrays import array_cell, read_array
+from agmbench.datasets.tables.complaints import WAYS_OUT, Complaints
+from agmbench.datasets.tables.kinds import Numbers, located, modality
+from agmbench.datasets.tables.modals import Modal, columns_of, of_column, of_numbers
 from agmbench.datasets.tables.rows import Rows, as_number, read_rows
-from agmbench.datasets.tables.stored import Ragged, Standard, is_sequence
+from agmbench.datasets.tables.stored import Standard
 from agmbench.datasets.tables.targets import Targets
 
-NAMED = 3  # rows that a line names
 TOLD = 5  # lines that an error has
-WAYS_OUT = "; 'missing: drop' leaves such rows out"
-
-
-@dataclass
-class Complaints:
-    """What is wrong with rows, a line for each column and reason."""
-
-    rows: Rows
-    lines: list[str] = field(default_factory=list)
-
-    def add(self, column: str, places: Sequence[int] | Array, what: str) -> None:
-        """Something that is wrong in these rows; `{}` stands for the cell of the first."""
-        if not len(places):
-            return
-        first, *others = [int(place) for place in places[:NAMED]]
-        cell = self.rows.cell(first, column) if column in self.rows.frame.columns else ""
-        also = ""
-        if others:
-            named = ", ".join(str(place + self.rows.first) for place in others)
-            also = f" ({len(places):,} such rows, also {named})"
-        said = what.replace("{}", cell, 1)
-        self.lines.append(f"{self.rows.where(first, column)}: {said}{also}")
-
-
-class Cells(Sequence[Any]):
-    """The cells of a column as things to decode, with their rows."""
-
-    def __init__(self, cells: Array, absent: Array) -> None:
-        self.cells, self.absent = cells, absent
-
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    def __getitem__(self, row: Any) -> Any:
-        return int(row), None if self.absent[row] else self.cells[row]
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Reads the cells of one modality; what cannot be read is told with row and column."""
-
-    kind: Kind
-    rows: Rows
-    root: Path
-    original: bool = False
-
-    def __call__(self, thing: tuple[int, Any]) -> Array:
-        row, cell = thing
-        if cell is None:
-            return self.kind.blank[:0] if self.kind_is_sequence else self.kind.blank
-        try:
-            return self.kind.original(self.root, cell) if self.original else self.kind.read(self.root, cell)
-        except (Unsuitable, OSError, ValueError) as error:
-            raise Unsuitable(f"{self.rows.where(row, self.kind.column)}: {' '.join(str(error).split())}") from error
-
-    @property
-    def kind_is_sequence(self) -> bool:
-        """Whether its samples are unlike in length."""
-        return is_sequence(self.kind)
-
-
-class Modal(NamedTuple):
-    """One modality of all rows: how it is stored, the shape of a sample, and in which rows it is absent."""
-
-    kind: Any
-    stored: Stored
-    shape: tuple[int, ...]
-    absent: Array
 
 
 @dataclass(frozen=True)
@@ -202,10 +133,10 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
     modals = {}
     for name, one in settings["modalities"].items():
         kind = modality(name, one)
-        make = _of_numbers if isinstance(kind, Numbers) else _of_column
+        make = of_numbers if isinstance(kind, Numbers) else of_column
         modals[name], gone = make(rows, root, kind, complaints, odd)
         lost |= gone
-        for column in sorted({*labels} & {*_columns(rows, kind)}):
+        for column in sorted({*labels} & {*columns_of(rows, kind)}):
             odd.lines.append(
                 f"{path}: column '{column}' is the label, and an input of '{name}' too, which gives the answer away"
             )
@@ -229,78 +160,6 @@ def _beside(rows: Rows, root: Path, arrays: Mapping[str, str]) -> None:
         rows.frame[name] = [f"{cell}:{row}" for row in range(found)]
 
 
-def _of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: Complaints) -> tuple[Modal, Array]:
-    """A modality of one column, and the rows whose cells lead nowhere."""
-    cells, absent, whole = rows.column(kind.column), rows.empty(kind.column), rows.texts(kind.column)
-    lost = np.zeros(len(rows), dtype=bool)
-    if kind.names_files or getattr(kind, "in_files", False):
-        there = np.flatnonzero(~absent)
-        if whole is None:
-            there = there[[not isinstance(cell, WITHIN) for cell in cells[there]]]
-        texts = kind.files_of(cells[there] if whole is None else whole.drop_null())
-        drives = _are(pc.match_substring_regex(texts, f"^(?:{DRIVE.pattern})"))
-        complaints.add(kind.column, there[drives], f"{{}} is a path of Windows with a drive; expected one from {root}")
-        gone = lacking(root, texts) & ~drives
-        complaints.add(kind.column, there[gone], f"there is no {{}} in {root}{WAYS_OUT}")
-        up = _are(pc.or_(pc.starts_with(texts, "/"), pc.starts_with(texts, "..")))
-        outside = [there[place] for place in np.flatnonzero(up & ~drives) if _outside(root, texts[int(place)].as_py())]
-        odd.add(kind.column, outside, f"{{}} is outside the table's folder {root}")
-        lost[there[drives | gone]] = True
-    else:
-        said = pa.array([str(cell) for cell in cells[~absent]], pa.string()) if whole is None else whole.drop_null()
-        blank = _are(pc.equal(pc.utf8_trim_whitespace(said), ""))
-        odd.add(kind.column, np.flatnonzero(~absent)[blank], "the text {} is empty")
-    things, read = Cells(cells, absent), Reader(kind, rows, root)
-    decoded = Decoded(things, read, replace(read, original=True))
-    stored = Ragged(decoded, kind.convert, shape=kind.shape) if is_sequence(kind) else Stored(decoded, kind.convert)
-    return Modal(kind, stored, kind.shape, absent), lost
-
-
-def _are(found: pa.Array) -> Array:
-    which: Array = found.to_numpy(zero_copy_only=False).astype(bool)
-    return which
-
-
-def _outside(root: Path, text: str) -> bool:
-    return not (root / text).resolve().is_relative_to(root.resolve())
-
-
-def _columns(rows: Rows, kind: Kind | Numbers) -> list[str]:
-    """Those that a modality is made of."""
-    if not isinstance(kind, Numbers):
-        return [kind.column]
-    pattern = kind.columns
-    return [n for n in rows.frame.columns if fnmatchcase(n, pattern)] if isinstance(pattern, str) else list(pattern)
-
-
-def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, odd: Complaints) -> tuple[Modal, Array]:
-    """A modality of several columns, and the rows in which some of them say nothing or no number."""
-    columns = _columns(rows, kind)
-    if not columns:
-        raise Unsuitable(f"{rows.path} has no column '{kind.columns}'; it has {', '.join(map(str, rows.frame.columns[:20]))}")
-    values = np.empty((len(rows), len(columns)), np.float32)
-    texts = np.zeros(len(rows), dtype=bool)
-    for place, name in enumerate(columns):
-        cells = rows.column(name)
-        if cells.dtype.kind not in "iufb":
-            numbers = rows.frame[name].map(as_number).to_numpy(dtype=float)
-            wrong = np.isnan(numbers) & ~rows.empty(name)
-            complaints.add(name, np.flatnonzero(wrong), f"{{}} is no number; expected one, or an empty cell{WAYS_OUT}")
-            cells, texts = numbers, texts | wrong
-        with np.errstate(over="ignore"):
-            values[:, place] = cells
-    finite = np.isfinite(values)
-    absent = np.all(np.isnan(values), axis=1)
-    partly = ~finite.all(axis=1) & ~absent & ~texts
-    if partly.any():
-        first = columns[int(np.flatnonzero(~finite[np.flatnonzero(partly)[0]])[0])]
-        why = f"{{}} is no finite number of 32 bits, while other columns of the modality have some{WAYS_OUT}"
-        complaints.add(first, np.flatnonzero(partly), why)
-    values[absent] = 0
-    lost = partly | (texts & ~absent)
-    return Modal(kind, Stored(values), (len(columns),), absent), lost
-
-
 def _weights(rows: Rows, column: str, complaints: Complaints) -> tuple[Array, Array]:
     """The weight of each row, and the rows whose cells are none."""
     cells = rows.column(column)
@@ -308,6 +167,22 @@ def _weights(rows: Rows, column: str, complaints: Complaints) -> tuple[Array, Ar
     wrong = ~(np.isfinite(values) & (values >= 0))
     complaints.add(column, np.flatnonzero(wrong), f"{{}} is no weight; expected a finite number of 0 or more{WAYS_OUT}")
     return np.where(wrong, 0.0, values), wrong
+
+
+def _unusable(
+    label: str, missing: str, found: Targets, modals: Mapping[str, Modal], lost: Array, complaints: Complaints
+) -> Array:
+    """Which rows cannot be used. Why is told, unless `missing` says that they are dropped."""
+    absent = np.stack([modal.absent for modal in modals.values()])
+    if missing == "drop":
+        complaints.lines.clear()
+        return lost | found.unlabelled | absent.any(axis=0)
+    complaints.add(label, np.flatnonzero(found.unlabelled), f"the row has no label that can be used ({{}}){WAYS_OUT}")
+    for name, modal in modals.items() if missing == "error" else ():
+        why = "the cell is empty; missing: absent takes such rows without the modality"
+        complaints.add(getattr(modal.kind, "column", name), np.flatnonzero(modal.absent), why)
+    complaints.add(label, np.flatnonzero(absent.all(axis=0)), f"every modality of the row is empty{WAYS_OUT}")
+    return lost | found.unlabelled | absent.all(axis=0)
 
 
 def _parts(
@@ -321,27 +196,12 @@ def _parts(
 ) -> tuple[dict[SplitName, Array], list[str]]:
     """The rows of each split, once rows that cannot be used are told or dropped."""
     label = settings["label"] if isinstance(settings["label"], str) else settings["label"][0]
-    missing, notes = settings.get("missing", "absent"), []
-    absent = np.stack([modal.absent for modal in modals.values()])
-    unlabelled = found.unlabelled
-    unusable = lost | unlabelled | absent.all(axis=0)
-    if missing == "drop":
-        complaints.lines.clear()
-        unusable |= absent.any(axis=0)
-        if unusable.any():
-            notes.append(f"missing: drop leaves out {int(unusable.sum()):,} of {len(rows):,} rows")
-    else:
-        complaints.add(label, np.flatnonzero(unlabelled), f"the row has no label that can be used ({{}}){WAYS_OUT}")
-        for name, modal in modals.items():
-            column = getattr(modal.kind, "column", name)
-            if missing == "error":
-                complaints.add(
-                    column,
-                    np.flatnonzero(modal.absent),
-                    "the cell is empty; missing: absent takes such rows without the modality",
-                )
-        complaints.add(label, np.flatnonzero(absent.all(axis=0)), f"every modality of the row is empty{WAYS_OUT}")
-    complaints.add(label, np.flatnonzero(found.unknown & ~unlabelled), "the label {} is none of the stated classes")
+    missing = settings.get("missing", "absent")
+    unusable = _unusable(label, missing, found, modals, lost, complaints)
+    notes = []
+    if missing == "drop" and unusable.any():
+        notes.append(f"missing: drop leaves out {int(unusable.sum()):,} of {len(rows):,} rows")
+    complaints.add(label, np.flatnonzero(found.unknown & ~found.unlabelled), "the label {} is none of the stated classes")
     usable = np.flatnonzero(~unusable)
     if not len(usable):
         return dict.fromkeys(SPLITS, usable), notes

@@ -13,7 +13,8 @@ from pyarrow import json as arrow_json
 from pyarrow import parquet
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array, regular
+from agmbench.datasets.arrays import Array
+from agmbench.datasets.untrusted import regular
 
 SEPARATORS = ",;\t|"
 EMPTY = ["", "nan", "NaN", "NAN", "#N/A"]  # cells that say nothing; 'NA' and 'None' may be the names of classes
@@ -101,6 +102,13 @@ def _names(columns: Iterable[Any], path: Path) -> list[str]:
     return names
 
 
+def _separator(header: str) -> str:
+    """What there is most of between names of columns; a comma where there is none of them."""
+    counts = {separator: header.count(separator) for separator in SEPARATORS}
+    best = max(counts, key=lambda separator: counts[separator])
+    return best if counts[best] else ","
+
+
 def _separated(path: Path) -> pd.DataFrame:
     with path.open("rb") as file:
         head = file.read(1 << 16)
@@ -108,9 +116,7 @@ def _separated(path: Path) -> pd.DataFrame:
     header = head.decode(encoding, errors="replace").splitlines()[:1]
     if not header:
         raise Unsuitable(f"{path} is empty; expected a line of column names and a row a sample")
-    counts = {separator: header[0].count(separator) for separator in SEPARATORS}
-    best = max(counts, key=lambda separator: counts[separator])
-    separator = "\t" if path.suffix.lower() == ".tsv" else best if counts[best] else ","
+    separator = "\t" if path.suffix.lower() == ".tsv" else _separator(header[0])
     kind: dict[str, Any] = {"sep": separator, "encoding": encoding, "na_values": EMPTY, "keep_default_na": False}
     try:
         first = pd.read_csv(path, header=None, nrows=1, dtype=str, **kind)
@@ -160,18 +166,20 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
+def _parts(index: Path) -> dict[str, Path]:
+    """The folders of a `DatasetDict`, by the names of splits."""
+    try:
+        return {name: index.parent / name for name in json.loads(index.read_text())["splits"]}
+    except (ValueError, LookupError, TypeError) as error:
+        raise Unsuitable(f"{index} names no splits; expected what save_to_disk of Hugging Face datasets writes") from error
+
+
 def _saved(folder: Path) -> pd.DataFrame:
     """A `DatasetDict` or a `Dataset` as `save_to_disk` leaves it; what a folder of the former is called is the column `split`."""
-    parts = {folder.name: folder}
-    split = False
-    if (index := folder / "dataset_dict.json").is_file():
-        try:
-            parts = {name: folder / name for name in json.loads(index.read_text())["splits"]}
-        except (ValueError, LookupError, TypeError) as error:
-            raise Unsuitable(f"{index} names no splits; expected what save_to_disk of Hugging Face datasets writes") from error
-        split = True
+    index = folder / "dataset_dict.json"
+    split = index.is_file()
     frames = []
-    for name, part in parts.items():
+    for name, part in (_parts(index) if split else {folder.name: folder}).items():
         files = sorted(part.glob("*.arrow"))
         if not files:
             raise Unsuitable(f"{part} has no .arrow file; expected a folder of Hugging Face datasets (save_to_disk)")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from agmbench.contracts import SPLITS, SplitName, Unsuitable
-from agmbench.datasets.files import Array
+from agmbench.datasets.arrays import Array
 
 NAMES: Mapping[str, str] = {
     **dict.fromkeys(("train", "training", "tr"), "train"),

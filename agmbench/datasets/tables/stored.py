@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from agmbench.contracts import Input, Tokens, Unsuitable, joined
-from agmbench.datasets.files import Array, Stored, several
+from agmbench.datasets.arrays import Array
+from agmbench.datasets.stored import Stored
 from agmbench.datasets.tables.kinds import Numbers
+from agmbench.datasets.threads import several
 
 SEEN = 4096  # samples of train from which mean and deviation are taken, evenly spread
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agmbench.contracts import Unsuitable
-from agmbench.datasets.files import Array
+from agmbench.datasets.arrays import Array
 from agmbench.datasets.tables.arrays import WITHIN
 from agmbench.datasets.tables.rows import Rows, as_text
 from agmbench.tasks import MultiLabel, Regression, Segments, SingleLabel, Task

@@ -5,7 +5,7 @@ from zlib import crc32
 
 import numpy as np
 
-from agmbench.datasets.files import Array
+from agmbench.datasets.arrays import Array
 
 WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]+(?:'\w+)?")
 FIRST = 2  # 0 is no word and 1 an unknown one, as encoder lstm reads them

@@ -1,0 +1,40 @@
+"""What files contain, as a hash: of one, of many, and of all that a data set was read from."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from agmbench.datasets.threads import several
+from agmbench.datasets.untrusted import regular
+
+WHOLE = 64 << 20  # a larger file enters the fingerprint by its size, beginning, middle and end
+PIECE = 4 << 20
+
+
+def fingerprint(root: Path, files: Iterable[Path], settings: Any) -> str:
+    """Equal if and only if the files are: their contents, of those above 64 MiB the size and three pieces of 4 MiB."""
+    total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for path in sorted(set(files)):
+        total.update(f"{path.relative_to(root)} {checksum(path, whole=False)}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def checksum(path: Path, whole: bool = True) -> str:
+    """sha256 of a file's contents; unless `whole`, of a large one its size and three pieces."""
+    size = regular(path).stat().st_size
+    with path.open("rb") as file:
+        if whole or size <= WHOLE:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(str(size).encode())
+        for start in (0, size // 2, size - PIECE):
+            file.seek(start)
+            digest.update(file.read(PIECE))
+    return digest.hexdigest()
+
+
+def checksums(root: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """The checksum of each file by its path below `root`, several read at a time."""
+    rising = sorted(set(paths))
+    return {str(path.relative_to(root)): said for path, said in zip(rising, several(checksum, rising), strict=True)}

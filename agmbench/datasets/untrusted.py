@@ -1,0 +1,94 @@
+"""Files of strangers: only a regular file is opened, nothing in it runs, and nothing in it leads to another file.
+
+Whatever is wrong is an `Unsuitable` of one line that names the file, what was found and what was expected.
+"""
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from agmbench.contracts import Unsuitable
+from agmbench.datasets import pickles
+from agmbench.datasets.arrays import Array, check_shape
+
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def regular(path: Path) -> Path:
+    """The path itself, of a file that is there and whole. A pipe in its place would keep a reader waiting, a device never end."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise Unsuitable(f"{path} is missing") from error
+    except (OSError, ValueError) as error:
+        raise Unsuitable(f"{path} cannot be read: {_said(error)}") from error
+    if not stat.S_ISREG(mode):
+        raise Unsuitable(f"{path} cannot be read: it is {KINDS.get(stat.S_IFMT(mode), 'a device')}; expected a file")
+    return path
+
+
+def load_pickle(path: Path) -> Any:
+    """A stranger's pickle, of numpy arrays and builtin containers alone."""
+    size = regular(path).stat().st_size
+    try:
+        with path.open("rb") as file:
+            return pickles.read(file, size)
+    except (Exception, SystemExit) as error:  # a broken pickle raises nearly anything
+        raise Unsuitable(f"{path} cannot be read as a pickle: {_said(error)}") from error
+
+
+def load_npy(path: Path, shape: tuple[int | None, ...] | None = None) -> Array:
+    """An array mapped from disk; `shape` is what is expected of it, `None` where any length will do."""
+    regular(path)
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        said = "it holds objects and no numbers, or is no file of NumPy's" if "pickle" in f"{error}" else _said(error)
+        raise Unsuitable(f"{path} cannot be read as an array: {said}") from error
+    if shape is not None:
+        check_shape(str(path), array.shape, shape)
+    return array
+
+
+def h5_file(path: Path) -> h5py.File:
+    """An HDF5 file, open for reading, none of whose names leads into another file."""
+    regular(path)
+    try:
+        file = h5py.File(path, "r")
+        away = file.id.links.visit(_leads_away, info=True)
+    except (OSError, RuntimeError) as error:
+        raise Unsuitable(f"{path} cannot be read as HDF5: {_said(error)}") from error
+    if away is not None:
+        raise Unsuitable(f"{path} '{away.decode(errors='replace')}' is a link out of the file; expected the data themselves")
+    return file
+
+
+def _leads_away(name: bytes, link: Any) -> bytes | None:
+    return None if link.type in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT) else name
+
+
+def h5_array(where: str, found: Any) -> h5py.Dataset:
+    """A data set of HDF5 whose numbers are in its own file: no other file enters the fingerprint."""
+    if not isinstance(found, h5py.Dataset):
+        raise Unsuitable(f"{where} is of type {type(found).__name__}; expected an array")
+    if found.external or found.is_virtual:
+        raise Unsuitable(f"{where} keeps its numbers in another file; expected the data themselves")
+    return found
+
+
+def open_h5(path: Path, key: str, shape: tuple[int | None, ...] | None = None) -> h5py.Dataset:
+    """One data set of an HDF5 file, read from disk as it is indexed."""
+    file = h5_file(path)
+    if key not in file:
+        raise Unsuitable(f"{path} has no key '{key}'; it has {', '.join(sorted(file)) or 'none'}")
+    found = h5_array(f"{path} '{key}'", file[key])
+    if shape is not None:
+        check_shape(f"{path} '{key}'", found.shape, shape)
+    return found
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -176,7 +176,7 @@ class Nothing:
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> "Nothing":
         return self
 
-    def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> Path | None:
+    def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> str | None:
         return None
 
     def settle(self, dataset: str, tags: Mapping[str, str]) -> None: ...
@@ -189,7 +189,7 @@ class Nothing:
     def lock(self, name: str) -> nullcontext[None]:
         return nullcontext()
 
-    def artifact(self, record: Record, path: str) -> Path:
+    def artifact(self, record: Record, path: str) -> Any:
         raise FileNotFoundError(path)
 
     def unsettled(self) -> set[str]:

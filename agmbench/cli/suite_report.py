@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -44,7 +43,7 @@ def keep(
     for dataset in sorted({record.spec["dataset"]["name"] for record in done}):
         records = [record for record in done if record.spec["dataset"]["name"] == dataset]
         made_of = _hash(title, said, records, f"{origin.version} {origin.commit}")
-        if _noted(tracker, dataset, tags) == made_of:
+        if tracker.of_group(dataset, tags, NOTED) == made_of:
             continue
         tables = tabled(records, registry, cost=True, coalitions=True, beside=read(registry, name).published)
         text = page(tables, tracker.history, BASELINE, title, said, origin, partial(measures.kept, tracker))
@@ -59,14 +58,6 @@ def _keep(run: "Run", texts: Mapping[str, str]) -> None:
         for file, text in texts.items():
             Path(scratch, file).write_text(text, encoding="utf-8")
         run.files(Path(scratch))
-
-
-def _noted(tracker: "MlflowTracker", dataset: str, tags: Mapping[str, str]) -> str:
-    """What was noted of the report that is there; nothing if there is none."""
-    path = tracker.of_group(dataset, tags, NOTED)
-    with suppress(OSError, ValueError):  # one that cannot be read is as if it were not there
-        return path.read_text(encoding="utf-8") if path else ""
-    return ""
 
 
 def _hash(title: str, said: Sequence[str], records: "Sequence[Record]", by: str) -> str:

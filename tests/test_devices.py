@@ -158,7 +158,7 @@ def test_a_number_of_devices_that_cannot_be(line: CommandLine, monkeypatch: pyte
     assert "--devices" in line.refused("run", "--devices", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
-    assert "this is one of 2 processes already" in line.refused("run", "--devices", "3")
+    assert "this process was already started as one of 2" in line.refused("run", "--devices", "3")
 
 
 REFUSING = """

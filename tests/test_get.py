@@ -188,7 +188,7 @@ def test_the_command_says_source_licence_and_what_is_next(
     result = line("data", "get", "cremad", "--data-root", "data")
     assert result.status == 0, result.err
     assert "train.csv: a test; MIT" in result.err
-    assert "train.csv: downloaded, no checksum is known; its own is kept" in result.err
+    assert "train.csv: downloaded, no checksum is published; that of this file is kept" in result.err
     assert result.out == "'cremad' is in data/cremad; next: look at data/cremad\n"
     assert "here already" in line("data", "get", "cremad", "--data-root", "data").err
     server.contents.clear()

@@ -266,14 +266,14 @@ def test_a_picture_takes_its_colours_and_its_font_from_the_page() -> None:
 @pytest.mark.bad_input
 def test_bad_words_are_one_line(store: CommandLine) -> None:
     for words, expected in {
-        ("--baseline", "ogm"): "no row 'ogm' in these tables: did you mean 'agm'? Known: agm, joint.",
+        ("--baseline", "ogm"): "--baseline ogm: there is no such row in these tables: did you mean 'agm'? Known: agm, joint.",
         ("--fusion", "cocnat"): "did you mean 'concat'?",
         (
             "--fusion",
             "film",
         ): "no runs with this --fusion and --seed; the store has: concat, seed 1; concat, seed 2; sum, seed 1",
         ("--seed", "7"): "no runs with this --fusion and --seed",
-        ("--output", "x.md"): "--output needs a file format",
+        ("--output", "x.md"): "--output needs a format for files",
         ("--format", "html", "--output", "no/such/x.html"): "no/such/x.html cannot be written (No such file or directory)",
     }.items():
         assert expected in store.refused("compare", *words)

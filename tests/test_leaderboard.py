@@ -107,7 +107,7 @@ def test_imported_runs_are_shown_and_are_no_jobs_of_this_store(theirs: Path, lin
     assert result.status == 0, result
     assert not [path for path in files(line.folder) if path.name == "secret"], "what the manifest does not list is left"
     assert "imported 4 results" in result.out
-    assert "4 had been imported before" in line("import", str(theirs), "--name", "lab b").out
+    assert "4 were imported before" in line("import", str(theirs), "--name", "lab b").out
     shown = line("compare")
     assert "runs of lab b, made by others" in shown.out
     tracker, digest = MlflowTracker(line.folder / "runs"), digest_of(theirs, "agm seed 999 on synthetic concat")
@@ -160,7 +160,7 @@ def test_a_result_is_reproduced_bit_by_bit(exported: Path, line: CommandLine, mo
     digest = digest_of(exported, "agm seed 999 on synthetic concat")
     result = line("verify-result", str(exported / digest / "job.yaml"), "-q")
     assert result.status == 0, result
-    assert "environment: the same as there" in result.out
+    assert "environment: the same as that of the result" in result.out
     assert "the answers are equal, the logits are equal" in result.out
     assert files(line.folder) == [], "the store is not touched"
 
@@ -176,7 +176,7 @@ def test_numbers_that_are_not_those_of_the_job_are_found(theirs: Path, line: Com
     sealed(theirs)
     result = line("verify-result", str(theirs / digest), "-q")
     assert result.status == 1
-    assert "which should be equal" in result.out
+    assert "they should be equal" in result.out
     assert "the answers differ, the logits are equal" in result.out
     assert "is not reproduced: 1 of " in result.err
 
@@ -185,7 +185,7 @@ def test_numbers_that_are_not_those_of_the_job_are_found(theirs: Path, line: Com
     sealed(theirs)
     result = line("verify-result", str(theirs / digest), "-q")
     assert result.status == 0, "in another environment it is within the tolerance"
-    assert "environment: another one than there: cpu another and " in result.out
+    assert "environment: differs from that of the result: cpu another and " in result.out
     assert line("verify-result", str(theirs / digest), "-q", "--tolerance", "0.001").status == 1
 
 
@@ -357,7 +357,7 @@ def test_filters_keep_what_they_name(finished: CommandLine, tmp_path: Path) -> N
     assert names == [f"{what} seed 999 on synthetic concat" for what in ("agm", "concept of m0", "concept of m1")]
     assert finished("export", str(tmp_path / "both"), "-m", "joint,AGM", "--since", "2020-01-01").status == 0
     assert {"agm", "joint"} <= {record.name.split()[0] for record in read(tmp_path / "both", "x").records()}
-    assert "no runs of this time" in finished.refused("export", str(tmp_path / "none"), "--until", "2020-01-01")
+    assert "no runs began in this time" in finished.refused("export", str(tmp_path / "none"), "--until", "2020-01-01")
     assert sorted(
         path.name for path in next(path for path in (tmp_path / "out").iterdir() if path.is_dir()).iterdir()
     ) == sorted(FILES)

@@ -533,8 +533,8 @@ def test_a_server_that_does_not_answer_is_one_line_within_seconds(line: CommandL
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ((), "either --modulator NAME or --fair"),
-        (("-m", "agm", "--fair", "agm"), "either --modulator NAME or --fair"),
+        ((), "by one of --modulator NAME and --fair"),
+        (("-m", "agm", "--fair", "agm"), "by one of --modulator NAME and --fair"),
         (("--fair", "agm,agm"), "named twice"),
         (("--fair", "agm,nope"), "unknown modulator 'nope'"),
         (("-m", "joint"), "--fair joint"),

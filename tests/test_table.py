@@ -560,7 +560,7 @@ def test_describe_writes_an_entry_that_verify_and_run_take(line: CommandLine) ->
         "wrote animals.yaml",
     ):
         assert text in told.out, told.out
-    assert "is there already" in line.refused("data", "describe", "animals.csv")
+    assert "already exists" in line.refused("data", "describe", "animals.csv")
     again = line("data", "describe", "animals.yaml")
     assert "picture   picture  picture  1x6x8" in again.out
     verified = line("data", "verify", "animals.yaml")
@@ -572,7 +572,7 @@ def test_describe_writes_an_entry_that_verify_and_run_take(line: CommandLine) ->
     assert prepared.status == 0, prepared
     before = Table(0, folder, file="animals.csv")
     assert before.layout.name == "prepared"
-    assert "is a table and no entry" in line.refused("run", "--dataset", "animals.csv")
+    assert "is a table, and an entry is expected" in line.refused("run", "--dataset", "animals.csv")
     assert "there is no file other.yaml" in line.refused("run", "--dataset", "other.yaml")
 
 

@@ -176,5 +176,5 @@ def test_describe_refuses_names_that_nobody_could_use_and_quotes_its_next_step(l
         "data", "describe", "t.csv", "--label", "label_a", "--label", "label_b"
     )
     pd.DataFrame({"age": [1, 2], "size": [3, 4], "label": ["a", "b"]}).to_csv(line.folder / "u.csv", index=False)
-    assert "'/' is no table; expected a file, or a folder" in line.refused("data", "describe", "/")
+    assert "'/' is not a table; expected a file, or a folder" in line.refused("data", "describe", "/")
     assert "say which are, as in --set 'modalities={NAME: {kind: numbers, columns" in line.refused("data", "describe", "u.csv")

@@ -302,7 +302,7 @@ def test_what_is_odd_is_told_and_passes(faulty: CommandLine, params: dict[str, o
     )
     assert verdict.status == 0, verdict.err
     assert [text for text in verdict.out.splitlines() if text.startswith("odd: ")] == [f"odd: {said}"]
-    assert verdict.out.endswith("'faulty' has nothing wrong; findings that are odd: 1\n")
+    assert verdict.out.endswith("'faulty' has nothing wrong; odd findings: 1\n")
     checks = checked(faulty, params)
     assert checks[name].outcome == "passed"
     assert f"odd: {said.partition(' (')[0]}" in checks[name].detail

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agmbench.datasets.files import FileDataset, Progress
 
 
-set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
+set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the data set; repeatable.")
 
 
 QUIET = 5  # seconds before a command without a terminal tells how far it is
@@ -34,7 +34,7 @@ QUIET = 5  # seconds before a command without a terminal tells how far it is
 
 @click.group("data", cls=Verbs)
 def command() -> None:
-    """The data sets on this machine: what is there, whether it is sound, raw files made ready, random samples."""
+    """Manage the data sets on this machine: see what is there, download, describe, prepare and verify them, or make random samples."""
 
 
 command.add_command(describe)
@@ -46,7 +46,7 @@ command.add_command(manifest)
 @root_option
 @registry_option
 def status(names: tuple[str, ...]) -> None:
-    """Which data sets are there, in which layout, with how many samples; what is missing and where to get it."""
+    """Show which data sets are on this machine, with layout and number of samples, and where to get the others."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -76,7 +76,7 @@ def _told(state: "State", downloads: Container[str]) -> Iterator[str]:
         if state.source:
             if state.name in downloads:
                 yield f"  download it: agmbench data get {state.name}"
-            yield f"  get it: {state.source.page} ({state.source.licence}; {state.source.size})"
+            yield f"  where to get it: {state.source.page} ({state.source.licence}; {state.source.size})"
             yield f"  then: {state.source.then}"
 
 
@@ -86,8 +86,8 @@ def _told(state: "State", downloads: Container[str]) -> Iterator[str]:
 @root_option
 @registry_option
 def verify(name: str, settings: tuple[str, ...]) -> None:
-    """Read every sample of a data set once: counts, shapes, ranges, labels, checksums, what its splits share, and
-    what is odd in them."""
+    """Read every sample of a data set once and check it: counts, shapes, ranges, labels and checksums; which samples, speakers or
+    videos two splits have in common; and whatever else is odd."""
     from agmbench.data.fit import told
     from agmbench.data.verify import verify as verified
 
@@ -102,7 +102,7 @@ def verify(name: str, settings: tuple[str, ...]) -> None:
         echo(f"odd: {line}")
     if wrong:
         raise AgmbenchError(f"'{entry.name}' is not sound: {told(wrong)}")
-    echo(f"\n'{entry.name}' has nothing wrong; findings that are odd: {len(odd)}" if odd else f"\n'{entry.name}' is sound")
+    echo(f"\n'{entry.name}' has nothing wrong; odd findings: {len(odd)}" if odd else f"\n'{entry.name}' is sound")
 
 
 def _opened(entry: Entry, settings: tuple[str, ...]) -> Any:
@@ -134,21 +134,21 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
         print_grid(counts)
     for leak in verdict.leaks:
         echo(
-            f"shared: {leak.shared} of the {leak.of} {leak.kind}s of {leak.other} are in {leak.one} too, such as {leak.example}"
+            f"shared: {leak.shared} of the {leak.of} {leak.kind}s of {leak.other} are also in {leak.one}, such as {leak.example}"
         )
 
 
 @command.command("prepare")
 @click.argument("name", callback=entry_of("dataset"))
-@click.option("--from", "source", metavar="DIR", help="The raw files, as they were downloaded; of a table they are beside it.")
+@click.option("--from", "source", metavar="DIR", help="Folder of the raw files, as they were downloaded. [default for a table: its own folder]")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), default=lambda: os.cpu_count() or 1, help="Processes. [default: one a core]"
+    "--jobs", type=click.IntRange(min=1), default=lambda: os.cpu_count() or 1, help="Number of processes. [default: one per core]"
 )
 @set_option
 @root_option
 @registry_option
 def prepare(name: str, source: str | None, jobs: int, settings: tuple[str, ...]) -> None:
-    """Turn raw files into arrays that the loader maps from disk. Run the same command again to resume an interrupted preparation."""
+    """Turn raw files into arrays that can be read quickly from disk. Run the same command again to resume an interrupted preparation."""
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.files import home
     from agmbench.jobs import parse_settings
@@ -178,11 +178,12 @@ def prepare(name: str, source: str | None, jobs: int, settings: tuple[str, ...])
 
 @command.command("sample")
 @click.argument("name", callback=entry_of("dataset"))
-@click.option("--layout", help="Which of its layouts. [default: the first]")
+@click.option("--layout", help="Which of the data set's file layouts to write. [default: the first]")
 @root_option
 @registry_option
 def sample(name: str, layout: str | None) -> None:
-    """A tiny random pack in a true layout, to try the pipeline. Its runs are tagged and stay out of compare."""
+    """Write a tiny data set of random numbers in the layout of the real one, to try the pipeline. Runs on it are tagged, and
+    agmbench compare leaves them out unless you add --samples."""
     from agmbench.datasets.files import SAMPLE, home
 
     entry = load().get("dataset", name)
@@ -210,13 +211,13 @@ def _file_dataset(entry: Entry) -> "type[FileDataset]":
 
     target = entry.load()
     if not (isinstance(target, type) and issubclass(target, FileDataset)):
-        raise AgmbenchError(f"'{entry.name}' is not read from files: there is nothing to prepare")
+        raise AgmbenchError(f"'{entry.name}' is not read from files, so there is nothing to prepare; use it as it is")
     return target
 
 
 @contextmanager
 def _progress(what: str) -> "Iterator[Progress]":
-    """A bar on a terminal's standard error; elsewhere a line at each tenth of what takes longer than some seconds."""
+    """A progress bar on a terminal; elsewhere one line per tenth of the work, if it takes longer than some seconds."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

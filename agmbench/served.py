@@ -171,7 +171,7 @@ def _zeros(kind: Mapping[str, Any]) -> Tensor:
     """One sample of that kind."""
     dtype = getattr(torch, kind["dtype"], None)
     if not isinstance(dtype, torch.dtype):
-        raise AgmbenchError(f"the model's data are of no type of numbers that torch has: {kind['dtype']!r}")
+        raise AgmbenchError(f"the model's data have a type that torch does not know: {kind['dtype']!r}")
     return torch.zeros(1, *kind["shape"], dtype=dtype)
 
 

@@ -459,7 +459,7 @@ def test_no_data_is_one_clear_line(
 def test_a_pack_is_read_as_it_is(choice: str, line: CommandLine, at: Callable[[str], Path]) -> None:
     at("pack")
     refusal = line.refused("run", "-d", "avmnist", "-m", "joint", *TINY, "--set", f"dataset.{choice}")
-    assert f"{choice} is for a prepared folder" in refusal
+    assert f"{choice} is only for a prepared folder" in refusal
 
 
 def archive(raw: Path, images: Array, targets: Array | None = None) -> None:

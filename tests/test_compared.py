@@ -208,12 +208,12 @@ def test_a_training_that_fails_is_started_once(line: CommandLine) -> None:
     [
         (
             ("-d", "synthetic", "--set", "concept_seed=99"),
-            "'synthetic' holds other samples under that seed, so its concepts are",
+            "'synthetic' has other samples under that seed, so unimodal models (concepts)",
         ),
-        (("-d", "still", "--set", "concept_mute=random"), "under fusion 'concat' a concept is one encoder and a head"),
+        (("-d", "still", "--set", "concept_mute=random"), "under fusion 'concat' a unimodal model (concept) is one encoder and a head"),
         (
             ("-d", "still", "--set", "concept_seed=99", "--no-strength"),
-            "concept_seed=99 is of metrics that compare with concepts",
+            "concept_seed=99 is only for metrics that compare with unimodal models (concepts)",
         ),
         (("-d", "still", "--set", "concept_seed=-1"), "'concept_seed' is -1: "),
         (("-d", "still", "-f", "early", "--set", "concept_mute=ones"), "'concept_mute' is 'ones': "),

@@ -230,7 +230,7 @@ def test_data_root_is_an_option_too(line: CommandLine, toy: Path, tmp_path_facto
 @pytest.mark.bad_input
 def test_what_is_not_on_disk_has_nothing_to_prepare(line: CommandLine) -> None:
     for words in (("prepare", "synthetic", "--from", "."), ("sample", "avmnist-mini")):
-        assert "is not read from files: there is nothing to prepare" in line.refused("data", *words)
+        assert "is not read from files, so there is nothing to prepare" in line.refused("data", *words)
 
 
 def test_limit_takes_samples_spread_over_each_split(line: CommandLine) -> None:

@@ -128,7 +128,7 @@ def test_a_job_goes_on_with_another_number_of_processes() -> None:
 @pytest.mark.long
 def test_who_draws_numbers_of_its_own_is_found_out() -> None:
     for said in together(2, noisy):
-        assert "have come to unlike numbers" in said
+        assert "have arrived at different numbers" in said
         assert "remove --devices" in said
 
 

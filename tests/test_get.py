@@ -84,7 +84,7 @@ def test_a_file_comes_whole_and_once(server: Server, tmp_path: Path) -> None:
 
 def test_a_download_that_broke_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
     server.cut = 40_000
-    with pytest.raises(RunFailed, match=r"the connection ended after 40,000 of 102,400 bytes; give the same command again"):
+    with pytest.raises(RunFailed, match=r"the connection ended after 40,000 of 102,400 bytes; run the same command again"):
         get.fetch(one(server), tmp_path, quiet)
     assert not (tmp_path / "a" / "digits.gz").exists()
     server.cut = None

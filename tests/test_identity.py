@@ -316,7 +316,7 @@ def test_data_that_are_drawn_anew_need_a_fingerprint() -> None:
         data.split = split  # type: ignore[method-assign]
         return data
 
-    with pytest.raises(Unsuitable, match="train gives other numbers each time for the same sample"):
+    with pytest.raises(Unsuitable, match="train gives different numbers each time for the same sample"):
         contents(drawn(""))
     assert contents(drawn("mine")) == contents(drawn("mine")) != contents(drawn("yours"))
 

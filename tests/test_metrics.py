@@ -271,7 +271,7 @@ def test_a_probe_needs_features_and_classes() -> None:
     bare = outcome(one_hot([0, 1], 3), np.array([0, 1]))
     with pytest.raises(Unmeasured, match="the method trains no encoder, or the run was made before they were kept"):
         LinearProbe()(Outcomes(bare, bare), {})
-    with pytest.raises(Unmeasured, match="dev has one class alone"):
+    with pytest.raises(Unmeasured, match="dev has only one class"):
         LinearProbe()(Outcomes(whole, probed("classification", np.zeros(6, dtype=int), 0)), {})
 
 

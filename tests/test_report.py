@@ -527,7 +527,7 @@ def test_one_number_of_a_quantity_is_a_column() -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("acuracy", "--columns acuracy: nothing of that name is measured for classification or regression: did you mean"),
+        ("acuracy", "--columns acuracy: there is no such quantity for classification or regression: did you mean"),
         ("response/adio", "--columns response/adio: .* did you mean 'response/audio'?"),
         ("accuracy/audio", "--columns accuracy/audio: nothing of that name"),
         ("map", "--columns map: nothing of that name is measured for classification or regression"),

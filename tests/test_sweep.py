@@ -550,7 +550,7 @@ def test_a_server_that_does_not_answer_is_one_line_within_seconds(line: CommandL
         (("-m", "agm", "--storage", "oracles://me:hush@host/db"), "the driver of oracles is not here"),
         (("-m", "agm", "--storage", "sqlite:////no/such/folder/x.db"), "unable to open database file"),
         (("-m", "ogm", "--fusion", "early"), "additive"),
-        (("-m", "agm", "--set", "concept_seed=1"), "concept_seed: trials are compared with no concepts"),
+        (("-m", "agm", "--set", "concept_seed=1"), "concept_seed: trials are not compared with unimodal models (concepts)"),
     ],
 )
 def test_bad_input_is_one_line(line: CommandLine, words: tuple[str, ...], expected: str) -> None:

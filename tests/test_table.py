@@ -215,7 +215,7 @@ def test_label_columns_are_several_labels(tmp_path: Path) -> None:
     data = opened(table(tmp_path, label=None, **flags))
     assert list(data.class_names) == ["red", "blue"]
     assert data.shapes == {"x": (3,)}
-    assert "is no label; expected 0 or 1" in refused(table(tmp_path, label=None, **{**flags, "label_red": [0, 7] * 30}))
+    assert "is not a label; expected 0 or 1" in refused(table(tmp_path, label=None, **{**flags, "label_red": [0, 7] * 30}))
 
 
 def test_lists_of_jsonl_and_parquet_are_labels_or_segments(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_column_of_splits(tmp_path: Path) -> None:
     data = opened(table(tmp_path, split=["train"] * 40 + ["dev"] * 10 + ["test"] * 10))
     assert (len(data.split("valid")), len(data.split("dev"))) == (10, 4)
     strange = refused(table(tmp_path, split=["train"] * 40 + ["tset"] + ["test"] * 19), split="split")
-    assert "row 42, column 'split': 'tset' is the name of no split; expected train, dev, valid or test" in strange
+    assert "row 42, column 'split': 'tset' is not the name of a split; expected train, dev, valid or test" in strange
 
 
 # every odd row is one line
@@ -391,7 +391,7 @@ def test_a_class_that_test_alone_has(tmp_path: Path) -> None:
     assert "row 61, column 'label': the class 'yak' is in test and not in train" in odd(path)
     assert "the class 'yak' has one row alone" in odd(path)
     assert any("yak" in line for line in verify(opened(path), lambda done, of: None).wrong["classes"])
-    assert "row 61, column 'label': the label 'yak' is none of the stated classes" in refused(path, classes=["cat", "dog"])
+    assert "row 61, column 'label': the label 'yak' is not one of the stated classes" in refused(path, classes=["cat", "dog"])
 
 
 def test_a_row_without_a_label(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_paths_outside_absolute_and_of_windows(tmp_path: Path) -> None:
     assert "2 such rows, also 3" in odd(path)
     assert verify(opened(path), lambda done, of: None).wrong.get("files", []) == []
     path = table(inside, picture=with_cell(picture, 6, "C:\\data\\x.png"))
-    assert "row 6, column 'picture': 'C:\\\\data\\\\x.png' is a path of Windows with a drive" in refused(path)
+    assert "row 6, column 'picture': 'C:\\\\data\\\\x.png' is a Windows path with a drive" in refused(path)
 
 
 def test_other_separators_a_mark_of_order_and_other_encodings(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_other_separators_a_mark_of_order_and_other_encodings(tmp_path: Path) ->
     (tmp_path / "head.csv").write_text("a,label\n")
     assert "head.csv has no rows" in refused(tmp_path / "head.csv")
     (tmp_path / "a.xlsx").write_bytes(b"PK")
-    assert "is of no kind of table" in refused(tmp_path / "a.xlsx")
+    assert "is not a table that agmbench can read" in refused(tmp_path / "a.xlsx")
 
 
 def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
@@ -499,7 +499,7 @@ def test_an_empty_cell_is_an_absent_modality(tmp_path: Path) -> None:
     assert (x[batch.absent["x"]] == 7).all()
     torch.testing.assert_close(x[~batch.absent["x"]], batch.inputs["x"][~batch.absent["x"]])  # type: ignore[index]
     assert seen.inputs["said"].values.equal(batch.inputs["said"].values)  # type: ignore[union-attr]
-    assert "row 2, column 'said': the cell is empty; missing: absent takes such rows" in refused(path, missing="error")
+    assert "row 2, column 'said': the cell is empty; 'missing: absent' keeps such rows" in refused(path, missing="error")
     assert len(opened(path, missing="drop").held.splits["train"]) < len(split)
 
 
@@ -509,7 +509,7 @@ def test_methods_that_learn_from_each_modality_by_itself_refuse_absent_ones(tmp_
     )
     assert line("data", "describe", str(path)).status == 0
     entry = str(path.with_suffix(".yaml"))
-    why = "modulator 'mmpareto' learns from each modality by itself, and samples of train lack y; leave them out"
+    why = "modulator 'mmpareto' learns from each modality by itself, and some samples of train lack y; leave those samples out"
     assert why in line.refused("run", "-d", entry, "-m", "mmpareto")
     assert line("run", "-d", entry, "-m", "mmpareto", "--set", "dataset.missing=drop", "--dry-run").status == 0
     assert line("run", "-d", entry, "-m", "ogm-ge", "--dry-run").status == 0

@@ -252,7 +252,7 @@ BROKEN: list[tuple[type[Modulator], str, str]] = [
     (NotANumber, "finite", "the loss should be finite; found nan"),
     (InfiniteGradient, "finite", "1 of 10 gradients are not finite, the first of fusion.head.weight"),
     (Keeps, "not-kept", "its attribute `kept` holds encoders.radar after a step"),
-    (Partial, "gradients", "in a whole epoch 1 of 4 tensors of encoders.radar had none, the first encoders.radar."),
+    (Partial, "gradients", "in a whole epoch 1 of 4 tensors of encoders.radar had no gradient, the first is encoders.radar."),
     (Forgets, "resumes", "after its state_dict was loaded, "),
     (Twice, "batch-statistics", "num_batches_tracked moved 2 times in a batch; expected once a backward, 1"),
     (NoWindow, "window", "outside the window, the gradient of encoders.radar."),

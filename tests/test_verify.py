@@ -290,7 +290,7 @@ ODD: list[tuple[dict[str, object], str, str]] = [
     (
         {"fault": "valid is test"},
         "apart",
-        "test: the samples of valid itself, so that what is chosen on valid is chosen on test, in 24 of 24 samples (0, 1, 2)",
+        "test: the samples of valid, so that whatever is chosen on valid is chosen on test, in 24 of 24 samples (0, 1, 2)",
     ),
 ]
 
@@ -404,7 +404,7 @@ def test_a_silent_recording_is_a_finding_and_one_without_sound_an_error(
     assert f"clip {first.stem})" in verdict.out
     write(first, 16_000, np.random.default_rng(0).integers(-1, 2, 16_000, dtype=np.int16))
     near = line("data", "verify", "cremad").out
-    assert "throughout, as near silence is, in 1 of " in near
+    assert "throughout, which is almost silence, in 1 of " in near
     assert f"clip {first.stem})" in near
     write(first, 16_000, np.zeros(0, dtype=np.int16))
     assert str(first) in line("data", "verify", "cremad").err

@@ -13,11 +13,11 @@ from agmbench.contracts.splits import Split, SplitName
 
 
 def _unranked(model: Model) -> tuple[float, float]:
-    raise TypeError("this context has no validation by which models could be ranked")
+    raise TypeError("this context has no validation, so models cannot be ranked")
 
 
 def _no_recipe(tensors: Sequence[nn.Parameter]) -> Optimizer:
-    raise TypeError("this context has no recipe by which an optimizer could be made")
+    raise TypeError("this context has no recipe, so no optimizer can be made")
 
 
 @dataclass(frozen=True)

@@ -99,5 +99,5 @@ def texts_of(x: Tokens) -> list[str]:
     values = x.values.squeeze(2) if x.mask is None else x.values.squeeze(2) * x.mask
     rows = values.round().long().tolist()
     if any(number > 255 or number < 0 for row in rows for number in row):
-        raise Unsuitable("takes raw text, numbers 0 to 255 of its bytes (agmbench.contracts.utf8); found other numbers")
+        raise Unsuitable("takes raw text, as the numbers 0 to 255 of its bytes (agmbench.contracts.utf8); found other numbers")
     return [bytes(number for number in row if number).decode(errors="replace") for row in rows]

@@ -144,7 +144,7 @@ class Pack(Layout):
         for name, value in PACK._asdict().items():
             if options[name] != value:
                 raise Unsuitable(
-                    f"{name}={options[name]} is for a prepared folder; {root} holds the pack, which is read as it is"
+                    f"{name}={options[name]} is only for a prepared folder; {root} holds the pack, which is read as it is; leave {name} out"
                 )
         parts = ("train", "test")
         paths = {

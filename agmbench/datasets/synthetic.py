@@ -86,7 +86,7 @@ class Synthetic(Dataset):
     def _each(self, name: str, value: float | list[float]) -> list[float]:
         values = value if isinstance(value, list) else [value] * len(self._names)
         if len(values) != len(self._names):
-            raise ValueError(f"{name} should be a number or {len(self._names)} numbers, one a modality; found {value}")
+            raise ValueError(f"{name} should be one number, or {len(self._names)} numbers, one per modality; found {value}")
         return [float(number) for number in values]
 
     def split(self, name: SplitName) -> Split:

@@ -85,7 +85,7 @@ class Ranks:
         counts = self.counts(total)
         if len(x) != counts[self.rank]:
             raise RunFailed(
-                f"an encoder was given {counts[self.rank]} samples of a batch of {total} and answered for {len(x)}, so the job "
+                f"an encoder was given {counts[self.rank]} samples of a batch of {total} and gave features for {len(x)}, so the job "
                 "cannot train on several devices; remove --devices"
             )
         if len(x) < counts[0]:  # all send equally many

@@ -80,7 +80,7 @@ def _moved(values: Tensor, order: Tensor) -> Tensor:
 def _read(path: str) -> Tensor:
     file = Path(path).expanduser()
     if file.exists() and not file.is_file():  # a pipe would keep its reader waiting
-        raise Unsuitable(f"vectors: {path} is no file; expected an array of NumPy")
+        raise Unsuitable(f"vectors: {path} is not a file; expected an array of NumPy")
     try:
         vectors = np.load(file, allow_pickle=False)
     except Exception as error:  # numpy raises what it likes on a broken file

@@ -41,7 +41,7 @@ class Backbone(Encoder):
         if trained == "lora":
             self.net = adapted(self.net, lora or {})
         elif lora is not None:
-            raise Unsuitable(f"lora is for trained=lora; found trained={trained}")
+            raise Unsuitable(f"lora is only for trained=lora; found trained={trained}; leave lora out, or set trained=lora")
         elif trained == "none":
             self.net.requires_grad_(False)
             self.frozen = True
@@ -110,7 +110,7 @@ def _with(net: Any, path: str) -> Any:
     except Exception as error:  # transformers raises what it likes
         raise Unsuitable(f"weights: {path} cannot be loaded: {one_line(error)}") from error
     if missing := sorted(name for name in told["missing_keys"] if not name.startswith("pooler.")):
-        raise Unsuitable(f"weights: {path} has {len(own) - len(missing)} of the network's {len(own)} tensors; not {missing[0]}")
+        raise Unsuitable(f"weights: {path} has only {len(own) - len(missing)} of the network's {len(own)} tensors; it lacks {missing[0]}")
     return filled
 
 
@@ -124,7 +124,7 @@ def _read(path: str) -> dict[str, Tensor]:
     """A state dict."""
     file = Path(path).expanduser()
     if not file.is_file():
-        raise Unsuitable(f"weights: {path} is no file; expected a state dict, .safetensors or of torch.save")
+        raise Unsuitable(f"weights: {path} is not a file; expected a state dict, .safetensors or of torch.save")
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file

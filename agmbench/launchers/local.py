@@ -61,10 +61,10 @@ class Local(Launcher):
         found = gpus() if self.gpus_per_job != 0 else []
         each = (1 if found else 0) if self.gpus_per_job is None else self.gpus_per_job
         if each > len(found):
-            raise AgmbenchError(f"--gpus-per-job {each}: this machine has {len(found)} GPUs for jobs; ask for as many at most")
+            raise AgmbenchError(f"--gpus-per-job {each}: this machine has {len(found)} GPUs for jobs; ask for no more")
         if not each:
             if self.jobs_per_gpu:
-                raise AgmbenchError(f"--jobs-per-gpu {self.jobs_per_gpu}: jobs have no GPUs here; leave it out, or take --jobs")
+                raise AgmbenchError(f"--jobs-per-gpu {self.jobs_per_gpu}: jobs get no GPUs here; use --jobs instead")
             return [], self.jobs or max(1, cores() // self.cpus_per_job if self.cpus_per_job else 1)
         groups = [found[start : start + each] for start in range(0, len(found) - each + 1, each)]
         room = len(groups) * (self.jobs_per_gpu or 1)

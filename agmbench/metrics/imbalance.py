@@ -42,7 +42,7 @@ class Imbalance(Metric):
     def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, float | Mapping[str, float]]:
         outcome = outcomes.judged
         if len(outcome.modalities) < 2:
-            raise Unmeasured("a single modality has nothing to share")
+            raise Unmeasured("with a single modality there is no imbalance")
         outcome.require_coalitions()
         worth = {coalition: Accuracy().of(outcome, logits) for coalition, logits in outcome.logits.items()}
         shares = shapley.responses(worth, outcome.modalities)

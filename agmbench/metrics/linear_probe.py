@@ -63,7 +63,7 @@ class LinearProbe(Metric):
     def of(self, known: Floats, asked: Floats, dev: Outcome, test: Outcome) -> float:
         """The figure of a probe that is fitted on `known` `[N_dev, D]` and answers for `asked` `[N, D]`."""
         if dev.kind == "classification" and len(np.unique(dev.targets)) < 2:
-            raise Unmeasured("dev has one class alone, which no probe can tell from others")
+            raise Unmeasured("dev has only one class, so a probe has nothing to tell apart")
         logistic = LogisticRegression(C=self.strength, max_iter=1000)
         each, ridge = OneVsRestClassifier(logistic), Ridge(alpha=1 / self.strength)
         made = {"classification": logistic, "multi-label": each, "regression": ridge}

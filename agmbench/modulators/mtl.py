@@ -76,7 +76,7 @@ def solver(name: str, strength: float | None) -> nn.Module:
     called, extra = SOLVERS[name]
     given: dict[str, Any] = {"cagrad": {"c": 0.4}, "fairgrad": {"alpha": 1.0}}.get(name, {})
     if strength is not None and not given:
-        raise Unsuitable(f"aggregator={name} has no strength; of cagrad and fairgrad alone it is a parameter")
+        raise Unsuitable(f"aggregator={name} has no strength; leave it out (only cagrad and fairgrad take it)")
     try:
         from torchjd import aggregation
     except ImportError as error:

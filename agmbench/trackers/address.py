@@ -79,7 +79,7 @@ class Address:
             raise AgmbenchError(f"the MLflow store {self.shown} cannot be opened: there is no folder {self._file.parent}")
         if there:
             raise AgmbenchError(
-                f"the MLflow store {self.shown} cannot be opened: what is there is no regular file; move it away"
+                f"the MLflow store {self.shown} cannot be opened: it is not a regular file; move it away"
             )
         return False
 

@@ -193,7 +193,7 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
         settings["modalities"], unused = guess.modalities(rows, root, taken)
         if not settings["modalities"]:
             raise Unsuitable(
-                f"{path}: no column looks like a modality (of {', '.join(map(str, rows.frame.columns[:20]))}); say which are, as in "
+                f"{path}: no column looks like a modality (of {', '.join(map(str, rows.frame.columns[:20]))}); name them, as in "
                 "--set 'modalities={NAME: {kind: numbers, columns: [COLUMN, COLUMN]}}'"
             )
     settings["task"] = found.kind
@@ -207,7 +207,7 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
         lost |= gone
         for column in sorted({*labels} & {*_columns(rows, kind)}):
             odd.lines.append(
-                f"{path}: column '{column}' is the label, and an input of '{name}' too, which gives the answer away"
+                f"{path}: column '{column}' is the label and also an input of '{name}', so the input gives the answer away"
             )
     weights, gone = _weights(rows, settings["weight"], complaints) if settings["weight"] else (None, lost)
     lost |= gone
@@ -225,7 +225,7 @@ def _beside(rows: Rows, root: Path, arrays: Mapping[str, str]) -> None:
         if found != len(rows):
             raise Unsuitable(f"array '{name}': {cell} has {found:,} rows; expected {len(rows):,}, as {rows.path} has")
         if name in rows.frame.columns:
-            raise Unsuitable(f"array '{name}': {rows.path} has a column of that name; take another")
+            raise Unsuitable(f"array '{name}': {rows.path} already has a column of that name; choose another name")
         rows.frame[name] = [f"{cell}:{row}" for row in range(found)]
 
 
@@ -239,7 +239,7 @@ def _of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: 
             there = there[[not isinstance(cell, WITHIN) for cell in cells[there]]]
         texts = kind.files_of(cells[there] if whole is None else whole.drop_null())
         drives = _are(pc.match_substring_regex(texts, f"^(?:{DRIVE.pattern})"))
-        complaints.add(kind.column, there[drives], f"{{}} is a path of Windows with a drive; expected one from {root}")
+        complaints.add(kind.column, there[drives], f"{{}} is a Windows path with a drive; expected a path from {root}")
         gone = lacking(root, texts) & ~drives
         complaints.add(kind.column, there[gone], f"there is no {{}} in {root}{WAYS_OUT}")
         up = _are(pc.or_(pc.starts_with(texts, "/"), pc.starts_with(texts, "..")))
@@ -285,7 +285,7 @@ def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, o
         if cells.dtype.kind not in "iufb":
             numbers = rows.frame[name].map(as_number).to_numpy(dtype=float)
             wrong = np.isnan(numbers) & ~rows.empty(name)
-            complaints.add(name, np.flatnonzero(wrong), f"{{}} is no number; expected one, or an empty cell{WAYS_OUT}")
+            complaints.add(name, np.flatnonzero(wrong), f"{{}} is not a number; expected one, or an empty cell{WAYS_OUT}")
             cells, texts = numbers, texts | wrong
         with np.errstate(over="ignore"):
             values[:, place] = cells
@@ -294,7 +294,7 @@ def _of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, o
     partly = ~finite.all(axis=1) & ~absent & ~texts
     if partly.any():
         first = columns[int(np.flatnonzero(~finite[np.flatnonzero(partly)[0]])[0])]
-        why = f"{{}} is no finite number of 32 bits, while other columns of the modality have some{WAYS_OUT}"
+        why = f"{{}} is not a finite number of 32 bits, while other columns of the modality have some{WAYS_OUT}"
         complaints.add(first, np.flatnonzero(partly), why)
     values[absent] = 0
     lost = partly | (texts & ~absent)
@@ -306,7 +306,7 @@ def _weights(rows: Rows, column: str, complaints: Complaints) -> tuple[Array, Ar
     cells = rows.column(column)
     values = (cells if cells.dtype.kind in "iufb" else rows.frame[column].map(as_number).to_numpy()).astype(np.float64)
     wrong = ~(np.isfinite(values) & (values >= 0))
-    complaints.add(column, np.flatnonzero(wrong), f"{{}} is no weight; expected a finite number of 0 or more{WAYS_OUT}")
+    complaints.add(column, np.flatnonzero(wrong), f"{{}} is not a weight; expected a finite number of 0 or more{WAYS_OUT}")
     return np.where(wrong, 0.0, values), wrong
 
 
@@ -338,16 +338,16 @@ def _parts(
                 complaints.add(
                     column,
                     np.flatnonzero(modal.absent),
-                    "the cell is empty; missing: absent takes such rows without the modality",
+                    "the cell is empty; 'missing: absent' keeps such rows, without the modality",
                 )
         complaints.add(label, np.flatnonzero(absent.all(axis=0)), f"every modality of the row is empty{WAYS_OUT}")
-    complaints.add(label, np.flatnonzero(found.unknown & ~unlabelled), "the label {} is none of the stated classes")
+    complaints.add(label, np.flatnonzero(found.unknown & ~unlabelled), "the label {} is not one of the stated classes")
     usable = np.flatnonzero(~unusable)
     if not len(usable):
         return dict.fromkeys(SPLITS, usable), notes
     named = rows.column(settings["split"])[usable] if settings["split"] else None
     if named is not None and (strange := shares.unknown(named)):
-        complaints.add(settings["split"], usable[strange], "{} is the name of no split; expected train, dev, valid or test")
+        complaints.add(settings["split"], usable[strange], "{} is not the name of a split; expected train, dev, valid or test")
         return dict.fromkeys(SPLITS, usable[:0]), notes
     groups = _groups(rows, settings["group"])[usable] if settings["group"] else None
     try:

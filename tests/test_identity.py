@@ -228,7 +228,7 @@ def test_failed_runs_on_other_data_stand_in_no_table(sensors: CommandLine) -> No
     assert sensors(*words).status == 0
     shown = sensors("compare", "-d", "sensors").out
     assert "FAILED:" not in shown
-    assert "1 run on other data or other code (FAILED) left out" in shown
+    assert "left out: 1 run (FAILED) on other data or with other code" in shown
 
 
 # contents
@@ -417,7 +417,7 @@ def test_a_store_of_before_is_read_and_measured(line: CommandLine) -> None:
     # what their predictions tell is measured at once, the rest is a dash with the reason until the checkpoints are asked
     shown = line("compare", "--columns", "accuracy,ece,imbalance", "--seed", "1")
     assert re.search(r"joint\s+1\s+\d+\.\d+\s+\d+\.\d+\s*\n", shown.out), shown.out
-    assert "No number of imbalance: the run kept the answers with every modality present alone" in shown.out
+    assert "No numbers for imbalance: the run kept only the predictions with all modalities present" in shown.out
     measured = line("measure")
     assert measured.status == 0, measured.err
     after = line("compare", "--format", "csv", "--columns", "accuracy,response,strength,ece,term,imbalance")

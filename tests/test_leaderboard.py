@@ -76,7 +76,7 @@ def test_compare_reads_a_folder_as_it_reads_the_store(finished: CommandLine, exp
     ours, read_ = json.loads(finished(*form).out), json.loads(line(*form, "--from", str(exported)).out)
     assert files(line.folder) == []
     (table,), (same,) = ours["tables"], read_["tables"]
-    assert same["notes"].pop() == "runs of theirs, made by others"
+    assert same["notes"].pop() == "runs made by others, from theirs"
     for row in (*table["rows"], *same["rows"]):
         del row["runs"]
     assert same == table

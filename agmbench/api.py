@@ -81,7 +81,9 @@ def _known(dataset: str | Dataset | Mapping[str, Any], name: str | None, classes
         own = given.entry(dataset, name or given.NAME, classes)
         return load().plus(own), own.name
     if name is not None or classes is not None:
-        raise AgmbenchError("name and classes describe data given from Python, and a data set of the registry already has them; leave them out")
+        raise AgmbenchError(
+            "name and classes describe data given from Python, and a data set of the registry already has them; leave them out"
+        )
     return load(), dataset
 
 

@@ -380,7 +380,7 @@ def test_valid_that_is_test_by_protocol_is_a_finding(
     assert line("data", "sample", name).status == 0
     verdict = line("data", "verify", name, "--set", "protocol=paper")
     assert verdict.status == 0, verdict.err
-    assert "odd: test: the samples of valid itself, so that what is chosen on valid is chosen on test, in " in verdict.out
+    assert "odd: test: the samples of valid, so that whatever is chosen on valid is chosen on test, in " in verdict.out
     assert " samples (0 (clip " in verdict.out
     checks = {
         check.name: check for check in testing.check(registry.builtin().get("dataset", name), params={"protocol": "paper"})

@@ -140,7 +140,12 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
 
 @command.command("prepare")
 @click.argument("name", callback=entry_of("dataset"))
-@click.option("--from", "source", metavar="DIR", help="Folder of the raw files, as they were downloaded. [default for a table: its own folder]")
+@click.option(
+    "--from",
+    "source",
+    metavar="DIR",
+    help="Folder of the raw files, as they were downloaded. [default for a table: its own folder]",
+)
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=lambda: os.cpu_count() or 1, help="Number of processes. [default: one per core]"
 )

@@ -101,7 +101,8 @@ def alone(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise AgmbenchError(f"another process is downloading to {folder}; wait until it has ended") from error
     except OSError as error:
-        raise AgmbenchError(f"{error.filename or folder} cannot be written ({error.strerror}); name another folder with --data-root") from error
+        said = f"{error.filename or folder} cannot be written ({error.strerror}); name another folder with --data-root"
+        raise AgmbenchError(said) from error
 
 
 def fetch(file: File, folder: Path, progress: "Progress") -> bool:
@@ -235,7 +236,8 @@ def _check_contents(folder: Path, wanted: Unpack) -> None:
     found = hashlib.sha256(lines.encode()).hexdigest()
     if wanted.contents and found != wanted.contents:
         raise RunFailed(
-            f"{folder} is not what it should be: the sha256 over its {len(names)} files is {found}; expected {wanted.contents}; move it away and {AGAIN}"
+            f"{folder} is not what it should be: the sha256 over its {len(names)} files is {found}; expected {wanted.contents}; move it "
+            f"away and {AGAIN}"
         )
 
 

@@ -281,8 +281,8 @@ def classes(table: Table, baseline: str, kept: Kept) -> list[Shares]:
     if not 0 < len(names) <= CLASSES:
         return []
     caption = (
-        "Share of the test samples of each class that is classified correctly, as the mean over the seeds (at most the first five). A dash: "
-        "the run kept no such predictions, or test has no sample of the class." + said
+        "Share of the test samples of each class that is classified correctly, as the mean over the seeds (at most the first five). "
+        "A dash: the run kept no such predictions, or test has no sample of the class." + said
     )
     sheets = []
     for who in ("all", *modalities):

@@ -223,8 +223,8 @@ def _never(tables: Sequence[Table]) -> list[str]:
     said = []
     if any("ON TEST" in table.chosen for table in tables):
         said.append(
-            "Where the epoch is chosen on test, figures are too high: they show a run at its best epoch on test, not how good it would be on "
-            "new data."
+            "Where the epoch is chosen on test, figures are too high: they show a run at its best epoch on test, not how good it would "
+            "be on new data."
         )
     if any("limit" in table.settings for table in tables):
         said.append("Some runs used only a part of the samples (limit), so their figures are not those of the whole data set.")

@@ -99,7 +99,7 @@ def network(model: str, config: dict[str, Any] | None, weights: str | None, **ow
 
 
 def _with(net: Any, path: str) -> Any:
-    """The network with the weights of a file `.safetensors`, `.pt`, `.pth` or `.bin`, or with those of a model that contains this network."""
+    """The network with the weights of a file (`.safetensors`, `.pt`, `.pth`, `.bin`): its own, or those of a model that contains it."""
     found, own = _read(path), net.state_dict()
     first = next(iter(own))
     for start in (name.removesuffix(first) for name in found if name.endswith(first)):  # its own names, also below a prefix

@@ -120,9 +120,7 @@ def _made(modalities: Iterable[str], wrong: Sequence[str], logits: bool) -> str:
     if wrong:
         return f"the encoder of {', '.join(wrong)} gives features that are not finite; try a smaller training.lr"
     if not logits:
-        return (
-            f"inputs and features of {', '.join(modalities)} are finite, but the output of the fusion is not; try a smaller training.lr"
-        )
+        return f"inputs and features of {', '.join(modalities)} are finite, but the output of the fusion is not; try a smaller training.lr"
     return "inputs, features and logits of the model are finite, but the loss of the modulator is not; look at its terms"
 
 

@@ -249,7 +249,9 @@ def judge(registry: Registry, name: str | None, kind: Kind, figure: str, modalit
     except AgmbenchError as error:
         raise AgmbenchError(f"training.select_by={name}: {error}") from error
     if quantity.better == "neither":
-        raise AgmbenchError(f"training.select_by={name}: neither a higher nor a lower value of it is better; choose another quantity")
+        raise AgmbenchError(
+            f"training.select_by={name}: neither a higher nor a lower value of it is better; choose another quantity"
+        )
     if quantity.per == "modality" and key not in modalities:
         raise AgmbenchError(f"training.select_by={name} should be '{quantity.name}/MODALITY': {allowed(key, modalities)}")
     if bool(quantity.per) != bool(key):

@@ -58,7 +58,9 @@ class Quantity:
             if not (isinstance(text, str) and len(text) <= most and (text or part == "unit")):
                 raise ValueError(f"the {part} of {what} should be a text of at most {most} letters; found {text!r:.80}")
         if self.per not in ("", "modality", "coalition") or bool(self.per) != ("{}" in self.title):
-            raise ValueError(f"the title of {what} should contain {{}} if it has a value per modality or coalition, and not otherwise")
+            raise ValueError(
+                f"the title of {what} should contain {{}} if it has a value per modality or coalition, and not otherwise"
+            )
         if self.better not in ("higher", "lower", "neither"):
             raise ValueError(f"{what}: better should be 'higher', 'lower' or 'neither'; found {self.better!r}")
         if not (isinstance(self.tasks, tuple) and self.tasks and set(self.tasks) <= set(KINDS)):

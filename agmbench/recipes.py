@@ -139,7 +139,9 @@ def _of_mixup(recipe: Training, model: MultimodalModel, train: Split) -> str | N
                 f"training.mixup: the input of '{modality}' is a sequence of word numbers, which cannot be mixed; leave it out"
             )
         if isinstance(x := inputs[modality], Tokens) and x.mask is not None:
-            return f"training.mixup: the sequences of '{modality}' have different lengths, so they cannot be mixed; leave it out"
+            return (
+                f"training.mixup: the sequences of '{modality}' have different lengths, so they cannot be mixed; leave it out"
+            )
     return None
 
 

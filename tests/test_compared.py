@@ -210,7 +210,10 @@ def test_a_training_that_fails_is_started_once(line: CommandLine) -> None:
             ("-d", "synthetic", "--set", "concept_seed=99"),
             "'synthetic' has other samples under that seed, so unimodal models (concepts)",
         ),
-        (("-d", "still", "--set", "concept_mute=random"), "under fusion 'concat' a unimodal model (concept) is one encoder and a head"),
+        (
+            ("-d", "still", "--set", "concept_mute=random"),
+            "under fusion 'concat' a unimodal model (concept) is one encoder and a head",
+        ),
         (
             ("-d", "still", "--set", "concept_seed=99", "--no-strength"),
             "concept_seed=99 is only for metrics that compare with unimodal models (concepts)",

@@ -45,7 +45,11 @@ def forgetting(*forgotten: str, **promises: bool) -> Modulator:
     ("part", "found", "promise"),
     [
         ("encoders.m1", "2 of 2 tensors of encoders.m1 had no gradient, the first is encoders.m1.net.1.weight", "rests"),
-        ("encoders.m1.net.1.bias", "1 of 2 tensors of encoders.m1 had no gradient, the first is encoders.m1.net.1.bias", "rests"),
+        (
+            "encoders.m1.net.1.bias",
+            "1 of 2 tensors of encoders.m1 had no gradient, the first is encoders.m1.net.1.bias",
+            "rests",
+        ),
         ("fusion", "2 of 2 tensors of fusion had no gradient, the first is fusion.head.weight", "own_heads"),
     ],
 )

@@ -61,7 +61,9 @@ def test_many_intervals_are_not_taken_for_findings() -> None:
     ahead = runs("agm", [each + 5 + seed / 10 for seed, each in enumerate(SIX[:5])])
     found = said(*runs("joint", SIX[:5]), *ahead, *runs("ogm", [50, 52, 51, 54, 53.5]))
     assert "No difference from joint can be shown for ogm." in found.cannot
-    assert any(words.startswith("This report has 2 intervals of 95 %, not corrected for their number") for words in found.cannot)
+    assert any(
+        words.startswith("This report has 2 intervals of 95 %, not corrected for their number") for words in found.cannot
+    )
 
 
 def test_one_seed_says_nothing_of_differences() -> None:

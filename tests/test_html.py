@@ -208,7 +208,9 @@ def test_of_many_methods_those_that_differ_most_have_pictures_of_their_own() -> 
     assert panels == ["joint", *(f"m{number:02}" for number in range(9, 20))]
     assert "12 of 21 methods are shown: joint and those whose modalities differ most from it." in text
     assert all(f"<th>m{number:02}</th>" in text for number in range(20)), "tables have all of them"
-    assert "methods are shown: those whose modalities differ most from the mean of all." in page(tables, history, "none {of} these")
+    assert "methods are shown: those whose modalities differ most from the mean of all." in page(
+        tables, history, "none {of} these"
+    )
     assert "<svg" not in page(compare([run(f"m{number:02}", {}) for number in range(20)]), history, "joint"), "nothing to draw"
     scatter = text[text.index("against imbalance") :]
     assert re.findall(r">(m\d\d)</text>", scatter[: scatter.index("</svg>")]) == [f"m{number:02}" for number in range(9, 20)]

@@ -235,7 +235,9 @@ def test_gradients_that_no_scale_makes_finite_end_the_run() -> None:
     precision = fp16()
     for _ in range(40):  # from 2^16 to 2^-24
         assert not overflow(precision, float("nan"))
-    with pytest.raises(RunFailed, match="the loss is finite, but the gradients are not under any scale of float16; use --precision bf16"):
+    with pytest.raises(
+        RunFailed, match="the loss is finite, but the gradients are not under any scale of float16; use --precision bf16"
+    ):
         overflow(precision, float("nan"))
 
 

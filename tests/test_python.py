@@ -88,7 +88,10 @@ def test_targets_say_what_the_task_is() -> None:
     [
         ({"train": pair(8)}, "no split valid, test"),
         (5, "found a int; expected a name, a mapping"),
-        ({**three(), "test": (pair(8)[0], pair(7)[1])}, "test has 8 samples of sound and 7 targets; expected as many targets as samples"),
+        (
+            {**three(), "test": (pair(8)[0], pair(7)[1])},
+            "test has 8 samples of sound and 7 targets; expected as many targets as samples",
+        ),
         ({**three(), "tset": pair(8)}, "no split is called 'tset': did you mean 'test'"),
         ({**three(), "train": pair(8)[0]}, "train is a dict"),
         ({**three(), "train": ({"sound": ["a"]}, [1])}, "train: sound is a list"),

@@ -62,7 +62,8 @@ def test_a_column_of_numbers_with_a_word_in_it_is_no_less_one_of_numbers(tmp_pat
 def test_a_column_of_splits_with_a_slip_in_it_is_no_less_one_of_splits(tmp_path: Path) -> None:
     names = ["train"] * 32 + ["valid"] * 8 + ["test"] * 7
     assert (
-        "row 49, column 'split': 'tset' is not the name of a split" in described(table(tmp_path, split=[*names, "tset"])).wrong[0]
+        "row 49, column 'split': 'tset' is not the name of a split"
+        in described(table(tmp_path, split=[*names, "tset"])).wrong[0]
     )
     assert "row 49, column 'split': an empty cell is not the name" in described(table(tmp_path, split=[*names, None])).wrong[0]
     folds = described(table(tmp_path, fold=[1, 2, 3, 4] * 12))
@@ -100,7 +101,8 @@ def test_a_line_of_jsonl_that_cannot_be_read_is_named_as_an_editor_counts(tmp_pa
     lines = [json.dumps({"x": 1.5, "label": "a"}), json.dumps({"x": "one", "label": "b"})]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
     with pytest.raises(
-        Unsuitable, match=r"from number to string in row 2; expected one row per line, as in {\"x\": 1.5, .*, with values of one"
+        Unsuitable,
+        match=r"from number to string in row 2; expected one row per line, as in {\"x\": 1.5, .*, with values of one",
     ):
         described(tmp_path / "t.jsonl")
 

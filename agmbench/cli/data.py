@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from agmbench.datasets.files import FileDataset, Progress
 
 
-set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the data set; repeatable.")
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the data set; repeatable."
+)
 
 
 QUIET = 5  # seconds before a command without a terminal tells how far it is
@@ -147,7 +149,10 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
     help="Folder of the raw files, as they were downloaded. [default for a table: its own folder]",
 )
 @click.option(
-    "--jobs", type=click.IntRange(min=1), default=lambda: os.cpu_count() or 1, help="Number of processes. [default: one per core]"
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=lambda: os.cpu_count() or 1,
+    help="Number of processes. [default: one per core]",
 )
 @set_option
 @root_option

@@ -41,7 +41,9 @@ OPTIONS = (
     click.option(
         "--gpus-per-job", type=click.FloatRange(min=0), metavar="N", help="GPUs for each job. [default: the launcher's]"
     ),
-    click.option("--jobs-per-gpu", type=click.IntRange(min=1), metavar="N", help="How many jobs share each GPU of this machine."),
+    click.option(
+        "--jobs-per-gpu", type=click.IntRange(min=1), metavar="N", help="How many jobs share each GPU of this machine."
+    ),
     click.option("--cpus-per-job", type=click.IntRange(min=1), metavar="N", help="CPU cores, and so threads, for each job."),
     click.option(
         "--time", metavar="LIMIT", help="Time limit of a job, as the launcher writes it. A job that reaches it is resumed."

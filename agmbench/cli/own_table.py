@@ -32,16 +32,26 @@ class Said(TypedDict):
 @click.command("describe", cls=Verb)
 @click.argument("table")
 @click.option(
-    "--label", "labels", multiple=True, metavar="COLUMN", help="The column with the label; repeatable, for several labels that are 0 or 1."
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="COLUMN",
+    help="The column with the label; repeatable, for several labels that are 0 or 1.",
 )
 @click.option("--split", metavar="COLUMN", help="The column that names the split of each row.")
 @click.option(
     "--group", metavar="COLUMN", help="The column with the subject, speaker or video: rows of one never get into two splits."
 )
 @click.option(
-    "--array", "arrays", multiple=True, metavar="NAME=FILE", help="A further array, whose row i belongs to row i of the table; repeatable."
+    "--array",
+    "arrays",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="A further array, whose row i belongs to row i of the table; repeatable.",
 )
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another setting (agmbench show dataset/table); repeatable.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another setting (agmbench show dataset/table); repeatable."
+)
 @click.option("--name", metavar="NAME", help="Name of the data set. [default: the name of the file]")
 @click.option("-o", "--output", metavar="FILE", help="File for the entry. [default: beside the table, with the suffix .yaml]")
 @click.option("--force", is_flag=True, help="Overwrite an existing entry.")

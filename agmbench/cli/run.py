@@ -84,7 +84,11 @@ class Given(Place):
     help="Modulator; several, separated by commas.",
 )
 @click.option(
-    "-f", "--fusion", type=Name("fusion"), callback=listed, help="Fusion; several, separated by commas. [default: the data set's]"
+    "-f",
+    "--fusion",
+    type=Name("fusion"),
+    callback=listed,
+    help="Fusion; several, separated by commas. [default: the data set's]",
 )
 @click.option(
     "-e", "--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="Encoder of one modality; repeatable."
@@ -99,7 +103,9 @@ class Given(Place):
 @click.option("--limit", type=int, help="Use at most this many samples per split, to try a job quickly. [default: all]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 @click.option(
-    "--devices", type=click.IntRange(1), help="Number of processes that train this job together, each on its own GPU. [default: 1]"
+    "--devices",
+    type=click.IntRange(1),
+    help="Number of processes that train this job together, each on its own GPU. [default: 1]",
 )
 @click.option(
     "--set",
@@ -144,7 +150,9 @@ def command(**given: Unpack[Given]) -> None:
     label = Label(_run_name(given["name"]), tags_of(given["tags"]))
     if given["dump_config"]:
         if given["job_file"] is not None:
-            raise AgmbenchError("--dump-config cannot be used with --job: a job file is already complete; leave one of them out")
+            raise AgmbenchError(
+                "--dump-config cannot be used with --job: a job file is already complete; leave one of them out"
+            )
         echo(dumped())
     elif given["job_file"] is not None:
         _alone("--job")

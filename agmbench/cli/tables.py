@@ -154,7 +154,9 @@ def chosen(records: Sequence[Record], registry: Registry, wanted: Wanted) -> lis
     found = [one for one in tagged if (wanted.since or 0) <= one.started <= (wanted.until or one.started)]
     if not found:
         first, last = (_day(at(record.started for record in tagged)) for at in (min, max))
-        raise AgmbenchError(f"no runs began in this time (--since, --until); the runs in the store began between {first} and {last}")
+        raise AgmbenchError(
+            f"no runs began in this time (--since, --until); the runs in the store began between {first} and {last}"
+        )
     return found
 
 

@@ -71,7 +71,11 @@ def _wanted(stated: "Result", registry: Registry) -> "list[Measure]":
 
 def _show(stated: "Result", found: "Verdict") -> None:
     echo(f"job {stated.run.digest} '{stated.run.name}'")
-    same = "the same as that of the result" if not found.differing else f"differs from that of the result: {'; '.join(found.differing)}"
+    same = (
+        "the same as that of the result"
+        if not found.differing
+        else f"differs from that of the result: {'; '.join(found.differing)}"
+    )
     echo(f"environment: {same}")
     for name, (theirs, ours) in found.numbers.items():
         if theirs != ours:

@@ -52,7 +52,9 @@ def counts(opened: Opened) -> list[tuple[str, list[int]]]:
 def told(opened: Opened) -> Iterator[str]:
     """What is said beside the tables: label, splits, groups, columns left out, and what is odd or wrong."""
     settings, found = opened.settings, opened.targets
-    what = {"class": "a class", "labels": "several labels", "number": "a number", "segments": "a class for each segment"}[found.kind]
+    what = {"class": "a class", "labels": "several labels", "number": "a number", "segments": "a class for each segment"}[
+        found.kind
+    ]
     label = settings["label"] if isinstance(settings["label"], str) else ", ".join(settings["label"])
     yield f"label: {label}, {what}" + ("" if found.kind == "number" else f", {len(found.class_names)} classes")
     if settings["split"]:

@@ -111,7 +111,9 @@ class Store:
         needed -= sum(path.stat().st_blocks * 512 for path in self.aside.glob("*/*.npy"))
         free = shutil.disk_usage(self.aside).free
         if needed > free:
-            raise Unsuitable(f"{self.aside} needs {needed / 1e9:.1f} GB more, and only {free / 1e9:.1f} GB are free there; free some space")
+            raise Unsuitable(
+                f"{self.aside} needs {needed / 1e9:.1f} GB more, and only {free / 1e9:.1f} GB are free there; free some space"
+            )
 
     def place(self, split: str, name: str) -> Array:
         """The array of a split, mapped for writing."""

@@ -111,7 +111,9 @@ def _with(net: Any, path: str) -> Any:
     except Exception as error:  # transformers raises what it likes
         raise Unsuitable(f"weights: {path} cannot be loaded: {one_line(error)}") from error
     if missing := sorted(name for name in told["missing_keys"] if not name.startswith("pooler.")):
-        raise Unsuitable(f"weights: {path} has only {len(own) - len(missing)} of the network's {len(own)} tensors; it lacks {missing[0]}")
+        raise Unsuitable(
+            f"weights: {path} has only {len(own) - len(missing)} of the network's {len(own)} tensors; it lacks {missing[0]}"
+        )
     return filled
 
 

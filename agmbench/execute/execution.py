@@ -67,7 +67,9 @@ class Execution:
             if job.digest in self.tracker.unsettled():
                 self.tracker.tidy(job.digest)
             if self.profile:
-                self.observer.warned("the job is done already, so there is no training to profile; add --force to train it again")
+                self.observer.warned(
+                    "the job is done already, so there is no training to profile; add --force to train it again"
+                )
             done = self._labelled(done)
             self.observer.finished(done, trained=False)
             return done
@@ -90,7 +92,7 @@ class Execution:
 
     def _compared(self, job: build.Job) -> Record:
         """The finished record of a job whose concepts are not its own: the record of the training that it shares, measured against these
-    concepts."""
+        concepts."""
         comparing = [one for one in self.wanted if one.metric.compares]
         if not comparing:
             said = ", ".join(setting(key, value) for key, value in job.spec.compared.items())

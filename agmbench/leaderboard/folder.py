@@ -198,7 +198,9 @@ def read_result(path: Path) -> Result:
     path = path.absolute()
     files, _ = _manifest(path.parent)
     if f"{path.name}/{JOB}" not in files:
-        raise AgmbenchError(f"{shown(path)} is not a result that {shown(path.parent / MANIFEST)} lists; expected RESULTS/DIGEST")
+        raise AgmbenchError(
+            f"{shown(path)} is not a result that {shown(path.parent / MANIFEST)} lists; expected RESULTS/DIGEST"
+        )
     return _verified(path.parent, path.name, files)
 
 

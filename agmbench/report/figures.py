@@ -99,9 +99,7 @@ def strength(table: Table, baseline: str) -> list[Plots]:
         if bars:
             x = f"d_{modality}, competition strength (0 kept, 1 lost)"
             panels.append(charts.intervals(modality, bars, x, _bar_mean(bars, baseline), number, led=True))
-    caption = (
-        f"From {baseline} (dashed) to each method (point). Further left means less competition. Points are means, ticks are seeds."
-    )
+    caption = f"From {baseline} (dashed) to each method (point). Further left means less competition. Points are means, ticks are seeds."
     return [Plots("Competition strength of the baseline and of each method", panels, caption)] if panels else []
 
 

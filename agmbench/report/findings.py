@@ -46,7 +46,9 @@ def summary(tables: Sequence[Table], rankings: Sequence[Ranking], baseline: str)
         elif ranking.missing:
             cannot += [ranking.missing] if len(tables) > 1 else []  # of one cell nobody expects a ranking
         else:
-            cannot.append(f"No order of the methods can be shown over {ranking.cells} cells: Friedman's test gives p = {_p(ranking.p)}.")
+            cannot.append(
+                f"No order of the methods can be shown over {ranking.cells} cells: Friedman's test gives p = {_p(ranking.p)}."
+            )
     return Summary(_facts(tables, baseline), can, [*cannot, *_by_chance(tables, baseline), *_never(tables)])
 
 

@@ -408,6 +408,8 @@ def _concepts(records: Sequence[Record], columns: Sequence[Column]) -> list[Row]
         having = [record for record in records if column.metric and alone in record.metrics]
         own_last = sorted(having, key=lambda record: not record.source)
         found = {r.spec["seed"]: column.scale * r.metrics[alone] for r in own_last}
-        values[column.key] = Value(found) if found else Value(reason="this row is of unimodal models (concepts), which have no value here")
+        values[column.key] = (
+            Value(found) if found else Value(reason="this row is of unimodal models (concepts), which have no value here")
+        )
     seeds = max((len(value.by_seed) for value in values.values()), default=0)
     return [Row("concept", seeds, values, method=False)] if seeds else []

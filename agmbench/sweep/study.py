@@ -154,10 +154,14 @@ def plan(
     """A sweep whose every part is checked; nothing is written."""
     base = compose(registry, dataset, modulator, fusion, settings=settings)
     if base.compared:
-        raise AgmbenchError(f"{', '.join(base.compared)}: trials are not compared with unimodal models (concepts); leave it out")
+        raise AgmbenchError(
+            f"{', '.join(base.compared)}: trials are not compared with unimodal models (concepts); leave it out"
+        )
     job = build.resolve(base, registry)
     if not build.modulator(job, build.model(job)).promises.trains:
-        raise AgmbenchError(f"modulator '{base.modulator.name}' trains nothing itself, so there is nothing to tune; leave it out")
+        raise AgmbenchError(
+            f"modulator '{base.modulator.name}' trains nothing itself, so there is nothing to tune; leave it out"
+        )
     space = search_space(registry, base, [key for key, _ in settings], search.fair)
     points = grid(space, search.trials) if search.sampler == "grid" else None
     if search.sampler == "cmaes":

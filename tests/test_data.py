@@ -99,7 +99,7 @@ def test_status_tells_what_is_there_and_where_to_get_the_rest(line: CommandLine,
     assert "toy        not here  -" in result.out
     assert "synthetic  built in  1024   256  256    256" in result.out
     assert f"there is no data in {toy}" in result.out
-    assert "get it: https://example.org/toy (MIT; 1 kB)" in result.out
+    assert "get it: https://example.org/toy\n  licence: MIT\n  size: 1 kB\n" in result.out
     assert "then: put a.npy and labels.npy there" in result.out
     assert line("data", "sample", "toy").status == 0
     again = line("data", "status", "toy").out

@@ -232,6 +232,6 @@ def test_the_official_lists_and_recordings_have_the_checksums_of_the_table() -> 
 def test_status_names_get_and_prepare(line: CommandLine) -> None:
     (line.folder / "none").mkdir()
     out = line("data", "status", "avmnist", "mosei", "--data-root", "none").out
-    assert "  download it: agmbench data get avmnist\n" in out
+    assert "  download: agmbench data get avmnist\n" in out
     assert "'agmbench data prepare avmnist --from DIR'" in out
     assert "data get mosei" not in out

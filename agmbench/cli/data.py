@@ -1,6 +1,7 @@
 """`agmbench data`: describe, manifest, status, get, prepare, verify, sample."""
 
 import os
+import textwrap
 import time
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -48,13 +49,13 @@ command.add_command(manifest)
 @root_option
 @registry_option
 def status(names: tuple[str, ...]) -> None:
-    """Show which data sets are on this machine, with layout and number of samples, and where to get the others."""
+    """Show which data sets are here, and where to get the others."""
     from rich.markup import escape
     from rich.table import Table
 
     from agmbench.data.get import known
     from agmbench.data.status import state
-    from agmbench.report.grid import print_grid
+    from agmbench.report.grid import print_grid, room
 
     registry = load()
     entries = [registry.get("dataset", name) for name in names] or registry.entries("dataset")
@@ -64,22 +65,32 @@ def status(names: tuple[str, ...]) -> None:
         counts = [str(found.samples.get(split, "-")) for split in ("train", "dev", "valid", "test")]
         table.add_row(found.name, escape(found.layout) or "not here", *counts)
     print_grid(table)
-    downloads = known()
+    downloads, limit = known(), room()
     for found in states:
         for text in _told(found, downloads):
-            echo(text)
+            echo(
+                text
+                if limit is None
+                else textwrap.fill(text, limit, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+            )
 
 
 def _told(state: "State", downloads: Container[str]) -> Iterator[str]:
+    """Notes on a data set that is here; of one that is not, what is missing and how to get it, a line each."""
     for note in state.notes:
         yield f"{state.name}: {note}"
     if state.missing:
-        yield f"\n{state.name}: {state.missing}"
+        reason, _, expected = state.missing.partition("; expected one of ")
+        yield ""
+        yield f"{state.name}: {reason}"
         if state.source:
             if state.name in downloads:
-                yield f"  download it: agmbench data get {state.name}"
-            yield f"  where to get it: {state.source.page} ({state.source.licence}; {state.source.size})"
+                yield f"  download: agmbench data get {state.name}"
+            yield f"  get it: {state.source.page}"
+            yield f"  licence: {state.source.licence}"
+            yield f"  size: {state.source.size}"
             yield f"  then: {state.source.then}"
+        yield from (f"  recognised as {layout}" for layout in expected.split("; ") if layout)
 
 
 @command.command("verify")
@@ -88,8 +99,11 @@ def _told(state: "State", downloads: Container[str]) -> Iterator[str]:
 @root_option
 @registry_option
 def verify(name: str, settings: tuple[str, ...]) -> None:
-    """Read every sample of a data set once and check it: counts, shapes, ranges, labels and checksums; which samples, speakers or
-    videos two splits have in common; and whatever else is odd."""
+    """Read every sample of a data set once, and check it.
+
+    This checks counts, shapes, ranges, labels and checksums. It also shows which samples, speakers or videos two splits have in common,
+    and whatever else is odd.
+    """
     from agmbench.data.fit import told
     from agmbench.data.verify import verify as verified
 
@@ -158,7 +172,10 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
 @root_option
 @registry_option
 def prepare(name: str, source: str | None, jobs: int, settings: tuple[str, ...]) -> None:
-    """Turn raw files into arrays that can be read quickly from disk. Run the same command again to resume an interrupted preparation."""
+    """Turn raw files into arrays that can be read quickly.
+
+    Run the same command again to resume an interrupted preparation.
+    """
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.files import home
     from agmbench.jobs import parse_settings
@@ -192,8 +209,10 @@ def prepare(name: str, source: str | None, jobs: int, settings: tuple[str, ...])
 @root_option
 @registry_option
 def sample(name: str, layout: str | None) -> None:
-    """Write a tiny data set of random numbers in the layout of the real one, to try the pipeline. Runs on it are tagged, and
-    agmbench compare leaves them out unless you add --samples."""
+    """Write a tiny data set of random numbers, to try the pipeline.
+
+    It has the layout of the real data set. Runs on it are tagged, and agmbench compare leaves them out unless you add --samples.
+    """
     from agmbench.datasets.files import SAMPLE, home
 
     entry = load().get("dataset", name)

@@ -28,9 +28,10 @@ def command(shown: "Shown") -> click.Command:
     @root_option
     @registry_option
     def get(name: str, lists: bool) -> None:
-        """Download a data set, as far as its licence allows, from its official source.
+        """Download a data set from its official source.
 
-        Every file is checked. Run the same command again to resume a download that was interrupted.
+        Only files whose licence allows it are downloaded, and every file is checked. Run the same command again to resume a download that
+        was interrupted.
         """
         from agmbench.data import get as downloads
         from agmbench.datasets.files import home

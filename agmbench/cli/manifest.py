@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 @click.option("--from", "source", metavar="DIR", help="Folder of the official files, as they were downloaded.")
 @click.option("--force", is_flag=True, help="Overwrite an existing table and entry.")
 def manifest(name: str | None, source: str | None, force: bool) -> None:
-    """Write the table and the entry of a data set that papers use, made from its official files and lists. Without NAME, list the
-    data sets for which this is possible."""
+    """Make a table and an entry of a data set that papers use.
+
+    They are made from the official files and lists of the data set. Without NAME, the command lists the data sets for which this is
+    possible.
+    """
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.tables.manifests import KNOWN, build
 

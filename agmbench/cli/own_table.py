@@ -57,9 +57,10 @@ class Said(TypedDict):
 @click.option("--force", is_flag=True, help="Overwrite an existing entry.")
 @registry_option
 def describe(table: str, name: str | None, output: str | None, force: bool, **said: Unpack[Said]) -> None:
-    """Look into a table of yours, tell what it holds, and write an entry for it (a YAML file), which you can edit.
+    """Look into a table of yours and write an entry for it.
 
-    If TABLE is such an entry already, tell what the table holds according to it.
+    The command tells what the table holds. The entry is a YAML file, which you can edit. If TABLE is such an entry already, the command
+    tells what the table holds according to it.
     """
     given = _settings(said)
     if table.endswith(ENTRIES):

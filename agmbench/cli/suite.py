@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agmbench.suite import Planned, Standing
     from agmbench.trackers.mlflow import MlflowTracker
 
-scale_option = click.option("--scale", help="One of the suite's scales, such as smoke. [default: the suite as it stands]")
+scale_option = click.option("--scale", help="One of the suite's scales, such as quick. [default: the suite as it stands]")
 seeds_option = click.option("--seeds", type=click.IntRange(min=1), help="How many seeds. [default: the suite's]")
 limit_option = click.option("--limit", type=click.IntRange(min=2), help="Use at most this many samples per split.")
 set_option = click.option(
@@ -165,7 +165,7 @@ def run(name: str, **given: Unpack[Ran]) -> None:
 )
 @_options
 def report(name: str, output: str | None, published: bool | None, **asked: Unpack[Asked]) -> None:
-    """Write the report of a suite's finished jobs: one HTML file that needs no network."""
+    """Write an HTML report of a suite's finished jobs. It is one file and needs no network."""
     from agmbench import measures
     from agmbench.cli.batches import elsewhere, recorded, told
     from agmbench.cli.tables import tabled

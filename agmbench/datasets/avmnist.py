@@ -256,9 +256,9 @@ class AVMNIST(FileDataset):
         licence="MNIST CC BY-SA 3.0, FSDD CC BY-SA 4.0",
         size="raw 30 MB, prepared 250 MB; the pack 1.3 GB",
         then=(
-            "put MNIST (four IDX files, plain or .gz) in mnist/ and the recordings of "
-            "https://github.com/Jakobovski/free-spoken-digit-dataset in fsdd/recordings/ of one folder, then "
-            "'agmbench data prepare avmnist --from DIR'; a pack is read as it is"
+            "put MNIST (four IDX files, plain or .gz) into DIR/mnist/, and the recordings of "
+            "https://github.com/Jakobovski/free-spoken-digit-dataset into DIR/fsdd/recordings/. Then run "
+            "'agmbench data prepare avmnist --from DIR'. A pack is read as it is"
         ),
     )
     layouts = (PreparedFolder(), Pack())

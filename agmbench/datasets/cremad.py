@@ -263,8 +263,8 @@ class CREMAD(FileDataset):
         page="https://github.com/CheyneyComputerScience/CREMA-D",
         licence="Open Database License 1.0",
         size="about 10 GB with Git LFS, 7,442 clips as AudioWAV/*.wav and VideoFlash/*.flv",
-        then="'git lfs clone' it, put train.csv and test.csv of https://github.com/GeWu-Lab/OGM-GE_CVPR2022 (data/CREMAD) beside "
-        "AudioWAV for the literature's split, then 'agmbench data prepare cremad'",
+        then="clone it with 'git lfs clone'. For the split of the literature, put train.csv and test.csv of "
+        "https://github.com/GeWu-Lab/OGM-GE_CVPR2022 (data/CREMAD) beside AudioWAV. Then run 'agmbench data prepare cremad --from DIR'",
     )
     layouts = (Prepared(), Relearning(), OGMGE(), AGM(), Official())
     class_names = CLASSES

@@ -226,9 +226,10 @@ class KineticsSound(FileDataset):
     source = Source(
         page="https://github.com/cvdfoundation/kinetics-dataset",
         licence="CC BY 4.0 (annotations); the videos are their owners'",
-        size="17,396 clips of 10 s, of Kinetics-400 (450 GB)",
-        then="put my_train.txt and my_test.txt of https://github.com/GeWu-Lab/OGM-GE_CVPR2022 (data/KineticSound), audio/<id>.wav and "
-        "visual/<id>/frame_0000{t}.jpg in one folder (its pre-processing makes both), then 'agmbench data prepare kinetics-sound'",
+        size="17,396 clips of 10 s from Kinetics-400 (450 GB)",
+        then="put into one folder my_train.txt and my_test.txt of https://github.com/GeWu-Lab/OGM-GE_CVPR2022 (data/KineticSound), and "
+        "audio/<id>.wav and visual/<id>/frame_0000{t}.jpg, which its pre-processing makes. Then run 'agmbench data prepare kinetics-sound "
+        "--from DIR'",
     )
     layouts = (Prepared(), OGMGE())
     class_names = CLASSES

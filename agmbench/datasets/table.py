@@ -128,9 +128,9 @@ class Table(FileDataset):
     wants_folder = True
     source = Source(
         page="your own files",
-        licence="yours",
+        licence="your own",
         size="any",
-        then="'agmbench data describe FILE' writes an entry for it, which --dataset takes",
+        then="run 'agmbench data describe FILE'. It writes an entry, which you give as --dataset",
     )
     layouts: ClassVar = (Files(),)
 

@@ -174,10 +174,10 @@ class URFunny(FileDataset):
     source = Source(
         page="https://github.com/ROC-HCI/UR-FUNNY",
         licence="none stated, publicly available for research (paper); TED talks CC BY-NC-ND",
-        size="10,166 clips; humor.pkl and prepared arrays 1.5 GB by their shapes",
-        then="put MultiBench's humor.pkl here; or download the six .pkl files of UR-FUNNY-V2's extracted features and run "
-        "'agmbench data prepare urfunny --from DIR' (put here, they are read as they are, slowly); so do urfunny2_videos/ with "
-        "data_folds.pkl and humor_label_sdk.pkl",
+        size="10,166 clips; humor.pkl and prepared arrays 1.5 GB (estimated)",
+        then="put MultiBench's humor.pkl into this folder. Or download the six .pkl files of UR-FUNNY-V2's extracted features, or "
+        "urfunny2_videos/ with data_folds.pkl and humor_label_sdk.pkl, and run 'agmbench data prepare urfunny --from DIR' (without this, "
+        "they are read as they are, but slowly)",
     )
     layouts = (Prepared(), Pack(), Official(), PreparedClips(), Clips())
 

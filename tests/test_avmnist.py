@@ -473,7 +473,7 @@ BROKEN_RAW: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda r: cut_short(r / "mnist" / "train-images-idx3-ubyte"), "46940 bytes of data; expected [60, 28, 28]"),
     "swapped": (
         lambda r: shutil.copy(r / "mnist" / "train-labels-idx1-ubyte", r / "mnist" / "train-images-idx3-ubyte"),
-        "no IDX file of bytes with 3 dimensions",
+        "not an IDX file of bytes with 3 dimensions",
     ),
     "no gzip": (
         lambda r: (r / "mnist" / "train-images-idx3-ubyte").rename(r / "mnist" / "train-images-idx3-ubyte.gz"),

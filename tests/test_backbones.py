@@ -146,7 +146,7 @@ def test_weights_come_from_a_folder_or_a_file(tmp_path: Path) -> None:
         (Timm, (3, 32, 32), {"model": "vit_tinny"}, "timm has no model 'vit_tinny'"),
         (Timm, (3, 32, 32), {"model_args": VIT, "trained": 9}, "trained is the number of its last layers that learn; found 9"),
         (Timm, (3, 32, 32), {"model_args": {"depths": 1}}, "timm cannot build 'vit_tiny_patch16_224'"),
-        (Timm, (3, 32, 32), {"model_args": VIT, "lora": {}}, "lora is for trained=lora"),
+        (Timm, (3, 32, 32), {"model_args": VIT, "lora": {}}, "lora is only for trained=lora"),
         (Timm, (3, 32, 32), {"model": "resnet10t", "model_args": {"features_only": True}}, "cannot take inputs"),
         (HFAudio, (1, 16, 32), {"config": {**AST, "num_mel_bins": 8}}, "takes 8 mel bins; found 16"),
         (HFAudio, (1, 16, 32), {"config": WAVES}, r"'wav2vec2' takes a waveform \[T\]"),

@@ -109,7 +109,7 @@ def test_imported_runs_are_shown_and_are_no_jobs_of_this_store(theirs: Path, lin
     assert "imported 4 results" in result.out
     assert "4 were imported before" in line("import", str(theirs), "--name", "lab b").out
     shown = line("compare")
-    assert "runs of lab b, made by others" in shown.out
+    assert "runs made by others, from lab b" in shown.out
     tracker, digest = MlflowTracker(line.folder / "runs"), digest_of(theirs, "agm seed 999 on synthetic concat")
     assert len(tracker.imported()) == 4
     assert tracker.imported("synthetic")[0].source == "lab b"

@@ -403,8 +403,8 @@ def test_epochs_are_chosen_by_any_quantity(line: CommandLine) -> None:
     [
         ("acuracy", "training.select_by=acuracy: no metric gives 'acuracy' of a classification: did you mean 'accuracy'?"),
         ("mae", "training.select_by=mae: no metric gives 'mae' of a classification"),
-        ("response", "training.select_by=response: should be 'response/MODALITY'"),
-        ("response/m7", "training.select_by=response/m7: should be 'response/MODALITY': did you mean 'm"),
+        ("response", "training.select_by=response should be 'response/MODALITY'"),
+        ("response/m7", "training.select_by=response/m7 should be 'response/MODALITY': did you mean 'm"),
         ("contribution/m0", "neither a higher nor a lower value of it is better"),
     ],
 )

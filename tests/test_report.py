@@ -529,7 +529,7 @@ def test_one_number_of_a_quantity_is_a_column() -> None:
     [
         ("acuracy", "--columns acuracy: there is no such quantity for classification or regression: did you mean"),
         ("response/adio", "--columns response/adio: .* did you mean 'response/audio'?"),
-        ("accuracy/audio", "--columns accuracy/audio: nothing of that name"),
+        ("accuracy/audio", "--columns accuracy/audio: there is no such quantity"),
         ("map", "--columns map: nothing of that name is measured for classification or regression"),
     ],
 )

@@ -254,7 +254,7 @@ BROKEN: list[tuple[type[Modulator], str, str]] = [
     (Keeps, "not-kept", "its attribute `kept` holds encoders.radar after a step"),
     (Partial, "gradients", "in a whole epoch 1 of 4 tensors of encoders.radar had no gradient, the first is encoders.radar."),
     (Forgets, "resumes", "after its state_dict was loaded, "),
-    (Twice, "batch-statistics", "num_batches_tracked moved 2 times in a batch; expected once a backward, 1"),
+    (Twice, "batch-statistics", "num_batches_tracked moved 2 times in a batch; expected once per backward pass, 1"),
     (NoWindow, "window", "outside the window, the gradient of encoders.radar."),
     (Vectors, "signals", "the signal score should be a finite scalar tensor; found [1.0, 1.0]"),
     (Changing, "signals", "signals should be the same at every step of an epoch; found step/1, then step/2"),

@@ -386,7 +386,7 @@ def test_valid_that_is_test_by_protocol_is_a_finding(
         check.name: check for check in testing.check(registry.builtin().get("dataset", name), params={"protocol": "paper"})
     }
     assert checks["apart"].outcome == "passed"
-    assert "odd: test: the samples of valid itself" in checks["apart"].detail
+    assert "odd: test: the samples of valid, so that" in checks["apart"].detail
 
 
 def test_a_silent_recording_is_a_finding_and_one_without_sound_an_error(

@@ -60,5 +60,5 @@ def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
         echo(f"not measured: {text}", err=True)
     echo(
         f"measured {count} of {len(finished)} finished runs by {', '.join(one.name for one in wanted)}; "
-        f"{len(finished) - count - len(untold)} had been measured before"
+        f"{len(finished) - count - len(untold)} were measured before"
     )

@@ -153,7 +153,7 @@ def test_an_archive_becomes_its_folder_and_nothing_beside_it(server: Server, tmp
     ]
     assert not get.fetch(one(server, "f.tar.gz", unpack=wanted), tmp_path, quiet)
     (tmp_path / "fsdd" / "recordings" / "0.wav").unlink()
-    with pytest.raises(RunFailed, match="is not what it should be: 1 files"):
+    with pytest.raises(RunFailed, match="the sha256 over its 1 files is"):
         get.fetch(one(server, "f.tar.gz", unpack=wanted), tmp_path, quiet)
 
 

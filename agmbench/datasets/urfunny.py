@@ -151,7 +151,7 @@ class Prepared(Layout):
 
 
 class URFunny(FileDataset):
-    """A sample is a punchline of a TED talk with the sentences before it, a token a word; is it meant to be funny?
+    """A sample is a punchline of a TED talk with the sentences before it, one token per word. Is it meant to be funny?
 
     `visual` `[T, 371]` OpenFace 2 (pose, gaze, action units; its own units), `audio` `[T, 81]` COVAREP (-inf reads as 0), `text`
     `[T, 300]` GloVe 840B; each the mean over the word's time, zeros in front, with masks. Classes: not humorous, humorous.
@@ -165,8 +165,8 @@ class URFunny(FileDataset):
 
     protocol: `agmbench` (default) is that. `paper` (AGM, supplement): train is the first 90 % of train, the evaluation set the first
         90 % of test, dev the last 10 % of both. Valid IS the test set there: epochs are selected on test.
-    length: T of the `official` layout: the last words of context and punchline. Official code takes 20 words a sentence and 5
-        sentences apart; default 50, as in the pack (ours).
+    length: T of the `official` layout: the last words of context and punchline. Official code takes 20 words per sentence and 5
+        sentences separately; default 50, as in the pack (ours).
     context: whether the sentences before the punchline are part of the `official` sequences. Official code and default: they are.
     """
 

@@ -1,7 +1,7 @@
 """A run's best checkpoint as an MLflow model: `mlflow.pyfunc.load_model` gives its predictions without the data set.
 
 Inputs are arrays by modality, `[N, *shape]` in the data set's own dtype, and for sequences that have masks `<modality>_mask`
-`[N, T]`, true where there is a token. The answer is a table of a row a sample (or segment): `logit/0` ... `logit/C-1`, equal to
+`[N, T]`, true where there is a token. The output is a table with one row per sample (or segment): `logit/0` ... `logit/C-1`, equal to
 those of `predictions.parquet`, and `prediction`: the class's name, or the number of a regression; of several labels
 `prediction/0` ... are 1 or 0.
 """

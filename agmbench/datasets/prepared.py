@@ -1,7 +1,7 @@
 """Prepared data: arrays mapped from disk and a manifest that says what they were made of.
 
     <folder>/prepared-<digest>/manifest.json       parameters, checksums of the sources, splits
-    <folder>/prepared-<digest>/<split>/<name>.npy  one array a modality, and `targets`
+    <folder>/prepared-<digest>/<split>/<name>.npy  one array per modality, and `targets`
 
 The digest is that of parameters and sources: other parameters make another folder, never a mix. A folder is written aside, item by
 item, and renamed when it is whole; an interrupted preparation resumes.
@@ -170,7 +170,7 @@ def fill(
 ) -> None:
     """Write `work(what)` into the rows of each item that is not done yet, in `jobs` processes, then close the store.
 
-    `work` is a function of a module (it is sent to other processes) that returns one array a name. An item that cannot be read
+    `work` is a function of a module (it is sent to other processes) that returns one array per name. An item that cannot be read
     raises `Unsuitable`; what is done until then stays.
     """
     store.open()

@@ -1,4 +1,4 @@
-"""table: your own data, one file with a row a sample, whose columns say where the modalities and the label are."""
+"""table: your own data, one file with one row per sample, whose columns say where the modalities and the label are."""
 
 import hashlib
 import json

@@ -38,7 +38,7 @@ SAMPLE_CLIPS = {"train": 40, "valid": 10, "test": 10}
 
 
 class Pack(Layout):
-    """`humor.pkl` of MultiBench, which AGM uses: sequences of a word a step, padded with zeros in front."""
+    """`humor.pkl` of MultiBench, which AGM uses: sequences of one word per step, padded with zeros in front."""
 
     name = "pack"
     signs = ("humor.pkl",)
@@ -54,7 +54,7 @@ class Pack(Layout):
             labels = arrays["labels"].reshape(len(arrays["labels"]), -1)
             if labels.shape[1] != 1 or not np.isfinite(labels).all():
                 raise Unsuitable(
-                    f"{path} '{name}' 'labels' has the shape {list(labels.shape)}; expected one finite number a row"
+                    f"{path} '{name}' 'labels' has the shape {list(labels.shape)}; expected one finite number per row"
                 )
             parts[name] = Part(inputs, torch.from_numpy((labels[rows, 0] >= 1).astype(np.int64)), rows)
             dropped += len(labels) - len(rows)

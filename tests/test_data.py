@@ -129,7 +129,7 @@ def test_a_sound_data_set_is_verified_and_its_leaks_told(line: CommandLine, toy:
     result = line("data", "verify", "toy")
     assert result.status == 0, result.err
     assert "'toy' is sound" in result.out
-    assert "shared: 8 of the 8 persons of test are in train too, such as p0" not in result.out
+    assert "shared: 8 of the 8 persons of test are also in train, such as p0" not in result.out
     assert "shared: 6 of the 8 persons of valid are also in train, such as p0" in result.out
     doubled = line("data", "verify", "toy", "--set", "scale=2").out
     assert doubled != result.out

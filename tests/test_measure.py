@@ -341,7 +341,7 @@ def test_a_sweep_whose_valid_is_test_says_so(line: CommandLine) -> None:
     said = " ".join(result.out.split())
     assert "the trial that is best ON TEST" in said
     assert "The epoch is chosen ON TEST, so figures are those of the best epoch there." in said
-    assert "test was read" not in said
+    assert "Test was read" not in said
 
 
 def test_what_departs_is_told_of_runs_that_did_not_note_it(line: CommandLine) -> None:

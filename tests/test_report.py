@@ -530,7 +530,7 @@ def test_one_number_of_a_quantity_is_a_column() -> None:
         ("acuracy", "--columns acuracy: there is no such quantity for classification or regression: did you mean"),
         ("response/adio", "--columns response/adio: .* did you mean 'response/audio'?"),
         ("accuracy/audio", "--columns accuracy/audio: there is no such quantity"),
-        ("map", "--columns map: nothing of that name is measured for classification or regression"),
+        ("map", "--columns map: there is no such quantity for classification or regression"),
     ],
 )
 def test_a_word_that_no_cell_knows_is_an_error(word: str, said: str) -> None:
@@ -597,7 +597,7 @@ def test_a_random_sample_is_said_wherever_departures_are() -> None:
     ("selected", "on_test", "said", "unsaid"),
     [
         ("valid", False, ["best on valid", "The epoch is chosen on valid"], "ON TEST"),
-        ("test", True, ["the trial that is best ON TEST", "The epoch is chosen ON TEST"], "test was read"),
+        ("test", True, ["the trial that is best ON TEST", "The epoch is chosen ON TEST"], "Test was read"),
         ("last", True, ["the trial that is best ON TEST", "The last epoch is taken."], "read"),
     ],
 )

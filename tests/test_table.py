@@ -586,7 +586,7 @@ def test_a_file_that_is_named_stands_beside_a_registry_of_ones_own(line: Command
     (line.folder / "both.yaml").write_text(
         text.replace("suites:", "  three: {target: 'agmbench.datasets.table:Table'}\nsuites:")
     )
-    assert "both.yaml has 2 datasets (two, three); name one" in line.refused("run", "--dataset", "both.yaml")
+    assert "both.yaml has 2 datasets (two, three) and should have one" in line.refused("run", "--dataset", "both.yaml")
     (line.folder / "bad.yaml").write_text("datasets: 7\n")
     assert "should be a mapping" in line.refused("run", "--dataset", "bad.yaml")
     (line.folder / "ave.csv").write_text((line.folder / "one.csv").read_text())

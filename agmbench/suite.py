@@ -104,9 +104,7 @@ class Suite(_Strict):
     @classmethod
     def _printed(cls, found: tuple[int, ...]) -> tuple[int, ...]:
         if unknown := set(found) - set(TABLES):
-            raise ValueError(
-                f"there are no published figures of table {min(unknown)}; there are those of {', '.join(map(str, TABLES))}"
-            )
+            raise ValueError(f"no figures of table {min(unknown)} are here; there are those of {', '.join(map(str, TABLES))}")
         return found
 
     def at(self, scale: str | None, dataset: str, fusion: str) -> dict[str, Any]:

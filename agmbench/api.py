@@ -48,21 +48,21 @@ def run(
     force: bool = False,
     quiet: bool = False,
 ) -> Record:
-    """Train one job, with its mono-modal references, and log it to MLflow; returns its record.
+    """Train one job and its unimodal reference models, and log them to MLflow; returns the record of the job.
 
-    A job that is done already is not trained again: its record is found in the store. What cannot be raises `AgmbenchError`, whose
-    text is the line that the command line shows. The store is that of the command line: `runs/` of the working directory, or
-    `MLFLOW_TRACKING_URI`.
+    A job that is done already is not trained again: its record is read from the store. A job that is not possible raises
+    `AgmbenchError`, whose text is the line that the command line shows. The store is that of the command line: `runs/` in the working
+    directory, or `MLFLOW_TRACKING_URI`.
 
     dataset: a name of the registry; or your own, as a mapping of "train", "valid", "test" (and "dev", else cut from train) to
         `(inputs, targets)` or to a torch `Dataset` of such pairs (see `agmbench.given`); or a `Dataset` of `agmbench.contracts`.
-    encoder: names by modality, as `--encoder audio=resnet`.   set: settings by key, as `--set modulator.alpha=2`.
-    name, classes: of a data set of your own: what runs and tables call it ("given"), and the names of its classes.
-    strength: `False` leaves competition strength and its reference runs out, as `--no-strength`.
+    encoder: names by modality, as in `--encoder audio=resnet`.   set: settings by key, as in `--set modulator.alpha=2`.
+    name, classes: for a data set of your own: its name in runs and tables (default "given"), and the names of its classes.
+    strength: `False` leaves out competition strength and its reference runs, as `--no-strength` does.
     quiet: no progress bar, no lines on standard error.
 
-    The others are the options of `agmbench run`. Of the result, `record.metrics["test/accuracy"]` is a number, and
-    `record.figure` the one that the task is judged by, as a text.
+    All other parameters are the options of `agmbench run`. In the result, `record.metrics["test/accuracy"]` is a number, and
+    `record.figure` is the number by which the task is judged, as a text.
     """
     options = {"training.epochs": epochs, "training.accumulate": accumulate, "training.precision": precision}
     options |= {"seed": seed, "limit": limit}
@@ -76,12 +76,14 @@ def run(
 
 
 def _known(dataset: str | Dataset | Mapping[str, Any], name: str | None, classes: Sequence[str] | None) -> tuple[Registry, str]:
-    """The registry, and the name of the data set in it; one that is given from Python is part of it."""
+    """The registry, and the name of the data set in it; a data set given from Python is added to it."""
     if not isinstance(dataset, str):
         own = given.entry(dataset, name or given.NAME, classes)
         return load().plus(own), own.name
     if name is not None or classes is not None:
-        raise AgmbenchError("name and classes are of a data set given from Python; a data set of the registry has its own")
+        raise AgmbenchError(
+            "name and classes describe data given from Python, and a data set of the registry already has them; leave them out"
+        )
     return load(), dataset
 
 
@@ -98,14 +100,14 @@ def compare(
     registry: str | Path | None = None,
     runs: bool = False,
 ) -> pd.DataFrame:
-    """The runs of the store side by side, as `agmbench compare` shows them: a row a method in its setting, or with `runs` a row a run.
+    """The runs of the store side by side, as in `agmbench compare`: one row per method in its setting, or with `runs` one row per run.
 
-    The first columns are `dataset`, `fusion`, `settings` (what departs from the data set's published recipe) and `method`. Then
-    come, of a method, `seeds`, and of each quantity the mean over them under its name and the standard deviation as `NAME std`;
-    of a run, `seed`, `run` (its id in MLflow) and its values. A number that cannot be had is NaN. `attrs` of the frame has the unit
-    and the direction of each quantity.
+    The first columns are `dataset`, `fusion`, `settings` (where the recipe differs from the data set's published one) and `method`. For a
+    method, `seeds` follows, and for each quantity the mean over the seeds under its name and the standard deviation as `NAME std`. For a
+    run, `seed`, `run` (its id in MLflow) and its values follow. A number that is missing is NaN. `attrs` of the frame has the unit and
+    the direction of each quantity.
 
-    dataset, modulators, fusions, seeds: keep these alone; all by default.   columns: the quantities to show, as `--columns`.
+    dataset, modulators, fusions, seeds: keep only these; by default all.   columns: the quantities to show, as `--columns`.
     coalitions, cost, samples: as the options of these names.
     """
     with _environment(AGMBENCH_REGISTRY=registry):
@@ -154,7 +156,7 @@ class _Quiet:
 
 @contextmanager
 def _environment(**values: object) -> Iterator[None]:
-    """Variables of the environment inside, as the options of the command line set them for a whole process; those `None` stay."""
+    """Set variables of the environment inside, as the options of the command line do for a whole process; `None` leaves one unchanged."""
     said = {name: value for name, value in values.items() if value is not None}
     changed = {name: str(value.absolute() if isinstance(value, Path) else value) for name, value in said.items()}
     before = {name: os.environ.get(name) for name in changed}

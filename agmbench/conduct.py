@@ -13,8 +13,8 @@ from agmbench.errors import RunFailed
 from agmbench.model import MultimodalModel
 
 LEAVES_OUT = (
-    "the modulator leaves gradients out: in a whole epoch {} of {} tensors of {} had none, the first {}; joint training reaches all of "
-    "them (a method that means to leave out the whole of it says so: Promises({}=True))"
+    "the modulator leaves gradients out: in a whole epoch {} of {} tensors of {} had no gradient, the first is {}; joint training "
+    "reaches all of them (a method that leaves out this whole part on purpose declares Promises({}=True))"
 )
 
 
@@ -34,7 +34,7 @@ class Conduct:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Around the steps of a batch. The hook is no module's own, for torch takes other kernels where there is one."""
+        """Around the steps of a batch. The hook is global, because torch takes other kernels for a module that has a hook of its own."""
         if self._judged:
             yield
             return

@@ -1,4 +1,4 @@
-"""What training costs: encoder passes and FLOPs of a step, samples a second, peak memory."""
+"""What training costs: encoder passes and FLOPs of a step, samples per second, peak memory."""
 
 import resource
 import time

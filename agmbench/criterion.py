@@ -1,4 +1,4 @@
-"""The losses of training, where a recipe has others than the task's: smoothed labels, and a weight for each class."""
+"""The training losses of a recipe that differ from those of the task: smoothed labels, and a weight for each class."""
 
 from typing import cast
 
@@ -10,12 +10,13 @@ from agmbench.tasks import Segments, Task
 
 
 class Criterion(nn.Module):
-    """The losses of samples `[B]`, of logits `[B, C]` and class numbers `[B]` or shares of classes `[B, C]`; of segments, `[B, T, ...]`.
+    """The losses of samples `[B]`, from logits `[B, C]` and class numbers `[B]` or shares of classes `[B, C]`; for segments `[B, T, ...]`.
 
-    smoothing: epsilon of label smoothing (Szegedy et al., CVPR 2016): the target is 1 - epsilon of its class, and epsilon / C of each.
-    weights: of the classes, `[C]`; a loss is multiplied by its class's. They are no part of a checkpoint.
+    smoothing: epsilon of label smoothing (Szegedy et al., CVPR 2016): the target is 1 - epsilon for the right class, plus epsilon / C for
+        every class.
+    weights: `[C]`, one per class; a loss is multiplied by the weight of its class. They are not part of a checkpoint.
 
-    With neither, the task's own.
+    With neither, these are the losses of the task.
     """
 
     def __init__(self, smoothing: float = 0.0, weights: Tensor | None = None) -> None:
@@ -37,6 +38,6 @@ class Criterion(nn.Module):
 
 
 def balanced(targets: Tensor, classes: int) -> Tensor:
-    """`[C]`, n / (C n_c) of each class: the mean over the samples is 1. A class without samples has 1."""
+    """Weights `[C]`: n / (C n_c) for each class, so that the mean over the samples is 1. A class without samples has 1."""
     counts = torch.bincount(targets.flatten(), minlength=classes)
     return torch.where(counts > 0, targets.numel() / (classes * counts.clamp(min=1)), 1.0).float()

@@ -1,4 +1,4 @@
-"""What a model says of a split, coalition by coalition, and the numbers by which training is followed."""
+"""The predictions of a model on a split for each coalition, and the numbers by which training is followed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -24,10 +24,10 @@ def evaluate(
     whole: bool = False,
     where: str = "",
 ) -> Outcome:
-    """Eval-mode logits of every coalition on a split, representation and targets, on the CPU; the `whole` of it has the terms of an
-    additive fusion and the features of encoders that were trained too. `batches` are the split's, on the model's device.
+    """Logits of every coalition on a split in eval mode, the representation, and the targets, on the CPU. With `whole`, also the terms of
+    an additive fusion and the features of encoders that were trained. `batches` are those of the split, on the model's device.
 
-    What is not finite is an error that names the split (`where`), the modality and the samples.
+    A number that is not finite is an error that names the split (`where`), the modality and the samples.
     """
     which = shapley.coalitions(model.modalities)
     full = frozenset(model.modalities)
@@ -67,7 +67,7 @@ def evaluate(
 
 
 def _not_finite(model: MultimodalModel, batch: Batch, inputs_sound: bool, logits_sound: bool, where: str) -> str:
-    """What is not finite of a batch: its inputs, the logits, or else the targets."""
+    """Which part of a batch is not finite: its inputs, the logits, or else the targets."""
     if not inputs_sound:
         return f"the data on {where} are not finite: {wrong_input(batch, model.modalities)}"
     if not logits_sound:
@@ -86,7 +86,7 @@ def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _inside(model: MultimodalModel, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Each modality's own term of the logits, where the fusion is additive; the features of each, tokens averaged."""
+    """Each modality's own term of the logits, if the fusion is additive; and the features of each modality, with tokens averaged."""
     with model.muting.evaluation():  # what it draws for muted inputs moves no draw of the answers
         features = cast(dict[str, Any], model.encode(batch.inputs))
     terms = model.fusion.terms(features) if model.fusion.additive else {}
@@ -96,12 +96,12 @@ def _inside(model: MultimodalModel, batch: Batch) -> tuple[dict[str, Tensor], di
 
 
 def _add_up(terms: Mapping[str, Tensor], logits: Tensor) -> bool:
-    """Whether what the method says is the sum of the model's terms."""
+    """Whether the method's logits are the sum of the model's terms."""
     return bool(terms) and torch.allclose(torch.stack(list(terms.values())).sum(dim=0), logits, rtol=1e-3, atol=1e-3)
 
 
 def measure(outcome: Outcome, task: Task) -> dict[str, float]:
-    """The task's figure and loss of the full coalition and of each response, and the figure of each coalition.
+    """The task's figure and loss for the full coalition and for each Shapley response, and the figure of each coalition.
 
     A figure other than accuracy is part of each name: `r2`, `response-r2/audio`, `coalition-r2/audio:image`.
     """
@@ -124,6 +124,6 @@ def measure(outcome: Outcome, task: Task) -> dict[str, float]:
 
 
 def response_figures(values: Mapping[str, float], task: Task) -> dict[str, float]:
-    """The figure of each modality's response, of what `measure` found."""
+    """The figure of each modality's Shapley response, from the numbers of `measure`."""
     start = "response/" if task.figure == "accuracy" else f"response-{task.figure}/"
     return {name.removeprefix(start): value for name, value in values.items() if name.startswith(start)}

@@ -57,8 +57,8 @@ def _parts(split: Split, name: str, named: bool) -> Iterator[Any]:
         if named:  # samples that are drawn, of data whose author says which they are
             return
         raise Unsuitable(
-            f"{name} gives other numbers each time for the same sample, so it cannot be known which data a run was on; draw them by "
-            "the sample's number, or give the data set a fingerprint"
+            f"{name} gives different numbers each time for the same sample, so nobody could know on which data a run was trained; seed "
+            "the random numbers by the sample's number, or give the data set a fingerprint"
         )
     size = sum(x.numel() * x.element_size() for x in _of(first) if isinstance(x, Tensor))
     for index in _spread(split, max(FEWEST, READ // max(1, size))).split(PIECE):

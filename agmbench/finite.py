@@ -103,7 +103,7 @@ def wrong_input(batch: Batch, modalities: Iterable[str]) -> str | None:
     wrong = {m: rows for m in modalities if len(rows := _wrong_rows(batch.inputs[m]))}
     for m, rows in wrong.items():
         named = f"{len(rows)} of {len(batch.index)} samples of a batch, the first is number {int(batch.index[rows[0]])}"
-        return f"the input of {', '.join(wrong)} is not finite ({m}: {named}); 'agmbench data verify' tells where"
+        return f"the input of {', '.join(wrong)} is not finite ({m}: {named}); 'agmbench data verify' lists all of them"
     return None
 
 
@@ -120,8 +120,8 @@ def _made(modalities: Iterable[str], wrong: Sequence[str], logits: bool) -> str:
     if wrong:
         return f"the encoder of {', '.join(wrong)} gives features that are not finite; try a smaller training.lr"
     if not logits:
-        return f"inputs and features of {', '.join(modalities)} are finite, the fusion is not; try a smaller training.lr"
-    return "inputs, features and logits of the model are finite, what the modulator makes of them is not; look at its losses"
+        return f"inputs and features of {', '.join(modalities)} are finite, but the output of the fusion is not; try a smaller training.lr"
+    return "inputs, features and logits of the model are finite, but the loss of the modulator is not; look at its terms"
 
 
 def sound_input(x: Tensor | Tokens) -> Tensor:

@@ -92,7 +92,7 @@ def _split(name: str, given: Any) -> Split:
     for m, x in made.inputs.items():
         if len(x) != len(made.targets):
             raise AgmbenchError(
-                f"dataset: {name} has {len(x)} samples of {m} and {len(made.targets)} targets; expected as many"
+                f"dataset: {name} has {len(x)} samples of {m} and {len(made.targets)} targets; expected as many targets as samples"
             )
     return made
 

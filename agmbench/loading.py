@@ -246,7 +246,7 @@ class _Reader(Dataset[Any]):
             return _unpacked, (plugin_folders(), pickle.dumps((self.splits, self.change)))
         except Exception as error:
             raise RunFailed(
-                f"the data set cannot be sent to the processes that read ahead ({describe(error)}); --workers 0 does without"
+                f"the data set cannot be sent to the processes that read ahead ({describe(error)}); --workers 0 needs none"
             ) from error
 
     def read(self, request: Request) -> Batch:

@@ -254,9 +254,11 @@ def judge(registry: Registry, name: str | None, kind: Kind, figure: str, modalit
     except AgmbenchError as error:
         raise AgmbenchError(f"training.select_by={name}: {error}") from error
     if quantity.better == "neither":
-        raise AgmbenchError(f"training.select_by={name}: neither more nor less of it is better; take another")
+        raise AgmbenchError(
+            f"training.select_by={name}: neither a higher nor a lower value of it is better; choose another quantity"
+        )
     if quantity.per == "modality" and key not in modalities:
-        raise AgmbenchError(f"training.select_by={name}: should be '{quantity.name}/MODALITY': {allowed(key, modalities)}")
+        raise AgmbenchError(f"training.select_by={name} should be '{quantity.name}/MODALITY': {allowed(key, modalities)}")
     if bool(quantity.per) != bool(key):
         raise AgmbenchError(
             f"training.select_by={name}: '{quantity.name}' has {'one number per ' + quantity.per if quantity.per else 'one number'}"

@@ -18,11 +18,12 @@ Feature = Tensor | Tokens
 
 
 class MultimodalModel(nn.Module):
-    """One encoder a modality, one fusion, what stands in for an absent modality (`muting`, zeros by default), and the `task`.
+    """One encoder per modality, one fusion, the `muting` that replaces the input of an absent modality (zeros by default), and the `task`.
 
-    `present` are the modalities that may be present at all. The others, if there are any, are muted in every pass, training
-    included: a mono-modal concept of a fusion that is not additive. Muted passes always run in eval mode. `reduction` says whether
-    the gradients of training are those of a mean over samples or of a sum, `criterion` what the recipe makes of the task's losses.
+    `present` are the modalities that may be present at all. The others, if there are any, are muted in every pass, including training:
+    this is a unimodal model ("mono-modal concept") under a fusion that is not additive. Muted passes always run in eval mode.
+    `reduction`: whether training gradients are those of a mean over samples or of a sum. `criterion`: the losses of the recipe, if they
+    differ from those of the task.
     """
 
     def __init__(
@@ -63,10 +64,10 @@ class MultimodalModel(nn.Module):
         return {m: (present if m in present else never)[m] for m in wanted}
 
     def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The loss of training, averaged over the batch: the task's (for single labels, cross entropy), as the recipe changes it.
+        """The training loss, averaged over the batch: the task's loss (cross entropy for single labels), as changed by the recipe.
 
-        weights: of the samples, `[B]`, by which their losses are multiplied. They are 1 on average over the training set and not over
-        the batch, so that a sample counts as much in every batch.
+        weights: `[B]`, factors of the samples' losses. They are 1 on average over the training set, not over the batch, so that a sample
+        counts the same in every batch.
         """
         return self.losses(logits, targets, weights).mean()
 
@@ -76,7 +77,8 @@ class MultimodalModel(nn.Module):
         return losses if weights is None else losses * weights
 
     def penalty(self, batch: Batch) -> Tensor | None:
-        """What the fusion adds to the loss of any method, in a pass of its own; of pairs, so a concept, which has none, goes without."""
+        """What the fusion adds to the loss of any method, from a pass of its own. It is over pairs of modalities, so a unimodal model has
+        none."""
         if not self.fusion.penalises or len(self.modalities) < len(self.encoders):
             return None
         return self.fusion.penalty(self.encode(batch.inputs), batch.targets)
@@ -86,7 +88,7 @@ class MultimodalModel(nn.Module):
     ) -> dict[str, Tensor]:
         """Shapley responses `phi_m` `[B, C]` of the AGM paper (equation 4); they sum to the logits of the full coalition.
 
-        In float32 (or float64), whatever the precision of the passes: differences of logits lose digits.
+        They are in float32 (or float64), whatever the precision of the passes, because differences of logits lose digits.
         """
         logits = self.coalitions(inputs, shapley.coalitions(self.modalities), mode, muted_gradient, partial_gradient)
         exact = {
@@ -102,15 +104,15 @@ class MultimodalModel(nn.Module):
         muted_gradient: bool = True,
         partial_gradient: bool = True,
     ) -> dict[Coalition, Fused]:
-        """What the model says when only the modalities of a coalition are present, the others muted, for each of `which`.
+        """The output when only the modalities of a coalition are present and the others are muted, for each coalition of `which`.
 
-        The full coalition is computed in the model's present mode, and first, so that batch statistics move once and before the
-        others read them. All other coalitions run in eval mode: `exact` encodes the present modalities again in eval mode, as the
-        official AGM code does, those aside whose encoder makes the same pass in both; `shared` takes their features from the full
-        coalition's pass. A muted input that is the same for every sample is encoded once. In eval mode both modes are the same pass.
-        Encoders that look at other modalities cannot share anything: with them each coalition is a full pass.
+        The full coalition is computed first, in the model's present mode, so that batch statistics move once, before the other coalitions
+        read them. All other coalitions run in eval mode. `exact` encodes the present modalities again in eval mode, as the official AGM
+        code does, except where an encoder gives the same in both modes. `shared` takes their features from the pass of the full coalition.
+        A muted input that is the same for every sample is encoded once. If the model is in eval mode, `exact` and `shared` are the same.
+        Encoders that look at other modalities can share nothing: with them each coalition is a full pass.
 
-        muted_gradient, partial_gradient: whether gradient flows through muted inputs' passes, and through the partial coalitions.
+        muted_gradient, partial_gradient: whether gradient flows through the passes of muted inputs, and through the partial coalitions.
         """
         full = frozenset(self.modalities)
         for unknown in frozenset().union(*which) - self.encoders.keys():
@@ -142,14 +144,14 @@ class MultimodalModel(nn.Module):
         return _evaluating(self)
 
     def _fused(self, shown: Sequence[Mapping[str, Feature]]) -> list[Fused]:
-        """The fusion on each; in one batch, where a sample does not depend on the others."""
+        """The fusion of each coalition; in one batch if a sample does not depend on the others."""
         if len(shown) == 1 or reads_batch_statistics(self.fusion):
             return [self.fusion(features) for features in shown]
         fused = self.fusion({m: joined([features[m] for features in shown]) for m in self.encoders})
         return [Fused(*parts) for parts in zip(*(tensor.chunk(len(shown)) for tensor in fused), strict=True)]
 
     def feature(self, modality: str, inputs: Mapping[str, Input]) -> Feature:
-        """What the fusion is given of one modality, in the present mode."""
+        """The features of one modality that the fusion is given, in the present mode."""
         return self._feature(modality, inputs)
 
     def _feature(self, modality: str, inputs: Mapping[str, Input]) -> Feature:
@@ -181,7 +183,7 @@ class MultimodalModel(nn.Module):
             return {modality: self._muted_feature(modality, inputs) for modality in absent}
 
     def _muted_feature(self, modality: str, inputs: Mapping[str, Input]) -> Feature:
-        """In eval mode; encoded once for all samples that share a muted input, where a sample does not depend on the batch."""
+        """The features of muted inputs, in eval mode; encoded once for all samples that share one, unless a sample depends on its batch."""
         x = inputs[modality]
         with _evaluating(self.encoders[modality]):
             alone = not self.muting.same_for_all or self._guided or modality in self.muting.kept
@@ -202,7 +204,7 @@ def _first(x: Tensor) -> Tensor:
 
 
 def _distinct(x: Input) -> tuple[Tensor | slice, Tensor | None]:
-    """Samples that stand for all: one of each mask, and which of them each sample is; one sample where there are no masks."""
+    """Samples that represent all: one for each mask, and which of them represents each sample; just one if there are no masks."""
     if not isinstance(x, Tokens) or x.mask is None:
         return slice(0, 1), None
     return x.alike or Alike.of(x.mask)
@@ -217,7 +219,7 @@ def _repeated(feature: Feature, group: Tensor | None, count: int) -> Feature:
 
 
 def reads_batch_statistics(part: nn.Module) -> bool:
-    """Whether what it makes of a sample depends on the rest of the batch in eval mode too."""
+    """Whether its output for a sample depends on the rest of the batch even in eval mode."""
     norms = (module for module in part.modules() if isinstance(module, nn.modules.batchnorm._NormBase))
     return any(norm.running_mean is None for norm in norms)
 

@@ -1,4 +1,4 @@
-"""Whether a network makes the same pass in train mode as in eval mode: known of its modules, never guessed."""
+"""Whether a pass of a network is the same in train mode and in eval mode. This is known from its modules, never guessed."""
 
 from torch import nn
 
@@ -36,10 +36,10 @@ KNOWN: dict[type[nn.Module], str | None] = {
 
 
 def same_in_training(part: nn.Module) -> bool:
-    """Whether its pass would be the same in eval mode, with BatchNorm and dropout as they stand.
+    """Whether its pass would be the same in eval mode, with BatchNorm and dropout as they are now.
 
-    So it is where no module is in train mode, and where all that are in it are of kinds of which it is known. A class declares it of
-    its own `forward`, its modules being judged by themselves, by `same_in_training = True`; a subclass has to say it anew.
+    It is the same if no module is in train mode, or if all modules in train mode are of kinds for which this is known. A class declares
+    it for its own `forward` by `same_in_training = True`; its modules are judged by themselves. A subclass has to declare it again.
     """
     return all(not module.training or _known(module) for module in part.modules())
 

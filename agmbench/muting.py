@@ -37,7 +37,7 @@ class Zeros(nn.Module):
 
 
 def _turned(x: Tensor) -> Tensor:
-    """What is behind comes first."""
+    """Each row with its second half first."""
     return x.roll(x.shape[-1] // 2, dims=-1)
 
 

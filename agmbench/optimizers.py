@@ -61,11 +61,11 @@ def _of_timm(recipe: Training, groups: list[Any], common: Mapping[str, Any]) -> 
         raise ValueError(f"training.optimizer: no optimizer '{recipe.optimizer}': {allowed(name, known)}")
     if name.startswith("kron"):
         raise ValueError(
-            f"training.optimizer: '{name}' compiles its steps, which cannot be while their cost is measured; take another"
+            f"training.optimizer: '{name}' compiles its steps, and the cost of compiled steps cannot be measured; choose another optimizer"
         )
     if optim.get_optimizer_info(name).second_order:
         raise ValueError(
-            f"training.optimizer: '{name}' needs second derivatives, which no method here leaves behind; take another"
+            f"training.optimizer: '{name}' needs second derivatives, which no method here computes; choose another optimizer"
         )
     made: Optimizer = optim.create_optimizer_v2(groups, opt=recipe.optimizer, momentum=recipe.momentum, **common)
     return made

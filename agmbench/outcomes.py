@@ -26,15 +26,15 @@ Array = NDArray[Any]
 
 
 class Unmeasured(ValueError):
-    """Raised by a metric that these outcomes do not allow to measure; the text says why, and stands in place of the number."""
+    """Raised by a metric that cannot be measured on these outcomes. The text says why, and is shown instead of the number."""
 
 
 @dataclass(frozen=True)
 class Quantity:
     """What a number of a metric is.
 
-    name: under which it is kept (`test/NAME`, or `test/NAME/audio` where it has a value `per` modality or coalition) and asked for.
-    title: of its column, before `_audio` where there is one per modality.
+    name: the name under which it is kept (`test/NAME`, or `test/NAME/audio` if it has a value `per` modality or coalition) and asked for.
+    title: the title of its column; `{}` stands for the modality or the coalition, if it has a value per modality or coalition.
     unit: `%` and `points` are kept as shares (0.63) and shown a hundredfold (63.00); another unit, such as `nats`, is shown as it is.
     """
 
@@ -58,7 +58,9 @@ class Quantity:
             if not (isinstance(text, str) and len(text) <= most and (text or part == "unit")):
                 raise ValueError(f"the {part} of {what} should be a text of at most {most} letters; found {text!r:.80}")
         if self.per not in ("", "modality", "coalition") or bool(self.per) != ("{}" in self.title):
-            raise ValueError(f"the title of {what} should have {{}} if, and only if, it has a value per modality or coalition")
+            raise ValueError(
+                f"the title of {what} should contain {{}} if it has a value per modality or coalition, and not otherwise"
+            )
         if self.better not in ("higher", "lower", "neither"):
             raise ValueError(f"{what}: better should be 'higher', 'lower' or 'neither'; found {self.better!r}")
         if not (isinstance(self.tasks, tuple) and self.tasks and set(self.tasks) <= set(KINDS)):
@@ -74,11 +76,12 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model says of one split.
+    """The predictions of a model on one split.
 
-    logits: `[N, C]` of each coalition of modalities, the others absent.   targets: `[N]` class numbers, `[N, C]` labels of 0 and 1, or
-    `[N]` numbers of a regression, as `kind` says.   fused: the representation `[N, R]`.   terms: each modality's own part `[N, C]` of the
-    logits, where the fusion is a sum of them.   features: what each encoder gives, `[N, D_m]`, where the method trains them.
+    logits: `[N, C]` for each coalition of modalities, with the others muted (absent).   targets: `[N]` class numbers, `[N, C]` labels
+    that are 0 or 1, or `[N]` numbers of a regression, according to `kind`.   fused: the representation `[N, R]`.   terms: each modality's
+    own part `[N, C]` of the logits, if the fusion is a sum of them.   features: the output of each encoder, `[N, D_m]`, if the method
+    trains encoders.
     """
 
     kind: Kind
@@ -111,7 +114,7 @@ class Outcome:
     def require_coalitions(self) -> None:
         """Raise `Unmeasured` unless the answers of every coalition were kept."""
         if len(self.logits) < 2 ** len(self.modalities) - 1:
-            raise Unmeasured("the run kept the answers with every modality present alone")
+            raise Unmeasured("the run kept only the predictions with all modalities present")
 
     def predicted(self, logits: Floats) -> Array:
         """The answers that logits give, comparable with targets."""
@@ -123,16 +126,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The outcome that is `judged`, test as a rule, and that on dev, for fits on a trained model."""
+    """The outcome that is `judged`, usually the one on test, and the one on dev, for metrics that fit something on a trained model."""
 
     judged: Outcome
     of_dev: Outcome | Callable[[], Outcome] | None = None
 
     @cached_property
     def dev(self) -> Outcome:
-        """What the model says of dev; made when it is asked for, where that is dear."""
+        """The outcome on dev; it is made only when it is asked for if that takes time."""
         if self.of_dev is None:
-            raise Unmeasured("the run kept no outcome on dev")
+            raise Unmeasured("the run kept no predictions on dev")
         return self.of_dev() if callable(self.of_dev) else self.of_dev
 
 

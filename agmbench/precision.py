@@ -40,7 +40,7 @@ class Precision:
         self._scale = Scale() if self._dtype is torch.float16 else None
         if self._scale is not None and not _watched():
             raise RunFailed(
-                f"torch {torch.__version__} hides where some backward passes begin; take --precision bf16, or a newer one"
+                f"torch {torch.__version__} hides where some backward passes begin; use --precision bf16, or a newer torch"
             )
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -131,7 +131,7 @@ class Scale:
         elif self.streak == PATIENCE:
             self.value, self.streak = self.value * FACTOR, 0
         if self.value < LEAST:
-            raise RunFailed("the gradients are finite under no scale of float16, though the loss is; take --precision bf16")
+            raise RunFailed("the loss is finite, but the gradients are not under any scale of float16; use --precision bf16")
         return finite
 
 

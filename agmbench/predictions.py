@@ -14,7 +14,7 @@ from agmbench.outcomes import Kind, Outcome
 
 
 def write(outcomes: Mapping[str, Outcome], path: Path) -> None:
-    """One row a sample (or segment) of each split: its number, target, prediction, each response's prediction, and the C logits."""
+    """One row per sample (or segment) of each split: its number, target, prediction, each response's prediction, and the C logits."""
     parquet.write_table(pa.concat_tables([_table(split, outcome) for split, outcome in outcomes.items()]), path)
 
 

@@ -79,10 +79,11 @@ def refused(
     evaluated: Collection[str] = (),
     concept: bool = False,
 ) -> str | None:
-    """Why a recipe cannot be with this model and this method, in one line.
+    """Why a recipe cannot be used with this model and this method, in one line.
 
-    `parts` are what may have a rate of its own, `few` some samples of train, `augmented` and `evaluated` the modalities that have
-    transforms in training and in evaluation. A `concept` has the recipe of a job with more encoders, one of which may be what it is for.
+    `parts` are the parts that may have a rate of their own, `few` some samples of train, `augmented` and `evaluated` the modalities that
+    have transforms in training and in evaluation. A `concept` (unimodal model) has the recipe of a job with more encoders, so a setting
+    may be meant for another one.
     """
     for key, given in (("lr", recipe.lr_of), ("weight_decay", recipe.weight_decay_of)):
         if unknown := given.keys() - set(parts):
@@ -95,7 +96,7 @@ def refused(
     except Exception as error:  # an optimizer raises what it likes of its arguments
         return f"training.optimizer '{recipe.optimizer}' with {recipe.optimizer_args} cannot be made ({describe(error)})"
     if any(encoder.reads_text for encoder in model.encoders.values()) and type(model.muting) is not Zeros:
-        return "mute=mean and mute=random are of numbers, and an encoder reads raw text; take mute=zeros, which is no text"
+        return "mute=mean and mute=random work on numbers, and an encoder reads raw text; use mute=zeros, which stands for an empty text"
     return (
         _of_schedule(recipe)
         or _of_labels(recipe, model.task, modulator)
@@ -109,7 +110,7 @@ def refused(
 
 def _of_schedule(recipe: Training) -> str | None:
     if recipe.schedule.args and not recipe.schedule.name.startswith("timm-"):
-        return f"training.schedule.args are of timm's schedules, such as timm-cosine; found schedule '{recipe.schedule.name}'"
+        return f"training.schedule.args are only for timm's schedules, such as timm-cosine; found schedule '{recipe.schedule.name}'"
     return None
 
 
@@ -130,26 +131,31 @@ def _of_mixup(recipe: Training, model: MultimodalModel, few: Batch) -> str | Non
     if not isinstance(model.task, MixedLabel | MultiLabel | Regression):
         return "training.mixup mixes the targets of samples, not of their segments; leave it out"
     if few.weights is not None:
-        return "training.mixup: the samples have weights, and what a mixed one counts is not told; leave one of the two out"
+        return "training.mixup: the samples have weights, and the weight of a mixed sample is not defined; leave one of the two out"
     for modality, encoder in model.encoders.items():
         if encoder.reads_numbers:
             return (
-                f"training.mixup: the input of '{modality}' are numbers of words, between which there is nothing; leave it out"
+                f"training.mixup: the input of '{modality}' is a sequence of word numbers, which cannot be mixed; leave it out"
             )
         if isinstance(x := few.inputs[modality], Tokens) and x.mask is not None:
-            return f"training.mixup: the sequences of '{modality}' are of unlike lengths, which cannot be mixed; leave it out"
+            return (
+                f"training.mixup: the sequences of '{modality}' have different lengths, so they cannot be mixed; leave it out"
+            )
     return None
 
 
 def _of_weights(model: MultimodalModel, few: Batch) -> str | None:
     if model.fusion.penalises and few.weights is not None:
-        return "the fusion has a loss of pairs, in which all samples count alike, and those of train have weights; leave one of the two out"
+        return (
+            "the fusion has a loss over pairs of samples, in which all count the same, and the samples of train have weights; leave one "
+            "of the two out"
+        )
     return None
 
 
 def _of_encoders(recipe: Training, model: MultimodalModel) -> str | None:
     if recipe.layer_decay is not None and not any(in_layers(encoder) for encoder in model.encoders.values()):
-        return "training.layer_decay: no encoder of the job has layers that are known; leave it out"
+        return "training.layer_decay: no encoder of the job has numbered layers; leave it out"
     if recipe.cache_features and not features.frozen(model):
         return "training.cache_features: no encoder is frozen; freeze one, as with --set encoder.MODALITY.trained=none"
     return None
@@ -170,5 +176,5 @@ def _of_features(
 
 def _of_ema(recipe: Training, modulator: Modulator) -> str | None:
     if recipe.ema is not None and modulator.promises.puts_back:
-        return "training.ema: the modulator puts earlier weights back, of which a running mean would know nothing; leave it out"
+        return "training.ema: the modulator puts earlier weights back, which a running mean of the weights cannot follow; leave it out"
     return None

@@ -36,8 +36,8 @@ Selected = Literal["valid", "test", "last"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one metric, in one `version`, said of a run: `values` by the names under which they are kept (`accuracy`,
-    `response/audio`), and what its `quantities` are; or the `reason` why it says nothing."""
+    """What one metric, in one `version`, measured of a run: the `values` by the names under which they are kept (`accuracy`,
+    `response/audio`), and what its `quantities` are; or the `reason` why there are no values."""
 
     metric: str
     version: str

@@ -1,7 +1,7 @@
 """A run's best checkpoint as an MLflow model: `mlflow.pyfunc.load_model` gives its predictions without the data set.
 
 Inputs are arrays by modality, `[N, *shape]` in the data set's own dtype, and for sequences that have masks `<modality>_mask`
-`[N, T]`, true where there is a token. The answer is a table of a row a sample (or segment): `logit/0` ... `logit/C-1`, equal to
+`[N, T]`, true where there is a token. The output is a table with one row per sample (or segment): `logit/0` ... `logit/C-1`, equal to
 those of `predictions.parquet`, and `prediction`: the class's name, or the number of a regression; of several labels
 `prediction/0` ... are 1 or 0.
 """
@@ -171,7 +171,7 @@ def _zeros(kind: Mapping[str, Any]) -> Tensor:
     """One sample of that kind."""
     dtype = getattr(torch, kind["dtype"], None)
     if not isinstance(dtype, torch.dtype):
-        raise AgmbenchError(f"the model's data are of no type of numbers that torch has: {kind['dtype']!r}")
+        raise AgmbenchError(f"the model's data have a type that torch does not know: {kind['dtype']!r}")
     return torch.zeros(1, *kind["shape"], dtype=dtype)
 
 

@@ -1,4 +1,4 @@
-"""Shapley responses of modalities: the AGM paper, equations 2-4. For tensors and for arrays of numpy alike; no torch."""
+"""Shapley responses of modalities: the AGM paper, equations 2-4. They work for torch tensors and numpy arrays; torch is not imported."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -12,13 +12,13 @@ MOST = 10  # modalities: each one more doubles the coalitions, and all of them a
 
 
 def too_many(modalities: Sequence[str]) -> str | None:
-    """Why so many modalities are refused, if they are."""
+    """The reason why this number of modalities is refused; `None` if it is not."""
     count = len(modalities)
     if count <= MOST:
         return None
     return (
-        f"has {count} modalities, which would take {2**count - 1:,} passes over every batch, one for each coalition of them; "
-        f"at most {MOST} modalities are taken ({2**MOST - 1:,} passes)"
+        f"has {count} modalities, which would take {2**count - 1:,} passes over every batch, one for each coalition (set of modalities); "
+        f"at most {MOST} modalities are allowed ({2**MOST - 1:,} passes)"
     )
 
 
@@ -31,12 +31,15 @@ def coalitions(modalities: Sequence[str]) -> list[Coalition]:
 
 
 def coalition_name(coalition: Coalition, modalities: Iterable[str]) -> str:
-    """`audio:image`: the members in the order of `modalities`, as a metric's name takes them."""
+    """The name of a coalition in the name of a metric, such as `audio:image`: its members in the order of `modalities`."""
     return ":".join(modality for modality in modalities if modality in coalition)
 
 
 def responses(logits: Mapping[Coalition, Values], modalities: Sequence[str]) -> dict[str, Values]:
-    """`phi_m` from the logits `[..., C]` of every coalition, the empty one worth nothing by decree. Their sum is `f(all)`."""
+    """The Shapley response `phi_m` `[..., C]` of each modality, from the logits `[..., C]` of every non-empty coalition.
+
+    The empty coalition is defined to have logits of zero. The responses of all modalities sum to `f(all)`, the logits with all present.
+    """
     return {modality: _response(logits, modalities, modality) for modality in modalities}
 
 

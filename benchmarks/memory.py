@@ -27,7 +27,7 @@ def main() -> None:
         work, method = chosen.measure
         print(json.dumps(measured(int(work), method, torch.device(chosen.device))))
         return
-    print("| work | method | MiB a step | ratio to joint | target | met |\n|---|---|---:|---:|---|---|")
+    print("| work | method | MiB per step | ratio to joint | target | met |\n|---|---|---:|---:|---|---|")
     for number, work in enumerate(WORKS[:2]):
         joint = elsewhere(number, "joint", chosen.device)
         print(f"| {work.name} | joint | {joint / 2**20:.0f} | 1 | | |", flush=True)

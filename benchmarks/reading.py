@@ -124,7 +124,7 @@ def fed(split: Split, workers: int, size: int, seconds: float) -> tuple[float, f
 
 def waiting() -> None:
     print(
-        "| layout | workers | waited for data, % | samples/s | samples/s beside waiting |\n|---|---:|---:|---:|---:|",
+        "| layout | workers | waited for data, % | samples/s | samples/s without the waiting |\n|---|---:|---:|---:|---:|",
         flush=True,
     )
     for layout in (one for one in CREMAD.layouts if one.name in ("prepared", "ogm-ge")):

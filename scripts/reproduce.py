@@ -264,7 +264,7 @@ def whole(study: Study) -> None:
     processes = [subprocess.Popen([sys.executable, __file__, "--scale", study.scale, *each]) for each in parts]
     ended = [process.wait() for process in processes]
     if any(ended):
-        sys.exit("error: a part was not finished; the same command goes on with it")
+        sys.exit("error: a part was not finished; run the same command again to resume it")
     study.part("tables")
     study.part("table")
 

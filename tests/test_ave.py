@@ -532,7 +532,7 @@ def test_a_list_without_clips_is_not_prepared(line: CommandLine, copied: Callabl
     (root / "AVE_Dataset" / "valSet.txt").unlink()
     (root / "AVE_Dataset" / "valSet.txt").write_text("")
     error = line.refused("data", "prepare", "ave", "--from", str(root))
-    assert "there is nothing for 'valid'; expected one sample or more" in error
+    assert "there are no samples for 'valid'; expected one or more" in error
     assert not list(root.glob("prepared-*"))
 
 

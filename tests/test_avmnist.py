@@ -460,7 +460,7 @@ def test_no_data_is_one_clear_line(
 def test_a_pack_is_read_as_it_is(choice: str, line: CommandLine, at: Callable[[str], Path]) -> None:
     at("pack")
     refusal = line.refused("run", "-d", "avmnist", "-m", "joint", *TINY, "--set", f"dataset.{choice}")
-    assert f"{choice} is for a prepared folder" in refusal
+    assert f"{choice} is only for a prepared folder" in refusal
 
 
 def archive(raw: Path, images: Array, targets: Array | None = None) -> None:
@@ -474,7 +474,7 @@ BROKEN_RAW: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda r: cut_short(r / "mnist" / "train-images-idx3-ubyte"), "46940 bytes of data; expected [60, 28, 28]"),
     "swapped": (
         lambda r: shutil.copy(r / "mnist" / "train-labels-idx1-ubyte", r / "mnist" / "train-images-idx3-ubyte"),
-        "no IDX file of bytes with 3 dimensions",
+        "not an IDX file of bytes with 3 dimensions",
     ),
     "no gzip": (
         lambda r: (r / "mnist" / "train-images-idx3-ubyte").rename(r / "mnist" / "train-images-idx3-ubyte.gz"),

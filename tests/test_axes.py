@@ -58,18 +58,18 @@ def test_every_combination_is_a_job(line: CommandLine) -> None:
     ("words", "said"),
     [
         (("--seeds", "5-3"), "'5-3' should be a count (5, for seeds 1 to 5), a range (3-7) or a list (1,4,8-10)"),
-        (("--seeds", "2", "--seed", "1"), "--seeds says the same as --seed or --set seed"),
+        (("--seeds", "2", "--seed", "1"), "--seeds and --seed (or --set seed) both set the seed"),
         (("--set", "seed=1,x"), "'seed' is 'x': should be a whole number"),
         (("-m", "joint,agn"), "unknown modulator 'agn': did you mean 'agm'?"),
         (("-m", "joint,,agm"), "a name is missing before or after a comma"),
         (("--seeds", "2", "--set", "lr=3"), "--set lr: no such setting: did you mean training.lr?"),
-        (("--seeds", "2", "--profile"), "--profile is for one job"),
-        (("--seeds", "2", "--device", "cpu"), "--device is for one job"),
+        (("--seeds", "2", "--profile"), "--profile needs a single job"),
+        (("--seeds", "2", "--device", "cpu"), "--device needs a single job"),
         (("--seeds", "2", "--name", "a b"), "--name of several jobs 'a b'"),
-        (("--name", " "), "--name ' ': should be one line"),
-        (("--job", "job.yaml", "--dump-config"), "--dump-config shows options, and a --job has none"),
+        (("--name", " "), "--name ' ' should be one line"),
+        (("--job", "job.yaml", "--dump-config"), "--dump-config cannot be used with --job"),
         (("--tag", "a"), "--tag a: should be key=value"),
-        (("--tag", "a b=c"), "--tag a b: a key is made of"),
+        (("--tag", "a b=c"), "--tag a b: a key should have at most 100 characters"),
         (("--tag", "a=b", "--tag", "a=c"), "--tag a is given twice"),
     ],
 )
@@ -130,7 +130,7 @@ def test_runs_are_named_and_tagged_and_found_by_it(finished: CommandLine, tmp_pa
 
 def test_compare_takes_runs_of_a_time(finished: CommandLine) -> None:
     assert finished("compare", "--since", "2020-01-01", "--until", "2199-12-31T10:00").out == finished("compare").out
-    assert "those of the store began from 2" in finished.refused("compare", "--until", "2020-01-01")
+    assert "the runs in the store began between 2" in finished.refused("compare", "--until", "2020-01-01")
     assert "'yesterday' should be a date, such as 2026-11-30" in finished.refused("compare", "--since", "yesterday")
 
 
@@ -141,7 +141,7 @@ def test_compare_is_sorted_by_a_column(finished: CommandLine) -> None:
         means = [row["values"][key]["mean"] for row in methods]
         assert len(means) == 2
         assert means == sorted(means, key=lambda mean: better * mean)
-    assert "--sort acc: no such column in these tables: did you mean 'accuracy'?" in finished.refused(
+    assert "--sort acc: there is no such column in these tables: did you mean 'accuracy'?" in finished.refused(
         "compare", "--sort", "acc"
     )
 

@@ -108,7 +108,7 @@ def test_raw_text_is_made_tokens_alike_on_the_host_and_in_the_encoder() -> None:
     torch.testing.assert_close(one.pooled(), other.pooled())
     muted = encoder(Tokens(torch.zeros_like(x.values), x.mask))
     torch.testing.assert_close(muted.pooled(), encoder(torch.zeros_like(tokens)).pooled())
-    with pytest.raises(Unsuitable, match="takes raw text, numbers 0 to 255"):
+    with pytest.raises(Unsuitable, match="takes raw text, as the numbers 0 to 255"):
         encoder.on_host(Tokens(x.values + 300, x.mask))
 
 
@@ -131,7 +131,7 @@ def test_weights_come_from_a_folder_or_a_file(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_text("no weights")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     for name, said in [
-        ("none.pt", "is no file"),
+        ("none.pt", "is not a file"),
         ("broken.safetensors", "cannot be read"),
         ("other.pt", "has [0-9] of the network's"),
     ]:
@@ -146,7 +146,7 @@ def test_weights_come_from_a_folder_or_a_file(tmp_path: Path) -> None:
         (Timm, (3, 32, 32), {"model": "vit_tinny"}, "timm has no model 'vit_tinny'"),
         (Timm, (3, 32, 32), {"model_args": VIT, "trained": 9}, "trained is the number of its last layers that learn; found 9"),
         (Timm, (3, 32, 32), {"model_args": {"depths": 1}}, "timm cannot build 'vit_tiny_patch16_224'"),
-        (Timm, (3, 32, 32), {"model_args": VIT, "lora": {}}, "lora is for trained=lora"),
+        (Timm, (3, 32, 32), {"model_args": VIT, "lora": {}}, "lora is only for trained=lora"),
         (Timm, (3, 32, 32), {"model": "resnet10t", "model_args": {"features_only": True}}, "cannot take inputs"),
         (HFAudio, (1, 16, 32), {"config": {**AST, "num_mel_bins": 8}}, "takes 8 mel bins; found 16"),
         (HFAudio, (1, 16, 32), {"config": WAVES}, r"'wav2vec2' takes a waveform \[T\]"),
@@ -250,8 +250,8 @@ def test_features_that_are_kept_are_those_of_each_pass(
         ({"encoder__image__trained": "all", "encoder__text__trained": "all"}, "no encoder is frozen; freeze one"),
         ({"augment__image": "crop-flip"}, "the samples of 'image' are changed in each epoch"),
         ({"evaluation__image": "center-crop"}, "the samples of 'image' are changed in evaluation"),
-        ({"training__mixup": 0.1, "modulator": "joint"}, "text' are numbers of words"),
-        ({"mute": "random"}, "an encoder reads raw text; take mute=zeros"),
+        ({"training__mixup": 0.1, "modulator": "joint"}, "text' is a sequence of word numbers"),
+        ({"mute": "random"}, "an encoder reads raw text; use mute=zeros"),
         ({"modulator": "umt"}, "the modulator asks trained concepts"),
     ],
 )

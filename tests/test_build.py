@@ -441,7 +441,7 @@ def test_a_modality_without_encoder_is_named_with_the_way_out() -> None:
     [
         ("dataset.redundancy=2", "dataset/synthetic: redundancy should be between 0 and 1; found 2"),
         ("dataset.size=3", "dataset/synthetic: size should be at least the number of classes"),
-        ("dataset.strength=[1, 2, 3]", "dataset/synthetic: strength should be a number or 2 numbers"),
+        ("dataset.strength=[1, 2, 3]", "dataset/synthetic: strength should be one number, or 2 numbers"),
     ],
 )
 def test_data_sets_refuse_parameters_that_do_not_go_together(setting: str, expected: str) -> None:

@@ -159,7 +159,9 @@ def test_the_robbed_one_stops_before_it_writes(clock: Callable[[float], None]) -
         clock(100)
         shelf.take(3, elsewhere())
         for _ in range(2):
-            with pytest.raises(Taken, match="process 12 on node7 took it over, as nothing was heard from here for 60 seconds"):
+            with pytest.raises(
+                Taken, match="process 12 on node7 took it over, because this process gave no sign of life for 60 seconds"
+            ):
                 claim.check()
     assert shelf.beats.get(3) is None, "what is another's is not given back"
 

@@ -155,7 +155,7 @@ def test_dry_run_of_a_done_job_says_so(finished: CommandLine) -> None:
         (["run", "-e", "image=resnet", "--set", "encoder.image.model=resnet1"], "timm has no model 'resnet1'"),
         (["run", "--set", "encoder.audio.pool=14"], "pool 14 is larger than the input [1, 13, 92]; take one of 13 at most"),
         (["run", "--set", "encoder.image=cnv"], "unknown encoder 'cnv': did you mean 'conv'?"),
-        (["run", "--set", "metrics=[accuracy]"], "metrics are no part of a job"),
+        (["run", "--set", "metrics=[accuracy]"], "metrics are not part of a job"),
         (["compare"], "no runs in sqlite:///"),
         (["compare", "--format", "pdf"], "'pdf' is not one of"),
         (["compare", "--dataset", "avmnst-mini"], "unknown dataset 'avmnst-mini'"),

@@ -208,12 +208,15 @@ def test_a_training_that_fails_is_started_once(line: CommandLine) -> None:
     [
         (
             ("-d", "synthetic", "--set", "concept_seed=99"),
-            "'synthetic' holds other samples under that seed, so its concepts are",
+            "'synthetic' has other samples under that seed, so unimodal models (concepts)",
         ),
-        (("-d", "still", "--set", "concept_mute=random"), "under fusion 'concat' a concept is one encoder and a head"),
+        (
+            ("-d", "still", "--set", "concept_mute=random"),
+            "under fusion 'concat' a unimodal model (concept) is one encoder and a head",
+        ),
         (
             ("-d", "still", "--set", "concept_seed=99", "--no-strength"),
-            "concept_seed=99 is of metrics that compare with concepts",
+            "concept_seed=99 is only for metrics that compare with unimodal models (concepts)",
         ),
         (("-d", "still", "--set", "concept_seed=-1"), "'concept_seed' is -1: "),
         (("-d", "still", "-f", "early", "--set", "concept_mute=ones"), "'concept_mute' is 'ones': "),
@@ -226,8 +229,6 @@ def test_concepts_that_were_trained_otherwise_are_one_line(words: tuple[str, ...
 
 def test_a_suite_skips_what_cannot_be_compared(line: CommandLine) -> None:
     shown = line("suite", "show", "otherwise").out
-    assert (
-        "synthetic joint concept_seed=99 seed 999: skipped, concept_seed=99: data set 'synthetic' holds other samples" in shown
-    )
+    assert "synthetic joint concept_seed=99 seed 999: skipped, concept_seed=99: data set 'synthetic' has other samples" in shown
     assert "concept_mute=random seed 999: skipped, concept_mute=random: under fusion 'concat'" in shown
     assert not Path(line.folder, "runs").exists()

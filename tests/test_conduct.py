@@ -44,9 +44,13 @@ def forgetting(*forgotten: str, **promises: bool) -> Modulator:
 @pytest.mark.parametrize(
     ("part", "found", "promise"),
     [
-        ("encoders.m1", "2 of 2 tensors of encoders.m1 had none, the first encoders.m1.net.1.weight", "rests"),
-        ("encoders.m1.net.1.bias", "1 of 2 tensors of encoders.m1 had none, the first encoders.m1.net.1.bias", "rests"),
-        ("fusion", "2 of 2 tensors of fusion had none, the first fusion.head.weight", "own_heads"),
+        ("encoders.m1", "2 of 2 tensors of encoders.m1 had no gradient, the first is encoders.m1.net.1.weight", "rests"),
+        (
+            "encoders.m1.net.1.bias",
+            "1 of 2 tensors of encoders.m1 had no gradient, the first is encoders.m1.net.1.bias",
+            "rests",
+        ),
+        ("fusion", "2 of 2 tensors of fusion had no gradient, the first is fusion.head.weight", "own_heads"),
     ],
 )
 def test_gradients_that_are_left_out_end_the_run(part: str, found: str, promise: str) -> None:
@@ -77,7 +81,7 @@ def test_tensors_that_no_loss_depends_on_are_nobodys_debt() -> None:
     encoders = {m: Idle(encoder) for m, encoder in made.encoders.items()}
     model = MultimodalModel(encoders, made.fusion)
     first_epoch(JOINT, model)
-    with pytest.raises(RunFailed, match=r"1 of 2 tensors of encoders\.m0 had none"):
+    with pytest.raises(RunFailed, match=r"1 of 2 tensors of encoders\.m0 had no gradient"):
         first_epoch(forgetting("encoders.m0.inner.net.1.bias"), MultimodalModel(encoders, made.fusion))
 
 
@@ -95,7 +99,7 @@ def test_a_layer_that_a_network_drops_is_nobodys_debt() -> None:
     made = build.model(make())
     dropping = {m: Drops(encoder) for m, encoder in made.encoders.items()}
     first_epoch(JOINT, MultimodalModel(dropping, made.fusion))
-    with pytest.raises(RunFailed, match=r"1 of 2 tensors of encoders\.m0 had none"):
+    with pytest.raises(RunFailed, match=r"1 of 2 tensors of encoders\.m0 had no gradient"):
         first_epoch(forgetting("encoders.m0.inner.net.1.bias"), MultimodalModel(dropping, made.fusion))
 
 
@@ -108,7 +112,7 @@ def test_an_encoder_that_is_never_asked_is_a_debt() -> None:
             loss.backward()
             return Step(loss.detach(), logits.detach())
 
-    with pytest.raises(RunFailed, match=r"2 of 2 tensors of encoders\.m1 had none"):
+    with pytest.raises(RunFailed, match=r"2 of 2 tensors of encoders\.m1 had no gradient"):
         first_epoch(Skips(NAMES))
 
 

@@ -102,7 +102,7 @@ def test_status_tells_what_is_there_and_where_to_get_the_rest(line: CommandLine,
     assert "toy        not here  -" in result.out
     assert "synthetic  built in  1024   256  256    256" in result.out
     assert f"there is no data in {toy}" in result.out
-    assert "get it: https://example.org/toy (MIT; 1 kB)" in result.out
+    assert "get it: https://example.org/toy\n  licence: MIT\n  size: 1 kB\n" in result.out
     assert "then: put a.npy and labels.npy there" in result.out
     assert line("data", "sample", "toy").status == 0
     again = line("data", "status", "toy").out
@@ -132,8 +132,8 @@ def test_a_sound_data_set_is_verified_and_its_leaks_told(line: CommandLine, toy:
     result = line("data", "verify", "toy")
     assert result.status == 0, result.err
     assert "'toy' is sound" in result.out
-    assert "shared: 8 of the 8 persons of test are in train too, such as p0" not in result.out
-    assert "shared: 6 of the 8 persons of valid are in train too, such as p0" in result.out
+    assert "shared: 8 of the 8 persons of test are also in train, such as p0" not in result.out
+    assert "shared: 6 of the 8 persons of valid are also in train, such as p0" in result.out
     doubled = line("data", "verify", "toy", "--set", "scale=2").out
     assert doubled != result.out
 
@@ -233,7 +233,7 @@ def test_data_root_is_an_option_too(line: CommandLine, toy: Path, tmp_path_facto
 @pytest.mark.bad_input
 def test_what_is_not_on_disk_has_nothing_to_prepare(line: CommandLine) -> None:
     for words in (("prepare", "synthetic", "--from", "."), ("sample", "avmnist-mini")):
-        assert "is not read from files: there is nothing to prepare" in line.refused("data", *words)
+        assert "is not read from files, so there is nothing to prepare" in line.refused("data", *words)
 
 
 def test_limit_takes_samples_spread_over_each_split(line: CommandLine) -> None:

@@ -456,9 +456,9 @@ def test_modalities_of_full_redundancy_err_together() -> None:
         ({"redundancy": 1.5}, "redundancy should be between 0 and 1; found 1.5"),
         ({"redundancy": [0.5, -0.1]}, "redundancy should be between 0 and 1; found [0.5, -0.1]"),
         ({"size": 3}, "size should be at least the number of classes; found size 3 and 4 classes"),
-        ({"strength": [1.0]}, "strength should be a number or 2 numbers, one a modality; found [1.0]"),
-        ({"noise": [1.0, 2.0, 3.0]}, "noise should be a number or 2 numbers, one a modality; found [1.0, 2.0, 3.0]"),
-        ({"modalities": 3, "redundancy": [0.1, 0.2]}, "redundancy should be a number or 3 numbers"),
+        ({"strength": [1.0]}, "strength should be one number, or 2 numbers, one per modality; found [1.0]"),
+        ({"noise": [1.0, 2.0, 3.0]}, "noise should be one number, or 2 numbers, one per modality; found [1.0, 2.0, 3.0]"),
+        ({"modalities": 3, "redundancy": [0.1, 0.2]}, "redundancy should be one number, or 3 numbers"),
     ],
     ids=str,
 )

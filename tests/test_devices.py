@@ -128,7 +128,7 @@ def test_a_job_goes_on_with_another_number_of_processes() -> None:
 @pytest.mark.long
 def test_who_draws_numbers_of_its_own_is_found_out() -> None:
     for said in together(2, noisy):
-        assert "have come to unlike numbers" in said
+        assert "have arrived at different numbers" in said
         assert "remove --devices" in said
 
 
@@ -158,7 +158,7 @@ def test_a_number_of_devices_that_cannot_be(line: CommandLine, monkeypatch: pyte
     assert "--devices" in line.refused("run", "--devices", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
-    assert "this is one of 2 processes already" in line.refused("run", "--devices", "3")
+    assert "this process was already started as one of 2" in line.refused("run", "--devices", "3")
 
 
 REFUSING = """

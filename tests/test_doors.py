@@ -312,5 +312,5 @@ def test_what_cannot_be_imported_does_not_hurt_what_looks_at_all_of_a_kind(line:
     )
     assert re.search(r"^synthetic +built in +1024", status.out, re.MULTILINE)
     error = line.refused("run", "--dataset", "synthetic", "--fusion", "psp")
-    assert "take --fusion with one of concat, cosine, early" in error
+    assert "choose a --fusion among concat, cosine, early" in error
     assert "worse" not in error

@@ -347,7 +347,7 @@ def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:
 def test_a_disk_that_is_too_small_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 20 * 3 * 4 + 20 * 8 + 4 * 3 * 4 + 4 * 8
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, needed - 1))  # type: ignore[attr-defined]
-    with pytest.raises(Unsuitable, match=r"\.part needs 0\.0 GB more; 0\.0 GB are free there") as error:
+    with pytest.raises(Unsuitable, match=r"\.part needs 0\.0 GB more, and only 0\.0 GB are free there") as error:
         prepared.fill(prepared.Store(tmp_path, plan()), ITEMS, work, quiet, 1)
     one_line(error)
     assert not list(tmp_path.rglob("*.npy"))

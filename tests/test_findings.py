@@ -54,21 +54,23 @@ def test_five_seeds_show_an_interval_and_no_test() -> None:
     found = said(*runs("joint", SIX[:5]), *runs("agm", [each + 5 + seed / 10 for seed, each in enumerate(SIX[:5])]))
     (only,) = found.can
     assert "agm is 5.20 points of Acc above joint" in only
-    assert "the exact test does not reach 0.05 (with 5 pairs it cannot)" in only
+    assert "the exact test does not reach 0.05 (with 5 pairs no result could)" in only
 
 
 def test_many_intervals_are_not_taken_for_findings() -> None:
     ahead = runs("agm", [each + 5 + seed / 10 for seed, each in enumerate(SIX[:5])])
     found = said(*runs("joint", SIX[:5]), *ahead, *runs("ogm", [50, 52, 51, 54, 53.5]))
     assert "No difference from joint can be shown for ogm." in found.cannot
-    assert any(words.startswith("Here are 2 intervals of 95 %, not corrected for their number") for words in found.cannot)
+    assert any(
+        words.startswith("This report has 2 intervals of 95 %, not corrected for their number") for words in found.cannot
+    )
 
 
 def test_one_seed_says_nothing_of_differences() -> None:
     found = said(*runs("joint", [50]), *runs("agm", [90]))
     assert found.can == []
-    assert "With one seed per method nothing can be said of differences: another seed may turn them round." in found.cannot
-    assert "With one seed in common nothing can be said of the difference between agm and joint." in found.cannot
+    assert "With one seed per method, nothing can be said about differences: another seed may reverse them." in found.cannot
+    assert "With one seed in common, nothing can be said about the difference between agm and joint." in found.cannot
 
 
 def test_noise_is_no_difference() -> None:
@@ -85,7 +87,7 @@ def test_the_facts_name_protocol_seeds_and_origin() -> None:
     assert facts["Run"] == "2023-11-14"
     assert facts["Made by"] == "agmbench 0.1.0, commit 0123456789ab"
     assert any("figures are too high" in words for words in found.cannot)
-    assert "joint stands alone, so there is nothing to compare it with." in found.cannot
+    assert "joint is the only method, so there is nothing to compare it with." in found.cannot
 
 
 # ranking
@@ -127,7 +129,7 @@ def test_methods_are_ranked_over_the_cells_that_have_them() -> None:
 
 def test_too_few_cells_have_no_ranking_and_say_why() -> None:
     tables = grid([{"joint": 50.0, "agm": 60.0, "ogm": 55.0} for _ in range(4)])
-    assert "3 methods or more that 5 cells or more (data set, fusion, settings) have in common, and there are 4." in page(
+    assert "at least 3 methods that at least 5 cells (data set, fusion, settings) have in common; there are 4." in page(
         tables, nothing, "joint"
     )
 

@@ -84,7 +84,7 @@ def test_a_file_comes_whole_and_once(server: Server, tmp_path: Path) -> None:
 
 def test_a_download_that_broke_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
     server.cut = 40_000
-    with pytest.raises(RunFailed, match=r"the connection ended after 40,000 of 102,400 bytes; give the same command again"):
+    with pytest.raises(RunFailed, match=r"the connection ended after 40,000 of 102,400 bytes; run the same command again"):
         get.fetch(one(server), tmp_path, quiet)
     assert not (tmp_path / "a" / "digits.gz").exists()
     server.cut = None
@@ -153,7 +153,7 @@ def test_an_archive_becomes_its_folder_and_nothing_beside_it(server: Server, tmp
     ]
     assert not get.fetch(one(server, "f.tar.gz", unpack=wanted), tmp_path, quiet)
     (tmp_path / "fsdd" / "recordings" / "0.wav").unlink()
-    with pytest.raises(RunFailed, match="is not what it should be: 1 files"):
+    with pytest.raises(RunFailed, match="the sha256 over its 1 files is"):
         get.fetch(one(server, "f.tar.gz", unpack=wanted), tmp_path, quiet)
 
 
@@ -188,7 +188,7 @@ def test_the_command_says_source_licence_and_what_is_next(
     result = line("data", "get", "cremad", "--data-root", "data")
     assert result.status == 0, result.err
     assert "train.csv: a test; MIT" in result.err
-    assert "train.csv: downloaded, no checksum is known; its own is kept" in result.err
+    assert "train.csv: downloaded, no checksum is published; that of this file is kept" in result.err
     assert result.out == "'cremad' is in data/cremad; next: look at data/cremad\n"
     assert "here already" in line("data", "get", "cremad", "--data-root", "data").err
     server.contents.clear()
@@ -232,6 +232,6 @@ def test_the_official_lists_and_recordings_have_the_checksums_of_the_table() -> 
 def test_status_names_get_and_prepare(line: CommandLine) -> None:
     (line.folder / "none").mkdir()
     out = line("data", "status", "avmnist", "mosei", "--data-root", "none").out
-    assert "  download it: agmbench data get avmnist\n" in out
+    assert "  download: agmbench data get avmnist\n" in out
     assert "'agmbench data prepare avmnist --from DIR'" in out
     assert "data get mosei" not in out

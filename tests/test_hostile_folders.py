@@ -128,9 +128,7 @@ CASES = {
     "a path with %, ? and #": Case(name="a%20b%s?c=d#e"),
     "a path with quotes": Case(name='a\'b "c" :d'),
     "a path with escapes": Case(name=ESCAPES),
-    "a path that is no text": Case(
-        name=os.fsdecode(b"\xff"), refused=dict.fromkeys(SLOW, "has a name that is no text in UTF-8")
-    ),
+    "a path that is no text": Case(name=os.fsdecode(b"\xff"), refused=dict.fromkeys(SLOW, "has a name that is not UTF-8 text")),
 }
 
 

@@ -206,9 +206,11 @@ def test_of_many_methods_those_that_differ_most_have_pictures_of_their_own() -> 
     text = page(tables, history, "joint")
     panels = re.findall(r'aria-label="(joint|m\d\d)"', text)
     assert panels == ["joint", *(f"m{number:02}" for number in range(9, 20))]
-    assert "Of 21 methods 12 are shown: joint and those whose modalities differ most from it." in text
+    assert "12 of 21 methods are shown: joint and those whose modalities differ most from it." in text
     assert all(f"<th>m{number:02}</th>" in text for number in range(20)), "tables have all of them"
-    assert "12 are shown: those whose modalities differ most from the mean." in page(tables, history, "none {of} these")
+    assert "methods are shown: those whose modalities differ most from the mean of all." in page(
+        tables, history, "none {of} these"
+    )
     assert "<svg" not in page(compare([run(f"m{number:02}", {}) for number in range(20)]), history, "joint"), "nothing to draw"
     scatter = text[text.index("against imbalance") :]
     assert re.findall(r">(m\d\d)</text>", scatter[: scatter.index("</svg>")]) == [f"m{number:02}" for number in range(9, 20)]
@@ -266,14 +268,14 @@ def test_a_picture_takes_its_colours_and_its_font_from_the_page() -> None:
 @pytest.mark.bad_input
 def test_bad_words_are_one_line(store: CommandLine) -> None:
     for words, expected in {
-        ("--baseline", "ogm"): "no row 'ogm' in these tables: did you mean 'agm'? Known: agm, joint.",
+        ("--baseline", "ogm"): "--baseline ogm: there is no such row in these tables: did you mean 'agm'? Known: agm, joint.",
         ("--fusion", "cocnat"): "did you mean 'concat'?",
         (
             "--fusion",
             "film",
         ): "no runs with this --fusion and --seed; the store has: concat, seed 1; concat, seed 2; sum, seed 1",
         ("--seed", "7"): "no runs with this --fusion and --seed",
-        ("--output", "x.md"): "--output needs a file format",
+        ("--output", "x.md"): "--output needs a format for files",
         ("--format", "html", "--output", "no/such/x.html"): "no/such/x.html cannot be written (No such file or directory)",
     }.items():
         assert expected in store.refused("compare", *words)

@@ -228,7 +228,7 @@ def test_failed_runs_on_other_data_stand_in_no_table(sensors: CommandLine) -> No
     assert sensors(*words).status == 0
     shown = sensors("compare", "-d", "sensors").out
     assert "FAILED:" not in shown
-    assert "1 run on other data or other code (FAILED) left out" in shown
+    assert "left out: 1 run (FAILED) on other data or with other code" in shown
 
 
 # contents
@@ -316,7 +316,7 @@ def test_data_that_are_drawn_anew_need_a_fingerprint() -> None:
         data.split = split  # type: ignore[method-assign]
         return data
 
-    with pytest.raises(Unsuitable, match="train gives other numbers each time for the same sample"):
+    with pytest.raises(Unsuitable, match="train gives different numbers each time for the same sample"):
         contents(drawn(""))
     assert contents(drawn("mine")) == contents(drawn("mine")) != contents(drawn("yours"))
 
@@ -417,7 +417,7 @@ def test_a_store_of_before_is_read_and_measured(line: CommandLine) -> None:
     # what their predictions tell is measured at once, the rest is a dash with the reason until the checkpoints are asked
     shown = line("compare", "--columns", "accuracy,ece,imbalance", "--seed", "1")
     assert re.search(r"joint\s+1\s+\d+\.\d+\s+\d+\.\d+\s*\n", shown.out), shown.out
-    assert "No number of imbalance: the run kept the answers with every modality present alone" in shown.out
+    assert "No numbers for imbalance: the run kept only the predictions with all modalities present" in shown.out
     measured = line("measure")
     assert measured.status == 0, measured.err
     after = line("compare", "--format", "csv", "--columns", "accuracy,response,strength,ece,term,imbalance")

@@ -229,7 +229,7 @@ def test_the_wildcard_s_component_named_for_one_modality_keeps_its_parameters() 
         ("seed=2147483648", "'seed' is 2147483648"),
         (
             "metrics=[accuracy]",
-            "metrics are no part of a job: every run is measured by all of them; take agmbench compare --columns",
+            "metrics are not part of a job, because every run is measured by all of them; choose what is shown with agmbench compare",
         ),
     ],
 )

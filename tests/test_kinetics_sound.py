@@ -181,7 +181,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "a list is missing": ("ogm-ge", lambda r: (r / "my_test.txt").unlink(), "the layout 'ogm-ge' misses my_test.txt"),
     "an empty list": ("ogm-ge", _text("my_test.txt", ""), "my_test.txt names no clip"),
     "a class out of range": ("ogm-ge", _text("my_test.txt", "a,10,31\n"), "my_test.txt has the label 31; expected 0 to 30"),
-    "a class that is no number": ("ogm-ge", _text("my_test.txt", "a,10,x\n"), "my_test.txt line 1 is 'a,10,x'; expected ID,10,CLASS"),
+    "a class that is not a number": ("ogm-ge", _text("my_test.txt", "a,10,x\n"), "my_test.txt line 1 is 'a,10,x'; expected ID,10,CLASS"),
     "a clip elsewhere": ("ogm-ge", _text("my_test.txt", "../a,10,1\n"), "my_test.txt line 1 is '../a,10,1'"),
     "too few pictures": (
         "ogm-ge",
@@ -194,7 +194,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "a picture that is text": ("ogm-ge", lambda r: [p.write_text("x") for p in r.glob("visual/*/*")], "cannot be read as a picture"),
     "lengths that disagree": ("prepared", _manifest(lambda m: m["facts"]["test"]["clips"].pop()), "clips has 7, labels has 8"),
     "a label out of range": ("prepared", _manifest(lambda m: m["facts"]["test"]["labels"].__setitem__(0, 31)), "has the label 31"),
-    "a manifest of something else": ("prepared", _manifest(lambda m: m["facts"].pop("train")), "is no manifest of Kinetics-Sounds"),
+    "a manifest of something else": ("prepared", _manifest(lambda m: m["facts"].pop("train")), "is not a manifest of Kinetics-Sounds"),
     "an array is missing": ("prepared", lambda r: list(map(Path.unlink, r.glob("*/clips/audio.npy"))), "audio.npy is missing"),
 }  # fmt: skip
 

@@ -107,7 +107,7 @@ def test_gpus_are_dealt_to_places(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dealt(monkeypatch, "", cpus_per_job=1) == ([], cores())
     with pytest.raises(AgmbenchError, match="--gpus-per-job 5: this machine has 4 GPUs"):
         dealt(monkeypatch, four, gpus_per_job=5)
-    with pytest.raises(AgmbenchError, match="--jobs-per-gpu 2: jobs have no GPUs here"):
+    with pytest.raises(AgmbenchError, match="--jobs-per-gpu 2: jobs get no GPUs here"):
         dealt(monkeypatch, "-1", jobs_per_gpu=2)
     monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/no/such/pipe")
     assert "nvidia-cuda-mps-control" in Local(Path(), "s", jobs_per_gpu=2).notes()[0]

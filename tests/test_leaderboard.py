@@ -76,7 +76,7 @@ def test_compare_reads_a_folder_as_it_reads_the_store(finished: CommandLine, exp
     ours, read_ = json.loads(finished(*form).out), json.loads(line(*form, "--from", str(exported)).out)
     assert files(line.folder) == []
     (table,), (same,) = ours["tables"], read_["tables"]
-    assert same["notes"].pop() == "runs of theirs, made by others"
+    assert same["notes"].pop() == "runs made by others, from theirs"
     for row in (*table["rows"], *same["rows"]):
         del row["runs"]
     assert same == table
@@ -107,9 +107,9 @@ def test_imported_runs_are_shown_and_are_no_jobs_of_this_store(theirs: Path, lin
     assert result.status == 0, result
     assert not [path for path in files(line.folder) if path.name == "secret"], "what the manifest does not list is left"
     assert "imported 4 results" in result.out
-    assert "4 had been imported before" in line("import", str(theirs), "--name", "lab b").out
+    assert "4 were imported before" in line("import", str(theirs), "--name", "lab b").out
     shown = line("compare")
-    assert "runs of lab b, made by others" in shown.out
+    assert "runs made by others, from lab b" in shown.out
     tracker, digest = MlflowTracker(line.folder / "runs"), digest_of(theirs, "agm seed 999 on synthetic concat")
     assert len(tracker.imported()) == 4
     assert tracker.imported("synthetic")[0].source == "lab b"
@@ -160,7 +160,7 @@ def test_a_result_is_reproduced_bit_by_bit(exported: Path, line: CommandLine, mo
     digest = digest_of(exported, "agm seed 999 on synthetic concat")
     result = line("verify-result", str(exported / digest / "job.yaml"), "-q")
     assert result.status == 0, result
-    assert "environment: the same as there" in result.out
+    assert "environment: the same as that of the result" in result.out
     assert "the answers are equal, the logits are equal" in result.out
     assert files(line.folder) == [], "the store is not touched"
 
@@ -176,7 +176,7 @@ def test_numbers_that_are_not_those_of_the_job_are_found(theirs: Path, line: Com
     sealed(theirs)
     result = line("verify-result", str(theirs / digest), "-q")
     assert result.status == 1
-    assert "which should be equal" in result.out
+    assert "they should be equal" in result.out
     assert "the answers differ, the logits are equal" in result.out
     assert "is not reproduced: 1 of " in result.err
 
@@ -185,7 +185,7 @@ def test_numbers_that_are_not_those_of_the_job_are_found(theirs: Path, line: Com
     sealed(theirs)
     result = line("verify-result", str(theirs / digest), "-q")
     assert result.status == 0, "in another environment it is within the tolerance"
-    assert "environment: another one than there: cpu another and " in result.out
+    assert "environment: differs from that of the result: cpu another and " in result.out
     assert line("verify-result", str(theirs / digest), "-q", "--tolerance", "0.001").status == 1
 
 
@@ -269,10 +269,10 @@ BOMB = "b0: &b0 [1, 1]\n" + "".join(f"b{n}: &b{n} [*b{n - 1}, *b{n - 1}]\n" for 
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "tampered": (tampered, "metrics.json is not the file that was exported: its sha256 begins with"),
     "lost": (lambda folder: next(folder.glob("*/run.json")).unlink(), "run.json cannot be read (No such file"),
-    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "has no manifest.json, so it is no folder of results"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "has no manifest.json, so it is not a folder of results"),
     "link": (linked, "run.json is a symbolic link; expected a regular file"),
     "linked folder": (linked_folder, "is a symbolic link; expected a folder"),
-    "pipe": (a_pipe, "run.json is no regular file"),
+    "pipe": (a_pipe, "run.json is not a regular file"),
     "traversal": (manifest(files={"../../secret": SHA}), "lists '../../secret'; expected DIGEST/FILE"),
     "inner traversal": (manifest(files={"0123456789abcdef/../x": SHA}), "expected DIGEST/FILE"),
     "absolute": (manifest(files={"/etc/passwd": SHA}), "lists '/etc/passwd'; expected DIGEST/FILE"),
@@ -284,12 +284,12 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "a list": (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json should be a mapping"),
     "broken": (written("metrics.json", '{"test": '), "metrics.json is not JSON as it should be"),
     "twice": (written("metrics.json", '{"test": {}, "test": {}}'), "a key is given twice"),
-    "not finite": (written("metrics.json", '{"test": {"accuracy": NaN}}'), "NaN is no finite number"),
-    "too large a number": (written("metrics.json", '{"test": {"accuracy": 1e999}}'), "1e999 is no finite number"),
+    "not finite": (written("metrics.json", '{"test": {"accuracy": NaN}}'), "NaN is not a finite number"),
+    "too large a number": (written("metrics.json", '{"test": {"accuracy": 1e999}}'), "1e999 is not a finite number"),
     "deep": (written("metrics.json", "[" * 100_000), "it nests too deeply"),
     "rather deep": (written("metrics.json", '{"a": ' + "[" * 60 + "]" * 60 + "}"), "nests lists and mappings more than 20 deep"),
     "large": (written("metrics.json", " " * (2**20 + 1)), "metrics.json is larger than 1,048,576 bytes"),
-    "no text": (written("run.json", b"\xff\xfe"), "run.json is no text in UTF-8"),
+    "no text": (written("run.json", b"\xff\xfe"), "run.json is not UTF-8 text"),
     "unknown key": (changed("metrics.json", tset={}), "metrics.json: unknown key 'tset'"),
     "metric": (changed("metrics.json", test={"../x": 1}), "string should match pattern"),
     "setting": (job(modulator={"name": "agm", "params": {"a//b": 1}}), "'modulator.a//b' cannot be the name of a setting"),
@@ -303,7 +303,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "not yaml": (written("job.yaml", "a: ["), "job.yaml is not YAML: did not find"),
     "aliases": (written("job.yaml", BOMB), "the text has more than 100,000 values"),
     "python": (written("job.yaml", "!!python/object/apply:os.system ['true']"), "is not YAML"),
-    "no job": (written("job.yaml", "[]"), "job.yaml is no job"),
+    "no job": (written("job.yaml", "[]"), "job.yaml is not a job"),
     "dataset": (job(dataset={"name": "../x", "params": {}}), "a name should be made of letters"),
     "modality": (job(encoders={"a/b": {"name": "mlp"}}), "a modality is called 'a/b'"),
     "modalities": (job(encoders={f"m{n}": {"name": "mlp"} for n in range(2000)}), "names 2000 modalities; at most"),
@@ -357,7 +357,7 @@ def test_filters_keep_what_they_name(finished: CommandLine, tmp_path: Path) -> N
     assert names == [f"{what} seed 999 on synthetic concat" for what in ("agm", "concept of m0", "concept of m1")]
     assert finished("export", str(tmp_path / "both"), "-m", "joint,AGM", "--since", "2020-01-01").status == 0
     assert {"agm", "joint"} <= {record.name.split()[0] for record in read(tmp_path / "both", "x").records()}
-    assert "no runs of this time" in finished.refused("export", str(tmp_path / "none"), "--until", "2020-01-01")
+    assert "no runs began in this time" in finished.refused("export", str(tmp_path / "none"), "--until", "2020-01-01")
     assert sorted(
         path.name for path in next(path for path in (tmp_path / "out").iterdir() if path.is_dir()).iterdir()
     ) == sorted(FILES)

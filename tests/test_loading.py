@@ -384,7 +384,7 @@ def test_a_profile_is_kept_with_the_run_and_its_largest_parts_are_shown(line: Co
     with chdir(line.folder), MlflowTracker().artifact(record, "profile/trace.json.gz") as path:
         assert path.stat().st_size > 1000
     again = line("run", *SMALL, "--no-strength", "--profile", "--set", "training.batch_size=8")
-    assert "there is no training to profile; take --force" in again.err
+    assert "there is no training to profile; add --force" in again.err
 
 
 @pytest.mark.long

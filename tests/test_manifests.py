@@ -179,7 +179,7 @@ def test_a_manifest_of_the_official_files(name: str, line: CommandLine, clip: Pa
         assert not set(groups["train"]) & set(groups["test"])
     if name == "vggsound":
         assert "1 of 24 samples of the lists have no files here" in made.out
-    assert f"{name}.table.csv is there already" in line.refused("data", "manifest", name, "--from", ".")
+    assert f"{name}.table.csv already exists" in line.refused("data", "manifest", name, "--from", ".")
 
 
 def test_what_is_not_there_is_one_line(line: CommandLine) -> None:

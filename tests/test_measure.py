@@ -136,7 +136,7 @@ def test_parameters_of_a_metric_are_part_of_its_version(line: CommandLine) -> No
         ("Quantity('top', 'top', 'x' * 12_000)", "the meaning of quantity 'top' should be a text of at most 300 letters"),
         ("Quantity('top', 'top', 'of five', tasks=('classification'))", "tasks should be a tuple of classification"),
         ("Quantity('top', 'top', 'of five', better='more')", "better should be 'higher', 'lower' or 'neither'"),
-        ("Quantity('top', 'top', 'of five', per='modality')", "should have {} if, and only if"),
+        ("Quantity('top', 'top', 'of five', per='modality')", "should contain {} if it has a value per modality or coalition"),
     ],
 )
 def test_a_quantity_that_cannot_be_is_told_and_stops_nobody(line: CommandLine, wrong: str, said: str) -> None:
@@ -173,7 +173,7 @@ def test_units_but_percent_and_points_are_shown_as_they_are() -> None:
 @pytest.mark.bad_input
 def test_a_column_that_nobody_knows_is_one_line(line: CommandLine) -> None:
     assert line("run", *SMALL, "--no-strength").status == 0
-    assert "--columns acuracy: nothing of that name is measured for classification: did you mean 'accuracy'?" in line.refused(
+    assert "--columns acuracy: there is no such quantity for classification: did you mean 'accuracy'?" in line.refused(
         "compare", "--columns", "acuracy"
     )
 
@@ -341,7 +341,7 @@ def test_a_sweep_whose_valid_is_test_says_so(line: CommandLine) -> None:
     said = " ".join(result.out.split())
     assert "the trial that is best ON TEST" in said
     assert "The epoch is chosen ON TEST, so figures are those of the best epoch there." in said
-    assert "test was read" not in said
+    assert "Test was read" not in said
 
 
 def test_what_departs_is_told_of_runs_that_did_not_note_it(line: CommandLine) -> None:
@@ -403,9 +403,9 @@ def test_epochs_are_chosen_by_any_quantity(line: CommandLine) -> None:
     [
         ("acuracy", "training.select_by=acuracy: no metric gives 'acuracy' of a classification: did you mean 'accuracy'?"),
         ("mae", "training.select_by=mae: no metric gives 'mae' of a classification"),
-        ("response", "training.select_by=response: should be 'response/MODALITY'"),
-        ("response/m7", "training.select_by=response/m7: should be 'response/MODALITY': did you mean 'm"),
-        ("contribution/m0", "neither more nor less of it is better"),
+        ("response", "training.select_by=response should be 'response/MODALITY'"),
+        ("response/m7", "training.select_by=response/m7 should be 'response/MODALITY': did you mean 'm"),
+        ("contribution/m0", "neither a higher nor a lower value of it is better"),
     ],
 )
 def test_what_epochs_cannot_be_chosen_by_is_one_line(line: CommandLine, by: str, said: str) -> None:

@@ -130,7 +130,7 @@ def test_imbalance_is_of_shapley_values_that_sum_to_the_accuracy() -> None:
     found = Imbalance()(Outcomes(two({"a": [0, 1, 1, 1], "b": [1, 1, 0, 0], "ab": [0, 1, 1, 0]}, [0, 1, 1, 0])), {})
     # accuracies: a 3/4, b 2/4, both 1: s_a = (3/4 + 1 - 2/4) / 2
     assert found == {"contribution": {"a": 0.625, "b": 0.375}, "imbalance": 0.25}
-    with pytest.raises(Unmeasured, match="nothing to share"):
+    with pytest.raises(Unmeasured, match="with a single modality there is no imbalance"):
         Imbalance()(Outcomes(outcome(one_hot([0], 2), np.array([0]))), {})
 
 
@@ -271,7 +271,7 @@ def test_a_probe_needs_features_and_classes() -> None:
     bare = outcome(one_hot([0, 1], 3), np.array([0, 1]))
     with pytest.raises(Unmeasured, match="the method trains no encoder, or the run was made before they were kept"):
         LinearProbe()(Outcomes(bare, bare), {})
-    with pytest.raises(Unmeasured, match="dev has one class alone"):
+    with pytest.raises(Unmeasured, match="dev has only one class"):
         LinearProbe()(Outcomes(whole, probed("classification", np.zeros(6, dtype=int), 0)), {})
 
 

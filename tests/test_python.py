@@ -88,7 +88,10 @@ def test_targets_say_what_the_task_is() -> None:
     [
         ({"train": pair(8)}, "no split valid, test"),
         (5, "found a int; expected a name, a mapping"),
-        ({**three(), "test": (pair(8)[0], pair(7)[1])}, "test has 8 samples of sound and 7 targets; expected as many"),
+        (
+            {**three(), "test": (pair(8)[0], pair(7)[1])},
+            "test has 8 samples of sound and 7 targets; expected as many targets as samples",
+        ),
         ({**three(), "tset": pair(8)}, "no split is called 'tset': did you mean 'test'"),
         ({**three(), "train": pair(8)[0]}, "train is a dict"),
         ({**three(), "train": ({"sound": ["a"]}, [1])}, "train: sound is a list"),
@@ -133,7 +136,7 @@ def test_own_data_are_trained_compared_and_served(folder: Path, capsys: pytest.C
     for wrong, said in [({"name": "synthetic"}, "is defined twice"), ({"classes": ["a"]}, "targets out of range")]:
         with pytest.raises(AgmbenchError, match=said):
             agmbench.run(three(), **{"name": "mine", **wrong})
-    with pytest.raises(AgmbenchError, match="name and classes are of a data set given from Python"):
+    with pytest.raises(AgmbenchError, match="name and classes describe data given from Python"):
         agmbench.run("synthetic", name="mine")
     with pytest.raises(AgmbenchError, match=r"training\.epochs and --epochs say the same"):
         agmbench.run(epochs=1, set={"training.epochs": 2})
@@ -181,4 +184,4 @@ if __name__ == "__main__":
 """
     (folder / "mine.py").write_text(script)
     told = subprocess.run([sys.executable, "mine.py"], cwd=folder, capture_output=True, text=True, check=False)
-    assert told.stdout.startswith("FINISHED\nmodulator 'umt' has losses in which all samples count alike"), told
+    assert told.stdout.startswith("FINISHED\nmodulator 'umt' has losses in which all samples count the same"), told

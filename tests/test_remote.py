@@ -171,7 +171,7 @@ def test_a_server_that_goes_down_meanwhile_is_one_line_and_the_job_goes_on_when_
         out, err = process.communicate(timeout=PATIENCE)
         result = Result(process.returncode, out, err)
         assert result.status == 1
-        assert f"the tracking server {server.uri} does not answer any more" in one_line(result)
+        assert f"the tracking server {server.uri} no longer answers" in one_line(result)
         server.start()
         result = line.finish(*LONG, env=server.env)
         assert result.status == 0, result.err

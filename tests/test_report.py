@@ -134,7 +134,7 @@ def test_the_concept_row_has_the_accuracy_of_each_modality_alone() -> None:
     assert found.values["response/image"].mean == pytest.approx(45)
     for key in ("accuracy", "strength/audio", "strength/image"):
         assert found.values[key].mean is None
-        assert found.values[key].reason == "a concept is a unimodal model, so it has no value here"
+        assert found.values[key].reason == "this row is of unimodal models (concepts), which have no value here"
 
 
 def test_without_concepts_there_is_no_concept_row() -> None:
@@ -367,7 +367,7 @@ def test_the_caption_says_what_five_seeds_can_and_cannot_show() -> None:
         table = only(*runs("joint", [50] * count), *runs("agm", [60 + seed for seed in range(count)]))
         caption = sheets.of_table(table, "joint")[1].caption
         assert f"The smallest p that {count} pairs can give is {least}" in caption
-        assert ("from this table alone no method can be significant at 0.05" in caption) is cannot
+        assert ("so no method can be significant at 0.05 in this table" in caption) is cannot
 
 
 def two_cells(late: Sequence[float], early: Sequence[float]) -> list[Table]:
@@ -527,10 +527,10 @@ def test_one_number_of_a_quantity_is_a_column() -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("acuracy", "--columns acuracy: nothing of that name is measured for classification or regression: did you mean"),
+        ("acuracy", "--columns acuracy: there is no such quantity for classification or regression: did you mean"),
         ("response/adio", "--columns response/adio: .* did you mean 'response/audio'?"),
-        ("accuracy/audio", "--columns accuracy/audio: nothing of that name"),
-        ("map", "--columns map: nothing of that name is measured for classification or regression"),
+        ("accuracy/audio", "--columns accuracy/audio: there is no such quantity"),
+        ("map", "--columns map: there is no such quantity for classification or regression"),
     ],
 )
 def test_a_word_that_no_cell_knows_is_an_error(word: str, said: str) -> None:
@@ -561,7 +561,7 @@ def test_numbers_of_another_version_than_the_present_one_are_told() -> None:
     ]
     (table,) = compare(old, asked=["mine"], metrics={"mine": Measurement("mine", "2", quantities)})
     assert table.notes == [
-        "joint: measured by version 1 of mine, which is now at version 2; to measure all again: agmbench measure mine"
+        "joint: measured by version 1 of mine, whose present version is 2; measure all again with: agmbench measure mine"
     ]
     agm = replace(old[0], digest="agm", spec={**old[0].spec, "modulator": {"name": "agm", "params": {}}})
     (both,) = compare([*old, agm], asked=["mine"], metrics={"mine": Measurement("mine", "2", quantities)})
@@ -597,7 +597,7 @@ def test_a_random_sample_is_said_wherever_departures_are() -> None:
     ("selected", "on_test", "said", "unsaid"),
     [
         ("valid", False, ["best on valid", "The epoch is chosen on valid"], "ON TEST"),
-        ("test", True, ["the trial that is best ON TEST", "The epoch is chosen ON TEST"], "test was read"),
+        ("test", True, ["the trial that is best ON TEST", "The epoch is chosen ON TEST"], "Test was read"),
         ("last", True, ["the trial that is best ON TEST", "The last epoch is taken."], "read"),
     ],
 )

@@ -562,7 +562,7 @@ def test_on_a_full_disk_the_run_fails_and_goes_on_when_there_is_room(
     statuses = [text for text in result.stdout.splitlines() if text.startswith("status")]
     assert statuses == ["status 1", "status 0"], result.stderr
     (error,) = [text for text in result.stderr.splitlines() if text.startswith("error: ")]
-    assert "the disk is full; make room and give the same command again: the job goes on from its last state (" in error
+    assert "the disk is full; make room and run the same command again: the job goes on from its last state (" in error
     assert f"/{NEWEST}" in result.stdout, "the states so far are intact"
     assert "goes on after epoch" in result.stderr
     client = MlflowClient(f"sqlite:///{line.folder / 'whole' / 'mlflow.db'}")

@@ -181,5 +181,5 @@ def test_a_model_names_no_type_of_numbers_but_torchs(finished: CommandLine, tmp_
     about = json.loads((model / "data" / "data.json").read_text())
     about["targets"]["dtype"] = "load"
     (tmp_path / "model" / "data" / "data.json").write_text(json.dumps(about))
-    with pytest.raises(AgmbenchError, match="the model's data are of no type of numbers that torch has: 'load'"):
+    with pytest.raises(AgmbenchError, match="the model's data have a type that torch does not know: 'load'"):
         _load_pyfunc(str(tmp_path / "model" / "data"))

@@ -115,5 +115,5 @@ def test_a_folder_for_states_that_is_not_there_is_one_line(line: CommandLine, mo
     access = os.access  # root may write everywhere but on a file system that is mounted to be read
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and access(path, mode))
     monkeypatch.setenv("AGMBENCH_STATES", "locked")
-    assert "AGMBENCH_STATES=locked: this folder cannot be written; name another" in line.refused(*job)
-    assert "--states locked: this folder cannot be written" in line.refused(*job, "--states", "locked")
+    assert "AGMBENCH_STATES=locked: this folder is not writable; name another" in line.refused(*job)
+    assert "--states locked: this folder is not writable" in line.refused(*job, "--states", "locked")

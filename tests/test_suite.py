@@ -334,12 +334,12 @@ def test_a_suite_that_was_run_elsewhere_is_told_of_without_its_data(line: Comman
     (line.folder / "data" / "far").rmdir()
     status = line("suite", "status", "far")
     assert status.out == expected
-    assert "note: 3 jobs, on far, cannot be built here; the store has their plan" in status.err
+    assert "note: 3 jobs on far cannot be built on this machine; they are shown as another machine planned them" in status.err
     assert line("suite", "report", "far").status == 0
     assert "agm" in (line.folder / "far.html").read_text()
     more = line("suite", "status", "far", "--seeds", "2")
     assert "2 done, 0 failed, 0 missing, 4 skipped" in more.out
-    assert "note: 3 jobs cannot be built here, and the store does not tell what became of them" in more.err
+    assert "note: 3 jobs cannot be built on this machine, and the store does not know them" in more.err
 
 
 @pytest.mark.long
@@ -350,7 +350,7 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
         line("suite", "show", "mixed").out
     )
     assert "0 done, 0 failed, 4 missing, 0 skipped" in line("suite", "status", "tiny").out
-    assert "nothing of suite 'tiny' is done; run it with: agmbench suite run tiny" in line("suite", "report", "tiny").err
+    assert "no job of suite 'tiny' is done yet; run it with: agmbench suite run tiny" in line("suite", "report", "tiny").err
     assert not (line.folder / "runs").exists()
 
     result = line("suite", "run", "tiny", "--jobs", "2")
@@ -427,7 +427,7 @@ def test_a_failed_job_is_recorded_and_the_rest_go_on(line: CommandLine) -> None:
     assert "not finite" in next(text for text in result.out.splitlines() if text.startswith("failed: "))
     assert "because modulator 'ogm' needs a term of each modality's own" in result.out
     assert result.err.splitlines()[-1].startswith("error: ")
-    assert "3 jobs of suite 'mixed' failed; what each printed is in runs/suites/mixed" in result.err
+    assert "3 jobs of suite 'mixed' failed; see the output of each job in runs/suites/mixed" in result.err
     (unstarted,) = [text for text in result.err.splitlines() if "its concept of m" in text]
     assert "joint seed 999 on synthetic concat: failed: its concept of m0 failed: the lo" in unstarted
     assert not runs(line, "attributes.run_name = 'joint seed 999 on synthetic concat' and attributes.status = 'FAILED'")

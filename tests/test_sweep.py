@@ -537,8 +537,8 @@ def test_a_server_that_does_not_answer_is_one_line_within_seconds(line: CommandL
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ((), "either --modulator NAME or --fair"),
-        (("-m", "agm", "--fair", "agm"), "either --modulator NAME or --fair"),
+        ((), "by one of --modulator NAME and --fair"),
+        (("-m", "agm", "--fair", "agm"), "by one of --modulator NAME and --fair"),
         (("--fair", "agm,agm"), "named twice"),
         (("--fair", "agm,nope"), "unknown modulator 'nope'"),
         (("-m", "joint"), "--fair joint"),
@@ -547,14 +547,14 @@ def test_a_server_that_does_not_answer_is_one_line_within_seconds(line: CommandL
         (("-m", "agm", "--sampler", "tpa"), "'tpa' is not one of 'tpe', 'random', 'grid', 'cmaes'"),
         (("-m", "agm", "--pruner", "none of it"), "is not one of"),
         (("-m", "agm", "--trials", "0"), "0 is not in the range"),
-        (("-m", "agm", "--sampler", "cmaes"), "two ranges or more"),
+        (("-m", "agm", "--sampler", "cmaes"), "two or more parameters with a range"),
         (("--fair", "agm", "--sampler", "grid", "--trials", "5"), "take 4 or 9"),
         (("-m", "agm", "--study", "a'b"), "should be made of letters"),
-        (("-m", "agm", "--storage", "nonsense"), "no address of a database"),
+        (("-m", "agm", "--storage", "nonsense"), "not the address of a database"),
         (("-m", "agm", "--storage", "oracles://me:hush@host/db"), "the driver of oracles is not here"),
         (("-m", "agm", "--storage", "sqlite:////no/such/folder/x.db"), "unable to open database file"),
         (("-m", "ogm", "--fusion", "early"), "additive"),
-        (("-m", "agm", "--set", "concept_seed=1"), "concept_seed: trials are compared with no concepts"),
+        (("-m", "agm", "--set", "concept_seed=1"), "concept_seed: trials are not compared with unimodal models (concepts)"),
     ],
 )
 def test_bad_input_is_one_line(line: CommandLine, words: tuple[str, ...], expected: str) -> None:

@@ -215,7 +215,7 @@ def test_label_columns_are_several_labels(tmp_path: Path) -> None:
     data = opened(table(tmp_path, label=None, **flags))
     assert list(data.class_names) == ["red", "blue"]
     assert data.shapes == {"x": (3,)}
-    assert "is no label; expected 0 or 1" in refused(table(tmp_path, label=None, **{**flags, "label_red": [0, 7] * 30}))
+    assert "is not a label; expected 0 or 1" in refused(table(tmp_path, label=None, **{**flags, "label_red": [0, 7] * 30}))
 
 
 def test_lists_of_jsonl_and_parquet_are_labels_or_segments(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_column_of_splits(tmp_path: Path) -> None:
     data = opened(table(tmp_path, split=["train"] * 40 + ["dev"] * 10 + ["test"] * 10))
     assert (len(data.split("valid")), len(data.split("dev"))) == (10, 4)
     strange = refused(table(tmp_path, split=["train"] * 40 + ["tset"] + ["test"] * 19), split="split")
-    assert "row 42, column 'split': 'tset' is the name of no split; expected train, dev, valid or test" in strange
+    assert "row 42, column 'split': 'tset' is not the name of a split; expected train, dev, valid or test" in strange
 
 
 # every odd row is one line
@@ -391,7 +391,7 @@ def test_a_class_that_test_alone_has(tmp_path: Path) -> None:
     assert "row 61, column 'label': the class 'yak' is in test and not in train" in odd(path)
     assert "the class 'yak' has one row alone" in odd(path)
     assert any("yak" in line for line in verify(opened(path), lambda done, of: None).wrong["classes"])
-    assert "row 61, column 'label': the label 'yak' is none of the stated classes" in refused(path, classes=["cat", "dog"])
+    assert "row 61, column 'label': the label 'yak' is not one of the stated classes" in refused(path, classes=["cat", "dog"])
 
 
 def test_a_row_without_a_label(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_paths_outside_absolute_and_of_windows(tmp_path: Path) -> None:
     assert "2 such rows, also 3" in odd(path)
     assert verify(opened(path), lambda done, of: None).wrong.get("files", []) == []
     path = table(inside, picture=with_cell(picture, 6, "C:\\data\\x.png"))
-    assert "row 6, column 'picture': 'C:\\\\data\\\\x.png' is a path of Windows with a drive" in refused(path)
+    assert "row 6, column 'picture': 'C:\\\\data\\\\x.png' is a Windows path with a drive" in refused(path)
 
 
 def test_other_separators_a_mark_of_order_and_other_encodings(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_other_separators_a_mark_of_order_and_other_encodings(tmp_path: Path) ->
     (tmp_path / "head.csv").write_text("a,label\n")
     assert "head.csv has no rows" in refused(tmp_path / "head.csv")
     (tmp_path / "a.xlsx").write_bytes(b"PK")
-    assert "is of no kind of table" in refused(tmp_path / "a.xlsx")
+    assert "is not a table that agmbench can read" in refused(tmp_path / "a.xlsx")
 
 
 def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
@@ -499,7 +499,7 @@ def test_an_empty_cell_is_an_absent_modality(tmp_path: Path) -> None:
     assert (x[batch.absent["x"]] == 7).all()
     torch.testing.assert_close(x[~batch.absent["x"]], batch.inputs["x"][~batch.absent["x"]])  # type: ignore[index]
     assert seen.inputs["said"].values.equal(batch.inputs["said"].values)  # type: ignore[union-attr]
-    assert "row 2, column 'said': the cell is empty; missing: absent takes such rows" in refused(path, missing="error")
+    assert "row 2, column 'said': the cell is empty; 'missing: absent' keeps such rows" in refused(path, missing="error")
     assert len(opened(path, missing="drop").held.splits["train"]) < len(split)
 
 
@@ -509,7 +509,7 @@ def test_methods_that_learn_from_each_modality_by_itself_refuse_absent_ones(tmp_
     )
     assert line("data", "describe", str(path)).status == 0
     entry = str(path.with_suffix(".yaml"))
-    why = "modulator 'mmpareto' learns from each modality by itself, and samples of train lack y; leave them out"
+    why = "modulator 'mmpareto' learns from each modality by itself, and some samples of train lack y; leave those samples out"
     assert why in line.refused("run", "-d", entry, "-m", "mmpareto")
     assert line("run", "-d", entry, "-m", "mmpareto", "--set", "dataset.missing=drop", "--dry-run").status == 0
     assert line("run", "-d", entry, "-m", "ogm-ge", "--dry-run").status == 0
@@ -560,7 +560,7 @@ def test_describe_writes_an_entry_that_verify_and_run_take(line: CommandLine) ->
         "wrote animals.yaml",
     ):
         assert text in told.out, told.out
-    assert "is there already" in line.refused("data", "describe", "animals.csv")
+    assert "already exists" in line.refused("data", "describe", "animals.csv")
     again = line("data", "describe", "animals.yaml")
     assert "picture   picture  picture  1x6x8" in again.out
     verified = line("data", "verify", "animals.yaml")
@@ -572,7 +572,7 @@ def test_describe_writes_an_entry_that_verify_and_run_take(line: CommandLine) ->
     assert prepared.status == 0, prepared
     before = Table(0, folder, file="animals.csv")
     assert before.layout.name == "prepared"
-    assert "is a table and no entry" in line.refused("run", "--dataset", "animals.csv")
+    assert "is a table, and an entry is expected" in line.refused("run", "--dataset", "animals.csv")
     assert "there is no file other.yaml" in line.refused("run", "--dataset", "other.yaml")
 
 
@@ -586,7 +586,7 @@ def test_a_file_that_is_named_stands_beside_a_registry_of_ones_own(line: Command
     (line.folder / "both.yaml").write_text(
         text.replace("suites:", "  three: {target: 'agmbench.datasets.table:Table'}\nsuites:")
     )
-    assert "both.yaml has 2 datasets (two, three); name one" in line.refused("run", "--dataset", "both.yaml")
+    assert "both.yaml has 2 datasets (two, three) and should have one" in line.refused("run", "--dataset", "both.yaml")
     (line.folder / "bad.yaml").write_text("datasets: 7\n")
     assert "should be a mapping" in line.refused("run", "--dataset", "bad.yaml")
     (line.folder / "ave.csv").write_text((line.folder / "one.csv").read_text())

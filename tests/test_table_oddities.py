@@ -55,16 +55,17 @@ def test_a_column_of_numbers_with_a_word_in_it_is_no_less_one_of_numbers(tmp_pat
     cells = with_cell([f"{place}.5" for place in range(ROWS)], 9, "?")
     found = described(table(tmp_path, z_0=cells, z_1=DRAW.normal(size=ROWS)))
     assert found.modals["z"].kind.columns == "z_*"
-    assert found.wrong == [f"{tmp_path / 't.csv'}, row 11, column 'z_0': '?' is no number; expected one, or an empty cell; "
+    assert found.wrong == [f"{tmp_path / 't.csv'}, row 11, column 'z_0': '?' is not a number; expected one, or an empty cell; "
                            "'missing: drop' leaves such rows out"]  # fmt: skip
 
 
 def test_a_column_of_splits_with_a_slip_in_it_is_no_less_one_of_splits(tmp_path: Path) -> None:
     names = ["train"] * 32 + ["valid"] * 8 + ["test"] * 7
     assert (
-        "row 49, column 'split': 'tset' is the name of no split" in described(table(tmp_path, split=[*names, "tset"])).wrong[0]
+        "row 49, column 'split': 'tset' is not the name of a split"
+        in described(table(tmp_path, split=[*names, "tset"])).wrong[0]
     )
-    assert "row 49, column 'split': an empty cell is the name" in described(table(tmp_path, split=[*names, None])).wrong[0]
+    assert "row 49, column 'split': an empty cell is not the name" in described(table(tmp_path, split=[*names, None])).wrong[0]
     folds = described(table(tmp_path, fold=[1, 2, 3, 4] * 12))
     assert (folds.settings["split"], folds.unused) == (None, ["fold"])
 
@@ -72,7 +73,7 @@ def test_a_column_of_splits_with_a_slip_in_it_is_no_less_one_of_splits(tmp_path:
 def test_a_label_that_is_an_input_too_is_odd(tmp_path: Path) -> None:
     path = table(tmp_path, label=[0.0, 1.0] * (ROWS // 2))
     told = described(path, modalities={"x": {"kind": "numbers", "columns": ["x_0", "label"]}}).odd
-    assert told == [f"{path}: column 'label' is the label, and an input of 'x' too, which gives the answer away"]
+    assert told == [f"{path}: column 'label' is the label and also an input of 'x', so the input gives the answer away"]
 
 
 def test_a_file_that_changed_since_it_was_prepared_is_found(line: CommandLine) -> None:
@@ -100,7 +101,8 @@ def test_a_line_of_jsonl_that_cannot_be_read_is_named_as_an_editor_counts(tmp_pa
     lines = [json.dumps({"x": 1.5, "label": "a"}), json.dumps({"x": "one", "label": "b"})]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
     with pytest.raises(
-        Unsuitable, match=r"from number to string in row 2; expected a row a line, as in {\"x\": 1.5, .*, with values of one"
+        Unsuitable,
+        match=r"from number to string in row 2; expected one row per line, as in {\"x\": 1.5, .*, with values of one",
     ):
         described(tmp_path / "t.jsonl")
 
@@ -131,7 +133,7 @@ def test_an_array_that_cannot_be_read_leaves_the_others_their_mean(tmp_path: Pat
     wrong = [line for lines in verify(data, lambda done, of: None).wrong.values() for line in lines]
     assert len(wrong) == 1
     assert "row 32, column 'vector'" in wrong[0]
-    assert wrong[0].endswith("it holds objects and no numbers, or is no file of NumPy's")
+    assert wrong[0].endswith("it holds objects and no numbers, or is not a file of NumPy")
 
 
 def test_an_encoder_of_raw_text_refuses_numbers_of_words_before_it_runs(line: CommandLine) -> None:
@@ -140,7 +142,7 @@ def test_an_encoder_of_raw_text_refuses_numbers_of_words_before_it_runs(line: Co
     config = "encoder.said.config={model_type: bert, hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 1}"
     words = ("run", "-d", "t.yaml", "-m", "joint", "--encoder", "said=hf-text", "--set", config)
     assert "encoder/hf-text of 'said': takes raw text" in (why := line.refused(*words, "--set", "encoder.said.tokenizer=bytes"))
-    assert "say 'numbers: bytes' of the modality" in why
+    assert "set 'numbers: bytes' for this modality" in why
 
 
 def test_a_folder_of_hugging_face_whose_index_is_none(tmp_path: Path) -> None:
@@ -172,9 +174,9 @@ def test_describe_refuses_names_that_nobody_could_use_and_quotes_its_next_step(l
     assert "wrong: class 0 is called 'aaaaaaaaaaaa...aaaaaaaaaaaaa'; a name should be one line" in told.out
     assert "next: agmbench run --dataset 'my täble (1).yaml'" in told.out
     table(line.folder, label_a=[0, 2] * (ROWS // 2), label_b=1, label=None)
-    assert "row 3, column 'label_a': 2 is no label; expected 0 or 1" in line.refused(
+    assert "row 3, column 'label_a': 2 is not a label; expected 0 or 1" in line.refused(
         "data", "describe", "t.csv", "--label", "label_a", "--label", "label_b"
     )
     pd.DataFrame({"age": [1, 2], "size": [3, 4], "label": ["a", "b"]}).to_csv(line.folder / "u.csv", index=False)
-    assert "'/' is no table; expected a file, or a folder" in line.refused("data", "describe", "/")
-    assert "say which are, as in --set 'modalities={NAME: {kind: numbers, columns" in line.refused("data", "describe", "u.csv")
+    assert "'/' is not a table; expected a file, or a folder" in line.refused("data", "describe", "/")
+    assert "name them, as in --set 'modalities={NAME: {kind: numbers, columns" in line.refused("data", "describe", "u.csv")

@@ -26,7 +26,7 @@ def test_a_pipe_has_all_columns_that_have_a_number(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("COLUMNS", raising=False)
     lines = shown(SHEET, capsys)
     assert lines[2].split() == ["method", "n", "Acc", "95", "%", "interval", "Acc_audio"]
-    assert lines[-4:] == ["No number of d_audio: not measured", "[1] of no model", "What it says.", ""]
+    assert lines[-4:] == ["No numbers for d_audio: not measured", "[1] of no model", "What it says.", ""]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_less_important_columns_are_left_out_and_named(
     assert re.split(r"\s{2,}", lines[2].strip()) == left
     assert max(map(len, lines)) <= width
     gone = [title for title in HEADER[:5] if title not in left]
-    said = re.search(r"Left out at \d+ columns: (.*?); (\d+) columns show all", " ".join(lines))
+    said = re.search(r"Left out to fit \d+ columns: (.*?)\. A terminal of (\d+) columns shows all", " ".join(lines))
     assert bool(said) == bool(gone)
     if said:
         assert said[1] == ", ".join(gone)

@@ -434,7 +434,7 @@ def test_a_modulator_whose_loss_alone_is_not_finite_is_named() -> None:
             return step._replace(loss=step.loss * float("nan"))
 
     with pytest.raises(
-        RunFailed, match=r"epoch 0, step 0: inputs, features and logits of the model are finite, what the modulator"
+        RunFailed, match=r"epoch 0, step 0: inputs, features and logits of the model are finite, but the loss of the modulator"
     ):
         run(make(), Lost(("m0", "m1")))
 

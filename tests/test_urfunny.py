@@ -180,7 +180,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "pack a shape": ("pack", edit(PKL, put("valid.vision", lambda x: x[:, :, :75])), "expected [N, N, 371]"),
     "pack another T": ("pack", edit(PKL, put("valid.audio", lambda x: x[:, :9])), "expected [N, 50, 81]"),
     "pack lengths": ("pack", edit(PKL, put("train.labels", lambda x: x[:5])), "lengths disagree"),
-    "pack labels": ("pack", edit(PKL, put("train.labels", lambda x: x * np.nan)), "expected one finite number a row"),
+    "pack labels": ("pack", edit(PKL, put("train.labels", lambda x: x * np.nan)), "expected one finite number per row"),
     "pack no text": ("pack", edit(PKL, put("test.text", lambda x: x * 0)), "has 0 usable samples in 'test'"),
     "pack NaN text": ("pack", edit(PKL, put("test.text", lambda x: x + np.nan)), "not finite"),
     "pack cut short": ("pack", truncate(PKL), "cannot be read as a pickle"),

@@ -290,7 +290,7 @@ ODD: list[tuple[dict[str, object], str, str]] = [
     (
         {"fault": "valid is test"},
         "apart",
-        "test: the samples of valid itself, so that what is chosen on valid is chosen on test, in 24 of 24 samples (0, 1, 2)",
+        "test: the samples of valid, so that whatever is chosen on valid is chosen on test, in 24 of 24 samples (0, 1, 2)",
     ),
 ]
 
@@ -302,7 +302,7 @@ def test_what_is_odd_is_told_and_passes(faulty: CommandLine, params: dict[str, o
     )
     assert verdict.status == 0, verdict.err
     assert [text for text in verdict.out.splitlines() if text.startswith("odd: ")] == [f"odd: {said}"]
-    assert verdict.out.endswith("'faulty' has nothing wrong; findings that are odd: 1\n")
+    assert verdict.out.endswith("'faulty' has nothing wrong; odd findings: 1\n")
     checks = checked(faulty, params)
     assert checks[name].outcome == "passed"
     assert f"odd: {said.partition(' (')[0]}" in checks[name].detail
@@ -380,13 +380,13 @@ def test_valid_that_is_test_by_protocol_is_a_finding(
     assert line("data", "sample", name).status == 0
     verdict = line("data", "verify", name, "--set", "protocol=paper")
     assert verdict.status == 0, verdict.err
-    assert "odd: test: the samples of valid itself, so that what is chosen on valid is chosen on test, in " in verdict.out
+    assert "odd: test: the samples of valid, so that whatever is chosen on valid is chosen on test, in " in verdict.out
     assert " samples (0 (clip " in verdict.out
     checks = {
         check.name: check for check in testing.check(registry.builtin().get("dataset", name), params={"protocol": "paper"})
     }
     assert checks["apart"].outcome == "passed"
-    assert "odd: test: the samples of valid itself" in checks["apart"].detail
+    assert "odd: test: the samples of valid, so that" in checks["apart"].detail
 
 
 def test_a_silent_recording_is_a_finding_and_one_without_sound_an_error(
@@ -404,7 +404,7 @@ def test_a_silent_recording_is_a_finding_and_one_without_sound_an_error(
     assert f"clip {first.stem})" in verdict.out
     write(first, 16_000, np.random.default_rng(0).integers(-1, 2, 16_000, dtype=np.int16))
     near = line("data", "verify", "cremad").out
-    assert "throughout, as near silence is, in 1 of " in near
+    assert "throughout, which is almost silence, in 1 of " in near
     assert f"clip {first.stem})" in near
     write(first, 16_000, np.zeros(0, dtype=np.int16))
     assert str(first) in line("data", "verify", "cremad").err

@@ -72,7 +72,7 @@ def test_weights_of_train_are_one_on_average_and_other_splits_have_none(tmp_path
 @pytest.mark.parametrize("cell", [-1, "inf", "", "much"])
 def test_a_bad_weight_is_one_line_with_row_and_column(tmp_path: Path, cell: Any) -> None:
     path = table(tmp_path, w=[cell if row == 4 else "1.5" for row in range(ROWS)])
-    with pytest.raises(Unsuitable, match=r"row 6, column 'w': .* is no weight; expected a finite number of 0 or more"):
+    with pytest.raises(Unsuitable, match=r"row 6, column 'w': .* is not a weight; expected a finite number of 0 or more"):
         opened(path, weight="w")
     assert len(opened(path, weight="w", missing="drop").held.splits["train"]) > 0
     with pytest.raises(Unsuitable, match="has no column 'v'"):
@@ -89,7 +89,7 @@ def test_describe_finds_a_column_of_weights_and_its_entry_says_so(line: CommandL
     told = line("data", "describe", "t.csv")
     assert "weights: column weight, 0.5 to 1.5 in train" in told.out, told
     assert "weight: weight\n" in (line.folder / "t.yaml").read_text()
-    why = "modulator 'umt' has losses in which all samples count alike, and those of train have weights"
+    why = "modulator 'umt' has losses in which all samples count the same, and the samples of train have weights"
     assert why in line.refused("run", "-d", "t.yaml", "-m", "umt")
     assert "training.mixup: the samples have weights" in line.refused(
         "run", "-d", "t.yaml", "-m", "joint", "--set", "training.mixup=0.2"
@@ -158,7 +158,7 @@ def test_every_method_takes_weights_or_refuses_them(tmp_path: Path, monkeypatch:
         if promise:
             build.modulator(job, build.model(job))
         else:
-            with pytest.raises(AgmbenchError, match="losses in which all samples count alike"):
+            with pytest.raises(AgmbenchError, match="losses in which all samples count the same"):
                 build.modulator(job, build.model(job))
     assert promised[True] > 20
     assert promised[False] > 5

@@ -37,8 +37,8 @@ def model(job: Job) -> MultimodalModel:
         asked, given = ("each segment", "a sample") if isinstance(task, Segments) else ("a sample", "each segment")
         fitting = [name for name, other in _fusions(job.registry) if other.per_segment != fusion.per_segment]
         raise AgmbenchError(
-            f"data set '{job.spec.dataset.name}' has a class for {asked}, fusion '{job.spec.fusion.name}' answers for {given}; "
-            f"take --fusion with one of {', '.join(fitting)}"
+            f"data set '{job.spec.dataset.name}' has one class for {asked}, and fusion '{job.spec.fusion.name}' answers for {given}; "
+            f"choose a --fusion among {', '.join(fitting)}"
         )
     _apart({**{f"encoder of '{modality}'": encoder for modality, encoder in encoders.items()}, "fusion": fusion})
     recipe, train = job.spec.training, job.dataset.split("train")
@@ -117,14 +117,15 @@ def _check_samples(job: Job, few: Batch, method: Modulator) -> None:
     """Raise if the method cannot take what a few samples of train have."""
     if few.absent and not method.promises.absent:
         raise AgmbenchError(
-            f"modulator '{job.spec.modulator.name}' learns from each modality by itself, and samples of train lack "
-            f"{', '.join(few.absent)}; leave them out (of a table, dataset.missing=drop), or take a method that docs/methods.md does not "
-            "say to refuse absent modalities"
+            f"modulator '{job.spec.modulator.name}' learns from each modality by itself, and some samples of train lack "
+            f"{', '.join(few.absent)}; leave those samples out (for a table, dataset.missing=drop), or choose a method that does not "
+            "refuse absent modalities (see docs/methods.md)"
         )
     if few.weights is not None and not method.promises.weights:
         raise AgmbenchError(
-            f"modulator '{job.spec.modulator.name}' has losses in which all samples count alike, and those of train have weights; leave "
-            "the weights out (of a table, dataset.weight=null), or take a method that docs/methods.md does not say to refuse them"
+            f"modulator '{job.spec.modulator.name}' has losses in which all samples count the same, and the samples of train have "
+            "weights; leave the weights out (for a table, dataset.weight=null), or choose a method that does not refuse them (see "
+            "docs/methods.md)"
         )
 
 
@@ -134,8 +135,8 @@ def _check_text(job: Job, modality: str, x: Input) -> None:
         texts_of(x if isinstance(x, Tokens) else Tokens(x))
     except Unsuitable as error:
         raise AgmbenchError(
-            f"encoder/{job.spec.encoders[modality].name} of '{modality}': {error}; in the entry of a table say 'numbers: bytes' of the "
-            "modality, with a length in bytes"
+            f"encoder/{job.spec.encoders[modality].name} of '{modality}': {error}; for a table, set 'numbers: bytes' for this "
+            "modality in its entry, with a length in bytes"
         ) from error
 
 

@@ -80,8 +80,8 @@ def concepts(job: Job) -> dict[str, JobSpec]:
     training, asked = job.spec.training, job.spec.compared
     if fusion.additive and "concept_mute" in asked:
         raise AgmbenchError(
-            f"concept_mute={asked['concept_mute']}: under fusion '{job.spec.fusion.name}' a concept is one encoder and a head, and "
-            "nothing is muted; leave it out, or take a fusion that is not additive"
+            f"concept_mute={asked['concept_mute']}: under fusion '{job.spec.fusion.name}' a unimodal model (concept) is one encoder and "
+            "a head, so nothing is muted in it; leave concept_mute out, or choose a fusion that is not additive"
         )
     if not judge(job.spec, job.registry, job.dataset).of_any_model:
         training = training.model_copy(update={"select_by": None})
@@ -109,7 +109,7 @@ def references(job: Job) -> dict[str, Job]:
     )
     if data.fingerprint != job.data.fingerprint:
         raise AgmbenchError(
-            f"concept_seed={seed}: data set '{job.spec.dataset.name}' holds other samples under that seed, so its concepts are trained "
-            "otherwise and tell nothing of this model; leave it out"
+            f"concept_seed={seed}: data set '{job.spec.dataset.name}' has other samples under that seed, so unimodal models (concepts) "
+            "trained on them cannot be compared with this model; leave concept_seed out"
         )
     return {modality: resolve(spec, job.registry, data) for modality, spec in found.items()}

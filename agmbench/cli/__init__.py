@@ -25,10 +25,10 @@ VERBS = {
     "list": "List every data set, transform, encoder, fusion, modulator, metric and launcher.",
     "show": "Show one component: its parameters, defaults, paper, and what it refuses.",
     "check": "Check whether a component, built in or your own, keeps the promises of its kind.",
-    "plugin": "Create a component of your own from a working skeleton: new.",
+    "plugin": "Create a component of your own (plugin new) from a working skeleton.",
     "export": "Write finished runs to a folder that others can verify and compare with theirs.",
     "import": "Verify a folder of results that someone else exported, and keep its runs in the store.",
-    "verify-result": "Run the job of an exported result again, and compare its numbers and predictions.",
+    "verify-result": "Run the job of an exported result again, and compare numbers and predictions.",
     "site": "Write a static site of one or several folders of results.",
     "ui": "Open the MLflow UI on this store; only this machine can reach it.",
 }

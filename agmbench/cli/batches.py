@@ -54,8 +54,8 @@ def carried_out(
             echo(f"[{number} of {todo.total}] {ended.task.name}: {what} ({lasting(ended.seconds)}){rest}", err=True)
     if todo.total and not quiet and not as_json:
         echo(f"{todo.total} jobs in {lasting(time.monotonic() - begun)}, {failed} failed", err=True)
-    jobs = "a job" if failed == 1 else f"{failed} jobs"
-    reason = f"{jobs} of suite '{name}' failed; what each printed is in {folder}" if failed else ""
+    jobs = "1 job" if failed == 1 else f"{failed} jobs"
+    reason = f"{jobs} of suite '{name}' failed; see the output of each job in {folder}" if failed else ""
     return suite.progress(planned, tracker, known), reason
 
 
@@ -77,7 +77,7 @@ def recorded(found: "Standing", tracker: "MlflowTracker", tagged: Mapping[str, s
 
 
 def told(name: str, found: "Standing") -> list[str]:
-    """How far the jobs are, what failed, and what is skipped with the reason: a line each."""
+    """One line each: how far the jobs are, every failed job, and what is skipped with the reason."""
     counts = {"done": found.done, "failed": found.failed, "missing": found.missing, "skipped": found.skipped}
     lines = [f"suite '{name}': " + ", ".join(f"{len(some)} {what}" for what, some in counts.items())]
     lines += [f"failed: {one.label}: {record.reason}" for one, record in found.failed]
@@ -88,7 +88,7 @@ def told(name: str, found: "Standing") -> list[str]:
 
 
 def elsewhere(name: str, found: "Standing") -> list[str]:
-    """What is to be said of jobs that cannot be built on this machine: that the store tells of them, or that it does not."""
+    """Notes about the jobs that cannot be built on this machine: how many the store knows, and how many it does not know."""
     everybody = (*found.done, *(one for one, _ in found.failed), *found.missing, *found.skipped)
     told = [one for one in everybody if one.told]
     unknown = [one for one in found.skipped if one.asked and not (one.job or one.told)]
@@ -96,11 +96,11 @@ def elsewhere(name: str, found: "Standing") -> list[str]:
     if told:
         on = ", ".join(sorted({one.dataset for one in told}))
         lines.append(
-            f"note: {len(told)} jobs, on {on}, cannot be built here; the store has their plan, of a machine where they can"
+            f"note: {len(told)} jobs on {on} cannot be built on this machine; they are shown as another machine planned them in the store"
         )
     if unknown:
         lines.append(
-            f"note: {len(unknown)} jobs cannot be built here, and the store does not tell what became of them: give agmbench suite "
-            f"run {name} with these options on a machine where they can, which keeps their plan in the store"
+            f"note: {len(unknown)} jobs cannot be built on this machine, and the store does not know them; run agmbench suite run "
+            f"{name} with these options on a machine that has their data: it keeps their plan in the store"
         )
     return lines

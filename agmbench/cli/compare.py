@@ -40,18 +40,18 @@ class Given(Filters):
 @click.option(
     "--baseline",
     metavar="NAME",
-    help="The row that the others are compared with; if given, it is shown even if -m does not name it. [default: joint]",
+    help="The row that the others are compared with. It is shown even if -m does not name it. [default: joint]",
 )
 @click.option(
     "--columns",
     metavar="NAME,NAME",
-    help="What to show: metrics, quantities, or one number of a quantity, such as response/audio. Methods are compared by the "
-    "first. Numbers that runs lack are measured. [default: by task]",
+    help="What to show: metrics, quantities, or one number of a quantity, such as response/audio. The first column is the one by "
+    "which methods are compared. Numbers that are missing are measured now. [default: by task]",
 )
 @click.option(
     "--sort", metavar="COLUMN", help="Order rows by this column, the best first, such as response/audio. [default: by name]"
 )
-@click.option("--coalitions", is_flag=True, help="Also show the first figure with only some modalities present.")
+@click.option("--coalitions", is_flag=True, help="Also show the first figure with only some of the modalities present.")
 @click.option("--cost", is_flag=True, help="Also show encoder passes, FLOPs, samples per second and memory.")
 @click.option("--published", is_flag=True, help="Also show the figures published in the paper's supplement.")
 @click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True, help="Format of the output.")
@@ -64,17 +64,17 @@ class Given(Filters):
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="RESULTS",
-    help="A folder of results (agmbench export) to show in place of the store; repeatable.",
+    help="A folder of results (agmbench export) to show instead of the store; repeatable.",
 )
 @registry_option
 def command(**given: Unpack[Given]) -> None:
     """Compare methods side by side: one table per setting, from the runs in the store.
 
-    Each method is compared with the baseline by tests paired by seed; docs/statistics.md explains them.
+    Each method is compared with the baseline by statistical tests that are paired by seed; docs/statistics.md explains them.
     """
     form, output, baseline = given["form"], given["output"], given["baseline"]
     if output is not None and form == "table":
-        raise AgmbenchError("--output needs a file format: --format markdown, latex, csv, json or html")
+        raise AgmbenchError("--output needs a format for files; add --format markdown, latex, csv, json or html")
 
     from agmbench.leaderboard.folder import Folders, read_all
     from agmbench.report.export import Origin
@@ -87,7 +87,7 @@ def command(**given: Unpack[Given]) -> None:
     tables = _tables(given, tracker)
     labels = {label for table in tables for row in table.rows if row.method and row.records for label in (row.label, row.alone)}
     if baseline and baseline not in labels:
-        raise AgmbenchError(f"--baseline: no row '{baseline}' in these tables: {allowed(baseline, labels)}")
+        raise AgmbenchError(f"--baseline {baseline}: there is no such row in these tables: {allowed(baseline, labels)}")
     against = baseline or BASELINE
 
     if form == "table":

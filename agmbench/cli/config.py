@@ -23,12 +23,13 @@ config_option = click.option(
     "--config",
     metavar="FILE",
     expose_value=False,
-    help="A YAML file of these options by their long names; those of the command line override it. --dump-config writes one.",
+    help="A YAML file with these options under their long names. Options of the command line override it; --dump-config prints one.",
 )
 
 
 class Configured(Verb):
-    """A command whose options may stand in a file: they are put before the words that were given, but for those given anew."""
+    """A command whose options may stand in a file. They are put before the words of the command line, except those that are given there
+    again."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -77,7 +78,7 @@ def dumped() -> str:
 
 
 def _default(value: Any) -> Any:
-    """An option that was not given, as it would be written; `None` where that is to be left out."""
+    """The value of an option that was not given, as it would be written; `None` if the option should be left out."""
     return (",".join(value) or None) if isinstance(value, tuple) else value
 
 
@@ -104,7 +105,7 @@ def _read(file: str, named: Mapping[str, click.Option]) -> dict[str, Any]:
 
 
 def _says(name: str, value: Sequence[str]) -> Iterator[str]:
-    """What an option says, so that whatever else says the same can be left out: a setting by its key, or the option itself."""
+    """What an option sets, as keys by which other options that set the same are found: the key of a setting, or the option itself."""
     if name in ("set", "encoder", "tag", "slurm", "launch"):
         for text in value:
             key = text.partition("=")[0].strip()

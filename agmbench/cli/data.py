@@ -1,6 +1,7 @@
 """`agmbench data`: describe, manifest, status, get, prepare, verify, sample."""
 
 import os
+import textwrap
 import time
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from agmbench.datasets.files import FileDataset, Progress
 
 
-set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of it; repeatable.")
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the data set; repeatable."
+)
 
 
 QUIET = 5  # seconds before a command without a terminal tells how far it is
@@ -34,7 +37,7 @@ QUIET = 5  # seconds before a command without a terminal tells how far it is
 
 @click.group("data", cls=Verbs)
 def command() -> None:
-    """The data sets on this machine: what is there, whether it is sound, raw files made ready, random samples."""
+    """Manage the data sets on this machine: see what is there, download, describe, prepare and verify them, or make random samples."""
 
 
 command.add_command(describe)
@@ -46,13 +49,13 @@ command.add_command(manifest)
 @root_option
 @registry_option
 def status(names: tuple[str, ...]) -> None:
-    """Which data sets are there, in which layout, with how many samples; what is missing and where to get it."""
+    """Show which data sets are here, and where to get the others."""
     from rich.markup import escape
     from rich.table import Table
 
     from agmbench.data.get import known
     from agmbench.data.status import state
-    from agmbench.report.grid import print_grid
+    from agmbench.report.grid import print_grid, room
 
     registry = load()
     entries = [registry.get("dataset", name) for name in names] or registry.entries("dataset")
@@ -62,22 +65,32 @@ def status(names: tuple[str, ...]) -> None:
         counts = [str(found.samples.get(split, "-")) for split in ("train", "dev", "valid", "test")]
         table.add_row(found.name, escape(found.layout) or "not here", *counts)
     print_grid(table)
-    downloads = known()
+    downloads, limit = known(), room()
     for found in states:
         for text in _told(found, downloads):
-            echo(text)
+            echo(
+                text
+                if limit is None
+                else textwrap.fill(text, limit, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+            )
 
 
 def _told(state: "State", downloads: Container[str]) -> Iterator[str]:
+    """Notes on a data set that is here; of one that is not, what is missing and how to get it, a line each."""
     for note in state.notes:
         yield f"{state.name}: {note}"
     if state.missing:
-        yield f"\n{state.name}: {state.missing}"
+        reason, _, expected = state.missing.partition("; expected one of ")
+        yield ""
+        yield f"{state.name}: {reason}"
         if state.source:
             if state.name in downloads:
-                yield f"  download it: agmbench data get {state.name}"
-            yield f"  get it: {state.source.page} ({state.source.licence}; {state.source.size})"
+                yield f"  download: agmbench data get {state.name}"
+            yield f"  get it: {state.source.page}"
+            yield f"  licence: {state.source.licence}"
+            yield f"  size: {state.source.size}"
             yield f"  then: {state.source.then}"
+        yield from (f"  recognised as {layout}" for layout in expected.split("; ") if layout)
 
 
 @command.command("verify")
@@ -86,8 +99,11 @@ def _told(state: "State", downloads: Container[str]) -> Iterator[str]:
 @root_option
 @registry_option
 def verify(name: str, settings: tuple[str, ...]) -> None:
-    """Read every sample of a data set once: counts, shapes, ranges, labels, checksums, what its splits share, and
-    what is odd in them."""
+    """Read every sample of a data set once, and check it.
+
+    This checks counts, shapes, ranges, labels and checksums. It also shows which samples, speakers or videos two splits have in common,
+    and whatever else is odd.
+    """
     from agmbench.data.fit import told
     from agmbench.data.verify import verify as verified
 
@@ -102,7 +118,7 @@ def verify(name: str, settings: tuple[str, ...]) -> None:
         echo(f"odd: {line}")
     if wrong:
         raise AgmbenchError(f"'{entry.name}' is not sound: {told(wrong)}")
-    echo(f"\n'{entry.name}' has nothing wrong; findings that are odd: {len(odd)}" if odd else f"\n'{entry.name}' is sound")
+    echo(f"\n'{entry.name}' has nothing wrong; odd findings: {len(odd)}" if odd else f"\n'{entry.name}' is sound")
 
 
 def _opened(entry: Entry, settings: tuple[str, ...]) -> Any:
@@ -131,7 +147,7 @@ def _show(verdict: "Verdict", class_names: Any) -> None:
         _show_classes(verdict, class_names)
     for leak in verdict.leaks:
         echo(
-            f"shared: {leak.shared} of the {leak.of} {leak.kind}s of {leak.other} are in {leak.one} too, such as {leak.example}"
+            f"shared: {leak.shared} of the {leak.of} {leak.kind}s of {leak.other} are also in {leak.one}, such as {leak.example}"
         )
 
 
@@ -149,15 +165,26 @@ def _show_classes(verdict: "Verdict", class_names: Any) -> None:
 
 @command.command("prepare")
 @click.argument("name", callback=entry_of("dataset"))
-@click.option("--from", "source", metavar="DIR", help="The raw files, as they were downloaded; of a table they are beside it.")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), default=lambda: os.cpu_count() or 1, help="Processes. [default: one a core]"
+    "--from",
+    "source",
+    metavar="DIR",
+    help="Folder of the raw files, as they were downloaded. [default for a table: its own folder]",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=lambda: os.cpu_count() or 1,
+    help="Number of processes. [default: one per core]",
 )
 @set_option
 @root_option
 @registry_option
 def prepare(name: str, source: str | None, jobs: int, settings: tuple[str, ...]) -> None:
-    """Turn raw files into arrays that the loader maps from disk. Run the same command again to resume an interrupted preparation."""
+    """Turn raw files into arrays that can be read quickly.
+
+    Run the same command again to resume an interrupted preparation.
+    """
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.files import home
     from agmbench.jobs import parse_settings
@@ -187,11 +214,14 @@ def prepare(name: str, source: str | None, jobs: int, settings: tuple[str, ...])
 
 @command.command("sample")
 @click.argument("name", callback=entry_of("dataset"))
-@click.option("--layout", help="Which of its layouts. [default: the first]")
+@click.option("--layout", help="Which of the data set's file layouts to write. [default: the first]")
 @root_option
 @registry_option
 def sample(name: str, layout: str | None) -> None:
-    """A tiny random pack in a true layout, to try the pipeline. Its runs are tagged and stay out of compare."""
+    """Write a tiny data set of random numbers, to try the pipeline.
+
+    It has the layout of the real data set. Runs on it are tagged, and agmbench compare leaves them out unless you add --samples.
+    """
     from agmbench.datasets.files import SAMPLE, home
 
     entry = load().get("dataset", name)
@@ -219,13 +249,13 @@ def _file_dataset(entry: Entry) -> "type[FileDataset]":
 
     target = entry.load()
     if not (isinstance(target, type) and issubclass(target, FileDataset)):
-        raise AgmbenchError(f"'{entry.name}' is not read from files: there is nothing to prepare")
+        raise AgmbenchError(f"'{entry.name}' is not read from files, so there is nothing to prepare; use it as it is")
     return target
 
 
 @contextmanager
 def _progress(what: str) -> "Iterator[Progress]":
-    """A bar on a terminal's standard error; elsewhere a line at each tenth of what takes longer than some seconds."""
+    """A progress bar on a terminal; elsewhere one line per tenth of the work, if it takes longer than some seconds."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

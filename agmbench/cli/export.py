@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 @click.command("export", cls=Verb)
 @click.argument("results", type=click.Path(path_type=Path))
 @filter_options
-@click.option("--suite", callback=entry_of("suite"), help="Only the jobs of this suite, or of that in this file.")
-@click.option("--scale", help="The scale of the suite. [default: as the suite stands]")
+@click.option("--suite", callback=entry_of("suite"), help="Only the jobs of this suite (a name, or the file with its entry).")
+@click.option("--scale", help="The scale of the suite. [default: the suite as it stands]")
 @root_option
 @registry_option
 def command(results: Path, suite: str | None, scale: str | None, **given: Unpack[Filters]) -> None:
-    """Write finished runs to the folder RESULTS, which others can compare with theirs and verify.
+    """Write finished runs to the folder RESULTS, which others can verify and compare with theirs.
 
-    Each run has a folder, named by the digest of its job: its job, its final numbers, its environment, and hashes of its predictions.
-    The runs of the unimodal models that it is compared with come along. Exporting the same runs again gives the same files.
+    Each run gets a folder that is named after the digest of its job. It holds the job, the final numbers, the environment, and hashes
+    of the predictions. The runs of the unimodal models that a run is compared with are exported too. Exporting the same runs again
+    gives the same files.
     """
     from agmbench.cli.tables import chosen, wanted_of
     from agmbench.leaderboard.collect import results as collected
@@ -38,7 +39,7 @@ def command(results: Path, suite: str | None, scale: str | None, **given: Unpack
 
     registry, tracker, dataset = load(), MlflowTracker(), given["dataset"]
     if scale is not None and suite is None:
-        raise AgmbenchError("--scale is a scale of a suite; name the suite with --suite NAME")
+        raise AgmbenchError("--scale needs a suite; name the suite with --suite NAME")
     stored = tracker.records(registry.get("dataset", dataset).name if dataset else None)
     found = [one for one in stored if one.status == FINISHED and not one.concept and (given["samples"] or not one.sample)]
     if not found:

@@ -24,13 +24,14 @@ def command(shown: "Shown") -> click.Command:
 
     @click.command("get", cls=Verb)
     @click.argument("name", type=Name("dataset"))
-    @click.option("--lists", is_flag=True, help="Download no clips, only lists and archives.")
+    @click.option("--lists", is_flag=True, help="Download only lists and archives, no clips.")
     @root_option
     @registry_option
     def get(name: str, lists: bool) -> None:
-        """Download what the licence of a data set allows, from its official place.
+        """Download a data set from its official source.
 
-        Every file is checked. Run the same command again to go on with a download that was interrupted.
+        Only files whose licence allows it are downloaded, and every file is checked. Run the same command again to resume a download that
+        was interrupted.
         """
         from agmbench.data import get as downloads
         from agmbench.datasets.files import home
@@ -48,9 +49,9 @@ def command(shown: "Shown") -> click.Command:
                 with shown(file.path) as progress:
                     fresh = downloads.fetch(file, folder, progress)
                 held = (
-                    "held to its known checksum"
+                    "its checksum is right"
                     if file.sha256 or file.md5 or file.unpack
-                    else "no checksum is known; its own is kept"
+                    else "no checksum is published; that of this file is kept"
                 )
                 echo(f"{file.path}: {'downloaded' if fresh else 'here already'}, {held}", err=True)
             if wanted.clips and not lists:

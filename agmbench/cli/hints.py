@@ -1,4 +1,4 @@
-"""What was probably meant by a word that a command does not know. Looked for only once a command is wrong."""
+"""What was probably meant by a word that a command does not know. It is looked for only after a command was refused."""
 
 import click
 

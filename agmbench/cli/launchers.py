@@ -39,11 +39,15 @@ OPTIONS = (
         help="Where jobs run: local, slurm, ray, or one of your own (agmbench list launcher).",
     ),
     click.option(
-        "--gpus-per-job", type=click.FloatRange(min=0), metavar="N", help="GPUs of each job. [default: the launcher's]"
+        "--gpus-per-job", type=click.FloatRange(min=0), metavar="N", help="GPUs for each job. [default: the launcher's]"
     ),
-    click.option("--jobs-per-gpu", type=click.IntRange(min=1), metavar="N", help="Jobs that share a GPU of this machine."),
-    click.option("--cpus-per-job", type=click.IntRange(min=1), metavar="N", help="Cores, and so threads, of each job."),
-    click.option("--time", metavar="LIMIT", help="Time limit of a job, as the launcher takes it. A job that meets it goes on."),
+    click.option(
+        "--jobs-per-gpu", type=click.IntRange(min=1), metavar="N", help="How many jobs share each GPU of this machine."
+    ),
+    click.option("--cpus-per-job", type=click.IntRange(min=1), metavar="N", help="CPU cores, and so threads, for each job."),
+    click.option(
+        "--time", metavar="LIMIT", help="Time limit of a job, as the launcher writes it. A job that reaches it is resumed."
+    ),
     click.option("--partition", metavar="NAME", help="Partition of a Slurm cluster."),
     click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="An option of sbatch, such as qos=low; repeatable."),
     click.option(
@@ -56,14 +60,14 @@ OPTIONS = (
 
 
 def launcher_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """All of them but `--jobs`, which means something else for each verb."""
+    """Add all of them but `--jobs`, which means something else for each verb."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command
 
 
 def launched(place: Place, folder: Path, store: str) -> "Launcher":
-    """The launcher that was asked for, which has looked whether anything can be run; `store` is the address of the store of runs."""
+    """The launcher that was asked for, after it has checked that it can run jobs; `store` is the address of the store of runs."""
     from agmbench.jobs import digest
     from agmbench.launch import Launcher
     from agmbench.parameters import check_parameters
@@ -89,7 +93,7 @@ def launched(place: Place, folder: Path, store: str) -> "Launcher":
 
 
 def _pairs(option: str, texts: Sequence[str], bare: bool = False) -> dict[str, Any]:
-    """`key=value` texts; those of sbatch stay texts, and may have no value (`bare`), the others are read as `--set` reads them."""
+    """The pairs of `key=value` texts. Those of sbatch (`bare`) stay texts and may have no value; others are read as `--set` reads them."""
     from agmbench.jobs import parse_settings
 
     pairs: dict[str, Any] = {}

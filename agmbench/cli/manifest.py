@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 @click.command("manifest", cls=Verb)
 @click.argument("name", required=False)
-@click.option("--from", "source", metavar="DIR", help="The official files, as they were downloaded.")
-@click.option("--force", is_flag=True, help="Write over a table and an entry that are there.")
+@click.option("--from", "source", metavar="DIR", help="Folder of the official files, as they were downloaded.")
+@click.option("--force", is_flag=True, help="Overwrite an existing table and entry.")
 def manifest(name: str | None, source: str | None, force: bool) -> None:
-    """A table and an entry of a data set that papers use, made of its official files and lists; without NAME, which there are."""
+    """Make a table and an entry of a data set that papers use.
+
+    They are made from the official files and lists of the data set. Without NAME, the command lists the data sets for which this is
+    possible.
+    """
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.tables.manifests import KNOWN, build
 
@@ -31,7 +35,7 @@ def manifest(name: str | None, source: str | None, force: bool) -> None:
         return
     if name not in KNOWN:
         raise AgmbenchError(
-            f"no manifest is known for '{name}': {allowed(name, KNOWN)}; 'agmbench data describe' takes a table of yours"
+            f"no manifest is known for '{name}': {allowed(name, KNOWN)} For a table of your own, use 'agmbench data describe'"
         )
     if source is None:
         raise AgmbenchError(f"--from DIR is needed: the folder with the official files of {name} ({KNOWN[name].page})")
@@ -45,7 +49,7 @@ def manifest(name: str | None, source: str | None, force: bool) -> None:
     table, entry = Path(source) / f"{name}.table.csv", Path(source) / f"{name}.yaml"
     for path in (table, entry):
         if path.exists() and not force:
-            raise AgmbenchError(f"{path} is there already; write over it with --force")
+            raise AgmbenchError(f"{path} already exists; overwrite it with --force")
     _write(table, entry, made)
 
 
@@ -62,7 +66,7 @@ def _write(table: Path, entry: Path, made: "Manifest") -> None:
         entry.write_text(text_of(opened, entry_name(entry, load().names("dataset")), table.absolute().parent), encoding="utf-8")
     except OSError as error:
         raise AgmbenchError(
-            f"{table.parent} cannot be written ({error.strerror}); its files may be linked into another folder"
+            f"{table.parent} cannot be written ({error.strerror}); link its files into a folder that you can write, and name that one"
         ) from error
     for note in made.notes:
         echo(f"note: {note}")

@@ -13,7 +13,7 @@ from agmbench.registry import load
 @click.argument("metrics", nargs=-1)
 @click.option("-d", "--dataset", callback=entry_of("dataset"), help="Only runs on this data set. [default: all]")
 @click.option(
-    "--device", default="auto", show_default=True, help="Where to evaluate runs that kept no outcomes: auto, cpu, cuda."
+    "--device", default="auto", show_default=True, help="Device for runs that have to be evaluated again: auto, cpu, cuda."
 )
 @workers_option
 @root_option
@@ -21,8 +21,8 @@ from agmbench.registry import load
 def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
     """Measure finished runs by METRICS (default: all) and keep the numbers; nothing is trained.
 
-    A run that the present version of a metric has already measured is skipped. The numbers are computed from the outcomes that each
-    run keeps. For a run made before outcomes were kept, the best checkpoint is evaluated again, if the data set is here and unchanged.
+    A run that the present version of a metric has already measured is skipped. The numbers are computed from the predictions that each
+    run keeps. Older runs kept none: their best checkpoint is evaluated again, if the data set is on this machine and unchanged.
     """
     from agmbench import measures
     from agmbench.records import FINISHED
@@ -54,7 +54,7 @@ def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
         count += bool(kept)
         if len(kept) < len(found):
             untold.append(
-                f"{record.run_id[:8]} '{record.name}': the metrics that compare it with unimodal models, which are not here"
+                f"{record.run_id[:8]} '{record.name}': the metrics that compare it with its unimodal models, which are not in this store"
             )
     for text in untold:
         echo(f"not measured: {text}", err=True)

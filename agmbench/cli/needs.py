@@ -17,7 +17,7 @@ def needs(job: Any, device: Any) -> Iterator[str]:
     method = job.spec.modulator.name if found.own else f"joint training, without what {job.spec.modulator.name} adds"
     yield f"a training step of {found.batch} samples: {found.flops / 1e9:.3g} GFLOP (torch's counter; {method})"
     epochs = job.spec.training.epochs
-    yield f"training time: about {lasting(found.seconds)} on {device} for {epochs} epochs; validation and reading data come on top"
+    yield f"training time: about {lasting(found.seconds)} on {device} for {epochs} epochs, without validation and reading of data"
     what = "weights, gradients, the optimizer's state and one batch"
-    yield f"training memory: about {found.memory / 2**20:,.0f} MiB for {what}; libraries and data come on top"
-    yield f"time and memory are scaled up from steps of {found.tried} samples, taken on this machine just now"
+    yield f"training memory: about {found.memory / 2**20:,.0f} MiB for {what}, without libraries and data"
+    yield f"time and memory are estimates from a few steps of {found.tried} samples, just measured on this machine"

@@ -30,7 +30,7 @@ registry_option = click.option(
     callback=own_registry,
     expose_value=False,
     is_eager=True,
-    help="A registry file of your own, read beside the others. It replaces AGMBENCH_REGISTRY.",
+    help="A registry file of your own, read in addition to the others. It replaces AGMBENCH_REGISTRY.",
 )
 
 
@@ -42,17 +42,20 @@ def own_entry(kind: str, value: str) -> str:
     if value.endswith(TABLES):
         entry = path.with_suffix(".yaml").name
         raise AgmbenchError(
-            f"{value} is a table and no entry; 'agmbench data describe {value}' writes {entry}, which takes its place"
+            f"{value} is a table, and an entry is expected; 'agmbench data describe {value}' writes {entry}: name that file instead"
         )
     if not path.is_file():
         raise AgmbenchError(f"there is no file {value}; 'agmbench data describe TABLE' writes one")
     known = [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
     if known and os.pathsep in f"{path}":
-        raise AgmbenchError(f"{value}: a path with '{os.pathsep}' cannot stand beside another registry; rename a folder")
+        raise AgmbenchError(
+            f"{value}: a path with '{os.pathsep}' cannot be read together with another registry; rename the folder or the file"
+        )
     names = own_names(path, kind)
     if len(names) != 1:
         raise AgmbenchError(
-            f"{value} has {len(names)} {kind}s ({', '.join(names) or 'none'}); name one, with --registry {value}"
+            f"{value} has {len(names)} {kind}s ({', '.join(names) or 'none'}) and should have one; give the file as --registry "
+            f"{value}, and the name of the {kind} here"
         )
     if str(path) not in known:
         os.environ[VARIABLE] = os.pathsep.join([*known, str(path)])
@@ -60,7 +63,7 @@ def own_entry(kind: str, value: str) -> str:
 
 
 def entry_of(kind: str) -> Any:
-    """What an option or an argument that names a data set or a suite is passed through."""
+    """The callback of an option or argument that names a data set or a suite."""
 
     def callback(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
         return tuple(own_entry(kind, one) for one in value) if isinstance(value, tuple) else value and own_entry(kind, value)
@@ -69,7 +72,7 @@ def entry_of(kind: str) -> Any:
 
 
 def listed(ctx: click.Context, parameter: click.Parameter, value: Any) -> tuple[str, ...]:
-    """The names of an option that takes several, with commas between them; each may stand there once."""
+    """The names of an option that takes several, separated by commas; a name that occurs twice is taken once."""
     texts = value if isinstance(value, tuple) else (value,) if value else ()
     names = [name.strip() for text in texts for name in text.split(",")]
     if "" in names:
@@ -98,7 +101,7 @@ def tags_of(texts: Iterable[str]) -> dict[str, str]:
     for key, value in found.items():
         if not KEY.fullmatch(key) or len(value) > 1000:
             raise AgmbenchError(
-                f"--tag {key}: a key is made of letters, digits, '.', '_' and '-', at most 100, and a value has at most 1000"
+                f"--tag {key}: a key should have at most 100 characters (letters, digits, '.', '_', '-') and a value at most 1000"
             )
     return found
 
@@ -108,7 +111,7 @@ log_option = click.option(
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="How progress is written to standard error; json: one object per line.",
+    help="Format of the progress on standard error; json: one object per line.",
 )
 
 
@@ -117,7 +120,7 @@ tag_option = click.option(
     "tags",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A tag of the runs, by which agmbench compare finds them; repeatable.",
+    help="A tag of the runs; agmbench compare --tag finds them by it; repeatable.",
 )
 
 
@@ -142,7 +145,7 @@ class Day(click.ParamType[int]):
 
 
 class Filters(TypedDict):
-    """Which runs of the store a command takes, as `filter_options` has it; of what is empty or `None`, all."""
+    """Which runs of the store a command takes, as given by `filter_options`; what is empty or `None` excludes no run."""
 
     dataset: str | None
     modulators: tuple[str, ...]
@@ -156,7 +159,7 @@ class Filters(TypedDict):
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that takes some of the runs in the store."""
-    several = "several with commas between them. [default: all]"
+    several = "several, separated by commas. [default: all]"
     day = "2026-11-30, or '2026-11-30 14:00'"
     for option in reversed(
         (
@@ -164,7 +167,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 *("-d", "--dataset"),
                 type=Name("dataset"),
                 callback=entry_of("dataset"),
-                help="Data set, or the file of its entry. [default: all]",
+                help="Data set, or the file with its entry. [default: all]",
             ),
             click.option(
                 *("-m", "--modulator", "modulators"),
@@ -178,9 +181,9 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]"),
             tag_option,
-            click.option("--since", type=Day(), metavar="DATE", help=f"Runs that began on this day or later: {day}."),
-            click.option("--until", type=Day(last=True), metavar="DATE", help="Runs that began on this day or earlier."),
-            click.option("--samples", is_flag=True, help="Also runs on random data (agmbench data sample)."),
+            click.option("--since", type=Day(), metavar="DATE", help=f"Only runs that began on this day or later: {day}."),
+            click.option("--until", type=Day(last=True), metavar="DATE", help="Only runs that began on this day or earlier."),
+            click.option("--samples", is_flag=True, help="Include runs on random data (agmbench data sample)."),
         )
     ):
         command = option(command)
@@ -224,12 +227,12 @@ root_option = click.option(
 
 
 def states(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """`--states`: what `AGMBENCH_STATES` is for this process and those that it starts."""
+    """`--states` sets `AGMBENCH_STATES` for this process and its children."""
     if value is not None:
         if not Path(value).is_dir():
             raise AgmbenchError(f"--states {value}: there is no such folder")
         if not os.access(value, os.W_OK):
-            raise AgmbenchError(f"--states {value}: this folder cannot be written; name one that can")
+            raise AgmbenchError(f"--states {value}: this folder is not writable; name one that is")
         os.environ["AGMBENCH_STATES"] = str(Path(value).absolute())
 
 
@@ -238,8 +241,8 @@ states_option = click.option(
     metavar="DIR",
     callback=states,
     expose_value=False,
-    help="A folder that all machines share, for the states of unfinished jobs, in place of AGMBENCH_STATES. "
-    "[default: beside a store that is a file, else in the store]",
+    help="A folder that all machines share, where the states of unfinished jobs are kept. It replaces AGMBENCH_STATES. "
+    "[default: beside the store if that is a file, otherwise in the store]",
 )
 
 
@@ -257,7 +260,8 @@ workers_option = click.option(
     metavar="auto|N",
     callback=workers,
     expose_value=False,
-    help="Processes that read data ahead of training; results do not depend on it. [default: auto: up to 8 on a GPU, none on a CPU]",
+    help="Processes that read data ahead of training; the results are the same for any number. [default: auto, which is up to 8 "
+    "with a GPU and none without]",
 )
 
 

@@ -32,20 +32,36 @@ class Said(TypedDict):
 @click.command("describe", cls=Verb)
 @click.argument("table")
 @click.option(
-    "--label", "labels", multiple=True, metavar="COLUMN", help="The column of the label; repeatable for labels of 0 and 1."
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="COLUMN",
+    help="The column with the label; repeatable, for several labels that are 0 or 1.",
 )
-@click.option("--split", metavar="COLUMN", help="The column that names each row's split.")
-@click.option("--group", metavar="COLUMN", help="The column of what may not be in two splits: subject, speaker, video.")
+@click.option("--split", metavar="COLUMN", help="The column that names the split of each row.")
 @click.option(
-    "--array", "arrays", multiple=True, metavar="NAME=FILE", help="An array whose row i is of row i of the table; repeatable."
+    "--group", metavar="COLUMN", help="The column with the subject, speaker or video: rows of one never get into two splits."
 )
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another setting of data set table; repeatable.")
-@click.option("--name", metavar="NAME", help="What the data set is called. [default: after the file]")
-@click.option("-o", "--output", metavar="FILE", help="Where the entry is written. [default: beside the table, FILE.yaml]")
-@click.option("--force", is_flag=True, help="Write over an entry that is there.")
+@click.option(
+    "--array",
+    "arrays",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="A further array, whose row i belongs to row i of the table; repeatable.",
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another setting (agmbench show dataset/table); repeatable."
+)
+@click.option("--name", metavar="NAME", help="Name of the data set. [default: the name of the file]")
+@click.option("-o", "--output", metavar="FILE", help="File for the entry. [default: beside the table, with the suffix .yaml]")
+@click.option("--force", is_flag=True, help="Overwrite an existing entry.")
 @registry_option
 def describe(table: str, name: str | None, output: str | None, force: bool, **said: Unpack[Said]) -> None:
-    """Say what a table of yours was found to hold, and write an entry for it that can be edited; of an entry, what it says."""
+    """Look into a table of yours and write an entry for it.
+
+    The command tells what the table holds. The entry is a YAML file, which you can edit. If TABLE is such an entry already, the command
+    tells what the table holds according to it.
+    """
     given = _settings(said)
     if table.endswith(ENTRIES):
         known = own_entry("dataset", table)
@@ -54,11 +70,11 @@ def describe(table: str, name: str | None, output: str | None, force: bool, **sa
         return
     path = Path(os.path.abspath(table)) if os.path.isdir(table) else Path(table)  # `.` has a name of its own
     if not path.name:
-        raise AgmbenchError(f"'{table}' is no table; expected a file, or a folder that Hugging Face datasets has saved")
+        raise AgmbenchError(f"'{table}' is not a table; expected a file, or a folder that Hugging Face datasets has saved")
     target = Path(output) if output else path.with_suffix(".yaml") if path.is_file() else path.with_name(f"{path.name}.yaml")
     if target.exists() and not force:
         raise AgmbenchError(
-            f"{target} is there already; describe {target} itself, or write over it with --force, or elsewhere with -o"
+            f"{target} already exists; describe {target} itself, overwrite it with --force, or write to another file with -o"
         )
     _written(path, given, name, target)
 
@@ -89,7 +105,7 @@ def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) 
     opened = opened_table(path.absolute(), given, anew=True)
     known = load().names("dataset")
     if name in known:
-        raise AgmbenchError(f"--name {name}: there is a data set of that name; take another")
+        raise AgmbenchError(f"--name {name}: there is already a data set of this name; choose another")
     show(opened)
     try:
         target.write_text(entry(opened, name or entry_name(path, known), target.absolute().parent), encoding="utf-8")
@@ -99,8 +115,8 @@ def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) 
 
 
 def opened_table(path: Path, given: dict[str, Any], anew: bool = False) -> "Opened":
-    """A table with settings that are checked; what is wrong with them is an error, what is wrong with rows is told. `anew` is a table
-    without an entry."""
+    """Open a table with checked settings. Wrong settings are an error; what is wrong with rows is only told. `anew`: the table has no
+    entry yet."""
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.tables.opened import open_table
     from agmbench.parameters import check_parameters

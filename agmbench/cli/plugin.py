@@ -25,7 +25,7 @@ def command() -> None:
     help="Parent folder. [default: plugins; with --package: the working directory]",
 )
 def new(kind: str, name: str, package: bool, into: Path | None) -> None:
-    """Create a working skeleton of a component, with README and test. It passes its check as it is."""
+    """Create a working skeleton of a component, with a README and a test. It passes agmbench check as it is."""
     from agmbench.skeleton import Skeleton, write
 
     skeleton = Skeleton(kind, name, package)

@@ -72,7 +72,7 @@ class Given(Place):
     default="avmnist-mini",
     show_default=True,
     callback=entries_listed("dataset"),
-    help="Data set, or the file of its entry; several with commas between them.",
+    help="Data set, or the file with its entry; several, separated by commas.",
 )
 @click.option(
     "-m",
@@ -81,10 +81,14 @@ class Given(Place):
     default="agm",
     show_default=True,
     callback=listed,
-    help="Modulator; several with commas between them.",
+    help="Modulator; several, separated by commas.",
 )
 @click.option(
-    "-f", "--fusion", type=Name("fusion"), callback=listed, help="Fusion; several with commas. [default: the data set's]"
+    "-f",
+    "--fusion",
+    type=Name("fusion"),
+    callback=listed,
+    help="Fusion; several, separated by commas. [default: the data set's]",
 )
 @click.option(
     "-e", "--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="Encoder of one modality; repeatable."
@@ -96,21 +100,26 @@ class Given(Place):
 @click.option(
     "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Number format of the training passes. [default: fp32]"
 )
-@click.option("--limit", type=int, help="Use at most this many samples per split, to try a job. [default: all]")
+@click.option("--limit", type=int, help="Use at most this many samples per split, to try a job quickly. [default: all]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
-@click.option("--devices", type=click.IntRange(1), help="Processes that train this job together, a GPU each. [default: 1]")
+@click.option(
+    "--devices",
+    type=click.IntRange(1),
+    help="Number of processes that train this job together, each on its own GPU. [default: 1]",
+)
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set a parameter, such as modulator.alpha=2; 1,2 are two values, [1, 2] is one; repeatable.",
+    help="Set a parameter, such as modulator.alpha=2; repeatable. 1,2 stands for two values and so for two jobs, [1, 2] for one "
+    "value that is a list.",
 )
 @workers_option
 @states_option
 @root_option
 @registry_option
-@click.option("--no-strength", is_flag=True, help="Skip competition strength and the unimodal reference runs that it needs.")
+@click.option("--no-strength", is_flag=True, help="Skip competition strength and the runs of unimodal models that it needs.")
 @click.option(
     "--job",
     "job_file",
@@ -118,22 +127,22 @@ class Given(Place):
     help="A job file (the job.yaml of a run); replaces all options that describe the job.",
 )
 @config_option
-@click.option("--dump-config", is_flag=True, help="Show these options as a file for --config, and stop.")
-@click.option("--name", help="What the run is called in MLflow. [default: from the job]")
+@click.option("--dump-config", is_flag=True, help="Print these options as a file for --config, and run nothing.")
+@click.option("--name", help="Name of the run in MLflow. [default: made from the job]")
 @tag_option
-@click.option("--jobs", type=click.IntRange(min=1), help="Of several jobs, how many at once. [default: the launcher's]")
+@click.option("--jobs", type=click.IntRange(min=1), help="How many of several jobs run at once. [default: the launcher's]")
 @launcher_options
-@click.option("--dry-run", is_flag=True, help="Show the job, or the jobs, and stop.")
-@click.option("--profile", is_flag=True, help="Trace some training steps of this job, and show where their time goes.")
+@click.option("--dry-run", is_flag=True, help="Show the job and what it will need, or the list of jobs; run nothing.")
+@click.option("--profile", is_flag=True, help="Trace a few training steps of this job, and show where their time goes.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress; print only warnings and the result.")
-@click.option("-v", "--verbose", is_flag=True, help="Show every number of each epoch on valid.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every metric on valid after each epoch.")
 @log_option
 @click.option("--force", is_flag=True, help="Train this job and its references again, even if they are done.")
 def command(**given: Unpack[Given]) -> None:
     """Train one job and its unimodal reference models, and log them to MLflow.
 
-    Options that name several values (-m joint,agm --seeds 5) make a job of each combination. These run as a suite does, each in a
-    process of its own, and a table compares them at the end.
+    If options name several values (-m joint,agm --seeds 5), there is one job for each combination. They run like a suite: each job in
+    its own process, and at the end a table compares them.
     """
     from agmbench.jobs import job_of
     from agmbench.records import Label
@@ -141,7 +150,9 @@ def command(**given: Unpack[Given]) -> None:
     label = Label(_run_name(given["name"]), tags_of(given["tags"]))
     if given["dump_config"]:
         if given["job_file"] is not None:
-            raise AgmbenchError("--dump-config shows options, and a --job has none; the job file is complete by itself")
+            raise AgmbenchError(
+                "--dump-config cannot be used with --job: a job file is already complete; leave one of them out"
+            )
         echo(dumped())
     elif given["job_file"] is not None:
         _alone("--job")
@@ -157,7 +168,7 @@ def command(**given: Unpack[Given]) -> None:
 
 def _run_name(text: str | None) -> str:
     if text is not None and not (text.isprintable() and 0 < len(text.strip()) <= 200):
-        raise AgmbenchError(f"--name {text!r}: should be one line of 1 to 200 characters")
+        raise AgmbenchError(f"--name {text!r} should be one line of 1 to 200 characters")
     return text or ""
 
 
@@ -170,7 +181,7 @@ def _axes(given: Given) -> dict[str, Sequence[Any]]:
     settings = parse_ranges(given["settings"], named)
     seeds = given["seeds"]
     if seeds and "seed" in settings:
-        raise AgmbenchError("--seeds says the same as --seed or --set seed; leave one of them out")
+        raise AgmbenchError("--seeds and --seed (or --set seed) both set the seed; leave one of them out")
     known = load()
     modulators = [known.get("modulator", name).name for name in given["modulator"]]
     fusions = [known.get("fusion", name).name for name in given["fusion"]]
@@ -216,7 +227,7 @@ def _several(axes: Mapping[str, Sequence[Any]], given: Given, label: "Label") ->
 
     if wrong := [key for key in FOR_ONE if given[key]] + ["device"] * (given["device"] != "auto"):  # type: ignore[literal-required]
         raise AgmbenchError(
-            f"--{wrong[0].replace('_', '-')} is for one job that runs in this process; leave it out, or name one job"
+            f"--{wrong[0].replace('_', '-')} needs a single job that runs in this process; leave it out, or name only one job"
         )
     if label.name:
         check_name(label.name, "--name of several jobs")
@@ -295,7 +306,7 @@ def _on_several(devices: int | None, device: str) -> bool:
 
     if (size := called_for()) > 1:
         if devices not in (None, size):
-            raise AgmbenchError(f"--devices {devices}: this is one of {size} processes already; remove --devices")
+            raise AgmbenchError(f"--devices {devices}: this process was already started as one of {size}; remove --devices")
         one_device()
         return False
     if devices in (None, 1):
@@ -303,10 +314,10 @@ def _on_several(devices: int | None, device: str) -> bool:
     chosen = build.device(device)
     if chosen.index is not None:
         raise AgmbenchError(
-            f"--devices {devices} takes the first GPUs that it sees; choose by CUDA_VISIBLE_DEVICES, not by --device"
+            f"--devices {devices} uses the first GPUs that are visible; choose them with CUDA_VISIBLE_DEVICES instead of --device"
         )
     if chosen.type == "cuda" and devices > (count := build.gpus()):
-        raise AgmbenchError(f"--devices {devices}: this machine shows {count} GPU{'s' * (count > 1)}; take no more")
+        raise AgmbenchError(f"--devices {devices}: this machine has only {count} GPU{'s' * (count > 1)}; ask for no more")
     words = click.get_current_context().meta[WORDS]
     if status := started(devices, main, ["run", *words]):
         sys.exit(status)

@@ -23,7 +23,7 @@ TITLE = "agmbench leaderboard"
 def command(results: tuple[Path, ...], output: Path, title: str) -> None:
     """Write a static site of one or several folders of RESULTS: one page that needs no server and no network.
 
-    Each folder is verified against its manifest first. Rows name the folder that they come from where there are several.
+    Each folder is first verified against its manifest. If there are several, each row names its folder.
     """
     from agmbench.cli.tables import tabled
     from agmbench.leaderboard.folder import Folders, read_all

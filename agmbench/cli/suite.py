@@ -27,20 +27,21 @@ if TYPE_CHECKING:
     from agmbench.suite import Planned, Standing
     from agmbench.trackers.mlflow import MlflowTracker
 
-scale_option = click.option("--scale", help="One of the suite's scales. [default: none, as it stands in the registry]")
+scale_option = click.option("--scale", help="One of the suite's scales, such as quick. [default: the suite as it stands]")
 seeds_option = click.option("--seeds", type=click.IntRange(min=1), help="How many seeds. [default: the suite's]")
-limit_option = click.option("--limit", type=click.IntRange(min=2), help="At most so many samples a split.")
+limit_option = click.option("--limit", type=click.IntRange(min=2), help="Use at most this many samples per split.")
 set_option = click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="As of agmbench run, on top of suite and scale, for every job; a list is one more dimension; repeatable.",
+    help="Set a parameter of every job, over what the suite and the scale say; of several values, each makes jobs of its own; "
+    "repeatable.",
 )
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What says which jobs a suite has."""
+    """Add the options that say which jobs a suite has."""
     for option in (registry_option, root_option, set_option, limit_option, seeds_option, scale_option):
         command = option(command)
     return command
@@ -65,13 +66,13 @@ class Ran(Asked, Place):
 
 @click.group("suite", cls=Verbs)
 def command() -> None:
-    """Named matrices of jobs: what there is, run what is missing, how far it is, and its report."""
+    """Suites are named matrices of jobs: list them, run what is missing, show how far they are, and report them."""
 
 
 @command.command("list")
 @registry_option
 def list_() -> None:
-    """The suites of the registry, and the scales of each; without --scale a suite is as it stands there."""
+    """List the suites of the registry and their scales. A scale is a smaller version of a suite, chosen by --scale."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -103,9 +104,10 @@ def show(name: str, **asked: Unpack[Asked]) -> None:
 @click.argument("name", callback=entry_of("suite"))
 @_options
 def status(name: str, **asked: Unpack[Asked]) -> None:
-    """How far a suite is, by the store; nothing is run, and no data are needed.
+    """Show how far a suite is, according to the store. Nothing is run, and no data are needed.
 
-    A job at work is missing, too, until it is done. So is one that was left behind: its process is gone, and suite run takes it over.
+    A job that is being trained counts as missing until it is done. So does a job that was left behind: its process is gone, and
+    `suite run` takes it over.
     """
     from agmbench.cli.batches import elsewhere, told
     from agmbench.trackers.mlflow import MlflowTracker
@@ -134,17 +136,17 @@ def _watching(seconds: float) -> None:
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="How many at once. [default: the launcher's; local: one, or one on each GPU]",
+    help="How many jobs run at once. [default: the launcher's; local: one, or one on each GPU]",
 )
 @launcher_options
 @tag_option
-@click.option("-q", "--quiet", is_flag=True, help="Show only jobs that fail, and how far the suite is at the end.")
+@click.option("-q", "--quiet", is_flag=True, help="Show only jobs that fail, and at the end how far the suite is.")
 @log_option
 @workers_option
 @states_option
 @_options
 def run(name: str, **given: Unpack[Ran]) -> None:
-    """Run what is missing of a suite, each job in a process of its own. A failed one is recorded, and the rest go on."""
+    """Run the missing jobs of a suite, each in its own process. A failed job is recorded, and the others go on."""
     from agmbench.cli.batches import carried_out, ended, recorded, told
     from agmbench.cli.suite_report import keep
     from agmbench.trackers.mlflow import MlflowTracker
@@ -162,15 +164,15 @@ def run(name: str, **given: Unpack[Ran]) -> None:
 
 @command.command("report")
 @click.argument("name", callback=entry_of("suite"))
-@click.option("--output", default=None, metavar="FILE", help="[default: NAME.html]")
+@click.option("--output", default=None, metavar="FILE", help="File to write. [default: NAME.html]")
 @click.option(
     "--published/--no-published",
     default=None,
-    help="Set the figures of the paper's supplement beside ours. [default: those of the tables that the suite makes again]",
+    help="Show the figures of the paper's supplement beside ours. [default: only of the tables that the suite reproduces]",
 )
 @_options
 def report(name: str, output: str | None, published: bool | None, **asked: Unpack[Asked]) -> None:
-    """The report of a suite's finished jobs: one HTML file that needs no network."""
+    """Write an HTML report of a suite's finished jobs. It is one file and needs no network."""
     from agmbench import measures
     from agmbench.cli.batches import elsewhere, recorded, told
     from agmbench.cli.tables import tabled
@@ -188,7 +190,7 @@ def report(name: str, output: str | None, published: bool | None, **asked: Unpac
         echo(note, err=True)
     if not (records := recorded(found, tracker)):
         words = " ".join([name, *_words(asked)])
-        raise AgmbenchError(f"nothing of suite '{name}' is done; run it with: agmbench suite run {words}")
+        raise AgmbenchError(f"no job of suite '{name}' is done yet; run it with: agmbench suite run {words}")
     path = Path(output or f"{name}.html")
     known = load()
     beside = read(known, name).published if published is None else TABLES if published else ()
@@ -209,7 +211,7 @@ def _planned(name: str, asked: Asked) -> "list[Planned]":
 
 
 def _progress(name: str, asked: Asked, tracker: "MlflowTracker") -> "Standing":
-    """How far a suite is, as the store tells it to whoever looks: also of jobs whose data are not on this machine."""
+    """How far a suite is, according to the store; this includes jobs whose data are not on this machine."""
     from agmbench.suite import progress, remembered
 
     return progress(remembered(_planned(name, asked), name, tracker), tracker, load())

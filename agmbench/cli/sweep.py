@@ -46,16 +46,16 @@ class Given(Place):
     default="avmnist-mini",
     show_default=True,
     callback=entry_of("dataset"),
-    help="Data set, or the file of its entry.",
+    help="Data set, or the file with its entry.",
 )
-@click.option("-m", "--modulator", help="Modulator to tune, by the ranges in its entry.")
+@click.option("-m", "--modulator", help="Modulator to tune, over the ranges in its entry.")
 @click.option(
     "--fair",
     metavar="M1,M2,...",
-    help="Tune each of these, and joint, with as many trials, training.lr always among the parameters.",
+    help="Tune each of these modulators, and joint, with the same number of trials; training.lr is always tuned too.",
 )
 @click.option("-f", "--fusion", help="Fusion. [default: the data set's]")
-@click.option("--trials", type=click.IntRange(min=1), default=20, show_default=True, help="Trials of each modulator.")
+@click.option("--trials", type=click.IntRange(min=1), default=20, show_default=True, help="Number of trials of each modulator.")
 @click.option(
     "--sampler",
     type=click.Choice(["tpe", "random", "grid", "cmaes"]),
@@ -68,34 +68,34 @@ class Given(Place):
     type=click.Choice(["median", "none", "hyperband"]),
     default="median",
     show_default=True,
-    help="How trials are given up, by the objective on valid after each epoch.",
+    help="How bad trials are stopped early, by their objective on valid after each epoch.",
 )
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Processes that make trials. On one machine they share it.",
+    help="Number of processes that run trials at the same time.",
 )
 @launcher_options
-@click.option("--storage", metavar="URL", help="Where the study is kept. [default: sqlite, runs/optuna.db]")
-@click.option("--study", metavar="NAME", help="Name of the study. [default: from what it tunes]")
+@click.option("--storage", metavar="URL", help="Optuna storage where the study is kept. [default: SQLite, runs/optuna.db]")
+@click.option("--study", metavar="NAME", help="Name of the study. [default: made from what it tunes]")
 @click.option("--seed", type=int, help="Seed of the jobs and of the sampler. [default: 999, the paper's]")
 @click.option("--epochs", type=int, help="Epochs. [default: the data set's]")
-@click.option("--limit", type=int, help="At most so many samples a split. [default: all]")
+@click.option("--limit", type=int, help="Use at most this many samples per split. [default: all]")
 @click.option(
     "--objective",
     metavar="NAME",
-    help="What is tuned, and epochs are chosen by, on valid, such as macro-f1. [default: accuracy, R2]",
+    help="Metric on valid that is optimized and that chooses the epoch, such as macro-f1. [default: accuracy; for regression R2]",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter that is not tuned; repeatable.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a parameter that is not tuned; repeatable.")
 @workers_option
 @states_option
 @root_option
 @registry_option
 def command(**given: Unpack[Given]) -> None:
-    """Tune modulators on valid by Optuna; the same command goes on with a study that was stopped."""
+    """Tune modulators with Optuna on the valid split. Run the same command again to resume a study that was stopped."""
     registry = load()
     modulators = _modulators(given, registry)
 
@@ -121,7 +121,7 @@ def _modulators(given: Given, registry: Registry) -> list[str]:
     """Those that are tuned."""
     modulator, fair = given["modulator"], given["fair"]
     if (modulator is None) == (fair is None):
-        raise AgmbenchError("name what to tune: either --modulator NAME or --fair NAME,NAME")
+        raise AgmbenchError("name what to tune, by one of --modulator NAME and --fair NAME,NAME")
 
     from agmbench.report.tables import BASELINE
 
@@ -147,7 +147,7 @@ def _planned(given: Given, registry: Registry, modulators: Sequence[str], folder
 
 
 def _workers(given: Given, store: str) -> "Workers | None":
-    """The processes that make trials, by a launcher; `None` is this one."""
+    """The processes that run trials, started by a launcher; `None` means this process."""
     from agmbench import sweep as sweeps
 
     count = given["jobs"] or 1

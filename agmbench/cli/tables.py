@@ -154,7 +154,9 @@ def chosen(records: Sequence[Record], registry: Registry, wanted: Wanted) -> lis
     found = [one for one in tagged if (wanted.since or 0) <= one.started <= (wanted.until or one.started)]
     if not found:
         first, last = (_day(at(record.started for record in tagged)) for at in (min, max))
-        raise AgmbenchError(f"no runs of this time (--since, --until); those of the store began from {first} to {last}")
+        raise AgmbenchError(
+            f"no runs began in this time (--since, --until); the runs in the store began between {first} and {last}"
+        )
     return found
 
 
@@ -166,7 +168,7 @@ def ordered(tables: "Sequence[Table]", key: str) -> "list[Table]":
     """The tables with their rows of methods in the order of a column: the best first, those without a number last."""
     known = {column.key for table in tables for column in table.columns}
     if key not in known:
-        raise AgmbenchError(f"--sort {key}: no such column in these tables: {allowed(key, known)}")
+        raise AgmbenchError(f"--sort {key}: there is no such column in these tables: {allowed(key, known)}")
     return [replace(table, rows=_ordered(table, key)) for table in tables]
 
 

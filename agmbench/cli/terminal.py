@@ -6,7 +6,7 @@ from agmbench.errors import printable
 
 
 def echo(text: object = "", err: bool = False) -> None:
-    """A line, most of which may be a stranger's, on standard output or standard error."""
+    """Write a line on standard output or standard error; it may hold someone else's text, which is made safe for a terminal."""
     click.echo(printable(str(text)), err=err)
 
 

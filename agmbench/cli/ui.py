@@ -23,7 +23,7 @@ SHOWN = 20  # experiments
 def command(port: int) -> None:
     """Open the MLflow UI on this store; only this machine can reach it.
 
-    It prints an address for all data sets and one for the runs on each.
+    It prints one address for all data sets, and one for the runs on each data set.
     """
     from agmbench.trackers.mlflow import MlflowTracker
 

@@ -1,4 +1,4 @@
-"""Verbs, and what holds for each: an option of one value is given once, and a mistake is answered with what was probably meant."""
+"""What all verbs have in common: an option of one value may be given only once, and a mistake is answered by what was probably meant."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ WORDS = "agmbench.words"  # what of a context's `meta` are the words that the ve
 
 
 class Verb(click.Command):
-    """A command that refuses an option of one value which is given twice, rather than take the last."""
+    """A command that refuses an option of one value if it is given twice, instead of taking the last."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -34,6 +34,6 @@ class Verb(click.Command):
 
 
 class Verbs(click.Group):
-    """A command whose verbs are such."""
+    """A group of such commands."""
 
     command_class = Verb

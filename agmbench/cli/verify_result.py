@@ -26,17 +26,18 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     default=0.01,
     show_default=True,
-    help="How far numbers may differ if they were made in another environment: absolutely, of numbers above 1 relatively.",
+    help="How far numbers from another environment may differ: an absolute difference, or a relative one for numbers above 1.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress; print only the result.")
 @workers_option
 @root_option
 @registry_option
 def command(result: Path, device: str, tolerance: float, quiet: bool) -> None:
-    """Run the job of RESULT again, from its job.yaml alone, and compare. RESULT is a folder RESULTS/DIGEST, or the job.yaml in it.
+    """Run the job of RESULT again, from its job.yaml alone, and compare the numbers. RESULT is a folder RESULTS/DIGEST, or its job.yaml.
 
     In the same environment (device, CPU, platform, versions, threads), every number and the hashes of the predictions have to be equal.
-    In another one, every number has to be within the tolerance. The store is not touched. Exit status 1 if the result is not reproduced.
+    In another environment, every number has to be within the tolerance. The store is not touched. The exit status is 1 if the result is
+    not reproduced.
     """
     from agmbench import build
     from agmbench.cli.watcher import Watcher
@@ -70,13 +71,17 @@ def _wanted(stated: "Result", registry: Registry) -> "list[Measure]":
 
 def _show(stated: "Result", found: "Verdict") -> None:
     echo(f"job {stated.run.digest} '{stated.run.name}'")
-    same = "the same as there" if not found.differing else f"another one than there: {'; '.join(found.differing)}"
+    same = (
+        "the same as that of the result"
+        if not found.differing
+        else f"differs from that of the result: {'; '.join(found.differing)}"
+    )
     echo(f"environment: {same}")
     for name, (theirs, ours) in found.numbers.items():
         if theirs != ours:
-            beyond = "" if name not in found.beyond else ", which is too far" if found.differing else ", which should be equal"
-            echo(f"{name}: {theirs:.6g} there, {'not measured' if ours is None else f'{ours:.6g}'} here{beyond}")
-    echo(f"numbers: {len(found.equal)} of {len(found.numbers)} are equal bit by bit")
+            beyond = "" if name not in found.beyond else "; too far apart" if found.differing else "; they should be equal"
+            echo(f"{name}: {theirs:.6g} in the result, {'not measured' if ours is None else f'{ours:.6g}'} here{beyond}")
+    echo(f"numbers: {len(found.equal)} of {len(found.numbers)} are equal to the last bit")
     echo(
         f"predictions: the answers {'are equal' if found.answers else 'differ'}, the logits {'are equal' if found.logits else 'differ'}"
     )

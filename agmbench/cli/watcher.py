@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Watcher:
     """A progress bar on a terminal; elsewhere one line per epoch on standard error, so that a log file shows where a job is.
 
-    quiet: show warnings alone.
+    quiet: show only warnings.
     each_epoch: whether there is a line per epoch where there is no terminal; otherwise one per job.
     verbose: a line per epoch on a terminal too, with every number on valid.   as_json: lines of JSON, and no bar.
     trained: whether any job was trained.
@@ -60,10 +60,10 @@ class Watcher:
         if self._json and self._lines:
             self._event("started", epochs=epochs, done=done)
         elif done:
-            echo(f"'{name}' goes on after epoch {done - 1}", err=True)
+            echo(f"'{name}' goes on after epoch {done} of {epochs}", err=True)
 
     def warned(self, text: str) -> None:
-        """Something that its reader should know, and that stops nothing."""
+        """Show something that the user should know and that does not stop the job."""
         if self._json:
             self._event("warning", text=text)
         else:

@@ -1,7 +1,7 @@
-"""What the author of a component imports: the kinds of component and what passes between them; of metrics, see `outcomes.py`.
+"""What the author of a component imports: the kinds of component and what passes between them. For metrics, see `outcomes.py`.
 
-What the job knows comes to a component by position (shapes, classes, modalities, the seed); its parameters are keyword-only and
-typed, and their defaults stand in the signature. `registry.yaml` may override a default; `--set` overrides both.
+What the job knows (shapes, classes, modalities, the seed) is passed to a component by position. Its parameters are keyword-only and
+typed, and the signature has their defaults. `registry.yaml` may override a default; `--set` overrides both.
 
 Shapes: B samples in a batch, N in a split, C classes, D features, M modalities.
 """

@@ -1,4 +1,4 @@
-"""What an encoder, a fusion and a modulator are given of a few samples."""
+"""A batch: the samples that an encoder, a fusion and a modulator are given."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,15 +11,15 @@ from agmbench.contracts.inputs import Input, Tokens
 
 @dataclass(frozen=True)
 class Batch:
-    """`inputs[m]` `[B, *shape_m]` or sequences, `targets` `[B, ...]` as the task has them (class numbers `[B]`), `index` `[B]` the
-    samples' numbers in their split.
+    """`inputs[m]` `[B, *shape_m]` or sequences; `targets` `[B, ...]` according to the task (class numbers `[B]`); `index` `[B]`: the
+    numbers of the samples in their split.
 
-    `at` `[B]`, in training: the samples' places in the list of the epoch's samples, in which a sample may stand several times.
+    `at` `[B]`, in training: the places of the samples in the list of the epoch's samples, which may contain a sample several times.
 
-    `absent[m]` `[B]` is true for the samples that have no modality m; it is there for modalities that some samples of the split lack.
-    What encoders get of these samples is what stands in for an absent modality (the job's `mute`), as in a coalition without it.
+    `absent[m]` `[B]` is true for the samples that have no modality m. It is there only for modalities that some samples of the split lack.
+    For these samples, encoders get the muted input (the job's `mute`), as they do in a coalition without the modality.
 
-    `weights` `[B]`, where the data set weighs its training samples: what the loss of each counts, at least 0 and 1 on average over train.
+    `weights` `[B]`, if the data set weighs its training samples: the weight of each sample's loss, at least 0 and 1 on average over train.
     """
 
     inputs: Mapping[str, Input]

@@ -13,24 +13,24 @@ from agmbench.contracts.splits import Split, SplitName
 
 
 def _unranked(model: Model) -> tuple[float, float]:
-    raise TypeError("this context has no validation by which models could be ranked")
+    raise TypeError("this context has no validation, so models cannot be ranked")
 
 
 def _no_recipe(tensors: Sequence[nn.Parameter]) -> Optimizer:
-    raise TypeError("this context has no recipe by which an optimizer could be made")
+    raise TypeError("this context has no recipe, so no optimizer can be made")
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a modulator may know of the training around it.
+    """What a modulator may know about the training around it.
 
-    `generator` is the modulator's own, on the model's device, and part of the checkpoint. `valid_accuracy` and `valid_loss` are
-    those of each modality's response after the last epoch, empty before the first (of a regression, R2 in place of accuracy).
-    `model` and `optimizer` are there to act on, not to keep. The optimizer is there from the first epoch on; its state, but not its
-    rates, may be cleared or put back at the beginning of an epoch, and is part of the checkpoint. `rank` says where a model of one
-    modality would stand on valid, as epochs are ranked: the larger the better. `fresh` makes another optimizer of the recipe's kind, at
-    the present rate, for tensors of a copy that a method trains by itself.
-    `concepts` are the trained mono-modal concepts, frozen and in eval mode, for a modulator that `needs_concepts`.
+    `generator` is the modulator's own random generator, on the model's device; it is part of the checkpoint. `valid_accuracy` and
+    `valid_loss` are those of each modality's Shapley response after the last epoch, and empty before the first epoch (for a regression,
+    R2 replaces accuracy). `model` and `optimizer` are there to be used, not to be kept. The optimizer is there from the first epoch on.
+    Its state, but not its rates, may be cleared or restored at the beginning of an epoch, and is part of the checkpoint. `rank` says how
+    good a model of one modality is on valid, as epochs are ranked: larger is better. `fresh` makes another optimizer of the recipe's
+    kind, at the present rate, for the tensors of a copy that a method trains by itself. `concepts` are the trained unimodal models
+    ("mono-modal concepts"), frozen and in eval mode, for a modulator that `needs_concepts`.
     """
 
     epoch: int

@@ -13,17 +13,17 @@ class Dataset(ABC):
 
     `shapes[m]` is the shape of one sample of modality m, `class_names` has C names, `task` says what the targets are.
 
-    What the splits contain is hashed by agmbench and enters the digest of every job on them. `fingerprint` is for what it cannot see:
-    it reads a split that is not in memory in a few places only.
+    agmbench hashes the content of the splits, and the hash enters the digest of every job on them. `fingerprint` is for what this hash
+    cannot see: of a split that is not in memory, only a few samples are read.
 
-    wants_folder: behind the seed it is given, as `at`, the folder of the file in which its entry stands, `None` for a built-in one: the
-    files that its parameters name are below it.
+    wants_folder: after the seed, the data set is given the folder of the file that has its entry, as `at` (`None` for a built-in one). The
+    files that its parameters name are below this folder.
 
-    follows_seed: `False`, the splits are the same under every seed; `True`, they are made of seed and parameters alone; `None`, it is
-    not known, and agmbench opens the data set under one more seed to tell runs on the same data from others.
+    follows_seed: `False`: the splits are the same under every seed. `True`: they depend only on the seed and the parameters. `None`: this
+    is not known, and agmbench opens the data set under one more seed to tell runs on the same data from others.
 
-    untransformed: modalities whose samples are features that were made beforehand, as in one layout of several: the transforms that
-    the `job` of the data set's entry names are not for them.
+    untransformed: modalities whose samples are features that were made beforehand, as in some layouts. The transforms that the `job` of
+    the data set's entry names are not applied to them.
     """
 
     task: Task = SingleLabel()
@@ -40,4 +40,4 @@ class Dataset(ABC):
 
     @abstractmethod
     def split(self, name: SplitName) -> Split:
-        """`train` for gradients, `dev` (cut from train) for fits on a trained model, `valid` for choices, `test` for the result."""
+        """`train` is for gradients, `dev` (cut from train) for fits on a trained model, `valid` for choices, `test` for the result."""

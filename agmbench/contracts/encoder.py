@@ -8,21 +8,22 @@ from agmbench.contracts.inputs import Input, Tokens
 
 
 class Encoder(nn.Module):
-    """One modality's input `[B, *shape]` to features `[B, out_features]`, or to `Tokens` `[B, T, out_features]`.
+    """From the input of one modality, `[B, *shape]`, to features `[B, out_features]`, or to `Tokens` `[B, T, out_features]`.
 
     A subclass sets `out_features` in `__init__(self, shape, *, ...)` and raises `Unsuitable` for a shape that it cannot take.
-    A fusion that takes vectors is given the mean of the tokens, one that takes tokens a vector as a sequence of one.
+    A fusion that takes vectors is given the mean of the tokens. A fusion that takes tokens is given a vector as a sequence of length one.
 
-    `guided` says that the encoder looks at other modalities too: its `forward(x, inputs)` is then given all inputs of the batch, the
-    absent ones muted, and each coalition costs a full pass.
+    `guided`: the encoder looks at other modalities too. Its `forward(x, inputs)` is then given all inputs of the batch, with the absent
+    ones muted, and each coalition costs a full pass.
 
-    `same_in_training` says that `forward` does not look at `training`, and draws nothing: if none of the encoder's modules does either
-    (no BatchNorm, no dropout above 0), methods that ask for passes in eval mode too take one for both. A subclass says it anew.
+    `same_in_training`: `forward` does not depend on `training` and draws no random numbers. If this holds for all modules of the encoder
+    (no BatchNorm, no dropout above 0), one pass serves methods that need passes in train mode and in eval mode. Each subclass has to
+    declare it again.
 
-    `reads_numbers` says that its input are numbers of words or of tokens, so that there is nothing between two of them, `reads_text`
-    that they are the bytes of raw text (`utf8`), of which it makes tokens by `on_host`.
+    `reads_numbers`: the input consists of numbers of words or of tokens, between which there is nothing to interpolate. `reads_text`: the
+    input consists of the bytes of raw text (`utf8`), which `on_host` turns into tokens.
 
-    `sees_padding` says that it reads no mask, as some published networks do; otherwise what a mask hides changes nothing.
+    `sees_padding`: the encoder reads no mask, as some published networks do. Otherwise, what a mask hides changes nothing.
     """
 
     guided: ClassVar[bool] = False
@@ -36,9 +37,9 @@ class Encoder(nn.Module):
         super().__init__()
 
     def on_host(self, x: Input) -> Input:
-        """What becomes of its input before it is copied to the device, as where text is made tokens; by default nothing.
+        """Change the input before it is copied to the device, for example turn text into tokens; by default nothing is changed.
 
-        `forward` takes both, what comes out of this and what goes in, and makes the same of them.
+        `forward` takes both the input and the output of this, and gives the same features for both.
         """
         return x
 

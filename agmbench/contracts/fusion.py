@@ -1,4 +1,4 @@
-"""What a fusion of features is, and what it answers."""
+"""What a fusion of features is, and what it returns."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -14,11 +14,11 @@ class Fused(NamedTuple):
 
 
 class Fusion(nn.Module):
-    """Features `{m: [B, D_m]}` to logits, by one or more linear heads.
+    """From features `{m: [B, D_m]}` to logits, by one or more linear heads.
 
-    `additive` says that the logits are a sum of one term a modality, which `terms` then returns. `takes_tokens` says that features
-    are `{m: Tokens}` instead, `per_segment` that it answers for each segment: logits `[B, T, C]`, representation `[B, T, R]`.
-    `penalises` says that it has a loss of its own, which no logits tell: its `penalty` is then added to the loss of every method.
+    `additive`: the logits are a sum with one term per modality, which `terms` returns. `takes_tokens`: the features are `{m: Tokens}`
+    instead. `per_segment`: the fusion predicts each segment, with logits `[B, T, C]` and representation `[B, T, R]`. `penalises`: the
+    fusion has a loss of its own that does not depend on the logits; its `penalty` is then added to the loss of every method.
     """
 
     additive: ClassVar[bool] = False
@@ -37,13 +37,13 @@ class Fusion(nn.Module):
         raise TypeError(f"{type(self).__name__} is not additive: it has no term of a modality's own")
 
     def own_gradients(self, modality: str) -> list[Tensor]:
-        """The gradients that are there of the weights of a modality's own term, to be changed in place; none where all share them."""
+        """The gradients of the weights of a modality's own term, to be changed in place; empty if the modalities share all weights."""
         return []
 
     def penalty(self, features: Mapping[str, Any], targets: Tensor) -> Tensor:
-        """The loss of its own, a mean over the samples, of features in train mode; for fusions that penalise only."""
+        """The fusion's own loss, a mean over the samples, from features in train mode; only for fusions that penalise."""
         raise TypeError(f"{type(self).__name__} has no loss of its own")
 
     def heads(self) -> list[nn.Linear]:
-        """The last linear layers, those that write the logits."""
+        """The last linear layers, which give the logits."""
         raise TypeError(f"{type(self).__name__} should define heads()")

@@ -1,4 +1,4 @@
-"""Inputs of one modality: tensors, and sequences of unlike lengths; raw text as bytes."""
+"""Inputs of one modality: tensors, sequences of different lengths, and raw text as bytes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from agmbench.contracts.unsuitable import Unsuitable
 
 
 class Alike(NamedTuple):
-    """Samples that have the same mask: the numbers `[G]` of one of each, and which of these each sample is like, `[B]`."""
+    """Groups of samples with the same mask: the number `[G]` of one sample of each group, and the group `[B]` of each sample."""
 
     first: Tensor
     group: Tensor
 
     @classmethod
     def of(cls, mask: Tensor) -> "Alike":
-        """How many they are the host has to know, so a mask on a device is waited for."""
+        """The groups of a mask. The host has to know how many there are, so it waits for a mask that is on a device."""
         distinct, group = torch.unique(mask, dim=0, return_inverse=True)
         first = torch.full((len(distinct),), len(group), device=mask.device)
         return cls(first.scatter_reduce(0, group, torch.arange(len(group), device=mask.device), "amin"), group)
@@ -26,10 +26,10 @@ class Alike(NamedTuple):
 
 @dataclass(frozen=True)
 class Tokens:
-    """Sequences of unlike lengths: `values` `[B, T, D]`, `mask` `[B, T]` true where there is a token; `None` is everywhere.
+    """Sequences of different lengths: `values` `[B, T, D]`, and `mask` `[B, T]`, true where there is a token; `None` means everywhere.
 
-    `alike` is for the model, which encodes a muted sequence once a mask: `to` asks it of a mask that is still on the CPU, so that nobody
-    has to wait for a device.
+    `alike` is for the model, which encodes a muted sequence only once per mask. `to` finds it while the mask is still on the CPU, so that
+    nobody has to wait for a device.
     """
 
     values: Tensor
@@ -73,7 +73,7 @@ Input = Tensor | Tokens
 
 
 def joined(inputs: Sequence[Input]) -> Input:
-    """Batches of one modality one after another; its sequences are equally long, and have masks all or none."""
+    """Batches of one modality joined into one. Sequences have to be equally long; either all have masks or none has."""
     tokens = [x for x in inputs if isinstance(x, Tokens)]
     if not tokens:
         return torch.cat([x for x in inputs if isinstance(x, Tensor)])
@@ -82,9 +82,9 @@ def joined(inputs: Sequence[Input]) -> Input:
 
 
 def utf8(texts: Sequence[str], length: int) -> Tokens:
-    """Raw text as encoders `hf-text` and `clip` take it: numbers `[B, length, 1]` of its bytes in UTF-8, with a mask.
+    """Raw text in the form that encoders `hf-text` and `clip` take: the numbers `[B, length, 1]` of its bytes in UTF-8, with a mask.
 
-    What is longer is cut off, between two letters.
+    A longer text is cut off, between two letters.
     """
     values, mask = torch.zeros(len(texts), length, 1), torch.zeros(len(texts), length, dtype=torch.bool)
     for row, text in enumerate(texts):
@@ -95,9 +95,9 @@ def utf8(texts: Sequence[str], length: int) -> Tokens:
 
 
 def texts_of(x: Tokens) -> list[str]:
-    """The texts that `utf8` was given; zeros, as of a muted one, are no text. The host reads them."""
+    """The texts that `utf8` was given. Zeros, as in a muted text, stand for an empty text. They are read on the host."""
     values = x.values.squeeze(2) if x.mask is None else x.values.squeeze(2) * x.mask
     rows = values.round().long().tolist()
     if any(number > 255 or number < 0 for row in rows for number in row):
-        raise Unsuitable("takes raw text, numbers 0 to 255 of its bytes (agmbench.contracts.utf8); found other numbers")
+        raise Unsuitable("takes raw text, as the numbers 0 to 255 of its bytes (agmbench.contracts.utf8); found other numbers")
     return [bytes(number for number in row if number).decode(errors="replace") for row in rows]

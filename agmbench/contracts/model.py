@@ -27,7 +27,7 @@ class Model(Protocol):
 
     @property
     def muting(self) -> Callable[[str, Input], Input]:
-        """What stands in for the input of a modality, given its name and a batch of it, where it is absent."""
+        """Makes the muted input, which stands for an absent modality, from the modality's name and a batch of its input."""
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
     def encode(self, inputs: Mapping[str, Input], which: Collection[str] | None = None) -> dict[str, Any]:
@@ -37,25 +37,25 @@ class Model(Protocol):
         """Inside, every module is in eval mode; afterwards each is as it was."""
 
     def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The loss of training, averaged over the batch, whatever the `reduction`: the task's, as the recipe changes it, each sample's
-        times its weight where there are `weights` `[B]` (`Batch.weights`)."""
+        """The training loss, averaged over the batch whatever the `reduction`. It is the task's loss, as changed by the recipe, with each
+        sample's loss times its weight if there are `weights` `[B]` (`Batch.weights`)."""
 
     def losses(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The same of each sample, `[B]`."""
 
     def penalty(self, batch: Batch) -> Tensor | None:
-        """What the fusion adds to it, found in a pass of its own; `None` if it adds nothing."""
+        """What the fusion adds to the loss, from a pass of its own; `None` if it adds nothing."""
 
     def coalitions(
         self, inputs: Mapping[str, Input], which: Sequence[Coalition], mode: Mode = "exact"
     ) -> dict[Coalition, Fused]:
-        """What the model says when only the modalities of a coalition are present, for each of `which`."""
+        """The output of the model when only the modalities of a coalition are present, for each coalition of `which`."""
 
     def responses(
         self, inputs: Mapping[str, Input], mode: Mode = "exact", muted_gradient: bool = True, partial_gradient: bool = True
     ) -> dict[str, Tensor]:
         """Shapley responses `phi_m` `[B, C]`, which sum to the logits of the full coalition.
 
-        `mode` says which passes serve the partial coalitions, `muted_gradient` whether gradient flows through muted inputs' passes,
-        `partial_gradient` whether it flows through anything but the full coalition.
+        `mode`: which passes serve the partial coalitions. `muted_gradient`: whether gradient flows through the passes with muted inputs.
+        `partial_gradient`: whether gradient flows through coalitions other than the full one.
         """

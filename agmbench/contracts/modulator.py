@@ -1,4 +1,4 @@
-"""What a modulator is, what a step of it finds, and what it promises."""
+"""What a modulator is, what its step returns, and what it promises."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from agmbench.shapley import Coalition
 
 
 class Step(NamedTuple):
-    """What one backward pass found: the `loss`, the `logits` `[B, C]`, and values to record by metric name (`kappa/audio`).
+    """The result of one backward pass: the `loss`, the `logits` `[B, C]`, and values to record by metric name (`kappa/audio`).
 
-    `kept` are the tensors of this batch that `adjust` needs, such as scores, by names of the method's own. They are not recorded.
+    `kept` are the tensors of this batch that `adjust` needs, such as scores, by names that the method chooses. They are not recorded.
     """
 
     loss: Tensor
@@ -29,23 +29,23 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Promises:
-    """What a modulator declares of itself, for `agmbench.testing` to hold it to.
+    """What a modulator promises about itself; `agmbench.testing` checks it.
 
     neutral: parameters under which its gradients are those of joint training; `None` if there are none.
-    balances: it records `kappa/m`; from a fresh state equal modalities get equal ones and the stronger modality the smaller.
+    balances: it records `kappa/m`. From a fresh state, equal modalities get an equal kappa, and the stronger modality gets the smaller one.
     permutes: permuting the modalities permutes its `kappa/m`.
-    window: it has parameters `starts` and `ends`, and outside them its gradients are those of joint training.
-    exact: parameters under which what it asks of coalitions is what full passes give, one a coalition; `None` if it asks nothing.
+    window: it has parameters `starts` and `ends`, and in epochs outside them its gradients are those of joint training.
+    exact: parameters under which its results for coalitions equal those of one full pass per coalition; `None` if it uses no coalitions.
     trains: it takes optimizer steps; a method that only combines finished models does not.
     rests: whole encoders may have no gradient for an epoch. Otherwise every tensor that joint training reaches has one.
-    own_heads: it answers by heads of its own, so the model's fusion need not learn.
-    puts_back: between epochs it puts earlier weights back itself, so they are not the optimizer's alone.
-    divides: several processes that train a job together come to the same numbers. Every method does that draws random numbers from
-        `context.generator` or torch's own alone, and reads nothing that one process has and another has not.
-    absent: it trains on samples that lack a modality (`Batch.absent`). A method that lets each modality learn or answer by itself, of
-        every sample, does not: it would take what stands in for the absent one for the modality.
-    weights: it gives `Batch.weights` to every loss that it takes of samples. One that has losses of its own beside the model's, in which
-        all samples count alike, does not; a method that does not promise it refuses a data set whose samples have weights.
+    own_heads: it predicts with heads of its own, so the model's fusion need not learn.
+    puts_back: between epochs it restores earlier weights itself, so not only the optimizer changes weights.
+    divides: several processes that train a job together arrive at the same numbers. This holds for every method that draws random numbers
+        only from `context.generator` or from torch, and reads nothing that one process has and another has not.
+    absent: it trains on samples that lack a modality (`Batch.absent`). A method that lets each modality learn or predict by itself on
+        every sample does not: it would treat the muted input as if it were the modality.
+    weights: it gives `Batch.weights` to every loss over samples. A method with further losses beside the model's, in which all samples
+        count the same, does not. A method without this promise refuses a data set whose samples have weights.
     """
 
     neutral: Mapping[str, object] | None = None
@@ -63,20 +63,20 @@ class Promises:
 
 
 class Modulator(nn.Module):
-    """How gradients come to be. Most methods override `backward` alone, and `adjust` if they change gradients that are there.
+    """Computes the gradients of training. Most methods override only `backward`, and `adjust` if they change gradients afterwards.
 
-    An optimizer step has one batch, or with gradient accumulation several micro-batches: `backward` is called for each, `adjust`
-    once, with what each `backward` returned. `steps` is for methods that take several optimizer steps a batch, `coalitions` for those
-    whose answer is not the model's.
+    An optimizer step has one batch, or several micro-batches with gradient accumulation. `backward` is called for each of them, and
+    `adjust` once, with what each `backward` returned. `steps` is for methods that take several optimizer steps per batch, `coalitions`
+    for methods whose predictions are not those of the model.
 
-    A step asks for no number of a tensor (`.item()`, `if tensor:`, `tensor[mask]`): the host would wait for the device.
+    A step never reads a number from a tensor (`.item()`, `if tensor:`, `tensor[mask]`), because the host would wait for the device.
 
-    What is wanted of a method is a mean loss. `step` adds the gradients of what the fusion penalises, and makes those of a sum over the
-    samples where the model's `reduction` says so, before `adjust` sees them.
+    A method computes a mean loss. Before `adjust` sees the gradients, `step` adds those of the fusion's penalty, and turns them into
+    gradients of a sum over the samples if the model's `reduction` is a sum.
 
-    State that a resumed run needs is a buffer, a parameter or a submodule. The model is never kept. A modality's tensors are
-    `model.encoders[m].parameters()`, never found by their names. `needs_concepts` asks for the mono-modal concepts in the context.
-    A method that clips gradients by a rule of its own says so (`clips`), and the recipe's clipping leaves them to it.
+    State that a resumed run needs is a buffer, a parameter or a submodule. The model is never kept. The tensors of a modality are
+    `model.encoders[m].parameters()`; never look for them by name. `needs_concepts` asks for the unimodal models ("mono-modal concepts")
+    in the context. A method that clips gradients by a rule of its own says so (`clips`); the recipe's clipping is then left out.
     """
 
     needs_concepts: ClassVar[bool] = False
@@ -88,32 +88,34 @@ class Modulator(nn.Module):
         self.modalities = modalities
 
     def refuses(self, model: Model) -> str | None:
-        """Why this method cannot modulate that model, with the way out; `None` if it can. Asked before anything is written."""
+        """The reason why this method cannot modulate the model, and what to do instead; `None` if it can. Called before anything is
+        written."""
         return None
 
     def prepare(self, context: Context) -> None:
-        """Before the optimizer is made and before a checkpoint is loaded."""
+        """Called before the optimizer is made and before a checkpoint is loaded."""
 
     def begin_epoch(self, context: Context) -> None:
-        """Before the first batch of an epoch."""
+        """Called before the first batch of an epoch."""
 
     def rates(self, context: Context) -> Mapping[str, float]:
-        """Factors of this epoch's learning rate, by parameter group: a modality, `fusion` or `modulator`; 1 where none is named."""
+        """Factors of this epoch's learning rate, by parameter group: a modality, `fusion` or `modulator`; a group without one has 1."""
         return {}
 
     def samples(self, context: Context) -> Tensor | None:
-        """The numbers `[n]` of the training samples of this epoch, in order, on the CPU; `None`, the default: all, shuffled."""
+        """The numbers `[n]` of the training samples of this epoch, in order, on the CPU. `None`, the default, means all, shuffled."""
         return None
 
     def end_epoch(self, context: Context) -> None:
-        """After validation."""
+        """Called after the validation of each epoch."""
 
     def steps(self, model: Model, batches: Sequence[Batch]) -> Iterable[Step]:
-        """At each yielded step the gradients wanted are in `.grad`; the loop then steps the optimizer and clears them."""
+        """Yield one `Step` per optimizer step, with its gradients in `.grad`; the loop then steps the optimizer and clears them."""
         yield self.step(model, batches)
 
     def step(self, model: Model, batches: Sequence[Batch]) -> Step:
-        """`backward` for each micro-batch, its gradient weighted by its share of the samples (of a sum, by them), then `adjust`."""
+        """`backward` for each micro-batch, then `adjust`. Each gradient is weighted by the micro-batch's share of the samples, or by their
+        number if the loss is a sum."""
         parts: list[Step] = []
         counts = [len(batch.targets) for batch in batches]
         for number, batch in enumerate(batches):
@@ -148,16 +150,16 @@ class Modulator(nn.Module):
     def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
         """Change the gradients in `.grad` before the optimizer step; returns signals.
 
-        `parts` is what `backward` returned, one for each micro-batch of the step, in order.
+        `parts` are the results of `backward`, one for each micro-batch of the step, in order.
         """
         return {}
 
     def named(self, **values: Iterable[Tensor]) -> dict[str, Tensor]:
-        """Values `[M]`, one a modality, as signals: `kappa/audio`, `kappa/image`, ..."""
+        """Values `[M]`, one per modality, as signals: `kappa/audio`, `kappa/image`, ..."""
         return {f"{name}/{m}": value for name, row in values.items() for m, value in zip(self.modalities, row, strict=True)}
 
     def coalitions(self, model: Model, inputs: Mapping[str, Input], which: Sequence[Coalition]) -> dict[Coalition, Fused]:
-        """What the trained method says when only the modalities of a coalition are present; by default what the model says."""
+        """The output of the trained method when only the modalities of a coalition are present; by default that of the model."""
         return model.coalitions(inputs, which)
 
 

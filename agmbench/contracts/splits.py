@@ -16,9 +16,9 @@ SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 
 class Split(Protocol):
-    """One split of a data set: any batch of it by the samples' numbers.
+    """One split of a data set. It gives any batch of samples by their numbers.
 
-    Inputs are float32, word numbers too. A split that holds the targets of all its samples may have them as `targets` `[N, ...]`.
+    Inputs are float32, including word numbers. A split that holds the targets of all its samples may give them as `targets` `[N, ...]`.
     """
 
     def __len__(self) -> int: ...
@@ -26,9 +26,9 @@ class Split(Protocol):
 
 
 class ChangeOf(Protocol):
-    """How the samples of one modality are changed: a sample's number and its input as read, in a batch of one; what becomes of it.
+    """Changes a sample of one modality, given its number and its input as it was read, in a batch of one; returns the changed input.
 
-    Where `any_size` says so, pictures of files come as large as they are there.
+    With `any_size`, pictures from files come in the size that they have there.
     """
 
     @property
@@ -40,9 +40,9 @@ Change = Mapping[str, ChangeOf]  # by modality; what is not in it stays as it is
 
 
 class Staged(ABC):
-    """A split whose batches are made in two steps: they are `read` in a process that reads ahead and `finished` where the model is.
+    """A split whose batches are made in two steps: they are `read` in a process that reads ahead, and `finished` where the model is.
 
-    So what travels to a GPU is as small as it was stored: frames are bytes until they are there.
+    So data are copied to a GPU in the small form in which they are stored: frames are bytes until they are there.
     """
 
     @abstractmethod
@@ -54,7 +54,7 @@ class Staged(ABC):
 
     @abstractmethod
     def finished(self, batch: Batch) -> Batch:
-        """What was read, on any device, as encoders take it."""
+        """Turn what was read, on any device, into the form that encoders take."""
 
     def batch(self, index: Tensor) -> Batch:
         """The samples of those numbers."""
@@ -62,7 +62,7 @@ class Staged(ABC):
 
 
 def read(split: Split, index: Tensor, change: Change | None = None) -> Batch:
-    """The first step of a batch of any split; one that is not staged takes all of it here."""
+    """The first step of a batch of any split; a split that is not staged does all of the work here."""
     if isinstance(split, Staged):
         return split.read(index, change)
     batch = split.batch(index)
@@ -79,24 +79,24 @@ def finished(split: Split, batch: Batch) -> Batch:
 
 
 def in_memory(split: Split) -> bool:
-    """Whether the samples of a split are there already, so that nobody has to read ahead."""
+    """Whether the samples of a split are already in memory, so that nobody has to read ahead."""
     return isinstance(split, TensorSplit) or bool(getattr(split, "in_memory", False))
 
 
 def changed_each(x: Input, numbers: Sequence[int], change: ChangeOf) -> Input:
-    """A batch of which each sample was changed by itself."""
+    """A batch in which each sample was changed by itself."""
     return joined([change(number, x[place : place + 1]) for place, number in enumerate(numbers)])
 
 
 def in_order(split: Split, size: int = 256) -> Iterator[Batch]:
-    """Every sample of a split once, as they come."""
+    """Every sample of a split once, in order."""
     for index in torch.arange(len(split)).split(size):
         yield split.batch(index)
 
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """A split held in memory: `inputs[m]` `[N, *shape_m]`, `targets` `[N, ...]`; `weights` `[N]` as a batch has them, if there are."""
+    """A split held in memory: `inputs[m]` `[N, *shape_m]`, `targets` `[N, ...]`, and optionally `weights` `[N]` as in a batch."""
 
     inputs: Mapping[str, Input]
     targets: Tensor
@@ -106,6 +106,6 @@ class TensorSplit:
         return len(self.targets)
 
     def batch(self, index: Tensor) -> Batch:
-        """The samples of those numbers, by one indexing operation a modality."""
+        """The samples of those numbers, by one indexing operation per modality."""
         inputs = {modality: values[index] for modality, values in self.inputs.items()}
         return Batch(inputs, self.targets[index], index, weights=None if self.weights is None else self.weights[index])

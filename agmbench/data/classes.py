@@ -25,7 +25,8 @@ class Classes:
 
 
 def judged(found: Mapping[SplitName, Classes], titles: Sequence[object], named: Named) -> tuple[list[str], list[str]]:
-    """The classes that train lacks and another split has; and, which is no more than odd, those that another or all lack."""
+    """The classes that train lacks and another split has, which is wrong; and those that another split or all splits lack, which is
+    only odd."""
     if "train" not in found:
         return [], []
     nowhere = [number for number in range(len(titles)) if not any(classes.counts[number] for classes in found.values())]

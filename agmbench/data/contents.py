@@ -66,7 +66,7 @@ class Content:
             yield Wrong(f"{modality} is one number throughout", "", self.flat, f"{self.level[self.flat][0]:g}")
         quiet = (self.largest < mean) & ~self.flat
         if quiet.any():
-            yield Wrong(f"{modality} is below the split's mean of {mean:.4g} throughout, as near silence is,", "", quiet)
+            yield Wrong(f"{modality} is below the split's mean of {mean:.4g} throughout, which is almost silence,", "", quiet)
 
     def shared(self, other: "Content") -> Tensor:
         """Which samples are in another split too, `[N]`, where they say something there and here."""

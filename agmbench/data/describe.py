@@ -53,23 +53,25 @@ def counts(opened: Opened) -> list[tuple[str, list[int]]]:
 def told(opened: Opened) -> Iterator[str]:
     """What is said beside the tables: label, splits, groups, columns left out, and what is odd or wrong."""
     settings, found = opened.settings, opened.targets
-    what = {"class": "a class", "labels": "several labels", "number": "a number", "segments": "a class a segment"}[found.kind]
+    what = {"class": "a class", "labels": "several labels", "number": "a number", "segments": "a class for each segment"}[
+        found.kind
+    ]
     label = settings["label"] if isinstance(settings["label"], str) else ", ".join(settings["label"])
     yield f"label: {label}, {what}" + ("" if found.kind == "number" else f", {len(found.class_names)} classes")
     if settings["split"]:
         yield f"splits: column {settings['split']}"
     if settings["group"]:
         cells = opened.rows.frame[settings["group"]]
-        yield f"groups: column {settings['group']}, {cells.nunique():,} of them"
+        yield f"groups: column {settings['group']}, {cells.nunique():,} groups"
     if opened.weights is not None and len(train := opened.parts["train"]):
         low, high = opened.weights[train].min(), opened.weights[train].max()
-        yield f"weights: column {settings['weight']}, {low:g} to {high:g} in train; the loss counts a sample by its own"
+        yield f"weights: column {settings['weight']}, {low:g} to {high:g} in train; the loss counts each sample by its weight"
     if settings["id"]:
         yield f"ids: column {settings['id']}"
     if opened.unused:
-        yield f"not used: {', '.join(opened.unused)}; an entry may name them as modalities, group or id"
+        yield f"not used: {', '.join(opened.unused)}; the entry may name these columns as modalities, group or id"
     if len(opened.modals) == 1:
-        yield "odd: there is one modality alone; methods that balance modalities need two or more"
+        yield "odd: there is only one modality; methods that balance modalities need two or more"
     yield from (f"note: {line}" for line in opened.notes)
     yield from (f"odd: {line}" for line in opened.odd)
     yield from (f"wrong: {line}" for line in opened.wrong)
@@ -116,12 +118,12 @@ def entry(opened: Opened, name: str, folder: Path) -> str:
         "jobs": [{"dataset": name, "modulator": list(COMPARED)}],
     }
     head = [
-        f"# A data set of {path.name}, written by 'agmbench data describe'. All of it may be changed; then try",
+        f"# A data set made of {path.name}, written by 'agmbench data describe'. You may change all of it. Then try",
         "#   agmbench data verify THIS_FILE",
         "#   agmbench run --dataset THIS_FILE --modulator agm",
         "#   agmbench suite run THIS_FILE        (the suite below)",
         "#   agmbench compare --dataset THIS_FILE",
-        "# docs/your-data.md tells what each setting is.",
+        "# docs/your-data.md explains each setting.",
     ]
     return "\n".join(head) + "\n" + _yaml({"datasets": {name: data}, "suites": {name: suite}})
 

@@ -31,7 +31,7 @@ TABLE = Path(__file__).with_name("downloads.yaml")
 SUMS = "SHA256SUMS"  # beside the files, as `sha256sum -c` reads it
 CHUNK = 1 << 20
 PATIENCE = 60  # seconds in which a server has to say something
-AGAIN = "give the same command again to go on"
+AGAIN = "run the same command again to resume"
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,10 @@ def alone(folder: Path) -> Iterator[None]:
         with FileLock(folder / ".get.lock", timeout=0):
             yield
     except Timeout as error:
-        raise AgmbenchError(f"another process downloads to {folder}; wait until it has ended") from error
+        raise AgmbenchError(f"another process is downloading to {folder}; wait until it has ended") from error
     except OSError as error:
-        raise AgmbenchError(f"{error.filename or folder} cannot be written ({error.strerror}); see --data-root") from error
+        said = f"{error.filename or folder} cannot be written ({error.strerror}); name another folder with --data-root"
+        raise AgmbenchError(said) from error
 
 
 def fetch(file: File, folder: Path, progress: "Progress") -> bool:
@@ -154,12 +155,12 @@ def _pointed(url: str) -> str:
     with _opened(urllib.request.Request(url)) as answer:
         text = answer.read(1024).decode("utf-8", "replace")
     if (found := re.search(r"^oid sha256:([0-9a-f]{64})$", text, re.MULTILINE)) is None:
-        raise RunFailed(f"{url} is no pointer of Git LFS, which says the checksum of a file")
+        raise RunFailed(f"{url} is not a pointer of Git LFS; expected one, with the checksum of the file; try again later")
     return found[1]
 
 
 def _download(url: str, part: Path, progress: "Progress") -> None:
-    """Bring a file whole to `part`; what is there of it is gone on with, if the server still has the same."""
+    """Download a whole file to `part`. A part that is there is completed, if the server still has the same file."""
     tag = part.with_name(f"{part.name}.etag")
     have = part.stat().st_size if part.exists() and tag.exists() else 0
     rest = {"Range": f"bytes={have}-", "If-Range": tag.read_text()} if have else {}
@@ -232,7 +233,8 @@ def _check_contents(folder: Path, wanted: Unpack) -> None:
     found = hashlib.sha256(lines.encode()).hexdigest()
     if wanted.contents and found != wanted.contents:
         raise RunFailed(
-            f"{folder} is not what it should be: {len(names)} files of the sha256 {found}; expected {wanted.contents}"
+            f"{folder} is not what it should be: the sha256 over its {len(names)} files is {found}; expected {wanted.contents}; move it "
+            f"away and {AGAIN}"
         )
 
 

@@ -14,7 +14,7 @@ from agmbench.data.contents import Content, filled, whole
 from agmbench.data.fit import Ledger, Named, wrong_input, wrong_targets
 from agmbench.tasks import Wrong
 
-ITSELF = "the samples of valid itself, so that what is chosen on valid is chosen on test,"
+ITSELF = "the samples of valid, so that whatever is chosen on valid is chosen on test,"
 
 
 class Findings:

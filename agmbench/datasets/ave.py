@@ -52,8 +52,8 @@ class AVE(FileDataset):
         page="https://github.com/YapengTian/AVE-ECCV18",
         licence="research only, clips under YouTube's terms",
         size="features 4.1 GB, clips 4.3 GB",
-        then="put audio_feature.h5, visual_feature.h5, the *_order.h5 files and labels.h5 or Annotations.txt into one folder; "
-        "or unpack AVE_Dataset.zip and run 'agmbench data prepare ave --from DIR' (put here, it is read as it is, slowly)",
+        then="put audio_feature.h5, visual_feature.h5, the *_order.h5 files and labels.h5 or Annotations.txt into one folder. Or unpack "
+        "AVE_Dataset.zip and run 'agmbench data prepare ave --from DIR' (without this, it is read as it is, but slowly)",
     )
 
     def __init__(

@@ -131,7 +131,7 @@ class Pack(Layout):
         for name, value in PACK._asdict().items():
             if options[name] != value:
                 raise Unsuitable(
-                    f"{name}={options[name]} is for a prepared folder; {root} holds the pack, which is read as it is"
+                    f"{name}={options[name]} is only for a prepared folder; {root} holds the pack, which is read as it is; leave {name} out"
                 )
         paths = {part: _files_of_pack(root, part) for part in ("train", "test")}
         arrays = {part: _part_of_pack(some) for part, some in paths.items()}
@@ -204,24 +204,25 @@ def _part_of_folder(store: prepared.PreparedFolder, part: str, recordings: int) 
 
 
 class AVMNIST(FileDataset):
-    """A sample is a digit written and spoken: `image` `[1, 28, 28]` and `audio` `[1, 112, 112]`, a log spectrogram (frequencies by
-    time), both divided by 255. Ten classes; 60,000 samples to train and 10,000 to test.
+    """A sample is a written and a spoken digit: `image` `[1, 28, 28]` and `audio` `[1, 112, 112]`, a log spectrogram (frequencies by
+    time), both divided by 255. There are ten classes, 60,000 samples for training and 10,000 for test.
 
-    Images are projected on leading principal components, the mean not added back. Each of FSDD's recordings serves many images, so
-    splits cut from train share recordings. The job's seed changes nothing. But for `protocol` the defaults are the public pack as far
-    as it is known, and a pack on disk is read as it is; other values have to be prepared, and choose among the folders.
+    Images are projected on the leading principal components, and the mean is not added back. Each of FSDD's recordings belongs to many
+    images, so splits that are cut from train share recordings. The job's seed changes nothing. Except for `protocol`, the defaults are
+    those of the public pack as far as it is known, and a pack on disk is read as it is. Other values need prepared folders, and choose
+    among them.
 
     protocol: `agmbench` (default) cuts 5,000 of train for dev and 5,000 for valid, by a fixed permutation. `multibench` does so by
         position: valid is train[55000:] as in MultiBench's loader, dev train[50000:55000], which MultiBench trains on. `paper`
         (AGM): train is the first 90 % of train, test the first 90 % of test, dev the last 10 % of both; valid IS the test set, so
         whatever is chosen on valid is chosen on test.
-    components: how many principal components of the images are kept. Default 4, with which an image's digit is recognised as often
-        as in the pack; its published generator keeps those below a quarter of the energy, 3.
-    pairing: `pack` (default) deals recordings as the pack's generator did, whose processes appended them as they finished: about 41 %
-        lie beside an image of their digit. `exact`: all do.
-    speakers: `four` (default), those of FSDD when the pack was made: jackson, nicolas, theo, yweweler. `all`: whoever is there.
-    test_pca: `own` (default) fits the components of the test images on those, as the pack's generator did; `train` takes those of
-        train for all images.
+    components: how many principal components of the images are kept. Default 4, with which the digit of an image is recognised as often
+        as in the pack; its published generator keeps those below a quarter of the energy, which gives 3.
+    pairing: `pack` (default) pairs recordings as the pack's generator did, whose processes appended them as they finished: about 41 % are
+        with an image of their digit. `exact`: all are.
+    speakers: `four` (default), the speakers of FSDD when the pack was made: jackson, nicolas, theo, yweweler. `all`: all that are there.
+    test_pca: `own` (default) fits the components of the test images on the test images, as the pack's generator did; `train` uses
+        those of train for all images.
     """
 
     name = "avmnist"
@@ -230,9 +231,9 @@ class AVMNIST(FileDataset):
         licence="MNIST CC BY-SA 3.0, FSDD CC BY-SA 4.0",
         size="raw 30 MB, prepared 250 MB; the pack 1.3 GB",
         then=(
-            "put MNIST (four IDX files, plain or .gz) in mnist/ and the recordings of "
-            "https://github.com/Jakobovski/free-spoken-digit-dataset in fsdd/recordings/ of one folder, then "
-            "'agmbench data prepare avmnist --from DIR'; a pack is read as it is"
+            "put MNIST (four IDX files, plain or .gz) into DIR/mnist/, and the recordings of "
+            "https://github.com/Jakobovski/free-spoken-digit-dataset into DIR/fsdd/recordings/. Then run "
+            "'agmbench data prepare avmnist --from DIR'. A pack is read as it is"
         ),
     )
     layouts = (PreparedFolder(), Pack())

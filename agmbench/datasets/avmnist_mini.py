@@ -36,23 +36,23 @@ Ints = NDArray[np.integer[Any]]
 
 
 class AVMNISTMini(Dataset):
-    """A sample is a digit written and spoken: `image` `[1, 28, 28]` and `audio` `[1, 13, 92]`, 3000/500/500/1000 in the four splits.
+    """A sample is a written and a spoken digit: `image` `[1, 28, 28]` and `audio` `[1, 13, 92]`, 3000/500/500/1000 in the four splits.
 
-    As in AV-MNIST's pack the image leads and the audio is weak: images keep few principal components, and most recordings lie beside
-    an image of another digit. The class is the digit that is written. Within a split and a digit images and recordings are shuffled by
-    the job's seed, and recordings are dealt round-robin to the images; then `pairing` displaces them. No image and no recording is
-    in two splits. Images are weakened by AV-MNIST's recipe: projected on the first principal components of the training images, the
-    mean not added back. Audio is standardised a coefficient, images as a whole, by the training split; padding is zero after that.
+    As in AV-MNIST's pack, the image leads and the audio is weak: images keep few principal components, and most recordings are paired
+    with an image of another digit. The class is the written digit. Within a split and a digit, images and recordings are shuffled by
+    the job's seed, and recordings are assigned to the images in turn (round-robin); then `pairing` displaces them. No image and no
+    recording is in two splits. Images are weakened by AV-MNIST's recipe: they are projected on the first principal components of the
+    training images, and the mean is not added back. Audio is standardised by coefficient, images as a whole, with the training split;
+    padding is zero after that.
 
     split: `takes` (default), AV-MNIST's recipe, tests on takes 40-49 of all six speakers. `speakers` tests on george and lucas, whom
         training never hears, and cuts train (takes 0-34), dev (35-39) and valid (40-49) from the other four.
-    components: how many components of the images are kept. Default, where `energy` is not given either: 4, as AV-MNIST's pack, as
-        far as is known.
-    energy: in place of `components`, as many as stay below this share of the images' variance. AV-MNIST's published generator has
-        .25, which are three components; 1 keeps the images whole.
+    components: how many components of the images are kept. Default, if `energy` is not given either: 4, as in AV-MNIST's pack as far
+        as is known.
+    energy: instead of `components`, keep as many as stay below this share of the images' variance. AV-MNIST's published generator has
+        .25, which gives three components; 1 keeps the images whole.
     pairing: `pack` (default), recordings as AV-MNIST's generator would have left them: the pairs of a split go in random order through
-        its queue while it runs, which leaves about 40 % beside their digit, as in the pack. `exact`: each image beside a recording of
-        its digit.
+        its queue, which leaves about 40 % with an image of their digit, as in the pack. `exact`: each image has a recording of its digit.
     """
 
     follows_seed = True

@@ -259,7 +259,9 @@ def _read_idx(path: Path, dimensions: int) -> Array:
         raise Unsuitable(f"{path} cannot be read: {error}") from error
     head = 4 + 4 * dimensions
     if len(content) < head or content[:4] != bytes([0, 0, 8, dimensions]):
-        raise Unsuitable(f"{path} is no IDX file of bytes with {dimensions} dimensions; it begins with {content[:4].hex(' ')}")
+        raise Unsuitable(
+            f"{path} is not an IDX file of bytes with {dimensions} dimensions; it begins with {content[:4].hex(' ')}"
+        )
     shape = [int(length) for length in np.frombuffer(content[4:head], ">u4")]
     if len(content) - head != np.prod(shape):
         raise Unsuitable(f"{path} has {len(content) - head} bytes of data; expected {shape}, {np.prod(shape)} bytes")

@@ -56,7 +56,7 @@ def listed(path: Path, clip: Callable[[list[str]], Clip | None], such: str) -> l
             raise Unsuitable(f"{path} line {number} is '{','.join(row)[:60]}'; expected {such}")
         clips.append(made)
     if not clips:
-        raise Unsuitable(f"{path} names no clip")
+        raise Unsuitable(f"{path} names no clip; expected one clip per line")
     return clips
 
 
@@ -198,7 +198,7 @@ class Prepared(Layout):
         except Unsuitable:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise Unsuitable(f"{path} is no manifest of {self.title} ({error!r}); prepare the data again") from error
+            raise Unsuitable(f"{path} is not a manifest of {self.title} ({error!r}); prepare the data again") from error
         if lacking:
             raise Unsuitable(f"{path} has no array {', '.join(sorted(lacking))}; prepare the data again")
         sounds, pictures = self._mapped(made, folders, wanted.get("frames", self.frames))

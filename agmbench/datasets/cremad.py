@@ -174,8 +174,8 @@ class Official(Raw):
 
 
 class Prepared(clips.Prepared):
-    """A folder made by `agmbench data prepare cremad`: 3 frames a clip, of which `frames: 1` reads the middle one. They are 224x224, so
-    crops are taken from that."""
+    """A folder made by `agmbench data prepare cremad`: 3 frames per clip, of which `frames: 1` reads the middle one. They are 224x224, and
+    crops are taken from them."""
 
     dataset = "cremad"
     title = "CREMA-D"
@@ -207,17 +207,17 @@ class CREMAD(FileDataset):
 
     7,442 clips of 91 actors in six classes: neutral, happy, sad, fear, disgust, anger, in OGM-GE's order. The sound is brought to
     22,050 Hz, repeated to fill 3 s, and given as log(|STFT| + 1e-7) of 512 samples every 353, as in OGM-GE's code (whose librosa
-    resamples by another filter). Frames are brought to 224x224 and normalised by ImageNet's mean and deviation. In training that is by
-    a random crop and flip, anew in each epoch, as in OGM-GE's and AGM's code (`augment.visual=crop-flip`); in evaluation they are
-    resized alone.
+    resamples with another filter). Frames are resized to 224x224 and normalised by ImageNet's mean and deviation. In training this is
+    done with a random crop and flip, anew in each epoch, as in OGM-GE's and AGM's code (`augment.visual=crop-flip`); in evaluation
+    frames are only resized.
 
     splits: `literature` is the split of OGM-GE and AGM, 6,698 clips and 744 for test, where every actor is in train and in test;
         valid (669 or 670) and dev are cut from train, always the same, unless there is a `val.csv`. `actor-disjoint` gives each actor to
         one split: 64 to train, 9 each to dev, valid and test. Papers and default: literature.
     protocol: `paper` is AGM's: train is the first 90 % of train, valid and test are the same first 90 % of test, so the best epoch is
         chosen ON THE TEST SET; dev is the last 10 % of both (6,028/745/669/669; the paper says 6,027/745/669). Default agmbench.
-    frames: evenly spread over the clip, 1 being the middle one. AGM 1, OGM-GE 3 of `Image-03-FPS`; default 1. Where a folder holds fewer
-        frames than that, some are taken twice.
+    frames: number of frames, evenly spread over the clip; 1 is the middle one. AGM 1, OGM-GE 3 of `Image-03-FPS`; default 1. If a folder
+        holds fewer frames, some are taken twice.
     """
 
     name = "cremad"
@@ -225,8 +225,8 @@ class CREMAD(FileDataset):
         page="https://github.com/CheyneyComputerScience/CREMA-D",
         licence="Open Database License 1.0",
         size="about 10 GB with Git LFS, 7,442 clips as AudioWAV/*.wav and VideoFlash/*.flv",
-        then="'git lfs clone' it, put train.csv and test.csv of https://github.com/GeWu-Lab/OGM-GE_CVPR2022 (data/CREMAD) beside "
-        "AudioWAV for the literature's split, then 'agmbench data prepare cremad'",
+        then="clone it with 'git lfs clone'. For the split of the literature, put train.csv and test.csv of "
+        "https://github.com/GeWu-Lab/OGM-GE_CVPR2022 (data/CREMAD) beside AudioWAV. Then run 'agmbench data prepare cremad --from DIR'",
     )
     layouts = (Prepared(), Relearning(), OGMGE(), AGM(), Official())
     class_names = CLASSES

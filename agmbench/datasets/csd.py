@@ -23,7 +23,7 @@ class ComputationalSequence:
         roots = [name for name in file if isinstance(file[name], h5py.Group) and "data" in file[name]]
         if len(roots) != 1:
             raise Unsuitable(
-                f"{path} is no computational sequence: expected one '<root>/data'; it has {', '.join(file) or 'nothing'}"
+                f"{path} is not a computational sequence: expected one '<root>/data'; it has {', '.join(file) or 'nothing'}"
             )
         self.root: str = roots[0]
         self._data = file[self.root]["data"]

@@ -160,7 +160,7 @@ def _picture_files(root: Path, name: str) -> list[Path]:
 
 
 class Prepared(clips.Prepared):
-    """A folder made by `agmbench data prepare kinetics-sound`: filterbanks and three pictures a clip, of 224x224, from which crops are
+    """A folder made by `agmbench data prepare kinetics-sound`: filterbanks and three pictures of 224x224 per clip, from which crops are
     taken."""
 
     dataset = "kinetics-sound"
@@ -185,26 +185,27 @@ class KineticsSound(FileDataset):
     """A sample is a clip of 10 s: `audio` `[1, 1024, 128]`, a filterbank, and `visual` `[3, 3, 224, 224]`, three frames in time.
 
     The list is OGM-GE's: 14,799 clips and 2,597 for test in 31 classes, in alphabetical order. The AGM paper drew 30 classes at random
-    (21,545/1,494/2,917) and published no list, so that its table 7 can only be compared with, not made again. Valid (1,480) and
-    dev (1,480) are cut from train, always the same. Filterbanks are Kaldi's of 128 bands and (x + 4.503877) / (2 * 5.141276), as in
-    OGM-GE's code; an npy is taken as it is, already normalised. Pictures are brought to 224x224 and normalised by ImageNet's mean
-    and deviation. In training that is by a random crop and flip, anew in each epoch, as in OGM-GE's code (`augment.visual=crop-flip`);
-    in evaluation they are resized alone.
+    (21,545/1,494/2,917) and published no list, so its table 7 can be compared with, but not reproduced. Valid (1,480) and dev (1,480) are
+    cut from train, always the same. Filterbanks are Kaldi's with 128 bands and (x + 4.503877) / (2 * 5.141276), as in OGM-GE's code;
+    an npy is taken as it is, already normalised. Pictures are resized to 224x224 and normalised by ImageNet's mean and deviation. In
+    training this is done with a random crop and flip, anew in each epoch, as in OGM-GE's code (`augment.visual=crop-flip`); in
+    evaluation they are only resized.
 
     protocol: `agmbench` (default) is that. `paper` cuts as AGM does: train is the first 90 % of the list of train, valid and test are
         the same first 90 % of that of test, so the best epoch is chosen ON THE TEST SET; dev is the last 10 % of both.
-    missing: what to do about clips of the lists that are not there or have fewer than three pictures, for videos leave YouTube:
-        `error`, or `drop` them and say how many. Official code drops them and says nothing; default error. A prepared folder holds
-        what was there when it was made.
+    missing: what to do with clips of the lists that are missing or have fewer than three pictures, because videos disappear from YouTube:
+        `error`, or `drop` them and report how many. Official code drops them silently; default error. A prepared folder holds what was
+        there when it was made.
     """
 
     name = "kinetics-sound"
     source = Source(
         page="https://github.com/cvdfoundation/kinetics-dataset",
         licence="CC BY 4.0 (annotations); the videos are their owners'",
-        size="17,396 clips of 10 s, of Kinetics-400 (450 GB)",
-        then="put my_train.txt and my_test.txt of https://github.com/GeWu-Lab/OGM-GE_CVPR2022 (data/KineticSound), audio/<id>.wav and "
-        "visual/<id>/frame_0000{t}.jpg in one folder (its pre-processing makes both), then 'agmbench data prepare kinetics-sound'",
+        size="17,396 clips of 10 s from Kinetics-400 (450 GB)",
+        then="put into one folder my_train.txt and my_test.txt of https://github.com/GeWu-Lab/OGM-GE_CVPR2022 (data/KineticSound), and "
+        "audio/<id>.wav and visual/<id>/frame_0000{t}.jpg, which its pre-processing makes. Then run 'agmbench data prepare kinetics-sound "
+        "--from DIR'",
     )
     layouts = (Prepared(), OGMGE())
     class_names = CLASSES

@@ -204,9 +204,9 @@ class MOSEI(FileDataset):
     source = Source(
         page="http://multicomp.cs.cmu.edu/resources/cmu-mosei-dataset/",
         licence="research only, terms on the page; UMONS's lists Apache-2.0 or MIT",
-        size="22,860 segments; by their shapes mult 2 GB, mmsa 4 GB (unaligned 8 GB), csd 7 GB of COVAREP and 20 GB of OpenFace",
-        then="put one layout's files here: UMONS's *.p (github.com/jbdel/MOSEI_UMONS), MultiBench's mosei_*.pkl, MMSA's "
-        "*aligned_50.pkl, or the SDK's .csd files with CMU_MOSEI_Labels.csv; 'agmbench data prepare mosei' makes the last quicker",
+        size="22,860 segments; estimated: mult 2 GB, mmsa 4 GB (unaligned 8 GB), csd 7 GB of COVAREP and 20 GB of OpenFace",
+        then="put the files of one layout into this folder: UMONS's *.p (github.com/jbdel/MOSEI_UMONS), MultiBench's mosei_*.pkl, MMSA's "
+        "*aligned_50.pkl, or the SDK's .csd files with CMU_MOSEI_Labels.csv. The last is read faster after 'agmbench data prepare mosei'",
     )
     layouts = (Prepared(), UMONS(), MulT(), MulTNoAlign(), MulTRaw(), MMSA(), MMSAUnaligned(), CSD())
 

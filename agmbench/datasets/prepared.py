@@ -1,7 +1,7 @@
 """Prepared data: arrays mapped from disk and a manifest that says what they were made of.
 
     <folder>/prepared-<digest>/manifest.json       parameters, checksums of the sources, splits
-    <folder>/prepared-<digest>/<split>/<name>.npy  one array a modality, and `targets`
+    <folder>/prepared-<digest>/<split>/<name>.npy  one array per modality, and `targets`
 
 The digest is that of parameters and sources: other parameters make another folder, never a mix. A folder is written aside, item by
 item, and renamed when it is whole; an interrupted preparation resumes.
@@ -87,14 +87,14 @@ class Store:
         """Make the arrays, or go on with those of an interrupted run."""
         for split, arrays in self.plan.arrays.items():
             if not all(shape[0] for shape, _ in arrays.values()):
-                raise Unsuitable(f"there is nothing for '{split}'; expected one sample or more")
+                raise Unsuitable(f"there are no samples for '{split}'; expected one or more")
         try:
             self.aside.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
             self._check_space()
             self._open_arrays()
         except Timeout as error:
-            raise Unsuitable(f"another process is preparing {self.final}; wait for it, or end it and start again") from error
+            raise Unsuitable(f"another process is preparing {self.final}; wait for it, or stop it and start again") from error
         except OSError as error:
             raise Unsuitable(f"{self.aside} cannot be written ({error.strerror})") from error
 
@@ -117,7 +117,9 @@ class Store:
         needed -= sum(path.stat().st_blocks * 512 for path in self.aside.glob("*/*.npy"))
         free = shutil.disk_usage(self.aside).free
         if needed > free:
-            raise Unsuitable(f"{self.aside} needs {needed / 1e9:.1f} GB more; {free / 1e9:.1f} GB are free there")
+            raise Unsuitable(
+                f"{self.aside} needs {needed / 1e9:.1f} GB more, and only {free / 1e9:.1f} GB are free there; free some space"
+            )
 
     def place(self, split: str, name: str) -> Array:
         """The array of a split, mapped for writing."""
@@ -174,7 +176,7 @@ def fill(
 ) -> None:
     """Write `work(what)` into the rows of each item that is not done yet, in `jobs` processes, then close the store.
 
-    `work` is a function of a module (it is sent to other processes) that returns one array a name. An item that cannot be read
+    `work` is a function of a module (it is sent to other processes) that returns one array per name. An item that cannot be read
     raises `Unsuitable`; what is done until then stays.
     """
     store.open()
@@ -258,7 +260,7 @@ def manifest_of(path: Path, dataset: str) -> dict[str, Any]:
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        raise Unsuitable(f"{path} is no manifest of format {FORMAT}; prepare the data again") from error
+        raise Unsuitable(f"{path} is not a manifest of format {FORMAT}; prepare the data again") from error
     if manifest.dataset != dataset:
         raise Unsuitable(f"{path} is of the data set {manifest.dataset!r}; expected '{dataset}'")
     return dict(content)

@@ -36,11 +36,11 @@ class Synthetic(Dataset):
     kind: `independent`, as above. `redundant`, the same with redundancy 1: a second modality adds nothing. `complementary`, two
         classes: each modality shows a bit and the class is their parity (XOR for two), so that no modality alone is better than
         chance. `spurious-fast`: m0 is three times as strong in train, dev and valid, and shows a random class in test.
-    strength, noise, redundancy: a number for every modality, or a list with one number a modality.
-    modalities: M; they are named m0, m1, ...
-    classes: C; `None` is 2 where `kind` is complementary, else 4.
+    strength, noise, redundancy: one number for all modalities, or a list with one number per modality.
+    modalities: M, the number of modalities; they are named m0, m1, ...
+    classes: C, the number of classes; `None` means 2 if `kind` is complementary, otherwise 4.
     size: length of the vector `x_m`.
-    samples: of train; dev, valid and test have a quarter of it, at least 64 each.
+    samples: number of training samples; dev, valid and test each have a quarter of it, at least 64.
     """
 
     follows_seed = True
@@ -86,7 +86,7 @@ class Synthetic(Dataset):
     def _each(self, name: str, value: float | list[float]) -> list[float]:
         values = value if isinstance(value, list) else [value] * len(self._names)
         if len(values) != len(self._names):
-            raise ValueError(f"{name} should be a number or {len(self._names)} numbers, one a modality; found {value}")
+            raise ValueError(f"{name} should be one number, or {len(self._names)} numbers, one per modality; found {value}")
         return [float(number) for number in values]
 
     def split(self, name: SplitName) -> Split:

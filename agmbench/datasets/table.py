@@ -1,4 +1,4 @@
-"""table: your own data, one file with a row a sample, whose columns say where the modalities and the label are."""
+"""table: your own data, one file with one row per sample, whose columns say where the modalities and the label are."""
 
 import hashlib
 import json
@@ -73,40 +73,42 @@ def decoded(opened: Opened) -> list[str]:
 
 
 class Table(FileDataset):
-    """One file with a row a sample: csv, tsv, jsonl, parquet, or a folder that Hugging Face `datasets` has saved. `agmbench data
-    describe FILE` writes an entry that says all of this; what is not said is inferred from the columns' names and the first rows.
+    """One file with one row per sample: csv, tsv, jsonl, parquet, or a folder that Hugging Face `datasets` has saved. `agmbench data
+    describe FILE` writes an entry with all of these settings. A setting that is missing is inferred from the names of the columns and the
+    first rows.
 
-    file: the table, by its place below the folder of the entry (of the data root, where there is none).
-    arrays: by name, a file with an array (`features.npy`, `features.h5:audio`) whose row i is that of row i of the table: a column more.
+    file: the path of the table, relative to the folder of the entry (or of the data root, if there is no entry).
+    arrays: by name, a file with an array (`features.npy`, `features.h5:audio`) whose row i belongs to row i of the table, like one more
+        column.
     modalities: by name, a `kind` and its settings. `picture` (`column`, `size` [height, width], `channels` 3 or 1), `frames` (a folder
         of pictures) and `video` (`frames` of them, `size`), `sound` (`rate`, `seconds`, `made` spectrogram or wave, `window`, `hop`),
         `text` (`length`, `vocabulary`, `numbers` words or bytes, `in_files`), `array` (`size` of a sample, `varies`, `standardise`) and
         `numbers` (`columns`, a list or a pattern such as `eeg_*`, `standardise`).
-    label: the column of the label, or the columns of several labels of 0 and 1.
-    task: `class`, `labels` (several, with `|` or `;` between, or a list), `number`, `segments` (a list of classes, one a segment).
-    classes: their names, in order. Default: those that occur, sorted.
-    split: the column that names the split of each row: train, dev, valid, test, and what is like them. What it lacks of dev and valid
-        is cut from train, a tenth each.
-    shares: where there is no such column, the share of each split, stratified by label. Default .7, .1, .1, .1.
-    split_seed: of what is drawn of splits, whatever the job's seed. Default 0.
-    group: a column (subject, speaker, video) of which no value may be in two splits that are drawn.
-    weight: a column of what each row counts in the loss of training, 0 or more; only their ratios matter. Valid and test are measured
-        unweighted. Default: all rows count alike.
-    id: a column that names rows, in what `agmbench data verify` tells.
-    missing: what an empty cell is. `absent` (default): the sample is trained on and judged without that modality, for which stands
-        what the job's `mute` says. `drop`: the row is left out, as are rows whose files are not there. `error`.
+    label: the column of the label, or the columns of several labels that are 0 or 1.
+    task: `class`, `labels` (several, separated by `|` or `;`, or a list), `number`, or `segments` (a list of classes, one per segment).
+    classes: the names of the classes, in order. Default: those that occur, sorted.
+    split: the column that names the split of each row: train, dev, valid or test, or a similar name. If it has no dev or no valid,
+        these are cut from train, a tenth each.
+    shares: the share of each split if there is no such column, stratified by label. Default .7, .1, .1, .1.
+    split_seed: the seed of splits that are drawn, whatever the job's seed. Default 0.
+    group: a column (subject, speaker, video); rows with the same value are never put into two splits.
+    weight: a column with the weight of each row in the training loss, 0 or more; only the ratios matter. Valid and test are measured
+        without weights. Default: all rows count the same.
+    id: a column that names rows in the output of `agmbench data verify`.
+    missing: how an empty cell is treated. `absent` (default): the sample is trained on and judged without that modality, whose input is
+        muted (the job's `mute`). `drop`: the row is left out, as are rows whose files are missing. `error`: it is an error.
 
-    A text is given to encoders as numbers of its words, by a hash. Arrays and numbers are standardised by train. Rows are counted as a
-    spreadsheet shows them, the line of names being the first.
+    A text is given to encoders as the numbers of its words, from a hash. Arrays and numbers are standardised by train. Rows are
+    counted as in a spreadsheet, where the line of names is row 1.
     """
 
     name = "table"
     wants_folder = True
     source = Source(
         page="your own files",
-        licence="yours",
+        licence="your own",
         size="any",
-        then="'agmbench data describe FILE' writes an entry for it, which --dataset takes",
+        then="run 'agmbench data describe FILE'. It writes an entry, which you give as --dataset",
     )
     layouts: ClassVar = (Files(),)
 

@@ -46,7 +46,7 @@ def load_npy(path: Path, shape: tuple[int | None, ...] | None = None) -> Array:
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
-        said = "it holds objects and no numbers, or is no file of NumPy's" if "pickle" in f"{error}" else _said(error)
+        said = "it holds objects and no numbers, or is not a file of NumPy" if "pickle" in f"{error}" else _said(error)
         raise Unsuitable(f"{path} cannot be read as an array: {said}") from error
     if shape is not None:
         check_shape(str(path), array.shape, shape)

@@ -26,7 +26,7 @@ LENGTH = 50
 
 
 class Pack(Layout):
-    """`humor.pkl` of MultiBench, which AGM uses: sequences of a word a step, padded with zeros in front."""
+    """`humor.pkl` of MultiBench, which AGM uses: sequences of one word per step, padded with zeros in front."""
 
     name = "pack"
     signs = ("humor.pkl",)
@@ -52,7 +52,7 @@ def _numbers_of_rows(labels: Array, where: str) -> Array:
     """Labels as one number a row `[N]`."""
     rows = labels.reshape(len(labels), -1)
     if rows.shape[1] != 1 or not np.isfinite(rows).all():
-        raise Unsuitable(f"{where} has the shape {list(rows.shape)}; expected one finite number a row")
+        raise Unsuitable(f"{where} has the shape {list(rows.shape)}; expected one finite number per row")
     return rows[:, 0]
 
 
@@ -98,7 +98,7 @@ class Prepared(Layout):
 
 
 class URFunny(FileDataset):
-    """A sample is a punchline of a TED talk with the sentences before it, a token a word; is it meant to be funny?
+    """A sample is a punchline of a TED talk with the sentences before it, one token per word. Is it meant to be funny?
 
     `visual` `[T, 371]` OpenFace 2 (pose, gaze, action units; its own units), `audio` `[T, 81]` COVAREP (-inf reads as 0), `text`
     `[T, 300]` GloVe 840B; each the mean over the word's time, zeros in front, with masks. Classes: not humorous, humorous.
@@ -112,8 +112,8 @@ class URFunny(FileDataset):
 
     protocol: `agmbench` (default) is that. `paper` (AGM, supplement): train is the first 90 % of train, the evaluation set the first
         90 % of test, dev the last 10 % of both. Valid IS the test set there: epochs are selected on test.
-    length: T of the `official` layout: the last words of context and punchline. Official code takes 20 words a sentence and 5
-        sentences apart; default 50, as in the pack (ours).
+    length: T of the `official` layout: the last words of context and punchline. Official code takes 20 words per sentence and 5
+        sentences separately; default 50, as in the pack (ours).
     context: whether the sentences before the punchline are part of the `official` sequences. Official code and default: they are.
     """
 
@@ -121,10 +121,10 @@ class URFunny(FileDataset):
     source = Source(
         page="https://github.com/ROC-HCI/UR-FUNNY",
         licence="none stated, publicly available for research (paper); TED talks CC BY-NC-ND",
-        size="10,166 clips; humor.pkl and prepared arrays 1.5 GB by their shapes",
-        then="put MultiBench's humor.pkl here; or download the six .pkl files of UR-FUNNY-V2's extracted features and run "
-        "'agmbench data prepare urfunny --from DIR' (put here, they are read as they are, slowly); so do urfunny2_videos/ with "
-        "data_folds.pkl and humor_label_sdk.pkl",
+        size="10,166 clips; humor.pkl and prepared arrays 1.5 GB (estimated)",
+        then="put MultiBench's humor.pkl into this folder. Or download the six .pkl files of UR-FUNNY-V2's extracted features, or "
+        "urfunny2_videos/ with data_folds.pkl and humor_label_sdk.pkl, and run 'agmbench data prepare urfunny --from DIR' (without this, "
+        "they are read as they are, but slowly)",
     )
     layouts = (Prepared(), Pack(), Official(), PreparedClips(), Clips())
 

@@ -35,7 +35,7 @@ def agree(*parts: nn.Module) -> None:
     wrong = [name for name, one in zip(named, ranks.all_of(alike).tolist(), strict=True) if not one]
     if wrong:
         raise RunFailed(
-            f"the processes of this job have come to unlike numbers in {len(wrong)} of {len(named)} tensors, the first {wrong[0]}: "
+            f"the processes of this job have arrived at different numbers in {len(wrong)} of {len(named)} tensors, the first {wrong[0]}: "
             "its method or an encoder of it cannot train on several devices (draws should come from `context.generator` "
             "or torch's own); remove --devices"
         )

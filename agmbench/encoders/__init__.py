@@ -1,1 +1,1 @@
-"""Encoders: one modality's input to features, one architecture a file."""
+"""Encoders: from the input of one modality to features, one architecture per file."""

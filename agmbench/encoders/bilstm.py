@@ -10,12 +10,12 @@ from agmbench.encoders.recurrent import Recurrent
 
 
 class BiLSTM(Encoder):
-    """`[B, T, F]` to tokens `[B, T, 2 * width]`: two linear layers F -> inner -> width without bias, then one LSTM a direction.
+    """From `[B, T, F]` to tokens `[B, T, 2 * width]`: two linear layers F -> inner -> width without bias, then one LSTM per direction.
 
-    Tokens that a mask hides are zero to the LSTM, not skipped.
+    Tokens that a mask hides are not skipped; the LSTM sees zeros there.
 
-    width: of the LSTM, a direction. Official PSP code and default 128.
-    inner: between the linear layers. Official and default 256.
+    width: width of the LSTM in each direction. Official PSP code and default 128.
+    inner: width between the linear layers. Official and default 256.
     """
 
     same_in_training = True

@@ -15,16 +15,16 @@ class CLIP(Backbone):
     """One tower of `AutoModel` (CLIP, Radford et al., ICML 2021; SigLIP): pictures `[B, C, H, W]`, frames `[B, T, C, H, W]` or raw text
     `[B, T, 1]` (`agmbench.contracts.utf8`) to embeddings `[B, D]`, or to the tower's states as tokens.
 
-    Two modalities have a tower each, with weights of its own. Frames go through the tower one by one; their embeddings are averaged,
-    their tokens follow one another. Pictures are taken as the data set gives them; no mean is subtracted.
+    Each modality has a tower with weights of its own. Frames go through the tower one by one; their embeddings are averaged, and their
+    tokens follow one another. Pictures are taken as the data set gives them; no mean is subtracted.
 
     model: a name on the Hugging Face hub, which needs a network once, or a folder. Default openai/clip-vit-base-patch32.
     config: build the network from this configuration (`model_type`, `vision_config`, `text_config`, ...) with random weights instead;
         needs no network.
     weights: a file of weights (.safetensors or of torch.save) of the whole network.
-    tokenizer: of text, a name or a folder, or `bytes`, by which each byte is a token. Default: the model's; with a config, bytes.
-    length: tokens of a text at most; CLIP has 77.
-    trained: `all` of the tower learns (default), `none`, so that it stays in eval mode, its last N layers, or `lora`.
+    tokenizer: for text, a name or a folder, or `bytes`, with each byte as a token. Default: the model's; with a config, bytes.
+    length: most tokens of a text; CLIP has 77.
+    trained: which part of the tower learns: `all` (default), `none` (it stays in eval mode), its last N layers, or `lora`.
     lora: parameters of peft's `LoraConfig`, for trained=lora (`pip install 'agmbench[lora]'`).
     output: `embedding` (default), projected as CLIP compares it but not normalised, or `tokens`.
     """
@@ -89,7 +89,7 @@ class CLIP(Backbone):
 
 
 class Tower(nn.Module):
-    """One tower, with the projection behind it. Text needs no mask: CLIP's looks back alone, and reads at the text's end."""
+    """One tower with its projection. Text needs no mask: CLIP's text tower only looks back, and is read at the end of the text."""
 
     same_in_training = True
 

@@ -1,4 +1,4 @@
-"""A small convolutional network, quick enough for a CPU."""
+"""A small convolutional network that is fast enough for a CPU."""
 
 from itertools import pairwise
 from typing import Annotated
@@ -10,14 +10,14 @@ from agmbench.contracts import Encoder, Unsuitable
 
 
 class Conv(Encoder):
-    """`layers` times 3x3 convolution of stride 2 (no bias), BatchNorm, ReLU; then the mean over the image.
+    """`layers` times a 3x3 convolution of stride 2 (no bias), BatchNorm and ReLU; then the mean over the image.
 
-    `[B, C, H, W]` to `[B, width * 2^(layers-1)]`: from layer to layer the image halves, rounded up, and the width doubles.
+    From `[B, C, H, W]` to `[B, width * 2^(layers-1)]`: in each layer the image is halved (rounded up) and the width doubles.
 
-    width: channels behind the first layer. Ours 16.
-    layers: ours 3.
-    dropout: of the features. Ours none.
-    pool: the input is averaged over fields of so many by so many points first, which makes large ones cheap. Ours 1, as it is.
+    width: channels after the first layer. Ours 16.
+    layers: number of layers. Ours 3.
+    dropout: dropout of the features. Ours none.
+    pool: first average the input over squares of `pool` by `pool` points, which makes large inputs cheap. Ours 1, no averaging.
     """
 
     same_in_training = True

@@ -11,16 +11,16 @@ from agmbench.encoders.bilstm import BiLSTM, projection
 
 
 class Guided(Encoder):
-    """`[B, T, H, W, D]` to tokens `[B, T, 2 * width]`: of each of the T feature maps the mean over its H*W places, weighted by what
-    the guide's segment t makes of them, then encoder `bilstm` over the T means.
+    """From `[B, T, H, W, D]` to tokens `[B, T, 2 * width]`: each of the T feature maps becomes a mean over its H*W places, weighted by an
+    attention that segment t of the guide computes; then encoder `bilstm` runs over the T means.
 
-    The attention is that of Tian et al. (ECCV 2018), which PSP takes over. In the official code the guide enters it through the
-    layers that also feed the audio's LSTM; here it has layers of its own, so that no encoder is part of another. A guide that is not
-    there, as in a mono-modal concept, is zero.
+    The attention is that of Tian et al. (ECCV 2018), which PSP uses. In the official code the guide enters it through the layers that
+    also feed the LSTM of the audio; here it has layers of its own, so that no encoder is part of another. A guide that is absent, as in
+    a unimodal model ("mono-modal concept"), is zero.
 
     guide, guide_size: the modality that guides; its inputs are `[B, T, guide_size]`. Official: audio, 128 VGGish features.
-    attention: width in which places and guide meet. Official and default 512.
-    width, inner: of encoder `bilstm`, and of the guide's layers. Official and defaults 128, 256.
+    attention: width of the layer where places and guide meet. Official and default 512.
+    width, inner: those of encoder `bilstm`, and of the guide's layers. Official and defaults 128, 256.
     """
 
     guided = True

@@ -11,22 +11,23 @@ from agmbench.encoders.pretrained import Backbone, Trained, network
 
 
 class HFAudio(Backbone):
-    """`AutoModel` over sound to its last hidden states as tokens `[B, N, D]`.
+    """`AutoModel` over sound; its last hidden states are tokens `[B, N, D]`.
 
-    A spectrogram is an image `[B, 1, F, T]` or a sequence `[B, T, F]`; AST and Whisper read it in as many frames as they were made
-    for, zeros behind it or its end cut off, and F has to be theirs. A waveform is `[B, T]` or `[B, T, 1]`, each sample brought to mean 0
-    and variance 1. What a mask hides is zero, and the states have no mask, for these networks were trained on padding.
+    A spectrogram is an image `[B, 1, F, T]` or a sequence `[B, T, F]`. AST and Whisper read as many frames as they were made for: a
+    spectrogram is padded with zeros or cut off at the end, and F has to be theirs. A waveform is `[B, T]` or `[B, T, 1]`, and each sample
+    is brought to mean 0 and variance 1. What a mask hides is set to zero, and the states have no mask, because these networks were
+    trained on padding.
 
     model: a name on the Hugging Face hub, which needs a network once, or a folder. Default MIT/ast-finetuned-audioset-10-10-0.4593.
-        Of Whisper the encoder is taken.
+        For Whisper, the encoder is used.
     config: build the network from this configuration (`model_type` and its own keys) with random weights instead; needs no network.
         Mel bins and frames (`max_length`, `max_source_positions`) are those of the data unless it says otherwise.
-    weights: a file of weights (.safetensors or of torch.save) that it begins with; of Whisper those of the whole network.
-    trained: `all` of it learns (default), `none`, so that it stays in eval mode, the last N layers, or `lora`.
+    weights: a file with initial weights (.safetensors or of torch.save); for Whisper, those of the whole network.
+    trained: which part learns: `all` (default), `none` (the network stays in eval mode), the last N layers, or `lora`.
     lora: parameters of peft's `LoraConfig`, for trained=lora (`pip install 'agmbench[lora]'`).
-    output: `tokens` (default), of which a fusion that takes vectors is given the mean, or `first`, AST's class token.
+    output: `tokens` (default; a fusion that takes vectors gets their mean), or `first`, AST's class token.
 
-    Masks that wav2vec 2.0 and Whisper draw in training (SpecAugment) and layers that they drop are off: transforms do that.
+    In training, wav2vec 2.0 and Whisper would mask parts of the input (SpecAugment) and drop layers. Both are off: use transforms.
     """
 
     same_in_training = True

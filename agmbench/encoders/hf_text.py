@@ -13,23 +13,22 @@ from agmbench.encoders.words import BYTES, Words
 
 
 class HFText(Backbone):
-    """`AutoModel` over raw text, bytes `[B, T, 1]` with a mask (`agmbench.contracts.utf8`), to its last hidden states as tokens
+    """`AutoModel` over raw text, given as bytes `[B, T, 1]` with a mask (`agmbench.contracts.utf8`); its last hidden states are tokens
     `[B, L, D]`.
 
-    Text is made tokens while batches are read, on the host; a batch is as long as its longest text (at most `length` tokens). A text
-    that is muted or empty has no token.
+    Text is turned into tokens on the host, while batches are read. A batch is as long as its longest text (at most `length` tokens). A
+    text that is muted or empty has no token.
 
     model: a name on the Hugging Face hub, which needs a network once, or a folder. Default bert-base-uncased.
     config: build the network from this configuration (`model_type` and its own keys) with random weights instead; needs no network.
-    weights: a file of weights (.safetensors or of torch.save) that it begins with.
-    tokenizer: a name or a folder, or `bytes`, by which each byte is a token and no file is needed. Default: the model's; with a config,
-        bytes.
-    length: tokens of a text at most; what is longer is cut off.
-    trained: `all` of it learns (default), `none`, so that it stays in eval mode, the last N layers, or `lora`.
+    weights: a file with initial weights (.safetensors or of torch.save).
+    tokenizer: a name or a folder, or `bytes`, with each byte as a token and without any file. Default: the model's; with a config, bytes.
+    length: most tokens of a text; a longer text is cut off.
+    trained: which part learns: `all` (default), `none` (the network stays in eval mode), the last N layers, or `lora`.
     lora: parameters of peft's `LoraConfig`, for trained=lora (`pip install 'agmbench[lora]'`).
-    output: `tokens` (default), of which a fusion that takes vectors is given the mean, or `first`, the first token alone (BERT's CLS).
+    output: `tokens` (default; a fusion that takes vectors gets their mean), or `first`, only the first token (BERT's CLS).
 
-    For ids that were made beforehand take encoder `language-model`.
+    For token ids that were made beforehand, use encoder `language-model`.
     """
 
     same_in_training = True

@@ -1,4 +1,4 @@
-"""Any Hugging Face vision network, of pictures or of videos."""
+"""Any Hugging Face vision network, for pictures or for videos."""
 
 import inspect
 from typing import Any, Literal
@@ -11,21 +11,21 @@ from agmbench.encoders.pretrained import Backbone, Trained, as_tokens, network, 
 
 
 class HFVision(Backbone):
-    """`AutoModel` over pictures `[B, C, H, W]` or videos `[B, T, C, H, W]` to its last hidden states as tokens `[B, N, D]`.
+    """`AutoModel` over pictures `[B, C, H, W]` or videos `[B, T, C, H, W]`; its last hidden states are tokens `[B, N, D]`.
 
-    A network of videos (VideoMAE, ViViT, TimeSformer: one whose configuration has `num_frames`) sees all frames at once. Through one
-    of pictures (ViT, DINOv2, ResNet, ...) frames go one by one, and their tokens follow one another. Pictures are taken as the data
+    A network for videos (VideoMAE, ViViT, TimeSformer: one whose configuration has `num_frames`) sees all frames at once. A network for
+    pictures (ViT, DINOv2, ResNet, ...) sees the frames one by one, and their tokens follow one another. Pictures are taken as the data
     set gives them; no mean is subtracted.
 
     model: a name on the Hugging Face hub, which needs a network once, or a folder. Default google/vit-base-patch16-224-in21k.
     config: build the network from this configuration (`model_type` and its own keys) with random weights instead; needs no network.
         `image_size`, `num_channels` and `num_frames` are those of the data unless it says otherwise.
-    weights: a file of weights (.safetensors or of torch.save) that it begins with.
-    trained: `all` of it learns (default), `none`, so that it stays in eval mode, the last N layers, or `lora`.
+    weights: a file with initial weights (.safetensors or of torch.save).
+    trained: which part learns: `all` (default), `none` (the network stays in eval mode), the last N layers, or `lora`.
     lora: parameters of peft's `LoraConfig`, for trained=lora (`pip install 'agmbench[lora]'`).
-    output: `tokens` (default), of which a fusion that takes vectors is given the mean, or `first`, the class token alone.
+    output: `tokens` (default; a fusion that takes vectors gets their mean), or `first`, only the class token.
 
-    Where the network was trained on another size of pictures, its positions are interpolated, if it can.
+    If the network was trained on pictures of another size, its positions are interpolated, if it supports that.
     """
 
     same_in_training = True

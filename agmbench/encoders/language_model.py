@@ -10,10 +10,10 @@ from agmbench.encoders.states import States
 
 
 class LanguageModel(Encoder):
-    """`AutoModel.from_pretrained(model)` over `[B, 3, T]`, a tokenizer's ids, mask and segments (MMSA's `text_bert`), to the last
-    hidden states as tokens `[B, T, hidden_size]`.
+    """`AutoModel.from_pretrained(model)` over `[B, 3, T]`: ids, mask and segments from a tokenizer (MMSA's `text_bert`). The last hidden
+    states are tokens `[B, T, hidden_size]`.
 
-    model: a name on the Hugging Face hub, which needs a network once, or a folder. Default bert-base-uncased, whose ids MMSA has.
+    model: a name on the Hugging Face hub, which needs a network once, or a folder. Default bert-base-uncased, whose ids MMSA uses.
     config: build the model from this configuration (`model_type` and its own keys) with random weights instead; needs no network.
     frozen: keep its weights as they are. Default: they are trained.
     """

@@ -4,11 +4,11 @@ from torch import nn
 
 
 def in_layers(encoder: nn.Module) -> list[list[nn.Parameter]]:
-    """The tensors of an encoder by its layers, the first one first; none where they are not known.
+    """The tensors of an encoder by its layers, beginning with the first; empty if the layers are not known.
 
-    A network of timm knows its layers. Of any other, they are the items of its longest `nn.ModuleList`; what stands before it goes
-    with a layer of its own in front, what stands behind with one at the end. A last layer that only scales and shifts belongs to the
-    one before.
+    A network of timm knows its layers. In any other network, they are the items of its longest `nn.ModuleList`. What comes before this
+    list is one more layer in front, and what comes after it one more at the end. A last layer that only scales and shifts belongs to the
+    one before it.
     """
     depths = _of_networks(encoder) or _of_stack(encoder)
     found: dict[int, list[nn.Parameter]] = {}
@@ -21,7 +21,7 @@ def in_layers(encoder: nn.Module) -> list[list[nn.Parameter]]:
 
 
 def _of_networks(encoder: nn.Module) -> dict[str, int]:
-    """The depth of each tensor, as a network of timm has it."""
+    """The depth of each tensor, according to timm."""
     from timm.models import group_parameters
 
     for prefix, part in encoder.named_modules():
@@ -32,7 +32,7 @@ def _of_networks(encoder: nn.Module) -> dict[str, int]:
 
 
 def _of_stack(encoder: nn.Module) -> dict[str, int]:
-    """The depth of each tensor, by the longest list of modules."""
+    """The depth of each tensor, according to the longest list of modules."""
     stacks = [(len(part), prefix) for prefix, part in encoder.named_modules() if isinstance(part, nn.ModuleList)]
     longest, prefix = max(stacks, default=(0, ""))
     if not longest:

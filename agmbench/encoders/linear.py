@@ -11,7 +11,7 @@ from agmbench.contracts import Encoder, Input, Tokens, Unsuitable
 class Linear(Encoder):
     """A linear projection of each token: `[B, T, F]` to tokens `[B, T, width]`.
 
-    width: UMONS code and default 512.
+    width: width of a token. UMONS code and default 512.
     """
 
     same_in_training = True

@@ -15,18 +15,18 @@ UNKNOWN = 1
 
 
 class LSTM(Encoder):
-    """Word numbers `[B, T, 1]` through an embedding, or vectors `[B, T, F]` as they are, to the states of an LSTM `[B, T, width]`.
+    """From word numbers `[B, T, 1]`, which go through an embedding, or from vectors `[B, T, F]`, to the states of an LSTM `[B, T, width]`.
 
-    Word numbers are whole: 0 is no word, 1 an unknown one; a number past the vocabulary is read as 1. Hidden tokens change nothing,
-    whether they are in front or behind.
+    Word numbers are whole: 0 is no word, 1 an unknown word; a number beyond the vocabulary is read as 1. Hidden tokens change nothing,
+    whether they are at the beginning or at the end.
 
-    width: of the states. Paper and UMONS code 512; default 512.
-    layers: UMONS code and default 1.
-    vocabulary: rows of the embedding. Default 24,000: the 23,026 distinct words of CMU-MOSEI, and room.
+    width: width of the states. Paper and UMONS code 512; default 512.
+    layers: number of layers. UMONS code and default 1.
+    vocabulary: rows of the embedding. Default 24,000, a little more than the 23,026 distinct words of CMU-MOSEI.
     embedding: width of a word's vector. UMONS code and default 300.
-    vectors: a `.npy` file `[V, E]` of the vectors to begin with, such as the cache `train_glove.npy` beside UMONS's files; it then
-        gives vocabulary and width, and is trained on, as in UMONS code. Default: none, random.
-    dropout: of word vectors. UMONS code and default 0.
+    vectors: a `.npy` file `[V, E]` with initial vectors, such as the cache `train_glove.npy` beside UMONS's files. It then gives
+        vocabulary and width, and its vectors are trained further, as in UMONS code. Default: none, random vectors.
+    dropout: dropout of word vectors. UMONS code and default 0.
     """
 
     same_in_training = True
@@ -80,7 +80,7 @@ def _moved(values: Tensor, order: Tensor) -> Tensor:
 def _read(path: str) -> Tensor:
     file = Path(path).expanduser()
     if file.exists() and not file.is_file():  # a pipe would keep its reader waiting
-        raise Unsuitable(f"vectors: {path} is no file; expected an array of NumPy")
+        raise Unsuitable(f"vectors: {path} is not a file; expected an array of NumPy")
     try:
         vectors = np.load(file, allow_pickle=False)
     except Exception as error:  # numpy raises what it likes on a broken file

@@ -11,11 +11,11 @@ from agmbench.contracts import Encoder, Input, Tokens
 
 
 class MLP(Encoder):
-    """`layers` times Linear, ReLU, dropout; `[B, *shape]` to `[B, hidden]`. Takes any shape.
+    """`layers` times Linear, ReLU, dropout; from `[B, *shape]` to `[B, hidden]`. It takes any shape.
 
     hidden: width of every layer. Ours 128.
-    layers: ours 2.
-    dropout: behind each layer. Ours none.
+    layers: number of layers. Ours 2.
+    dropout: dropout after each layer. Ours none.
     """
 
     same_in_training = True

@@ -1,4 +1,4 @@
-"""What encoders of other libraries' networks have in common: where weights come from, and which of them learn."""
+"""What encoders around networks of other libraries have in common: where weights come from, and which of them learn."""
 
 import warnings
 from collections.abc import Mapping
@@ -16,20 +16,20 @@ Trained = Literal["all", "none", "lora"] | Annotated[int, Gt(0)]
 
 
 class Backbone(Encoder):
-    """An encoder around a network `net`, of which some may be frozen; a network that is wholly frozen stays in eval mode."""
+    """An encoder around a network `net`, parts of which may be frozen; a network that is completely frozen stays in eval mode."""
 
     net: Any
     frozen: bool = False
 
     def train(self, mode: bool = True) -> "Backbone":
-        """As ever, but for what is frozen."""
+        """As in torch, except for what is frozen."""
         super().train(mode)
         if self.frozen:
             self.net.eval()
         return self
 
     def width(self, sample: Tensor, refusal: str) -> int:
-        """The number of features that it makes of a sample `[1, ...]`; what its network raises is told after the `refusal`."""
+        """The number of features that it makes of a sample `[1, ...]`. An error of its network is added to the text `refusal`."""
         try:
             with torch.no_grad():
                 features = self.eval()(sample)
@@ -38,11 +38,11 @@ class Backbone(Encoder):
             raise Unsuitable(f"{refusal}: {one_line(error)}") from error
 
     def settle(self, trained: Trained, lora: dict[str, Any] | None) -> None:
-        """Once `net` is made: freeze it, all but its last layers, or all but adapters of LoRA."""
+        """Called after `net` was made: freeze all of it, all but its last layers, or all but the adapters of LoRA."""
         if trained == "lora":
             self.net = adapted(self.net, lora or {})
         elif lora is not None:
-            raise Unsuitable(f"lora is for trained=lora; found trained={trained}")
+            raise Unsuitable(f"lora is only for trained=lora; found trained={trained}; leave lora out, or set trained=lora")
         elif trained == "none":
             self.net.requires_grad_(False)
             self.frozen = True
@@ -58,7 +58,7 @@ class Backbone(Encoder):
 
 
 def adapted(net: nn.Module, lora: dict[str, Any]) -> nn.Module:
-    """The network with adapters of LoRA (Hu et al., ICLR 2022) in its linear layers, which alone learn; by peft."""
+    """The network with adapters of LoRA (Hu et al., ICLR 2022) in its linear layers; only these learn. Made by peft."""
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
@@ -86,9 +86,10 @@ def _configured(config: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
 
 
 def network(model: str, config: dict[str, Any] | None, weights: str | None, **own: Any) -> Any:
-    """A network of transformers: `model` by name or folder, or built from `config` with random weights; then `weights` of a file.
+    """A network of the library transformers: `model` by name or folder, or built from `config` with random weights; then `weights` are
+    loaded from a file.
 
-    `own` are keys of the configuration that the data give, where `config` does not.
+    `own` are keys of the configuration that follow from the data; `config` overrides them.
     """
     from transformers import AutoModel
 
@@ -101,7 +102,7 @@ def network(model: str, config: dict[str, Any] | None, weights: str | None, **ow
 
 
 def _with(net: Any, path: str) -> Any:
-    """The network with the weights of a file `.safetensors`, `.pt`, `.pth` or `.bin`, its own or those of a model that has it as a part."""
+    """The network with the weights of a file (`.safetensors`, `.pt`, `.pth`, `.bin`): its own, or those of a model that contains it."""
     found, own = _read(path), net.state_dict()
     first = next(iter(own))
     for start in (name.removesuffix(first) for name in found if name.endswith(first)):  # its own names, also below a prefix
@@ -113,12 +114,15 @@ def _with(net: Any, path: str) -> Any:
     except Exception as error:  # transformers raises what it likes
         raise Unsuitable(f"weights: {path} cannot be loaded: {one_line(error)}") from error
     if missing := sorted(name for name in told["missing_keys"] if not name.startswith("pooler.")):
-        raise Unsuitable(f"weights: {path} has {len(own) - len(missing)} of the network's {len(own)} tensors; not {missing[0]}")
+        raise Unsuitable(
+            f"weights: {path} has only {len(own) - len(missing)} of the network's {len(own)} tensors; it lacks {missing[0]}"
+        )
     return filled
 
 
 def without_pooler(net: Any) -> None:
-    """What learns on the first token's state alone, which nothing here reads, and would have no gradient."""
+    """Take the pooler away from a network. It works only on the state of the first token, and nothing here reads it, so it would have no
+    gradient."""
     if isinstance(pooler := getattr(net, "pooler", None), nn.Module) and any(True for _ in pooler.parameters()):
         net.pooler = None
 
@@ -135,7 +139,7 @@ def _read(path: str) -> dict[str, Tensor]:
     """A state dict."""
     file = Path(path).expanduser()
     if not file.is_file():
-        raise Unsuitable(f"weights: {path} is no file; expected a state dict, .safetensors or of torch.save")
+        raise Unsuitable(f"weights: {path} is not a file; expected a state dict, .safetensors or of torch.save")
     try:
         found = _content(file)
     except Exception as error:  # of a broken file
@@ -148,12 +152,12 @@ def _read(path: str) -> dict[str, Tensor]:
 
 
 def one_line(error: Exception) -> str:
-    """What a library said."""
+    """The message of a library, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def as_tokens(states: Tensor, width: int | None = None) -> Tensor:
-    """The states of a network as tokens `[B, N, D]`: those are, a feature map `[B, D, H, W]` (or `[B, H, W, D]`) is its places."""
+    """The states of a network as tokens `[B, N, D]`; of a feature map `[B, D, H, W]` (or `[B, H, W, D]`), each place is a token."""
     if states.ndim == 4:
         last = width is not None and states.shape[1] != width and states.shape[3] == width
         return states.flatten(1, 2) if last else states.flatten(2).transpose(1, 2)

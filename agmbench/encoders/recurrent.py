@@ -1,4 +1,4 @@
-"""An LSTM that gives gradients in eval mode too."""
+"""An LSTM that also gives gradients in eval mode."""
 
 from torch import nn
 

@@ -11,23 +11,23 @@ from agmbench.contracts import Encoder, Unsuitable
 
 
 class ResNet(Encoder):
-    """`timm.create_model(model, in_chans=C, num_classes=0)`: `[B, C, H, W]` to pooled features.
+    """`timm.create_model(model, in_chans=C, num_classes=0)`: from `[B, C, H, W]` to pooled features.
 
     Several frames `[B, T, C, H, W]` go through the same network; their pooled features are averaged over time (AGM's and OGM-GE's
     official code).
 
     model: any name that timm knows. Paper and default: resnet18.
-    width: channels of a ResNet's first stage (64 in resnet18), doubled from stage to stage; the stem stays 64 wide. For ResNets
-        alone; other families shrink by their own `model_args`.
+    width: channels of a ResNet's first stage (64 in resnet18), doubled from stage to stage; the stem stays 64 wide. Only for ResNets;
+        networks of other families are made smaller by their own `model_args`.
     model_args: passed to timm as they are.
     pretrained: load timm's weights, which needs a network. Paper and default: from scratch.
-    zero_init_last: whether the last BatchNorm of each of a ResNet's blocks begins with zeros, so that the block begins as the identity.
-        timm's and the default: it does. Official code of AGM and OGM-GE: it does not.
-    norm_spread: weights of BatchNorm begin as N(1, norm_spread^2). The official code of AGM on AV-MNIST .02; OGM-GE, whose
-        weights are set once more to 1, and the default 0.
+    zero_init_last: whether the last BatchNorm in each block of a ResNet begins with zeros, so that the block begins as the identity. In
+        timm and by default it does; in the official code of AGM and OGM-GE it does not.
+    norm_spread: weights of BatchNorm begin as N(1, norm_spread^2). Official code of AGM on AV-MNIST .02; OGM-GE, whose weights are set
+        to 1 afterwards, and default 0.
 
-    A ResNet's convolutions begin as Kaiming's normal numbers (fan out, ReLU), which is timm's way and that of both official codes; AGM's
-    on CREMA-D takes Kaiming's uniform ones, which are not offered here.
+    The convolutions of a ResNet begin with Kaiming's normal numbers (fan out, ReLU), as in timm and in both official codes. AGM's code on
+    CREMA-D uses Kaiming's uniform numbers, which are not offered here.
     """
 
     same_in_training = True
@@ -76,6 +76,6 @@ class ResNet(Encoder):
 
 @torch.no_grad()
 def _spread(net: nn.Module, deviation: float) -> None:
-    """Draw the weights of BatchNorm around what they are: those that begin with zeros stay zero."""
+    """Draw the weights of BatchNorm around their present values; those that begin with zeros stay zero."""
     for norm in (module for module in net.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.weight.mul_(torch.empty_like(norm.weight).normal_(1, deviation))

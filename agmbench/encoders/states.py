@@ -12,8 +12,8 @@ from agmbench.contracts import Tokens
 class States:
     """Calls a network on ids, mask and segments `[B, T]`.
 
-    A mask `[B, T]` is one of which transformers asks whether it hides anything, and on a GPU waits for the answer; one that says for
-    each token which others it sees, `[B, 1, T, T]`, is taken as it is. Networks of which both make the same are given the latter.
+    For a mask `[B, T]`, transformers asks whether it hides anything, and on a GPU waits for the answer. A mask that says for each token
+    which others it sees, `[B, 1, T, T]`, is taken as it is. Networks that give the same for both are given the latter.
     """
 
     def __init__(self, net: Any) -> None:
@@ -23,7 +23,7 @@ class States:
 
     @torch.no_grad()
     def _same(self, net: Any) -> bool:
-        """Whether this network makes the same of both, tried on six tokens of which two are hidden."""
+        """Whether this network gives the same for both masks; this is tried on six tokens, two of which are hidden."""
         training, state = net.training, torch.get_rng_state()
         try:
             ids = torch.arange(12).view(2, 6) % min(7, net.config.vocab_size)
@@ -39,7 +39,7 @@ class States:
             torch.set_rng_state(state)
 
     def __call__(self, net: Any, ids: Tensor, mask: Tensor, segments: Tensor) -> Tokens:
-        """Tokens `[B, T, D]` with the mask; of a text without a token the first one is seen."""
+        """Tokens `[B, T, D]` with the mask; in a text without any token, the first place is seen."""
         seen = torch.cat([mask[:, :1] | ~mask.any(dim=1, keepdim=True), mask[:, 1:]], dim=1)  # attention needs one token
         count = ids.shape[1]
         given = {"attention_mask": seen[:, None, None, :].expand(-1, 1, count, count) if self.square else seen.long()}

@@ -1,4 +1,4 @@
-"""Any image network of timm: convolutional or a transformer, whole or its patches, trained, frozen or adapted."""
+"""Any image network of timm, convolutional or a transformer: pooled or as patches, trained, frozen or with adapters."""
 
 from typing import Any, Literal
 
@@ -11,21 +11,21 @@ from agmbench.encoders.pretrained import Backbone, Trained, as_tokens, one_line
 
 
 class Timm(Backbone):
-    """`timm.create_model(model, in_chans=C, num_classes=0)`: `[B, C, H, W]` to pooled features `[B, D]`, or to patches as tokens
+    """`timm.create_model(model, in_chans=C, num_classes=0)`: from `[B, C, H, W]` to pooled features `[B, D]`, or to patches as tokens
     `[B, N, D]`.
 
-    Several frames `[B, T, C, H, W]` go through the same network: their pooled features are averaged over time, their patches are
-    tokens one frame after another. Pictures are taken as the data set gives them; no mean is subtracted.
+    Several frames `[B, T, C, H, W]` go through the same network. Their pooled features are averaged over time; as tokens, the patches of
+    one frame follow those of the one before. Pictures are taken as the data set gives them; no mean is subtracted.
 
     model: any name that timm knows, also `hf-hub:NAME` and `local-dir:FOLDER`. Default vit_tiny_patch16_224.
     pretrained: load timm's weights, from the hub or the cache. Default: random ones, which need no network.
-    weights: a file of weights of that network in place of timm's; its classifier is left out.
-    model_args: passed to timm as they are. A network that takes one size of pictures (`img_size`) is given that of the data.
-    trained: `all` of it learns (default), `none`, so that it stays in eval mode, the last N layers, as timm counts them, or `lora`.
+    weights: a file with weights of that network, instead of timm's; its classifier is left out.
+    model_args: passed to timm as they are. A network that takes only one size of pictures (`img_size`) is given that of the data.
+    trained: which part learns: `all` (default), `none` (the network stays in eval mode), the last N layers as timm counts them, or `lora`.
     lora: parameters of peft's `LoraConfig`, for trained=lora (`pip install 'agmbench[lora]'`): r, lora_alpha, target_modules, ...
-    output: `pooled` (default), as the network pools, or `patches`, of transformers without class and register tokens.
+    output: `pooled` (default), in the way of the network, or `patches`; those of a transformer are without class and register tokens.
 
-    Of trained=N the frozen layers have no gradients; their BatchNorm goes on counting, as in training.
+    With trained=N the frozen layers have no gradients, but their BatchNorm statistics still move, as in training.
     """
 
     same_in_training = True

@@ -13,19 +13,19 @@ FEED_FORWARD = 2048  # torch's own default, which the official code leaves as it
 
 
 class Transformer(Encoder):
-    """A linear projection of each frame and `layers` of self-attention.
+    """A linear projection of each frame, and `layers` layers of self-attention.
 
     A sequence `[B, T, F]` has T frames; an image or spectrogram `[B, C, H, W]` is read as W frames of C*H numbers.
 
-    variant: `paper` (default) adds learned positions, sees no frame that a mask hides, and gives tokens `[B, T, width]`; its
+    variant: `paper` (default) adds learned positions, does not see frames that a mask hides, and gives tokens `[B, T, width]`; its
         feed-forward width is 4 * width, as in BERT. `official` is the network of the official code on UR-FUNNY: a projection without
-        bias, torch's `TransformerEncoder` (feed-forward width 2048) without positions and without mask, so that padding is
-        seen, and the first frame's state `[B, width]` as its output.
+        bias, then torch's `TransformerEncoder` (feed-forward width 2048) without positions and without mask, so that it sees padding. Its
+        output is the state of the first frame, `[B, width]`.
     layers, heads, width: paper (UR-FUNNY) and defaults 4, 8, 768; official code 8, 4, 768.
-    dropout: of hidden states and attention. Not stated in the paper; torch's and BERT's, and ours, .1.
+    dropout: dropout of hidden states and attention. Not stated in the paper; in torch, in BERT and ours .1.
 
-    The official network has nothing but zeros to normalise where its input is muted by zeros, and gradients through such a pass
-    explode as soon as AGM's kappa leaves 1: take `modulator.muted_gradient=false`, or `mute=random`.
+    If its input is muted with zeros, the official network normalises only zeros, and gradients through such a pass explode as soon as
+    AGM's kappa leaves 1. Use `modulator.muted_gradient=false`, or `mute=random`.
     """
 
     same_in_training = True

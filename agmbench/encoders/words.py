@@ -1,4 +1,4 @@
-"""Raw text made tokens, by the tokenizer of a network."""
+"""Raw text turned into tokens, by the tokenizer of a network."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ BYTES = "bytes"
 
 
 class Words:
-    """Texts `[B, T, 1]` of bytes to ids, mask and segments `[B, 3, L]`, L the most tokens that a text of the batch has, or `length`.
+    """From texts as bytes `[B, T, 1]` to ids, mask and segments `[B, 3, L]`, with L the tokens of the longest text, at most `length`.
 
-    name: of a tokenizer on the hub, or a folder; `bytes` needs no files and takes each byte as a token (ByT5's).
+    name: a tokenizer on the hub, or a folder; `bytes` needs no files and takes each byte as a token (as ByT5 does).
     """
 
     def __init__(self, name: str, length: int) -> None:
@@ -30,7 +30,7 @@ class Words:
         self.length = length
 
     def __call__(self, x: Input, whole: bool = False) -> Tensor:
-        """Of `length` tokens if `whole`, so that batches of the same texts are alike. No text has no token."""
+        """With `whole`, always `length` tokens, so that batches of the same texts are equal. An empty text has no token."""
         texts = texts_of(x if isinstance(x, Tokens) else Tokens(x))
         padding = "max_length" if whole else "longest"
         found = self.tokenizer(texts, padding=padding, truncation=True, max_length=self.length, return_tensors="np")

@@ -67,7 +67,9 @@ class Execution:
             if job.digest in self.tracker.unsettled():
                 self.tracker.tidy(job.digest)
             if self.profile:
-                self.observer.warned("the job is done already, so there is no training to profile; take --force")
+                self.observer.warned(
+                    "the job is done already, so there is no training to profile; add --force to train it again"
+                )
             done = self._labelled(done)
             self.observer.finished(done, trained=False)
             return done
@@ -89,11 +91,15 @@ class Execution:
         return record
 
     def _compared(self, job: build.Job) -> Record:
-        """The finished record of a job whose concepts are not its own: what the training says that it shares, measured beside them."""
+        """The finished record of a job whose concepts are not its own: the record of the training that it shares, measured against these
+        concepts."""
         comparing = [one for one in self.wanted if one.metric.compares]
         if not comparing:
             said = ", ".join(setting(key, value) for key, value in job.spec.compared.items())
-            raise AgmbenchError(f"{said} is of metrics that compare with concepts, and these are left out (--no-strength)")
+            raise AgmbenchError(
+                f"{said} is only for metrics that compare with unimodal models (concepts), which --no-strength leaves out; leave out one "
+                "of the two"
+            )
         if (done := self._done(job)) is not None and not measures.lacking(done, comparing):
             done = self._labelled(done)
             self.observer.finished(done, trained=False)
@@ -141,10 +147,10 @@ class Execution:
         return replace(heading(job, self.device), parent=self.parent, label=self.label)
 
     def _taken(self, job: build.Job, by: str) -> None:
-        """Another process has a job: it is waited for, or left to that."""
+        """Another process has the job: wait for it, or leave the job to it."""
         if not self.wait:
             raise Taken(by)
-        self.observer.warned(f"'{job.name}' is being worked on by {by}; waiting until it is done there, or given up")
+        self.observer.warned(f"'{job.name}' is being worked on by {by}; waiting until that process is done or gives up")
 
     def _trained(self, job: build.Job, described: Heading, references: Mapping[str, Record], judge: Judge) -> Record:
         with self.tracker.start(described) as run:
@@ -163,7 +169,7 @@ class Execution:
     def _found(self, job: build.Job) -> Record:
         record = self.tracker.find(job.digest)
         if record is None:
-            raise RunFailed(f"the finished run of job {job.digest} is not in the store any more; run the job again")
+            raise RunFailed(f"the finished run of job {job.digest} is no longer in the store; run the job again")
         return record
 
     def _run(self, job: build.Job, run: Run, references: Mapping[str, Record], judge: Judge, states: Checkpoints) -> None:

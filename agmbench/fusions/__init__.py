@@ -1,1 +1,1 @@
-"""Fusions: features of all modalities to logits, one a file."""
+"""Fusions: from the features of all modalities to logits, one per file."""

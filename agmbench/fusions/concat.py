@@ -29,7 +29,7 @@ class Concat(Fusion):
         return {m: F.linear(features[m], weight, bias) for m, weight in zip(self.sizes, weights, strict=True)}
 
     def own_gradients(self, modality: str) -> list[Tensor]:
-        """That of `W_m`; the bias is everyone's."""
+        """The gradient of `W_m`; the bias belongs to all modalities."""
         if self.head.weight.grad is None:
             return []
         slices = self.head.weight.grad.split(list(self.sizes.values()), dim=1)

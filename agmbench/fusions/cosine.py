@@ -14,19 +14,19 @@ SHORT = 1e-6
 
 
 class Cosine(Fusion):
-    """The logits are a sum of cosines, so that no modality decides by the size of its features or of its weights:
+    """The logits are a sum of cosines, so that no modality dominates by the size of its features or of its weights:
 
         z_m = scale cos(e_m, rows of W_m),   f = sum_m z_m,   no bias
 
-    Additive, each summand is a term; the representation is the concatenated features. Joint training on it is the method MMCosine, and
-    other modulators work on it unchanged. A feature that is zero, or nearly so (1e-6), has no direction: its term is zero and has no
-    gradient.
+    Additive: each summand is a term. The representation is the concatenated features. Joint training with this fusion is the method
+    MMCosine; other modulators work with it unchanged. A feature that is zero, or nearly zero (1e-6), has no direction: its term is zero
+    and has no gradient.
 
     scale: official code and ours 10.
 
-    Official code: the same weights, step by step (its values are in `tests/reference`). It divides by any length (of 1e-12 and more),
-    where a muted input can have a gradient of 1e12. It predicts by the plain linear head when it evaluates; ours is the same function
-    in training and afterwards. Its FiLM and gated variants are not here.
+    Official code: the same weights, step by step (its values are in `tests/reference`). It divides by any length of at least 1e-12, so a
+    muted input can have a gradient of 1e12. In evaluation it predicts with the plain linear head; ours is the same function in training
+    and in evaluation. Its FiLM and gated variants are not here.
     """
 
     additive = True
@@ -49,6 +49,6 @@ class Cosine(Fusion):
 
 
 def directions(rows: Tensor) -> Tensor:
-    """Each row scaled to length 1; zero, and without gradient, where it is too short to have a direction, as a muted input's may be."""
+    """Each row scaled to length 1. A row too short to have a direction, as that of a muted input may be, is zero and has no gradient."""
     length = rows.norm(dim=1, keepdim=True)
     return torch.where(length > SHORT, rows / length.clamp(min=SHORT), 0.0)

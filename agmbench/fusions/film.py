@@ -11,11 +11,11 @@ from agmbench.contracts import Fused, Fusion, Unsuitable
 
 
 class FiLM(Fusion):
-    """`gamma_k, beta_k = linear_k(e_c)` and `u_k = gamma_k * p_k + beta_k` for every modality k but the conditioning one, c.
+    """`gamma_k, beta_k = linear_k(e_c)` and `u_k = gamma_k * p_k + beta_k` for every modality k except the conditioning one, c.
 
-    The representation is the concatenation of the `u_k`, the head linear. With two modalities this is OGM-GE's FiLM. Not additive.
+    The representation is the concatenation of the `u_k`, and the head is linear. With two modalities this is OGM-GE's FiLM. Not additive.
 
-    condition: the conditioning modality, by name; `None` takes the first. OGM-GE: the audio.
+    condition: the name of the conditioning modality; `None` takes the first. OGM-GE: audio.
     width: features are first projected to this size, `p_k = linear(e_k)`; `None` leaves them as they are (OGM-GE and default).
     """
 

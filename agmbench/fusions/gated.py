@@ -12,10 +12,10 @@ from agmbench.fusions.film import conditioning
 
 
 class Gated(Fusion):
-    """`u_m = linear_m(e_m)` `[B, width]`; representation `sigmoid(u_g) * sum_{k != g} u_k`, the head linear. Not additive.
+    """`u_m = linear_m(e_m)` `[B, width]`. The representation is `sigmoid(u_g) * sum_{k != g} u_k`, and the head is linear. Not additive.
 
-    gate: the gating modality, by name; `None` takes the first. OGM-GE: the audio.
-    width: of the `u_m`. OGM-GE and default 512.
+    gate: the name of the gating modality g; `None` takes the first. OGM-GE: audio.
+    width: width of the `u_m`. OGM-GE and default 512.
     """
 
     def __init__(

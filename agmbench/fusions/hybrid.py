@@ -11,16 +11,17 @@ from agmbench.contracts import Fused, Fusion, Tokens, Unsuitable
 
 
 class Hybrid(Fusion):
-    """`layers` blocks in which each modality attends to itself and then to the tokens of its guides; the tokens of each modality
-    are pooled by attention; their sum through a LayerNorm is the representation `[B, width]`, the head linear. Not additive.
+    """`layers` blocks, in which each modality attends to itself and then to the tokens of its guides. Then the tokens of each modality
+    are pooled by attention. The sum over modalities, after a LayerNorm, is the representation `[B, width]`; the head is linear. Not
+    additive.
 
-    After Delbrouck et al. (UMONS, Challenge-HML 2020), the network that the AGM paper takes for CMU-MOSEI, where the text guides:
-    it attends to itself alone, the audio to itself and to the text.
+    It follows Delbrouck et al. (UMONS, Challenge-HML 2020), the network that the AGM paper uses for CMU-MOSEI. There the text is the
+    guide: it attends only to itself, while the audio attends to itself and to the text.
 
     guide: the modality that guides all others and has no guide itself; `None` lets every modality be guided by all others.
     width, heads, layers: paper 512, 4, 6; defaults 512, 4, 6.
     feed_forward: width inside its layers. Paper and default 1024.
-    dropout: of attention and feed-forward layers. Official code and default .1.
+    dropout: dropout of attention and feed-forward layers. Official code and default .1.
     """
 
     takes_tokens = True
@@ -102,7 +103,7 @@ class _Block(nn.Module):
 
 
 class _AttentionPool(nn.Module):
-    """A weighted mean over the tokens, the weights a softmax of a small network's score of each."""
+    """A weighted mean over the tokens. The weights are a softmax over the scores that a small network gives to the tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Positive sample propagation: segments of two modalities that go together strengthen one another (Zhou et al., CVPR 2021)."""
+"""Positive sample propagation: matching segments of two modalities strengthen one another (Zhou et al., CVPR 2021)."""
 
 from collections.abc import Mapping
 from math import sqrt
@@ -13,31 +13,31 @@ from agmbench.contracts import Fused, Fusion, Tokens, Unsuitable
 
 
 class PSP(Fusion):
-    """Two modalities of T tokens each to logits `[B, T, C]`, one answer a segment, and representation `[B, T, D]`. Not additive.
+    """From two modalities of T tokens each to logits `[B, T, C]`, one prediction per segment, and representation `[B, T, D]`. Not additive.
 
-    The similarity of each pair of segments, cut at zero and normalised, is an attention from which weights up to `threshold` are
-    pruned; a segment adds what the segments left to it in the other modality say. The mean of both modalities is the representation
-    (the paper's fused feature), on which a hidden layer and the head work. Every token counts; masks are not read.
+    The similarity of each pair of segments, cut at zero and normalised, is an attention. Weights up to `threshold` are pruned from it,
+    and each segment adds the content of those segments of the other modality that are left to it. The mean of both modalities is the
+    representation (the paper's fused feature); a hidden layer and the head follow. Every token counts; masks are not read.
 
-    Cross entropy is over the classes and background. Added to it is `similarity` times the loss of audio-visual pair similarity (AVPS):
-    with `s_t` the cosine of what the two modalities have mixed in segment t, cut at zero and divided by its sum over the segments,
+    Cross entropy is over the classes and background. `similarity` times the loss of audio-visual pair similarity (AVPS) is added to it.
+    With `s_t` the cosine of the mixed features of the two modalities in segment t, cut at zero and divided by its sum over the segments:
 
-        AVPS = mean over samples and segments( (s_t - g_t)^2 ),   g_t = 1 / number of the event's segments in those, else 0;
+        AVPS = mean over samples and segments( (s_t - g_t)^2 ),   g_t = 1 / number of the event's segments in those, else 0
 
-    a sample without an event has background in all of them. Its gradient is found in a pass of its own, so with dropout it sees other
-    features than the logits do, and it is added to those of every method, unmodulated. A model of one modality has no pairs, and
-    trains without it.
+    A sample without an event has background in all segments. The gradient of AVPS comes from a pass of its own, so with dropout it sees
+    other features than the logits do. It is added to the gradients of every method and is not modulated. A model of one modality has no
+    pairs, and trains without it.
 
-    head: `classes` (paper and official code) is one linear layer over all classes, background the last. `relevance` makes the same
-        answer of two: with a segment's relevance r and its event's scores e, logits are log sigmoid(r) + log_softmax(e) for the events
-        and log sigmoid(-r) for the background. Cross entropy on them is binary cross entropy on r plus, where there is an event,
-        cross entropy on e.
-    threshold: official code, fully supervised, and default .099, by which ten equal weights stay.
+    head: `classes` (paper and official code) is one linear layer over all classes, with background as the last. `relevance` composes the
+        prediction of two parts: with the relevance r of a segment and the scores e of its event, logits are log sigmoid(r) +
+        log_softmax(e) for the events and log sigmoid(-r) for the background. Cross entropy on them is binary cross entropy on r plus, if
+        there is an event, cross entropy on e.
+    threshold: official code (fully supervised) and default .099, for which ten equal weights stay.
     hidden: width of the layer before the head. Official and default 64.
     dropout: official and default .1.
     similarity: weight of AVPS. Official 100, as in the jobs of AVE; default 0, which leaves it out.
 
-    Official code: `g_t` of a batch keeps ones of the batches before, for it is never cleared; ours is that of the batch alone.
+    Official code: its `g_t` keeps ones from earlier batches, because it is never cleared; ours is only that of the batch.
     """
 
     takes_tokens = True
@@ -86,7 +86,7 @@ class PSP(Fusion):
         return self.similarity * F.mse_loss(shares, there / there.sum(dim=1, keepdim=True))
 
     def _mixed(self, features: Mapping[str, Tokens]) -> list[Tensor]:
-        """What a segment of each modality says with what the other's left to it, `[B, T, D]` twice."""
+        """The features of each modality's segments with what they add from the other modality, `[B, T, D]` twice."""
         first, second = self.names
         own = {m: features[m].values for m in self.names}  # [B, T, D]
         if own[first].shape != own[second].shape:

@@ -1,4 +1,4 @@
-"""Late fusion by a sum of logits: one linear head a modality."""
+"""Late fusion by a sum of logits: one linear head per modality."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from agmbench.contracts import Fused, Fusion
 
 
 class Sum(Fusion):
-    """`f = sum_m (W_m e_m + b_m)`; additive, each summand is a term. The representation is the concatenated features. No parameters."""
+    """`f = sum_m (W_m e_m + b_m)`; additive: each summand is a term. The representation is the concatenated features. No parameters."""
 
     additive = True
 

@@ -14,7 +14,10 @@ from agmbench.jobs.recipe import OF_PARTS, Training
 from agmbench.jobs.spec import COMPARED, COMPONENTS, PHASES, Component, JobSpec
 from agmbench.registry import Entry, Registry
 
-NO_METRICS = "metrics are no part of a job: every run is measured by all of them; take agmbench compare --columns NAME,NAME"
+NO_METRICS = (
+    "metrics are not part of a job, because every run is measured by all of them; choose what is shown with agmbench compare --columns "
+    "NAME,NAME"
+)
 
 
 def compose(

@@ -17,14 +17,14 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]  # of what one job can have
 
 
 class Schedule(Frozen):
-    """How the learning rate moves, once an epoch.
+    """How the learning rate changes, once per epoch.
 
-    `step` multiplies it by `gamma` every `step_size` epochs, `cosine` takes it to zero over the run, `constant` leaves it. `plateau`
-    multiplies it by `gamma` after `patience` epochs without a gain on valid; with `reload` the weights of the best epoch come back then.
-    `last` is the number of decays after which `step` and `plateau` leave it; `None` is no end. `timm-NAME` is a schedule of
-    `timm.scheduler` over the run's epochs, with `args` as timm's `create_scheduler_v2` takes them (`warmup_epochs`, `min_lr`,
-    `cycle_limit`, ...); the other settings are not for it, but for `warmup`. In the first `warmup` epochs n of any schedule the rate
-    is n/(warmup+1) of what it would be.
+    `constant` leaves the rate as it is, `step` multiplies it by `gamma` every `step_size` epochs, and `cosine` brings it to zero over the
+    run. `plateau` multiplies it by `gamma` after `patience` epochs without a gain on valid; with `reload`, the weights of the best
+    epoch are then restored. `last` is the largest number of decays of `step` and `plateau`; `None` means no limit. `timm-NAME` is a
+    schedule of `timm.scheduler` over the epochs of the run, with `args` for timm's `create_scheduler_v2` (`warmup_epochs`, `min_lr`,
+    `cycle_limit`, ...); of the other settings it uses only `warmup`. For any schedule, the rate in the n-th of the first `warmup`
+    epochs is n/(warmup+1) of what it would be.
     """
 
     name: Literal[
@@ -50,29 +50,30 @@ class Schedule(Frozen):
 
 
 class Training(Frozen):
-    """The recipe. `select` says which epoch's weights are kept: the best on `valid`, or the `last`.
+    """The recipe. `select` says which epoch's weights are kept: those of the best epoch on `valid`, or of the `last` epoch.
 
-    `select_by` is the quantity that is best there, such as `macro-f1` or `response/audio`; `None` is the task's own (accuracy, of a
-    regression R2). Among equals the least loss decides. `precision` is that of training's passes: `bf16` and `fp16` are autocast in
-    forward passes, with weights, gradients, losses and scores in float32; `fp16` scales inside backward passes and skips the steps
-    that overflow. Evaluation is float32. `accumulate` is the number of batches whose gradients make one optimizer step. `reduction` of
-    the loss over their samples is the `mean`, or the `sum`, whose gradients are as many times larger as there are samples. Before a
-    step, each element of the gradients is cut to `clip_value`, and the norm of them all to `clip_norm`, but where a method has a rule of
-    its own (AGM's `clip`). Training ends after `early_stopping` epochs in a row without a gain on valid, counted anew from each decay
-    of schedule `plateau`. `drop_last` leaves out an epoch's last batch where it is not full.
+    `select_by` is the quantity by which an epoch is best, such as `macro-f1` or `response/audio`; `None` is the task's own (accuracy;
+    for a regression R2). Among equals the smallest loss decides. `precision` is the number format of training: `bf16` and `fp16` use
+    autocast in forward passes, while weights, gradients, losses and scores stay in float32; `fp16` scales gradients inside backward
+    passes and skips steps that overflow. Evaluation is in float32. `accumulate` is the number of batches whose gradients make one
+    optimizer step. `reduction` of the loss over their samples is the `mean`, or the `sum`, whose gradients are larger by the number of
+    samples. Before a step, each element of the gradients is limited to `clip_value`, and the norm of all gradients to `clip_norm`,
+    unless a method has a rule of its own (AGM's `clip`). Training ends after `early_stopping` epochs in a row without a gain on valid;
+    each decay of schedule `plateau` starts the count again. `drop_last` leaves out the last batch of an epoch if it is not full.
 
-    `optimizer` is torch's `sgd`, `adam` or `adamw`, or any other of `timm.optim.list_optimizers()`, with `optimizer_args` as it takes
-    them. `lr_of` and `weight_decay_of` are those of an encoder (by its modality), of `fusion` or of `modulator` where they are not the
-    recipe's: `--set training.lr.audio=1e-4`. With `layer_decay` the rate of an encoder's layer is that of the next one times it; the
-    last layer has the encoder's own (BEiT, Bao et al., ICLR 2022).
+    `optimizer` is torch's `sgd`, `adam` or `adamw`, or any other of `timm.optim.list_optimizers()`, with its own parameters in
+    `optimizer_args`. `lr_of` and `weight_decay_of` are values for an encoder (by its modality), for `fusion` or for `modulator` that
+    differ from the recipe's: `--set training.lr.audio=1e-4`. With `layer_decay`, the rate of each layer of an encoder is that of the
+    next layer times this factor; the last layer has the rate of the encoder (BEiT, Bao et al., ICLR 2022).
 
-    `label_smoothing` is the share of a sample's target that all classes have in common. `class_weights=balanced` weighs each sample's
-    loss by n / (C n_c), n_c the training samples of its class. `sampling=balanced` draws as many training samples an epoch as there
-    are, with replacement, every class as often. These are of training alone: losses and scores of evaluation, and AGM's and OGM's of
-    training, are the task's. `mixup` is alpha of mixup (Zhang et al., ICLR 2018): each batch is mixed with itself in reverse order, in
-    shares drawn from Beta(alpha, alpha). `ema` is the decay of a running mean of the weights after each optimizer step, n-th with
-    min(ema, (1+n)/(10+n)); it is what is validated, kept and tested, while training goes on with the weights themselves.
-    With `cache_features` an encoder that is frozen runs once over the data, in eval mode, and training reads what it made.
+    `label_smoothing` is the share of a sample's target that is spread evenly over all classes. `class_weights=balanced` multiplies each
+    sample's loss by n / (C n_c), with n_c the training samples of its class. `sampling=balanced` draws as many training samples per
+    epoch as there are, with replacement, and every class equally often. These settings affect only training: losses and scores in
+    evaluation, and the scores of AGM and OGM in training, are those of the task. `mixup` is alpha of mixup (Zhang et al., ICLR 2018):
+    each batch is mixed with itself in reverse order, with a share drawn from Beta(alpha, alpha). `ema` is the decay of a running mean
+    of the weights; after the n-th optimizer step it is min(ema, (1+n)/(10+n)). This mean is validated, kept and tested, while training
+    goes on with the weights themselves. With `cache_features`, a frozen encoder runs once over the data, in eval mode, and training
+    reads its features.
     """
 
     epochs: Count = 100

@@ -47,7 +47,7 @@ class Component(Frozen):
 class JobSpec(Frozen):
     """One job: the components with their parameters, the recipe and the seed.
 
-    `encoders` has one component a modality; `"*"` stands for every modality not named. `augment` has a transform for each modality
+    `encoders` has one component per modality; `"*"` stands for every modality not named. `augment` has a transform for each modality
     whose training samples are changed, `evaluation` one for each modality whose samples are changed when the model is evaluated.
     `mute` is what stands in for an absent modality. `limit` is the largest number of samples of a split, evenly spread over it.
     `present` (a mono-modal concept) names the modalities that training sees, the others muted; `None` is all of them.

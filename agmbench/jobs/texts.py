@@ -47,7 +47,7 @@ def job_in(text: str, shown: str) -> JobFile:
 def _job(tree: Any, shown: str) -> JobFile:
     content = plain(tree)
     if not isinstance(content, dict) or not isinstance(parent := content.get("parent"), str | None):
-        raise AgmbenchError(f"{shown} is no job; expected a mapping, as the job.yaml of a run is")
+        raise AgmbenchError(f"{shown} is not a job; expected a mapping, as the job.yaml of a run is")
     with at_place(shown):
         if not isinstance(spec := content.get("spec", content), dict):
             raise AgmbenchError(f"'spec' should be a mapping; found {spec!r}")

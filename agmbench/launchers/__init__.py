@@ -1,1 +1,1 @@
-"""Launchers: where the jobs of suites and the workers of sweeps run, one a file, named as in `registry.yaml`."""
+"""Launchers: where the jobs of suites and the workers of sweeps run, one per file, named as in `registry.yaml`."""

@@ -16,17 +16,17 @@ MPS = "CUDA_MPS_PIPE_DIRECTORY"
 
 
 class Local(Launcher):
-    """Several jobs at once on this machine, each in a process of its own, forked from one that has imported once.
+    """Several jobs at once on this machine, each in its own process, forked from one that has already imported everything.
 
-    The machine is dealt to places: each has `gpus_per_job` GPUs (CUDA_VISIBLE_DEVICES; those that this variable names already, if
-    it is set) and `cpus_per_job` threads. A job of a place uses the first of its GPUs, as `cuda:0`.
+    The machine is divided into slots. Each slot has `gpus_per_job` GPUs (through CUDA_VISIBLE_DEVICES; if this variable is already
+    set, only the GPUs that it names are used) and `cpus_per_job` threads. A job uses the first GPU of its slot, as `cuda:0`.
 
-    jobs: how many at once. Without it, as many as the GPUs hold; on a machine without GPUs as many as `cpus_per_job` leaves cores
-        for, and without that one.
-    gpus_per_job: GPUs of each job; without it one, if the machine has any.
-    jobs_per_gpu: how many jobs share a GPU. They take turns on it; under NVIDIA's MPS (`nvidia-cuda-mps-control -d`) they run side
-        by side. Without it, only as many as `jobs` asks for.
-    cpus_per_job: threads of each job; without it the cores divided by the number of jobs at once.
+    jobs: how many jobs run at once. Default: as many as the GPUs hold; without GPUs, as many as there are cores for with
+        `cpus_per_job`, and otherwise one.
+    gpus_per_job: GPUs for each job. Default: one, if the machine has any.
+    jobs_per_gpu: how many jobs share a GPU. They take turns on it; with NVIDIA's MPS (`nvidia-cuda-mps-control -d`) they run side by
+        side. Default: only as many as `jobs` needs.
+    cpus_per_job: threads of each job. Default: the cores divided by the number of jobs at once.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Local(Launcher):
         found = gpus() if self.gpus_per_job != 0 else []
         each = (1 if found else 0) if self.gpus_per_job is None else self.gpus_per_job
         if each > len(found):
-            raise AgmbenchError(f"--gpus-per-job {each}: this machine has {len(found)} GPUs for jobs; ask for as many at most")
+            raise AgmbenchError(f"--gpus-per-job {each}: this machine has {len(found)} GPUs for jobs; ask for no more")
         if not each:
             if self.jobs_per_gpu:
-                raise AgmbenchError(f"--jobs-per-gpu {self.jobs_per_gpu}: jobs have no GPUs here; leave it out, or take --jobs")
+                raise AgmbenchError(f"--jobs-per-gpu {self.jobs_per_gpu}: jobs get no GPUs here; use --jobs instead")
             return [], self.jobs or max(1, cores() // self.cpus_per_job if self.cpus_per_job else 1)
         groups = [found[start : start + each] for start in range(0, len(found) - each + 1, each)]
         room = len(groups) * (self.jobs_per_gpu or 1)

@@ -24,19 +24,19 @@ LOG = 2**20  # of what a task prints, the last bytes that come back
 
 
 class Ray(Launcher):
-    """A Ray task each, on whichever node has room; inside Ray's worker process each job has a process of its own.
+    """Each job is a Ray task, on any node that has room; inside Ray's worker process each job has a process of its own.
 
-    A job whose worker process or node dies is tried again on another and goes on from its last state. The environment travels with
-    the task's arguments, on no command line. Where this command is ended, Ray ends its jobs.
+    A job whose worker process or node dies is tried again on another one, and goes on from its last state. The environment is sent with the
+    arguments of the task, so it is on no command line. When this command ends, Ray ends its jobs.
 
     Ray counts cores and GPUs and sets CUDA_VISIBLE_DEVICES; `gpus_per_job` below 1, such as 0.5, lets jobs share a GPU.
 
-    jobs: how many at once; without it as many as the cluster has room for.
-    gpus_per_job: GPUs of each job, as Ray counts them.
-    cpus_per_job: cores of each job, and so threads.
-    address: the head of the cluster, HOST:PORT or ray://HOST:PORT; without it RAY_ADDRESS, or the cluster of this machine.
-    retries: how often a job is tried again whose worker process or node died.
-    timeout: seconds that the cluster has to answer.
+    jobs: how many jobs run at once. Default: as many as the cluster has room for.
+    gpus_per_job: GPUs for each job, as Ray counts them.
+    cpus_per_job: cores, and so threads, for each job.
+    address: the head of the cluster, HOST:PORT or ray://HOST:PORT. Default: RAY_ADDRESS, or the cluster of this machine.
+    retries: how often a job is tried again after its worker process or node died.
+    timeout: seconds within which the cluster has to answer.
     """
 
     def __init__(

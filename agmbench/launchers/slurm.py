@@ -42,25 +42,27 @@ FULL = re.compile(
 
 
 class Slurm(Launcher):
-    """A Slurm job each, sent by `sbatch` as a script that holds the job's text; nothing of ours runs on the cluster besides.
+    """Each job is a Slurm job, sent by `sbatch` as a script that holds the job's text. No other process of agmbench runs on the cluster.
 
-    A job that is preempted or whose node fails is queued again by Slurm (`--requeue`) and goes on from its last state. A minute
-    before its time limit it is warned by SIGUSR1, keeps its state and queues itself again; one that the limit cuts off is sent
-    again. The environment travels with the job (`--export=ALL`), on no command line. `scancel` is a reason like any other.
+    A job that is preempted, or whose node fails, is queued again by Slurm (`--requeue`) and goes on from its last state. A minute before
+    its time limit a job is warned by SIGUSR1, keeps its state and queues itself again. If the limit ends a job nevertheless, it is sent
+    again. The environment is sent with the job (`--export=ALL`), so it is on no command line. A job that `scancel` ended counts as failed,
+    with this reason.
 
-    This process only looks into the queue. Where it is ended, its jobs go on; started again, it finds them by their names, which
-    are made of the store and the job's digest.
+    This process only looks into the queue. If it ends, its jobs go on. Started again, it finds them by their names, which are made of the
+    store and the job's digest.
 
-    jobs: how many stand in the queue at once; without it all of them, or as many as the cluster takes.
-    gpus_per_job: GPUs of each job (`--gres=gpu:N`).
-    cpus_per_job: cores of each job, and so threads (`--cpus-per-task`).
-    time: the limit of a job, as `sbatch` takes it: minutes, or 1-12:00:00. Without it the partition's.
-    partition: where jobs run; without it the cluster's default.
-    slurm: further options of `sbatch` by their long names, such as qos, account, mem or constraint; empty for one without a value.
-    restarts: how often a job goes on after a time limit, a preemption or the loss of a node.
-    warning: seconds before the time limit at which a job is warned; 0 for not at all.
+    jobs: how many jobs are in the queue at once. Default: all of them, or as many as the cluster takes.
+    gpus_per_job: GPUs for each job (`--gres=gpu:N`).
+    cpus_per_job: cores, and so threads, for each job (`--cpus-per-task`).
+    time: the time limit of a job, as `sbatch` takes it: minutes, or 1-12:00:00. Default: that of the partition.
+    partition: the partition where jobs run. Default: that of the cluster.
+    slurm: further options of `sbatch` by their long names, such as qos, account, mem or constraint; an option without a value has an empty
+        one.
+    restarts: how often a job is restarted after a time limit, a preemption or the loss of a node.
+    warning: how many seconds before the time limit a job is warned; 0 means never.
     poll: seconds between two looks into the queue.
-    python: the interpreter on the nodes; without it the path of this one.
+    python: the interpreter on the nodes. Default: the path of this one.
     """
 
     def __init__(

@@ -145,7 +145,7 @@ def _json(content: Any) -> str:
 def _replaceable(path: Path) -> None:
     """Raise unless there is nothing at a path, or nothing but an export."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise AgmbenchError(f"{shown(path)} is there and no folder; name another one")
+        raise AgmbenchError(f"{shown(path)} exists and is not a folder; name another one")
     if Path.cwd().is_relative_to(path.resolve()):
         raise AgmbenchError(f"{path} holds the working directory; name a folder in it, such as results")
     if not path.exists():
@@ -176,7 +176,7 @@ def named(paths: Sequence[Path]) -> dict[str, Path]:
 def name_of(text: str) -> str:
     """A name for the source of runs; it stands in rows and in MLflow's filters."""
     if not text or len(text) > 200 or UNSEEN.search(text) or {*"\n\t'\"`"} & {*text}:
-        raise AgmbenchError(f"the name {text!r}: should be one line of printable text without quotes; rename the folder")
+        raise AgmbenchError(f"the name {text!r} should be one line of printable text without quotes; rename the folder")
     return text
 
 
@@ -198,14 +198,16 @@ def read_result(path: Path) -> Result:
     path = path.absolute()
     files, _ = _manifest(path.parent)
     if f"{path.name}/{JOB}" not in files:
-        raise AgmbenchError(f"{shown(path)} is no result that {shown(path.parent / MANIFEST)} lists; expected RESULTS/DIGEST")
+        raise AgmbenchError(
+            f"{shown(path)} is not a result that {shown(path.parent / MANIFEST)} lists; expected RESULTS/DIGEST"
+        )
     return _verified(path.parent, path.name, files)
 
 
 def _manifest(folder: Path) -> tuple[dict[str, str], str]:
     path = folder / MANIFEST
     if not path.is_file():
-        raise AgmbenchError(f"{shown(folder)} has no {MANIFEST}, so it is no folder of results; agmbench export writes one")
+        raise AgmbenchError(f"{shown(folder)} has no {MANIFEST}, so it is not a folder of results; agmbench export writes one")
     content = _bytes(path, MOST * len(FILES) * 120)
     tree = _tree(content, path)
     if isinstance(tree, dict) and isinstance(stated := tree.get("format"), int) and stated > FORMAT:
@@ -295,7 +297,7 @@ def _bytes(path: Path, most: int) -> bytes:
             raise AgmbenchError(f"{shown(path)} is a symbolic link; expected a regular file")
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise AgmbenchError(f"{shown(path)} is no regular file")
+                raise AgmbenchError(f"{shown(path)} is not a regular file")
             content = file.read(most + 1)
     except OSError as error:
         raise AgmbenchError(f"{shown(path)} cannot be read ({error.strerror})") from error
@@ -308,7 +310,7 @@ def _text(content: bytes, path: Path) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise AgmbenchError(f"{shown(path)} is no text in UTF-8") from error
+        raise AgmbenchError(f"{shown(path)} is not UTF-8 text") from error
 
 
 def _tree(content: bytes, path: Path) -> Any:
@@ -331,7 +333,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _number(text: str) -> float:
     if not isfinite(value := float(text)):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return value
 
 

@@ -8,8 +8,8 @@ from agmbench.shapley import coalition_name
 
 
 class Coalitions(Metric):
-    """Accuracy (for regression, R2) of the model trained with all modalities, for each set of modalities that may be present; the
-    others are muted."""
+    """Accuracy (for regression, R2) of the model trained with all modalities, for each coalition: the set of modalities that are present.
+    The others are muted."""
 
     quantities = (
         Quantity(

@@ -13,8 +13,8 @@ class Imbalance(Metric):
 
         s_m = sum over S without m of |S|! (M - |S| - 1)! / M! ( v(S + m) - v(S) ),    v(S) the accuracy with S present, v() = 0
 
-    The values sum to the accuracy of the model. They judge the model's answers when modalities are absent, whereas `Acc_m` judges each
-    modality's share of the logits.
+    The values of all modalities sum to the accuracy of the model. They judge how accurate the model is when modalities are absent,
+    whereas `Acc_m` (Shapley accuracy) judges each modality's share of the logits.
     """
 
     quantities = (
@@ -42,7 +42,7 @@ class Imbalance(Metric):
     def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, float | Mapping[str, float]]:
         outcome = outcomes.judged
         if len(outcome.modalities) < 2:
-            raise Unmeasured("a single modality has nothing to share")
+            raise Unmeasured("with a single modality there is no imbalance")
         outcome.require_coalitions()
         worth = {coalition: Accuracy().of(outcome, logits) for coalition, logits in outcome.logits.items()}
         shares = shapley.responses(worth, outcome.modalities)

@@ -1,4 +1,4 @@
-"""What is left in each encoder: a linear probe on its frozen features."""
+"""What each encoder has learnt: a linear probe on its frozen features."""
 
 import warnings
 from collections.abc import Mapping
@@ -18,16 +18,18 @@ from agmbench.outcomes import Array, Floats, Metric, Outcome, Outcomes, Quantity
 
 
 class LinearProbe(Metric):
-    """The accuracy (of a regression, R2) of a linear model on the frozen features of each encoder, and on those of all together.
+    """The accuracy (for regression, R2) of a linear model on the frozen features of each encoder, and on the features of all together.
 
-    It says what an encoder has learnt, whatever the trained head makes of it. Features of dev are standardised and a logistic
-    regression (of several labels one each, of a regression ridge) is fitted on them; its answers are judged on test. Where the answers
-    are made by heads of a method's own the features are those that these heads read. Methods that train no encoder have none.
+    It shows what an encoder has learnt, whatever the trained head makes of it. The features of dev are standardised, and a logistic
+    regression is fitted on them (one per label for several labels; ridge regression for a regression). Its predictions are judged on
+    test. If a method predicts with heads of its own, the features are those that these heads read. A method that trains no encoder has
+    no features.
 
-    strength: inverse of the penalty, scikit-learn's `C`; of ridge its reciprocal is `alpha`. Ours 1.
+    strength: inverse of the penalty, scikit-learn's `C`; for ridge regression, `alpha` is its reciprocal. Ours 1.
 
-    Published probes are fitted on the training set, whose features the encoders know by heart; ours on dev, which is cut from it and
-    which they have not seen, as competition strength is. So with a small dev the numbers are lower than theirs.
+    Published probes are fitted on the training set, whose samples the encoders have learnt by heart. Ours is fitted on dev, as
+    competition strength is: dev is cut from the training set, and the encoders have not seen it. With a small dev, our numbers are
+    therefore lower than published ones.
     """
 
     quantities = (
@@ -63,7 +65,7 @@ class LinearProbe(Metric):
     def of(self, known: Floats, asked: Floats, dev: Outcome, test: Outcome) -> float:
         """The figure of a probe that is fitted on `known` `[N_dev, D]` and answers for `asked` `[N, D]`."""
         if dev.kind == "classification" and len(np.unique(dev.targets)) < 2:
-            raise Unmeasured("dev has one class alone, which no probe can tell from others")
+            raise Unmeasured("dev has only one class, so a probe has nothing to tell apart")
         logistic = LogisticRegression(C=self.strength, max_iter=1000)
         each, ridge = OneVsRestClassifier(logistic), Ridge(alpha=1 / self.strength)
         made = {"classification": logistic, "multi-label": each, "regression": ridge}

@@ -7,8 +7,8 @@ from agmbench.outcomes import Metric, Outcomes, Quantity
 
 
 class Responses(Metric):
-    """Shapley accuracy (`Acc_m`): the accuracy (for regression, R2) of each modality's Shapley response. AGM's code reports it so for
-    AGM."""
+    """Shapley accuracy (`Acc_m`): the accuracy (for regression, R2) of each modality's Shapley response. AGM's official code reports this
+    number for AGM."""
 
     quantities = (
         Quantity(

@@ -23,7 +23,7 @@ class Terms(Metric):
         outcome = outcomes.judged
         if not outcome.terms:
             raise Unmeasured(
-                "no terms: the fusion is not additive, the method answers with a head of its own, or the terms were not kept"
+                "there are no terms: the fusion is not additive, the method predicts with a head of its own, or the terms were not kept"
             )
         values = {m: figure(outcome, term) for m, term in outcome.terms.items()}
         return {"term-r2" if outcome.kind == "regression" else "term": values}

@@ -1,1 +1,1 @@
-"""Modulators: one method a file."""
+"""Modulators: one method per file."""

@@ -21,28 +21,29 @@ class AGM(Balancing):
     With `phi_m` the responses (they sum to the logits) and `s_m` the cross entropy of `phi_m` (small is strong):
 
         r_m     = exp( M/(M-1) (mean_k s_k - s_m) )        how far m is ahead in this batch
-        tau_m   = exp( M/(M-1) (mean_k S_k - S_m) )        how far it was ahead so far; S is the cumulative mean of s
-        kappa_m = exp( alpha min(tau_m - r_m, cap) )       below 1 for what runs ahead of its own average
+        tau_m   = exp( M/(M-1) (mean_k S_k - S_m) )        how far m was ahead so far; S is the cumulative mean of s
+        kappa_m = exp( alpha min(tau_m - r_m, cap) )       below 1 for a modality that is further ahead than it was on average
         L       = CE( sum_m phi_m, y ),   dL/dphi_m  <-  kappa_m dL/dphi_m
 
     alpha: strength. Official runs 2.5 (AV-MNIST), 1.5 (CREMA-D), 4 and 6 (UR-FUNNY, late and early); not stated elsewhere, ours 1.
     cap: upper bound of tau - r. Official 10 (CREMA-D), 7 (UR-FUNNY), none elsewhere; ours none.
-    clip: when an element of a head's weight gradient exceeds it, the norm of the whole model's gradient is clipped to it.
-        Official 1 (5 on UR-FUNNY), ours 1. It stands in place of the recipe's clipping, which `None` leaves to itself.
-    max_score: upper bound of a sample's cross entropy in s. Official code -log 1e-8 (its three-modality run recorded in
-        `tests/reference` has none); ours -log 1e-8, without which one hopeless batch can drive kappa to infinity.
-    coalitions: `exact` encodes the single coalitions again in eval mode, as the official code does; `shared` takes the features
-        of the full pass and costs little more than joint training, with other numbers.
-    muted_gradient: whether gradient flows through the muted inputs' passes. Paper and default: it does.
-    starts, ends: modulate in epochs `starts <= epoch < ends`; `None` is to the end. Outside, kappa is 1 and S goes on.
-    scores: from the training `batch`, as in the paper and by default, or from a batch of the same size drawn from the `dev`
+    clip: if an element of a head's weight gradient is larger than this, the norm of the whole model's gradient is clipped to it.
+        Official 1 (5 on UR-FUNNY), ours 1. It replaces the clipping of the recipe; with `None`, the recipe's clipping applies.
+    max_score: upper bound of a sample's cross entropy in s. Official code -log 1e-8 (its run with three modalities, recorded in
+        `tests/reference`, has no bound); ours -log 1e-8. Without a bound, one hopeless batch can drive kappa to infinity.
+    coalitions: `exact` encodes the coalitions of one modality again in eval mode, as the official code does. `shared` takes the
+        features of the full pass and costs little more than joint training, but gives other numbers.
+    muted_gradient: whether gradient flows through the passes with muted inputs. In the paper and by default it does.
+    starts, ends: modulate in epochs `starts <= epoch < ends`; `None` means until the end. In other epochs kappa is 1, and S is still
+        updated.
+    scores: take them from the training `batch`, as in the paper and by default, or from a batch of the same size drawn from the `dev`
         split, in eval mode.
 
-    Scores and coefficients carry no gradient. S counts iterations over the whole run; it is 0 at first, so tau starts at 1. With
-    gradient accumulation each micro-batch has its own kappa, and S moves once an optimizer step, by the mean of their scores.
+    Scores and coefficients carry no gradient. S is a mean over all iterations of the run; it is 0 at first, so tau starts at 1. With
+    gradient accumulation each micro-batch has its own kappa, and S is updated once per optimizer step, with the mean of their scores.
 
-    Official code: the same gradients and weights, step by step (its values are in `tests/reference`), from a pass of the whole
-    network for each coalition; here each encoder runs once a mode. `shared`, `muted_gradient`, `scores: dev` and accumulation are
+    Official code: the same gradients and weights, step by step (its values are in `tests/reference`). It makes one pass of the whole
+    network for each coalition; here each encoder runs once per mode. `shared`, `muted_gradient`, `scores: dev` and accumulation are
     ours.
     """
 
@@ -107,7 +108,7 @@ class AGM(Balancing):
 
     @torch.no_grad()
     def score(self, task: Task, phi: Mapping[str, Tensor], targets: Tensor) -> Tensor:
-        """`s_m`, `[M]`, float64: mean score (cross entropy) of each response, a sample's bounded by `max_score`."""
+        """`s_m`, `[M]`, float64: mean score (cross entropy) of each response; that of a sample is at most `max_score`."""
         losses = torch.stack([task.scores(phi[m].float(), targets) for m in self.modalities])  # [M, B]
         return (losses if self.max_score is None else losses.clamp(max=self.max_score)).mean(dim=1).double()
 
@@ -141,12 +142,12 @@ class AGM(Balancing):
         torch._foreach_mul_(gradients, factor)
 
     def clip_factor(self, heads: Sequence[Tensor], norm: Tensor, clip: float) -> Tensor:
-        """What all gradients are multiplied by: 1 where none of the heads' is too large, so that nobody has to ask."""
+        """The factor of all gradients; it is 1 if no head has a gradient that is too large, so that the host need not wait for it."""
         too_large = torch.stack([gradient.abs().max() > clip for gradient in heads]).any()
         return torch.where(too_large, (clip / (norm + 1e-6)).clamp(max=1), 1.0)  # as torch.nn.utils.clip_grad_norm_ has it
 
 
 def _ahead(score: Tensor) -> Tensor:
-    """`exp( M/(M-1) (mean_k s_k - s_m) )`, `[M]`: above 1 for a modality ahead of the others."""
+    """`exp( M/(M-1) (mean_k s_k - s_m) )`, `[M]`: above 1 for a modality that is ahead of the others."""
     count = len(score)
     return torch.exp(count / (count - 1) * (score.mean() - score))

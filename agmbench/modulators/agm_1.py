@@ -7,12 +7,12 @@ from agmbench.modulators.agm import AGM
 
 
 class AGM1(AGM):
-    """AGM with `tau_m = 1`: every modality is held to the same pace. Parameters: those of AGM.
+    """AGM with `tau_m = 1`: every modality is kept at the same pace. Parameters: those of AGM.
 
         r_m     = exp( M/(M-1) (mean_k s_k - s_m) )
         kappa_m = exp( alpha min(1 - r_m, cap) )
 
-    Official code: no values of it were recorded to compare with. All but tau is the code of AGM, for which they were.
+    Official code: no values were recorded to compare with. Everything except tau is the code of AGM, for which there are such values.
     """
 
     def reference(self) -> Tensor:

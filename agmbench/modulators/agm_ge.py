@@ -6,14 +6,14 @@ from agmbench.modulators.ogm_ge import add_noise
 
 
 class AGMGE(AGM):
-    """AGM, then noise on the encoders' tensors of two or more dimensions, then clipping:
+    """AGM, then noise on those tensors of the encoders that have two or more dimensions, then clipping:
 
-        grad <- grad + N(0, (std(grad) + 1e-8)^2),   std of the gradient as AGM left it.
+        grad <- grad + N(0, (std(grad) + 1e-8)^2),   std is that of the gradient after AGM.
 
-    The paper names the method and gives no formula; this is our reading. Inside the modulation window only. Parameters: those of
-    AGM.
+    The paper names the method and gives no formula; this is our reading. Noise is added only in the epochs that are modulated (`starts`,
+    `ends`). Parameters: those of AGM.
 
-    Official code: no values of it were recorded to compare with. All but the noise is the code of AGM, for which they were.
+    Official code: no values were recorded to compare with. Everything except the noise is the code of AGM, for which there are such values.
     """
 
     promises = Promises(balances=True, permutes=True, window=True, exact={"coalitions": "exact"}, weights=True)

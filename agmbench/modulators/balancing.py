@@ -12,7 +12,7 @@ Scores = Literal["batch", "dev"]
 
 
 class Windowed(Modulator):
-    """Modulates, and is `active`, in epochs `starts <= epoch < ends`; `None` is to the end."""
+    """Modulates (is `active`) in epochs `starts <= epoch < ends`; `None` means until the end."""
 
     def __init__(self, modalities: tuple[str, ...], starts: int, ends: int | None) -> None:
         super().__init__(modalities)
@@ -46,12 +46,12 @@ class Balancing(Windowed):
             self._dev = context.splits["dev"]
 
     def terms(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        """What each modality says of a batch by itself, `{m: [B, C]}`."""
+        """The logits that each modality gives for a batch by itself, `{m: [B, C]}`."""
         raise TypeError(f"{type(self).__name__} should define terms(model, batch)")
 
     @torch.no_grad()
     def scored(self, model: Model, batch: Batch, terms: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Tensor]:
-        """The terms and targets that scores are taken from: those of the training batch as given, or of a batch of `dev`."""
+        """The terms and targets from which scores are taken: those of the training batch that was given, or of a batch of `dev`."""
         if self._dev is None:
             return terms, batch.targets
         count, device = min(len(batch.targets), len(self._dev)), batch.targets.device

@@ -16,26 +16,28 @@ TINY = 1e-8
 
 
 class CGGM(Modulator):
-    """An encoder learns the faster the more the others have improved, as side heads see it that only watch.
+    """An encoder learns faster the more the other modalities have improved. A side head for each modality measures this.
 
-    `h_m` learns from the features of m without their gradient. With `acc_m` its accuracy in a batch, before its step:
+    The side head `h_m` learns from the features of m, but passes no gradient back to them. With `acc_m` its accuracy in a batch, before
+    its step:
 
         d_m = acc_m - acc_m of the batch before              (before the first batch it counts as 0)
         c_m = (sum_k d_k - d_m + 1e-8) / (sum_k d_k + 1e-8)
 
-    and the gradients of encoder m, of biases and norms too, are multiplied by `k_m = rho c_m`.
+    and all gradients of encoder m, including those of biases and norms, are multiplied by `k_m = rho c_m`.
 
     rho: strength. Official code 1.3 (1 on BraTS); ours 1.3.
-    clip: `c_m` is held between 0 and it, for where the sum of `d` is near 0 the ratio reaches 1e7. Official code: none, `null`; ours 2.
-    head_rate: the side heads' learning rate over that of the rest. Official code: a rate of its own; ours 1.
+    clip: `c_m` is kept between 0 and this bound, because the ratio reaches 1e7 if the sum of `d` is near 0. Official code: no bound,
+        `null`; ours 2.
+    head_rate: the learning rate of the side heads, as a factor of the rate of the rest. Official code: a rate of its own; ours 1.
 
-    With gradient accumulation accuracy is that of all micro-batches, and the gradients are scaled once. Reruns by others over five
-    seeds put it below joint training; here it is a baseline.
+    With gradient accumulation, the accuracy is that of all micro-batches, and the gradients are scaled once. In reruns by others over
+    five seeds it was below joint training; here it serves as a baseline.
 
     Official code: with `clip: null` the same accuracies, coefficients and weights, step by step (its values are in `tests/reference`).
-    Its second part, a loss on the direction of gradients, is left out: what is released compares the *weights* of the batch before
-    (an open issue of its repository), and no values of the paper's loss could be recorded. The accuracy of a regression is that of
-    signs, as there; of labels it is the mean over them (ours).
+    The second part of the method, a loss on the direction of gradients, is left out: the released code compares the *weights* of the
+    batch before (an open issue of its repository), so no values of the paper's loss could be recorded. As in the official code, the
+    accuracy of a regression is that of signs; for several labels it is the mean over them (ours).
     """
 
     promises = Promises(absent=False, weights=True)
@@ -86,7 +88,7 @@ class CGGM(Modulator):
         return self.named(kappa=kappa, accuracy=accuracy)
 
     def coefficients(self, improved: Tensor) -> Tensor:
-        """`c_m`, `[M]`, of how far accuracies have risen."""
+        """`c_m`, `[M]`, from the rise of each accuracy, `d_m`."""
         whole = improved.sum()
         c = (whole - improved + TINY) / (whole + TINY)
         return c if self.clip is None else c.clamp(0, self.clip)
@@ -94,7 +96,7 @@ class CGGM(Modulator):
 
 @torch.no_grad()
 def right(task: Task, logits: Tensor, targets: Tensor) -> Tensor:
-    """How far each sample's answer is right, `[B]`: of segments and labels the mean, of a regression its sign."""
+    """How far the prediction of each sample is right, `[B]`: the mean over segments or labels; the sign of a regression."""
     said = task.predicted(logits)
     agrees = (said > 0) == (targets > 0) if isinstance(task, Regression) else said == task.hard(targets)
     return agrees.reshape(len(agrees), -1).double().mean(dim=1)

@@ -12,29 +12,29 @@ from agmbench.tasks import Segments, SingleLabel
 
 
 class CML(Modulator):
-    """Joint training with a penalty wherever the model is surer of itself once a modality is removed.
+    """Joint training with a penalty where the model becomes more confident when a modality is removed.
 
     With `conf(S) = max_c softmax(f_S)_c` for the logits `f_S` under the coalition S of modalities, the others muted:
 
         L = CE(f, y) + lambda * mean over |S| > 1 and m in S of   mean_i max(0, conf_i(S - m) - conf_i(S))
 
-    The paper asks `conf(T) <= conf(S)` of all `T < S`; all others follow from the pairs that differ in one modality. A mean over
-    pairs and samples, so that `lambda` means the same for any number of modalities and any batch.
+    The paper demands `conf(T) <= conf(S)` for all `T < S`. Pairs that differ in one modality are enough, as all others follow from them.
+    The penalty is a mean over pairs and samples, so that `lambda` means the same for any number of modalities and any batch size.
 
-    strength: `lambda`, chosen by data set in the paper; official code's `beta / 100`, there for a sum over pairs and samples, so that
-        its 10 is .1 times pairs times samples here; ours 1.
-    views: what the cross entropy is of: the `full` coalition, as in the paper and by default; or the mean over `all` of them, as in
-        the official code over its views.
-    excuse: as the official code, off by default: no penalty on a sample where the smaller coalition alone is right, and where neither
-        is, its gradient flows through the smaller one alone.
-    coalitions: `exact` runs partial coalitions in eval mode, as all evaluation here does; `shared` reuses the training pass's
-        features, which costs less. Ours `exact`.
+    strength: `lambda`, chosen by data set in the paper. Official code: `beta / 100` for a sum over pairs and samples, so its 10 is .1
+        times pairs times samples here; ours 1.
+    views: the cross entropy is that of the `full` coalition, as in the paper and by default; or the mean over `all` coalitions, as the
+        official code does over its views.
+    excuse: as in the official code; off by default. A sample has no penalty if only the smaller coalition is right. If neither is right,
+        the gradient of its penalty flows only through the smaller coalition.
+    coalitions: `exact` runs partial coalitions in eval mode, as all evaluation here does; `shared` reuses the features of the training
+        pass, which costs less. Ours `exact`.
 
     Gradient flows through both confidences. Records `surer`: the share of samples and pairs with a penalty.
 
     Official code: the same penalty, cross entropy and gradients on the logits of a chain of views, with `excuse` and `views: all` (its
-    values are in `tests/reference`). It removes modalities one after another in an order drawn for each sample, and compares
-    neighbours of that one chain; ours takes every pair, and nothing is drawn. It sums over pairs and samples.
+    values are in `tests/reference`). It removes modalities one after another, in an order drawn for each sample, and compares
+    neighbours in that one chain; ours takes every pair, and nothing is drawn. It sums over pairs and samples.
     """
 
     promises = Promises(neutral={"strength": 0, "views": "full"}, exact={"coalitions": "exact"}, absent=False)
@@ -77,7 +77,7 @@ class CML(Modulator):
         return Step(loss.detach(), logits[full].detach(), {"surer": (rises > 0).float().mean()})
 
     def rise(self, fewer: Tensor, more: Tensor, targets: Tensor) -> Tensor:
-        """How much surer each sample, or segment, is with fewer modalities, `[B]` or `[B, T]`; zero where it is not, or is excused."""
+        """How much the confidence rises with fewer modalities, `[B]` or (for segments) `[B, T]`; zero if it falls or is excused."""
         (sure, right), (surer, still) = _said(more, targets), _said(fewer, targets)
         if not self.excuse:
             return (surer - sure).relu()
@@ -86,6 +86,6 @@ class CML(Modulator):
 
 
 def _said(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """How sure the answer is, and whether it is right."""
+    """The confidence of the prediction, and whether it is right."""
     sure, answer = logits.float().softmax(dim=-1).max(dim=-1)
     return sure, answer == targets

@@ -13,23 +13,23 @@ from agmbench.modulators.heads import several
 
 
 class DGL(Modulator):
-    """Each encoder learns from what its own modality says alone, the fusion from all modalities together.
+    """Each encoder learns only from the prediction of its own modality; the fusion learns from all modalities together.
 
-    With `f` the fusion's answer to all features, `f_m` its answer to `e_m` alone, the other features zero:
+    With `f` the fusion's logits for all features, and `f_m` its logits for `e_m` alone with the other features set to zero:
 
-        encoders:   the gradient of  alpha sum_m CE(f_m, y)        what it asks of the fusion is thrown away
+        encoders:   the gradient of  alpha sum_m CE(f_m, y)        its part for the fusion is thrown away
         fusion:     the gradient of  CE(f, y)                      from features without gradient
 
-    So no encoder is held back by what the others have learnt. Where the fusion is a sum of one head a modality, `f_m` is the term of
-    m: the heads of absent modalities, their biases too, are left out. A pass for `f_m` is one of the fusion alone, in eval mode.
+    So no encoder is held back by what the others have learnt. If the fusion is a sum with one head per modality, `f_m` is the term of
+    m: the heads of absent modalities, including their biases, are left out. A pass for `f_m` runs only the fusion, in eval mode.
 
     alpha: weight of the encoders' losses. Official default 4, for CREMA-D 4 to 5, for Kinetics-Sounds 2 to 3; ours 4.
 
-    With several modalities each `f_m` has one of them. The loss that is recorded is `CE(f, y)`; `loss/m` is `CE(f_m, y)`.
+    For any number of modalities, each `f_m` has exactly one. The recorded loss is `CE(f, y)`; `loss/m` is `CE(f_m, y)`.
 
-    Official code: the same gradients and weights, step by step, of `concat` and `sum` (its values are in `tests/reference`). It also
-    clips the norm of all gradients to 40, which ours does not; in the recorded runs nothing was clipped. Other tasks than one class a
-    sample, more than two modalities and other fusions than concat, sum, FiLM and gated are ours.
+    Official code: the same gradients and weights, step by step, for `concat` and `sum` (its values are in `tests/reference`). It also
+    clips the norm of all gradients to 40, which ours does not; in the recorded runs nothing was clipped. Tasks other than one class per
+    sample, more than two modalities, and fusions other than concat, sum, FiLM and gated are ours.
     """
 
     promises = Promises(absent=False, weights=True)
@@ -53,7 +53,7 @@ class DGL(Modulator):
 
 
 def alone_of(model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
-    """`f_m`, `{m: [B, C]}`: what the fusion, in eval mode, says of each modality's features alone."""
+    """`f_m`, `{m: [B, C]}`: the logits of the fusion, in eval mode, for the features of each modality alone."""
     fusion = model.fusion
     with model.evaluating():
         if fusion.additive and len(fusion.heads()) == len(features):  # a head for each modality

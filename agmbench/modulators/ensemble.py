@@ -1,4 +1,4 @@
-"""The ensemble of the mono-modal concepts: what modalities achieve that were never trained together."""
+"""The ensemble of the unimodal models ("mono-modal concepts"): what modalities achieve that were never trained together."""
 
 from collections.abc import Mapping, Sequence
 from math import log
@@ -12,12 +12,12 @@ from agmbench.tasks import SingleLabel
 
 
 class Ensemble(Modulator):
-    """Answers with the mean of the mono-modal concepts' probabilities; trains nothing itself. A baseline, no parameters.
+    """Predicts with the mean of the unimodal models' probabilities, and trains nothing itself. A baseline without parameters.
 
         f(S) = log( 1/|S| sum_{m in S} softmax(C^m(x_m)) )
 
-    with `C^m` the concept of modality m, the reference run of competition strength. An absent modality's concept is left out of
-    the mean. The fused representation is the concatenation of the concepts' own.
+    with `C^m` the unimodal model ("mono-modal concept") of modality m: the reference run of competition strength. The model of an absent
+    modality is left out of the mean. The fused representation is the concatenation of the representations of the unimodal models.
     """
 
     promises = Promises(trains=False, absent=False, weights=True)
@@ -34,7 +34,7 @@ class Ensemble(Modulator):
         self.concepts = nn.ModuleDict(dict(context.concepts))  # type: ignore[arg-type]
 
     def members(self) -> Sequence[str]:
-        """The modalities whose concepts are asked."""
+        """The modalities whose concepts are used."""
         return self.modalities
 
     def steps(self, model: Model, batches: Sequence[Batch]) -> Sequence[Step]:
@@ -46,13 +46,13 @@ class Ensemble(Modulator):
 
 
 def alone(concept: Model, modality: str, inputs: Mapping[str, Input]) -> Fused:
-    """What a concept says; its own modality is all that it has."""
+    """The output of a concept, whose only input is its own modality."""
     only = frozenset({modality})
     return concept.coalitions(inputs, [only])[only]
 
 
 def _mean(said: Mapping[str, Fused], coalition: Coalition) -> Fused:
-    """Nothing is known, and every class equally likely, where no concept's modality is present."""
+    """The mean; if the modality of no concept is present, every class is equally likely."""
     known = [fused.logits.float().log_softmax(dim=-1) for m, fused in said.items() if m in coalition]
     unknown = [torch.zeros_like(fused.logits) for fused in said.values()][:1]
     logits = torch.stack(known or unknown).logsumexp(dim=0) - log(len(known) or 1)

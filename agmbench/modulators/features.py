@@ -1,4 +1,4 @@
-"""Features set to zero: what a fusion says of some modalities without another pass of an encoder."""
+"""Features set to zero: how a fusion predicts from some modalities without another pass of an encoder."""
 
 from collections.abc import Collection, Mapping
 
@@ -32,7 +32,7 @@ def detached(features: Mapping[str, Feature]) -> dict[str, Feature]:
 
 
 def distance(own: Feature, taught: Feature) -> Tensor:
-    """The mean squared difference of features, in float32; of sequences, tokens that are there count."""
+    """The mean squared difference of features, in float32; in sequences only tokens that are there count."""
     if isinstance(own, Tokens) and isinstance(taught, Tokens):
         squared = (own.values.float() - taught.values.float()) ** 2
         if own.mask is None:

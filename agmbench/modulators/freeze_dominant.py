@@ -11,17 +11,17 @@ from agmbench.modulators.joint import Joint
 
 
 class FreezeDominant(Joint):
-    """Joint training in which the strongest modality's encoder rests in the first epochs.
+    """Joint training in which the encoder of the strongest modality is frozen in the first epochs.
 
-    After one joint epoch the modality with the highest validation accuracy of its response is taken for the dominant one; its
-    encoder, BatchNorm statistics included, rests for the next `epochs` epochs and then learns on:
+    After one joint epoch, the modality whose Shapley response has the highest accuracy on valid is taken as the dominant one. Its
+    encoder, including BatchNorm statistics, is frozen for the next `epochs` epochs, and then goes on learning:
 
         d = argmax_m acc_m after epoch 0,   dL/dtheta_d <- none   for 1 <= epoch <= epochs.
 
     A baseline of this benchmark, not a published method.
 
-    epochs: how long it rests. Ours 2.
-    dominant: the modality, by name, frozen from the first epoch on; `None` finds it as above.
+    epochs: how long it is frozen. Ours 2.
+    dominant: the name of the modality, which is then frozen from the first epoch on; `None` finds it as above.
     """
 
     promises = Promises(weights=True)

@@ -16,28 +16,30 @@ from agmbench.tasks import MultiLabel, Regression, Task
 
 
 class G2D(Modulator):
-    """Features and answers are distilled from teachers of one modality each; at first, encoders whose teachers are sure wait.
+    """Features and logits are distilled from one teacher per modality. In the first epochs, encoders whose teachers are confident wait.
 
-    With `e_m^T` and `f_m^T` features and logits of the mono-modal concept of m, the reference run of competition strength (finished,
-    frozen, in eval mode), and `p(z) = softmax(z)`:
+    The teacher of m is its unimodal model ("mono-modal concept"): the reference run of competition strength, finished, frozen and in eval
+    mode. With `e_m^T` and `f_m^T` its features and logits, and `p(z) = softmax(z)`:
 
         L     = CE(f, y) + sum_m [ features MSE(e_m, e_m^T) + logits tau^2 KL( p(f_m^T / tau) | p(f / tau) ) ]
-        S_m^T = sum_i p(f_m^T)[i, y_i]                           how sure the teacher is of the right answers of a batch
+        S_m^T = sum_i p(f_m^T)[i, y_i]                           how sure the teacher is of the right classes of a batch
         grad <- k_m grad,   k_m = 0 for the modality with the largest S_m^T, else 1       in the first epochs, for encoder m
 
-    With M > 2 the first epochs are M - 1 stages of equal length, and in stage j only the j modalities with the least `S^T` learn.
+    With M > 2 the first epochs are divided into M - 1 stages of equal length. In stage j only the j modalities with the smallest `S^T`
+    learn.
 
-    features, logits: weights of the two. Official code and ours 1.
+    features, logits: weights of the two distillation losses. Official code and ours 1.
     temperature: `tau`. Official code and ours 1.
     share: part of all epochs in which k applies. Official code the first 151 of 300; ours .5.
-    only_conv: apply k to 4-D tensors alone, as the official code does. Ours: to every tensor of two or more dimensions, as OGM.
+    only_conv: apply k only to 4-D tensors, as the official code does. Ours: to every tensor of two or more dimensions, as in OGM.
 
-    KL is summed over classes and averaged over samples (of segments, and of labels each with its opposite, over these too); a
-    regression has MSE in its place (ours). A gradient of zero still has weight decay and momentum, as in the official code. With gradient
-    accumulation `S^T` is summed over the micro-batches.
+    KL is summed over classes and averaged over samples (and over segments, or over labels, each taken with its opposite). For a
+    regression, MSE replaces KL (ours). Where the gradient is zero, weight decay and momentum still act, as in the official code. With
+    gradient accumulation `S^T` is summed over the micro-batches.
 
-    Official code: the same losses, k and weights, step by step, of `concat` and of a mean of heads (its values are in
-    `tests/reference`, from a loop that was put together from its functions). More than two modalities, other tasks and fusions are ours.
+    Official code: the same losses, k and weights, step by step, for `concat` and for a mean of heads (its values are in
+    `tests/reference`, from a loop that was put together from its functions). More than two modalities, other tasks and other fusions are
+    ours.
     """
 
     promises = Promises(neutral={"features": 0.0, "logits": 0.0, "share": 0.0}, absent=False)
@@ -94,7 +96,7 @@ class G2D(Modulator):
         return self.named(kappa=kappa, score=score)
 
     def coefficients(self, score: Tensor) -> Tensor:
-        """`k_m`, `[M]`: 1 for those that learn in this epoch, whose teachers have the least scores."""
+        """`k_m`, `[M]`: 1 for the modalities that learn in this epoch, whose teachers have the smallest scores."""
         return torch.zeros_like(score).index_fill(0, score.argsort()[: self.learn], 1.0)
 
     @torch.no_grad()

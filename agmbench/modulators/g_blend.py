@@ -23,26 +23,26 @@ class Losses(NamedTuple):
 
 
 class GBlend(Modulator):
-    """Each modality also answers by a head of its own, and each loss counts as much as it has generalized when it was learnt alone.
+    """Each modality also has a head of its own, and each loss is weighted by how well it generalizes when it is learnt alone.
 
         L = w_0 CE(f, y) + sum_m w_m CE(h_m(e_m), y)
 
-    Before every `super_epoch` epochs, for k among all modalities together (0) and each modality, a copy of the present network is
-    trained for `super_epoch` epochs on that loss alone. With `T`, `V` the mean loss k on train and on dev, in eval mode:
+    Before every round of `super_epoch` epochs, a copy of the present network is trained for `super_epoch` epochs on each loss k alone: that
+    of all modalities together (0), and that of each modality. With `T`, `V` the mean of loss k on train and on dev, in eval mode:
 
         G_k = V(before) - V(after)                                          how far it generalizes better
         O_k = ( V(after) - T(after) ) - ( V(before) - T(before) )           how far it overfits more
-        w_k = max(G_k, 0) / max(O_k^2, 1e-6),    then divided by their sum; all equal where no G is above 0 (ours)
+        w_k = max(G_k, 0) / max(O_k^2, 1e-6),    then divided by their sum; all equal if no G is above 0 (ours)
 
     super_epoch: epochs of a round. BalanceBenchmark 10, MultiBench 20; ours 5.
-    offline: weights are found once, before the first epoch, as in the paper's offline variant. Ours: before every round.
+    offline: find the weights once, before the first epoch, as in the paper's offline variant. Ours: before every round.
 
-    A round costs M + 1 trainings of its length, so that all in all training costs M + 2 times joint training (`offline`: M + 1 times
-    `super_epoch` epochs more). Copies are trained by a fresh optimizer of the recipe at the present rate, in float32, on samples as they
-    are, without the job's transforms and clipping; a step takes as many samples as an optimizer step of training.
+    A round costs M + 1 trainings of its length, so that training costs M + 2 times as much as joint training (with `offline`: M + 1 times
+    `super_epoch` epochs more). Copies are trained with a fresh optimizer of the recipe at the present rate, in float32, on unchanged
+    samples, without the job's transforms and clipping. A step takes as many samples as an optimizer step of training.
 
-    Official code: has fixed weights alone, so nothing was recorded to compare with. Third parties take `|G / O^2|`, by which what has
-    become worse counts as better (BalanceBenchmark, which also sums where it should average, and takes the test set for dev), or
+    Official code: has only fixed weights, so nothing was recorded to compare with. Third parties use `|G / O^2|`, where a loss that has
+    become worse counts as better (BalanceBenchmark, which also sums where it should average, and uses the test set as dev), or
     `|V / O^2|` after training alone (MultiBench); ours is the paper's rule.
     """
 

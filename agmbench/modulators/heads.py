@@ -1,4 +1,4 @@
-"""A linear head of a modality's own, for methods that ask each modality by itself."""
+"""Linear heads of each modality, for methods that let each modality predict by itself."""
 
 from collections.abc import Collection, Mapping
 
@@ -10,7 +10,7 @@ from agmbench.tasks import SingleLabel
 
 
 def vectors(model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
-    """Features as a head takes them: `[B, D_m]`, tokens averaged; `[B, T, D_m]` where the model answers for each segment."""
+    """Features in the shape that a head takes: `[B, D_m]`, with tokens averaged; `[B, T, D_m]` if the model predicts each segment."""
     as_they_are = model.fusion.per_segment
     return {m: (e.values if as_they_are else e.pooled()) if isinstance(e, Tokens) else e for m, e in features.items()}
 
@@ -26,14 +26,14 @@ def width(model: Model, modality: str) -> int:
 
 
 def several(model: Model) -> str | None:
-    """Why a method of several modalities cannot train a model of one."""
+    """The reason why a method for several modalities cannot train a model of one; `None` if it can."""
     if len(model.modalities) < 2:
         return f"needs two or more modalities; found {', '.join(model.modalities)}"
     return None
 
 
 def additive(model: Model) -> str | None:
-    """Why a method that trains on the fusion's own terms cannot train a model."""
+    """The reason why a method that trains on the fusion's own terms cannot train a model; `None` if it can."""
     if reason := several(model):
         return reason
     if not model.fusion.additive:
@@ -46,7 +46,7 @@ def additive(model: Model) -> str | None:
 
 
 def late(model: Model) -> str | None:
-    """Why a method that classifies by heads of its own, one modality at a time, cannot train a model, with the way out."""
+    """The reason why a method that classifies with its own heads, one modality at a time, cannot train a model, and what to do instead."""
     if reason := several(model):
         return reason
     if not isinstance(model.task, SingleLabel):
@@ -65,7 +65,7 @@ def late(model: Model) -> str | None:
 
 
 def unlike(model: Model) -> str | None:
-    """Why the modalities of a model cannot share one head, with the way out."""
+    """The reason why the modalities of a model cannot share one head, and what to do instead."""
     widths = {modality: width(model, modality) for modality in model.modalities}
     if len(set(widths.values())) == 1:
         return None
@@ -74,28 +74,28 @@ def unlike(model: Model) -> str | None:
 
 
 def joined(features: Mapping[str, Tensor], present: Collection[str]) -> Tensor:
-    """The representation of late fusion, `[B, sum D_m]`: all features, those of absent modalities zero."""
+    """The representation of late fusion, `[B, sum D_m]`: the features of all modalities, with zeros for absent ones."""
     return torch.cat([e if m in present else torch.zeros_like(e) for m, e in features.items()], dim=-1)
 
 
 class Heads(nn.ModuleDict):
-    """`h_m`: features `{m: [B, D_m]}` (or tokens) to logits of each modality alone, `{m: [B, C]}`."""
+    """`h_m`: from features `{m: [B, D_m]}` (or tokens) to the logits of each modality alone, `{m: [B, C]}`."""
 
     def __init__(self, model: Model) -> None:
         super().__init__({m: nn.Linear(width(model, m), classes(model)) for m in model.modalities})
 
     def answers(self, model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
-        """`z_m = h_m(e_m)`, of the modalities whose features are given."""
+        """`z_m = h_m(e_m)`, for the modalities whose features are given."""
         return {modality: self[modality](e) for modality, e in vectors(model, features).items() if modality in self}
 
 
 class SharedHead(nn.Sequential):
-    """One `h` for all modalities, of two layers: features `{m: [B, D]}` (or tokens) to logits of each modality alone."""
+    """One `h` with two layers for all modalities: from features `{m: [B, D]}` (or tokens) to the logits of each modality alone."""
 
     def __init__(self, model: Model, hidden: int = 256) -> None:
         features = width(model, model.modalities[0])
         super().__init__(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes(model)))
 
     def answers(self, model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
-        """`z_m = h(e_m)`, of the modalities whose features are given."""
+        """`z_m = h(e_m)`, for the modalities whose features are given."""
         return {modality: self(e) for modality, e in vectors(model, features).items()}

@@ -14,8 +14,8 @@ from agmbench.tasks import Regression
 
 
 class InfoReg(Modulator):
-    """Each modality's own term learns too; an encoder that is ahead, and still takes up information fast, is drawn back to the weights
-    with which it began the epoch.
+    """Each modality's own term has a loss too. An encoder that is ahead and still takes up information quickly is pulled back towards the
+    weights that it had at the beginning of the epoch.
 
     With `z_m` the fusion's own term of m and `S_m = sum_i softmax(z_m)[i, y_i]` over the batch:
 
@@ -23,24 +23,26 @@ class InfoReg(Modulator):
         grad <- grad + beta_m exp( tanh( S_m - mean_{k != m} S_k ) ) (theta - theta at the epoch's beginning)
                                        for encoder m, if  S_m > mean_{k != m} S_k  and  k_m > threshold
 
-    for every tensor of it, biases and norms too. `k_m` is how fast its information grows, measured by the gradients of epochs before:
+    for every tensor of it, including biases and norms. `k_m` is how fast its information grows, measured by the gradients of earlier
+    epochs:
 
         F_m   = sum over the weights of encoder m of  mean over their elements of  sum over the epoch's steps of grad^2
         A_m   = sum of F_m over the last `window` epochs,   A'_m over those that end one epoch earlier
         k_m   = (A_m - A'_m) / A_m,    1 in the first epoch
 
-    so about one over the number of epochs at first, then the growth over `window` epochs. It opens the gate and scales nothing.
+    so at first `k_m` is about one over the number of epochs so far, and later it is the growth over `window` epochs. It only decides
+    whether there is a pull, and does not scale it.
 
-    beta: strength, one number or one a modality by name (others take .95). Official code .95 for audio and .1 for visual; ours .95.
-    threshold: official code and ours .05.
-    window: official code and ours 10; epochs that were not count 0.
+    beta: strength; one number, or one per modality by name (others take .95). Official code .95 for audio and .1 for visual; ours .95.
+    threshold: there is a pull only if `k_m` is above it. Official code and ours .05.
+    window: official code and ours 10. Epochs before the first count as 0.
 
-    Weights are tensors of two or more dimensions. With gradient accumulation S is summed over the micro-batches, and the pull comes
-    once, after the last. Of more than two modalities each compares with the mean of the others.
+    Weights are tensors of two or more dimensions. With gradient accumulation S is summed over the micro-batches, and the pull is added
+    once, after the last. With more than two modalities, each is compared with the mean of the others.
 
-    Official code: the same weights and F, epoch by epoch (its values are in `tests/reference`). It reads F of the audio encoder for both
-    modalities, ours that of each encoder, which opened the same gates in the recorded runs. As released its step fails, for it squares
-    the gradient of heads that have none; recorded with these frozen.
+    Official code: the same weights and F, epoch by epoch (its values are in `tests/reference`). It uses F of the audio encoder for both
+    modalities; ours uses F of each encoder, which led to the same decisions in the recorded runs. As released, its step fails because it
+    squares the gradient of heads that have none; it was recorded with these heads frozen.
     """
 
     promises = Promises(absent=False, weights=True)
@@ -101,13 +103,13 @@ class InfoReg(Modulator):
         return self.named(pull=pull, growth=growth, score=score)
 
     def growth(self) -> Tensor:
-        """`k_m`, `[M]`: 1 in the first epoch, 0 where nothing was ever learnt."""
+        """`k_m`, `[M]`: 1 in the first epoch, and 0 for an encoder that has never learnt anything."""
         last = self.history[1:].sum(dim=0)
         k = (last - self.history[:-1].sum(dim=0)) / last.clamp(min=1e-30)
         return torch.ones_like(k) if self._first else k
 
     def pull(self, score: Tensor, growth: Tensor) -> Tensor:
-        """What `theta - start` is multiplied by, `[M]`; 0 for who is not ahead."""
+        """The factor of `theta - start`, `[M]`; 0 for a modality that is not ahead."""
         ahead = score - (score.sum() - score) / (len(score) - 1)
         betas = zip((self.beta[m] for m in self.modalities), torch.exp(torch.tanh(ahead)), strict=True)
         strength = torch.stack([beta * factor for beta, factor in betas])

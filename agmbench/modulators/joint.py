@@ -4,11 +4,11 @@ from agmbench.contracts import Batch, Model, Modulator, Promises, Step
 
 
 class Joint(Modulator):
-    """Plain gradients for all modalities together; no parameters.
+    """Plain gradients of one loss for all modalities together. It has no parameters.
 
-        L = CE( f, y ),   f the logits with every modality present;
+        L = CE( f, y ),   f the logits with every modality present
 
-    on other tasks than one label, the task's own loss.
+    On tasks other than one class per sample, L is the loss of the task.
     """
 
     promises = Promises(neutral={}, weights=True)

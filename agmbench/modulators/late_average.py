@@ -1,4 +1,4 @@
-"""Late averaging: a logistic regression on what the mono-modal concepts say."""
+"""Late averaging: a logistic regression on the predictions of the unimodal models ("mono-modal concepts")."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,18 +16,19 @@ NEVER = -30.0  # the logit of a class that dev has no sample of
 
 
 class LateAverage(Ensemble):
-    """Answers with a logistic regression on the mono-modal concepts' log-probabilities (stacking); trains no network. A baseline.
+    """Predicts with a logistic regression on the log-probabilities of the unimodal models (stacking); trains no network. A baseline.
 
         f(S) = b_S + sum_{m in S} W_{S,m} log softmax( C^m(x_m) )
         W, b = argmin  sum_i CE(f(S), y)[i] + |W|^2 / (2 strength)         over the samples of dev
 
-    with `C^m` the concept of modality m, the reference run of competition strength. Each coalition S has a regression of its own, so an
-    absent modality has no part in an answer. Dev is cut from the training set and no concept has learnt from it: on samples that they
-    have learnt from all of them look sure. The fused representation is the concatenation of the concepts' own.
+    with `C^m` the unimodal model ("mono-modal concept") of modality m: the reference run of competition strength. Each coalition S has a
+    regression of its own, so an absent modality has no part in a prediction. The regression is fitted on dev, which is cut from the
+    training set and which no unimodal model has learnt from: on samples that they have learnt from, all of them look confident. The
+    fused representation is the concatenation of the representations of the unimodal models.
 
     strength: inverse of the penalty, scikit-learn's `C`. Ours 1, its default.
 
-    It has no paper of its own: published critiques of balanced learning have it as "late averaging".
+    It has no paper of its own; published critiques of balanced learning call it "late averaging".
     """
 
     weight: Tensor
@@ -78,7 +79,7 @@ class LateAverage(Ensemble):
 
 
 def fitted(known: Tensor, right: Tensor, count: int, strength: float) -> tuple[Tensor, Tensor]:
-    """`W` `[C, K]` and `b` `[C]` of what is known, `[N, K]`, and the classes, `[N]`, `count` of them."""
+    """`W` `[C, K]` and `b` `[C]`, fitted on the inputs `known` `[N, K]` and the classes `[N]`, with `count` classes in all."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

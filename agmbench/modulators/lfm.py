@@ -18,28 +18,28 @@ HALVED = 20  # epochs after which a learnt weight moves half as far
 
 
 class LFM(Modulator):
-    """Classification, and an alignment of what the modalities say, in a proportion that changes from epoch to epoch.
+    """A loss of classification, and an alignment of the modalities' predictions, in a proportion that changes from epoch to epoch.
 
     With `o_m = M z_m`, M times the fusion's own term of m (so that `f = mean_m o_m`), `p_m = softmax(o_m)` and `q = (p_j + p_k)/2`:
 
         L = 2 ( a_0 CE(f, y) + a_1 mean_{j<k} A(o_j, o_k) ),    a_0 + a_1 = 1
         A = mean_i ( KL(q | p_j) + KL(q | p_k) ) / 2
 
-    schedule: where `a_1` comes from. `fitted`, official and default: the official code's polynomial of the epoch as a part of all, by
-        which `a_0` rises from .2 to 1. `constant`: `weight`. `learnt`: before each epoch, on a few samples of `dev` in eval mode,
-        `a_1 <- clip( a_1 - rate mean(H g), .05, .95 )`, H the Hessian of `a_0 L_0 + a_1 A`, g the gradient of `L_0`, over all
-        parameters; the mean is over the elements of `H g` in the first tensor alone, as in the official code: arbitrary, and so not
-        the default.
-    weight: `a_1` if it is constant, and where it starts if it is learnt. Official code and ours .95.
-    rate: of the learnt weight, halved every 20 epochs. Official code and ours 1e-4.
-    held_out: samples of dev that the weight is learnt from, drawn once. Official code and ours 8.
-    divergence: `released`, as above and in the official code, which turns the arguments of Jensen-Shannon's divergence round; `js` is
-        that divergence, `KL(p_j | q)`. Ours `released`.
+    schedule: where `a_1` comes from. `fitted`, official and default: the official code's polynomial of the epoch as a share of all
+        epochs, by which `a_0` rises from .2 to 1. `constant`: always `weight`. `learnt`: before each epoch, on a few samples of `dev` in
+        eval mode, `a_1 <- clip( a_1 - rate mean(H g), .05, .95 )`, with H the Hessian of `a_0 L_0 + a_1 A` and g the gradient of `L_0`,
+        over all parameters. The mean is only over those elements of `H g` that are in the first tensor, as in the official code. This
+        is arbitrary, so it is not the default.
+    weight: `a_1` if it is constant, and its first value if it is learnt. Official code and ours .95.
+    rate: the learning rate of the learnt weight, halved every 20 epochs. Official code and ours 1e-4.
+    held_out: how many samples of dev the weight is learnt from; they are drawn once. Official code and ours 8.
+    divergence: `released`, as above and in the official code, which swaps the arguments of the Jensen-Shannon divergence; `js` is that
+        divergence, with `KL(p_j | q)`. Ours `released`.
 
-    The paper has two modalities; of more, A is the mean over all pairs. `learnt` needs the second derivative of every layer.
+    The paper has two modalities; for more, A is the mean over all pairs. `learnt` needs the second derivative of every layer.
 
-    Official code: the same losses and gradients of logits, the same fitted weights, and the same weights of network and losses, step by
-    step, when they are learnt (its values are in `tests/reference`). It learns them from half a batch of its held-out samples.
+    Official code: the same losses and gradients of logits, the same fitted weights, and, when they are learnt, the same weights of network
+    and losses, step by step (its values are in `tests/reference`). It learns them from half a batch of its held-out samples.
     """
 
     promises = Promises(absent=False)
@@ -106,7 +106,7 @@ class LFM(Modulator):
         return torch.stack([(a.exp() * (a - b)).sum(dim=-1).mean() for a, b in pairs]).mean()
 
     def slope(self, model: Model, batch: Batch) -> Tensor:
-        """The mean of `H g` over the elements of the first tensor; second derivatives need kernels that have them."""
+        """The mean of `H g` over the elements of the first tensor; this needs kernels that have second derivatives."""
         learning = [tensor for tensor in model.parameters() if tensor.requires_grad]
         with model.evaluating(), torch.backends.cudnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
             logits, own = self._said(model, batch)
@@ -120,6 +120,6 @@ class LFM(Modulator):
 
 
 def fitted(epoch: int, epochs: int) -> float:
-    """`a_0` of an epoch, by a polynomial of its place among 200."""
+    """`a_0` of an epoch, from a polynomial of its place, scaled to 200 epochs."""
     t = 200 * epoch / epochs
     return min(1.0, max(0.0, sum(factor * t**power for power, factor in enumerate(FITTED))))

@@ -14,7 +14,7 @@ from agmbench.tasks import SingleLabel
 
 
 class MBSD(Modulator):
-    """Each modality's own term learns too, and from whichever of two modalities is surer of the right class the other learns.
+    """Each modality's own term has a loss too. In each pair of modalities, one learns from the other, which is surer of the right class.
 
     With `z_m` the fusion's own term of m and `p_m = softmax(z_m)`:
 
@@ -22,16 +22,16 @@ class MBSD(Modulator):
         D   = mean over pairs a, b and samples of   w ( |p_a - p_b|^2 / C + KL( p_strong | p_weak ) )
         w   = |p_a[y] - p_b[y]|   where a or b is right, else 0
 
-    strong is the one of the two with the larger `p[y]`. No gradient flows through `w` and, in KL, through `p_strong`.
+    with "strong" the one of the two that has the larger `p[y]`. No gradient flows through `w`, nor through `p_strong` in KL.
 
     own: weight of the terms' own losses. BalanceBenchmark and ours 1.
     strength: weight of D. BalanceBenchmark and ours 1.
 
-    KL is summed over the classes; of segments each is a sample. For more than two modalities D is the mean over all pairs.
+    KL is summed over the classes; each segment counts as a sample. For more than two modalities, D is the mean over all pairs.
 
-    Official code: none was found. The paper pre-trains a vision-language model on pairs of images and texts; this is its
-    self-distillation as a third party (BalanceBenchmark) has it, with its slips mended: there the square is of raw logits, the KL of
-    two numbers given as if they were log-probabilities, and nothing is without gradient.
+    Official code: none was found. The paper pre-trains a vision-language model on pairs of images and texts. This is its
+    self-distillation as a third party (BalanceBenchmark) has it, with these mistakes corrected: there the square is that of raw logits,
+    the KL is that of two numbers taken for log-probabilities, and gradient flows through everything.
     """
 
     promises = Promises(neutral={"own": 0.0, "strength": 0.0}, absent=False)
@@ -58,13 +58,13 @@ class MBSD(Modulator):
         return Step(loss.detach(), logits.detach(), {**self.named(loss=alone.detach()), "distilled": apart.detach()})
 
     def distilled(self, terms: Mapping[str, Tensor], targets: Tensor) -> Tensor:
-        """D, of each modality's logits, `{m: [..., C]}`, and classes `[...]`."""
+        """D, from the logits of each modality, `{m: [..., C]}`, and the classes `[...]`."""
         log_p = {m: terms[m].float().log_softmax(dim=-1) for m in self.modalities}
         return torch.stack([pair(log_p[a], log_p[b], targets) for a, b in combinations(self.modalities, 2)]).mean()
 
 
 def pair(one: Tensor, two: Tensor, targets: Tensor) -> Tensor:
-    """The part of D of two modalities, of their log-probabilities `[..., C]`."""
+    """The part of D for two modalities, from their log-probabilities `[..., C]`."""
     right = targets.unsqueeze(-1)
     sure = [log_p.detach().gather(-1, right).squeeze(-1).exp() for log_p in (one, two)]
     counts = (one.argmax(dim=-1) == targets) | (two.argmax(dim=-1) == targets)

@@ -11,34 +11,35 @@ from agmbench.modulators.heads import classes, joined, late, unlike, vectors, wi
 
 
 class MLA(Modulator):
-    """One modality after another takes an optimizer step of its own through a head W that they share.
+    """The modalities take turns: each takes an optimizer step of its own, through a head W that they share.
 
-    On a batch, for each m: `L = CE(W e_m, y)` gives the gradients of encoder m and of W. What the modalities before have taught the
-    head is protected: `dL/dW <- dL/dW P^T`, after which, with `r = mean_i e_m[i]` `[1, D]` and `k = P r^T`,
+    On a batch, for each m: `L = CE(W e_m, y)` gives the gradients of encoder m and of W. What the earlier modalities have taught the
+    head is protected: `dL/dW <- dL/dW P^T`. After that, with `r = mean_i e_m[i]` `[1, D]` and `k = P r^T`,
 
-        P <- P - k k^T / (a + r k),    a = .1^(1 + t / T),    step t of the T of an epoch; P is the identity at first.
+        P <- P - k k^T / (a + r k),    a = .1^(1 + t / T),    step t of the T steps of an epoch; P is the identity at first
 
-    The answer weighs the modalities that are present, sample by sample, by how sure each is (H the entropy of `softmax(W e_m)`):
+    The prediction weighs the modalities that are present, sample by sample, by their confidence (H is the entropy of `softmax(W e_m)`):
 
         f(S) = sum_{m in S} g_m W e_m,    g_m = exp(max_k H_k - H_m) / sum_k exp(max_k H_k - H_k) = softmax(-H)_m
 
-    variant: `protected`, the rule above and by default; `published`, the rule of the published code, with the name mended by which it
-        finds its head. Of its steps but the run's first, which neither moves P nor projects:
+    variant: `protected` is the rule above, and the default. `published` is the rule of the published code, after the name is corrected
+        by which it finds its head. In each step except the first of the run, which neither moves P nor projects:
 
             P <- P - k k^T / (a + k r),   P <- P / |P|_F,   dL/dW <- dL/dW P^T
 
-        `k r` `[D, D]` is an outer product, and the division is by elements.
+        `k r` `[D, D]` is an outer product, and the division is elementwise.
 
-    The paper's method has no fusion, so the model's own, which has to be additive, does not learn. With gradient accumulation a
-    modality takes its step after the last micro-batch, and r is the mean over all of them.
+    The paper's method has no fusion, so the model's own fusion, which has to be additive, does not learn. With gradient accumulation, a
+    modality takes its step after the last micro-batch, and r is the mean over all micro-batches.
 
-    Official code: as published it projects nothing, for it looks for a tensor `module.weight` where its head's is called `weight`. With
-    the name mended it differs from ours in five points: (1) it takes the outer product `k r` for the number `r k`, (2) it divides P by
-    its Frobenius norm at each step, (3) it moves P by the present batch before P multiplies the gradient, so that what is protected is
-    the modality's own features too, (4) the run's first step neither moves P nor projects, and (5) its entropy weights are of a batch
-    (a softmax over samples, one H a modality), and it weighs by a fixed .55 by default; ours are a sample's, under `published` too, so
-    that no answer depends on the batch. `published` has the same gradients, P and weights, step by step, as the mended code, and ours
-    those of the code with (1) to (4) undone (values of both are in `tests/reference`).
+    Official code: as published it projects nothing, because it looks for a tensor `module.weight`, but its head's tensor is called
+    `weight`. With the name corrected, it differs from ours in five points: (1) it uses the outer product `k r` instead of the number
+    `r k`, (2) it divides P by its Frobenius norm at each step, (3) it moves P by the present batch before P multiplies the gradient, so
+    that the modality's own features are protected too, (4) the first step of the run neither moves P nor projects, and (5) its entropy
+    weights are those of a batch (a softmax over samples, one H per modality), and by default it uses a fixed weight of .55; ours are
+    those of each sample, also under `published`, so that no prediction depends on the batch. `published` has the same gradients, P and
+    weights, step by step, as the corrected code, and `protected` has those of the code with (1) to (4) undone (values of both are in
+    `tests/reference`).
     """
 
     promises = Promises(own_heads=True, absent=False, weights=True)
@@ -93,7 +94,7 @@ class MLA(Modulator):
         self.head.weight.grad = (gradient.double() @ self.projection.T).to(gradient.dtype)
 
     def _move(self, r: Tensor) -> None:
-        """P without the direction of the features' mean `r` `[1, D]`."""
+        """P after the direction of the features' mean `r` `[1, D]` is taken out of it."""
         k = self.projection @ r.T  # [D, 1]
         a = 0.1 ** (1 + self._step / self._steps)
         if self.variant == "protected":

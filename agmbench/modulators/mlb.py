@@ -14,30 +14,30 @@ from agmbench.modulators.heads import Heads, several
 
 
 class MLB(Windowed):
-    """Each modality also answers by a head of its own; one that is behind is sped up, one that is ahead damped.
+    """Each modality also has a head of its own. A modality that is behind is sped up, one that is ahead is damped.
 
-    With `s_m` the probability of the right answer by `h_m(e_m)`, over the batch, and `L_m = CE(h_m(e_m), y)`:
+    With `s_m` the probability of the right class by `h_m(e_m)`, summed over the batch, and `L_m = CE(h_m(e_m), y)`:
 
         L     = CE(f, y) + weight sum_m L_m
         rho_m = mean_{k != m} s_k / s_m
         k_m   = 1 + (beta - 1) tanh( alpha (rho_m - 1) )   if rho_m > 1,   else   1 + tanh( alpha (rho_m - 1) )
 
-    and `k_m` multiplies the gradients of encoder m, of biases and norms too, of `h_m`, and of `W_m`, what an additive fusion's head
-    reads of m (not of its bias).
+    and `k_m` multiplies the gradients of encoder m (including biases and norms), of `h_m`, and of `W_m`: the weights by which the head of
+    an additive fusion reads m, without its bias.
 
     alpha: steepness. Official code .8 in all its configurations (CREMA-D, AVE, MOSEI); ours .8.
-    beta: what `k_m` rises to. Official code and ours 2, where both cases are one.
-    weight: of the modalities' own losses. Official code and ours 1.
-    starts, ends: modulate in epochs `starts <= epoch < ends`; `None` is to the end. Outside, k is 1 and all losses stay, as in the
-        official code. Official code and ours: all epochs.
+    beta: the value to which `k_m` can rise. Official code and ours 2, for which the two cases have the same formula.
+    weight: weight of the modalities' own losses. Official code and ours 1.
+    starts, ends: modulate in epochs `starts <= epoch < ends`; `None` means until the end. In other epochs k is 1 and all losses stay, as
+        in the official code. Official code and ours: all epochs.
 
-    Of any number of modalities as in the official code. With gradient accumulation `s_m` is summed over the micro-batches and the
-    gradients are scaled once, after the last. Under Adam, which divides by the gradient's own size, a scaled gradient is nearly scaled
+    Any number of modalities, as in the official code. With gradient accumulation `s_m` is summed over the micro-batches and the
+    gradients are scaled once, after the last. Under Adam, which divides by the size of the gradient, a scaled gradient is nearly scaled
     back.
 
     Official code: the same weights, step by step (its values are in `tests/reference`). The recorded snapshot cannot construct its
-    class, which calls `super()` by a name that is not defined; with the name mended it runs, and later ones do. Fusions that are not
-    additive, and regression, whose `s_m` is OGM's likelihood, are ours.
+    class, because it calls `super()` with an undefined name; with the name corrected it runs, as later snapshots do. Fusions that are
+    not additive, and regression, whose `s_m` is OGM's likelihood, are ours.
     """
 
     promises = Promises(neutral={"alpha": 0, "weight": 0}, absent=False, weights=True)
@@ -88,7 +88,7 @@ class MLB(Windowed):
         return self.named(kappa=k, score=score, ratio=rho)
 
     def coefficients(self, score: Tensor) -> tuple[Tensor, Tensor]:
-        """`rho` and `k`, each `[M]`; finite where a modality has no part in any right answer."""
+        """`rho` and `k`, each `[M]`; they are finite even if a modality gives no right class any probability."""
         rho = (score.sum() - score) / ((len(score) - 1) * score).clamp(min=1e-8)
         rise = torch.tanh(self.alpha * (rho - 1))
         return rho, 1 + torch.where(rho > 1, (self.beta - 1) * rise, rise)

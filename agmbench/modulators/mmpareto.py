@@ -11,12 +11,12 @@ from agmbench.modulators.two_losses import TwoLosses
 
 
 class MMPareto(TwoLosses):
-    """Each modality also answers by a head of its own, and its encoder takes a direction that serves both losses.
+    """Each modality also has a head of its own, and its encoder takes a direction that serves both losses.
 
     With `L_0 = CE(f, y)`, `L_m = CE(h_m(e_m), y)`, and for encoder m `G0 = dL_0/dtheta_m`, `G1 = dL_m/dtheta_m`:
 
         w0, w1 = 1/2, 1/2                                           if cos(G0, G1) > 0, else
-        w0     = clip( G1.(G1 - G0) / |G0 - G1|^2, 0, 1 )           which makes |w0 G0 + w1 G1| the least, w1 = 1 - w0
+        w0     = clip( G1.(G1 - G0) / |G0 - G1|^2, 0, 1 )           which minimises |w0 G0 + w1 G1|, with w1 = 1 - w0
         g      = 2 w0 G0 + 2 w1 G1
         g     <- gamma g max(1, |G0 + G1| / |g|)                    tensor by tensor
 
@@ -24,12 +24,12 @@ class MMPareto(TwoLosses):
 
     gamma: paper, official code and ours 1.5.
 
-    G0 and G1 each come from a backward pass of their own; reimplementations that do not clear gradients in between have cos = 1 and
-    up to three times the gradient. With gradient accumulation the means of G0 and G1 over the micro-batches are combined once. Of
-    an encoder that looks at other modalities, G1 is the gradient of all `L_k`.
+    G0 and G1 come from two separate backward passes. Reimplementations that do not clear gradients in between have cos = 1 and up to
+    three times the gradient. With gradient accumulation, the means of G0 and G1 over the micro-batches are combined once. For an encoder
+    that also sees other modalities, G1 is the gradient of all `L_k`.
 
-    Official code: the same gradients and weights, step by step, whichever branch is taken (its values are in `tests/reference`), of two
-    modalities and three losses. More modalities, accumulation and encoders that look at others are ours.
+    Official code: the same gradients and weights, step by step, in both branches (its values are in `tests/reference`), for two
+    modalities and three losses. More modalities, accumulation and encoders that see other modalities are ours.
     """
 
     def __init__(self, modalities: tuple[str, ...], *, gamma: Annotated[float, Gt(0)] = 1.5) -> None:

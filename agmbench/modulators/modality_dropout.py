@@ -1,4 +1,4 @@
-"""Modality dropout: ModDrop (Neverova et al., TPAMI 2016), the plain baseline of methods that keep modalities from being leant on."""
+"""Modality dropout: ModDrop (Neverova et al., TPAMI 2016), the plain baseline of methods against relying on a single modality."""
 
 from typing import Annotated
 
@@ -11,21 +11,21 @@ from agmbench.modulators.heads import several
 
 
 class ModalityDropout(Modulator):
-    """Joint training in which each modality of each sample is muted at random, so that none is leant on alone. A baseline.
+    """Joint training in which modalities of each sample are muted at random, so that the model does not rely on one alone. A baseline.
 
     With `d_m[i]` drawn anew for each sample of each batch, 1 with probability `p_m`:
 
         x_m[i] <- muted x_m[i]   if d_m[i] = 1 and some modality of the sample is left,      L = CE(f, y)
 
-    What is muted is what stands for an absent modality wherever a model is asked without it (the job's `mute`), so that training sees
-    what evaluation asks. Of a sample that would lose every modality one, drawn at random, stays.
+    A muted input is the same that stands for an absent modality in evaluation (the job's `mute`), so that training sees what evaluation
+    asks. If a sample would lose every modality, one of them, drawn at random, stays.
 
-    p: probability, one number or one per modality by name (others 0). Paper: one per modality, by data set; ours .2 for all.
+    p: probability of muting; one number, or one per modality by name (others 0). Paper: one per modality, by data set; ours .2 for all.
 
-    Records `kept/m`, the share of a batch's samples in which a modality stayed. The draws come from the modulator's own generator.
+    Records `kept/m`, the share of a batch's samples in which a modality stayed. Random numbers come from the modulator's own generator.
 
-    Official code: none was found. The paper multiplies what a modality brings to the layer where all meet; ours mutes its input, and the
-    rule that one modality stays is ours.
+    Official code: none was found. The paper multiplies the part of a modality in the layer where all of them meet; ours mutes its input.
+    The rule that one modality stays is ours.
     """
 
     promises = Promises(neutral={"p": 0.0}, absent=False, weights=True)
@@ -61,7 +61,7 @@ class ModalityDropout(Modulator):
         return Step(loss.detach(), logits.detach(), self.named(kept=stays.float().mean(dim=1)))
 
     def draw(self, count: int) -> Tensor:
-        """Which samples keep a modality, `[M, B]`; every sample keeps one."""
+        """Which samples keep which modality, `[M, B]`; every sample keeps at least one."""
         drawn = torch.rand(len(self.modalities) + 1, count, generator=self.generator, device=self.generator.device)
         kept = drawn[:-1] >= self.chances
         spared = (drawn[-1] * len(self.modalities)).long().clamp(max=len(self.modalities) - 1)  # one of each sample's
@@ -70,7 +70,7 @@ class ModalityDropout(Modulator):
 
 
 def chosen(stays: Tensor, x: Input, muted: Input) -> Input:
-    """`x` for the samples in which it stays, `[B]`, and what stands for an absent one for the others."""
+    """`x` for the samples in which it stays, `[B]`, and the muted input for the others."""
     if isinstance(x, Tokens) and isinstance(muted, Tokens):
         values = chosen(stays, x.values, muted.values)
         assert isinstance(values, Tensor)

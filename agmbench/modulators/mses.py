@@ -13,25 +13,26 @@ from agmbench.modulators.joint import Joint
 
 
 class MSES(Joint):
-    """Joint training in which a modality that has stopped improving goes back to its best epoch and learns no more.
+    """Joint training in which a modality that has stopped improving goes back to its best epoch and stops learning.
 
-    With `loss_m(e)` the validation loss of a modality's response after epoch e, two of them are averaged,
+    With `loss_m(e)` the loss on valid of a modality's Shapley response after epoch e, the losses of two epochs are averaged,
 
-        v_m(e) = .6 loss_m(e-1) + .4 loss_m(e),    v_m of the first epoch its loss,
+        v_m(e) = .6 loss_m(e-1) + .4 loss_m(e),    in the first epoch v_m is the loss itself
 
-    and the best epoch is the one of the least `v_m`. After the first epoch with `e - best > patience` the weights of the best epoch
-    come back when the next begins. From then on encoder m rests, BatchNorm statistics included, and its own head (its slice `W_m` under
-    `concat`) has no gradient; momentum and weight decay of that head go on. When no modality learns any more, training ends.
+    and the best epoch is the one with the smallest `v_m`. After the first epoch with `e - best > patience`, the weights of the best epoch
+    are restored when the next epoch begins. From then on encoder m is frozen, including BatchNorm statistics, and its own head (its slice
+    `W_m` under `concat`) has no gradient, though momentum and weight decay still move that head. Training ends when no modality learns
+    any more.
 
-    patience: official 10 (AV-MNIST), 80 (CREMA-D), 30 (UR-FUNNY); ours by these data sets' entries, 10 elsewhere.
-    scope: what comes back. `model`, as in the official code and by default: all encoders, the fusion and the optimizer's state, so the
-        other modalities lose what they have learned since, and one that stopped before may have other weights again; `encoder`:
-        encoder m alone.
+    patience: official 10 (AV-MNIST), 80 (CREMA-D), 30 (UR-FUNNY); ours the same in the entries of these data sets, 10 elsewhere.
+    scope: what is restored. `model`, as in the official code and by default: all encoders, the fusion and the state of the optimizer. The
+        other modalities then lose what they have learnt since, and the weights of a modality that stopped earlier may change again.
+        `encoder`: only encoder m.
 
     Official code: that of AGM, which made the baselines of its paper; the same best and last epochs (its values are in
-    `tests/reference`). It reads test losses, which we do not follow; with the optimizer the learning rate of the best epoch comes back,
-    where ours follows from the epoch alone; and of what has stopped the gradients are zero, so that momentum and weight decay move its
-    encoder still.
+    `tests/reference`). It uses losses on test, which we do not follow. It restores the learning rate of the best epoch with the
+    optimizer, while ours depends only on the epoch. And it sets the gradients of what has stopped to zero, so that momentum and weight
+    decay still move that encoder.
     """
 
     promises = Promises(puts_back=True, weights=True)
@@ -90,7 +91,7 @@ class MSES(Joint):
             self.frozen[number] = context.epoch - self.best[number] > self.patience
 
     def _states(self, model: Model, which: Sequence[str], context: Context | None = None) -> dict[str, Any]:
-        """Copies of the states of these encoders; given a context, of the fusion and the optimizer too."""
+        """Copies of the states of these encoders; with a context, also of the fusion and the optimizer."""
         parts: dict[str, nn.Module] = {modality: model.encoders[modality] for modality in which}
         if context is not None:
             parts["fusion"] = model.fusion
@@ -108,9 +109,9 @@ class MSES(Joint):
             context.optimizer.load_state_dict({**present, "state": copy.deepcopy(kept["optimizer"])})
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What came with the best epochs, for a checkpoint."""
+        """What is kept of the best epochs, for a checkpoint."""
         return self._kept
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Go on where a checkpoint was taken."""
+        """Restore what a checkpoint has kept."""
         self._kept = state

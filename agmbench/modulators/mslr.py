@@ -16,17 +16,19 @@ class MSLR(Joint):
 
         rate_m(e) = c_m acc_m(e-1) / mean( acc_m(e-6), ..., acc_m(e-2) )
 
-    with `acc_m` the **validation** accuracy of modality m's response after an epoch; by `c_m` alone in the first six epochs. Its own head
-    is what of an additive fusion is its alone: under `concat` its slice `W_m` of the head, under `sum` its head; nothing under others.
+    with `acc_m` the accuracy on **valid** of modality m's Shapley response after an epoch. In the first six epochs the factor is only
+    `c_m`. The own head of m is the part of an additive fusion that belongs to m: under `concat` its slice `W_m` of the head, under `sum`
+    its head. Under other fusions there is none.
 
-    factors: `c_m` by modality, 1 where none is named. Official: audio 1.3, visual .7 (AV-MNIST); .9, 1.1 (CREMA-D); audio .9,
+    factors: `c_m` by modality, 1 for those that are not named. Official: audio 1.3, visual .7 (AV-MNIST); .9, 1.1 (CREMA-D); audio .9,
         visual 1.4, text .7 (UR-FUNNY); else, and by default, 1.
 
-    It is the gradient that is multiplied, so momentum keeps the factors of earlier steps, and weight decay has none. Under Adam and
-    AdamW, which divide by the gradient's own size, a scaled gradient is nearly scaled back: use SGD.
+    The gradient is multiplied, not the learning rate. So momentum keeps the factors of earlier steps, and weight decay has no factor.
+    Under Adam and AdamW, which divide by the size of the gradient, a scaled gradient is nearly scaled back: use SGD.
 
     Official code: that of AGM, which made the baselines of its paper; the same factors, epoch by epoch (its values are in
-    `tests/reference`). It reads test accuracy, which we do not follow, and has a head a modality; `concat` without its bias is ours.
+    `tests/reference`). It uses accuracy on test, which we do not follow, and has one head per modality; `concat`, without the bias of its
+    head, is ours.
     """
 
     promises = Promises(weights=True)

@@ -28,27 +28,28 @@ Aggregator = Literal["sum", "mgda", "pcgrad", "imtlg", "aligned", "config", "gra
 
 
 class MTL(TwoLosses):
-    """The joint loss and a modality's own are two tasks of its encoder, and a multi-task solver says which way it goes.
+    """For an encoder, the joint loss and the loss of its own modality are two tasks. A multi-task solver chooses its direction.
 
-    With `L_0 = CE(f, y)`, `L_m = CE(h_m(e_m), y)` by a head of its own, and all parameters of encoder m as one row:
+    With `L_0 = CE(f, y)`, `L_m = CE(h_m(e_m), y)` for a head `h_m` of each modality, and all parameters of encoder m as one row:
 
         J_m      = [ dL_0/dtheta_m ; dL_m/dtheta_m ]                two rows
         grad_m  <- A(J_m)                                           A is the solver
 
     The fusion takes the gradient of `L_0`, each head that of its `L_m`.
 
-    aggregator: the solver A, of TorchJD. `sum`, the rows added; `mgda` (Sener and Koltun, NeurIPS 2018), the least point between the
-        rows; `pcgrad` (Yu et al., NeurIPS 2020), each row less what it has against the other, in an order drawn at random; `imtlg` (Liu
-        et al., ICLR 2021), equal projections on both; `aligned` (Senushkin et al., CVPR 2023); `config` (Liu et al., ICLR 2025);
-        `graddrop` (Chen et al., NeurIPS 2020), signs drawn at random; `upgrad` (Quinton and Rey, 2024), the mean of the rows, each
-        projected so that it hurts neither; `cagrad` (Liu et al., NeurIPS 2021); `fairgrad` (Ban and Ji, ICML 2024). Ours `pcgrad`.
-    strength: the `c` of `cagrad` (paper .4) and the `alpha` of `fairgrad` (paper 1); `None`, the default, is these; of no other.
+    aggregator: the solver A, from TorchJD. `sum`, the sum of the rows; `mgda` (Sener and Koltun, NeurIPS 2018), the shortest vector
+        between the rows; `pcgrad` (Yu et al., NeurIPS 2020), each row without the part that conflicts with the other, in random order;
+        `imtlg` (Liu et al., ICLR 2021), equal projections on both rows; `aligned` (Senushkin et al., CVPR 2023); `config` (Liu et al.,
+        ICLR 2025); `graddrop` (Chen et al., NeurIPS 2020), random signs; `upgrad` (Quinton and Rey, 2024), the mean of the rows, each
+        projected so that it hurts neither task; `cagrad` (Liu et al., NeurIPS 2021); `fairgrad` (Ban and Ji, ICML 2024). Ours `pcgrad`.
+    strength: the `c` of `cagrad` (paper .4), or the `alpha` of `fairgrad` (paper 1); the other solvers have none. `None`, the default,
+        takes the paper's value.
 
-    It needs the package torchjd: pip install 'agmbench[mtl]'. Solvers run on the host, so that a step waits for the device. NashMTL and
-    GradVac are left out, for a run of theirs does not go on as it was after a kill; FAMO weighs losses and has no rows.
+    It needs the package torchjd: pip install 'agmbench[mtl]'. Solvers run on the host, so a step waits for the device. NashMTL and
+    GradVac are left out, because a run with them gives other numbers if it is resumed after a kill. FAMO weighs losses and has no rows.
 
     Official code: the solvers are TorchJD's, taken as they are. No method of multimodal learning is published with these two rows and all
-    these solvers, so nothing was recorded to compare with; `mmpareto` is one of this kind with a rule of its own.
+    these solvers, so nothing was recorded to compare with; `mmpareto` is a method of this kind with a rule of its own.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ def solver(name: str, strength: float | None) -> nn.Module:
     called, extra = SOLVERS[name]
     given: dict[str, Any] = {"cagrad": {"c": 0.4}, "fairgrad": {"alpha": 1.0}}.get(name, {})
     if strength is not None and not given:
-        raise Unsuitable(f"aggregator={name} has no strength; of cagrad and fairgrad alone it is a parameter")
+        raise Unsuitable(f"aggregator={name} has no strength; leave it out (only cagrad and fairgrad take it)")
     try:
         from torchjd import aggregation
     except ImportError as error:

@@ -16,31 +16,32 @@ from agmbench.modulators.terms import Responses
 class OGM(Balancing):
     """Damps the gradients of the encoders that are ahead.
 
-    With `s_m = sum_i softmax(z_m)[i, y_i]` over the batch, `z_m` the fusion's own term of modality m and
+    With `z_m` the fusion's own term of modality m, `s_m = sum_i softmax(z_m)[i, y_i]` over the batch, and
     `rho_m = s_m / mean_{k != m} s_k`, the gradients of encoder m are multiplied by
 
         k_m = 1 - tanh(alpha * rho_m)   if rho_m > 1,   else 1.
 
-    Under Adam and AdamW, which divide by the gradient's own size, a scaled gradient is nearly scaled back: use SGD.
+    Under Adam and AdamW, which divide by the size of the gradient, a scaled gradient is nearly scaled back: use SGD.
 
     alpha: strength. Paper .1 (VGGSound) and .8 (CREMA-D), by data set; ours .8 unless the data set's entry says otherwise.
-    starts, ends: modulate in epochs `starts <= epoch < ends`; `None` is to the end. Official code: `ends` 50, of 100 epochs; AGM's
+    starts, ends: modulate in epochs `starts <= epoch < ends`; `None` means until the end. Official code: `ends` 50, of 100 epochs; AGM's
         repository and ours: all epochs by default.
-    only_conv: modulate 4-D tensors alone, as the official code does, which leaves a Transformer unmodulated. Ours: every
-        tensor of two or more dimensions, so no bias and no norm.
-    responses: what `z_m` is. `additive`, the fusion's own terms, as in the paper and by default: fusions without such terms are
-        refused. `shapley`, AGM's responses, for any fusion, at the cost of their forward passes.
-    scores: from the training `batch`, as in the paper and by default, or from a batch of the same size drawn from the `dev`
+    only_conv: modulate only 4-D tensors, as the official code does; this leaves a Transformer unmodulated. Ours: every tensor of two or
+        more dimensions, so no bias and no norm.
+    responses: what `z_m` is. `additive`, the fusion's own terms, as in the paper and by default; fusions without such terms are
+        refused. `shapley`, AGM's Shapley responses, for any fusion, at the cost of their forward passes.
+    scores: take them from the training `batch`, as in the paper and by default, or from a batch of the same size drawn from the `dev`
         split, in eval mode.
 
-    With gradient accumulation the scores are summed over the micro-batches and the gradients scaled once, after the last. The
-    paper has two modalities; for more, `rho_m` compares with the mean of the others, which is the same at two.
+    With gradient accumulation the scores are summed over the micro-batches, and the gradients are scaled once, after the last. The
+    paper has two modalities; for more, `rho_m` compares with the mean of the others, which is the same for two.
 
-    Official code: the same gradients and weights, step by step (its values are in `tests/reference`), on 4-D tensors alone:
-    `only_conv`. More than two modalities, `shapley`, `scores: dev` and accumulation are ours.
+    Official code: the same gradients and weights, step by step (its values are in `tests/reference`), on 4-D tensors only
+    (`only_conv`). More than two modalities, `shapley`, `scores: dev` and accumulation are ours.
 
-    AGM's repository, which made the figures of OGM-GE in AGM's paper, scales every parameter of encoders and heads on CREMA-D, and
-    nothing at all under late fusion on AV-MNIST on one GPU: the part of a tensor's name that it looks at never holds the modality.
+    AGM's repository, which made the figures of OGM-GE in AGM's paper, scales every parameter of encoders and heads on CREMA-D. Under late
+    fusion on AV-MNIST on one GPU it scales nothing at all, because the part of a tensor's name that it looks at never contains the
+    modality.
     """
 
     promises = Promises(neutral={"alpha": 0}, balances=True, permutes=True, window=True, weights=True)
@@ -94,7 +95,7 @@ class OGM(Balancing):
         return self.forward_terms(model, batch)[1]
 
     def forward_terms(self, model: Model, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits `[B, C]`, and what each modality says of them, `{m: [B, C]}`."""
+        """Logits `[B, C]`, and the part of each modality in them, `{m: [B, C]}`."""
         if self.responses == "shapley":
             phi = model.responses(batch.inputs, "exact", partial_gradient=False)
             return torch.stack(list(phi.values())).sum(dim=0), phi
@@ -104,7 +105,7 @@ class OGM(Balancing):
         return model.fusion(features).logits, own
 
     def reference(self, score: Tensor) -> Tensor:
-        """`[M]`: the discrepancy that counts as balanced, given this step's `s_m`; in OGM, 1."""
+        """`[M]`: the discrepancy `rho_m` that counts as balanced, given the `s_m` of this step; in OGM, 1."""
         return torch.ones_like(score)
 
     def modulated(self, encoder: nn.Module) -> Iterator[nn.Parameter]:

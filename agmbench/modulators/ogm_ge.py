@@ -8,15 +8,15 @@ from agmbench.modulators.ogm import OGM
 
 
 class OGMGE(OGM):
-    """OGM, then Gaussian noise of each gradient's own size, which brings back the noise that damping took from SGD:
+    """OGM, then Gaussian noise of the size of each gradient, which brings back the noise that damping took from SGD:
 
-        grad <- k_m grad + N(0, (std(grad) + 1e-8)^2),   std of the gradient before it is damped.
+        grad <- k_m grad + N(0, (std(grad) + 1e-8)^2),   std is that of the gradient before it is damped.
 
     The noise is added whether or not a modality is damped. It comes from the modulator's own generator. Parameters: those of OGM.
 
-    Official code: agrees with the paper's equation, and ours with both (recorded with the noise at zero). It ends modulation, and the
-    noise, at epoch 50 of 100: `ends`; ours goes on. AGM's repository scales every parameter of encoders and heads on CREMA-D, and nothing
-    under late fusion on AV-MNIST on one GPU, so that its OGM-GE there is joint training: see OGM.
+    Official code: agrees with the paper's equation, and ours agrees with both (recorded with the noise set to zero). It ends modulation
+    and noise at epoch 50 of 100 (`ends`); ours goes on. AGM's repository scales every parameter of encoders and heads on CREMA-D. Under
+    late fusion on AV-MNIST on one GPU it scales nothing, so that its OGM-GE there is joint training: see OGM.
     """
 
     promises = Promises(balances=True, permutes=True, window=True, weights=True)

@@ -14,20 +14,20 @@ from agmbench.modulators.terms import Responses
 
 
 class OGMGERA(OGMGE):
-    """OGM-GE whose discrepancy is measured against its own running average instead of 1:
+    """OGM-GE whose discrepancy is compared with its own running average instead of 1:
 
         k_m = 1 - tanh(alpha rho_m / rho_hat_m)   if rho_m > rho_hat_m,   else 1,
 
-    with `rho_hat_m` of the earlier iterations, 1 before the first. The supplement names the method and gives no formula; both readings
-    are ours.
+    with `rho_hat_m` from the earlier iterations (1 before the first). The supplement names the method and gives no formula; both readings
+    (`average`) are ours.
 
-    average: of what the average is. `ratio`, the default: `rho_hat_m` is the cumulative mean of `rho_m`. `scores`: it is the ratio of
-        running sums, `rho_hat_m = S_m / mean_{k != m} S_k` with `S_m` the sum of `s_m`, as AGM's `tau` is of its running scores.
+    average: what is averaged. `ratio`, the default: `rho_hat_m` is the cumulative mean of `rho_m`. `scores`: it is the ratio of running
+        sums, `rho_hat_m = S_m / mean_{k != m} S_k` with `S_m` the sum of `s_m`, in the way in which AGM's `tau` uses its running scores.
 
     All other parameters: those of OGM.
 
-    Official code: none that was found has it, so there is nothing to compare with. All but the reference is the code of OGM-GE, whose
-    values are in `tests/reference`.
+    Official code: none was found that has this method, so there is nothing to compare with. Everything except the reference `rho_hat_m`
+    is the code of OGM-GE, whose values are in `tests/reference`.
     """
 
     running_ratio: Tensor

@@ -17,34 +17,35 @@ Features = Mapping[str, Tensor | Tokens]
 
 
 class OPM(Balancing):
-    """Drops features of the modality that is ahead, so that the others' turn to predict comes more often.
+    """Drops features of the modality that is ahead, so that the prediction depends on the others more often.
 
     With `s_m` as in OGM, from the batch's undropped features, and `rho_m = s_m / mean_{k != m} s_k - 1`:
 
         q_m = clip( base (1 + lambda tanh(rho_m)), 0, 1 )   if rho_m > 0,   else 0
 
-    In a batch, with probability `executes`: each sample's feature `e_m` is dropped (zero) with probability `q_m`, and all that is left
-    is scaled by `1 / (1 - sum_k q_k D_k / sum_k D_k)`, `D_k` the number of a modality's features. The paper lets samples that lost every
-    modality leave the batch; there are none, for the modality with the least score is never ahead of the mean of the others.
+    A batch is changed with probability `executes`. Then the feature `e_m` of each sample is dropped (set to zero) with probability `q_m`,
+    and everything that is left is scaled by `1 / (1 - sum_k q_k D_k / sum_k D_k)`, with `D_k` the number of features of modality k. In the
+    paper, samples that lost every modality leave the batch. There are none, because the modality with the smallest score is never ahead
+    of the mean of the others.
 
     base: `q_base`; paper and ours .5.
     slope: `lambda`; paper and ours .5.
     executes: `p_exe`; paper and ours .7.
-    starts, ends: drop in epochs `starts <= epoch < ends`; `None` is to the end. Official code and ours from 6 on: epochs 0 to 5 warm up,
-        with plain joint training.
-    responses: what `s_m` is read from. `additive`, the fusion's own terms, as in the paper and by default; `shapley`, AGM's responses
-        in eval mode, for any fusion.
-    scores: of the training `batch`, as in the paper and by default, or of a batch of the same size drawn from `dev`, in eval mode.
+    starts, ends: drop in epochs `starts <= epoch < ends`; `None` means until the end. Official code and ours from 6 on: epochs 0 to 5 are
+        a warm-up with plain joint training.
+    responses: where `s_m` comes from. `additive`, the fusion's own terms, as in the paper and by default; `shapley`, AGM's Shapley
+        responses in eval mode, for any fusion.
+    scores: those of the training `batch`, as in the paper and by default, or of a batch of the same size drawn from `dev`, in eval mode.
 
-    The paper has two modalities; for more, `rho_m` compares with the mean of the others, as our OGM does. Draws come from the
-    modulator's own generator. The logits it records are those of the undropped features.
+    The paper has two modalities; for more, `rho_m` compares with the mean of the others, as our OGM does. Random numbers come from the
+    modulator's own generator. The recorded logits are those of the undropped features.
 
-    No gradient flows through `q_m` and the factor that all is scaled by, as in the paper.
+    No gradient flows through `q_m` or through the factor that scales what is left, as in the paper.
 
-    Official code: the same `q_m`, gradients and weights, step by step, from the same draws (its values are in `tests/reference`), with
-    that factor detached. As published its backward pass hands the factor itself back as the factor's gradient, which leaks through `q_m`
-    and the scores into the encoders (5 to 14 % of their gradients where it was recorded), and its file does not parse, for a stray
-    bracket. More than two modalities, `shapley`, `scores: dev` and sequences are ours.
+    Official code: the same `q_m`, gradients and weights, step by step, from the same random numbers (its values are in
+    `tests/reference`), with that factor detached. As published, its backward pass returns the factor itself as the gradient of the factor.
+    This leaks through `q_m` and the scores into the encoders (5 to 14 % of their gradients where it was recorded). Its file does not parse
+    either, because of a stray bracket. More than two modalities, `shapley`, `scores: dev` and sequences are ours.
     """
 
     promises = Promises(neutral={"base": 0.0}, window=True, weights=True)
@@ -93,7 +94,7 @@ class OPM(Balancing):
         return torch.where(ahead, q, 0.0) if self.active else torch.zeros_like(q)
 
     def drop(self, features: Features, q: Tensor, count: int) -> dict[str, Tensor | Tokens]:
-        """The features without what was dropped; what stands in for a modality that is never present stays."""
+        """The features with the dropped ones set to zero; the stand-in for a modality that is never present is not changed."""
         drawn = torch.rand(len(q) + 1, count, generator=self.generator, device=q.device)
         kept = drawn[1:] >= q.unsqueeze(1)  # [M, B]
         scale = 1 / (1 - (q * self.sizes).sum() / self.sizes.sum())

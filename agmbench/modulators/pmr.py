@@ -15,33 +15,35 @@ from agmbench.tasks import SingleLabel
 
 
 class PMR(Modulator):
-    """A modality that is behind is drawn to prototypes of the classes, one that is ahead is kept from being sure of them.
+    """A modality that is behind is drawn towards prototypes of the classes; one that is ahead is kept from being too sure of them.
 
-    Prototype `c_{m,k}` is the mean feature of modality m over class k. With `d_m[i, k] = -|e_m[i] - c_{m,k}|_2`,
+    The prototype `c_{m,k}` is the mean feature of modality m over class k. With `d_m[i, k] = -|e_m[i] - c_{m,k}|_2`,
     `S_m = sum_i softmax(d_m)[i, y_i]`, `rho_m = S_m / mean_{k != m} S_k` and H the mean entropy of `softmax(d_m)`:
 
         L = CE(f, y)  +  mu sum_m beta_m CE(d_m, y)  -  entropy sum_m gamma_m H_m    the last term only in the first `entropy_epochs` epochs
-        beta_m  = clip(1 / rho_m - 1, 0, 1)       of those that are behind, rho_m < 1
-        gamma_m = clip(rho_m - 1, 0, 1)           of those that are ahead
+        beta_m  = clip(1 / rho_m - 1, 0, 1)       above 0 for a modality that is behind, rho_m < 1
+        gamma_m = clip(rho_m - 1, 0, 1)           above 0 for a modality that is ahead
 
-    Prototypes are renewed at the beginning of an epoch, in eval mode, from a part of the training set:
-    `c <- momentum c + (1 - momentum) mean`; a class keeps its prototype while it does not occur, and takes the mean at its first time.
+    Prototypes are updated at the beginning of an epoch, in eval mode, from a part of the training set:
+    `c <- momentum c + (1 - momentum) mean`. A class that does not occur in this part keeps its prototype; a class that occurs for the first
+    time takes the mean.
 
-    mu: weight of the prototypes' loss. Paper `alpha`, 1 or 2 by data set; official code `alpha`, 1 by default; ours 1.
-    beta: a constant for whatever is behind, which the official code has (1, times `alpha`); `None`, the paper's and the default, is
-        the formula above.
-    entropy: weight of the entropy term. Paper: it has one; official code 0; ours .01.
-    entropy_epochs: how long it lasts. Ours 10.
-    part: share of the training set that prototypes are renewed from. Official code and ours .1 (on AVE, all of validation).
-    momentum: official code .2 by default, 0 in nearly all of its published commands; ours .5, a third party's.
+    mu: weight of the loss of the prototypes. Paper `alpha`, 1 or 2 by data set; official code `alpha`, 1 by default; ours 1.
+    beta: a constant for every modality that is behind, as in the official code (1, times `alpha`). With `None`, as in the paper and by
+        default, the formula above.
+    entropy: weight of the entropy term. The paper has this term, official code 0; ours .01.
+    entropy_epochs: how many epochs the entropy term lasts. Ours 10.
+    part: share of the training set from which prototypes are updated. Official code and ours .1 (on AVE, all of valid).
+    momentum: official code .2 by default, 0 in nearly all of its published commands; ours .5, as in the code of a third party.
 
-    The paper has two modalities, where `gamma` of the one ahead is `beta` of the other; for more we compare with the mean of the
+    The paper has two modalities, where `gamma` of the one ahead is `beta` of the other; for more, we compare with the mean of the
     others. Prototypes carry no gradient.
 
-    Official code: has a constant `beta` and no entropy term; the defaults are the paper's. With `beta=1`, `entropy=0`, `mu` its `alpha`
-    and `momentum=0` it has the same prototypes, gradients and weights, step by step (its values are in `tests/reference`). With momentum
-    they differ from epoch 1 on, where it *replaces* the prototypes of the untrained network; ours mixes there too, as the paper's
-    equation 12 and algorithm 1 do. A class that does not occur has no prototype in it but what is not a number; ours keeps the old.
+    Official code: has a constant `beta` and no entropy term; our defaults are the paper's. With `beta=1`, `entropy=0`, `momentum=0` and
+    `mu` equal to its `alpha`, it has the same prototypes, gradients and weights, step by step (its values are in `tests/reference`). With
+    momentum they differ from epoch 1 on, because the official code *replaces* the prototypes of the untrained network there; ours mixes
+    them, as the paper's equation 12 and algorithm 1 do. For a class that does not occur, the official code's prototype is not a number;
+    ours keeps the old one.
     """
 
     promises = Promises(neutral={"mu": 0.0, "entropy": 0.0}, absent=False)
@@ -93,7 +95,7 @@ class PMR(Modulator):
         self.prototypes.renew({m: torch.cat(kept) for m, kept in rows.items()}, torch.cat(targets), self.momentum)
 
     def _rows(self, model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
-        """Features `[N, D_m]` of whatever has a class: samples, or segments."""
+        """Features `[N, D_m]` of everything that has a class: samples or segments."""
         return {m: model.task.rows(e).float() for m, e in vectors(model, features).items()}
 
     def backward(self, model: Model, batch: Batch) -> Step:
@@ -122,7 +124,7 @@ class PMR(Modulator):
 
 
 class Prototypes(nn.Module):
-    """`c_{m,k}`: for each modality the centre of each class, `[C, D_m]`; `known` `[C]` are the classes that have occurred."""
+    """`c_{m,k}`: for each modality the centre of each class, `[C, D_m]`; `known` `[C]` marks the classes that have occurred."""
 
     known: Tensor
 
@@ -133,7 +135,7 @@ class Prototypes(nn.Module):
             self.register_buffer(f"of_{modality}", torch.zeros(classes, size))
 
     def renew(self, rows: Mapping[str, Tensor], targets: Tensor, momentum: float) -> None:
-        """Move them towards the mean features of the classes that occur, rows `{m: [N, D_m]}` with `targets` `[N]`."""
+        """Move the prototypes towards the mean features of the classes that occur, from rows `{m: [N, D_m]}` with `targets` `[N]`."""
         of_class = F.one_hot(targets, len(self.known)).float()  # [N, C]
         counts = of_class.sum(dim=0)
         occurs = counts > 0

@@ -12,7 +12,7 @@ from agmbench.modulators.heads import Heads, joined, late, vectors
 
 
 class QMF(Modulator):
-    """Heads of their own are weighed, sample by sample, by how sure each is; a head should be surer of samples that it has found easy.
+    """Each modality has a head, weighted in each sample by its confidence. A head should be more confident in samples that it found easy.
 
     With `z_m = h_m(e_m)`:
 
@@ -21,19 +21,19 @@ class QMF(Modulator):
         L    = CE(f, y) + sum_m CE(z_m, y) + lambda sum_m R_m
         R_m  = mean_i relu( t (c_m[i] - c_m[j]) + |u_m[i] - u_m[j]| ),   t = sign(u_m[i] - u_m[j]),   j the sample after i in the batch
 
-    `u_m` is the sum of `CE(z_m, y)` of a sample over all steps before, scaled to 0 to 1 over the training set, a modality by itself;
-    a sample that was not seen yet has 0.
+    `u_m` is the history: the sum of `CE(z_m, y)` of a sample over all earlier steps, scaled to the range from 0 to 1 over the training
+    set, for each modality by itself. A sample that was not seen yet has 0.
 
     strength: `lambda`. Official code .1 (RGB-D scenes) and 1 (text and images); ours .1.
-    margin: `ranked`, as above, asks confidences to be as far apart as losses were; `released`, the official code, has the margin with a
-        minus, which lets the wrong order of two samples pass up to it. Ours `ranked`.
-    detached: whether no gradient reaches `c_m` in f. Official code: it does with RGB-D, not with text; ours: it does.
+    margin: `ranked`, as above, demands that confidences are as far apart as the losses were. `released`, as in the official code, has a
+        minus before the margin, so that two samples in the wrong order have no penalty within it. Ours `ranked`.
+    detached: cut the gradient to `c_m` in f. Official code: false with RGB-D, true with text; ours: false.
 
-    The history moves once an optimizer step, after the losses were taken. In the first step all of it is equal, and R is zero. The
-    model's own fusion, which has to be additive, does not learn.
+    The history is updated once per optimizer step, after the losses were computed. In the first step all of it is equal, and R is zero.
+    The model's own fusion, which has to be additive, does not learn.
 
-    Official code: with `margin: released` the same loss, history and weights, step by step (its values are in `tests/reference`), but
-    for the first step, whose R there is 0/0 and which was recorded without it. More than two modalities and segments are ours.
+    Official code: with `margin: released` the same loss, history and weights, step by step (its values are in `tests/reference`), except
+    for the first step, where its R is 0/0; it was recorded without R there. More than two modalities and segments are ours.
     """
 
     promises = Promises(own_heads=True, absent=False)
@@ -78,12 +78,12 @@ class QMF(Modulator):
         return {}
 
     def scaled(self) -> Tensor:
-        """`u`, `[N, M]`; zero while nothing is known."""
+        """`u`, `[N, M]`; zero as long as there is no history."""
         least, most = self.history.aminmax(dim=0)
         return (self.history - least) / (most - least).clamp(min=1e-12)
 
     def misranked(self, sure: Tensor, u: Tensor) -> Tensor:
-        """`R_m`, `[M]`, of confidences and histories `[B, M]`."""
+        """`R_m`, `[M]`, from confidences and histories `[B, M]`."""
         difference = u - u.roll(-1, dims=0)
         margin = difference.abs() if self.margin == "ranked" else -difference.abs()
         return (difference.sign() * (sure - sure.roll(-1, dims=0)) + margin).relu().mean(dim=0)

@@ -13,32 +13,34 @@ from agmbench.modulators.heads import Heads, SharedHead, joined, late, unlike, v
 
 
 class ReconBoost(Modulator):
-    """Modalities take turns, a stage of epochs each, and each learns what the others leave to it.
+    """The modalities take turns. Each has a stage of several epochs, in which it learns what the others cannot explain yet.
 
-    Each has a head of its own, `z_m = h_m(e_m)`, and the answer is `f(S) = rate sum_{m in S} z_m`, with a learned number `rate`, 1 at
-    first. In the stage of m, only encoder and head of m learn; with `p_m = softmax(z_m)` and `p_rest = softmax(rate sum_{k != m} z_k)`:
+    Each modality has a head of its own, `z_m = h_m(e_m)`, and the prediction is `f(S) = rate sum_{m in S} z_m`, with a learned number
+    `rate` that starts at 1. In the stage of m, only the encoder and the head of m learn. With `p_m = softmax(z_m)` and
+    `p_rest = softmax(rate sum_{k != m} z_k)`:
 
         L = 1/C mean( -w1 log p_m[y] + w2 p_rest[y] log p_m[y] ) + alpha MSE(p_m, p_before)
 
-    the MSE a mean over samples and classes, `p_before` the present answer of the modality whose stage was before (none in the first
-    stage), by a pass of its own. The others' passes have no gradient and run in train mode, so that their BatchNorm statistics move.
-    After its stage come the epochs of a global rectification, `CE(f, y)` on all encoders, heads and `rate`. The optimizer forgets its
-    state, momentum for one, where a stage begins and where its rectification does.
+    The MSE is a mean over samples and classes. `p_before` is the present prediction of the modality whose stage came before (none in the
+    first stage), from a pass of its own. The passes of the other modalities have no gradient and run in train mode, so that their BatchNorm
+    statistics move. After each stage come the epochs of a global rectification, which trains all encoders, heads and `rate` on
+    `CE(f, y)`. The state of the optimizer, such as momentum, is reset at the beginning of each stage and of each rectification.
 
     stage: epochs of a modality's stage. Official code and ours 4.
     rectify: epochs of the rectification after it. Official code and ours 4; 0 leaves it out.
-    w1, w2: weights of agreement with the labels and with what the rest explains already. Paper, official code and ours 5 and 1.
+    w1, w2: weights of agreement with the labels, and with what the other modalities already explain. Paper, official code and ours 5
+        and 1.
     alpha: weight of the memory of the stage before. Paper, official code and ours .5.
     boost_rate: whether `rate` is learned, as in the official code and by default; otherwise it stays 1.
-    heads: `own`, one linear layer a modality, by default; `shared`, one network of two layers, 256 wide, for all, which the official code
-        takes by default.
+    heads: `own`, one linear layer per modality, by default; `shared`, one network for all with two layers, 256 wide, which is the default
+        of the official code.
 
     The model's own fusion, which has to be additive, does not learn.
 
-    Official code: the same gradients, weights and statistics, step by step, but for one thing (its values are in `tests/reference`): it
-    detaches both sides of the MSE, so that the term has no gradient; ours detaches `p_before` alone, as the equation says. It has two
-    modalities. Unless it begins with trained encoders, its ensemble has none in the first stage: `p_rest` is 1 there, and rectification
-    is of the first modality alone; ours has all from the beginning, as it has with trained ones.
+    Official code: the same gradients, weights and statistics, step by step, with one exception (its values are in `tests/reference`): it
+    detaches both sides of the MSE, so that this term has no gradient; ours detaches only `p_before`, as the equation says. It has two
+    modalities. Unless it starts with trained encoders, its ensemble is empty in the first stage: `p_rest` is 1 there, and the rectification
+    trains only the first modality. Ours has all modalities from the beginning, as the official code has with trained encoders.
     """
 
     promises = Promises(own_heads=True, rests=True, absent=False)
@@ -105,7 +107,7 @@ class ReconBoost(Modulator):
         return self.rate * torch.stack(list(answers.values())).sum(dim=0)
 
     def boosted(self, answer: Tensor, rest: Tensor, targets: Tensor) -> Tensor:
-        """The first term of L, from the logits `[B, C]` of the modality whose turn it is and of the rest."""
+        """The first term of L, from the logits `[B, C]` of the modality whose turn it is, and of the others together."""
         right = targets.unsqueeze(-1)
         log_p = answer.float().log_softmax(dim=-1).gather(-1, right)
         p_rest = rest.float().softmax(dim=-1).gather(-1, right)

@@ -16,27 +16,27 @@ from agmbench.tasks import SingleLabel
 
 
 class Relearning(Joint):
-    """Joint training in which encoders are taken back towards their first weights now and then, the further the less their features of
-    new samples are as pure as those of samples that they have learnt from.
+    """Joint training in which encoders are moved back towards their first weights from time to time. They move further, the more the purity
+    of their features differs between samples that they have learnt from and new ones.
 
-    At the beginning of epochs `every`, 2 `every`, ..., at most `times` times, the features of m, in eval mode and each scaled to -1 to 1
-    on its split, are put into as many clusters as there are classes (k-means). With purity P the share of samples that are of their
-    cluster's most frequent class:
+    At the beginning of epochs `every`, 2 `every`, ..., at most `times` times, the features of m are computed in eval mode, each scaled to
+    the range from -1 to 1 on its split, and k-means groups them into as many clusters as there are classes. With purity P the share of
+    samples whose class is the most frequent class of their cluster:
 
         w_m      = tanh( lambda |P_m(train) - P_m(dev)| )
-        theta_m <- w_m theta_m(first) + (1 - w_m) theta_m              parameters of encoder m alone
+        theta_m <- w_m theta_m(first) + (1 - w_m) theta_m              only parameters of encoder m
 
-    BatchNorm's statistics, the fusion and what the optimizer remembers stay as they are.
+    BatchNorm statistics, the fusion and the state of the optimizer stay as they are.
 
     strength: `lambda`. Official code and ours 3.
-    every: epochs between. Official code and ours 20 (of 90).
+    every: after how many epochs each time. Official code and ours 20 (of 90).
     times: how often at most. Official code and ours 3.
 
-    Of sequences the mean of the tokens is the feature; where each segment has a class, each is a sample. A method for trainings that are
-    longer than `every` epochs; before, it is joint training.
+    The feature of a sequence is the mean of its tokens; if each segment has a class, each segment counts as a sample. The method needs
+    trainings that are longer than `every` epochs; until then it is joint training.
 
-    Official code: the same purities, `w` and weights (its values are in `tests/reference`). It takes a held-out part of its own, ours
-    dev, and moves weights after epoch 20, ours before the next. More than two modalities are ours.
+    Official code: the same purities, `w` and weights (its values are in `tests/reference`). It uses a held-out part of its own, ours uses
+    dev. It moves weights after epoch 20, ours before the next epoch. More than two modalities are ours.
     """
 
     promises = Promises(neutral={"strength": 0.0}, puts_back=True, absent=False, weights=True)
@@ -72,12 +72,12 @@ class Relearning(Joint):
             self.take_back(context.model, modality, self.weight(pure["train"][modality], pure["dev"][modality]))
 
     def weight(self, learnt: float, new: float) -> float:
-        """`w` of the purities on train and on dev."""
+        """`w`, from the purities on train and on dev."""
         return tanh(self.strength * abs(learnt - new))
 
     @torch.no_grad()
     def take_back(self, model: Model, modality: str, weight: float) -> None:
-        """Move the parameters of an encoder by that share of the way to their first values."""
+        """Move the parameters of an encoder towards their first values, by this share of the distance."""
         for tensor, first in zip(model.encoders[modality].parameters(), self.first[modality].parameters(), strict=True):
             tensor.copy_(weight * first + (1 - weight) * tensor)
 
@@ -98,7 +98,7 @@ class Relearning(Joint):
 
 
 def purity(features: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], clusters: int) -> float:
-    """The share of samples, `[N, D]`, that are of the most frequent class of their cluster."""
+    """The share of the samples `[N, D]` whose class is the most frequent class of their cluster."""
     from sklearn.cluster import KMeans
     from sklearn.preprocessing import MinMaxScaler
 

@@ -17,26 +17,27 @@ from agmbench.tasks import SingleLabel
 class SampleLevel(Modulator):
     """A modality that contributes little to a sample is shown alone more often, in copies of that sample.
 
-    Before each epoch, over the training set in eval mode, with f(S) the fusion's answer where the features of absent modalities are
-    zero, the value of a coalition in sample i and the contribution of a modality to it are
+    Contributions are measured before each epoch, over the training set in eval mode. With f(S) the prediction of the fusion when the
+    features of absent modalities are set to zero, the value of a coalition S in sample i, the contribution of modality m, and its number
+    of copies are
 
         v_i(S)   = |S| if f(S) is right on i, else 0
         phi_m(i) = the Shapley value of m in v_i
         n_m(i)   = round( max(0, 2 (1 - phi_m(i))) )
 
-    The epoch has every sample once, whole, and `n_m(i)` copies of it in which only m is present (all other features zero), in random
-    order. With two modalities, phi of -.5, 0, .5 and 1 or more give 3, 2, 1 and no copies.
+    The epoch has every sample once with all modalities, and `n_m(i)` copies of it in which only m is present (all other features are
+    zero), in random order. With two modalities, phi of -.5, 0, .5 and 1 or more give 3, 2, 1 and no copies.
 
-    warmup: epochs before, of joint training. Official code and ours 5.
-    level: `sample`, as above, official and default. `modality`, the paper's cheaper form: phi is the mean over a `part` of the training
-        set, and `int( alpha 2/3 |phi_m - mean of the others| N )` samples, drawn with replacement, have one copy, in which m with the
-        least phi is present.
+    warmup: epochs of joint training before. Official code and ours 5.
+    level: `sample`, as above, official and default. `modality`, the cheaper form of the paper: phi is the mean over a `part` of the
+        training set. Then `int( alpha 2/3 |phi_m - mean of the others| N )` samples, drawn with replacement, get one copy each, in which
+        only the modality m with the smallest phi is present.
     part: share of the training set for `level: modality`. Official code and ours .2.
     alpha: how many copies `level: modality` makes. Official code and ours 1.
 
-    An epoch takes 2^M - 1 passes of the fusion over the training set, one of each encoder, and up to 1 + 2M times as many steps. Of
-    segments, being right is the share of segments. With more than two modalities a fair share is 1 as well (ours; the official code
-    has two).
+    An epoch takes 2^M - 1 passes of the fusion over the training set, one pass of each encoder, and up to 1 + 2M times as many steps. For
+    segments, "right" is the share of segments that are right. With more than two modalities a fair share is 1 as well (ours; the official
+    code has two).
 
     Official code: the same contributions and numbers of copies (its values are in `tests/reference`).
     """
@@ -135,7 +136,7 @@ def copies(phi: Tensor) -> Tensor:
 
 
 def listed(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Sample and modality, by their numbers, of each copy."""
+    """The numbers of the sample and of the modality of each copy."""
     copied, shown = counts.nonzero(as_tuple=True)
     times = counts[copied, shown]
     return copied.repeat_interleave(times), shown.repeat_interleave(times)

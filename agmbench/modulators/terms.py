@@ -1,4 +1,4 @@
-"""What OGM and OPM read the balance of modalities from: how likely each one's own term makes the right answer."""
+"""How OGM and OPM measure the balance of modalities: the probability that each modality's own term gives to the right class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -13,7 +13,7 @@ Responses = Literal["additive", "shapley"]
 
 
 def missing(model: Model, responses: Responses) -> str | None:
-    """Why a model has no such terms, with the way out."""
+    """The reason why a model has no such terms, and what to do instead; `None` if it has them."""
     if responses == "additive" and not model.fusion.additive:
         return (
             f"needs a term of each modality's own, which the fusion {type(model.fusion).__name__} does not have; "
@@ -36,6 +36,6 @@ def over_all(parts: Sequence[Step]) -> Tensor:
 def to_the_others(score: Tensor) -> Tensor:
     """`rho_m = s_m / mean_{k != m} s_k`, `[M]`; the papers have two modalities, where it is `s_m / s_other`.
 
-    Finite where the others have no part in any right answer, and zero where nobody has.
+    Finite if the others give the right classes no probability, and zero if no modality gives them any.
     """
     return (len(score) - 1) * score / (score.sum() - score).clamp(min=1e-8)

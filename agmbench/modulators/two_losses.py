@@ -1,4 +1,4 @@
-"""What MMPareto and multi-task solvers share: an encoder's gradients of the joint loss and of its own, each by itself."""
+"""What MMPareto and multi-task solvers share: for each encoder, the gradients of the joint loss and of its own loss, separately."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,10 +10,10 @@ from agmbench.modulators.heads import Heads
 
 
 class TwoLosses(Modulator):
-    """Each modality also answers by a head of its own. With `L_0 = CE(f, y)` and `L_m = CE(h_m(e_m), y)`, encoder m is given what
-    `combine` makes of `G0 = dL_0/dtheta_m` and `G1 = dL_m/dtheta_m`; the fusion and the heads take the gradient of the sum of all losses.
+    """Each modality also has a head of its own. With `L_0 = CE(f, y)` and `L_m = CE(h_m(e_m), y)`, the gradient of encoder m is what
+    `combine` makes of `G0 = dL_0/dtheta_m` and `G1 = dL_m/dtheta_m`. The fusion and the heads take the gradient of the sum of all losses.
 
-    With gradient accumulation the means of G0 and G1 over the micro-batches are combined once. Of an encoder that looks at other
+    With gradient accumulation, the means of G0 and G1 over the micro-batches are combined once. For an encoder that also sees other
     modalities, G1 is the gradient of all `L_k`.
     """
 
@@ -32,7 +32,7 @@ class TwoLosses(Modulator):
         return Step(joint.detach(), logits.detach(), {f"loss/{m}": loss.detach() for m, loss in alone.items()}, kept)
 
     def _backward_alone(self, loss: Tensor, model: Model) -> dict[str, Tensor]:
-        """Adds to the gradients of the heads; G1 by modality, `[n]` for an encoder of n numbers that learn."""
+        """Add to the gradients of the heads, and return G1 by modality, `[n]` for an encoder with n parameters that learn."""
         parts = {**{m: _learning(model.encoders[m]) for m in self.modalities}, "heads": _learning(self.heads)}
         flat = [tensor for tensors in parts.values() for tensor in tensors]
         gradients = iter(torch.autograd.grad(loss, flat, allow_unused=True, materialize_grads=True))
@@ -57,12 +57,12 @@ class TwoLosses(Modulator):
         return signals
 
     def combine(self, modality: str, g0: Sequence[Tensor], g1: Sequence[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """The gradient of each tensor of an encoder, of those of the two losses; and signals."""
+        """The gradient of each tensor of an encoder, made of the gradients of the two losses; and signals to record."""
         raise TypeError(f"{type(self).__name__} should define combine(modality, g0, g1)")
 
 
 def over_all(parts: Sequence[Step], modality: str, model: Model) -> Tensor:
-    """G1 of an optimizer step, `[n]`: the mean over the samples of its micro-batches, or of a summed loss the sum."""
+    """G1 of an optimizer step, `[n]`: the mean over the samples of its micro-batches, or the sum if the loss is a sum."""
     counts = [len(part.logits) for part in parts]
     whole = torch.stack([count * part.kept[modality] for count, part in zip(counts, parts, strict=True)]).sum(dim=0)
     return whole if model.reduction == "sum" else whole / sum(counts)

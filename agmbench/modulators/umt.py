@@ -16,13 +16,13 @@ class UMT(Modulator):
 
         L = CE(f, y) + weight sum_m MSE(e_m, e_m^T)
 
-    with `e_m^T` the features of the encoder of the mono-modal concept of m, the reference run of competition strength: trained on
-    the same data with the same recipe, finished, frozen, in eval mode. Of sequences, tokens that are there count.
+    with `e_m^T` the features of the encoder of the unimodal model ("mono-modal concept") of m, the reference run of competition strength:
+    trained on the same data with the same recipe, finished, frozen and in eval mode. In sequences, only tokens that are there count.
 
     weight: `lambda`. Ours 10, as in a third party's code.
 
-    Official code: none found. A third party's (BalanceBenchmark) gives the same gradients and weights, step by step, where its teachers are
-    put in eval mode (its values are in `tests/reference`); it leaves them in train mode, which we do not follow.
+    Official code: none was found. The code of a third party (BalanceBenchmark) gives the same gradients and weights, step by step, if its
+    teachers are put in eval mode (its values are in `tests/reference`). It leaves them in train mode, which we do not follow.
     """
 
     promises = Promises(neutral={"weight": 0.0}, absent=False)

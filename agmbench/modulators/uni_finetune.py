@@ -1,4 +1,4 @@
-"""Unimodal training, then joint training: encoders begin where those of the mono-modal concepts ended."""
+"""Unimodal training, then joint training: encoders begin with the weights of the unimodal models ("mono-modal concepts")."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -11,22 +11,22 @@ from agmbench.modulators.joint import Joint
 
 
 class UniFinetune(Joint):
-    """Joint training that begins with the encoders of the finished mono-modal concepts; a baseline.
+    """Joint training that begins with the encoders of the finished unimodal models. A baseline.
 
         theta_m at first  =  theta_m of C^m,      then  L = CE(f, y),      the rate of encoder m times `rate`
 
-    with `C^m` the concept of modality m, the reference run of competition strength: trained on the same data with the same recipe. Each
-    encoder has so had its epochs alone, where no other modality could take its loss away; what a method of balance gains has to be more
-    than this. The fusion begins anew. Under a fusion that is not additive the concept is the same network with the other modalities
-    muted, of which encoder m is taken.
+    with `C^m` the unimodal model ("mono-modal concept") of modality m, the reference run of competition strength: trained on the same data
+    with the same recipe. So each encoder has first been trained alone, where no other modality could lower the loss for it. A method that
+    balances modalities should gain more than this. The fusion begins with new weights. Under a fusion that is not additive, `C^m` is the
+    same network with the other modalities muted, and its encoder m is used.
 
-    rate: factor of the encoders' learning rate. 1, the default, trains them as the rest; 0 leaves their weights as they are, though
-        BatchNorm's statistics move.
+    rate: factor of the encoders' learning rate. 1, the default, trains them like the rest; 0 leaves their weights as they are, though
+        BatchNorm statistics still move.
 
-    The epochs of the concepts come on top of its own: the cost of training is that of M models of one modality more, unless they are
-    there already, as they are where competition strength was measured. Weights of the concepts are those of their best epoch.
+    Training costs M unimodal models in addition to its own epochs, unless they are there already, as they are where competition strength
+    was measured. The weights of the unimodal models are those of their best epoch.
 
-    It has no paper of its own: published critiques of balanced learning train it, each with lengths of its own.
+    It has no paper of its own; published critiques of balanced learning train it, with different numbers of epochs.
     """
 
     promises = Promises(weights=True)

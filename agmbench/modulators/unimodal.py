@@ -10,12 +10,12 @@ from agmbench.modulators.ensemble import Ensemble
 
 
 class Unimodal(Ensemble):
-    """Answers with one mono-modal concept, the reference run of competition strength; trains nothing itself. A baseline.
+    """Predicts with one unimodal model ("mono-modal concept"), the reference run of competition strength; trains nothing. A baseline.
 
         f = log softmax( C^m(x_m) ),   m = argmax_k accuracy of C^k(x_k) on valid
 
-    modality: whose concept; `None`, the default, is the best on valid, by what epochs are chosen by (`training.select_by`, else
-        accuracy; among equals the least loss).
+    modality: the modality whose unimodal model is used. `None`, the default, takes the best one on valid, by the quantity that also
+        chooses epochs (`training.select_by`, otherwise accuracy; among equals the smallest loss).
     """
 
     promises = Promises(trains=False, weights=True)

@@ -131,7 +131,7 @@ def check(asked: Iterable[str], known: Known, cells: Sequence[Sequence[Record]])
             fitting = [column for cell in cells for name in known.quantities for column in _of(name, known.within(cell), cell)]
             names = {column.key if "/" in word else column.quantity for column in fitting if column.metric}
             kinds = " or ".join(sorted({CALLED[cell[0].task] for cell in cells}))
-            raise AgmbenchError(f"--columns {word}: nothing of that name is measured for {kinds}: {allowed(word, names)}")
+            raise AgmbenchError(f"--columns {word}: there is no such quantity for {kinds}: {allowed(word, names)}")
 
 
 def columns(

@@ -62,7 +62,7 @@ def colours(modalities: Sequence[str]) -> dict[str, int]:
 
 
 def axis(figure: Column) -> str:
-    """The figure as an axis has it: title, unit, and which way is better where that is not upwards."""
+    """The label of an axis with this figure: its title, its unit, and a note if lower is better."""
     return figure.title + (f", {figure.unit}" if figure.unit else "") + (" (lower is better)" if figure.lower else "")
 
 
@@ -99,9 +99,7 @@ def strength(table: Table, baseline: str) -> list[Plots]:
         if bars:
             x = f"d_{modality}, competition strength (0 kept, 1 lost)"
             panels.append(charts.intervals(modality, bars, x, _bar_mean(bars, baseline), number, led=True))
-    caption = (
-        f"From {baseline} (dashed) to each method (point): further left is less competition. Points are means, ticks are seeds."
-    )
+    caption = f"From {baseline} (dashed) to each method (point). Further left means less competition. Points are means, ticks are seeds."
     return [Plots("Competition strength of the baseline and of each method", panels, caption)] if panels else []
 
 
@@ -120,8 +118,8 @@ def imbalance(table: Table, baseline: str) -> list[Plots]:
             title = f"{of.title} and spread of {'d_m' if quantity == 'strength' else 'responses'}"
             drawn.append(charts.scatter(title, dots, words, axis(of)))
     caption = (
-        "Each point is the mean of a method, with its 95 % interval. Further left its modalities are more alike. A method that balances "
-        "modalities without loss stands to the left of the baseline and not below it." + _told(table, baseline)
+        "Each point is the mean of one method, with its 95 % interval. Further left, its modalities are more balanced. A method that "
+        "balances modalities without loss is left of the baseline and not below it." + _told(table, baseline)
     )
     return [Plots(f"{of.title} against imbalance", drawn, caption)] if drawn else []
 
@@ -137,7 +135,7 @@ def _spread(table: Table, keys: Sequence[str]) -> dict[str, float]:
 
 
 def _dots(table: Table, baseline: str, at: Mapping[str, float]) -> list[charts.Dot]:
-    """The figure of each method at a place in x; named are those that have pictures of their own."""
+    """One dot per method, `at` its place in x; the methods that have pictures of their own are named."""
     named = {row.label for row in telling(table, baseline, methods_of(table))[0]}
     found = {row.label: row.values[table.figure.key] for row in methods_of(table) if row.label in at}
     return [
@@ -167,13 +165,13 @@ def ranks(ranking: Ranking) -> list[Plots]:
     """The critical-difference diagram."""
     if ranking.missing:
         return []
-    left = f" Left out, as they have not all in common: {'; '.join(ranking.left_out)}." if ranking.left_out else ""
+    left = f" Left out, because results are missing: {'; '.join(ranking.left_out)}." if ranking.left_out else ""
     order = "differ" if ranking.p <= ALPHA else "cannot be shown to differ at all"
     caption = (
         f"Mean rank of each method by {ranking.figure.title} over {ranking.cells} cells; the best is on the left. Methods that a bar "
         f"joins cannot be told apart by Nemenyi's test at {ALPHA}; the critical difference is {ranking.difference:.2f}. By Friedman's "
-        f"test (F form) the methods {order} (p = {ranking.p:.2g}). Cells of one data set are not independent, which makes these tests "
-        f"too sure of themselves.{left} {ranking.chosen}."
+        f"test (F form) the methods {order} (p = {ranking.p:.2g}). Cells of one data set are not independent, so these tests "
+        f"are too optimistic.{left} {ranking.chosen}."
     )
     drawn = charts.ranks("Mean ranks", [*ranking.ranks.items()], ranking.groups, ranking.difference)
     return [Plots("", [drawn], caption)]
@@ -200,10 +198,10 @@ def over_time(table: Table, baseline: str, history: History) -> list[Plots]:
     name, response, title, scale = FOLLOWED["regression" if table.task == "regression" else "classification"]
     followed = {"all": f"valid/{name}", **{modality: f"valid/{response}/{modality}" for modality in table.modalities}}
     unit = ", %" if scale == 100 else ""
-    enlarged = f"Above 1 the gradient of a modality is enlarged; below 1 it is damped. {SEEDS}"
+    enlarged = f"Above 1, the gradient of a modality is enlarged; below 1, it is damped. {SEEDS}"
     of = (
-        f"{title} on valid, of the model (all) and of each modality's Shapley response. {SEEDS} "
-        "Triangles and thin lines: the epoch that was chosen, one per seed. Epochs count from 0."
+        f"{title} on valid of the model (all) and of each modality's Shapley response. {SEEDS} "
+        "Triangles and thin lines mark the chosen epoch of each seed. Epochs count from 0."
     )
     about = Panels(f"{title} of each modality over time", "epoch", f"{title} on valid{unit}", of, scale=scale)
     found = []
@@ -273,7 +271,7 @@ def thin(runs: Sequence[Sequence[tuple[float, float]]], most: int = POINTS) -> l
 
 
 def classes(table: Table, baseline: str, kept: Kept) -> list[Shares]:
-    """Per class the share of its test samples that is right: by the model, and by each modality's Shapley response."""
+    """For each class, the share of its test samples that is classified correctly: by the model, and by each modality's Shapley response."""
     modalities = table.modalities
     shown, said = telling(table, baseline, [row for row in methods_of(table) if row.records])
     found = {row.label: _by_class(row, modalities, kept) for row in shown}
@@ -281,8 +279,8 @@ def classes(table: Table, baseline: str, kept: Kept) -> list[Shares]:
     if not 0 < len(names) <= CLASSES:
         return []
     caption = (
-        "Share of the test samples of each class that is classified right. Mean over the seeds (at most the first five); – where a run "
-        "kept no such predictions, or test has no sample of the class." + said
+        "Share of the test samples of each class that is classified correctly, as the mean over the seeds (at most the first five). "
+        "A dash: the run kept no such predictions, or test has no sample of the class." + said
     )
     sheets = []
     for who in ("all", *modalities):
@@ -294,7 +292,7 @@ def classes(table: Table, baseline: str, kept: Kept) -> list[Shares]:
 
 
 def _by_class(row: Row, modalities: Sequence[str], kept: Kept) -> tuple[Sequence[str], dict[str, list[float | None]]]:
-    """The names of the classes and, for the model (`all`) and each modality, the mean share that is right in each."""
+    """The names of the classes and, for the model (`all`) and each modality, the mean share that is correct in each class."""
     runs: dict[str, list[np.ndarray]] = defaultdict(list)
     names: Sequence[str] = ()
     for record in row.records[:RUNS]:
@@ -339,8 +337,8 @@ def sensitivity(tables: Sequence[Table]) -> list[Plots]:
         if lines:
             drawn.append(charts.settings(f"{of.title} by {key}", lines, key, axis(of)))
     caption = (
-        "Line: mean over the runs of each value; bars: 95 % interval; ticks: runs. If several settings vary, each picture takes the runs "
-        "of all values of the others together."
+        "Line: mean over the runs with each value; bars: 95 % interval; ticks: runs. If several settings vary, each picture takes "
+        "together the runs with all values of the other settings."
     )
     return [Plots(f"Sensitivity of {of.title} to settings", drawn, caption, names)] if drawn else []
 

@@ -46,7 +46,9 @@ def summary(tables: Sequence[Table], rankings: Sequence[Ranking], baseline: str)
         elif ranking.missing:
             cannot += [ranking.missing] if len(tables) > 1 else []  # of one cell nobody expects a ranking
         else:
-            cannot.append(f"No order of the methods over {ranking.cells} cells: Friedman's test has p = {_p(ranking.p)}.")
+            cannot.append(
+                f"No order of the methods can be shown over {ranking.cells} cells: Friedman's test gives p = {_p(ranking.p)}."
+            )
     return Summary(_facts(tables, baseline), can, [*cannot, *_by_chance(tables, baseline), *_never(tables)])
 
 
@@ -66,7 +68,7 @@ def _facts(tables: Sequence[Table], baseline: str) -> list[tuple[str, str]]:
         ("Fusion", _named(dict.fromkeys(table.fusion for table in tables))),
         ("Seeds", f"{each} per method ({_named(map(str, seeds))})" if seeds else "none"),
         *(("Protocol", said) for said in _protocols(tables)),
-        ("Departs from the published recipe", _named(sorted(common)) if common else ""),
+        ("Different from the published recipe", _named(sorted(common)) if common else ""),
         ("Run", _dates(records)),
         ("Made by", _named(_versions(records))),
         ("On", _named(sorted({record.tags["device"] for record in records if "device" in record.tags}))),
@@ -128,7 +130,7 @@ def made_by(record: Record) -> str:
 
 
 def of_cell(table: Table, baseline: str) -> tuple[list[str], list[str]]:
-    """What the seeds of one cell show of the methods against the baseline, and what they leave open."""
+    """What the seeds of one cell show about the methods against the baseline, and what they leave open."""
     found = sorted(against(table, baseline), key=lambda each: -abs(each.difference))
     clear = [each for each in found if each.holm <= ALPHA]
     likely = [each for each in found if each not in clear and each.interval is not None and each.interval.excludes_zero]
@@ -147,12 +149,12 @@ def _left_open(table: Table, baseline: str, undecided: Sequence[str]) -> list[st
     few = {label: len(pairs) for label, pairs in differences(table, baseline).items() if len(pairs) < 2}
     if few:
         seeds = "one seed" if {*few.values()} == {1} else "fewer than two seeds"
-        cannot.append(f"With {seeds} in common nothing can be said of the difference between {_named(few)} and {baseline}.")
+        cannot.append(f"With {seeds} in common, nothing can be said about the difference between {_named(few)} and {baseline}.")
     rows = [row.label for row in table.rows if row.method]
     if baseline not in rows:
         cannot.append(f"There is no run of {baseline}, so no method is compared with it.")
     elif len(rows) == 1:
-        cannot.append(f"{baseline} stands alone, so there is nothing to compare it with.")
+        cannot.append(f"{baseline} is the only method, so there is nothing to compare it with.")
     return cannot
 
 
@@ -177,7 +179,7 @@ def _tested(p: float) -> str:
 
 def _untested(each: Comparison, methods: int) -> str:
     cannot = min(1.0, methods * smallest_p(each.pairs)) > ALPHA
-    why = f"with {each.pairs} pairs it cannot" if cannot else f"p = {_p(each.holm)} after Holm's correction"
+    why = f"with {each.pairs} pairs no result could" if cannot else f"p = {_p(each.holm)} after Holm's correction"
     return f"the interval excludes zero, but the exact test does not reach {ALPHA} ({why})"
 
 
@@ -197,8 +199,8 @@ def _by_chance(tables: Sequence[Table], baseline: str) -> list[str]:
     if len(intervals) < 2 or not any(one.excludes_zero for one in intervals):
         return []
     return [
-        f"Here are {len(intervals)} intervals of 95 %, not corrected for their number: where no method differed from {baseline}, about "
-        "one in twenty would exclude zero nevertheless."
+        f"This report has {len(intervals)} intervals of 95 %, not corrected for their number. Even if no method differed from {baseline}, "
+        "about one in twenty would exclude zero by chance."
     ]
 
 
@@ -206,7 +208,7 @@ def _by_chance(tables: Sequence[Table], baseline: str) -> list[str]:
 
 
 def _pooled(pool: Pool, baseline: str) -> list[tuple[str, bool]]:
-    """A sentence per method whose pooled test passes, and one on all others; with whether it is of what can be said."""
+    """One sentence per method whose pooled test passes, and one about all others; each with whether it can be said (`True`)."""
     clear = sorted((each for each in pool.methods if each.holm <= ALPHA), key=lambda each: -abs(each.difference))
     sure = _first([_over(each, pool.figure, baseline) for each in clear], f"methods that differ from {baseline} over all cells")
     said = [(words, True) for words in sure]
@@ -228,10 +230,11 @@ def _never(tables: Sequence[Table]) -> list[str]:
     said = []
     if any("ON TEST" in table.chosen for table in tables):
         said.append(
-            "Where the epoch is chosen on test, figures are too high: they say how good a run was at best, not how good it is on new data."
+            "Where the epoch is chosen on test, figures are too high: they show a run at its best epoch on test, not how good it would "
+            "be on new data."
         )
     if any("limit" in table.settings for table in tables):
-        said.append("Some runs saw a part of the samples only (limit), so their figures are not those of the data set.")
+        said.append("Some runs used only a part of the samples (limit), so their figures are not those of the whole data set.")
     if all(row.seeds < 2 for table in tables for row in table.rows if row.method):
-        said.append("With one seed per method nothing can be said of differences: another seed may turn them round.")
+        said.append("With one seed per method, nothing can be said about differences: another seed may reverse them.")
     return said

@@ -18,11 +18,12 @@ CELLS, METHODS = 5, 3  # at least, for a test of ranks
 
 @dataclass(frozen=True)
 class Ranking:
-    """The methods that all of some cells have, by their mean rank; or, as `missing`, why there are too few to be tested.
+    """The methods that several cells have in common, by their mean rank; or, as `missing`, why there are too few to be tested.
 
-    ranks: the best first, equal means share the mean of their ranks.   p: of Friedman's test in the F form of Iman and Davenport.
+    ranks: the best first; equal means share the mean of their ranks.   p: that of Friedman's test in the F form of Iman and Davenport.
     difference: how far apart two mean ranks have to be, by Nemenyi's test at 0.05.   groups: the ranges of ranks, from the best to the
-    worst method, within which no two methods differ by more.   left_out: the methods, and the titles of the cells, without which it is.
+    worst method, within which no two methods differ by more than that.   left_out: the methods, and the titles of the cells, that the
+    ranking leaves out.
     """
 
     figure: Column
@@ -37,15 +38,15 @@ class Ranking:
 
 
 def rankings(tables: Sequence[Table]) -> list[Ranking]:
-    """One ranking for each figure and way of choosing epochs; none of a figure of which neither more nor less is better."""
+    """One ranking for each figure and way of choosing epochs; none if neither a higher nor a lower figure is better."""
     return [ranking(cells) for cells in alike(tables) if cells[0].figure.better != "neither"]
 
 
 def _missing(cells: int) -> str:
     """Why so many cells have no ranking."""
     return (
-        f"There is no ranking with a critical-difference diagram: it takes {METHODS} methods or more that {CELLS} cells or more "
-        f"(data set, fusion, settings) have in common, and there {'are' if cells > 1 else 'is'} {cells}."
+        f"There is no ranking with a critical-difference diagram. It needs at least {METHODS} methods that at least {CELLS} cells "
+        f"(data set, fusion, settings) have in common; there {'are' if cells > 1 else 'is'} {cells}."
     )
 
 
@@ -98,7 +99,7 @@ def critical_difference(methods: int, cells: int) -> float:
 
 
 def groups(ranks: Sequence[float], difference: float) -> list[tuple[float, float]]:
-    """The longest ranges of sorted ranks that are no longer than the difference, of two methods or more."""
+    """The longest ranges of sorted ranks, with two methods or more, that are not longer than the difference."""
     found: list[tuple[int, int]] = []
     for first, low in enumerate(ranks):
         last = max(place for place, rank in enumerate(ranks) if rank - low <= difference)

@@ -16,8 +16,8 @@ NOTHING = "–"  # begins a cell without a number
 REFERENCE = re.compile(r"\[\d+\]")  # to a note, in such a cell
 CAPTIONS = {
     COALITIONS: "The model trained with all modalities, on test; the modalities that are not named are muted (treated as absent).",
-    COST: "Encoder passes per sample (joint training of M modalities has M) and GFLOP per training step. Samples/s and peak memory "
-    "were measured in training, on the machines of these runs.",
+    COST: "Encoder passes are per sample (joint training of M modalities needs M), GFLOP per training step. Samples/s and peak memory "
+    "were measured during training, on the machines of these runs.",
 }
 BOLD = f"Bold: the best mean, if its paired test against every other method of the table passes at {ALPHA} after Holm's correction."
 
@@ -61,7 +61,7 @@ def filled(sheet: Sheet) -> Sheet:
         found = REFERENCE.search(sheet.body[-1][x])
         reason = next((note for note in sheet.notes if found and note.startswith(found[0])), "")
         reasons.setdefault(reason.partition("] ")[2], []).append(sheet.header[x])
-    notes = [f"No number of {', '.join(names)}{f': {reason}' if reason else ''}" for reason, names in reasons.items()]
+    notes = [f"No numbers for {', '.join(names)}{f': {reason}' if reason else ''}" for reason, names in reasons.items()]
     left = without(sheet, empty)
     return replace(left, notes=[*notes, *left.notes])
 
@@ -118,10 +118,10 @@ def explained(table: Table) -> str:
     for column in table.columns:
         if column.part == RESULTS:
             unit = f", {column.unit}" if column.unit else ""
-            alone = "; in the concept row, of the unimodal model of m" if column.quantity in ALONE else ""
+            alone = "; in the row concept, that of the unimodal model of m" if column.quantity in ALONE else ""
             direction = ", lower is better" if column.lower else ""
             texts.append(f"{column.symbol}: {column.meaning} on test{unit}{direction}{alone}.")
-    return f"{' '.join(dict.fromkeys(texts))} Mean ± sample standard deviation over n seeds. {table.chosen}."
+    return f"Mean ± sample standard deviation over n seeds. {' '.join(dict.fromkeys(texts))} {table.chosen}."
 
 
 def _results(table: Table, columns: Sequence[Column], notes: Sequence[str]) -> Sheet:
@@ -188,8 +188,8 @@ def _tests(unit: str, most: int, methods: int) -> str:
     return (
         f"Differences{unit}, paired by seed. d_z: their mean divided by their sample standard deviation. "
         "p: two-sided sign-flip test, exact up to 16 pairs. p (Holm): corrected for the number of methods in the table. "
-        f"The smallest p that {most} pairs can give is {_p(smallest_p(most))}, after Holm {_p(least)}"
-        f"{f': from this table alone no method can be significant at {ALPHA}' if least > ALPHA else ''}."
+        f"The smallest p that {most} pairs can give is {_p(smallest_p(most))}, and {_p(least)} after Holm's correction"
+        f"{f', so no method can be significant at {ALPHA} in this table' if least > ALPHA else ''}."
     )
 
 
@@ -215,7 +215,7 @@ def _published(table: Table, found: Sequence[Published]) -> Sheet:
     for method, rows in groupby(sorted(found, key=lambda each: each.method), key=lambda each: each.method):
         body += [_printed(each, columns) for each in rows]
         body.append(_ours(method, ours.get(method), columns))
-    caption = f"{SOURCE}: each figure is of one run, and its settings may differ from ours."
+    caption = f"{SOURCE}: each published figure comes from one run, whose settings may differ from ours."
     header = ["method", "source", *(column.title for column in columns)]
     return Sheet(f"{table.title}: published and ours", header, body, caption)
 

@@ -22,8 +22,8 @@ from agmbench.report.style import drawn
 
 ROWS = 8  # of a table of one parameter
 
-ON_VALID = "the trial that is best on valid, after whose choice test was read, for these two alone"
-ON_TEST = "the trial that is best ON TEST, as valid holds the samples of test, so its figures are those of the best trial there"
+ON_VALID = "the trial that is best on valid. Test was read only after that choice, and only for these two jobs"
+ON_TEST = "the trial that is best ON TEST, because valid holds the samples of test; its figures are too high"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Tuned:
     def caption(self) -> str:
         """A caption that says what default and tuned are, and on what trials and epochs were chosen."""
         best = ON_TEST if self.on_test else ON_VALID
-        return f"Default: the recipe without changes; tuned: {best}. Both are jobs with one seed. {chosen(self.selected, self.spec)}."
+        return f"Default: the recipe without changes. Tuned: {best}. Both are jobs with one seed. {chosen(self.selected, self.spec)}."
 
     @property
     def shown(self) -> str:
@@ -87,7 +87,7 @@ def side_by_side(title: str, found: Sequence[Tuned]) -> Sheet:
         dict.fromkeys(f"{tuned.shown} ({'higher' if tuned.higher else 'lower'} is better)" for tuned in found)
     )
     captions = " ".join(dict.fromkeys(tuned.caption for tuned in found))
-    return Sheet(title, header, rows, f"By {objectives}. {captions}")
+    return Sheet(title, header, rows, f"Objective: {objectives}. {captions}")
 
 
 def _digits(tuned: Tuned) -> int:
@@ -105,8 +105,8 @@ def sensitivity(tuned: Tuned, key: str) -> Sheet:
         if trials:
             rows.append([name, str(len(trials)), str(_pruned(trials)), *accuracies])
     others = [other for other in tuned.space if other != key]
-    varied = f"; {' and '.join(others)} varied too" if others else ""
-    note = f"On valid ({tuned.shown}), of the trials that were not pruned{varied}."
+    varied = f" In these trials {' and '.join(others)} varied too." if others else ""
+    note = f"Best and mean on valid ({tuned.shown}) of the trials that were not pruned.{varied}"
     return Sheet(f"{tuned.modulator}: sensitivity of {key}", [key, "trials", "pruned", "best valid", "mean valid"], rows, note)
 
 

@@ -167,7 +167,7 @@ def _left_out(cells: dict[str, list[Record]]) -> dict[str, list[str]]:
             del cells[cell]
             runs = "1 run" if len(found) == 1 else f"{len(found)} runs"
             statuses = ", ".join(sorted({record.status for record in found}))
-            notes[other].append(f"{runs} on other data or other code ({statuses}) left out")
+            notes[other].append(f"left out: {runs} ({statuses}) on other data or with other code")
     return notes
 
 
@@ -232,8 +232,8 @@ def _notes(
 def _sources(sources: Collection[str]) -> list[str]:
     """What a table says of runs that others made."""
     if len(sources) > 1:
-        return ["runs of several sources: each method is compared with the baseline of its own source, where that has one"]
-    return [f"runs of {source}, made by others" for source in sources if source]
+        return ["runs from several sources: each method is compared with the baseline of its own source, if that has one"]
+    return [f"runs made by others, from {source}" for source in sources if source]
 
 
 def _rank(label: str) -> tuple[bool, str]:
@@ -288,8 +288,8 @@ def _older(groups: Mapping[str, Sequence[Record]], columns: Sequence[Column], me
             other = now not in ("", *versions)
             if other or len(versions) > 1:
                 by = f"version{'s' if len(versions) > 1 else ''} {' and '.join(sorted(versions))} of {metric}"
-                present = f", which is now at version {now}" if other else ""
-                labels[f"measured by {by}{present}; to measure all again: agmbench measure {metric}"].append(label)
+                present = f", whose present version is {now}" if other else ""
+                labels[f"measured by {by}{present}; measure all again with: agmbench measure {metric}"].append(label)
     return [f"{', '.join(rows)}: {note}" for note, rows in labels.items()]
 
 
@@ -313,6 +313,8 @@ def _concepts(records: Sequence[Record], columns: Sequence[Column]) -> list[Row]
         having = [record for record in records if column.metric and alone in record.metrics]
         own_last = sorted(having, key=lambda record: not record.source)
         found = {r.spec["seed"]: column.scale * r.metrics[alone] for r in own_last}
-        values[column.key] = Value(found) if found else Value(reason="a concept is a unimodal model, so it has no value here")
+        values[column.key] = (
+            Value(found) if found else Value(reason="this row is of unimodal models (concepts), which have no value here")
+        )
     seeds = max((len(value.by_seed) for value in values.values()), default=0)
     return [Row("concept", seeds, values, method=False)] if seeds else []

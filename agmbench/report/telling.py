@@ -19,10 +19,10 @@ def mean_of(row: Row, key: str) -> float | None:
 
 
 def telling(table: Table, baseline: str, methods: Sequence[Row], what: str = "shown") -> tuple[list[Row], str]:
-    """The methods that have pictures of their own, and a sentence that says which are `shown`, if these are not all.
+    """The methods that have pictures of their own, and a sentence that says which methods are `shown` if these are not all.
 
-    Of more than twelve they are the baseline and the methods that are farthest from it: by the sum over modalities of the differences
-    between mean Shapley responses, or by the figure of the table where runs have no responses.
+    If there are more than twelve methods, the baseline and the methods that are farthest from it are shown. The distance is the sum over
+    modalities of the differences between mean Shapley accuracies, or the difference in the table's figure if runs have none.
     """
     if len(methods) <= METHODS:
         return [*methods], ""
@@ -37,6 +37,6 @@ def telling(table: Table, baseline: str, methods: Sequence[Row], what: str = "sh
 
     kept = sorted(means, key=order)[:METHODS]
     chosen = f"{baseline} and those whose modalities differ" if baseline in means else "those whose modalities differ"
-    middle = "it" if means.get(baseline) else "the mean"
-    said = f" Of {len(methods)} methods {METHODS} are {what}: {chosen} most from {middle}."
+    middle = "it" if means.get(baseline) else "the mean of all"
+    said = f" {METHODS} of {len(methods)} methods are {what}: {chosen} most from {middle}."
     return [row for row in methods if row.label in kept], said

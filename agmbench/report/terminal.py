@@ -39,7 +39,7 @@ def show_sheet(sheet: Sheet) -> None:
     fitted, dropped = _fitted(full)
     _print(fitted)
     if dropped:
-        _say(f"Left out at {room()} columns: {', '.join(dropped)}; {width(_grid(full))} columns show all.")
+        _say(f"Left out to fit {room()} columns: {', '.join(dropped)}. A terminal of {width(_grid(full))} columns shows all.")
     for text in (*fitted.notes, fitted.caption):
         _say(text)
     print()

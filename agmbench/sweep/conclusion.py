@@ -52,7 +52,7 @@ def _report(sweep: Sweep, tuned: Tuned, study: optuna.Study, run: Run) -> None:
 
 
 def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.device, observer: Observer) -> Tuned:
-    """Run the paper's default and the best of the trials as jobs of their own, the only ones whose test accuracy is read."""
+    """Run the paper's default and the best trial as jobs of their own. These are the only ones whose test accuracy is read."""
     trials = counted(open_study(sweep).get_trials(), sweep.trials)
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not finished:
@@ -70,7 +70,7 @@ def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.d
         test = record.metrics.get(of_split("test", sweep.objective))
         if test is None:
             raise RunFailed(
-                f"{sweep.objective} cannot be measured on test of run {record.run_id}; tune by another: --objective"
+                f"{sweep.objective} could not be measured on the test split of run {record.run_id}; choose another --objective"
             )
         return Chosen(params, valid[int(record.metrics[BEST_EPOCH])], test)
 

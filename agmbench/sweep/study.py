@@ -154,10 +154,14 @@ def plan(
     """A sweep whose every part is checked; nothing is written."""
     base = compose(registry, dataset, modulator, fusion, settings=settings)
     if base.compared:
-        raise AgmbenchError(f"{', '.join(base.compared)}: trials are compared with no concepts; leave it out")
+        raise AgmbenchError(
+            f"{', '.join(base.compared)}: trials are not compared with unimodal models (concepts); leave it out"
+        )
     job = build.resolve(base, registry)
     if not build.modulator(job, build.model(job)).promises.trains:
-        raise AgmbenchError(f"modulator '{base.modulator.name}' trains nothing itself: there is nothing to tune; leave it out")
+        raise AgmbenchError(
+            f"modulator '{base.modulator.name}' trains nothing itself, so there is nothing to tune; leave it out"
+        )
     space = search_space(registry, base, [key for key, _ in settings], search.fair)
     points = grid(space, search.trials) if search.sampler == "grid" else None
     if search.sampler == "cmaes":
@@ -168,7 +172,7 @@ def plan(
     judge = build.judge(job.spec, registry, job.dataset)
     if judge.measure is not None and judge.measure.metric.compares:
         raise AgmbenchError(
-            f"training.select_by={judge.name}: its unimodal models would be trained for every trial; take another"
+            f"training.select_by={judge.name} would train unimodal models for every trial; choose another quantity"
         )
     of = giving(measures(registry), judge.name.partition("/")[0], job.dataset.task.kind)[1]
     departs = "".join(f", {words}" for words in departing(departures(job.spec, registry, job.dataset), sample(job)))
@@ -188,7 +192,7 @@ def _check_cmaes(space: Space) -> None:
     ranges = [key for key, found in space.items() if not isinstance(found, CategoricalDistribution)]
     if len(ranges) < 2:
         raise AgmbenchError(
-            f"--sampler cmaes needs two ranges or more; here it is {', '.join(ranges) or 'none'}; take --sampler tpe"
+            f"--sampler cmaes needs two or more parameters with a range; found {', '.join(ranges) or 'none'}; use --sampler tpe"
         )
     try:
         importlib.import_module("cmaes")
@@ -212,7 +216,8 @@ def open_study(sweep: Sweep) -> optuna.Study:
         study.set_user_attr(SWEEP, sweep.fingerprint)
     elif known != sweep.fingerprint:
         raise AgmbenchError(
-            f"study '{sweep.name}' in {shown(sweep.storage)} is of another job, space, sampler or pruner; name another: --study"
+            f"study '{sweep.name}' in {shown(sweep.storage)} has another job, search space, sampler or pruner; choose another name with "
+            "--study"
         )
     for point in grid(sweep.space, sweep.trials) if sweep.sampler == "grid" else ():
         study.enqueue_trial(point, skip_if_exists=True)
@@ -250,7 +255,7 @@ def _storage(url: str) -> RDBStorage:
         address = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:  # of a port that is no number
         raise AgmbenchError(
-            f"--storage {shown(url)} is no address of a database; take sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+            f"--storage {shown(url)} is not the address of a database; take sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
         ) from error
     limits = {"timeout": 60} if address.get_backend_name() == "sqlite" else {"connect_timeout": ANSWER}
     try:

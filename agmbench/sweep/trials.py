@@ -69,7 +69,7 @@ def search(sweep: Sweep, tracker: Callable[[], Tracker], parent: str, workers: W
         watching.stop()
     left = sweep.trials - len(counted(open_study(sweep).get_trials(deepcopy=False)))
     if failed and left > 0:
-        raise RunFailed(f"a worker of study '{sweep.name}' failed: {failed[0]}; the same command goes on with it")
+        raise RunFailed(f"a worker of study '{sweep.name}' failed: {failed[0]}; run the same command again to resume it")
 
 
 class _Watching:

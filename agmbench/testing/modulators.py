@@ -178,10 +178,10 @@ def _batch_statistics(subject: Subject) -> str:
             rests = not any(gradient.startswith(f"{prefix}.") for gradient in taken.gradients)
             if not rests and not 1 <= times <= len(taken.steps):  # what rests may run in any mode
                 raise BrokenPromise(
-                    f"{case}: {name} moved {times} times in a batch; expected once a backward, {len(taken.steps)}"
+                    f"{case}: {name} moved {times} times in a batch; expected once per backward pass, {len(taken.steps)}"
                 )
             total += times
-    return f"BatchNorms moved once a backward, {total} times in {len(subject.runs)} models"
+    return f"BatchNorms moved once per backward pass, {total} times in {len(subject.runs)} models"
 
 
 def _not_kept(subject: Subject) -> str:

@@ -78,9 +78,7 @@ class Address:
         if not self._own and not self._file.parent.is_dir():
             raise AgmbenchError(f"the MLflow store {self.shown} cannot be opened: there is no folder {self._file.parent}")
         if there:
-            raise AgmbenchError(
-                f"the MLflow store {self.shown} cannot be opened: what is there is no regular file; move it away"
-            )
+            raise AgmbenchError(f"the MLflow store {self.shown} cannot be opened: it is not a regular file; move it away")
         return False
 
     def check(self) -> None:

@@ -261,8 +261,8 @@ class Claim:
             if begun >= self._trusted and not self.place.take(self.number + 1, self.owner):
                 held = self.place.held()
                 self._lost = Taken(
-                    f"{held.owner or 'an unknown process'} took it over, as nothing was heard from here for "
-                    f"{self.owner.stale:.0f} seconds; nothing more is written here"
+                    f"{held.owner or 'an unknown process'} took it over, because this process gave no sign of life for "
+                    f"{self.owner.stale:.0f} seconds; this process writes nothing more"
                 )
                 return
             self.number += begun >= self._trusted

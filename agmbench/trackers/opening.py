@@ -22,7 +22,7 @@ def sqlite(path: Path) -> str:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise AgmbenchError(
-            f"{path} has a name that is no text in UTF-8, in which no store can be; take another folder"
+            f"{path} has a name that is not UTF-8 text, so it cannot hold a store; use another folder"
         ) from error
     plain = f"sqlite:///{path}"
     escaped = URL.create("sqlite+pysqlite", database=str(path)).render_as_string()

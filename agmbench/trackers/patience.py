@@ -36,7 +36,7 @@ def patiently(shown: str, call: Callable[..., T], *given: Any, **named: Any) -> 
                 if time.monotonic() - begun >= PATIENCE:
                     raise Locked(
                         f"the store {shown} is locked by another process and was waited for, {PATIENCE:.0f} seconds; "
-                        "give the same command again when that process has ended"
+                        "run the same command again when that process has ended"
                     ) from error
                 time.sleep(PAUSE)
             elif races < RACES and LOST.search(str(error)):

@@ -26,7 +26,7 @@ def shared() -> Path | None:
     if not (folder := Path(text)).is_dir():
         raise AgmbenchError(f"{VARIABLE}={text}: there is no such folder; make it, or name another for states (--states)")
     if not os.access(folder, os.W_OK):
-        raise AgmbenchError(f"{VARIABLE}={text}: this folder cannot be written; name another for states (--states)")
+        raise AgmbenchError(f"{VARIABLE}={text}: this folder is not writable; name another for states (--states)")
     return folder
 
 

@@ -75,7 +75,7 @@ def written(heading: Heading) -> dict[str, str]:
 def described(heading: Heading) -> str:
     """A run's protocol in words."""
     departs = ", ".join(departing(heading.departures, heading.sample)) or "nothing"
-    return f"{chosen(heading.selected, heading.spec)}. Departs from the published recipe of its data set in: {departs}."
+    return f"{chosen(heading.selected, heading.spec)}. Different from the published recipe of its data set: {departs}."
 
 
 def tagged(tags: Mapping[str, str]) -> str:

@@ -27,7 +27,7 @@ METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
 PARAMS_A_CALL = 100
 TAGS_A_CALL = 100
 LONGEST_PARAM = 6000
-FULL = "the disk is full; make room and give the same command again: the job goes on from its last state"
+FULL = "the disk is full; make room and run the same command again: the job goes on from its last state"
 SHARE = 0.02  # of the time may go into writing points: a call costs two commits, or two network round trips, however few points it has
 
 
@@ -98,8 +98,8 @@ class MlflowWriter:
             # nobody is there to be told; the run is taken over when its job is started again
             uri = self._client.tracking_uri
             raise RunFailed(
-                f"the tracking server {shown(uri)} does not answer any more; when it is back, give the same command "
-                f"again and the job goes on ({hidden(describe(error), uri)})"
+                f"the tracking server {shown(uri)} no longer answers; when it is back, run the same command "
+                f"again to resume the job ({hidden(describe(error), uri)})"
             ) from error
         # an interrupt that a library's callback met is one although it left as another error
         interrupted, full = interrupts.asked() or not isinstance(error, Exception), _full(error)

@@ -1,1 +1,1 @@
-"""Transforms: what becomes of training samples in each epoch, one a file."""
+"""Transforms: what becomes of training samples in each epoch, one per file."""

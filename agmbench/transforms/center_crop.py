@@ -11,12 +11,14 @@ from agmbench.contracts import Transform, Unsuitable
 
 
 class CenterCrop(Transform):
-    """The middle of a picture, brought to the size of the data set's pictures; of all frames of a clip the same. Nothing is drawn.
+    """Takes the middle of a picture and resizes it to the size of the data set's pictures; all frames of a clip in the same way. Nothing is
+    random.
 
-    It is for evaluation: `--set evaluation.visual=center-crop`. Official code of OGM-GE and AGM resizes the whole picture, as the data
-    sets do without a transform. Pictures of files are cropped at their own size, those of prepared folders as they are there.
+    It is for evaluation: `--set evaluation.visual=center-crop`. The official code of OGM-GE and AGM resizes the whole picture, as the
+    data sets do without a transform. Pictures from files are cropped at their own size, those of prepared folders at the size that
+    they have there.
 
-    share: share of each side that is kept. He et al. (Deep Residual Learning, CVPR 2016), torchvision and ours: .875, of 256 pixels 224.
+    share: share of each side that is kept. He et al. (Deep Residual Learning, CVPR 2016), torchvision and ours: .875 (224 of 256 pixels).
     """
 
     any_size = True

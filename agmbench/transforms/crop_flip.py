@@ -17,12 +17,14 @@ TRIES = 10  # parts that are drawn until one lies in the picture, as in torchvis
 
 
 class CropFlip(Transform):
-    """A random part of a picture, brought to the size of the data set's pictures and mirrored at random; of all frames of a clip the same.
+    """Takes a random part of a picture, resizes it to the size of the data set's pictures and mirrors it at random; all frames of a clip in
+    the same way.
 
-    Share of the area and ratio of the sides are drawn as by torchvision's RandomResizedCrop, the part is resized by its bilinear
-    filter with antialiasing. Pictures of files are cropped at their own size, those of prepared folders as they are there.
+    The share of the area and the ratio of the sides are drawn as in torchvision's RandomResizedCrop, and the part is resized by its
+    bilinear filter with antialiasing. Pictures from files are cropped at their own size, those of prepared folders at the size that
+    they have there.
 
-    Official code: OGM-GE's and AGM's have RandomResizedCrop(224) and RandomHorizontalFlip, which draw for each frame of a clip anew.
+    Official code: OGM-GE's and AGM's use RandomResizedCrop(224) and RandomHorizontalFlip, which draw for each frame of a clip separately.
 
     scale: least and largest share of the picture's area. Official code of OGM-GE and AGM, torchvision and ours: .08 to 1.
     ratio: least and largest ratio of width to height. Official code, torchvision and ours: 3/4 to 4/3.

@@ -10,9 +10,9 @@ from agmbench.contracts import Input, Tokens, Transform, Unsuitable
 
 
 class Noise(Transform):
-    """Adds normal noise of a strength that is drawn for each sample.
+    """Adds normal noise whose strength is drawn for each sample.
 
-        x + s sigma(x) n,  s ~ U[0, level),  n ~ N(0, 1),  sigma(x) the sample's own deviation
+        x + s sigma(x) n,  s ~ U[0, level),  n ~ N(0, 1),  sigma(x) the standard deviation of the sample
 
     Official code: AST adds uniform noise of strength U[0, .1) to filterbanks of deviation .5, whatever the sample.
 

@@ -1,4 +1,4 @@
-"""SpecAugment: bands of frequency and stretches of time are hidden (Park et al., Interspeech 2019)."""
+"""SpecAugment: frequency bands and stretches of time are hidden (Park et al., Interspeech 2019)."""
 
 from typing import Annotated
 
@@ -11,18 +11,18 @@ from agmbench.transforms.along_time import Time, time_axis
 
 
 class SpecAugment(Transform):
-    """Hides bands of frequency and stretches of time of a spectrogram, or features and tokens of a sequence, behind the sample's mean.
+    """Hides frequency bands and stretches of time of a spectrogram, or features and tokens of a sequence: they get the sample's mean.
 
         f ~ U{0..F}, from f0 ~ U{0..bands - f};  t ~ U{0..min(T, p * length)}, from t0 ~ U{0..length - t}
 
-    as torchaudio's FrequencyMasking and TimeMasking do. There is no time warping, which the paper finds to matter least. The defaults
+    as in torchaudio's FrequencyMasking and TimeMasking. There is no time warping, which matters least according to the paper. The defaults
     are the paper's policy SM.
 
-    frequency_masks, frequency_width: bands hidden, and F. Paper and default 2 of 15 (LibriSpeech: 27).
-    time_masks, time_width: stretches hidden, and T. Paper and default 2 of 70 (LibriSpeech: 100).
-    share: p, the largest part of the time that one stretch hides. Paper and default .2 (LibriSpeech: 1).
-    time: which of the last two axes it is; `auto` is the first of sequences `[T, F]`, the last of spectrograms `[C, F, T]`.
-        Kinetics-Sounds' filterbanks are `[1, T, F]`: first.
+    frequency_masks, frequency_width: number of hidden bands, and F. Paper and default 2 and 15 (LibriSpeech: 27).
+    time_masks, time_width: number of hidden stretches, and T. Paper and default 2 and 70 (LibriSpeech: 100).
+    share: p, the largest share of the time that one stretch hides. Paper and default .2 (LibriSpeech: 1).
+    time: which of the last two axes is time. `auto` takes the first for sequences `[T, F]` and the last for spectrograms `[C, F, T]`. The
+        filterbanks of Kinetics-Sounds are `[1, T, F]`: use `first`.
     """
 
     def __init__(

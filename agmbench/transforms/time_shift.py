@@ -10,13 +10,13 @@ from agmbench.transforms.along_time import Time, time_axis
 
 
 class TimeShift(Transform):
-    """Moves a sample along time by up to so many steps in either direction; what leaves at one end comes in at the other.
+    """Moves a sample along time by at most `most` steps in either direction. What leaves at one end comes in at the other.
 
-    Of a sequence with a mask the tokens that are there are moved among their places.
+    In a sequence with a mask, only the tokens that are there are moved, among their own places.
 
-    most: steps. Official code of AST and default 10 (of 10 ms).
-    time: which of the last two axes it is; `auto` is the first of sequences `[T, F]`, the last of spectrograms `[C, F, T]`.
-        Kinetics-Sounds' filterbanks are `[1, T, F]`: first.
+    most: the largest number of steps. Official code of AST and default 10 (of 10 ms each).
+    time: which of the last two axes is time. `auto` takes the first for sequences `[T, F]` and the last for spectrograms `[C, F, T]`. The
+        filterbanks of Kinetics-Sounds are `[1, T, F]`: use `first`.
     """
 
     def __init__(self, shape: tuple[int, ...], *, most: Annotated[int, Ge(0)] = 10, time: Time = "auto") -> None:

@@ -9,11 +9,11 @@ from agmbench.contracts import Tokens, Transform, Unsuitable
 
 
 class TokenDropout(Transform):
-    """Leaves out each token of a sequence, or word of a text, at random: it is zero, and no token to the mask. One at least stays.
+    """Leaves out tokens of a sequence, or words of a text, at random: they are set to zero and hidden by the mask. At least one stays.
 
-    The others stay at their places, so that what is aligned with them word by word still is.
+    The others keep their places, so that they stay aligned word by word with other modalities.
 
-    share: how often a token is left out. Iyyer et al. .3; default .1.
+    share: the probability that a token is left out. Iyyer et al. .3; default .1.
     """
 
     def __init__(self, shape: tuple[int, ...], *, share: Annotated[float, Ge(0), Le(1)] = 0.1) -> None:

@@ -11,40 +11,41 @@ from agmbench.registry import Entry, Registry
 from pages.docstrings import described, prose
 
 FAMILIES = {
-    "baselines": "Baselines, which repair nothing: what a method of balance has to be better than",
+    "baselines": "Baselines: a method that balances modalities should be better than these",
     "data": "Data: which samples are seen, and how",
-    "feed-forward": "Feed-forward: what reaches the head, or which answers are made of it",
-    "objective": "Objective: losses beside the joint one",
-    "optimization": "Optimization: what becomes of gradients, weights and rates",
+    "feed-forward": "Feed-forward: what reaches the head, or how predictions are made",
+    "objective": "Objective: further losses beside the joint one",
+    "optimization": "Optimization: how gradients, weights and rates are changed",
 }
 HEAD = """# Methods
 
-Made by `python scripts/write_methods.py` from the registry, the docstrings and two recorded runs; a test holds it to them. The pages of the
-[modulators](components/modulators/index.md) have equations, sources and each parameter.
+This page is made by `python scripts/write_methods.py` from the registry, the docstrings and two recorded runs; a test checks that it is up
+to date. The pages of the [modulators](components/modulators/index.md) have the equations, the sources and each parameter.
 
-- **needs**: `concepts` are the finished unimodal models, one for each modality, which are trained first if they are not there; a
-  package is told with the extra that installs it.
-- **refuses**: `absent modalities` says that it lets each modality learn or answer by itself, and so refuses training samples that lack
-  one (empty cells of a [table](your-data.md)); `weights` that it has losses beside the model's in which all samples count alike, and so
-  refuses training samples that have weights.
-- **cost**: an epoch's time as a ratio to joint training's of the same model, of two small convolutional networks under late fusion:
-  there what is done once a step weighs more than under large encoders. Validation and the training of concepts are not in it. A method
-  that warms up, or has rounds between epochs, is taken in an epoch that has them. By
-  `OMP_NUM_THREADS=1 python benchmarks/steps.py --device cpu --rounds 5 --work conv --csv benchmarks/epochs.csv`, in time of the processor.
-- **agreement**: the file of `tests/reference` that holds values recorded from official code, and the largest absolute difference of
-  all that its test compares (losses, coefficients, gradients, weights), by `python scripts/agreement.py`; otherwise why there is none.
+- **needs**: `concepts` are the finished unimodal models, one for each modality. They are trained first if they are not there. A package is
+  named by the extra that installs it.
+- **refuses**: `absent modalities` means that the method lets each modality learn or predict by itself, and so refuses training samples that
+  lack a modality (empty cells of a [table](your-data.md)). `weights` means that it has further losses, in which all samples count the same,
+  and so refuses training samples that have weights.
+- **cost**: the time of an epoch, as a ratio to joint training of the same model: two small convolutional networks under late fusion. There,
+  work that is done once per step weighs more than with large encoders. Validation and the training of unimodal models are not included.
+  If a method has a warm-up, or rounds between epochs, an epoch with these is measured. The figure is processor time, by
+  `OMP_NUM_THREADS=1 python benchmarks/steps.py --device cpu --rounds 5 --work conv --csv benchmarks/epochs.csv`.
+- **agreement**: the file in `tests/reference` with values recorded from official code, and the largest absolute difference of all numbers
+  that its test compares (losses, coefficients, gradients, weights), by `python scripts/agreement.py`; otherwise the reason why there is
+  none.
 
 MMCosine is the fusion [`cosine`](components/fusions/cosine.md) with any of these (`cosine`: {cosine}).
 """
 NOT_HERE = {
     "ARL (ICCV 2025)": """The released code computes its weights, prints them and never assigns them; its scaling of gradients multiplies
-        a tensor by a tuple, which fails. There is no rule to follow that ran.""",
-    "MCR (NeurIPS 2025)": """The newest class for two modalities does not add the regulariser of the paper any more, an older one does, and
-        the configurations name options that neither has. To be settled from the paper first.""",
+        a tensor by a tuple, which fails. So there is no rule that has run and could be followed.""",
+    "MCR (NeurIPS 2025)": """The newest class for two modalities no longer adds the regulariser of the paper, an older one does, and the
+        configurations name options that neither has. This has to be settled from the paper first.""",
     "AMCo (ICASSP 2023)": """There is no official code, and a third party's (BalanceBenchmark) trains another network than it tests.""",
     "Greedy (ICML 2022)": """It is bound to MMTM blocks between two convolutional networks, and needs a fusion of feature maps at every
-        stage, which no fusion here is.""",
-    "AUG (NeurIPS 2025)": """Its heads grow during training, so the optimizer would be made anew in the middle of a run.""",
+        stage. There is no such fusion here.""",
+    "AUG (NeurIPS 2025)": """Its heads grow during training, so the optimizer would have to be made again in the middle of a run.""",
 }
 
 

@@ -33,7 +33,7 @@ def write_video(path: Path, draw: np.random.Generator, seconds: float, rate: int
 
 
 def write_clip(path: Path, draw: np.random.Generator) -> None:
-    """An mp4 of two seconds: noise, and random pictures, five a second."""
+    """An mp4 of two seconds: noise, and random pictures, five per second."""
     with av.open(str(path), "w") as file:
         pictures, sound = file.add_stream("mpeg4", rate=5), file.add_stream("aac", rate=44100)
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"

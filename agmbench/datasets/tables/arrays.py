@@ -25,14 +25,14 @@ def numbers_of(cell: Any) -> Array:
     try:
         return _numbers(np.array([numbers_of(part) for part in cell]) if isinstance(cell[0], WITHIN) else np.asarray(cell))
     except (IndexError, ValueError) as error:
-        raise Unsuitable(f"{cell!r:.100} is no array of numbers") from error
+        raise Unsuitable(f"{cell!r:.100} is not an array of numbers") from error
 
 
 def array_cell(cell: str) -> tuple[str, list[str]]:
     """The file and the keys of a cell such as `features.h5:audio:17`."""
     found = ARRAY.fullmatch(cell.strip())
     if not found:
-        raise Unsuitable(f"'{cell}' names no array; expected .npy, .npz:key, .pt, .h5:key")
+        raise Unsuitable(f"'{cell}' does not name an array; expected .npy, .npz:key, .pt, .h5:key")
     return found[1], found[3].split(":") if found[3] else []
 
 

@@ -58,7 +58,7 @@ def roles(rows: Rows, given: Mapping[str, Any], anew: bool) -> dict[str, Any]:
     if not label:
         columns = ", ".join(map(str, rows.frame.columns[:20]))
         raise Unsuitable(
-            f"{rows.path}: no column is called {', '.join(LABELS[:4])}, ...; say which is the label (of {columns})"
+            f"{rows.path}: no column is called {', '.join(LABELS[:4])}, ...; name the column of the label (one of {columns})"
         )
     split = given.get("split") or first(SPLITS)
     if split is not None and given.get("split") is None:

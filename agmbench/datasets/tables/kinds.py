@@ -45,7 +45,7 @@ Size = Annotated[list[Side], Len(2, 2)]  # height and width
 def located(root: Path, text: str) -> Path:
     """The file that a cell names: below the table's folder, or where an absolute path says; `\\` may stand for `/`."""
     if DRIVE.match(text):
-        raise Unsuitable(f"'{text}' is a path of Windows with a drive; expected one from {root}, or the files below it")
+        raise Unsuitable(f"'{text}' is a Windows path with a drive; expected a path from {root}, or the files below it")
     path = root / text
     return root / text.replace("\\", "/") if "\\" in text and not path.exists() else path
 

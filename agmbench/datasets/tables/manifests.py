@@ -46,7 +46,7 @@ def build(name: str, root: Path) -> Manifest:
         raise Unsuitable(f"{root} has no {', '.join(lacking)}; {name} needs {', '.join(known.needs)} ({known.page})")
     made = known.build(root)
     if not made.rows:
-        raise Unsuitable(f"{root}: the lists of {name} name no sample whose files are there")
+        raise Unsuitable(f"{root}: none of the samples in the lists of {name} has its files there")
     return made
 
 

@@ -92,7 +92,7 @@ def _leading_nowhere(rows: Rows, root: Path, kind: Kind, absent: Array, complain
         there = there[[not isinstance(cell, WITHIN) for cell in cells[there]]]
     texts = kind.files_of(cells[there] if whole is None else whole.drop_null())
     drives = _are(pc.match_substring_regex(texts, f"^(?:{DRIVE.pattern})"))
-    complaints.add(kind.column, there[drives], f"{{}} is a path of Windows with a drive; expected one from {root}")
+    complaints.add(kind.column, there[drives], f"{{}} is a Windows path with a drive; expected a path from {root}")
     gone = lacking(root, texts) & ~drives
     complaints.add(kind.column, there[gone], f"there is no {{}} in {root}{WAYS_OUT}")
     up = _are(pc.or_(pc.starts_with(texts, "/"), pc.starts_with(texts, "..")))
@@ -130,7 +130,7 @@ def of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, od
         if cells.dtype.kind not in "iufb":
             numbers = rows.frame[name].map(as_number).to_numpy(dtype=float)
             wrong = np.isnan(numbers) & ~rows.empty(name)
-            complaints.add(name, np.flatnonzero(wrong), f"{{}} is no number; expected one, or an empty cell{WAYS_OUT}")
+            complaints.add(name, np.flatnonzero(wrong), f"{{}} is not a number; expected one, or an empty cell{WAYS_OUT}")
             cells, texts = numbers, texts | wrong
         with np.errstate(over="ignore"):
             values[:, place] = cells
@@ -139,7 +139,7 @@ def of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, od
     partly = ~finite.all(axis=1) & ~absent & ~texts
     if partly.any():
         first = columns[int(np.flatnonzero(~finite[np.flatnonzero(partly)[0]])[0])]
-        why = f"{{}} is no finite number of 32 bits, while other columns of the modality have some{WAYS_OUT}"
+        why = f"{{}} is not a finite number of 32 bits, while other columns of the modality have some{WAYS_OUT}"
         complaints.add(first, np.flatnonzero(partly), why)
     values[absent] = 0
     lost = partly | (texts & ~absent)

@@ -124,7 +124,7 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
         settings["modalities"], unused = guess.modalities(rows, root, taken)
         if not settings["modalities"]:
             raise Unsuitable(
-                f"{path}: no column looks like a modality (of {', '.join(map(str, rows.frame.columns[:20]))}); say which are, as in "
+                f"{path}: no column looks like a modality (of {', '.join(map(str, rows.frame.columns[:20]))}); name them, as in "
                 "--set 'modalities={NAME: {kind: numbers, columns: [COLUMN, COLUMN]}}'"
             )
     settings["task"] = found.kind
@@ -138,7 +138,7 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
         lost |= gone
         for column in sorted({*labels} & {*columns_of(rows, kind)}):
             odd.lines.append(
-                f"{path}: column '{column}' is the label, and an input of '{name}' too, which gives the answer away"
+                f"{path}: column '{column}' is the label and also an input of '{name}', so the input gives the answer away"
             )
     weights, gone = _weights(rows, settings["weight"], complaints) if settings["weight"] else (None, lost)
     lost |= gone
@@ -156,7 +156,7 @@ def _beside(rows: Rows, root: Path, arrays: Mapping[str, str]) -> None:
         if found != len(rows):
             raise Unsuitable(f"array '{name}': {cell} has {found:,} rows; expected {len(rows):,}, as {rows.path} has")
         if name in rows.frame.columns:
-            raise Unsuitable(f"array '{name}': {rows.path} has a column of that name; take another")
+            raise Unsuitable(f"array '{name}': {rows.path} already has a column of that name; choose another name")
         rows.frame[name] = [f"{cell}:{row}" for row in range(found)]
 
 
@@ -165,7 +165,7 @@ def _weights(rows: Rows, column: str, complaints: Complaints) -> tuple[Array, Ar
     cells = rows.column(column)
     values = (cells if cells.dtype.kind in "iufb" else rows.frame[column].map(as_number).to_numpy()).astype(np.float64)
     wrong = ~(np.isfinite(values) & (values >= 0))
-    complaints.add(column, np.flatnonzero(wrong), f"{{}} is no weight; expected a finite number of 0 or more{WAYS_OUT}")
+    complaints.add(column, np.flatnonzero(wrong), f"{{}} is not a weight; expected a finite number of 0 or more{WAYS_OUT}")
     return np.where(wrong, 0.0, values), wrong
 
 
@@ -179,7 +179,7 @@ def _unusable(
         return lost | found.unlabelled | absent.any(axis=0)
     complaints.add(label, np.flatnonzero(found.unlabelled), f"the row has no label that can be used ({{}}){WAYS_OUT}")
     for name, modal in modals.items() if missing == "error" else ():
-        why = "the cell is empty; missing: absent takes such rows without the modality"
+        why = "the cell is empty; 'missing: absent' keeps such rows, without the modality"
         complaints.add(getattr(modal.kind, "column", name), np.flatnonzero(modal.absent), why)
     complaints.add(label, np.flatnonzero(absent.all(axis=0)), f"every modality of the row is empty{WAYS_OUT}")
     return lost | found.unlabelled | absent.all(axis=0)
@@ -201,13 +201,13 @@ def _parts(
     notes = []
     if missing == "drop" and unusable.any():
         notes.append(f"missing: drop leaves out {int(unusable.sum()):,} of {len(rows):,} rows")
-    complaints.add(label, np.flatnonzero(found.unknown & ~found.unlabelled), "the label {} is none of the stated classes")
+    complaints.add(label, np.flatnonzero(found.unknown & ~found.unlabelled), "the label {} is not one of the stated classes")
     usable = np.flatnonzero(~unusable)
     if not len(usable):
         return dict.fromkeys(SPLITS, usable), notes
     named = rows.column(settings["split"])[usable] if settings["split"] else None
     if named is not None and (strange := shares.unknown(named)):
-        complaints.add(settings["split"], usable[strange], "{} is the name of no split; expected train, dev, valid or test")
+        complaints.add(settings["split"], usable[strange], "{} is not the name of a split; expected train, dev, valid or test")
         return dict.fromkeys(SPLITS, usable[:0]), notes
     groups = _groups(rows, settings["group"])[usable] if settings["group"] else None
     try:

@@ -80,7 +80,7 @@ def read_rows(path: Path) -> Rows:
     if path.suffix.lower() not in readers:
         kinds = ", ".join(readers)
         raise Unsuitable(
-            f"{path} is of no kind of table that is read here; expected {kinds}, or a folder of Hugging Face datasets"
+            f"{path} is not a table that agmbench can read; expected {kinds}, or a folder of Hugging Face datasets"
         )
     read, first = readers[path.suffix.lower()]
     try:
@@ -90,7 +90,7 @@ def read_rows(path: Path) -> Rows:
     except Exception as error:  # pandas and pyarrow raise what they like
         raise Unsuitable(f"{path} cannot be read as a table: {_said(error)}") from error
     if not len(frame):
-        raise Unsuitable(f"{path} has no rows; expected one a sample below a line of column names")
+        raise Unsuitable(f"{path} has no rows; expected one row per sample below a line of column names")
     return Rows(frame, path, first)
 
 
@@ -115,7 +115,7 @@ def _separated(path: Path) -> pd.DataFrame:
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     header = head.decode(encoding, errors="replace").splitlines()[:1]
     if not header:
-        raise Unsuitable(f"{path} is empty; expected a line of column names and a row a sample")
+        raise Unsuitable(f"{path} is empty; expected a line of column names and one row per sample")
     separator = "\t" if path.suffix.lower() == ".tsv" else _separator(header[0])
     kind: dict[str, Any] = {"sep": separator, "encoding": encoding, "na_values": EMPTY, "keep_default_na": False}
     try:
@@ -147,8 +147,8 @@ def _lines(path: Path) -> pd.DataFrame:
     except pa.ArrowInvalid as error:
         said = re.sub(r"in row (\d+)", lambda found: f"in row {int(found[1]) + 1}", _said(error))  # Arrow counts from 0
         raise Unsuitable(
-            f'{path} cannot be read as a table: {said}; expected a row a line, as in {{"x": 1.5, "label": "cat"}}, with values of one '
-            "type in a column"
+            f'{path} cannot be read as a table: {said}; expected one row per line, as in {{"x": 1.5, "label": "cat"}}, with values of one '
+            "type in each column"
         ) from error
 
 

@@ -72,19 +72,19 @@ def parts(
         split = shared(shares or SHARES, strata, groups, seed)
         asked = ", ".join(f"{name} {share:g}" for name, share in (shares or SHARES).items())
         by = "no group in two splits" if groups is not None else "row by row"
-        notes.append(f"splits are drawn by shares ({asked}), {by}, by seed {seed}")
+        notes.append(f"no column names the splits, so they are drawn at random ({asked}; {by}; seed {seed})")
     else:
         places, distinct = pd.factorize(named)
         split = np.array([NAMES[str(name).strip().lower()] for name in distinct], dtype=object)[places]
         if "valid" not in split and "dev" in split:
             split[split == "dev"] = "valid"
-            notes.append("split 'dev' is taken as valid, as there is none of that name")
+            notes.append("split 'dev' is taken as valid, because no split is called valid")
         lacking = {name: share for name, share in CUT.items() if name not in split}
         train = np.flatnonzero(split == "train")
         if lacking and len(train):
             if groups is not None and list(lacking) == ["dev"] and len(np.unique(groups[train])) < 1 / CUT["dev"]:
                 notes.append(
-                    "train has too few groups to cut dev from them whole, so rows are cut: dev shares groups with train"
+                    "train has too few groups to give whole groups to dev, so single rows are taken: dev shares groups with train"
                 )
                 groups = None
             own = shared(
@@ -92,13 +92,13 @@ def parts(
             )
             split[train] = own
             notes.append(
-                f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} cut from train, a tenth each, by seed {seed}"
+                f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} cut from train, a tenth each (seed {seed})"
             )
     found: dict[SplitName, Array] = {name: np.flatnonzero(split == name) for name in SPLITS}
     for name, rows in found.items():
         if not len(rows):
             have = ", ".join(f"{other} {len(some)}" for other, some in found.items())
-            raise Unsuitable(f"{name} has no rows ({have}); name the splits in a column, or give shares and enough groups")
+            raise Unsuitable(f"{name} has no rows ({have}); name the splits in a column, or set shares and have enough groups")
     return found, notes
 
 

@@ -89,7 +89,7 @@ def _numbers(rows: Rows, label: str, cells: Array, empty: Array) -> Targets:
     except (TypeError, ValueError) as error:
         row = next(place for place, cell in enumerate(cells) if not empty[place] and not _is_number(cell))
         raise Unsuitable(
-            f"{rows.where(row, label)}: {rows.cell(row, label)} is no number; state task: class if these are classes"
+            f"{rows.where(row, label)}: {rows.cell(row, label)} is not a number; state task: class if these are classes"
         ) from error
     wrong = ~np.isfinite(values)
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
@@ -113,7 +113,7 @@ def _columns(rows: Rows, columns: list[str]) -> Targets:
     for place, name in enumerate(columns):
         for row, cell in enumerate(rows.column(name)):
             if not empty[row] and (not _is_number(cell) or float(cell) not in (0, 1)):
-                raise Unsuitable(f"{rows.where(row, name)}: {rows.cell(row, name)} is no label; expected 0 or 1")
+                raise Unsuitable(f"{rows.where(row, name)}: {rows.cell(row, name)} is not a label; expected 0 or 1")
         values[~empty, place] = rows.column(name)[~empty].astype(np.float32)
     start = _common(columns)
     names = [name.removeprefix(start) or name for name in columns]

@@ -80,9 +80,8 @@ def _told(state: "State", downloads: Container[str]) -> Iterator[str]:
     for note in state.notes:
         yield f"{state.name}: {note}"
     if state.missing:
-        reason, _, expected = state.missing.partition("; expected one of ")
         yield ""
-        yield f"{state.name}: {reason}"
+        yield f"{state.name}: {state.missing}"
         if state.source:
             if state.name in downloads:
                 yield f"  download: agmbench data get {state.name}"
@@ -90,7 +89,7 @@ def _told(state: "State", downloads: Container[str]) -> Iterator[str]:
             yield f"  licence: {state.source.licence}"
             yield f"  size: {state.source.size}"
             yield f"  then: {state.source.then}"
-        yield from (f"  recognised as {layout}" for layout in expected.split("; ") if layout)
+        yield from (f"  recognised as {layout}" for layout in state.layouts)
 
 
 @command.command("verify")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agmbench.contracts import SPLITS, Dataset, Unsuitable
-from agmbench.datasets.files import HINT, FileDataset, Source
+from agmbench.datasets.files import FileDataset, NotHere, Source
 from agmbench.errors import AgmbenchError, describe
 from agmbench.registry import Entry
 
@@ -14,13 +14,15 @@ BUILT_IN = "built in"
 
 @dataclass(frozen=True)
 class State:
-    """One data set: its `layout` and samples a split if it is there, else what is `missing` and where to get it."""
+    """One data set: its `layout` and samples per split if it is there; else what is `missing`, the `layouts` in which it would be
+    recognised, and where to get it."""
 
     name: str
     layout: str = ""
     samples: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     missing: str = ""
+    layouts: tuple[str, ...] = ()
     source: Source | None = None
 
 
@@ -35,8 +37,10 @@ def state(entry: Entry, seed: int) -> State:
         known = (seed, entry.folder) if getattr(target, "wants_folder", False) else (seed,)
         dataset: Dataset = target(*known, **entry.params)
         samples: Mapping[str, int] = {name: len(dataset.split(name)) for name in SPLITS}
+    except NotHere as error:
+        return State(entry.name, missing=error.reason, layouts=error.layouts, source=source)
     except Unsuitable as error:
-        return State(entry.name, missing=str(error).partition(HINT)[0], source=source)
+        return State(entry.name, missing=str(error), source=source)
     except Exception as error:  # a stranger's data set may raise anything
         return State(entry.name, missing=describe(error), source=source)
     if not isinstance(dataset, FileDataset):

@@ -139,6 +139,15 @@ def home(name: str) -> Path:
     return Path(named or "~/.cache/agmbench/data").expanduser() / name
 
 
+class NotHere(Unsuitable):
+    """Nothing of a data set is where it was looked for; with the reason, and the layouts in which it would be recognised."""
+
+    def __init__(self, name: str, reason: str, layouts: Sequence[Layout]) -> None:
+        self.reason = reason
+        self.layouts = tuple(f"{layout.name}: {', '.join(layout.signs)}" for layout in layouts)
+        super().__init__(f"{reason}; expected one of {'; '.join(self.layouts)}{HINT} '{name}'")
+
+
 def found(name: str, root: Path, layouts: Sequence[Layout]) -> Layout:
     """The first layout all of whose signs are there."""
     present = [(layout, [sign for sign in layout.signs if _there(root, sign)]) for layout in layouts]
@@ -149,9 +158,8 @@ def found(name: str, root: Path, layouts: Sequence[Layout]) -> Layout:
     if signs:
         missing = [sign for sign in nearest.signs if sign not in signs]
         raise Unsuitable(f"in {root} the layout '{nearest.name}' misses {', '.join(missing)} (found {', '.join(signs)})")
-    expected = "; ".join(f"{layout.name}: {', '.join(layout.signs)}" for layout in layouts)
     state = "there is no data in" if root.is_dir() else "there is no folder"
-    raise Unsuitable(f"{state} {root}; expected one of {expected}{HINT} '{name}'")
+    raise NotHere(name, f"{state} {root}", layouts)
 
 
 def _there(root: Path, sign: str) -> bool:

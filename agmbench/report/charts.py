@@ -66,7 +66,6 @@ def intervals(title: str, bars: Sequence[Bar], x: str, mark: float | None = None
     return _svg(axes, title)
 
 
-@themed
 def _draw(axes: Axes, place: int, bar: Bar, shade: str, led_from: float | None) -> None:
     """A line of `intervals`."""
     if bar.low is not None and bar.high is not None:
@@ -77,6 +76,7 @@ def _draw(axes: Axes, place: int, bar: Bar, shade: str, led_from: float | None) 
     axes.plot(bar.mean, place, "o", color=shade, markersize=8)
 
 
+@themed
 def scatter(title: str, dots: Sequence[Dot], x: str, y: str, zero: bool = False) -> Markup:
     """Named points; the names stand in one column to the right, each led to its point. With `zero` the x axis begins at zero."""
     named = [dot for dot in dots if dot.named]

@@ -133,7 +133,7 @@ def test_weights_come_from_a_folder_or_a_file(tmp_path: Path) -> None:
     for name, said in [
         ("none.pt", "is not a file"),
         ("broken.safetensors", "cannot be read"),
-        ("other.pt", "has [0-9] of the network's"),
+        ("other.pt", "has only [0-9] of the network's"),
     ]:
         with pytest.raises(Unsuitable, match=said) as raised:
             HFVision((3, 32, 32), config=config, weights=str(tmp_path / name))

@@ -815,7 +815,7 @@ MODULATORS = {
     "leaves": (
         "model.fusion.zero_grad(set_to_none=True); return step",
         "gradients",
-        "the modulator leaves gradients out: in a whole epoch 2 of 2 tensors of fusion had none",
+        "the modulator leaves gradients out: in a whole epoch 2 of 2 tensors of fusion had no gradient",
     ),
     "ends": ("raise SystemExit(4)", "finite", "SystemExit: 4"),
 }

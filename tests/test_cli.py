@@ -88,7 +88,7 @@ def test_a_pipe_sees_no_progress_bar(line: CommandLine) -> None:
     assert re.fullmatch(r"joint seed 999 on synthetic concat: epoch 1 of \d+, valid accuracy 0\.\d{3}, \d+ s left", first)
     assert "trained 'joint seed 999 on synthetic concat'" in result.err
     assert last.startswith("MLflow run ")
-    quiet = line.finish("run", "--modulator", "joint", "--no-strength", *SMALL, "--quiet", "--seed", "1")
+    quiet = line("run", "--modulator", "joint", "--no-strength", *SMALL, "--quiet", "--seed", "1")
     assert [words[:10] for words in quiet.err.splitlines()] == ["MLflow run"]
 
 

@@ -165,6 +165,7 @@ def test_a_result_is_reproduced_bit_by_bit(exported: Path, line: CommandLine, mo
     assert files(line.folder) == [], "the store is not touched"
 
 
+@pytest.mark.long
 def test_numbers_that_are_not_those_of_the_job_are_found(theirs: Path, line: CommandLine) -> None:
     digest = digest_of(theirs, "concept of m0 seed 999 on synthetic concat")
     path = theirs / digest / "metrics.json"

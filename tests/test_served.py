@@ -70,6 +70,7 @@ def test_a_fresh_process_gives_the_predictions_of_the_run(finished: CommandLine,
     assert fresh(finished, runs(finished)[name]) == 64
 
 
+@pytest.mark.long
 def test_a_method_whose_answer_is_not_the_models_is_served_too(line: CommandLine) -> None:
     assert line("run", "--modulator", "ensemble", *SMALL, "--set", "mute=mean").status == 0
     assert fresh(line, runs(line)["ensemble seed 999 on synthetic concat"]) == 64
@@ -143,6 +144,7 @@ def loaded(folder: Path, where: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-c", code, str(folder / "data")], capture_output=True, text=True, cwd=where)
 
 
+@pytest.mark.long
 def test_a_task_of_the_data_sets_own_is_found_where_its_entry_is(line: CommandLine, tmp_path: Path) -> None:
     plugin = line.folder / "plugins" / "own"
     plugin.mkdir(parents=True)

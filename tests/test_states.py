@@ -46,6 +46,7 @@ def history(tracker: MlflowTracker, record: Record) -> dict[str, list[tuple[int,
     return tracker.history(record, names)
 
 
+@pytest.mark.long
 def test_another_machine_goes_on_and_ends_the_same(machine: Machine, tmp_path: Path) -> None:
     one, other, watching = machine("one"), machine("other"), Watching()
     stopped(one, 1)

@@ -590,7 +590,7 @@ def test_a_random_sample_is_said_wherever_departures_are() -> None:
     known = {
         key: getattr(found, key) for key in ("name", "digest", "cell", "spec", "modalities", "concept", "tags", "departures")
     }
-    assert "in: limit=64, RANDOM SAMPLE." in described(Heading(**known, fingerprint="", samples={}))
+    assert "data set: limit=64, RANDOM SAMPLE." in described(Heading(**known, fingerprint="", samples={}))
 
 
 @pytest.mark.parametrize(

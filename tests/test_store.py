@@ -186,4 +186,7 @@ def test_no_process_leaves_temporary_files(line: CommandLine, tmp_path: Path, wo
     temporary.mkdir()
     result = line.finish(*words, env={"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"})
     assert result.status == 0, result.err
-    assert list(temporary.iterdir()) == []
+    left = [
+        path.name for path in temporary.iterdir() if not path.name.startswith("torchinductor_")
+    ]  # torch's own cache, one per user
+    assert left == []

@@ -331,7 +331,7 @@ def test_words_that_cannot_be_are_one_line(theirs: Path, exported: Path, line: C
     assert "printable text without quotes" in line.refused("import", str(theirs), "--name", "a'b")
     assert "has no manifest.json" in line.refused("verify-result", str(theirs))
     assert "expected RESULTS/DIGEST" in line.refused("verify-result", str(theirs / "0123456789abcdef"))
-    assert "no row 'agn'" in line.refused("compare", "--from", str(theirs), "--baseline", "agn")
+    assert "--baseline agn: there is no such row" in line.refused("compare", "--from", str(theirs), "--baseline", "agn")
     (theirs / digest / "metrics.json").write_text("{}")
     assert "is not the file that was exported" in line.refused("verify-result", str(theirs / digest))
     assert "no finished runs in" in line.refused("export", "out")

@@ -556,7 +556,7 @@ def test_describe_writes_an_entry_that_verify_and_run_take(line: CommandLine) ->
         "60 rows, 7 columns",
         "picture   picture  picture  1x6x8",
         "cat",
-        "groups: column subject, 15 of them",
+        "groups: column subject, 15 groups",
         "wrote animals.yaml",
     ):
         assert text in told.out, told.out

@@ -57,7 +57,7 @@ def _write(table: Path, entry: Path, made: "Manifest") -> None:
     import pandas as pd
 
     from agmbench.data.describe import entry as text_of
-    from agmbench.data.describe import entry_name
+    from agmbench.data.describe import entry_name, methods
 
     try:
         pd.DataFrame(made.rows).to_csv(table, index=False)
@@ -70,4 +70,5 @@ def _write(table: Path, entry: Path, made: "Manifest") -> None:
         ) from error
     for note in made.notes:
         echo(f"note: {note}")
-    echo(f"\nwrote {shown(table)} and {shown(entry)}; next: agmbench run --dataset {shlex.quote(shown(entry))} --modulator agm")
+    first = f"agmbench run --dataset {shlex.quote(shown(entry))} --modulator {methods(opened)[-1]}"
+    echo(f"\nwrote {shown(table)} and {shown(entry)}; next: {first}")

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -181,12 +182,9 @@ def test_nothing_is_left_where_temporary_files_are(line: CommandLine, tmp_path: 
     ],
     ids=["suite", "devices", "sweep", "workers"],
 )
-def test_no_process_leaves_temporary_files(line: CommandLine, tmp_path: Path, words: tuple[str, ...]) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    result = line.finish(*words, env={"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"})
-    assert result.status == 0, result.err
-    left = [
-        path.name for path in temporary.iterdir() if not path.name.startswith("torchinductor_")
-    ]  # torch's own cache, one per user
-    assert left == []
+def test_no_process_leaves_temporary_files(line: CommandLine, words: tuple[str, ...]) -> None:
+    with TemporaryDirectory(prefix="t") as temporary:  # a short path: names of sockets have 107 letters at most
+        result = line.finish(*words, env={"TMPDIR": temporary, "OMP_NUM_THREADS": "1"})
+        assert result.status == 0, result.err
+        left = [path.name for path in Path(temporary).iterdir()]
+    assert [name for name in left if not name.startswith("torchinductor_")] == []  # torch's own cache, one per user

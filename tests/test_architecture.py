@@ -215,7 +215,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "leaderboard",
         "logs",
         "measures",
-        "names",
         "parameters",
         "protocol",
         "records",

@@ -1,17 +1,14 @@
 """The report of a suite among the artifacts of the suite's own runs, where the MLflow UI shows it."""
 
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agmbench.names import SUITE
 from agmbench.registry import load
 
 if TYPE_CHECKING:
-    from agmbench.records import Record, Run
+    from agmbench.records import Record
     from agmbench.suite import Standing
     from agmbench.trackers.mlflow import MlflowTracker
 
@@ -36,28 +33,22 @@ def keep(
     from agmbench.report.render import render
     from agmbench.report.tables import BASELINE
     from agmbench.suite import read
+    from agmbench.suite.group import group, keep_texts, tags
 
     digests = {one.job.digest for one in found.done if one.job}
     done = [record for record in stored if record.digest in digests]
-    registry, origin, tags = load(), Origin(tracker.shown), {SUITE: name}
+    registry, origin = load(), Origin(tracker.shown)
     for dataset in sorted({record.spec["dataset"]["name"] for record in done}):
         records = [record for record in done if record.spec["dataset"]["name"] == dataset]
         made_of = _hash(title, said, records, f"{origin.version} {origin.commit}")
-        if tracker.of_group(dataset, tags, NOTED) == made_of:
+        if tracker.of_group(dataset, tags(name), NOTED) == made_of:
             continue
         tables = tabled(records, registry, cost=True, coalitions=True, beside=read(registry, name).published)
         text = page(tables, tracker.history, BASELINE, title, said, origin, partial(measures.kept, tracker))
         summary = "\n\n".join([f"# {title}", *said, render(tables, "markdown", BASELINE, origin)])
-        with tracker.group(dataset, f"suite {name}", tags) as run:
-            _keep(run, {REPORT: text, SUMMARY: f"{summary}\n"})
-            _keep(run, {NOTED: made_of})  # when the report is there
-
-
-def _keep(run: "Run", texts: Mapping[str, str]) -> None:
-    with tempfile.TemporaryDirectory(prefix="agmbench-") as scratch:
-        for file, text in texts.items():
-            Path(scratch, file).write_text(text, encoding="utf-8")
-        run.files(Path(scratch))
+        with group(tracker, dataset, name) as run:
+            keep_texts(run, {REPORT: text, SUMMARY: f"{summary}\n"})
+            keep_texts(run, {NOTED: made_of})  # when the report is there
 
 
 def _hash(title: str, said: Sequence[str], records: "Sequence[Record]", by: str) -> str:

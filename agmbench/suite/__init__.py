@@ -1,7 +1,7 @@
 """Suites: a named matrix of jobs, of which only those that are missing are run.
 
-`matrix` is a suite as it stands in the registry, `planned` its jobs, `kept` what the store keeps of them for machines without their
-data, `standing` how far they are and what there is to run, `running` their way through a launcher.
+`matrix` is a suite as it stands in the registry, `planned` its jobs, `group` its runs in the store, `kept` what these keep of the jobs
+for machines without their data, `standing` how far they are and what there is to run, `running` their way through a launcher.
 """
 
 from agmbench.suite.matrix import Block, Suite, read

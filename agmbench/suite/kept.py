@@ -5,18 +5,16 @@ keeps the digests of its jobs, by what was asked for, which takes no data. A mac
 """
 
 import json
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from agmbench import build
 from agmbench.jobs import CORE_VERSION, JobSpec, digest
-from agmbench.names import SUITE
 from agmbench.records import Tracker
 from agmbench.registry import Registry
 from agmbench.registry.source import stated
+from agmbench.suite.group import group, keep_texts, tags
 
 FILE = "plan.json"
 
@@ -48,15 +46,10 @@ def asked(spec: JobSpec, registry: Registry) -> str:
     return digest([spec.canonical(), CORE_VERSION, components])
 
 
-def tags_of(name: str) -> dict[str, str]:
-    """Of the runs of the suite `name` below which its jobs stand, one for each data set."""
-    return {SUITE: name}
-
-
 def kept(tracker: Tracker, dataset: str, name: str) -> Plan:
     """What the run of the suite `name` keeps of its jobs on a data set; nothing if there is none. What cannot be read is as if it were
     not there."""
-    text = tracker.of_group(dataset, tags_of(name), FILE)
+    text = tracker.of_group(dataset, tags(name), FILE)
     with suppress(ValueError, TypeError, AttributeError):
         content = json.loads(text or "{}")
         return {key: Told(tuple(map(str, one.get("needed", ()))), str(one.get("skipped", ""))) for key, one in content.items()}
@@ -69,13 +62,8 @@ def keep(tracker: Tracker, dataset: str, name: str, plan: Plan) -> None:
         return
     with tracker.lock("plans"):
         whole = _both(kept(tracker, dataset, name), plan)
-        with (
-            tracker.group(dataset, f"suite {name}", tags_of(name)) as run,
-            tempfile.TemporaryDirectory(prefix="agmbench-") as scratch,
-        ):
-            content = {key: asdict(one) for key, one in whole.items()}
-            Path(scratch, FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
-            run.files(Path(scratch))
+        with group(tracker, dataset, name) as run:
+            keep_texts(run, {FILE: json.dumps({key: asdict(one) for key, one in whole.items()}, indent=1)})
 
 
 def _both(known: Plan, plan: Plan) -> Plan:

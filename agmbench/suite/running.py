@@ -11,7 +11,8 @@ from agmbench import build
 from agmbench.errors import Taken
 from agmbench.launch import Ended, Launcher, Task
 from agmbench.records import Tracker
-from agmbench.suite.kept import keep, tags_of
+from agmbench.suite.group import group, tags
+from agmbench.suite.kept import keep
 from agmbench.suite.standing import Todo
 
 WORK = "agmbench.work:job"  # what a job's text is for
@@ -27,14 +28,13 @@ def run(
     under a run of the suite. What is trained is `tagged`, as `--tag` does it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tags = tags_of(name)
     at_work = sorted({job.spec.dataset.name for stage in todo.stages for job in stage})
     for dataset, planned in todo.plans.items():
         keep(tracker, dataset, name, planned)
         if dataset not in at_work:
-            tracker.settle(dataset, tags)
+            tracker.settle(dataset, tags(name))
     with ExitStack() as groups:
-        parents = {one: groups.enter_context(tracker.group(one, f"suite {name}", tags)).id for one in at_work}
+        parents = {one: groups.enter_context(group(tracker, one, name)).id for one in at_work}
         make = partial(_tasks, parents=parents, folder=folder, tagged=tagged or {})
         lost: dict[str, str] = {}  # why, by digest
         for stage in todo.stages:

@@ -1,0 +1,26 @@
+"""The run of a suite in the experiment of a data set, below which its jobs stand; the suite's plan and report are its artifacts."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from agmbench.names import SUITE
+from agmbench.records import Run, Tracker
+
+
+def tags(name: str) -> dict[str, str]:
+    """By which the runs of the suite `name` are found, one for each data set."""
+    return {SUITE: name}
+
+
+def group(tracker: Tracker, dataset: str, name: str) -> Run:
+    """The run of the suite `name` in the experiment of a data set, which is made if there is none."""
+    return tracker.group(dataset, f"suite {name}", tags(name))
+
+
+def keep_texts(run: Run, texts: Mapping[str, str]) -> None:
+    """Keep texts by the names of their files."""
+    with tempfile.TemporaryDirectory(prefix="agmbench-") as scratch:
+        for file, text in texts.items():
+            Path(scratch, file).write_text(text, encoding="utf-8")
+        run.files(Path(scratch))

@@ -25,7 +25,7 @@ MEETING = "AGMBENCH_MEETING"  # the variable that says where ranks meet, if not 
 PATIENCE = timedelta(days=1)  # with ranks that live: the first may wait for another process that trains the same job
 ENDED = "another process of this job, which trains on several devices, has ended"
 REASON = "reason"  # the key under which a rank that fails says why
-LISTENS = 3.0  # seconds for such a reason, once per rank is gone
+LISTENS = 3.0  # seconds for such a reason, once a rank is gone
 
 
 class RankLost(RunFailed):

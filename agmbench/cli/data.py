@@ -1,7 +1,6 @@
 """`agmbench data`: describe, manifest, status, get, prepare, verify, sample."""
 
 import os
-import textwrap
 import time
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -55,7 +54,7 @@ def status(names: tuple[str, ...]) -> None:
 
     from agmbench.data.get import known
     from agmbench.data.status import state
-    from agmbench.report.grid import print_grid, room
+    from agmbench.report.grid import folded, print_grid
 
     registry = load()
     entries = [registry.get("dataset", name) for name in names] or registry.entries("dataset")
@@ -65,14 +64,10 @@ def status(names: tuple[str, ...]) -> None:
         counts = [str(found.samples.get(split, "-")) for split in ("train", "dev", "valid", "test")]
         table.add_row(found.name, escape(found.layout) or "not here", *counts)
     print_grid(table)
-    downloads, limit = known(), room()
+    downloads = known()
     for found in states:
         for text in _told(found, downloads):
-            echo(
-                text
-                if limit is None
-                else textwrap.fill(text, limit, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-            )
+            echo(folded(text, later="    "))
 
 
 def _told(state: "State", downloads: Container[str]) -> Iterator[str]:

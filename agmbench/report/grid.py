@@ -31,6 +31,14 @@ def room() -> int | None:
     return _Console().width if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty() else None
 
 
+def folded(text: str, later: str = "") -> str:
+    """A text wrapped at words to the columns that there are, `later` before each line but the first; on a pipe as it is."""
+    limit = room()
+    if limit is None:
+        return text
+    return textwrap.fill(text, limit, subsequent_indent=later, break_long_words=False, break_on_hyphens=False)
+
+
 def width(grid: Table) -> int:
     """How many columns a table takes if nothing in it is folded."""
     console = _Console()

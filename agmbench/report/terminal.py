@@ -1,14 +1,13 @@
 """Tables on the terminal: fitted to its width by leaving out the less important columns, every explanation once."""
 
 import re
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agmbench.errors import printable
 from agmbench.report import sheets
-from agmbench.report.grid import HEAD, print_grid, room, width
+from agmbench.report.grid import HEAD, folded, print_grid, room, width
 from agmbench.report.sheets import INTERVAL, Sheet, without
 from agmbench.report.tables import BASELINE, Table
 
@@ -84,11 +83,5 @@ def _print(sheet: Sheet) -> None:
 
 def _say(text: str) -> None:
     """A paragraph, wrapped at words."""
-    if not text:
-        return
-    limit = room()
-    print(
-        printable(text)
-        if limit is None
-        else textwrap.fill(printable(text), limit, break_long_words=False, break_on_hyphens=False)
-    )
+    if text:
+        print(folded(printable(text)))

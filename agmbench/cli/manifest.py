@@ -57,7 +57,7 @@ def _write(table: Path, entry: Path, made: "Manifest") -> None:
     import pandas as pd
 
     from agmbench.data.describe import entry as text_of
-    from agmbench.data.describe import entry_name, methods
+    from agmbench.data.describe import entry_name, first_run
 
     try:
         pd.DataFrame(made.rows).to_csv(table, index=False)
@@ -70,5 +70,4 @@ def _write(table: Path, entry: Path, made: "Manifest") -> None:
         ) from error
     for note in made.notes:
         echo(f"note: {note}")
-    first = f"agmbench run --dataset {shlex.quote(shown(entry))} --modulator {methods(opened)[-1]}"
-    echo(f"\nwrote {shown(table)} and {shown(entry)}; next: {first}")
+    echo(f"\nwrote {shown(table)} and {shown(entry)}; next: {first_run(opened, shlex.quote(shown(entry)))}")

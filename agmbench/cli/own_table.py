@@ -100,7 +100,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) -> None:
-    from agmbench.data.describe import entry, entry_name, methods
+    from agmbench.data.describe import entry, entry_name, first_run
 
     opened = opened_table(path.absolute(), given, anew=True)
     known = load().names("dataset")
@@ -111,9 +111,7 @@ def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) 
         target.write_text(entry(opened, name or entry_name(path, known), target.absolute().parent), encoding="utf-8")
     except OSError as error:
         raise AgmbenchError(f"{target} cannot be written ({error.strerror}); name another place with -o") from error
-    echo(
-        f"\nwrote {shown(target)}; next: agmbench run --dataset {shlex.quote(shown(target))} --modulator {methods(opened)[-1]}"
-    )
+    echo(f"\nwrote {shown(target)}; next: {first_run(opened, shlex.quote(shown(target)))}")
 
 
 def opened_table(path: Path, given: dict[str, Any], anew: bool = False) -> "Opened":

@@ -18,7 +18,7 @@ from agmbench.datasets.tables.stored import is_sequence
 
 WRITTEN = ("label", "task", "split", "group", "weight", "id")  # what of a table's settings an entry says, where there is one
 SMALL = 64  # pixels of a side, up to which a picture needs no large network
-COMPARED = ("unimodal", "joint", "ogm-ge", "agm")  # each but joint needs two modalities
+COMPARED = ("unimodal", "joint", "ogm-ge", "agm")
 TARGET = "agmbench.datasets.table:Table"
 
 
@@ -97,9 +97,14 @@ def _params(opened: Opened, folder: Path) -> dict[str, Any]:
     return {**params, "missing": settings.get("missing", "absent")}
 
 
-def methods(opened: Opened) -> tuple[str, ...]:
+def _methods(opened: Opened) -> tuple[str, ...]:
     """The methods that the suite of a table compares, the one to try first as the last; of one modality there is nothing to balance."""
     return COMPARED if len(opened.modals) > 1 else ("joint",)
+
+
+def first_run(opened: Opened, file: str) -> str:
+    """The command to try first on a table whose entry is in a file."""
+    return f"agmbench run --dataset {file} --modulator {_methods(opened)[-1]}"
 
 
 def entry(opened: Opened, name: str, folder: Path) -> str:
@@ -118,14 +123,14 @@ def entry(opened: Opened, name: str, folder: Path) -> str:
         "job": job,
     }
     suite = {
-        "summary": f"{', '.join(methods(opened))} on {name}",
+        "summary": f"{', '.join(_methods(opened))} on {name}",
         "seeds": [1, 2, 3],
-        "jobs": [{"dataset": name, "modulator": list(methods(opened))}],
+        "jobs": [{"dataset": name, "modulator": list(_methods(opened))}],
     }
     head = [
         f"# A data set made of {path.name}, written by 'agmbench data describe'. You may change all of it. Then try",
         "#   agmbench data verify THIS_FILE",
-        f"#   agmbench run --dataset THIS_FILE --modulator {methods(opened)[-1]}",
+        f"#   {first_run(opened, 'THIS_FILE')}",
         "#   agmbench suite run THIS_FILE        (the suite below)",
         "#   agmbench compare --dataset THIS_FILE",
         "# docs/your-data.md explains each setting.",

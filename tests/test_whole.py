@@ -105,6 +105,7 @@ def contents(path: Path) -> Sequence[str]:
     return [file.read_text() for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_two_processes_that_make_the_same_path_at_once_never_meet(kind: str, tmp_path: Path) -> None:
     path, texts = tmp_path / "it", ["one" * 3000, "two" * 3000]
@@ -121,6 +122,7 @@ def test_two_processes_that_make_the_same_path_at_once_never_meet(kind: str, tmp
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_not(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "it"

@@ -325,6 +325,13 @@ def test_only_seeds_that_both_have_are_pairs() -> None:
     assert "ogm: not compared, only one seed in common with joint" in sheet.notes
 
 
+def test_differences_that_do_not_vary_have_a_note_beside_their_dashes() -> None:
+    table = only(*runs("joint", [50, 60]), *runs("agm", [51, 61]), *runs("ogm", [51, 62]))
+    (sheet,) = sheets.of_table(table, "joint")[1:]
+    assert [row[3:5].count("–") for row in sheet.body] == [2, 0]
+    assert sheet.notes == ["agm: the difference is the same for every seed, so it has no interval and no d_z"]
+
+
 def test_a_seed_whose_accuracy_is_no_number_is_no_pair() -> None:
     (found,) = against(only(*runs("joint", [50, 60, 70]), *runs("agm", [51, float("nan"), 72])), "joint")
     assert (found.pairs, found.difference) == (2, pytest.approx(1.5))

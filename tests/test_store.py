@@ -188,3 +188,16 @@ def test_no_process_leaves_temporary_files(line: CommandLine, words: tuple[str, 
         assert result.status == 0, result.err
         left = [path.name for path in Path(temporary).iterdir()]
     assert [name for name in left if not name.startswith("torchinductor_")] == []  # torch's own cache, one per user
+
+
+@pytest.mark.long
+def test_a_temporary_folder_whose_path_is_too_long_for_sockets_is_one_line(line: CommandLine, tmp_path: Path) -> None:
+    temporary = tmp_path / ("t" * 100)
+    temporary.mkdir()
+    result = line.finish(
+        "run", *SMALL, "-m", "joint,agm", "--jobs", "2", env={"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    )
+    assert result.status == 2
+    assert result.err == (
+        f"error: {temporary} is too long a path for the sockets of processes; set TMPDIR to a shorter one, such as /tmp\n"
+    )

@@ -35,6 +35,7 @@ VERBS = {
 
 
 MENDED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
+NO_SOCKET = "AF_UNIX path too long"  # what Python says if it cannot make the socket of a process in the temporary folder
 LONGEST = 4000  # characters of an error message
 
 
@@ -92,6 +93,12 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
             sys.exit(1)
         if error.errno in MENDED and error.filename is not None:  # a path that the user can name anew
             _exit(f"{error.filename} cannot be read or written ({error.strerror})", 2)
+        if str(error) == NO_SOCKET:
+            from tempfile import gettempdir
+
+            _exit(
+                f"{gettempdir()} is too long a path for the sockets of processes; set TMPDIR to a shorter one, such as /tmp", 2
+            )
         _unexpected(error)
     except Exception as error:
         _unexpected(error)

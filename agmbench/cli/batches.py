@@ -53,9 +53,9 @@ def carried_out(
         elif not quiet or ended.reason:
             echo(f"[{number} of {todo.total}] {ended.task.name}: {what} ({lasting(ended.seconds)}){rest}", err=True)
     if todo.total and not quiet and not as_json:
-        echo(f"{todo.total} jobs in {lasting(time.monotonic() - begun)}, {failed} failed", err=True)
-    jobs = "1 job" if failed == 1 else f"{failed} jobs"
-    reason = f"{jobs} of suite '{name}' failed; see the output of each job in {folder}" if failed else ""
+        alone = f" ({todo.unimodal} of them unimodal models)" if todo.unimodal else ""
+        echo(f"{counted(todo.total)}{alone} in {lasting(time.monotonic() - begun)}, {failed} failed", err=True)
+    reason = f"{counted(failed)} of suite '{name}' failed; see the output of each job in {folder}" if failed else ""
     return suite.progress(planned, tracker, known), reason
 
 
@@ -76,8 +76,13 @@ def recorded(found: "Standing", tracker: "MlflowTracker", tagged: Mapping[str, s
     return records
 
 
+def counted(number: int) -> str:
+    """So many jobs, in words."""
+    return "1 job" if number == 1 else f"{number} jobs"
+
+
 def told(name: str, found: "Standing") -> list[str]:
-    """One line each: how far the jobs are, every failed job, and what is skipped with the reason."""
+    """One line each: how far the jobs are, not counting unimodal models; every failed job; what is skipped, with the reason."""
     counts = {"done": found.done, "failed": found.failed, "missing": found.missing, "skipped": found.skipped}
     lines = [f"suite '{name}': " + ", ".join(f"{len(some)} {what}" for what, some in counts.items())]
     lines += [f"failed: {one.label}: {record.reason}" for one, record in found.failed]

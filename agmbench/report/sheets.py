@@ -178,6 +178,8 @@ def _against(table: Table, baseline: str) -> list[Sheet]:
         f"{label}: not compared, {'only one seed' if pairs else 'no seed'} in common with {baseline}"
         for label, pairs in few.items()
     ]
+    if equal := [each.label for each in found if each.effect is None]:
+        notes.append(f"{', '.join(equal)}: the difference is the same for every seed, so it has no interval and no d_z")
     caption = _tests(_in(table.figure), max(each.pairs for each in found), len(found))
     return [Sheet(f"{table.title}: against {baseline}", header, body, caption, notes)]
 

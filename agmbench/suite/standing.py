@@ -57,16 +57,25 @@ def progress(planned: Iterable[Planned], tracker: Tracker, registry: Registry) -
 
 @dataclass(frozen=True)
 class Todo:
-    """What there is to run, in stages: mono-modal concepts, so that no job waits for another's; of jobs that share a training, the first;
-    the others.   `plans`: of each data set, what all of its jobs are, those that are done too."""
+    """What there is to run, in stages: unimodal models ("mono-modal concepts") first, so that no job waits for another's; then, of jobs
+    that share a training, the first; then the others. `plans`: what all jobs of each data set are, also those that are done."""
 
     stages: Sequence[Sequence[build.Job]]
     plans: Mapping[str, Plan] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
-        """How many jobs that are."""
-        return len({job.digest for stage in self.stages for job in stage})
+        """How many jobs there are, unimodal models among them."""
+        return len(self._jobs)
+
+    @property
+    def unimodal(self) -> int:
+        """How many of them are unimodal models."""
+        return sum(job.spec.present is not None for job in self._jobs.values())
+
+    @property
+    def _jobs(self) -> Mapping[str, build.Job]:
+        return {job.digest: job for stage in self.stages for job in stage}
 
 
 def todo(planned: Sequence[Planned], tracker: Tracker, registry: Registry) -> Todo:

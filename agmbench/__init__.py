@@ -1,10 +1,11 @@
 """agmbench: a benchmark of multimodal learning under gradient modulation.
 
-`agmbench.run(...)` and `agmbench.compare(...)` are the commands of those names (docs/python.md). Importing this imports nothing else.
+`agmbench.run(...)` and `agmbench.compare(...)` do what the commands of those names do (docs/python.md). Importing this package imports
+nothing else.
 """
 
-# nothing is imported here: until `__main__` has its say, `python -m agmbench` takes modules from the working directory
-TYPE_CHECKING = False  # which type checkers take for true
+# nothing is imported here: until `__main__` removes the working directory from the path, `python -m agmbench` would import from there
+TYPE_CHECKING = False  # type checkers treat this name as true
 
 if TYPE_CHECKING:
     from typing import Any
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from agmbench.api import run as run
 
 __version__: str
-__all__ = ["__version__", "compare", "run"]  # made when they are asked for
+__all__ = ["__version__", "compare", "run"]  # `__getattr__` makes each when it is first used
 
 
 def __getattr__(name: str) -> "Any":

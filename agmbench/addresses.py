@@ -1,15 +1,15 @@
-"""Addresses of stores as they may be told: without user, password and query, any of which may be a secret or hold one."""
+"""Addresses of stores made safe to show: without user, password and query, because each of them may be or contain a secret."""
 
 import json
 import re
 from urllib.parse import unquote, unquote_plus
 
 HIDDEN = "***"
-IN_A_TEXT = re.compile(r"(?<=://)[^\s/'\"][^\s'\"]*@")  # what is before the host of any address
+IN_A_TEXT = re.compile(r"(?<=://)[^\s/'\"][^\s'\"]*@")  # what stands before the host in any address
 
 
 def shown(address: str) -> str:
-    """An address without its secrets. It need not be a sound one: whatever stands before the last '@' is taken for a secret."""
+    """An address without its secrets. It need not be valid: whatever stands before the last '@' is treated as a secret."""
     scheme, slashes, rest = address.partition("://")
     if not slashes:
         scheme, rest = "", address
@@ -19,7 +19,7 @@ def shown(address: str) -> str:
 
 
 def hidden(text: str, address: str) -> str:
-    """A text, such as an error of a library, without the secrets of an address, however they are escaped in it."""
+    """A text, such as a library's error, without the secrets of an address, in whatever way the text escapes them."""
     text = text.replace(address, shown(address))
     for secret in sorted(_secrets(address), key=len, reverse=True):
         text = re.sub(
@@ -29,7 +29,7 @@ def hidden(text: str, address: str) -> str:
 
 
 def _secrets(address: str) -> set[str]:
-    """User and password, the values of the query, and the pieces of each, as they are and unescaped."""
+    """User and password, the values of the query, and the pieces of each, both as they are written and unescaped."""
     rest = address.partition("://")[2] or address
     before, _, host = ("", "", rest) if rest.startswith("/") else rest.rpartition("@")
     values = [value.partition("=")[2] for value in host.partition("?")[2].split("&")]
@@ -38,7 +38,8 @@ def _secrets(address: str) -> set[str]:
 
 
 def _forms(letter: str) -> str:
-    """A pattern of one letter as libraries write it: itself, escaped in an address, in a string of Python or JSON, in bytes."""
+    """A pattern that matches one letter in every form in which libraries write it: plain, or escaped in an address, a Python or JSON
+    string, or bytes."""
     if letter.isascii() and letter.isalnum():
         return f"(?:{letter}|%{ord(letter):02x})"
     numbers = letter.encode("utf-8", "surrogatepass")

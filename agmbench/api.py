@@ -50,19 +50,19 @@ def run(
 ) -> Record:
     """Train one job and its unimodal reference models, and log them to MLflow; returns the record of the job.
 
-    A job that is done already is not trained again: its record is read from the store. A job that is not possible raises
-    `AgmbenchError`, whose text is the line that the command line shows. The store is that of the command line: `runs/` in the working
-    directory, or `MLFLOW_TRACKING_URI`.
+    A job that is already done is not trained again: its record is read from the store. A job that is not possible raises
+    `AgmbenchError`, whose text is the line that the command line would show. The store is the same as on the command line: `runs/` in the
+    working directory, or `MLFLOW_TRACKING_URI`.
 
-    dataset: a name of the registry; or your own, as a mapping of "train", "valid", "test" (and "dev", else cut from train) to
-        `(inputs, targets)` or to a torch `Dataset` of such pairs (see `agmbench.given`); or a `Dataset` of `agmbench.contracts`.
+    dataset: a name of the registry; or your own data, as a mapping of "train", "valid", "test" (and "dev", which is otherwise cut from
+        train) to `(inputs, targets)` or to a torch `Dataset` of such pairs (see `agmbench.given`); or a `Dataset` of `agmbench.contracts`.
     encoder: names by modality, as in `--encoder audio=resnet`.   set: settings by key, as in `--set modulator.alpha=2`.
     name, classes: for a data set of your own: its name in runs and tables (default "given"), and the names of its classes.
     strength: `False` leaves out competition strength and its reference runs, as `--no-strength` does.
-    quiet: no progress bar, no lines on standard error.
+    quiet: `True` shows no progress bar and writes no lines to standard error.
 
     All other parameters are the options of `agmbench run`. In the result, `record.metrics["test/accuracy"]` is a number, and
-    `record.figure` is the number by which the task is judged, as a text.
+    `record.figure` is the main number of the task, as a text.
     """
     options = {"training.epochs": epochs, "training.accumulate": accumulate, "training.precision": precision}
     options |= {"seed": seed, "limit": limit}
@@ -108,7 +108,7 @@ def compare(
     the direction of each quantity.
 
     dataset, modulators, fusions, seeds: keep only these; by default all.   columns: the quantities to show, as `--columns`.
-    coalitions, cost, samples: as the options of these names.
+    coalitions, cost, samples: the same as the options of these names.
     """
     with _environment(AGMBENCH_REGISTRY=registry):
         known, tracker = load(), MlflowTracker()
@@ -156,7 +156,7 @@ class _Quiet:
 
 @contextmanager
 def _environment(**values: object) -> Iterator[None]:
-    """Set variables of the environment inside, as the options of the command line do for a whole process; `None` leaves one unchanged."""
+    """Set environment variables inside the block, as command-line options do for a whole process; `None` leaves a variable unchanged."""
     said = {name: value for name, value in values.items() if value is not None}
     changed = {name: str(value.absolute() if isinstance(value, Path) else value) for name, value in said.items()}
     before = {name: os.environ.get(name) for name in changed}

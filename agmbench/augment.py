@@ -1,6 +1,7 @@
-"""The transforms of a job as its splits take them.
+"""The transforms of a job, in the form in which its splits apply them.
 
-Every draw of training comes from the job's seed, the epoch, the sample and its modality, every one of evaluation from the last two.
+The random numbers of training depend on the job's seed, the epoch, the sample and its modality; those of evaluation only on the sample and
+its modality.
 """
 
 import hashlib
@@ -17,13 +18,13 @@ from agmbench.contracts import Change, Input, Transform, Unsuitable
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What becomes of samples. `augmentation(epoch)` is the change in an epoch of training, `augmentation(None)` in evaluation.
+    """How samples are changed. `augmentation(epoch)` is the change in an epoch of training, `augmentation(None)` the one in evaluation.
 
-    Samples are known by their numbers in the whole split, so those of a limited job are changed as in one of all samples. What is
-    drawn in evaluation does not depend on the job's seed: every model is asked about the same samples.
+    A sample is identified by its number in the whole split, so a job with `limit` changes a sample in the same way as a job on all samples.
+    What is drawn in evaluation does not depend on the job's seed: every model is evaluated on the same samples.
 
     training, evaluation: a transform by modality.
-    shapes: of a sample, by modality.
+    shapes: the shape of a sample, by modality.
     """
 
     training: Mapping[str, Transform]
@@ -39,7 +40,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A transform with the draws of one epoch."""
+    """A transform, with what its random numbers in one epoch depend on (`known`)."""
 
     transform: Transform
     shape: tuple[int, ...]
@@ -64,5 +65,5 @@ class Drawn:
 
 
 def _seed(*known: Any) -> int:
-    """One of 2^63 that hangs on all that is known."""
+    """A seed, one of 2^63, that depends on every value in `known`."""
     return int.from_bytes(hashlib.sha256(repr(known).encode()).digest()[:8]) >> 1

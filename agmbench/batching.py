@@ -1,4 +1,4 @@
-"""An epoch's samples in batches, and the batches of an optimizer step."""
+"""How the samples of an epoch are divided into batches, and the batches into optimizer steps."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from agmbench.jobs import Training
 
 
 def placed(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches of an epoch, with the places of their samples in its list."""
+    """The batches of an epoch, each with the places of its samples in the epoch's list of samples (`Batch.at`)."""
     begun = 0
     for batch in batches:
         ended = begun + len(batch.targets)
@@ -26,8 +26,8 @@ def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
 
 
 def batches_of(count: int, recipe: Training) -> list[slice]:
-    """Batches; a last one of one sample, which BatchNorm cannot take, is left out, and if the recipe says so one that is not full,
-    unless it is the only one."""
+    """Divide `count` samples into batches. A last batch of one sample is left out, because BatchNorm cannot take it. With the recipe's
+    `drop_last`, any last batch that is not full is left out, unless it is the only one."""
     size = recipe.batch_size
     least = min(size, count) if recipe.drop_last else 2
     return [slice(start, min(start + size, count)) for start in range(0, count, size) if count - start >= least]

@@ -1,4 +1,4 @@
-"""States of an unfinished job, from which it goes on as if it had never been stopped."""
+"""States of an unfinished job. A job that goes on from one ends as if it had never been stopped."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ from agmbench.records import Beyond, Point
 from agmbench.whole import whole
 
 NEWEST, BEFORE = "state.pt", "state-before.pt"
-JOB = "job"  # the key of its digest in a state
-SHARE = 0.05  # of the time may go into writing
+JOB = "job"  # the key in a state under which the job's digest stands
+SHARE = 0.05  # the largest share of the time that may go into writing states
 
 
 class Checkpoints:
-    """The newest state of the job of a digest and the one before, in a folder. A file is written aside, synced and renamed.
+    """A folder with the newest state of a job and the state before it. A file is written under another name, synced and then renamed.
 
-    `beyond` keeps the newest for other machines too, and is asked for one that another machine left there.
+    `beyond` also keeps the newest state where other machines can reach it. The first `load` asks it for a state that another machine left.
     """
 
     def __init__(self, folder: Path, digest: str, beyond: Beyond | None = None) -> None:
@@ -29,11 +29,11 @@ class Checkpoints:
         self._beyond = beyond
         self._fetched = beyond is None
         self.warnings: list[str] = []
-        self._written = 0.0  # when
+        self._written = 0.0  # the time when the last state was written
         self._took = 0.0
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last state: writing takes a twentieth of the time at most."""
+        """Whether enough time has passed since the last state: writing may take at most a twentieth of the time."""
         return time.monotonic() - self._written >= self._took / SHARE
 
     def save(self, state: Mapping[str, Any]) -> None:
@@ -52,10 +52,11 @@ class Checkpoints:
         self._took = self._written - begun
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest state of this job that can be read. One that cannot, or is another's, is moved aside and named in `warnings`."""
+        """The newest state of this job that can be read. A state that cannot be read, or is of another job, is moved aside, and
+        `warnings` names it."""
         if self._beyond is not None and not self._fetched:
             self._beyond.fetch(self.folder / NEWEST)
-            self._fetched = True  # once, for what was set aside would come again
+            self._fetched = True  # only once: a state that was set aside would be fetched again
         for path in (self.folder / NEWEST, self.folder / BEFORE):
             if path.is_file() and (state := self._read(path, device)) is not None:
                 return state
@@ -75,7 +76,7 @@ class Checkpoints:
         return None
 
     def refuse(self, reason: str) -> None:
-        """The state that `load` gave does not fit: move it aside, so that the next `load` gives the one before."""
+        """Move the state that `load` gave aside because it does not fit the job, so that the next `load` gives the one before it."""
         path = next(path for path in (self.folder / NEWEST, self.folder / BEFORE) if path.is_file())
         self._set_aside(path, f"does not fit its job ({reason})")
 
@@ -85,7 +86,7 @@ class Checkpoints:
         self.warnings.append(f"the checkpoint {path} {what}; it is kept as {aside.name}")
 
     def clear(self) -> None:
-        """The job is finished, or should begin anew."""
+        """Remove all states, because the job is finished or should start from the beginning."""
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._beyond is not None:
             self._beyond.clear()
@@ -107,7 +108,7 @@ def _sync(folder: Path) -> None:
 
 
 def pack(points: Sequence[Point]) -> dict[str, Any]:
-    """Points as tensors, which are quick to write and safe to read."""
+    """Turn points into tensors, which are quick to write and safe to read."""
     names = list(dict.fromkeys(point.name for point in points))
     numbers = {name: number for number, name in enumerate(names)}
     return {
@@ -119,6 +120,6 @@ def pack(points: Sequence[Point]) -> dict[str, Any]:
 
 
 def unpack(packed: Mapping[str, Any]) -> list[Point]:
-    """What `pack` was given."""
+    """The points that `pack` was given."""
     rows = zip(packed["name"].tolist(), packed["value"].tolist(), packed["step"].tolist(), strict=True)
     return [Point(packed["names"][name], value, step) for name, value, step in rows]

@@ -1,4 +1,4 @@
-"""What a modulator owes the model it trains: samples to learn from, gradients for all that should learn, and no hold on it."""
+"""Checks of what a modulator must do: take valid samples, give a gradient to every tensor that should learn, and not keep the model."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,22 +19,23 @@ LEAVES_OUT = (
 
 
 class Conduct:
-    """Watches the steps of the first epoch: which tensors of the model were to learn, and which of them had a gradient.
+    """Watches the steps of the first epoch: which tensors of the model should learn, and which of them had a gradient.
 
-    Once that epoch is judged, everything passes unseen.
+    After that epoch is judged, nothing is checked any more.
     """
 
     def __init__(self, modulator: Modulator, model: MultimodalModel) -> None:
         self._modulator, self._model = modulator, model
-        self._learning: dict[str, None] = {}  # names, in order
+        self._learning: dict[str, None] = {}  # names of the tensors that should learn, in order
         self._reached: set[str] = set()
         self._names = {id(module): name for name, module in model.named_modules()}
-        self._ran: set[str] = set()  # modules, in passes with gradient
+        self._ran: set[str] = set()  # names of the modules that ran in a forward pass with gradients
         self._judged = False
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Around the steps of a batch. The hook is global, because torch takes other kernels for a module that has a hook of its own."""
+        """Note which modules run, around the steps of a batch. The hook is global, because torch takes other kernels for a module that has
+        a hook of its own."""
         if self._judged:
             yield
             return
@@ -50,7 +51,7 @@ class Conduct:
             hook.remove()
 
     def see(self) -> None:
-        """At each yielded step, before the optimizer's."""
+        """Note which tensors have a gradient; called at each yielded step, before the optimizer's step."""
         for name, tensor in self._model.named_parameters():
             if tensor.requires_grad:
                 self._learning[name] = None
@@ -58,7 +59,7 @@ class Conduct:
                     self._reached.add(name)
 
     def check(self, step: object) -> None:
-        """At each yielded step, before the optimizer's: one that is not as the contract has it is `RunFailed`."""
+        """Raise `RunFailed` for a step that breaks the contract; called at each yielded step, before the optimizer's step."""
         if self._judged:
             return
         if complaint := malformed(step):
@@ -66,7 +67,7 @@ class Conduct:
         self.see()
 
     def judge(self, batch: Batch) -> None:
-        """After the epoch: what the modulator still owes is `RunFailed`; `batch` is any of the epoch's."""
+        """Raise `RunFailed` if, after the epoch, the modulator keeps the model or left gradients out; `batch` is any batch of the epoch."""
         if self._judged:
             return
         if complaint := kept(self._modulator, self._model) or self.left_out(batch):
@@ -74,7 +75,7 @@ class Conduct:
         self._judged = True
 
     def left_out(self, batch: Batch) -> str | None:
-        """Which tensors had no gradient in the epoch and should have had one."""
+        """The complaint about tensors that had no gradient in the epoch and should have had one; `None` if there are none."""
         promises = self._modulator.promises
         owed = {f"encoders.{modality}": self._owed(f"encoders.{modality}", promises.rests) for modality in self._model.encoders}
         owed["fusion"] = self._owed("fusion", promises.own_heads)
@@ -88,7 +89,7 @@ class Conduct:
         return None
 
     def _skipped(self, name: str, part: str) -> bool:
-        """Whether its part ran without the module that it is of, as networks that drop layers do."""
+        """Whether `part` ran without the module to which this tensor belongs, as in networks that drop layers."""
         return part in self._ran and name.rpartition(".")[0] not in self._ran
 
     def _owed(self, part: str, may_rest: bool) -> list[str]:
@@ -97,7 +98,7 @@ class Conduct:
 
 
 def wrong_samples(samples: object, total: int) -> str | None:
-    """Why an epoch cannot take these for its training samples, of `total`."""
+    """The reason why these cannot be an epoch's training samples, of a split of `total` samples; `None` if they can."""
     if not isinstance(samples, Tensor):
         found = f"a {type(samples).__name__}"
     elif samples.ndim != 1 or samples.dtype != torch.int64 or samples.device.type != "cpu":
@@ -115,7 +116,7 @@ def wrong_samples(samples: object, total: int) -> str | None:
 
 
 def malformed(step: object) -> str | None:
-    """What of a yielded step is not as the contract has it."""
+    """How a yielded step breaks the contract; `None` if it does not."""
     if not isinstance(step, Step):
         return f"the modulator should give a Step(loss, logits, signals) for each optimizer step; found a {type(step).__name__}"
     for name, value in {"loss": step.loss, **{f"signal '{name}'": value for name, value in step.signals.items()}}.items():
@@ -127,9 +128,9 @@ def malformed(step: object) -> str | None:
 
 
 def reached_jointly(model: MultimodalModel, batch: Batch) -> set[str]:
-    """The names of the tensors that the loss of joint training depends on; some networks have others too."""
+    """The names of the tensors on which the loss of joint training depends; some networks also have tensors on which it does not."""
     named = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
-    without_cudnn = torch.backends.cudnn.flags(enabled=False)  # whose recurrent layers have no gradients in eval mode
+    without_cudnn = torch.backends.cudnn.flags(enabled=False)  # cuDNN's recurrent layers have no gradients in eval mode
     with model.evaluating(), model.muting.evaluation(), torch.enable_grad(), without_cudnn:
         loss = model.loss(model(batch.inputs).logits, batch.targets)
         gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
@@ -137,7 +138,7 @@ def reached_jointly(model: MultimodalModel, batch: Batch) -> set[str]:
 
 
 def kept(modulator: Modulator, model: MultimodalModel) -> str | None:
-    """Which attribute of the modulator holds the model, or a part of it that learns."""
+    """The complaint about an attribute of the modulator that holds the model or a part of it; `None` if there is none."""
     own: dict[int, str] = {id(model): "the model"}
     for part in (model.encoders, model.fusion):
         prefix = "encoders" if part is model.encoders else "fusion"
@@ -153,7 +154,7 @@ def kept(modulator: Modulator, model: MultimodalModel) -> str | None:
 
 
 def _attributes(holder: nn.Module) -> Iterator[tuple[str, object]]:
-    """By the names that its author gave them; torch keeps modules, parameters and buffers apart from the others."""
+    """Attributes by the names that the author gave them; torch keeps modules, parameters and buffers apart from the others."""
     for name, value in vars(holder).items():
         yield from value.items() if name in ("_modules", "_parameters", "_buffers") else [(name, value)]
 

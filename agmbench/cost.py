@@ -20,12 +20,12 @@ PROCESS = Path("/proc/self")
 
 
 def _lstm(x: Shape, input_weight: Shape, hidden_weight: Shape, *_: Any, **__: Any) -> int:
-    """`[T, B, I]` through weights `[4H, I]` and `[4H, H]`: two operations a weight, step and sample."""
+    """FLOPs of `[T, B, I]` through weights `[4H, I]` and `[4H, H]`: two per weight, time step and sample."""
     return 2 * x[0] * x[1] * (input_weight[0] * input_weight[1] + hidden_weight[0] * hidden_weight[1])
 
 
 def _lstm_backward(*shapes: Any, **_: Any) -> int:
-    """The gradient of the input and that of the weights: twice the forward pass."""
+    """FLOPs of the gradients of the input and of the weights: twice those of the forward pass."""
     return 2 * _lstm(*shapes)
 
 
@@ -38,35 +38,35 @@ def _attention_backward(grad: Shape, query: Shape, key: Shape, value: Shape, *_:
 
 
 def _whole_attention(query: Shape, key: Shape, *_: Any, **__: Any) -> int:
-    """`[B, T, D]` projected to queries, keys, values and the output by `D * D` weights, and the attention between them."""
+    """FLOPs of projecting `[B, T, D]` to queries, keys, values and the output by `D * D` weights, and of the attention between them."""
     (batch, asked, width), seen = query, key[1]
     return 4 * batch * width * (width * (asked + seen) + asked * seen)
 
 
 def _encoder_layer(x: Shape, *args: Any, **__: Any) -> int:
-    """Self-attention, then a feed-forward network whose first weights are `[F, D]`."""
+    """FLOPs of self-attention and of the feed-forward network after it, whose first weights are `[F, D]`."""
     feed: Shape = args[13]
     return _whole_attention(x, x) + 4 * x[0] * x[1] * feed[0] * feed[1]
 
 
 aten = torch.ops.aten
-FORMULAS: dict[Any, Callable[..., int]] = {  # what torch's own counter takes for nothing on a CPU
+FORMULAS: dict[Any, Callable[..., int]] = {  # operations that torch's own counter counts as 0 on a CPU
     aten.mkldnn_rnn_layer: _lstm,
     aten.mkldnn_rnn_layer_backward: _lstm_backward,
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-    aten._native_multi_head_attention: _whole_attention,  # of torch's modules where there is no gradient and no training
+    aten._native_multi_head_attention: _whole_attention,  # torch's modules call it in eval mode without gradients
     aten._transformer_encoder_layer_fwd: _encoder_layer,
 }
 
 
 class Meter:
-    """Counts the first batch of a run and times all of them.
+    """Counts the passes and FLOPs of a run's first batch, and times all batches.
 
-    `encoder_passes` is the number of samples that went through any encoder, over the batch: joint training of M modalities has M.
-    `flops` are those of the batch's forward and backward passes, a multiplication and an addition being two. Peak memory is that
-    since the meter was made: of CUDA's allocator, or the largest resident set of this process. Where that cannot be reset, which
-    takes Linux and its `/proc`, it is the largest since the process began.
+    `encoder_passes` is the number of samples that went through any encoder, divided by the batch size: joint training of M modalities has
+    M. `flops` counts the batch's forward and backward passes; a multiplication and an addition are two. Peak memory is the largest since
+    the meter was made: of CUDA's allocator, or of the resident set of this process. Without Linux's `/proc` the latter cannot be reset,
+    and is the largest since the process began.
     """
 
     def __init__(self, model: MultimodalModel, device: torch.device) -> None:
@@ -83,7 +83,7 @@ class Meter:
 
     @contextmanager
     def batch(self, size: int) -> Iterator[None]:
-        """Around the steps of a batch of that size."""
+        """Count the passes and FLOPs of the steps inside, if it is the first batch. `size` is the number of its samples."""
         if self.flops is not None:
             yield
             return
@@ -95,7 +95,7 @@ class Meter:
             if module in encoders:
                 rows.append(len(inputs[0]))
 
-        hook = register_module_forward_pre_hook(see)  # no module's own, with which torch and agmbench take other ways
+        hook = register_module_forward_pre_hook(see)  # global: a module with a hook of its own is run in another way
         try:
             with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
                 yield
@@ -109,17 +109,17 @@ class Meter:
         return {"flops": self.flops, "encoder_passes": self.encoder_passes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Count no more."""
+        """Take over what was counted, and count no more."""
         self.flops, self.encoder_passes = state["flops"], state["encoder_passes"]
 
     def start(self) -> None:
-        """At the beginning of an epoch."""
+        """Start the clock at the beginning of an epoch."""
         self._begun = time.perf_counter()
 
     def stop(self, samples: int, waited: float = 0.0) -> dict[str, float]:
-        """At the end of an epoch's training, when the device has caught up: its cost, by metric name.
+        """The cost of an epoch, by metric name; called at the end of its training, when the device has finished.
 
-        `waited` are the seconds of it in which training waited for data.
+        `waited`: for how many seconds of the epoch training waited for data.
         """
         seconds = time.perf_counter() - self._begun
         return {
@@ -134,7 +134,7 @@ class Meter:
         }
 
     def _peak_memory(self) -> int:
-        """Bytes."""
+        """The peak memory in bytes."""
         if self._device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self._device))
         with suppress(OSError, StopIteration):

@@ -1,4 +1,4 @@
-"""The training losses of a recipe that differ from those of the task: smoothed labels, and a weight for each class."""
+"""The training losses of a recipe that differ from the task's losses: smoothed labels, and a weight for each class."""
 
 from typing import cast
 
@@ -25,7 +25,8 @@ class Criterion(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def losses(self, task: Task, logits: Tensor, targets: Tensor) -> Tensor:
-        """Not `forward`: torch watches the calls of modules, and AGM takes gradients by the very logits that come in here."""
+        """The losses. This is not called `forward`, because torch watches calls of `forward`, and AGM takes gradients with respect to
+        exactly the logits that are given here."""
         if not self.smoothing and self.weights is None:
             return task.losses(logits, targets)
         segments = isinstance(task, Segments)

@@ -1,4 +1,4 @@
-"""The end of a process whose work is done."""
+"""How a process whose work is done ends."""
 
 import atexit
 import os
@@ -8,10 +8,10 @@ from typing import NoReturn
 
 
 def leave(status: int) -> NoReturn:
-    """End this process. What is registered for its end is done, and what it has said is written; but the interpreter is not taken apart,
-    which with torch and MLflow in it takes longer than many a job's last epochs, for nothing."""
+    """End this process: call its exit functions and flush its output, but do not shut the interpreter down. With torch and MLflow
+    imported, that would take longer than the last epochs of many jobs, for no benefit."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads it any more
+        with suppress(OSError, ValueError):  # the reader is gone, or the stream is closed
             stream.flush()
     os._exit(status)

@@ -26,15 +26,15 @@ class AgmbenchError(Exception):
 
 
 class RunFailed(AgmbenchError):
-    """A job started and could not finish; its run is FAILED with this text as the reason."""
+    """Raised when a job started and could not finish; its run becomes FAILED with this text as the reason."""
 
     exit_code = 1
 
 
 class Taken(RunFailed):
-    """Another process has the job, or has taken it over; nothing is wrong with the job."""
+    """Raised when another process has the job or has taken it over; nothing is wrong with the job."""
 
-    SAYS = "another process has this job"  # how the text begins, by which it is known wherever it is only a text
+    SAYS = "another process has this job"  # the beginning of the text, by which this error is recognized where only its text is left
 
     def __init__(self, text: str) -> None:
         super().__init__(f"{self.SAYS}: {text}")
@@ -85,7 +85,7 @@ SUBSTITUTES = {
 
 
 def encodable(text: str, encoding: str) -> str:
-    """The text in what an encoding has: signs of ours that it lacks are written otherwise, any other is a question mark."""
+    """The text in characters that an encoding has. Those it lacks are replaced: by `SUBSTITUTES`, or else by a question mark."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -94,7 +94,7 @@ def encodable(text: str, encoding: str) -> str:
 
 
 def _substituted(error: UnicodeError) -> tuple[str, int]:
-    """A handler of codecs that does the same for a stream."""
+    """An error handler of `codecs` that makes the same replacements for a stream."""
     assert isinstance(error, UnicodeEncodeError)
     return "".join(SUBSTITUTES.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
 
@@ -103,5 +103,5 @@ codecs.register_error("agmbench", _substituted)
 
 
 def printable(text: str) -> str:
-    """Someone else's text made safe for a terminal: characters that it would act on are spelt out, as `\\x1b`."""
+    """Someone else's text made safe for a terminal: characters on which the terminal would act are spelt out, as `\\x1b`."""
     return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

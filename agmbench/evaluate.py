@@ -1,4 +1,4 @@
-"""The predictions of a model on a split for each coalition, and the numbers by which training is followed."""
+"""The predictions of a model on a split under each coalition, and the numbers that are recorded while it trains."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -24,14 +24,14 @@ def evaluate(
     whole: bool = False,
     where: str = "",
 ) -> Outcome:
-    """Logits of every coalition on a split in eval mode, the representation, and the targets, on the CPU. With `whole`, also the terms of
-    an additive fusion and the features of encoders that were trained. `batches` are those of the split, on the model's device.
+    """Evaluate a split in eval mode: the logits of every coalition, the representation and the targets, on the CPU. With `whole`, also the
+    terms of an additive fusion and, for a method that trains, the features. `batches` are all batches of the split, on the model's device.
 
-    A number that is not finite is an error that names the split (`where`), the modality and the samples.
+    Raises `RunFailed` for a number that is not finite, with a text that names the split (`where`), the modality and the samples.
     """
     which = shapley.coalitions(model.modalities)
     full = frozenset(model.modalities)
-    parts: list[list[Tensor]] = []  # a batch each: logits of each coalition, the representation, terms if there are any
+    parts: list[list[Tensor]] = []  # per batch: logits of each coalition, representation, and terms and features if any
     targets: list[Tensor] = []
     own: Mapping[str, Tensor] = {}
     features: Mapping[str, Tensor] = {}
@@ -67,7 +67,7 @@ def evaluate(
 
 
 def _not_finite(model: MultimodalModel, batch: Batch, inputs_sound: bool, logits_sound: bool, where: str) -> str:
-    """Which part of a batch is not finite: its inputs, the logits, or else the targets."""
+    """The error that says which part of a batch is not finite: its inputs, the logits, or else the targets."""
     if not inputs_sound:
         return f"the data on {where} are not finite: {wrong_input(batch, model.modalities)}"
     if not logits_sound:
@@ -76,8 +76,8 @@ def _not_finite(model: MultimodalModel, batch: Batch, inputs_sound: bool, logits
 
 
 def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copies on the CPU, by one transfer of all their bytes, so that a device is waited for once."""
-    # the widest numbers first, so that each begins at a place of theirs
+    """Copies of the tensors on the CPU, made by one transfer of all their bytes, so that the host waits for the device only once."""
+    # the widest numbers come first, so that every tensor starts at a multiple of its element size
     order = sorted(range(len(tensors)), key=lambda place: -tensors[place].element_size())
     pieces = [tensors[place].detach().contiguous().flatten().view(torch.uint8) for place in order]
     copied = torch.cat(pieces).cpu().split([len(piece) for piece in pieces])
@@ -86,8 +86,9 @@ def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _inside(model: MultimodalModel, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Each modality's own term of the logits, if the fusion is additive; and the features of each modality, with tokens averaged."""
-    with model.muting.evaluation():  # what it draws for muted inputs moves no draw of the answers
+    """Each modality's own term of the logits, if the fusion is additive; and the features of each modality, with tokens averaged (unless
+    the fusion predicts per segment)."""
+    with model.muting.evaluation():  # so that random numbers drawn here do not change those drawn for the predictions
         features = cast(dict[str, Any], model.encode(batch.inputs))
     terms = model.fusion.terms(features) if model.fusion.additive else {}
     tokens = {m: features[m] for m in model.modalities}

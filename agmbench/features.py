@@ -1,4 +1,4 @@
-"""What frozen encoders make of the data, kept: each of them runs once over the splits, and training reads what it made."""
+"""The features of frozen encoders, kept on disk: each such encoder runs once over the splits, and training reads its features."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -26,8 +26,11 @@ def frozen(model: MultimodalModel) -> list[str]:
 def refused(
     model: MultimodalModel, augmented: Collection[str], evaluated: Collection[str], mixes: bool, compares: bool
 ) -> str | None:
-    """Why features cannot be kept; `augmented` modalities have transforms in training, `evaluated` ones in evaluation, the recipe
-    `mixes` inputs, the method `compares` with trained concepts."""
+    """The reason why features cannot be kept, or `None`.
+
+    augmented, evaluated: the modalities that have transforms in training, and in evaluation.
+    mixes: whether the recipe mixes inputs.   compares: whether the method needs trained unimodal models.
+    """
     found = frozen(model)
     if changed := [m for m in found if m in augmented]:
         return f"the samples of '{changed[0]}' are changed in each epoch; take --set augment.{changed[0]}=none"
@@ -48,18 +51,18 @@ def refused(
 
 @torch.no_grad()
 def keep(model: MultimodalModel, feed: Feed, folder: Path) -> None:
-    """From now on the feed gives, of each modality whose encoder is frozen, its features; the model's `muting` knows that.
+    """Replace the inputs that the feed gives by features, for each modality whose encoder is frozen, and tell the model's `muting`.
 
-    What is given in place of an input is the feature of a sample and behind it, on the last axis, the feature of its muted input. Of
-    tokens `[B, L, 2 (D + 1)]` the last number of each half is 1 where there is a token. Those of text are as long as the batch's
-    longest text, as they would be.
+    In place of an input the feed gives the feature of the sample followed, on the last axis, by the feature of its muted input. With
+    tokens `[B, L, 2 (D + 1)]`, the last number of each half is 1 where there is a token. Tokens of text are cut to the batch's longest
+    text, as they would be without kept features.
     """
     modalities = frozen(model)
-    if not modalities:  # of a concept, whose encoder may not be one of them
+    if not modalities:  # a unimodal model, whose only encoder is not frozen
         return
     masked: dict[str, bool] = {}
     splits: dict[SplitName, Split] = {}
-    several = here() is not None  # ranks gather a batch of samples of one length
+    several = here() is not None  # ranks gather batches, so all samples must have the same length
     text = frozenset(m for m in modalities if model.encoders[m].reads_text and not several)
     with model.evaluating(), model.muting.evaluation():
         for name, split in feed.splits.items():
@@ -92,7 +95,7 @@ def _flat(feature: Input) -> Tensor:
 
 
 class _Files:
-    """Arrays of a split, made with the first batch."""
+    """The arrays of a split on disk. Each is created by its first `write`, which tells its type and shape."""
 
     def __init__(self, folder: Path, count: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +103,7 @@ class _Files:
         self._arrays: dict[str, Any] = {}
 
     def write(self, name: str, index: Tensor, x: Tensor) -> None:
-        """The rows of those numbers."""
+        """Write the rows with these numbers."""
         rows = x.cpu().numpy()
         if name not in self._arrays:
             kind: dict[str, Any] = {"mode": "w+", "dtype": rows.dtype, "shape": (self._count, *rows.shape[1:])}
@@ -108,7 +111,7 @@ class _Files:
         self._arrays[name][index.cpu().numpy()] = rows
 
     def close(self) -> None:
-        """All of it is on the disk."""
+        """Flush all arrays to the disk and close them."""
         for array in self._arrays.values():
             array.flush()
         self._arrays.clear()
@@ -125,8 +128,12 @@ def _opened(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class Kept(Staged):
-    """A split of which some `modalities` are features in mapped arrays, those of `text` cut to the batch's longest; `whole` has the
-    rest, and is not read if that is nothing (`all_kept`), where no sample lacks a modality."""
+    """A split in which the inputs of some `modalities` are features, read from mapped arrays.
+
+    text: the modalities of text, whose tokens are cut to the batch's longest text.
+    whole: the split that has the other modalities.
+    all_kept: there are no other modalities and no sample lacks a modality, so `whole` is not read.
+    """
 
     folder: Path
     modalities: tuple[str, ...]
@@ -140,7 +147,7 @@ class Kept(Staged):
         return self.count
 
     def read(self, index: Tensor, change: Change | None = None) -> Batch:
-        """Features of their arrays; of the other modalities, what is stored."""
+        """Read the features from their arrays, and the other modalities as `whole` stores them."""
         features: dict[str, Input] = {m: self._input(m, index) for m in self.modalities}
         if self.all_kept:
             weights = self._rows("weights", index) if self.weighted else None
@@ -149,7 +156,7 @@ class Kept(Staged):
         return replace(batch, inputs={**batch.inputs, **features})
 
     def finished(self, batch: Batch) -> Batch:
-        """Features are so already."""
+        """Finish the inputs of the other modalities; features are finished already."""
         if self.all_kept:
             return batch
         others = replace(batch, inputs={m: x for m, x in batch.inputs.items() if m not in self.modalities})
@@ -158,7 +165,7 @@ class Kept(Staged):
 
     @property
     def targets(self) -> Tensor:
-        """Those of every sample."""
+        """The targets of every sample."""
         return self._rows("targets", torch.arange(self.count))
 
     def _input(self, modality: str, index: Tensor) -> Input:

@@ -1,4 +1,4 @@
-"""What the splits of a data set contain, as a hash: it enters the identity of every job on them."""
+"""A hash of what the splits of a data set contain. It is part of the digest of every job on them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from agmbench.contracts import SPLITS, Batch, Dataset, Input, Split, TensorSplit, Tokens, Unsuitable
 
-READ = 64 << 20  # bytes of a split that is not in memory, evenly spread over it; of larger samples, FEWEST
-FEWEST = 64
-PIECE = 64  # samples asked for at once
+READ = 64 << 20  # how many bytes of a split that is not in memory are hashed
+FEWEST = 64  # but never fewer samples than this
+PIECE = 64  # samples that are read at once
 
 
 def contents(dataset: Dataset) -> str:
-    """16 hexadecimal digits: equal if what the splits hold is.
+    """A hash of 16 hexadecimal digits, equal for data sets whose splits contain the same.
 
-    Of a split in memory, every input and target enters. Of one that is read when asked: the number of samples, its `targets` and
-    `rows` where it has them, and as many samples as 64 MiB hold, 64 at least, evenly spread. What the author gives as `fingerprint`
-    enters as well.
+    Of a split in memory, every input and target is hashed. Of a split that is read on demand: the number of samples, its `targets` and
+    `rows` if it has them, and as many samples as fit into 64 MiB (at least 64), evenly spread. The `fingerprint` that the author of the
+    data set gives is hashed as well.
     """
     total = hashlib.sha256(dataset.fingerprint.encode())
     for name in SPLITS:
@@ -32,7 +32,7 @@ def contents(dataset: Dataset) -> str:
 
 
 def alike(one: Split, other: Split) -> bool:
-    """Whether two splits hold the same samples in the same order, by a few of them."""
+    """Whether two splits hold the same samples in the same order, judged by a few of them."""
     if len(one) != len(other):
         return False
     hashes = [hashlib.sha256(), hashlib.sha256()]
@@ -54,7 +54,7 @@ def _parts(split: Split, name: str, named: bool) -> Iterator[Any]:
         return
     first, again = (split.batch(torch.tensor([0])) for _ in range(2))
     if _hash(first) != _hash(again):
-        if named:  # samples that are drawn, of data whose author says which they are
+        if named:  # samples are random, but the author's fingerprint identifies the data
             return
         raise Unsuitable(
             f"{name} gives different numbers each time for the same sample, so nobody could know on which data a run was trained; seed "

@@ -1,4 +1,4 @@
-"""Numbers that are not finite: seen without waiting for the device, and traced to where they come from."""
+"""Numbers that are not finite: they are noticed without waiting for the device, and traced to their source."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,12 +12,12 @@ from agmbench.distributed.ranks import here
 from agmbench.errors import RunFailed
 from agmbench.model import MultimodalModel
 
-STEPS = 64  # that may pass before a loss which is not finite is told
+STEPS = 64  # how many steps may pass before a loss that is not finite is reported
 
 
 class Seen(NamedTuple):
-    """Of one step: whether its `loss`, its `logits` and the `features` of each encoder that ran are finite, as flags on the device;
-    and the numbers of its samples, micro-batch by micro-batch."""
+    """What is kept of one step: whether its `loss`, its `logits` and the `features` of each encoder that ran are finite, as flags on the
+    device; and the numbers of its samples, by micro-batch."""
 
     loss: Tensor
     logits: Tensor
@@ -30,22 +30,22 @@ class Seen(NamedTuple):
 
 
 class Watch:
-    """Over the steps of an epoch on a split. Flags are read in one go: every `STEPS` steps, at the end, and first of all when
-    anything goes wrong, which may be for the same reason.
+    """Watches the steps of an epoch for losses that are not finite. Flags are read together: every `STEPS` steps, at the end, and when a
+    step raises, because numbers that are not finite may be the reason.
 
-    The first step whose loss is not finite ends the run. Weights have gone on by then, so what is told of it are its own flags, and
-    its samples, read again.
+    The first step whose loss is not finite ends the run. By then the weights have changed, so the error is made from the flags of that
+    step and from its samples, which are read again.
     """
 
     def __init__(self, model: MultimodalModel, split: Split, what: str, first: int) -> None:
-        """`what` is not finite, in words, at a step of which `first` is the next."""
+        """`what` begins the error ("the loss ... is not finite"); `first` is the number of the next step."""
         self._model, self._split, self._what, self._first = model, split, what, first
         self._features: dict[str, Tensor] = {}
         self._seen: list[Seen] = []
 
     @contextmanager
     def passes(self) -> Iterator[None]:
-        """Around the steps of a batch."""
+        """Note whether features are finite, in the steps of a batch inside; if they raise, judge before the error goes on."""
         hooks = [encoder.register_forward_hook(_noting(self._features, m)) for m, encoder in self._model.encoders.items()]
         try:
             yield
@@ -57,7 +57,7 @@ class Watch:
                 hook.remove()
 
     def see(self, step: Step, batches: Sequence[Batch]) -> None:
-        """At each yielded step, before the optimizer's."""
+        """Keep the flags of a step; called at each yielded step, before the optimizer's step."""
         samples = [batch.index for batch in batches]
         self._seen.append(Seen(_finite(step.loss), _finite(step.logits), dict(self._features), samples))
         self._features.clear()
@@ -65,7 +65,10 @@ class Watch:
             self.judge()
 
     def judge(self, together: bool = True) -> None:
-        """Read the flags of the steps since the last time; `together`, if all ranks do, for each has seen its own samples' features."""
+        """Read the flags of the steps since the last call; raises `RunFailed` for the first step whose loss is not finite.
+
+        `together` says that all ranks call this at once; their flags are then merged, because each has seen only its own samples' features.
+        """
         seen, self._seen, first = self._seen, [], self._first
         self._first += len(seen)
         if not seen:
@@ -88,7 +91,7 @@ class Watch:
 
 
 def _noting(flags: dict[str, Tensor], modality: str) -> Callable[[nn.Module, object, Tensor | Tokens], None]:
-    """A hook, and a function for that: whoever copies an encoder copies no more of what it holds."""
+    """A forward hook that notes whether features are finite. It is a function, so that copying an encoder copies nothing that it holds."""
 
     def note(_: nn.Module, __: object, features: Tensor | Tokens) -> None:
         sound = _finite(features)
@@ -99,7 +102,7 @@ def _noting(flags: dict[str, Tensor], modality: str) -> Callable[[nn.Module, obj
 
 
 def wrong_input(batch: Batch, modalities: Iterable[str]) -> str | None:
-    """Which inputs of a batch, as it was read, are not finite, and the first such sample."""
+    """A text that says which inputs of a batch are not finite, and names the first such sample; `None` if all are finite."""
     wrong = {m: rows for m in modalities if len(rows := _wrong_rows(batch.inputs[m]))}
     for m, rows in wrong.items():
         named = f"{len(rows)} of {len(batch.index)} samples of a batch, the first is number {int(batch.index[rows[0]])}"
@@ -109,14 +112,14 @@ def wrong_input(batch: Batch, modalities: Iterable[str]) -> str | None:
 
 @torch.no_grad()
 def culprit(model: MultimodalModel, batch: Batch) -> str:
-    """Where numbers that are not finite come from in a batch whose inputs are, with the weights that made them."""
+    """Where numbers that are not finite come from, in a batch whose inputs are finite; the weights must be those that made the numbers."""
     encoded = model.encode(batch.inputs)
     wrong = [m for m in model.modalities if not _finite(encoded[m])]
     return _made(model.modalities, wrong, bool(_finite(model(batch.inputs).logits)))
 
 
 def _made(modalities: Iterable[str], wrong: Sequence[str], logits: bool) -> str:
-    """What of sound inputs makes numbers that are not: encoders (those which are `wrong`), fusion, or the modulator."""
+    """A text that says which part turns finite inputs into numbers that are not: encoders (`wrong`), the fusion, or the modulator."""
     if wrong:
         return f"the encoder of {', '.join(wrong)} gives features that are not finite; try a smaller training.lr"
     if not logits:
@@ -125,7 +128,7 @@ def _made(modalities: Iterable[str], wrong: Sequence[str], logits: bool) -> str:
 
 
 def sound_input(x: Tensor | Tokens) -> Tensor:
-    """Which numbers of an input are finite; what a mask hides counts as if it were."""
+    """Which numbers of an input are finite; numbers that a mask hides count as finite."""
     if not isinstance(x, Tokens):
         return torch.isfinite(x)
     finite = torch.isfinite(x.values)
@@ -133,7 +136,7 @@ def sound_input(x: Tensor | Tokens) -> Tensor:
 
 
 def _wrong_rows(x: Tensor | Tokens) -> list[int]:
-    """The samples of a batch that have a number which is not finite; what a mask hides is not looked at."""
+    """The samples of a batch that contain a number which is not finite; numbers that a mask hides are ignored."""
     if (sound := sound_input(x)).all():
         return []
     return (~sound.flatten(1).all(dim=1)).nonzero().flatten().tolist()
@@ -141,5 +144,5 @@ def _wrong_rows(x: Tensor | Tokens) -> list[int]:
 
 @torch.no_grad()
 def _finite(x: Tensor | Tokens) -> Tensor:
-    """A flag, where the numbers are."""
+    """A flag, on the device of the numbers, that says whether all of them are finite."""
     return torch.isfinite(x.values if isinstance(x, Tokens) else x).all()

@@ -16,18 +16,18 @@ from agmbench.cost import FORMULAS
 from agmbench.model import MultimodalModel
 from agmbench.modulators.joint import Joint
 
-TRIED = 32  # samples of a tried step, at most
-TIMES, LONG = 3, 0.5  # how often a step is timed, unless these take so many seconds
+TRIED = 32  # the largest number of samples in a tried step
+TIMES, LONG = 3, 0.5  # how often a step is timed, and after how many seconds in total no further one is
 
 
 @dataclass(frozen=True)
 class Forecast:
     """What a job will need.
 
-    parameters: numbers that are learnt or kept, by part.   samples: by split.   tried: samples of the steps that were tried.
-    flops: of a training step of `batch` samples.   seconds: of the training steps of all epochs, without validation.
-    memory: bytes of weights, gradients, the optimizer's state, and what the forward pass of a batch keeps for the backward pass.
-    own: whether the method's own step was tried; one that needs a preparation is taken for joint training.
+    parameters: the number of parameters, by part.   samples: their number, by split.   tried: the number of samples in a tried step.
+    flops: those of a training step of `batch` samples.   seconds: the time of all training steps of all epochs, without validation.
+    memory: the bytes of weights, gradients, the optimizer's state, and what the forward pass of a batch keeps for the backward pass.
+    own: whether the method's own step was tried; for a method that needs preparation, a step of joint training is tried instead.
     """
 
     parameters: Mapping[str, int]
@@ -41,7 +41,7 @@ class Forecast:
 
 
 def forecast(job: build.Job, device: torch.device) -> Forecast:
-    """Build the job, and take training steps of a few samples: one that is counted, and a few that are timed."""
+    """Build the job and take training steps with a few samples: the FLOPs of one step are counted, and a few further steps are timed."""
     samples: dict[str, int] = {name: len(job.dataset.split(name)) for name in SPLITS}
     recipe = job.spec.training
     model = build.model(job).to(device).train()
@@ -52,7 +52,7 @@ def forecast(job: build.Job, device: torch.device) -> Forecast:
     own = True
     try:
         flops = _counted(modulator, model, batch, kept)
-    except Exception:  # a method may need what only training gives it
+    except Exception:  # a method may need something that only training provides
         own, modulator = False, Joint(job.modalities)
         kept.clear()
         flops = _counted(modulator, model, batch, kept)
@@ -78,7 +78,7 @@ def _counted(modulator: Modulator, model: MultimodalModel, batch: Any, kept: "_K
 
 
 def _timed(modulator: Modulator, model: MultimodalModel, batch: Any, device: torch.device) -> float:
-    """Seconds of a step: the least of a few, for other processes only make it longer."""
+    """The seconds of a step: the smallest of a few times, because other processes only make a step slower."""
     taken: list[float] = []
     while len(taken) < TIMES and sum(taken) < LONG:
         _wait(device)
@@ -101,7 +101,7 @@ def _wait(device: torch.device) -> None:
 
 
 class _Kept:
-    """Bytes of the tensors that a forward pass keeps for its backward pass, each storage once, weights aside."""
+    """Counts the bytes of the tensors that a forward pass keeps for its backward pass, each storage once, without the weights."""
 
     def __init__(self, weights: set[int]) -> None:
         self.weights, self.sizes = weights, dict[int, int]()
@@ -133,5 +133,5 @@ def _size(module: nn.Module) -> int:
 
 
 def _states(recipe: Any) -> int:
-    """How many tensors as large as the weights the optimizer keeps: one of momentum, two of Adam and what derives from it."""
+    """How many tensors of the size of the weights the optimizer keeps: SGD one with momentum and else none, any other optimizer two."""
     return int(recipe.momentum > 0) if recipe.optimizer == "sgd" else 2

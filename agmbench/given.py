@@ -1,4 +1,4 @@
-"""A data set that Python code gives as it is: tensors, or any `torch.utils.data.Dataset`, as an entry of the registry."""
+"""Turns a data set that Python code provides, as tensors or any `torch.utils.data.Dataset`, into an entry of the registry."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from agmbench.errors import AgmbenchError, allowed, describe
 from agmbench.registry import Entry
 from agmbench.tasks import MultiLabel, Regression, Segments, SingleLabel, Task
 
-NAME = "given"  # of a data set that was given none
-DEV = 0.1  # share of train that dev is cut from it, if none is given
+NAME = "given"  # the name of a data set that was given none
+DEV = 0.1  # the share of train that becomes dev, if no dev is given
 EXPECTED = 'a mapping of "train", "valid", "test" (and "dev") to (inputs, targets) or to a torch Dataset of such pairs'
 ENCODERS = {1: "mlp", 2: "lstm", 3: "conv", 4: "resnet"}  # by the dimensions of a sample
 TRAINING = {"epochs": 20, "batch_size": 64, "optimizer": "adam", "lr": 1e-3}
@@ -23,7 +23,7 @@ TRAINING = {"epochs": 20, "batch_size": 64, "optimizer": "adam", "lr": 1e-3}
 
 @dataclass(frozen=True)
 class Given(Entry):
-    """An entry whose target is here already."""
+    """An entry whose target is an object that exists already, so nothing is imported."""
 
     data: Dataset | None = None
 
@@ -36,7 +36,7 @@ class Given(Entry):
 
 
 def entry(data: Dataset | Mapping[str, Any], name: str = NAME, classes: Sequence[str] | None = None) -> Given:
-    """A data set of one's own under a name, with defaults for jobs on it: an encoder for each modality by the shape of its samples.
+    """The entry of your own data set under a name, with defaults for its jobs; each modality's encoder is chosen by its samples' shape.
 
     `data` is a `Dataset` of `agmbench.contracts`, or the splits by name. A split is `(inputs, targets)`, with `inputs` a mapping of
     modality to a tensor or array `[N, ...]` or to `Tokens`, or a torch `Dataset` whose items are such pairs of one sample.
@@ -50,7 +50,7 @@ def entry(data: Dataset | Mapping[str, Any], name: str = NAME, classes: Sequence
 
 
 def _check_names(splits: Mapping[str, Any]) -> None:
-    """Raise unless the splits have the names that splits have; dev may be missing."""
+    """Raise unless the mapping has exactly the known names of splits; dev may be missing."""
     if not isinstance(splits, Mapping):
         raise AgmbenchError(f"dataset: found a {type(splits).__name__}; expected a name, {EXPECTED}, or a Dataset of agmbench")
     for name in splits:
@@ -61,7 +61,7 @@ def _check_names(splits: Mapping[str, Any]) -> None:
 
 
 class InMemory(Dataset):
-    """The splits that were given. What is hashed of them is what they contain."""
+    """A data set of the given splits. Its fingerprint is a hash of what they contain."""
 
     follows_seed = False
 
@@ -98,14 +98,14 @@ def _split(name: str, given: Any) -> Split:
 
 
 def _input(name: str, modality: object, x: Any) -> Input:
-    """As encoders take it: float32."""
+    """The input as encoders expect it: float32."""
     if isinstance(x, Tokens):
         return Tokens(x.values.float(), x.mask)
     return _tensor(f"{name}: {modality}", x).float()
 
 
 def _target(name: str, y: Any) -> Tensor:
-    """Class numbers are int64, all else float32."""
+    """The targets as a tensor: class numbers as int64, everything else as float32."""
     targets = _tensor(f"{name}: targets", y)
     return targets.float() if targets.is_floating_point() else targets.long()
 
@@ -120,7 +120,7 @@ def _tensor(what: str, x: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class Items:
-    """A split of a torch `Dataset`, whose item is `(inputs, target)` of one sample."""
+    """A split made from a torch `Dataset`, whose items are `(inputs, target)` of one sample."""
 
     name: str
     items: Any
@@ -129,7 +129,7 @@ class Items:
         return len(self.items)
 
     def batch(self, index: Tensor) -> Batch:
-        """The samples of those numbers, one after another."""
+        """The samples with these numbers, read one after another."""
         try:
             inputs, targets = default_collate([self.items[number] for number in index.tolist()])
             if not isinstance(inputs, Mapping):
@@ -144,7 +144,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Some:
-    """Some of the samples of a split."""
+    """A part of another split: the samples `rows` of `whole`."""
 
     whole: Split
     rows: Tensor
@@ -153,13 +153,13 @@ class Some:
         return len(self.rows)
 
     def batch(self, index: Tensor) -> Batch:
-        """The samples of those numbers."""
+        """The samples with these numbers, as counted in this part."""
         found = self.whole.batch(self.rows[index])
         return Batch(found.inputs, found.targets, index)
 
 
 def _cut(train: Split) -> tuple[Split, Split]:
-    """Train and dev: a tenth of the samples, two at least, chosen by a fixed seed."""
+    """Divide train into train and dev. Dev gets a tenth of the samples, at least two, chosen with a fixed seed."""
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     count = max(2, round(DEV * len(train)))
     parts = [order[count:].sort().values, order[:count].sort().values]
@@ -170,7 +170,7 @@ def _cut(train: Split) -> tuple[Split, Split]:
 
 
 def _targets(split: Split) -> Tensor:
-    """Those of every sample; a data set that does not hold them is read once."""
+    """The targets of every sample; a data set that does not hold them is read once."""
     held = getattr(split.items, "targets", None) if isinstance(split, Items) else getattr(split, "targets", None)
     if isinstance(held, Tensor | np.ndarray | list) and len(held) == len(split):
         return _target("targets", held)
@@ -178,7 +178,7 @@ def _targets(split: Split) -> Tensor:
 
 
 def _task(targets: Mapping[SplitName, Tensor]) -> tuple[Task, int]:
-    """What the targets are, by their type and shape, and the number of classes."""
+    """The task that the type and shape of the targets imply, and the number of classes."""
     train = targets["train"]
     if not train.is_floating_point():
         return (Segments() if train.ndim == 2 else SingleLabel()), int(max(y.max() for y in targets.values())) + 1

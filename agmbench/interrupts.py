@@ -1,4 +1,4 @@
-"""Requests to stop: Ctrl-C, SIGTERM, a terminal that is closed, and SIGUSR1, which a cluster may send before a time limit."""
+"""Requests to stop: Ctrl-C, SIGTERM, the closing of the terminal, and SIGUSR1, which a cluster may send before a time limit."""
 
 import signal
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ _held = 0
 
 
 def listen() -> None:
-    """From now on each of these raises KeyboardInterrupt, and again at `check()` if it was suppressed."""
+    """Make each of these requests raise KeyboardInterrupt from now on, and once more at `check()` if that exception was suppressed."""
     global _asked
     _asked = False
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
         number = getattr(signal, name, None)  # not every system has all of them
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a shell's background job
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # ignored with nohup or in the background
             signal.signal(number, _interrupt)
 
 
@@ -24,14 +24,14 @@ def asked() -> bool:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if this process was asked to stop. One raised inside a destructor or a callback is lost there."""
+    """Raise KeyboardInterrupt if this process was asked to stop, because one that was raised in a destructor or a callback was lost."""
     if _asked:
         raise KeyboardInterrupt
 
 
 @contextmanager
 def held(then_check: bool = True) -> Iterator[None]:
-    """Inside, being asked waits until the end, for what should not be left half done; being asked again does not."""
+    """Delay a first request to stop until the end of the block, for work that must not be left half done. A second request interrupts."""
     global _held
     _held += 1
     try:

@@ -1,4 +1,4 @@
-"""Which names modalities and classes may have. Names become metrics, settings, files, and parts of tables and plots."""
+"""Which names modalities and classes may have. They become part of metrics, settings, files, tables and plots."""
 
 import re
 from collections.abc import Iterable

@@ -1,12 +1,12 @@
-"""Where jobs run: what a launcher is given, what it tells, and how a task is worked on. The author of a launcher imports from here.
+"""Where jobs run: what a launcher is given, what it returns, and how a task is performed. Authors of launchers import from here.
 
-A task is a text and the name of the function that the text is for. It holds no path and no password: what it needs beside its text
-is in the environment, and of that, `environment()` is what has to travel.
+A task is a text and the name of the function that is called with this text. It contains no path and no password: whatever else it needs is
+in environment variables, and a launcher passes those of `environment()` on.
 
     python -m agmbench.launch FUNCTION < TEXT
 
-works on a task in a process of its own, which any launcher may start: its exit status is 0 if all went well, and else the last line
-of its standard error says why.
+performs a task in a process of its own, which any launcher may start. Its exit status is 0 if the task succeeded; otherwise the last line
+of its standard error says why it failed.
 """
 
 import importlib
@@ -26,19 +26,19 @@ TRAVELS = (
     "MLFLOW_",
     "AWS_",
     "PYTHONSAFEPATH",
-)  # what names the store, its keys, data, registry; AWS_: of stores of artifacts
+)  # variables that name the store and its keys, the data and the registry; AWS_ is for artifact stores
 STORE = "MLFLOW_TRACKING_URI"
-PLACE = "AGMBENCH_PLACE"  # what a launcher calls the place of a task, unlike for every task that it starts
+PLACE = "AGMBENCH_PLACE"  # a launcher's name for the place where a task runs, different for every task that it starts
 INTERRUPTED = "interrupted"  # the reason of a task whose process was asked to stop
 
 
 class Task(NamedTuple):
     """What a launcher is given.
 
-    key: letters, digits, '.', '_' and '-'; each task of a store has another.
-    name: what it is called where people look.
-    function: `module:function`; it is given the text, and returns why it failed, or nothing.
-    text: all that the function needs to know.
+    key: letters, digits, '.', '_' and '-'; unique among the tasks of a store.
+    name: the name that people see, for example in a cluster's queue.
+    function: `module:function`; it is called with the text, and returns why it failed, or an empty text.
+    text: everything that the function needs to know.
     """
 
     key: str
@@ -50,8 +50,8 @@ class Task(NamedTuple):
 class Ended(NamedTuple):
     """A task that has ended: why it failed (empty if it did not), and how many seconds it took, as far as its launcher knows.
 
-    place: what the launcher gave the task as AGMBENCH_PLACE, if it did. It says by it that nothing runs there any more, so that a
-    job which a process left on another machine is known to be free.
+    place: what the launcher gave the task as AGMBENCH_PLACE, if it gave one. With it the launcher states that nothing runs there any more,
+        so a job that a dead process on another machine had claimed is free again.
     """
 
     task: Task
@@ -63,34 +63,35 @@ class Ended(NamedTuple):
 class Launcher:
     """Runs tasks somewhere. Its parameters are keyword-only, with types and defaults, and are set by `--launch NAME=VALUE`.
 
-    Those with the names `jobs`, `gpus_per_job`, `cpus_per_job`, `jobs_per_gpu`, `time`, `partition` and `slurm` have options of
-    their own (`--gpus-per-job`). What a user does not give is not passed, so that the signature's default holds.
+    Parameters named `jobs`, `gpus_per_job`, `cpus_per_job`, `jobs_per_gpu`, `time`, `partition` and `slurm` have options of their own
+    (`--gpus-per-job`). A parameter that the user does not give is not passed, so the signature's default applies.
 
-    folder: what tasks print goes there, `<key>.log`; on this machine, and it may be made only once a task begins.
-    store: letters that tell this store of runs from others, for a queue in which tasks of several may stand.
+    folder: where the output of each task is written, as `<key>.log`, on this machine. It need not exist before a task begins.
+    store: letters that distinguish this store of runs from others, for a queue that holds tasks of several stores.
     """
 
     def __init__(self, folder: Path, store: str) -> None:
         self.folder, self.store = folder, store
 
     def check(self) -> None:
-        """Raise `AgmbenchError`, in one line, if nothing can be run: before anything is written. Starts nothing."""
+        """Raise `AgmbenchError` with one line if no task can be run. Called before anything is written; starts nothing."""
 
     def notes(self) -> Sequence[str]:
-        """What whoever runs tasks here may want to know, a line each."""
+        """Notes for the user who runs tasks here, one line each."""
         return ()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Ended]:
-        """Each task once, as it ends. A process that dies is tried again, or is a reason; it never stops the other tasks.
+        """Run the tasks, and yield each once, as soon as it has ended. A task whose process dies is tried again or yielded with a reason;
+        it never stops the other tasks.
 
-        Left early (the generator is closed), tasks on this machine are asked to stop and waited for. Those in the queue of a
-        cluster may go on; then a task of the same store and key, run again, is found there and not started twice.
+        If the caller leaves early (the generator is closed), tasks on this machine are asked to stop and waited for. Tasks in a cluster's
+        queue may go on; a later `run` with a task of the same store and key then finds it there and does not start it twice.
         """
         raise NotImplementedError
 
 
 def environment() -> dict[str, str]:
-    """The variables of this process that a task needs wherever it is worked on. Some are secret: they belong on no command line."""
+    """The environment variables of this process that a task needs wherever it runs. Some are secret: never put them on a command line."""
     return {name: value for name, value in os.environ.items() if name.startswith(TRAVELS)}
 
 
@@ -109,14 +110,14 @@ def enter(variables: Mapping[str, str], folder: str) -> None:
 
 
 def limit_threads(count: int) -> None:
-    """Tasks with more threads than cores only wait for one another."""
+    """Set the number of threads of this process. Tasks with more threads than cores only wait for one another."""
     os.environ.setdefault("OMP_NUM_THREADS", str(count))
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(count)
 
 
 def perform(task: Task) -> str:
-    """Work on a task in this process; why it failed, or nothing."""
+    """Perform a task in this process; returns why it failed, or an empty text."""
     module, _, name = task.function.partition(":")
     try:
         return str(getattr(importlib.import_module(module), name)(task.text))
@@ -129,12 +130,12 @@ def perform(task: Task) -> str:
 
 
 def told(reason: str) -> str:
-    """A reason as it may be shown: one line without secrets."""
+    """A reason that is safe to show: one line without secrets."""
     return " ".join(printable(hidden(reason, os.environ.get(STORE, ""))).split())
 
 
 def main(words: Sequence[str], task: Task | None = None) -> int:
-    """The process of one task, whose text is read from standard input; its exit status."""
+    """Perform one task, by default with the text from standard input; returns the exit status of the process."""
     (function,) = words
     interrupts.listen()
     reason = perform(task or Task("", "", function, sys.stdin.read()))

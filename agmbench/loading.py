@@ -1,4 +1,4 @@
-"""Batches of a data set's splits on a device, read ahead by worker processes: the numbers do not depend on how many there are."""
+"""Batches of a data set's splits on a device, read ahead by worker processes. The numbers do not depend on how many workers there are."""
 
 import os
 import pickle
@@ -24,17 +24,17 @@ from agmbench.profiling import Profile
 from agmbench.registry.entry import package_of, plugin_folders
 from agmbench.workers import asked
 
-MOST = 8  # workers that `auto` takes
-AHEAD = 2  # batches that each worker has read before they are asked for
-EVALUATED = 256  # samples of a batch in evaluation: one size for all, so that no number depends on the training's
-FITS = 0.25  # the share of a GPU's free memory that a split held in memory may take there
+MOST = 8  # the largest number of workers that `auto` chooses
+AHEAD = 2  # how many batches each worker reads before they are asked for
+EVALUATED = 256  # samples per batch in evaluation: always the same, so that no number depends on the batch size of training
+FITS = 0.25  # the largest share of a GPU's free memory that a split may take when it is moved there
 
 
 def workers(device: torch.device) -> int:
     """How many processes read ahead.
 
-    `auto`, the default, is as many as this job has threads, at most eight, for training on a GPU; none on a CPU, where training
-    takes the cores.
+    `auto`, the default, means as many as this job has threads, at most eight, for training on a GPU. On a CPU it means none, because
+    training uses the cores.
     """
     number = asked()
     if number is None:
@@ -45,15 +45,15 @@ def workers(device: torch.device) -> int:
 class Feed:
     """The splits of a data set as batches on a device.
 
-    workers: processes that read ahead of training and of evaluation; with 0 the training process reads. Splits that are in memory
-        need none: on a GPU they move there whole if they fit.
-    change: what becomes of a sample before it is finished, in an epoch of training or, with `None`, in evaluation.
-    start: how worker processes begin (`fork`, `spawn`, `forkserver`); by default `forkserver` on Linux, elsewhere the platform's way.
-        `fork` begins at once, but a video's sound then hangs in PyAV 18 if this process has read one before.
-    profile: what watches the batches of an epoch, if anything does.
-    stand_in: what becomes of a batch in which samples lack a modality: what the model mutes with stands in for it. Set with the model.
-    waited: seconds that whoever asked for batches has waited for them.
-    on_host: what becomes of each modality's input before it is copied to the device.
+    workers: the number of processes that read ahead for training and evaluation; with 0, the training process reads. Splits that are in
+        memory need no workers: if training is on a GPU, the whole split is moved there if it fits.
+    change: how samples are changed before they are finished: called with the epoch of training, or with `None` in evaluation.
+    start: how worker processes begin (`fork`, `spawn`, `forkserver`); by default `forkserver` on Linux, elsewhere the platform's default.
+        `fork` is the fastest, but reading the sound of a video then hangs in PyAV 18 if this process has read one before.
+    profile: the profiler that watches the batches of an epoch, if there is one.
+    stand_in: puts muted inputs into a batch for the modalities that samples lack. It is set later, because it needs the model's muting.
+    waited: the seconds for which the caller has waited for batches.
+    on_host: by modality, a function that changes the input before it is copied to the device.
     """
 
     def __init__(
@@ -86,22 +86,23 @@ class Feed:
         self.close()
 
     def exchange(self, splits: Mapping[SplitName, Split]) -> None:
-        """Other splits from now on."""
+        """Use other splits from now on."""
         self.close()
         self.splits = splits
         self._moved.clear()
 
     def close(self) -> None:
-        """End the worker processes; they begin again when they are needed."""
-        self._loader = None  # torch ends them with the last reference to it
+        """End the worker processes; they are started again when they are needed."""
+        self._loader = None  # torch ends the workers when the last reference to their loader is gone
 
     def batches(self, name: SplitName, pieces: Iterable[Tensor], epoch: int | None = None) -> Iterator[Batch]:
-        """Batches of the samples of these numbers, on the device, changed as in that epoch of training or, with `None`, in evaluation."""
+        """Batches on the device, one per piece (the numbers of its samples). They are changed as in training in `epoch`; with `None`, as in
+        evaluation."""
         batches = self._timed(self._batches(name, [Request(name, piece, epoch) for piece in pieces]))
         return self.profile.watched(batches) if self.profile is not None and epoch is not None else batches
 
     def in_order(self, name: SplitName) -> Iterator[Batch]:
-        """Every sample of a split once, as they come, in batches of evaluation's size."""
+        """Every sample of a split once, in its order, in batches of evaluation's size."""
         return self.batches(name, torch.arange(len(self.splits[name])).split(EVALUATED))
 
     def _batches(self, name: SplitName, requests: Sequence["Request"]) -> Iterator[Batch]:
@@ -109,7 +110,7 @@ class Feed:
         changed = self._change is not None and any(self._change(request.epoch) for request in requests)
         if not changed and (moved := self._on_device(name)) is not None:
             yield from (moved.batch(request.samples.to(self.device)) for request in requests)
-        elif self.workers == 0 or self._asking or in_memory(split):  # workers answer one row of requests at a time
+        elif self.workers == 0 or self._asking or in_memory(split):  # workers can serve only one call of this method at a time
             yield from map(_arrived, self._placed(split, map(reader.read, requests)))
         else:
             self._asking = True
@@ -124,7 +125,7 @@ class Feed:
                 self._asking = False
 
     def _placed(self, split: Split, batches: Iterator[Batch]) -> Iterator["_Placed"]:
-        """Each batch copied to the device and finished, on a GPU by a stream of its own."""
+        """Copy each batch to the device and finish it there; on a GPU, in a CUDA stream of its own."""
         for batch in batches:
             if self.on_host:
                 batch = replace(batch, inputs={m: self.on_host.get(m, _same)(x) for m, x in batch.inputs.items()})
@@ -134,7 +135,7 @@ class Feed:
 
     def _made(self, reader: "_Reader") -> DataLoader[Any]:
         if self._context.get_start_method() == "forkserver":
-            self._context.set_forkserver_preload([__name__])  # imported once for all workers
+            self._context.set_forkserver_preload([__name__])  # so this module is imported once for all workers
         return DataLoader(
             reader,
             batch_size=None,
@@ -142,11 +143,11 @@ class Feed:
             num_workers=self.workers,
             prefetch_factor=AHEAD,
             persistent_workers=True,
-            collate_fn=_as_it_is,  # not turned into tensors
+            collate_fn=_as_it_is,  # so that torch does not convert what workers return
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_begin,
             multiprocessing_context=self._context,
-            generator=torch.Generator(),  # so that nothing is drawn from torch's own
+            generator=torch.Generator(),  # so that nothing is drawn from torch's default generator
         )
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -159,13 +160,14 @@ class Feed:
             yield self.stand_in(batch) if batch.absent and self.stand_in is not None else batch
 
     def _on_device(self, name: SplitName) -> Split | None:
-        """A split that is in memory, whole on the GPU; `None` if there is no GPU or it does not fit."""
+        """The whole split on the GPU, if it is in memory; `None` if there is no GPU, if it does not fit, or if its samples are sequences or
+        lack modalities."""
         if self.device.type != "cuda" or not in_memory(self.splits[name]):
             return None
         if name not in self._moved:
             split = self.splits[name]
             one = split.batch(torch.tensor([0]))
-            sequences = any(isinstance(x, Tokens) for x in one.inputs.values())  # samples of one mask are found on the host
+            sequences = any(isinstance(x, Tokens) for x in one.inputs.values())  # their equal masks are found on the host
             if one.absent or sequences:
                 return None
             size = len(split) * sum(tensor.numel() * tensor.element_size() for tensor in one.tensors())
@@ -177,14 +179,14 @@ class Feed:
 
 
 class _Placed(NamedTuple):
-    """A batch on the device, and on a GPU the event after which it is whole."""
+    """A batch on the device and, on a GPU, the event after which its copy is complete."""
 
     batch: Batch
     whole: torch.cuda.Event | None
 
 
 def _arrived(placed: _Placed) -> Batch:
-    """What the stream that trains may take."""
+    """The batch, safe to use in the current (training) stream: the stream waits until the copy is complete."""
     if placed.whole is not None:
         current = torch.cuda.current_stream(placed.batch.targets.device)
         current.wait_event(placed.whole)
@@ -194,7 +196,7 @@ def _arrived(placed: _Placed) -> Batch:
 
 
 def _beside(batches: Iterator[_Placed]) -> Iterator[_Placed]:
-    """The same, one ahead of whoever asks, by a thread of their own: freeing a batch that came from a worker takes its time as well."""
+    """The same batches, prepared one ahead by a thread of their own, which also frees batches that came from a worker; that takes time."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, batches, None)
         while (one := coming.result()) is not None:
@@ -206,7 +208,7 @@ def _told(answers: Iterator["Batch | _Failed"]) -> Iterator[Batch]:
     while True:
         try:
             answer = next(answers, None)
-        except (RuntimeError, OSError, EOFError) as error:  # torch's own, or of a batch that was on its way
+        except (RuntimeError, OSError, EOFError) as error:  # raised by torch, or while a batch was being transferred
             why = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
             raise _Died(
                 f"a process that reads the data ahead has ended ({why}); try fewer of them, as with --workers 0"
@@ -229,13 +231,13 @@ class Request(NamedTuple):
 
 
 class _Failed(NamedTuple):
-    """What went wrong in a worker process, to be raised where the batch was asked for."""
+    """An error of a worker process, which is raised again in the process that asked for the batch."""
 
     error: Exception
 
 
 class _Reader(Dataset[Any]):
-    """What a worker process has of the data set."""
+    """The part of the feed that a worker process has: the splits and the changes of samples."""
 
     def __init__(self, splits: Mapping[SplitName, Split], change: Callable[[int | None], Change] | None) -> None:
         self.splits = splits
@@ -250,7 +252,7 @@ class _Reader(Dataset[Any]):
             ) from error
 
     def read(self, request: Request) -> Batch:
-        """The first step of a batch."""
+        """Read a batch and change its samples: the first of a batch's two steps (see `contracts.Staged`)."""
         change = None if self.change is None else self.change(request.epoch)
         return read(self.splits[request.split], request.samples, change or None)
 
@@ -268,7 +270,7 @@ def _unpacked(folders: Sequence[Path], content: bytes) -> _Reader:
 
 
 def _travelling(error: Exception) -> Exception:
-    """An error that can be sent to another process; torch would send its traceback as its text."""
+    """An error that can be sent to another process. Torch itself would send the traceback as the error's text."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -285,15 +287,16 @@ def _as_it_is(answer: Any) -> Any:
 
 
 def _begin(number: int) -> None:
-    """A worker process leaves interruptions to the one that trains, and ends with it."""
+    """Start a worker process: it ignores requests to stop, which the training process handles, and ends when that process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # which queues send to every process of a job
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a cluster's queue sends it to every process of a job
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Torch's own watch looks at the process that forked this one, which a fork server outlives."""
+    """End this process when the training process ends. Torch's own check looks at the parent process, which may be a fork server that lives
+    longer."""
     if (parent := parent_process()) is not None:
         parent.join()
         os._exit(1)

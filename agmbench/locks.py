@@ -1,4 +1,4 @@
-"""Locks of the file system, which gives back what a process has that is gone: taken, and looked at."""
+"""File locks: to take one, and to see whether one is held. The operating system frees the locks of a process that has ended."""
 
 import errno
 import fcntl
@@ -8,7 +8,8 @@ from pathlib import Path
 
 
 def take(path: Path) -> int:
-    """Make a file and take its lock, until what is returned is closed or this process is gone. A file system without locks has none."""
+    """Create a file and take its lock; returns a file descriptor. The lock is held until that is closed or this process ends. On a file
+    system without locks, no lock is taken."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     with suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -16,9 +17,9 @@ def take(path: Path) -> int:
 
 
 def held(path: Path) -> bool:
-    """Whether a process has the lock of a file, by `take` or by `filelock`; also where that cannot be found out.
+    """Whether a process holds the lock of a file, taken by `take` or by `filelock`; also true if this cannot be found out.
 
-    Whoever looks shares a lock that is free for a moment, and writes nothing.
+    To find out, this takes a shared lock for a moment if the lock is free. Nothing is written.
     """
     try:
         file = os.open(path, os.O_RDONLY)

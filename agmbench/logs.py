@@ -1,4 +1,4 @@
-"""What a job says while it is trained, as a line of text or of JSON, and as the file `log.txt` of its run."""
+"""What a job reports while it is trained: as lines of text or of JSON, and as the file `log.txt` of its run."""
 
 import json
 import time
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class Said(Protocol):
-    """An epoch, as the loop yields it."""
+    """An epoch, as the training loop yields it."""
 
     @property
     def number(self) -> int: ...
@@ -17,7 +17,7 @@ class Said(Protocol):
 
 
 def line(event: str, **about: Any) -> str:
-    """One event as a line of JSON: when, what, and what is known of it."""
+    """One event as a line of JSON: its time, its name and its details."""
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     return json.dumps({"time": now, "event": event, **about}, default=str)
 
@@ -28,7 +28,7 @@ def numbers(epoch: Said) -> str:
 
 
 class Log:
-    """Keeps what a job says, with the time of each line."""
+    """Keeps the lines that a job reports, with the time of each."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -38,9 +38,9 @@ class Log:
         self._lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
     def epoch(self, epoch: Said, epochs: int) -> None:
-        """Keep what an epoch came to on valid."""
+        """Keep a line with the numbers of an epoch on valid."""
         self.say(f"epoch {epoch.number + 1} of {epochs}: valid {numbers(epoch)}")
 
     def save(self, path: Path) -> None:
-        """Write the file."""
+        """Write all lines to a file."""
         path.write_text("".join(f"{text}\n" for text in self._lines), encoding="utf-8")

@@ -1,4 +1,5 @@
-"""Measuring: what each metric of the registry says of a run's outcomes, when it ends or whenever a metric is asked for. No torch."""
+"""Measuring: the values that the metrics of the registry give for a run's outcomes, at the end of the run or later on demand. This module
+does not import torch."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,14 +17,14 @@ from agmbench.records import FINISHED, Measurement, Record, Tracker
 from agmbench.registry import BUILT_IN, Entry, Registry
 from agmbench.registry.source import stated
 
-ALONE = "not measured (--no-strength)"  # as unimodal models are there for metrics that compare
-ITS_OWN = ("loss", "response-loss")  # what every run keeps of test beside its metrics
-MOST = 40  # quantities of a metric
+ALONE = "not measured (--no-strength)"  # a metric that compares needs unimodal models, which this option leaves out
+ITS_OWN = ("loss", "response-loss")  # numbers on test that every run keeps beside its metrics
+MOST = 40  # the largest number of quantities of a metric
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric ready to be asked: its entry, the metric itself, and the version and source by which its numbers are known."""
+    """A metric that is ready for use: its entry, the metric itself, and the version and source that identify its numbers."""
 
     entry: Entry
     metric: Metric
@@ -34,11 +35,12 @@ class Measure:
         return self.entry.name
 
     def quantities(self, kind: Kind) -> list[Quantity]:
-        """What it gives for a task."""
+        """The quantities that it gives for a task."""
         return [quantity for quantity in self.metric.quantities if kind in quantity.tasks]
 
     def of(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Measurement:
-        """What it says; where it cannot say anything, or is broken, why. What it prints goes to standard error."""
+        """Measure outcomes. If the metric cannot measure them or fails, the result holds the reason. What it prints goes to standard
+        error."""
         quantities = self.quantities(outcomes.judged.kind)
         if self.metric.compares and not references:
             return Measurement(self.name, self.version, quantities, ALONE)
@@ -54,7 +56,7 @@ class Measure:
 
 
 def _values(given: Any, quantities: Sequence[Quantity], modalities: Sequence[str]) -> Iterator[tuple[str, float]]:
-    """Each number under the name that it is kept by; raises where it is not what the quantities say."""
+    """Each number with the name under which it is kept; raises if the numbers do not match the quantities."""
     names = {quantity.name: quantity for quantity in quantities}
     if not isinstance(given, Mapping) or given.keys() != names.keys():
         raise TypeError(f"it should give a mapping of {', '.join(names)}; found {given!r}"[:300])
@@ -72,9 +74,9 @@ def _values(given: Any, quantities: Sequence[Quantity], modalities: Sequence[str
 
 
 def measures(registry: Registry, names: Iterable[str] | None = None) -> list[Measure]:
-    """The metrics of these names, or all that can be used, built-in ones first; one that is named and cannot be used raises.
+    """The metrics with these names, or all usable ones, built-in ones first. Raises if a metric that is named cannot be used.
 
-    A quantity belongs to the first metric that gives it: another that gives one of the same name cannot be used.
+    A quantity belongs to the first metric that gives it: another metric with a quantity of the same name cannot be used.
     """
     owners = dict.fromkeys(ITS_OWN, "agmbench")
     usable: dict[str, Measure | AgmbenchError] = {}
@@ -86,7 +88,7 @@ def measures(registry: Registry, names: Iterable[str] | None = None) -> list[Mea
                     raise AgmbenchError(
                         f"{entry} gives '{quantity.name}', which {owner} gives already; rename it (see {entry.place})"
                     )
-        except AgmbenchError as error:  # told where it is asked for, and nowhere else
+        except AgmbenchError as error:  # raised only if this metric is named
             usable[entry.name] = error
     wanted = usable if names is None else [registry.get("metric", name).name for name in names]
     if names is not None:
@@ -97,7 +99,7 @@ def measures(registry: Registry, names: Iterable[str] | None = None) -> list[Mea
 
 
 def of_one_run(registry: Registry) -> list[Measure]:
-    """Those that need no run but the one that they measure."""
+    """The metrics that need no other run than the one that they measure."""
     return [one for one in measures(registry) if not one.metric.compares]
 
 
@@ -128,7 +130,8 @@ def _made(registry: Registry, entry: Entry) -> Measure:
 
 
 def giving(known: Iterable[Measure], name: str, kind: Kind | None = None) -> tuple[Measure, Quantity]:
-    """The metric that gives a quantity, by the quantity's name, or by the metric's if that is its only one of the task."""
+    """The metric that gives a quantity, and the quantity. `name` is that of the quantity, or that of the metric if it has only one for the
+    task."""
     known = list(known)
     pairs = [(one, q) for one in known for q in one.metric.quantities if kind is None or kind in q.tasks]
     by_quantity = [(one, q) for one, q in pairs if q.name == name]
@@ -140,11 +143,11 @@ def giving(known: Iterable[Measure], name: str, kind: Kind | None = None) -> tup
     return found[0]
 
 
-# what a run kept
+# the outcomes that a run kept
 
 
 def kept(tracker: Tracker, record: Record) -> dict[str, Outcome]:
-    """The outcomes that a run kept, by split; of a run made before they were kept, what its predictions tell."""
+    """The outcomes that a run kept, by split. A run that was made before outcomes were kept has only what its predictions contain."""
     if record.outcomes_kept:
         with tracker.artifact(record, kept_outcomes.FILE) as path:
             return kept_outcomes.load(path)
@@ -153,15 +156,15 @@ def kept(tracker: Tracker, record: Record) -> dict[str, Outcome]:
 
 
 def judged(found: Mapping[str, Outcome], split: str = "test") -> Outcomes:
-    """Outcomes by split, as a metric takes them."""
+    """The outcomes of `split` and of dev, in the form that a metric takes."""
     return Outcomes(found[split], found.get("dev"))
 
 
-Find = Callable[[str], Record | None]  # the last finished run of a job, by its digest
+Find = Callable[[str], Record | None]  # returns the last finished run of the job with a digest
 
 
 def references(tracker: Tracker, record: Record, find: Find | None = None, split: str = "test") -> dict[str, Outcomes]:
-    """The outcomes of a run's unimodal models, if all of them are finished."""
+    """The outcomes of a run's unimodal models, by modality; empty unless all of them are finished."""
     found = {m: (find or tracker.find)(digest) for m, digest in record.references.items()}
     if not all(found.values()):
         return {}
@@ -169,7 +172,7 @@ def references(tracker: Tracker, record: Record, find: Find | None = None, split
 
 
 def measured(tracker: Tracker, record: Record, wanted: Sequence[Measure], find: Find | None = None) -> list[Measurement]:
-    """What metrics say of a finished run, from what it kept: nothing is trained, and the data are not opened."""
+    """Measure a finished run from the outcomes that it kept: nothing is trained, and the data are not opened."""
     assert record.status == FINISHED
     outcomes = judged(kept(tracker, record))
     comparing = references(tracker, record, find) if any(one.metric.compares for one in wanted) else {}
@@ -177,7 +180,7 @@ def measured(tracker: Tracker, record: Record, wanted: Sequence[Measure], find: 
 
 
 def tried(tracker: Tracker, record: Record, wanted: Sequence[Measure], find: Find | None = None) -> list[Measurement]:
-    """The same, with the reason in place of the numbers where what the run kept is lost."""
+    """The same as `measured`; if the outcomes of the run are lost, each measurement holds the reason in place of numbers."""
     try:
         return measured(tracker, record, wanted, find)
     except AgmbenchError as error:
@@ -185,7 +188,7 @@ def tried(tracker: Tracker, record: Record, wanted: Sequence[Measure], find: Fin
 
 
 def names_of(known: Iterable[Measure], word: str) -> list[str]:
-    """The metrics that a word names: by their own name or alias, or by a quantity; none where the runs alone know it."""
+    """The names of the metrics to which a word refers: by name, by alias or by a quantity; none if only runs know the word."""
     return [
         one.name
         for one in known
@@ -194,7 +197,7 @@ def names_of(known: Iterable[Measure], word: str) -> list[str]:
 
 
 def stale(record: Record, wanted: Iterable[Measure]) -> list[Measure]:
-    """Those of the metrics that have not measured a run, or did in another version."""
+    """The metrics in `wanted` that have not measured a run, or measured it in another version."""
     found = record.measurements
     return [
         one
@@ -206,18 +209,19 @@ def stale(record: Record, wanted: Iterable[Measure]) -> list[Measure]:
 
 
 def lacking(record: Record, wanted: Iterable[Measure]) -> list[Measure]:
-    """The metrics that compare with unimodal models and have not measured a run; all others are measured when they are asked for."""
+    """The metrics in `wanted` that have not measured a run. It is called with metrics that compare with unimodal models, which must be
+    trained first; all other metrics are measured on demand."""
     return [one for one in wanted if one.quantities(record.task) and one.name not in record.measurements]
 
 
-# by what epochs are chosen
+# the number by which the best epoch is chosen
 
 
 @dataclass(frozen=True)
 class Judge:
-    """By what epochs are chosen: `name` is a number measured on valid, such as `accuracy`, `macro-f1` or `response/audio`.
+    """The number by which the best epoch is chosen: `name` is a number on valid, such as `accuracy`, `macro-f1` or `response/audio`.
 
-    Without a `measure` it is among those by which every epoch is followed.
+    Without a `measure`, it is one of the numbers that are computed for every epoch anyway.
     """
 
     name: str
@@ -227,11 +231,11 @@ class Judge:
 
     @property
     def of_any_model(self) -> bool:
-        """Whether a model of one modality can be judged by it too."""
+        """Whether a model of one modality has this number, too."""
         return self.measure is None or not (self.measure.metric.compares or "/" in self.name)
 
     def of(self, valid: Outcome, dev: Callable[[], Outcome]) -> dict[str, float]:
-        """The number on valid, where it is not measured anyway."""
+        """The number on valid, by its name; empty if it is computed for every epoch anyway."""
         if self.measure is None:
             return {}
         found = self.measure.of(Outcomes(valid, dev), self.references)
@@ -240,12 +244,12 @@ class Judge:
         return {self.name: found.values[self.name]}
 
     def value(self, valid: Mapping[str, float]) -> tuple[float, float]:
-        """Epochs are ordered by it: the number, turned so that more is better, and among equals the least loss."""
+        """The key by which epochs are ranked, larger being better: the number (negated if a lower one is better), then the negated loss."""
         return (valid[self.name] if self.higher else -valid[self.name]), -valid["loss"]
 
 
 def judge(registry: Registry, name: str | None, kind: Kind, figure: str, modalities: Sequence[str]) -> Judge:
-    """That of a recipe's `select_by`; `None` is the task's own `figure`."""
+    """The judge for a recipe's `select_by`; `None` means the task's own `figure`."""
     if name is None or name == figure:
         return Judge(figure)
     head, _, key = name.partition("/")

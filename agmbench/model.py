@@ -1,4 +1,4 @@
-"""The multimodal model, and the one engine for logits of coalitions: encode once, fuse often."""
+"""The multimodal model, and the only code that computes the logits of coalitions: it encodes each input once and fuses often."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -52,9 +52,9 @@ class MultimodalModel(nn.Module):
         return fused
 
     def encode(self, inputs: Mapping[str, Input], which: Collection[str] | None = None) -> dict[str, Feature]:
-        """Features `{m: [B, D_m]}` of every modality, or of `which`, or tokens if the fusion takes them, in the present mode.
+        """Features `{m: [B, D_m]}` (or tokens, if the fusion takes them) of every modality, or of those in `which`, in the current mode.
 
-        Never-present modalities are muted.
+        Modalities that are never present are muted.
         """
         if self._guided:
             inputs = self._only(frozenset(self.modalities), inputs)
@@ -72,13 +72,13 @@ class MultimodalModel(nn.Module):
         return self.losses(logits, targets, weights).mean()
 
     def losses(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The same of each sample, `[B]`."""
+        """The same loss of each sample, `[B]`."""
         losses = self.criterion.losses(self.task, logits, targets)
         return losses if weights is None else losses * weights
 
     def penalty(self, batch: Batch) -> Tensor | None:
-        """What the fusion adds to the loss of any method, from a pass of its own. It is over pairs of modalities, so a unimodal model has
-        none."""
+        """The term that the fusion adds to the loss of any method, computed in a pass of its own. It is a sum over pairs of modalities, so
+        a unimodal model has none."""
         if not self.fusion.penalises or len(self.modalities) < len(self.encoders):
             return None
         return self.fusion.penalty(self.encode(batch.inputs), batch.targets)
@@ -106,7 +106,7 @@ class MultimodalModel(nn.Module):
     ) -> dict[Coalition, Fused]:
         """The output when only the modalities of a coalition are present and the others are muted, for each coalition of `which`.
 
-        The full coalition is computed first, in the model's present mode, so that batch statistics move once, before the other coalitions
+        The full coalition is computed first, in the model's current mode, so that batch statistics change once, before the other coalitions
         read them. All other coalitions run in eval mode. `exact` encodes the present modalities again in eval mode, as the official AGM
         code does, except where an encoder gives the same in both modes. `shared` takes their features from the pass of the full coalition.
         A muted input that is the same for every sample is encoded once. If the model is in eval mode, `exact` and `shared` are the same.
@@ -128,7 +128,7 @@ class MultimodalModel(nn.Module):
         partial = [coalition for coalition in which if coalition != full]
         if partial:
             with self.evaluating(), torch.set_grad_enabled(partial_gradient and torch.is_grad_enabled()):
-                absent = [m for m in self.encoders if any(m not in c for c in partial)]  # in order: muting may draw
+                absent = [m for m in self.encoders if any(m not in c for c in partial)]  # in a fixed order: muting may draw
                 if self._guided:
                     blank = {m: self.muting(m, inputs[m]) for m in absent}
                     return fused | {c: self._guided_pass(c, inputs, blank, muted_gradient) for c in partial}
@@ -140,22 +140,22 @@ class MultimodalModel(nn.Module):
         return fused
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Inside, every module is in eval mode; afterwards each is as it was."""
+        """Put every module into eval mode inside the block; afterwards each is in its earlier mode."""
         return _evaluating(self)
 
     def _fused(self, shown: Sequence[Mapping[str, Feature]]) -> list[Fused]:
-        """The fusion of each coalition; in one batch if a sample does not depend on the others."""
+        """The fusion of each coalition, computed in one batch unless the output of a sample depends on the other samples."""
         if len(shown) == 1 or reads_batch_statistics(self.fusion):
             return [self.fusion(features) for features in shown]
         fused = self.fusion({m: joined([features[m] for features in shown]) for m in self.encoders})
         return [Fused(*parts) for parts in zip(*(tensor.chunk(len(shown)) for tensor in fused), strict=True)]
 
     def feature(self, modality: str, inputs: Mapping[str, Input]) -> Feature:
-        """The features of one modality that the fusion is given, in the present mode."""
+        """The features of one modality as the fusion gets them, in the current mode."""
         return self._feature(modality, inputs)
 
     def _feature(self, modality: str, inputs: Mapping[str, Input]) -> Feature:
-        if modality in self.muting.kept:  # made beforehand
+        if modality in self.muting.kept:  # the input holds features that were computed beforehand
             x = inputs[modality]
             return _kept(x.values, self.muting.kept[modality]) if isinstance(x, Tokens) else _first(x)
         encoder = self.encoders[modality]
@@ -170,7 +170,7 @@ class MultimodalModel(nn.Module):
     def _guided_pass(
         self, coalition: Coalition, inputs: Mapping[str, Input], blank: Mapping[str, Input], muted_gradient: bool
     ) -> Fused:
-        """A full pass of its own, in which every encoder sees the `blank` inputs of the absent."""
+        """A full pass for one coalition, in which every encoder sees the `blank` inputs of the absent modalities."""
         shown = {m: (inputs if m in coalition else blank)[m] for m in self.encoders}
         features = {m: self._feature(m, shown) for m in self.encoders if m in coalition}
         with torch.set_grad_enabled(muted_gradient and torch.is_grad_enabled()):
@@ -183,7 +183,8 @@ class MultimodalModel(nn.Module):
             return {modality: self._muted_feature(modality, inputs) for modality in absent}
 
     def _muted_feature(self, modality: str, inputs: Mapping[str, Input]) -> Feature:
-        """The features of muted inputs, in eval mode; encoded once for all samples that share one, unless a sample depends on its batch."""
+        """The features of muted inputs, in eval mode. A muted input that several samples share is encoded once, unless the output of a
+        sample depends on its batch."""
         x = inputs[modality]
         with _evaluating(self.encoders[modality]):
             alone = not self.muting.same_for_all or self._guided or modality in self.muting.kept
@@ -204,7 +205,7 @@ def _first(x: Tensor) -> Tensor:
 
 
 def _distinct(x: Input) -> tuple[Tensor | slice, Tensor | None]:
-    """Samples that represent all: one for each mask, and which of them represents each sample; just one if there are no masks."""
+    """One sample for each distinct mask, and for each sample the number of its mask; without masks, the first sample and `None`."""
     if not isinstance(x, Tokens) or x.mask is None:
         return slice(0, 1), None
     return x.alike or Alike.of(x.mask)
@@ -219,7 +220,7 @@ def _repeated(feature: Feature, group: Tensor | None, count: int) -> Feature:
 
 
 def reads_batch_statistics(part: nn.Module) -> bool:
-    """Whether its output for a sample depends on the rest of the batch even in eval mode."""
+    """Whether the output for a sample depends on the rest of the batch even in eval mode."""
     norms = (module for module in part.modules() if isinstance(module, nn.modules.batchnorm._NormBase))
     return any(norm.running_mean is None for norm in norms)
 

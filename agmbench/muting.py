@@ -1,4 +1,4 @@
-"""Muting: the input that replaces a modality that is absent. Zeros or random (AGM paper, supplement, table 6), or the training mean."""
+"""Muting: the input that replaces an absent modality. Zeros or random numbers (AGM paper, supplement, table 6), or the training mean."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ NO_STATE = torch.empty(0, dtype=torch.uint8)
 class Zeros(nn.Module):
     """Absent inputs are zero. A sequence keeps its mask under every kind of muting."""
 
-    # modalities whose inputs are features already, with those of their muted inputs behind them, and whether these have masks
+    # the modalities whose inputs are kept features, followed by the features of the muted input; and whether these have masks
     kept: Mapping[str, bool] = MappingProxyType({})
     same_for_all = True  # whether every sample of a batch (with the same mask) gets the same input
 
@@ -32,12 +32,12 @@ class Zeros(nn.Module):
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        """Within this context muted inputs are the same at every evaluation."""
+        """Make muted inputs the same at every evaluation, inside the block."""
         yield
 
 
 def _turned(x: Tensor) -> Tensor:
-    """Each row with its second half first."""
+    """Each row with its two halves exchanged."""
     return x.roll(x.shape[-1] // 2, dims=-1)
 
 

@@ -1,58 +1,58 @@
-"""The names under which a run is kept in a store: of its tags, and of its metrics. Stores of every version have them, so none changes."""
+"""The names of the tags and metrics of a run in a store. Stores of every version use them, so they never change."""
 
 from collections.abc import Mapping
 
 # tags of the run of a job
-DIGEST = "agmbench.digest"  # of runs that were made here alone: by it a job that is done is found
+DIGEST = "agmbench.digest"  # only of runs that were made in this store, not of imported ones; a finished job is found by it
 CELL = "agmbench.cell"
 SETTING = "agmbench.setting"
 TRAINING = "agmbench.training"
 SPEC = "agmbench.spec"
 FINGERPRINT = "agmbench.fingerprint"
 MODALITIES = "agmbench.modalities"
-CONCEPT = "agmbench.concept"  # whether it is a unimodal model's: "true" or "false"
+CONCEPT = "agmbench.concept"  # whether it is the run of a unimodal model: "true" or "false"
 TASK = "agmbench.task"
 SELECTED = "agmbench.selected"
 COMPONENTS = "agmbench.components"
 DEPARTURES = "agmbench.departures"
 REFERENCES = "agmbench.references"
-OUTCOMES = "agmbench.outcomes"  # which artifact holds them
-METRIC = "agmbench.metric."  # begins those that say what a metric's numbers are
-ORIGIN = "agmbench.origin."  # begins those of components that are not built in
-TAG = "agmbench.tag."  # begins those that users give
-SAMPLE = "agmbench.sample"  # it is on a random pack of data
+OUTCOMES = "agmbench.outcomes"  # the artifact that holds the outcomes
+METRIC = "agmbench.metric."  # prefix of the tags that describe a metric's numbers
+ORIGIN = "agmbench.origin."  # prefix of the tags of components that are not built in
+TAG = "agmbench.tag."  # prefix of the tags that users give
+SAMPLE = "agmbench.sample"  # the run is on a pack of random data
 
-# tags of how a run came to be, and how it stands
-ATTEMPT = "agmbench.attempt"  # which run of its job it is
+# tags that say how a run came to be, and in which state it is
+ATTEMPT = "agmbench.attempt"  # the number of this run among the runs of its job
 REASON = "agmbench.reason"  # why it failed
-OWNER = "agmbench.owner"  # who writes it
-HEARTBEAT = "agmbench.heartbeat"  # of a claim: its owner's last sign of life
-STATES = "agmbench.states"  # the newest of the states that are among its artifacts: mark and place
-IMPORTED = "agmbench.imported"  # others made it: the name of the folder of results in which it came
-IMPORTED_DIGEST = f"{IMPORTED}.digest"  # in place of `DIGEST`
+OWNER = "agmbench.owner"  # the process that writes it
+HEARTBEAT = "agmbench.heartbeat"  # of a claim: its owner's last heartbeat, with number and time
+STATES = "agmbench.states"  # the newest state among its artifacts: its mark and its place
+IMPORTED = "agmbench.imported"  # of a run that others made: the name of the folder of results that was imported
+IMPORTED_DIGEST = f"{IMPORTED}.digest"  # of an imported run, in place of `DIGEST`
 
 # tags of studies and suites
 TRIAL = "agmbench.trial"  # the number of a trial
-STUDY = "agmbench.study"  # of which study
+STUDY = "agmbench.study"  # the study of a trial
 SWEEP = "agmbench.sweep"  # of the run of a study; in Optuna's storage, of the study itself
-SUITE = "agmbench.suite"  # of the run below which a suite's stand
+SUITE = "agmbench.suite"  # of the parent run of a suite's runs
 
-# metrics; those of a split are `SPLIT/NAME`
+# names of metrics; the numbers of a split are called `SPLIT/NAME`
 BEST_EPOCH = "best/epoch"
 BEST, COST = "best/", "cost/"
 
 
 def of_split(split: str, name: str) -> str:
-    """What a number of a split is called, as `test/accuracy`, `valid/response/audio`."""
+    """The name of a number of a split, such as `test/accuracy` or `valid/response/audio`."""
     return f"{split}/{name}"
 
 
 def all_of_split(split: str, values: Mapping[str, float]) -> dict[str, float]:
-    """Numbers of a split by the names under which they are kept."""
+    """The numbers of a split, by the names under which they are kept."""
     return {of_split(split, name): value for name, value in values.items()}
 
 
 def within(split: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    """The numbers of a split by their own names, of all that a run has; `cost` and `best` are kept the same way."""
+    """Those of a run's metrics that are numbers of a split, by their names without `SPLIT/`; also for `cost` and `best`."""
     start = f"{split}/"
     return {name.removeprefix(start): value for name, value in metrics.items() if name.startswith(start)}

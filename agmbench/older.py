@@ -1,4 +1,4 @@
-"""Runs of versions before 0.2: what their records lack, filled in from what they have. Nowhere else is anything known of them."""
+"""Runs of versions before 0.2: what their records lack is derived from what they have. No other module knows about these versions."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ from agmbench.names import ORIGIN, within
 from agmbench.outcomes import Kind, Metric
 from agmbench.records import Measurement, Record, Selected
 
-MEASURED: Mapping[str, type[Metric]] = {  # in version 1 of each
+MEASURED: Mapping[str, type[Metric]] = {  # the metrics of that time, all of version 1
     "accuracy": Accuracy,
     "coalitions": Coalitions,
     "competition-strength": CompetitionStrength,
@@ -29,12 +29,12 @@ MEASURED: Mapping[str, type[Metric]] = {  # in version 1 of each
     "r2": R2,
     "responses": Responses,
 }
-SEEDED = ("avmnist-mini", "synthetic")  # their fingerprints had the seed in them
+SEEDED = ("avmnist-mini", "synthetic")  # data sets whose fingerprints depended on the seed
 MOSEI_TASKS: Mapping[str, Kind] = {"regression": "regression", "emotions": "multi-label"}
 
 
 def completed(record: Record, fingerprint: str) -> Record:
-    """The record with what was not noted then; `fingerprint` is that of the run's input."""
+    """The record, with what runs did not note at that time; `fingerprint` is that of the run's input."""
     dataset = record.spec["dataset"]
     task = (
         MOSEI_TASKS.get(dataset["params"].get("task", ""), "classification") if dataset["name"] == "mosei" else "classification"
@@ -51,7 +51,8 @@ def completed(record: Record, fingerprint: str) -> Record:
 
 
 def _components(record: Record) -> dict[str, str]:
-    """The version of each component then: 1, but for one; what is not built in stated its own, and its source was not looked at."""
+    """The version of each component at that time: 2 for `mses`, 1 for all other built-in ones. The run notes the version of others; their
+    source was not hashed."""
     spec = record.spec
     named = [("dataset", spec["dataset"]), ("fusion", spec["fusion"]), ("modulator", spec["modulator"])]
     named += [("encoder", encoder) for encoder in spec["encoders"].values()]
@@ -61,7 +62,7 @@ def _components(record: Record) -> dict[str, str]:
 
 
 def _regression(metrics: Mapping[str, float]) -> dict[str, float]:
-    """What was called accuracy of a regression was R2."""
+    """The metrics of a regression by their present names: what was called accuracy was R2."""
     names = {"accuracy": "r2", "response": "response-r2", "coalition": "coalition-r2", "concept": "concept-r2"}
     found = {}
     for name, value in metrics.items():

@@ -1,4 +1,4 @@
-"""Optimizer, schedule, clipping and running mean of a recipe, and what follows of epochs without a gain."""
+"""The optimizer, schedule, clipping and running mean of a recipe, and what happens after epochs without a gain."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import signature
@@ -15,13 +15,14 @@ from agmbench.errors import allowed, describe
 from agmbench.jobs import Schedule, Training
 from agmbench.model import MultimodalModel
 
-Factor = Callable[[int], float]  # of a learning rate, by the epoch
+Factor = Callable[[int], float]  # the factor of a learning rate in an epoch
 
 
 def make_optimizer(recipe: Training, model: MultimodalModel, modulator: nn.Module) -> Optimizer:
-    """One parameter group an encoder (with `layer_decay`, one a layer), one for the fusion, one for what the modulator brings.
+    """Make the optimizer, with one parameter group per encoder (with `layer_decay`, one per layer), one for the fusion, and one for the
+    modulator's own parameters.
 
-    Each knows its part by `name`, which groups of one encoder have in common. A recipe that cannot be is a `ValueError`.
+    The `name` of a group is that of its part; all groups of an encoder have the same name. Raises `ValueError` for an impossible recipe.
     """
     modules: dict[str, nn.Module] = {**model.encoders, "fusion": model.fusion, "modulator": modulator}
     layers = {name: in_layers(module) for name, module in model.encoders.items()} if recipe.layer_decay is not None else {}
@@ -36,7 +37,7 @@ def make_optimizer(recipe: Training, model: MultimodalModel, modulator: nn.Modul
 
 
 def of_recipe(recipe: Training, tensors: Iterable[Any], lr: float) -> Optimizer:
-    """An optimizer of the recipe's kind for tensors, or groups of them with rates of their own, at a rate."""
+    """An optimizer of the recipe's kind with learning rate `lr`, for tensors or for groups of tensors that may have their own rates."""
     groups = [*tensors]
     if twice := {"lr", "weight_decay", "momentum"} & recipe.optimizer_args.keys():
         raise ValueError(
@@ -53,7 +54,7 @@ def of_recipe(recipe: Training, tensors: Iterable[Any], lr: float) -> Optimizer:
 def _of_timm(recipe: Training, groups: list[Any], common: Mapping[str, Any]) -> Optimizer:
     import timm.optim
 
-    optim: Any = timm.optim  # exports by hand
+    optim: Any = timm.optim  # a type checker does not see all of its exports
 
     name = recipe.optimizer.removeprefix("lookahead_")
     known: list[str] = optim.list_optimizers()
@@ -72,7 +73,7 @@ def _of_timm(recipe: Training, groups: list[Any], common: Mapping[str, Any]) -> 
 
 
 def clip_gradients(recipe: Training, optimizer: Optimizer) -> None:
-    """Cut the gradients of all that learns, the modulator's own parts too, to what the recipe allows; nobody waits for a number."""
+    """Clip the gradients of all trained tensors, including the modulator's own, as the recipe says; the host does not wait for a number."""
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
     if recipe.clip_value is not None:
         nn.utils.clip_grad_value_(tensors, recipe.clip_value)
@@ -81,13 +82,13 @@ def clip_gradients(recipe: Training, optimizer: Optimizer) -> None:
 
 
 class Gains:
-    """Epochs without a gain on valid: schedule `plateau` answers them with a decay, and in the end training is `over`.
+    """Counts epochs without a gain on valid. After some of them, schedule `plateau` decays the rate, and early stopping ends training.
 
-    A gain is a rank above those of all epochs before. `waited` counts the epochs since the last gain or decay. As in UMONS's code, a
-    recipe of few decays has them first, and what comes after them counts towards its early stopping.
+    A gain is a rank above those of all earlier epochs. `waited` counts the epochs since the last gain or decay. As in UMONS's code, the
+    decays of a recipe with a limited number of them come first; only epochs after the last decay lead to early stopping.
 
-    With `reload` the best weights come back when the next epoch begins: all tensors of the model and what of the modulator learns. The
-    modulator's running scores, the optimizer's state and what draws random numbers go on.
+    With `reload`, the best weights are restored when the next epoch begins: all tensors of the model, and the trained tensors of the
+    modulator. The modulator's running scores, the optimizer's state and the random generators are not restored.
     """
 
     def __init__(self, recipe: Training, model: nn.Module, modulator: nn.Module) -> None:
@@ -100,11 +101,11 @@ class Gains:
 
     @property
     def over(self) -> bool:
-        """Whether training ends here."""
+        """Whether early stopping ends training now."""
         return self._most is not None and self.waited >= self._most
 
     def see(self, rank: tuple[float, float]) -> None:
-        """An epoch, once it is validated."""
+        """Count an epoch after its validation, given its rank."""
         schedule = self._schedule
         reloads = schedule.name == "plateau" and schedule.reload
         if rank > self._best:
@@ -118,19 +119,20 @@ class Gains:
 
     @torch.no_grad()
     def begin_epoch(self) -> None:
-        """Put the best weights back if a decay says so: here, for those of the epoch that was validated are to be kept of it."""
+        """Restore the best weights if a decay asked for it. This waits until the next epoch begins, so that the weights that were validated
+        can still be saved."""
         if self._returning:
             for tensor, best in zip(self._tensors, self._weights, strict=True):
                 tensor.copy_(best)
         self._returning = False
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """The counts and the best weights, for a checkpoint."""
         counts = {"waited": self.waited, "decays": self.decays, "returning": self._returning}
         return {**counts, "best": self._best, "weights": self._weights} if self.watches else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a checkpoint was taken."""
+        """Take over the state of a checkpoint."""
         shapes = [tensor.shape for tensor in self._tensors] if state["weights"] else []
         if [tensor.shape for tensor in state["weights"]] != shapes:
             raise ValueError("its best weights are of another model")
@@ -139,10 +141,10 @@ class Gains:
 
 
 class Average:
-    """A running mean of all that learns and of the model's buffers, that of the recipe's `ema`; without one it does nothing.
+    """The running mean (the recipe's `ema`) of all trained tensors and of the model's buffers; without `ema` it does nothing.
 
-    `enter` puts it in the place of the weights, which it keeps meanwhile, and `leave` puts them back. A state taken in between has
-    both: the mean as the model's weights, the weights here.
+    `enter` replaces the weights by the mean and keeps them here, and `leave` puts them back. A state that is saved in between contains
+    both: the mean as the model's weights, and the weights here.
     """
 
     def __init__(self, recipe: Training, model: nn.Module, modulator: nn.Module) -> None:
@@ -154,7 +156,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """After an optimizer step."""
+        """Update the mean after an optimizer step."""
         if self._decay is None:
             return
         self._steps += 1
@@ -166,11 +168,11 @@ class Average:
                 mean.copy_(tensor)
 
     def enter(self) -> None:
-        """The mean in the place of the weights: from the end of an epoch's steps on."""
+        """Replace the weights by the mean; called after the last step of an epoch."""
         self._swap(True)
 
     def leave(self) -> None:
-        """The weights in their place: when the next epoch begins."""
+        """Put the weights back; called when the next epoch begins."""
         self._swap(False)
 
     @torch.no_grad()
@@ -183,12 +185,12 @@ class Average:
             self._entered = entered
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """The number of steps and the tensors that are kept here, for a checkpoint."""
         return {} if self._decay is None else {"steps": self._steps, "entered": self._entered, "others": self._others}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a checkpoint was taken."""
+        """Take over the state of a checkpoint."""
         if [tensor.shape for tensor in state["others"]] != [tensor.shape for tensor in self._others]:
             raise ValueError("its running mean of the weights is of another model")
         for other, saved in zip(self._others, state["others"], strict=True):
@@ -197,7 +199,8 @@ class Average:
 
 
 def make_schedule(schedule: Schedule, optimizer: Optimizer, epochs: int, gains: Gains) -> LambdaLR:
-    """Stepped once an epoch. Each rate follows from the epoch or from `gains`, so a modulator may change the current one."""
+    """The schedule, stepped once per epoch. Each rate is computed from the epoch or from `gains`, never from the current rate, so a
+    modulator may change that."""
     if schedule.name.startswith("timm-"):
         factors = _factors_of_timm(schedule, [group["lr"] for group in optimizer.param_groups], epochs)
     else:
@@ -221,7 +224,7 @@ def _factor(schedule: Schedule, epochs: int, gains: Gains) -> Factor:
 
 
 def _factors_of_timm(schedule: Schedule, rates: Sequence[float], epochs: int) -> list[Factor]:
-    """One a parameter group, read from a schedule of timm over an optimizer of its own."""
+    """The factors of each parameter group, read from one of timm's schedules on an optimizer that exists only for this."""
     import timm.scheduler
 
     of_timm: Any = timm.scheduler
@@ -231,7 +234,7 @@ def _factors_of_timm(schedule: Schedule, rates: Sequence[float], epochs: int) ->
     try:
         made, _ = of_timm.create_scheduler_v2(blank, sched=name, num_epochs=epochs, **schedule.args)
         made.step(0)
-    except Exception as error:  # timm raises what it likes
+    except Exception as error:  # timm may raise anything
         known = ", ".join([*signature(of_timm.create_scheduler_v2).parameters][3:])
         line = f"training.schedule: timm cannot make '{name}' with {schedule.args} ({describe(error)}); args may be {known}"
         raise ValueError(line) from error
@@ -247,12 +250,12 @@ def _factors_of_timm(schedule: Schedule, rates: Sequence[float], epochs: int) ->
 
 
 def rate_now(recipe: Training, schedule: LambdaLR) -> float:
-    """The recipe's own rate in this epoch, whatever that of a part is."""
+    """The recipe's own learning rate in this epoch, also if parts have rates of their own."""
     return recipe.lr * float(schedule.get_last_lr()[0] / schedule.base_lrs[0])
 
 
 def rates_now(schedule: LambdaLR, optimizer: Optimizer) -> dict[str, float]:
-    """As points: the largest rate as `lr`, and where parts have others, the largest of each as `lr/PART`."""
+    """The learning rates to record: the largest as `lr` and, if rates differ, the largest of each part as `lr/PART`."""
     found: dict[str, float] = {}
     for group, rate in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
         found[f"lr/{group['name']}"] = max(float(rate), found.get(f"lr/{group['name']}", 0.0))

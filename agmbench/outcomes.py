@@ -1,6 +1,6 @@
-"""What a trained model says of a split, and what the author of a metric imports. Arrays of numpy; no torch.
+"""The predictions of a trained model on a split, and what the author of a metric imports. Arrays are numpy's; torch is not imported.
 
-Shapes: N samples of a split (or segments, where the task judges those), C classes, R features of the fused representation.
+Shapes: N samples of a split (or segments, if the task is per segment), C classes, R features of the fused representation.
 """
 
 import json
@@ -20,7 +20,7 @@ from agmbench.shapley import Coalition
 
 Kind = Literal["classification", "multi-label", "regression"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")  # as a metric of MLflow may be called
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")  # allowed as the name of a metric in MLflow
 Floats = NDArray[np.floating]
 Array = NDArray[Any]
 
@@ -70,7 +70,7 @@ class Quantity:
 
     @property
     def scale(self) -> float:
-        """What a kept value is multiplied by to be shown."""
+        """The factor by which a kept value is multiplied when it is shown."""
         return 100.0 if self.unit in ("%", "points") else 1.0
 
 
@@ -112,12 +112,12 @@ class Outcome:
         return shapley.responses(self.logits, self.modalities)
 
     def require_coalitions(self) -> None:
-        """Raise `Unmeasured` unless the answers of every coalition were kept."""
+        """Raise `Unmeasured` unless the logits of every coalition were kept."""
         if len(self.logits) < 2 ** len(self.modalities) - 1:
             raise Unmeasured("the run kept only the predictions with all modalities present")
 
     def predicted(self, logits: Floats) -> Array:
-        """The answers that logits give, comparable with targets."""
+        """The predictions that logits imply, in the form of targets: class numbers, labels that are 0 or 1, or numbers."""
         if self.kind == "classification":
             answers: Array = logits.argmax(axis=-1)
             return answers
@@ -140,7 +140,7 @@ class Outcomes:
 
 
 class Metric(ABC):
-    """A measure of outcomes: a pure function, outside the identity of a job, so that one added later is measured on old runs.
+    """A measure of outcomes: a pure function. It is not part of a job's digest, so a metric that is added later also measures old runs.
 
     quantities: what it gives, each for the tasks that it is for.   compares: it reads the outcomes of the unimodal models ("mono-modal
     concepts") of the same job, by modality, which are then trained with the job.   Parameters are keyword-only, in `__init__`.
@@ -151,28 +151,29 @@ class Metric(ABC):
 
     @abstractmethod
     def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, float | Mapping[str, float]]:
-        """A number for each quantity of the task, by its name, or one for each modality or coalition; else raises `Unmeasured`."""
+        """For each quantity of the task, by its name: its value, or a mapping of modality or coalition to value. Raises `Unmeasured` if it
+        cannot be measured."""
 
 
 class OfAnswers(Metric):
-    """A metric of one quantity that depends on nothing but logits and targets: `of(outcome, logits)` is all that it needs."""
+    """A metric of one quantity that depends only on logits and targets: a subclass defines only `of(outcome, logits)`."""
 
     def __call__(self, outcomes: Outcomes, references: Mapping[str, Outcomes]) -> Mapping[str, float]:
         return {self.quantities[0].name: self.of(outcomes.judged, outcomes.judged.full)}
 
     @abstractmethod
     def of(self, outcome: Outcome, logits: Floats) -> float:
-        """The value of some logits `[N, C]` of this outcome."""
+        """The value for some logits `[N, C]` of this outcome."""
 
 
-# kept with a run
+# the file in which a run keeps its outcomes
 
 
 FILE = "outcomes.npz"
 
 
 def save(outcomes: Mapping[str, Outcome], path: Path) -> None:
-    """Outcomes by split as one file of plain arrays."""
+    """Write outcomes, by split, to one file of plain arrays."""
     arrays: dict[str, Array] = {}
     about: dict[str, Any] = {}
     for split, outcome in outcomes.items():
@@ -191,7 +192,7 @@ def save(outcomes: Mapping[str, Outcome], path: Path) -> None:
 
 
 def _joined(outcome: Outcome) -> bool:
-    """Whether the representation is the features side by side, as under late fusion, so that they need not be kept twice."""
+    """Whether the representation is the concatenation of the features, as in late fusion, so that they need not be kept twice."""
     sizes = sum(feature.shape[1] for feature in outcome.features.values())
     if outcome.fused is None or outcome.fused.shape[1] != sizes:
         return False
@@ -199,14 +200,14 @@ def _joined(outcome: Outcome) -> bool:
 
 
 def load(path: Path) -> dict[str, Outcome]:
-    """What `save` was given."""
+    """Read the outcomes that `save` wrote."""
     with np.load(path, allow_pickle=False) as file:
         return {split: _read(file, split, known) for split, known in json.loads(str(file["about"])).items()}
 
 
 def _read(file: Any, split: str, about: Mapping[str, Any]) -> Outcome:
     fused = f"{split}/representation"
-    sizes: Mapping[str, int] = about.get("features", {})  # runs of before have none
+    sizes: Mapping[str, int] = about.get("features", {})  # older runs have none
     features = file[f"{split}/features" if f"{split}/features" in file.files else fused] if sizes else np.empty((0, 0))
     pieces = np.split(features, np.cumsum([*sizes.values()])[:-1], axis=1) if sizes else []
     return Outcome(

@@ -1,4 +1,4 @@
-"""The parameters of a component, as its signature has them: checked, filled in, said in words; and the component made with them."""
+"""The parameters of a component, read from its signature: they are checked, completed and described, and used to make the component."""
 
 import inspect
 import warnings
@@ -14,13 +14,13 @@ from agmbench.registry import Entry, Registry
 
 
 def resolved(registry: Registry, kind: str, component: Component) -> Component:
-    """The component with every parameter, checked against the types of its signature."""
+    """The component with all its parameters, checked against the types in its signature."""
     entry = registry.get(kind, component.name)
     return Component(name=entry.name, params=check_parameters(entry, component.params))
 
 
 def check_parameters(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters of an entry as JSON values: the signature's defaults, the entry's, then those given."""
+    """All parameters of an entry as JSON values: the signature's defaults, overridden by the entry's, overridden by those given."""
     schema = parameters(entry)
     for name in (*entry.params, *given):
         if name not in schema.model_fields:
@@ -41,7 +41,7 @@ def parameters(entry: Entry) -> type[BaseModel]:
     """The keyword-only parameters of an entry's target, as a pydantic model."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a parameter may be called what pydantic calls a method
+            warnings.simplefilter("ignore", UserWarning)  # pydantic warns if a parameter has the name of one of its methods
             return _schema(str(entry), entry.load())
     except (NameError, TypeError, PydanticUserError) as error:
         raise AgmbenchError(
@@ -51,7 +51,7 @@ def parameters(entry: Entry) -> type[BaseModel]:
 
 @cache
 def _schema(title: str, target: Any) -> type[BaseModel]:
-    """Made once per target and process: a plan of hundreds of jobs asks for the same few."""
+    """The model of a target's parameters. It is cached, because a plan of hundreds of jobs needs the same few models."""
     function = target.__init__ if inspect.isclass(target) else target
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {
@@ -64,7 +64,7 @@ def _schema(title: str, target: Any) -> type[BaseModel]:
 
 
 def annotation(schema: type[BaseModel], name: str) -> str:
-    """A parameter's type as a reader of the terminal understands it: `float >= 0`, `one of exact, shared`, `int > 0 or none`."""
+    """A parameter's type in words for users: `a number >= 0`, `one of exact, shared`, `a whole number > 0 or null`."""
     return _words(schema.model_json_schema()["properties"][name])
 
 
@@ -83,7 +83,8 @@ def _words(schema: Mapping[str, Any]) -> str:
 
 
 def made(registry: Registry, kind: str, component: Component, *known: Any, of: str = "") -> Any:
-    """A live component: its target called with what the job knows, and with its parameters. `of` says in errors what it is for."""
+    """Make a component: call its target with `known` (what the job provides) and with its parameters. `of` tells in errors what it is
+    for."""
     entry = registry.get(kind, component.name)
     make: Callable[..., Any] = entry.load()
     try:

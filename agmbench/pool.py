@@ -1,4 +1,4 @@
-"""The one pool of processes: tasks on this machine, each in a process of its own, forked from one that has imported once."""
+"""The pool of processes for tasks on this machine. Each task has a process of its own, forked from one that has done the imports."""
 
 import os
 import signal
@@ -21,13 +21,15 @@ IMPORTED_ONCE = (
     "__main__",
     "agmbench.work",
     "torch._dynamo",
-)  # the last by torch, when FLOPs are counted: a second in each process
+)  # torch imports the last one when FLOPs are counted, which would take a second in each process
 
 
 class Pool:
-    """At most as many tasks at once as there are `places`; a place is what the environment has there beside the `variables` of all.
+    """Runs at most as many tasks at once as there are `places`. A place is the environment variables that its task gets in addition to the
+    `variables` of all tasks.
 
-    threads: of each task.   folder: what tasks print goes there, `<key>.log`.   home: the working directory of tasks.
+    threads: their number in each task.   folder: where the output of each task is written, as `<key>.log`.   home: the working directory
+    of the tasks.
     """
 
     def __init__(
@@ -43,12 +45,13 @@ class Pool:
         self.home = home or os.getcwd()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Ended]:
-        """Each task as it ends. Left early, the others are asked to stop, and waited for."""
+        """Run the tasks, and yield each as soon as it has ended. If the generator is closed early, the other tasks are asked to stop and
+        waited for."""
         context = get_context("forkserver")
         context.set_forkserver_preload(list(IMPORTED_ONCE))
         self.folder.mkdir(parents=True, exist_ok=True)
         waiting, free = deque(tasks), deque(range(len(self.places)))
-        running: dict[int, _Running] = {}  # by the sentinel of the process
+        running: dict[int, _Running] = {}  # by the sentinel of its process
         try:
             while waiting or running:
                 while waiting and free:
@@ -78,7 +81,7 @@ class Pool:
 
 
 class _Running(NamedTuple):
-    """A task's process; `alive` is closed when this one is gone, however it ends."""
+    """A task and its process. `alive` is this process's end of a pipe: it closes however this process ends, and the task then stops."""
 
     process: Any
     task: Task
@@ -100,7 +103,7 @@ class _Running(NamedTuple):
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """What OpenMP reads when the first process starts."""
+    """Set the number of threads that OpenMP reads when the first process starts, unless the user has set it."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = before or str(count)
     try:
@@ -113,8 +116,8 @@ def _threads(count: int) -> Iterator[None]:
 def _child(
     task: Task, threads: int, variables: Mapping[str, str], home: str, log: Path, saying: Connection, watched: Connection
 ) -> None:
-    """A task in a process of its own: what it prints goes to its log, and it stops when its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is asked and tells its children
+    """Perform a task in this new process: its output goes to its log, and it stops when its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which stops its children
     reason = INTERRUPTED
     with suppress(KeyboardInterrupt):
         interrupts.listen()

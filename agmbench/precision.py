@@ -1,4 +1,4 @@
-"""In which precision training's passes run: autocast around forward passes alone, and for float16 a scale inside backward passes."""
+"""The precision of training's passes: autocast around forward passes only and, for float16, scaled gradients inside backward passes."""
 
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,10 +16,11 @@ from agmbench.contracts import Batch, Model, Modulator, Step
 from agmbench.errors import RunFailed
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-FIRST, FACTOR, PATIENCE = 2.0**16, 2.0, 2000  # those of torch.amp.GradScaler
-LEAST = 2.0**-24  # float16's smallest number: what is not finite under it is not so for the scale
+FIRST, FACTOR, PATIENCE = 2.0**16, 2.0, 2000  # the values of torch.amp.GradScaler
+LEAST = 2.0**-24  # float16's smallest number: gradients that are not finite even at this scale have another reason
 
-# Where backward passes begin, whoever begins them; of each, the names of what it starts from and of the gradients given for it.
+# All functions that begin a backward pass, with the names of their parameters for the tensors from which it starts and for the gradients
+# of these tensors.
 BACKWARD: dict[Any, tuple[str, str]] = {
     Tensor.backward: ("self", "gradient"),
     torch.autograd.backward: ("tensors", "grad_tensors"),
@@ -28,10 +29,10 @@ BACKWARD: dict[Any, tuple[str, str]] = {
 
 
 class Precision:
-    """That of training's passes: `fp32`, `bf16` or `fp16`.
+    """The precision of training's passes: `fp32`, `bf16` or `fp16`.
 
-    A modulator's step mixes forward and backward passes. It runs inside `autocast` as a whole, and where torch is asked for a backward
-    pass in it, that pass leaves autocast. The optimizer's step is outside.
+    A modulator's step mixes forward and backward passes. The whole step runs inside `autocast`, and each backward pass in it leaves
+    autocast while it runs. The optimizer's step is outside.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
@@ -44,7 +45,7 @@ class Precision:
             )
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Inside, forward passes are autocast, with weights as they are at its beginning, and backward passes are not."""
+        """Autocast forward passes, but not backward passes, inside the block. Casts of weights are kept, so no weight may change in it."""
         return nullcontext() if self._dtype is None else self._autocast(self._dtype)
 
     @contextmanager
@@ -53,7 +54,7 @@ class Precision:
             yield
 
     def steps(self, modulator: Modulator, model: Model, batches: Sequence[Batch]) -> Iterator[Step]:
-        """The modulator's steps on these batches. Each enters autocast anew, which keeps casts of weights while it lasts."""
+        """The modulator's steps on these batches. Each step enters autocast anew, because autocast keeps its casts of the weights."""
         steps = _begun(modulator, model, batches)
         while True:
             with self.autocast():
@@ -64,21 +65,21 @@ class Precision:
             yield step
 
     def holds(self) -> bool:
-        """Whether the gradients of the last step are to be taken: `fp16` skips a step whose gradients overflow. Asked once a step."""
+        """Whether the gradients of the last step can be used: `fp16` skips a step whose gradients overflow. Call this once per step."""
         return self._scale is None or self._scale.held()
 
     def state_dict(self) -> dict[str, float]:
-        """For a checkpoint."""
+        """The scale of `fp16`, for a checkpoint."""
         return {} if self._scale is None else {"scale": self._scale.value, "streak": self._scale.streak}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a checkpoint was taken."""
+        """Take over the state of a checkpoint."""
         if self._scale is not None:
             self._scale.value, self._scale.streak = float(state["scale"]), int(state["streak"])
 
 
 def _watched() -> bool:
-    """Whether this torch shows a backward pass that is begun by function, which some releases do not."""
+    """Whether this release of torch lets a function mode see `torch.autograd.backward`; some releases do not."""
     scale, leaf = Scale(), torch.ones((), requires_grad=True)
     with _BackwardPasses(leaf.device, scale):
         torch.autograd.backward([leaf])
@@ -86,16 +87,16 @@ def _watched() -> bool:
 
 
 def _begun(modulator: Modulator, model: Model, batches: Sequence[Batch]) -> Iterator[Step]:
-    yield from modulator.steps(model, batches)  # not before the first step is asked for, whatever `steps` is
+    yield from modulator.steps(model, batches)  # called only when the first step is asked for, even if `steps` is no generator
 
 
 class Scale:
-    """What the gradients inside a backward pass are multiplied by, so that float16 does not take small ones for zero.
+    """The factor of the gradients inside a backward pass, so that small gradients do not become zero in float16.
 
-    `GradScaler` of torch leaves `.grad` scaled until the optimizer's step. A modulator computes with gradients, adds several passes to
-    `.grad` and takes others by themselves; so here what comes out of a pass is unscaled at once. When to step and how the scale moves
-    is as there: if anything that came out since the last step was not finite, that step is skipped and the scale halved; after 2000
-    steps without it is doubled. To know that costs one copy from the device a step. Powers of two lose no digit.
+    Torch's `GradScaler` leaves `.grad` scaled until the optimizer's step. But a modulator computes with gradients: it adds several passes
+    to `.grad` and uses the results of others directly. So here the results of a pass are unscaled at once. The scale changes as in
+    `GradScaler`: if a result since the last step was not finite, this step is skipped and the scale is halved; after 2000 good steps in a
+    row it is doubled. To know this costs one copy from the device per step. The scale is a power of two, so scaling loses no digits.
     """
 
     def __init__(self) -> None:
@@ -104,25 +105,25 @@ class Scale:
         self._sizes: list[Tensor] = []  # the largest number of each pass since the last step
 
     def scaled(self, roots: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """The gradients that a pass starts from; of a scalar it is 1 where none is given."""
+        """The scaled gradients from which a pass starts; where none is given for a scalar, it is 1."""
         ones = [torch.ones_like(x) if g is None and x.numel() == 1 else g for x, g in zip(roots, gradients, strict=True)]
         return [None if gradient is None else gradient * self.value for gradient in ones]
 
     def unscaled(self, gradient: Tensor) -> Tensor:
-        """One that came out of it."""
+        """A gradient that resulted from a pass, without the scale."""
         return gradient / self.value
 
     def see(self, gradients: Sequence[Tensor]) -> None:
-        """All that came out of a pass."""
+        """Note the largest number of all gradients that resulted from a pass."""
         self._sizes.append(get_total_norm([gradient.detach() for gradient in gradients], float("inf")))
 
     @property
     def passes(self) -> int:
-        """How many there were since the last step."""
+        """The number of passes since the last step."""
         return len(self._sizes)
 
     def held(self) -> bool:
-        """Whether all was finite since this was asked last; moves the scale."""
+        """Whether all results since the last call were finite; adjusts the scale. Raises `RunFailed` if the scale becomes too small."""
         finite = bool(torch.stack([size.float() for size in self._sizes]).isfinite().all()) if self._sizes else True
         self._sizes.clear()
         self.streak = self.streak + 1 if finite else 0
@@ -136,7 +137,7 @@ class Scale:
 
 
 class _BackwardPasses(TorchFunctionMode):
-    """Inside, backward passes run without autocast, and scaled."""
+    """Inside the block, run backward passes without autocast and with scaled gradients."""
 
     def __init__(self, device: torch.device, scale: Scale | None) -> None:
         super().__init__()
@@ -161,14 +162,15 @@ class _BackwardPasses(TorchFunctionMode):
             return self._taken(given) if func is torch.autograd.grad else self._added(func, roots, given)
 
     def _taken(self, given: Mapping[str, Any]) -> tuple[Tensor | None, ...]:
-        """The gradients that are asked for; `None` for what is not reached."""
+        """The gradients that `torch.autograd.grad` is asked for, unscaled; `None` for a tensor that is not reached."""
         assert self._scale is not None
         gradients = torch.autograd.grad(**given)
         self._scale.see([gradient for gradient in gradients if gradient is not None])
         return tuple(None if gradient is None else self._scale.unscaled(gradient) for gradient in gradients)
 
     def _added(self, func: Any, roots: Sequence[Tensor], given: Mapping[str, Any]) -> None:
-        """Gradients are added to what is in `.grad`, which is not scaled: it is laid aside until they are not either."""
+        """Run a pass that adds to `.grad`. The gradients that are already there are not scaled, so they are set aside until the new ones
+        are unscaled and can be added."""
         assert self._scale is not None
         kept = [tensor for reference in self._retained if (tensor := reference()) is not None]
         tensors = [*(_listed(given.get("inputs")) or _leaves(roots)), *kept]
@@ -193,7 +195,7 @@ def _listed(found: Any) -> list[Any]:
 
 
 def _leaves(roots: Iterable[Tensor]) -> list[Tensor]:
-    """The tensors that a backward pass from there gives a gradient to."""
+    """The tensors that get a gradient in a backward pass from `roots`."""
     ahead: list[Any] = [get_gradient_edge(root).node for root in roots if root.requires_grad]
     seen = set(ahead)
     leaves = []

@@ -1,4 +1,4 @@
-"""Per-sample predictions of a run as Parquet, for people to look into, and hashes of them."""
+"""Per-sample predictions of a run as a Parquet file that people can inspect, and hashes of them."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from agmbench.outcomes import Kind, Outcome
 
 
 def write(outcomes: Mapping[str, Outcome], path: Path) -> None:
-    """One row per sample (or segment) of each split: its number, target, prediction, each response's prediction, and the C logits."""
+    """Write one row per sample (or segment) of each split: number, target, prediction, each response's prediction, and the C logits."""
     parquet.write_table(pa.concat_tables([_table(split, outcome) for split, outcome in outcomes.items()]), path)
 
 
@@ -36,12 +36,12 @@ def _table(split: str, outcome: Outcome) -> pa.Table:
 
 
 def columns(name: str, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """One column, or one a label."""
+    """Values `[N]` as one column, or `[N, C]` as C columns `name/0`, `name/1`, ..."""
     return {name: values} if values.ndim == 1 else {f"{name}/{number}": column for number, column in enumerate(values.T)}
 
 
 def outcomes(path: Path, kind: Kind, modalities: tuple[str, ...], class_names: tuple[str, ...] = ()) -> dict[str, Outcome]:
-    """What predictions tell of each split: the logits with every modality present, and the targets."""
+    """The outcome of each split as far as a file of predictions has it: the targets, and the logits with every modality present."""
     table = parquet.read_table(path).to_pandas()
     return {
         str(split): Outcome(
@@ -56,10 +56,10 @@ def outcomes(path: Path, kind: Kind, modalities: tuple[str, ...], class_names: t
 
 
 def hashes(found: Mapping[str, Outcome]) -> dict[str, str]:
-    """The sha256 of the `answers` (targets and predictions) and of the `logits` of all splits, whatever file holds them.
+    """The sha256 of the `answers` (targets and predictions) and of the `logits` of all splits, independent of the file that holds them.
 
-    Splits come in the order of their names, samples in that of the split. Of each array, its name, such as `test/logits`, its type and
-    its shape are hashed, as `test/logits <f4 (64, 4)` and a line end, and then its numbers in C order, little-endian.
+    Splits are taken in the order of their names, samples in the order of the split. Of each array, the name, type and shape are hashed as
+    a line such as `test/logits <f4 (64, 4)` with its line end, followed by the numbers in C order, little-endian.
     """
     answers, logits = hashlib.sha256(), hashlib.sha256()
     for split, outcome in sorted(found.items()):

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: a trace by torch's profiler."""
+"""Where the time of a training step goes, as a trace by torch's profiler."""
 
 import os
 from collections.abc import Iterator
@@ -10,23 +10,23 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from agmbench.contracts import Batch
 
 TRACE, PARTS = "trace.json.gz", "parts.txt"
-SKIPPED, WARMUP, TRACED = 1, 1, 16  # batches; the first is the one whose FLOPs are counted
+SKIPPED, WARMUP, TRACED = 1, 1, 16  # numbers of batches; the first batch is skipped because its FLOPs are counted
 LARGEST = 5
 
 
 class Profile:
     """Watches a few batches of the first epoch and writes them into `folder`: `trace.json.gz`, for chrome://tracing or
-    ui.perfetto.dev, and `parts.txt`, the five operations that took the most time themselves.
+    ui.perfetto.dev, and `parts.txt`, the five operations that took the most time (without the operations that they call).
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.folder = folder
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would tell on every start whether there is a GPU
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler reports at every start whether there is a GPU
         self._on_gpu = device.type == "cuda"
         self._done = False
 
     def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; what happens to one until the next is asked for is a step."""
+        """Yield the same batches, and trace what happens between them: what is done with a batch until the next is asked for is a step."""
         if self._done:
             yield from batches
             return

@@ -1,4 +1,4 @@
-"""What of a job departs from the published recipe of its data set, and on which split its epoch is chosen."""
+"""How a job departs from the published recipe of its data set, and on which split its epoch is chosen."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,17 +13,17 @@ from agmbench.parameters import parameters, resolved
 from agmbench.records import Record, Selected
 from agmbench.registry import Registry
 
-NONE = "none"  # the transform of a modality that has none
-ITS_OWN = ("dataset", "fusion", "modulator", "seed", "present")  # what a table says of every run by itself
+NONE = "none"  # stands for the transform of a modality that has none
+ITS_OWN = ("dataset", "fusion", "modulator", "seed", "present")  # keys that a table shows anyway, so they are no departures
 
 
 def departures(spec: JobSpec, registry: Registry, dataset: Dataset | None = None) -> dict[str, Any]:
-    """Every setting of a resolved spec that the job of its data set's entry has otherwise, by the key of `--set`.
+    """The settings in which a resolved spec differs from the job of its data set's entry, by the keys of `--set`.
 
-    Which transforms a job leaves out is told where the data set is there to say which are for it.
+    If another component is used, it is a departure, and so are the parameters in which it differs from its own defaults. A table shows
+    the fusion and the modulator anyway, so for them only parameters are departures.
 
-    A component that is another one departs, and with it the parameters in which it differs from its own defaults; fusion and
-    modulator are named beside the data set anyway, so of them the parameters alone.
+    dataset: if it is given, a transform of the data set's recipe that the job leaves out is a departure, too.
     """
     published = compose(registry, spec.dataset.name, spec.modulator.name)
     encoders = {m: published.encoders.get(m, published.encoders.get("*")) for m in spec.encoders}
@@ -56,20 +56,20 @@ def departures(spec: JobSpec, registry: Registry, dataset: Dataset | None = None
 
 
 def _like(registry: Registry, kind: str, found: Component, published: Component | None) -> Component:
-    """The published component, or where another one is used, that one's own defaults; with every parameter."""
+    """The published component with all its parameters; if another one is used, that one with its own defaults."""
     same = published is not None and published.name == found.name
     required = {} if same else _required(registry, kind, found)
     return resolved(registry, kind, published if same and published else Component(name=found.name, params=required))
 
 
 def _required(registry: Registry, kind: str, found: Component) -> dict[str, Any]:
-    """Parameters without a default are what they were given."""
+    """The given values of the parameters that have no default."""
     fields = parameters(registry.get(kind, found.name)).model_fields
     return {name: found.params[name] for name, field in fields.items() if field.is_required() and name in found.params}
 
 
 def selected(spec: JobSpec, dataset: Dataset) -> Selected:
-    """Where the epoch is chosen: on `valid`, on `test` if valid holds the same samples, or nowhere, as the `last` is taken."""
+    """The split on which the epoch is chosen: `valid`, or `test` if valid holds the same samples; `last` if the last epoch is taken."""
     if spec.training.select == "last":
         return "last"
     valid, test = dataset.split("valid"), dataset.split("test")
@@ -77,7 +77,7 @@ def selected(spec: JobSpec, dataset: Dataset) -> Selected:
 
 
 def noted(record: Record, registry: Registry) -> Record:
-    """A record of a run that did not note what departs; where its components are not here any more, that is not known."""
+    """The record of a run that did not note its departures, with the departures found now; unchanged if its components no longer exist."""
     try:
         return replace(record, departures=departures(spec_of(record.spec), registry))
     except (AgmbenchError, ValueError):

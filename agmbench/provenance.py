@@ -1,4 +1,4 @@
-"""Where a run or an export came from: machine, versions, commit. None of it enters a digest. Torch is imported for a run alone."""
+"""Where a run or an export came from: machine, versions, commit. None of it is part of a digest. Only `tags` imports torch."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("agmbench", "torch", "timm", "transformers", "mlflow", "scikit-learn
 
 
 def tags(device: "torch.device") -> dict[str, str]:
-    """As MLflow tags."""
+    """The device, machine, versions and commit of a run, as MLflow tags."""
     import torch
 
     return {
@@ -22,7 +22,7 @@ def tags(device: "torch.device") -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "host": platform.node(),
         "platform": platform.platform(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),  # by which torch chooses its kernels, such as AVX2
+        "cpu": torch.backends.cpu.get_cpu_capability(),  # the instruction set, such as AVX2, for which torch chooses its kernels
         "python": platform.python_version(),
         **{f"version.{name}": version(name) for name in PACKAGES},
         **_checkout(),
@@ -35,14 +35,14 @@ def version_here() -> str:
 
 
 def commit() -> str:
-    """The commit of the checkout that this code runs from; `+changes` if it was changed since, and nothing where there is none."""
+    """The commit of the checkout from which this code runs, with `+changes` if files were changed since; empty if it is no checkout."""
     found = _checkout()
     changed = "+changes" if found.get("git.changed") == "true" else ""
     return found["mlflow.source.git.commit"][:12] + changed if found else ""
 
 
 def _checkout() -> dict[str, str]:
-    """The commit of the checkout that this code runs from, if it is one, and whether it was changed since, as tags."""
+    """The commit of the checkout from which this code runs, and whether files were changed since, as tags; empty if it is no checkout."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:

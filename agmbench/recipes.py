@@ -1,4 +1,4 @@
-"""What a recipe draws and mixes of the training samples, and which recipes cannot be with a model and a method."""
+"""How a recipe draws and mixes training samples, and which recipes a model and a method cannot have."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -20,12 +20,12 @@ from agmbench.tasks import MixedLabel, MultiLabel, Regression, Segments, SingleL
 
 
 def criterion(recipe: Training, train: Split, classes: int) -> Criterion:
-    """The losses that the recipe trains with."""
+    """The losses with which the recipe trains."""
     return Criterion(recipe.label_smoothing, balanced(targets_of(train), classes) if recipe.class_weights else None)
 
 
 def targets_of(split: Split) -> Tensor:
-    """Those of every sample, in order; a split that does not hold them is read once."""
+    """The targets of every sample, in order; a split that does not hold them is read once."""
     held = getattr(split, "targets", None)
     if isinstance(held, Tensor) and len(held) == len(split):
         return held
@@ -33,7 +33,8 @@ def targets_of(split: Split) -> Tensor:
 
 
 class Draws:
-    """Which training samples an epoch takes: all, shuffled; or by the recipe's `sampling`, with replacement, classes alike."""
+    """Draws the training samples of an epoch: all of them, shuffled; or with `sampling=balanced`, with replacement and every class equally
+    often."""
 
     def __init__(self, recipe: Training, train: Split, order: torch.Generator) -> None:
         self._count, self._order, self._chances = len(train), order, None
@@ -42,16 +43,16 @@ class Draws:
             self._chances = balanced(targets, int(targets.max()) + 1)[targets]
 
     def __call__(self) -> Tensor:
-        """Their numbers, in order."""
+        """The numbers of an epoch's samples, in the order of training."""
         if self._chances is None:
             return torch.randperm(self._count, generator=self._order)
         return torch.multinomial(self._chances, self._count, replacement=True, generator=self._order)
 
 
 def mixed(batches: Iterator[Batch], recipe: Training, model: MultimodalModel, seed: int, epoch: int) -> Iterator[Batch]:
-    """The batches of an epoch, by the recipe's `mixup` each mixed with itself in reverse order.
+    """The batches of an epoch; with the recipe's `mixup`, each is mixed with itself in reverse order.
 
-    The share is drawn from seed, epoch and the batch's place, so that a resumed run draws the same.
+    The random share depends only on the seed, the epoch and the batch's place, so a resumed run draws the same.
     """
     for number, batch in enumerate(batches):
         if recipe.mixup is None:
@@ -79,11 +80,11 @@ def refused(
     evaluated: Collection[str] = (),
     concept: bool = False,
 ) -> str | None:
-    """Why a recipe cannot be used with this model and this method, in one line.
+    """The reason, in one line, why a recipe cannot be used with this model and this method; `None` if it can.
 
-    `parts` are the parts that may have a rate of their own, `few` some samples of train, `augmented` and `evaluated` the modalities that
-    have transforms in training and in evaluation. A `concept` (unimodal model) has the recipe of a job with more encoders, so a setting
-    may be meant for another one.
+    parts: the parts that may have a learning rate of their own.   few: some samples of train.
+    augmented, evaluated: the modalities that have transforms in training, and in evaluation.
+    concept: whether this is a unimodal model. It has the recipe of a job with more encoders, so a setting may be meant for another encoder.
     """
     for key, given in (("lr", recipe.lr_of), ("weight_decay", recipe.weight_decay_of)):
         if unknown := given.keys() - set(parts):
@@ -93,7 +94,7 @@ def refused(
         make_schedule(recipe.schedule, optimizer, recipe.epochs, Gains(recipe, model, modulator))
     except ValueError as error:
         return str(error)
-    except Exception as error:  # an optimizer raises what it likes of its arguments
+    except Exception as error:  # an optimizer may raise anything for its arguments
         return f"training.optimizer '{recipe.optimizer}' with {recipe.optimizer_args} cannot be made ({describe(error)})"
     if any(encoder.reads_text for encoder in model.encoders.values()) and type(model.muting) is not Zeros:
         return "mute=mean and mute=random work on numbers, and an encoder reads raw text; use mute=zeros, which stands for an empty text"

@@ -1,4 +1,4 @@
-"""What a run leaves behind, and the seam through which it does: reports read `Record`s, jobs write through `Run`s. No torch."""
+"""What a run leaves behind, and the interface of the store: reports read `Record`s, jobs write through `Run`s. Torch is not imported."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
@@ -14,7 +14,7 @@ FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
 
 
 class Label(NamedTuple):
-    """What a user calls a run: a name in place of ours, and tags by their keys. It is no part of the job."""
+    """A user's description of a run: a name in place of the usual one, and tags by their keys. It is not part of the job."""
 
     name: str = ""
     tags: Mapping[str, str] = {}
@@ -37,7 +37,7 @@ Selected = Literal["valid", "test", "last"]
 @dataclass(frozen=True)
 class Measurement:
     """What one metric, in one `version`, measured of a run: the `values` by the names under which they are kept (`accuracy`,
-    `response/audio`), and what its `quantities` are; or the `reason` why there are no values."""
+    `response/audio`) and the `quantities` that describe them; or the `reason` why there are no values."""
 
     metric: str
     version: str
@@ -50,13 +50,13 @@ class Measurement:
 class Record:
     """One run as a report reads it.
 
-    `spec` is the resolved job as plain containers; `cell` names everything that fixes its numbers but modulator and seed, so that
-    runs of one cell may be compared; `modalities` are those present in training (one of them in a mono-modal concept run).
+    `spec` is the resolved job as plain containers. `cell` identifies everything that fixes its numbers except modulator and seed, so runs
+    of one cell may be compared. `modalities` are those present in training (only one in the run of a unimodal model).
 
-    fingerprint: of what the data contain.   components: version and source of each, by name.   measurements: by metric.
-    departures: what differs from the data set's published recipe, by the keys of `--set`; `None` if nobody noted it.
-    selected: on which split the epoch was chosen, or that the last was taken.   references: digests of its unimodal models' jobs.
-    training: digest of the job that trained its model: another's, where it is compared with unimodal models that are not its own.
+    fingerprint: of the content of the data.   components: version and source of each, by name.   measurements: by metric.
+    departures: what differs from the data set's published recipe, by the keys of `--set`; `None` if the run did not note it.
+    selected: the split on which the epoch was chosen, or `last`.   references: digests of the jobs of its unimodal models, by modality.
+    training: digest of the job that trained its model. It is another job if the run is compared with unimodal models that are not its own.
     """
 
     run_id: str
@@ -70,7 +70,7 @@ class Record:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     started: int = 0  # milliseconds since 1970
-    attempt: int = 0  # which run of its job it is, as the store counted
+    attempt: int = 0  # the number of this run among the runs of its job, as the store counted them
     task: Kind = "classification"
     selected: Selected = "valid"
     fingerprint: str = ""
@@ -83,19 +83,20 @@ class Record:
     training: str = ""
 
     def with_measured(self, measurements: Iterable[Measurement]) -> "Record":
-        """The same record with what metrics said of it since."""
+        """The same record with new measurements added."""
         new = {one.metric: one for one in measurements}
         values = {name: value for one in new.values() for name, value in all_of_split("test", one.values).items()}
         return replace(self, measurements={**self.measurements, **new}, metrics={**self.metrics, **values})
 
     @property
     def order(self) -> tuple[int, int]:
-        """Later runs of one job have a larger one, whatever the clocks say; runs before attempts were counted go by the clock."""
+        """The key by which the runs of one job are ordered: by attempt, not by clock. Runs of versions that did not count attempts have 0,
+        and are ordered by clock."""
         return self.attempt, self.started
 
     @property
     def figure(self) -> str:
-        """The one number by which its task is judged on test, as `accuracy 0.9000`; `not measured` where it could not be taken."""
+        """The main number of the task on test, such as `accuracy 0.9000`; `accuracy not measured` if there is none."""
         name = "r2" if self.task == "regression" else "accuracy"
         value = self.metrics.get(of_split("test", name))
         return f"{name} {'not measured' if value is None else f'{value:.4f}'}"
@@ -107,7 +108,7 @@ class Record:
 
     @property
     def source(self) -> str:
-        """The folder of results in which someone else's run came; empty for a run of this store."""
+        """The folder of results from which someone else's run was imported; empty for a run of this store."""
         return self.tags.get(IMPORTED, "")
 
     @property
@@ -123,7 +124,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Heading:
-    """What is known of a job before it starts: the half of its `Record` that training does not change."""
+    """What is known about a job before it starts: the part of its `Record` that does not depend on training."""
 
     name: str
     digest: str
@@ -141,7 +142,7 @@ class Heading:
     departures: Mapping[str, Any] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
     training: str = ""
-    parent: str | None = None  # the run that it stands under
+    parent: str | None = None  # the id of its parent run
     label: Label = UNLABELLED
 
     @property
@@ -151,27 +152,27 @@ class Heading:
 
 
 class Stopped(Exception):
-    """Leaves a run that is ended on purpose: KILLED, with this text as the reason."""
+    """Raised to end a run on purpose: it becomes KILLED, with this text as the reason."""
 
 
 class Beyond(Protocol):
-    """What keeps the states of an unfinished job where other machines find them."""
+    """Keeps the states of an unfinished job where other machines find them."""
 
     def fetch(self, path: Path) -> None:
-        """Make this file the newest state that was kept, if it is not."""
+        """Replace this file by the newest state that was kept, unless it is that state already."""
 
     def keep(self, path: Path) -> None:
         """Keep this file as the newest state."""
 
     def clear(self) -> None:
-        """Keep none any more."""
+        """Remove all states."""
 
 
 class Run(Protocol):
-    """A run being written. Entered as a context, it ends FINISHED; FAILED or KILLED, with the reason, when an error leaves it.
+    """A run that is being written. As a context manager it ends FINISHED, or FAILED or KILLED with the reason if an error leaves the block.
 
-    scratch: the folder, on this machine or shared, for the states of its job while that is not finished.   beyond: what keeps them for
-    other machines, where that is not the folder itself.
+    scratch: the folder, on this machine or shared, for the states of its job while the job is unfinished.   beyond: keeps the states for
+    other machines, if the folder is not shared with them.
     """
 
     id: str
@@ -181,88 +182,91 @@ class Run(Protocol):
     @property
     def beyond(self) -> Beyond | None: ...
     def check(self) -> None:
-        """Raise `Taken` if another process has the job now, which took this one for dead. All that writes asks first."""
+        """Raise `Taken` if another process has taken the job over because it believed this one dead. Called before anything is written."""
 
     def __enter__(self) -> "Run": ...
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None: ...
     def points(self, points: Sequence[Point]) -> None:
-        """Append to metric histories, in batches, at the latest when the run is left; points that a resumed run has already are skipped."""
+        """Append points to metric histories. They are written in batches, at the latest when the run ends. Points that a resumed run
+        already has are skipped."""
 
     def measured(self, measurements: Iterable[Measurement], step: int) -> None:
-        """Keep what metrics said: the values as `test/NAME`, and with each metric its version and what its numbers are."""
+        """Keep measurements: the values as `test/NAME`, and for each metric its version and the description of its numbers."""
 
     def files(self, folder: Path) -> None:
-        """Keep every file below `folder` as an artifact, under its path relative to it."""
+        """Keep every file below `folder` as an artifact, under its path relative to `folder`."""
 
 
 class Tracker(Protocol):
     """A store of runs."""
 
     def find(self, digest: str) -> Record | None:
-        """The last FINISHED run of a job, if there is one. Makes no store."""
+        """The last FINISHED run of a job, if there is one. Does not create a store."""
 
     def before(self, setting: str, digest: str) -> Record | None:
-        """The last FINISHED run of the same setting under another digest: of data or code that have changed since."""
+        """The last FINISHED run with the same setting but another digest: its data or code have changed since."""
 
     def records(self, dataset: str | None = None) -> list[Record]:
-        """Every run of a data set (of all), newest first, but the trials of sweeps. Makes no store."""
+        """Every run of a data set (by default of all), newest first, without the trials of sweeps. Does not create a store."""
 
     def imported(self, dataset: str | None = None) -> list[Record]:
-        """The runs of others that were imported. No other method gives or finds them: they are no jobs done here."""
+        """The runs of others that were imported. No other method finds them, because their jobs were not done in this store."""
 
     def adopt(self, record: Record, folder: Path, sha256: str) -> bool:
-        """Keep someone else's finished run, which names its `source`, with the files of its folder, which have one `sha256`; whether it
-        was not there yet. Another result of the same job from that source is refused."""
+        """Keep someone else's finished run, whose record names its `source`, with the files of `folder` (`sha256` is the hash of all of
+        them). Returns whether it is new. A different result of the same job from the same source is refused."""
 
     def history(self, record: Record, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-        """The steps and values of those of the metrics named that the run has, in the order of steps."""
+        """The history of each metric in `names` that the run has: pairs of step and value, in the order of steps."""
 
     def claim(self, heading: Heading, taken: Callable[[str], None]) -> AbstractContextManager[Any]:
-        """Held while a process works on a job, so that no two do, on whatever machines. While another has it, it is waited for;
-        `taken` is told once who that is, and may raise instead. It is taken over when its owner is dead, or silent for too long."""
+        """The claim on a job, held inside the block, so that no two processes on any machines work on the same job. While another process
+        has it, this waits; `taken` is called once with the description of that process, and may raise to stop waiting. The claim is taken
+        over if its owner is dead, or has not renewed it for too long."""
 
     def start(self, heading: Heading) -> Run:
-        """A run to write; called under the job's claim, so one that a process left behind is taken over."""
+        """A run to write. Called under the job's claim, so a run that a dead process left behind is continued."""
 
     def group(self, dataset: str, name: str, tags: Mapping[str, str]) -> Run:
-        """A run for others to stand under: the one of these tags in the data set's experiment, or a new one."""
+        """A parent run for others: the one with these tags in the data set's experiment, or a new one."""
 
     def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> str | None:
-        """The text of an artifact of such a run, if there is one. Makes no store."""
+        """The text of an artifact of the parent run with these tags, if there is one. Does not create a store."""
 
     def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
-        """The run of these tags, if its command was killed at the very end, is finished."""
+        """Mark the parent run with these tags FINISHED, if its command was killed after all its work was done."""
 
     def lost(self, digest: str, reason: str, place: str = "") -> None:
-        """The process of a job is gone: a run that it left RUNNING is FAILED, for this reason. Of a process elsewhere, that it is gone
-        is known to whoever gave it the `place` that it was at (`AGMBENCH_PLACE`). A job that is another's now is left to that."""
+        """Mark a run that the process of a job left RUNNING as FAILED for this reason, because that process is gone. For a process on
+        another machine, the launcher that gave it a `place` (`AGMBENCH_PLACE`) states by this place that it is gone. Nothing is done if
+        another process has the job now."""
 
     def unsettled(self) -> Set[str]:
-        """The digests of jobs that have states, or a run at work, of a living process or of a dead one."""
+        """The digests of jobs that have states or a RUNNING run, whether their process is alive or dead."""
 
     def tidy(self, digest: str) -> None:
-        """Of a finished job, take away what a process that was killed left behind: its states, and runs at work."""
+        """Remove what killed processes left behind of a finished job: its states and RUNNING runs."""
 
     def label(self, known: Record, label: Label) -> Record:
-        """A run, called from now on as the label says; what the label does not say stays."""
+        """Give a finished run the name and tags of a label; whatever the label does not name stays as it is."""
 
     def reopen(self, record: Record) -> Run:
-        """A finished run, to add measurements to; called under the job's claim."""
+        """Open a finished run again to add measurements; called under the job's claim."""
 
     def artifact(self, record: Record, path: str) -> AbstractContextManager[Path]:
-        """A local copy of one artifact, for as long as it is held."""
+        """A local copy of one artifact, which exists inside the block."""
 
     def lock(self, name: str) -> AbstractContextManager[Any]:
-        """Held by one process at a time of all that use the store, for what is not a job."""
+        """A lock of the whole store for anything that is not a job: only one process at a time holds it."""
 
 
 def numbers(values: Mapping[str, float], step: int) -> list[Point]:
-    """A dictionary of metrics as points of one step."""
+    """The values of several metrics as points of one step."""
     return [Point(name, value, step) for name, value in values.items()]
 
 
 def chosen(selected: Selected, spec: Mapping[str, Any]) -> str:
-    """On what the epoch was chosen, and by what."""
+    """A sentence that says on which split the epoch was chosen, and by which number."""
     if selected == "last":
         return "The last epoch is taken"
     by = spec.get("training", {}).get("select_by")
@@ -274,5 +278,5 @@ def chosen(selected: Selected, spec: Mapping[str, Any]) -> str:
 
 
 def departing(departures: Mapping[str, Any], sample: bool) -> list[str]:
-    """What departs from the published recipe, as titles say it: `limit=64`, and whether the data are a random pack."""
+    """The departures from the published recipe in the words of titles, such as `limit=64`, and `RANDOM SAMPLE` if the data are random."""
     return [*(setting(key, value) for key, value in departures.items()), *(["RANDOM SAMPLE"] if sample else [])]

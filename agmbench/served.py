@@ -1,9 +1,9 @@
 """A run's best checkpoint as an MLflow model: `mlflow.pyfunc.load_model` gives its predictions without the data set.
 
-Inputs are arrays by modality, `[N, *shape]` in the data set's own dtype, and for sequences that have masks `<modality>_mask`
-`[N, T]`, true where there is a token. The output is a table with one row per sample (or segment): `logit/0` ... `logit/C-1`, equal to
-those of `predictions.parquet`, and `prediction`: the class's name, or the number of a regression; of several labels
-`prediction/0` ... are 1 or 0.
+Inputs are arrays by modality, `[N, *shape]` in the data set's own dtype, and for sequences with masks also `<modality>_mask` `[N, T]`,
+true where there is a token. The output is a table with one row per sample (or segment): `logit/0` ... `logit/C-1`, equal to those of
+`predictions.parquet`, and `prediction`, the name of the class or the number of a regression. With several labels per sample there are
+`prediction/0` ... instead, each 1 or 0.
 """
 
 import json
@@ -38,7 +38,7 @@ CPU = torch.device("cpu")
 
 
 def save(job: build.Job, weights: Mapping[str, Any], folder: Path) -> None:
-    """Write the model that a job selected to a new folder in MLflow's format; its example is the first sample of test."""
+    """Write the selected model of a job to a new folder in MLflow's format; its input example is the first sample of test."""
     sample = job.dataset.split("test").batch(torch.arange(1))
     arrays = _arrays({modality: sample.inputs[modality] for modality in job.spec.encoders})
     inputs = Schema([TensorSpec(values.dtype, (-1, *values.shape[1:]), name) for name, values in arrays.items()])
@@ -51,7 +51,7 @@ def save(job: build.Job, weights: Mapping[str, Any], folder: Path) -> None:
     torch.save({"model": weights["model"], "modulator": weights["modulator"]}, data / "weights.pt")
     needed = [f"{name}=={version(name)}" for name in ("mlflow", "agmbench")]
     (folder / "requirements.txt").write_text("\n".join(needed))
-    # not pyfunc.save_model, which takes seconds to compare the requirements with every installed package
+    # pyfunc.save_model is not used, because it takes seconds to compare the requirements with every installed package
     written = Model(signature=ModelSignature(inputs, infer_signature(model_output=answer).outputs))
     pyfunc.add_to_model(written, loader_module=__name__, data="data")
     _save_example(written, arrays, str(folder))
@@ -59,13 +59,13 @@ def save(job: build.Job, weights: Mapping[str, Any], folder: Path) -> None:
 
 
 class Served:
-    """A trained model as MLflow calls it."""
+    """A trained model with the interface that MLflow calls."""
 
     def __init__(self, model: MultimodalModel, modulator: Modulator, data: "Described") -> None:
         self.model, self.modulator, self.data = model, modulator, data
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
-        """Logits and predictions, computed as a job computes those of its splits."""
+        """Logits and predictions for inputs, computed in the same way as a job computes them for its splits."""
         blank = self.data.blank
         given = {m: _input(m, x, inputs) for m, x in blank.inputs.items()}
         count = len(next(iter(given.values())))
@@ -75,11 +75,11 @@ class Served:
 
 
 def _load_pyfunc(path: str) -> Served:
-    """What MLflow calls to load the model, on the CPU."""
+    """Load the model on the CPU; MLflow calls this function."""
     folder = Path(path)
     spec = job_of(folder / "job.yaml").spec
     registry, about = load(), json.loads((folder / "data.json").read_text())
-    if not about["task"]["class"].startswith(f"{Task.__module__}:"):  # a task of the data set's own
+    if not about["task"]["class"].startswith(f"{Task.__module__}:"):  # the data set defines the task itself
         registry.get("dataset", spec.dataset.name).load()
     data = Described(about)
     job = build.Job(spec, registry, build.Data(data, data.fingerprint), data.digest)
@@ -90,7 +90,7 @@ def _load_pyfunc(path: str) -> Served:
 
 
 def restored(job: build.Job, weights: Mapping[str, Any], device: torch.device) -> tuple[MultimodalModel, Modulator]:
-    """A job's model and modulator as they were when `weights` were saved; those of concepts are part of the modulator's."""
+    """A job's model and modulator as they were when `weights` were saved. Weights of unimodal models are part of the modulator's."""
     model = build.model(job).to(device)
     modulator = build.modulator(job, model)
     concepts = build.concept_models(job, model, device) if modulator.needs_concepts else {}
@@ -103,7 +103,7 @@ def restored(job: build.Job, weights: Mapping[str, Any], device: torch.device) -
 
 
 def resize(module: torch.nn.Module, state: Mapping[str, Any]) -> None:
-    """Make buffers as large as those of a state: what a method keeps of each training sample has no size where there are none."""
+    """Give buffers the size that they have in a state. A buffer with a value per training sample is empty where there are no samples."""
     for name, buffer in list(module.named_buffers()):
         if name in state and state[name].shape != buffer.shape:
             owner, _, own = name.rpartition(".")
@@ -111,7 +111,7 @@ def resize(module: torch.nn.Module, state: Mapping[str, Any]) -> None:
 
 
 class Described(Dataset):
-    """A data set as far as a model has to know it, in which every split is one blank sample."""
+    """What a model has to know about its data set: every split is one blank sample."""
 
     def __init__(self, about: Mapping[str, Any]) -> None:
         self.digest = about["digest"]
@@ -127,7 +127,7 @@ class Described(Dataset):
 
 
 def task_class(name: str) -> type[Task]:
-    """A task by `module:class`, of those that are here: agmbench's own, and a data set's whose entry is loaded. None is imported."""
+    """The task with the name `module:class`, among agmbench's own and those of data sets that are loaded. Nothing is imported."""
     known = {_named(found): found for found in _below(Task)}  # type: ignore[type-abstract]
     if name not in known:
         raise AgmbenchError(f"the model's task {name!r} is none of agmbench.tasks, nor its data set's: {allowed(name, known)}")
@@ -163,12 +163,12 @@ def _described_input(x: Input) -> dict[str, Any]:
 
 
 def _kind(x: Tensor) -> dict[str, Any]:
-    """Shape and dtype of one sample."""
+    """The shape and dtype of one sample."""
     return {"shape": list(x.shape[1:]), "dtype": str(x.dtype).removeprefix("torch.")}
 
 
 def _zeros(kind: Mapping[str, Any]) -> Tensor:
-    """One sample of that kind."""
+    """One sample of zeros with the shape and dtype of `kind`."""
     dtype = getattr(torch, kind["dtype"], None)
     if not isinstance(dtype, torch.dtype):
         raise AgmbenchError(f"the model's data have a type that torch does not know: {kind['dtype']!r}")
@@ -183,7 +183,7 @@ def _blank(kind: Mapping[str, Any]) -> Input:
 
 
 def _arrays(inputs: Mapping[str, Input]) -> dict[str, NDArray[Any]]:
-    """A batch's inputs as MLflow passes them."""
+    """The inputs of a batch in the form in which MLflow passes them."""
     arrays = {}
     for modality, x in inputs.items():
         arrays[modality] = (x.values if isinstance(x, Tokens) else x).numpy()
@@ -193,7 +193,7 @@ def _arrays(inputs: Mapping[str, Input]) -> dict[str, NDArray[Any]]:
 
 
 def _input(modality: str, like: Input, arrays: Mapping[str, NDArray[Any]]) -> Input:
-    """One modality's input of those arrays, a sequence where the data set has one."""
+    """The input of one modality from these arrays; a sequence if `like`, the data set's input, is one."""
     values = torch.tensor(np.asarray(arrays[modality]))
     if not isinstance(like, Tokens):
         return values

@@ -44,8 +44,8 @@ def responses(logits: Mapping[Coalition, Values], modalities: Sequence[str]) -> 
 
 
 def _response(logits: Mapping[Coalition, Values], modalities: Sequence[str], modality: str) -> Values:
-    # collected by coalition, so that each tensor enters the graph once:
-    # f(S) counts |S-1|! (M-|S|)! / M! with m in S, and - |S|! (M-|S|-1)! / M! without
+    # the sum is over coalitions, so that each tensor enters the graph once:
+    # f(S) has the weight (|S|-1)! (M-|S|)! / M! if m is in S, and - |S|! (M-|S|-1)! / M! if not
     count = len(modalities)
     terms = []
     for coalition, value in logits.items():

@@ -1,4 +1,4 @@
-"""All that one epoch of training leaves to the next: what is saved to go on from, and put back."""
+"""Everything that one epoch of training leaves to the next. It is saved in a checkpoint and restored when a job goes on."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,12 +14,12 @@ from agmbench.steplog import StepLog
 
 
 class Unfit(Exception):
-    """A state that is of another training, or of none."""
+    """Raised for a state that does not fit the training, or is no state."""
 
 
 @contextmanager
 def fitting() -> Iterator[None]:
-    """Whatever goes wrong where a state is put back says that it does not fit."""
+    """Turn any error inside the block, where a state is restored, into `Unfit`, except lack of memory."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError):
@@ -36,10 +36,10 @@ class Part(Protocol):
 
 
 class State:
-    """Where a training stands between two epochs.
+    """The state of a training between two epochs.
 
-    `context` is that of the epoch trained last, `next` the number of the one to train, and `over` says whether there is none left to
-    train though the recipe has more.
+    `context` is that of the last trained epoch, `next` the number of the next epoch, and `over` says whether training ends before the
+    recipe's last epoch.
     """
 
     def __init__(self, context: Context, parts: Mapping[str, Part], log: StepLog, meter: Meter, order: torch.Generator) -> None:
@@ -48,7 +48,7 @@ class State:
         self._generators = {"order": order, "modulator": context.generator}
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: plain containers and tensors, which the next epoch changes."""
+        """The state for a checkpoint: plain containers and tensors. Save it at once, because the next epoch changes the tensors."""
         return {
             **{name: part.state_dict() for name, part in self._parts.items()},
             **{"epoch": self.next - 1, "idle": self.over, "steps": self._log.steps, "meter": self._meter.state_dict()},
@@ -58,7 +58,7 @@ class State:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a checkpoint was taken; one of another training is `Unfit`."""
+        """Restore the state of a checkpoint; raises `Unfit` if it is of another training."""
         with fitting():
             self.next, self.over = state["epoch"] + 1, bool(state["idle"])
             if self.next not in range(1, self.context.epochs + 1):
@@ -73,7 +73,7 @@ class State:
 
 
 def _get_generators(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:
-    """The states of these and of torch's own, on the CPU and on every CUDA device."""
+    """The states of these generators and of torch's own, on the CPU and on every CUDA device."""
     states: dict[str, Any] = {name: generator.get_state() for name, generator in generators.items()}
     return {**states, "torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
@@ -82,5 +82,5 @@ def _set_generators(generators: Mapping[str, torch.Generator], states: Mapping[s
     for name, generator in generators.items():
         generator.set_state(states[name].cpu())
     torch.set_rng_state(states["torch"].cpu())
-    for number, cuda in enumerate(states["cuda"][: torch.cuda.device_count()]):  # the job may go on where there are fewer
+    for number, cuda in enumerate(states["cuda"][: torch.cuda.device_count()]):  # there may be fewer devices now
         torch.cuda.set_rng_state(cuda.cpu(), number)

@@ -1,4 +1,4 @@
-"""What the steps of an epoch said: losses, hits and signals, as points for the tracker."""
+"""The results of an epoch's steps (losses, accuracy and signals) as points for the tracker."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from agmbench.tasks import Task
 
 
 class StepLog:
-    """Losses, hits and signals of the steps since the last flush, kept on the device so that no step waits for a copy."""
+    """Keeps losses, logits and signals of the steps since the last flush, on the device, so that no step waits for a copy."""
 
     def __init__(self, task: Task) -> None:
         self.steps = 0
@@ -21,18 +21,18 @@ class StepLog:
         self._kept: list[tuple[Step, Tensor]] = []
 
     def resume(self, steps: int) -> None:
-        """So many steps were logged before."""
+        """Set the number of steps that were logged before."""
         self.steps = self._begun = steps
 
     def add(self, step: Step, batches: Sequence[Batch]) -> None:
         targets = [batch.targets for batch in batches]
         signals = {name: value.detach() for name, value in step.signals.items()}
-        found = Step(step.loss.detach(), step.logits.detach(), signals)  # an author may have left the graph on
+        found = Step(step.loss.detach(), step.logits.detach(), signals)  # the method may not have detached them from the graph
         self._kept.append((found, targets[0] if len(targets) == 1 else torch.cat(targets)))
         self.steps += 1
 
     def flush(self, epoch: int) -> list[Point]:
-        """Mean loss and accuracy of the epoch's batches, and each signal of each step, as points."""
+        """The mean loss and the accuracy (or R2) of the epoch's batches, and each signal of each step, as points; forgets them."""
         if not self._kept:
             return []
         targets = [target for _, target in self._kept]

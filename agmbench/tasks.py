@@ -1,4 +1,4 @@
-"""What the targets of a data set are, and how logits answer them. B samples, C classes, T segments."""
+"""The kinds of targets that a data set can have, with their losses and predictions. B samples, C classes, T segments."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ FLOATS = (torch.float32, torch.float64)
 
 
 class Wrong(NamedTuple):
-    """What is wrong with some samples of a batch: what was `found`, `such` as one value, what is `expected`; `samples` `[B]` are true
-    for those."""
+    """What is wrong with the targets of some samples of a batch: what was `found`, what is `expected`, and an example (`such`). `samples`
+    `[B]` is true for these samples."""
 
     found: str
     expected: str
@@ -24,22 +24,22 @@ class Wrong(NamedTuple):
 
 
 def shape_of(lengths: Sequence[int]) -> str:
-    """The shape of samples, as a reader of a message understands it: `[N, 6]`."""
+    """The shape of N samples in the form that messages use: `[N, 6]`."""
     return f"[{', '.join(['N', *map(str, lengths)])}]"
 
 
 class Task(ABC):
-    """One kind of target. `losses` train, `scores` are what AGM compares, `likelihood` what OGM compares.
+    """One kind of target. Training minimizes `losses`, AGM compares `scores`, and OGM compares `likelihood`.
 
-    kind: what the targets are, as a metric knows them.
-    figure: the name of the number that `accuracy` gives, and by which epochs are selected unless the recipe names another.
+    kind: the kind of targets that metrics distinguish.
+    figure: the name of the number that `accuracy` gives; the best epoch is chosen by it, unless the recipe names another number.
     """
 
     kind: ClassVar[Kind] = "classification"
     figure: ClassVar[str] = "accuracy"
 
     def outputs(self, classes: int) -> int:
-        """The number of logits that a head writes."""
+        """The number of logits that a head has."""
         return classes
 
     @abstractmethod
@@ -52,22 +52,22 @@ class Task(ABC):
 
     @abstractmethod
     def likelihood(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """How likely the right answer is, `[B]`, in 0 to 1 (OGM-GE paper, equation 7)."""
+        """How likely the right answer is, `[B]`, from 0 to 1 (OGM-GE paper, equation 7)."""
 
     @abstractmethod
     def predicted(self, logits: Tensor) -> Tensor:
-        """The answer that the logits give, comparable with targets."""
+        """The predictions that the logits imply, in the form of targets."""
 
     def accuracy(self, logits: Tensor, targets: Tensor) -> float:
-        """The figure: here, the share of answers that are right."""
+        """The main number of the task, called `figure`: here, the share of correct predictions."""
         return float((self.predicted(logits) == self.hard(targets)).double().mean())
 
     def expected(self, classes: int) -> str:
-        """What targets are, in words."""
+        """The targets that are expected, in words for an error."""
         return "targets that give each sample one finite loss"
 
     def well_formed(self, targets: Tensor, classes: int) -> bool:
-        """Whether targets are of a type and a shape whose losses can be taken."""
+        """Whether targets have a type and a shape for which losses can be computed."""
         try:
             losses = self.losses(torch.zeros(len(targets), self.outputs(classes)), targets)
         except (IndexError, RuntimeError, TypeError, ValueError):
@@ -75,11 +75,11 @@ class Task(ABC):
         return losses.shape == (len(targets),)
 
     def inside(self, targets: Tensor, classes: int) -> Tensor:
-        """Which of the well-formed targets have a value that the task knows, `[B, ...]`."""
+        """Which of the well-formed targets have a value that is allowed, `[B, ...]`."""
         return torch.isfinite(self.losses(torch.zeros(len(targets), self.outputs(classes)), targets))
 
     def wrong(self, targets: Tensor, classes: int) -> Wrong | None:
-        """Why targets of this many classes cannot be trained on or measured; `None` if they can."""
+        """What is wrong with the targets of a data set with this many classes; `None` if nothing is."""
         expected = self.expected(classes)
         if not self.well_formed(targets, classes):
             found = f"targets of {targets.dtype} {shape_of(targets.shape[1:])}"
@@ -92,24 +92,24 @@ class Task(ABC):
         )
 
     def hard(self, targets: Tensor) -> Tensor:
-        """Targets as `predicted` gives answers; only those of mixed samples are not so already."""
+        """Targets in the form of `predicted`; only the targets of mixed samples have another form."""
         return targets
 
     def labels(self, targets: Tensor) -> Tensor | None:
-        """`[n, 2]`: sample and class, a row for each class that a sample (or a segment of it) has; `None` where there are none."""
+        """One row `[sample, class]` for each class that a sample (or a segment of it) has, `[n, 2]`; `None` if the task has no classes."""
         return None
 
     def rows(self, x: Tensor) -> Tensor:
-        """What is judged by itself, one row each: logits, targets or representations of samples, or of their segments."""
+        """Logits, targets or representations with one row for each unit that is judged: a sample or, with `Segments`, a segment."""
         return x
 
     def of_rows(self) -> "Task":
-        """The task that is left when each row is judged by itself."""
+        """The task of the single rows that `rows` gives."""
         return self
 
 
 class SingleLabel(Task):
-    """One class a sample: logits `[B, C]`, targets `[B]`; cross entropy."""
+    """One class per sample: logits `[B, C]`, targets `[B]`; cross entropy."""
 
     shape: ClassVar[str] = "[N]"
 
@@ -137,16 +137,16 @@ class SingleLabel(Task):
 
 
 class MixedLabel(Task):
-    """One class a sample, where batches of training have shares of classes `[B, C]` in its place (mixup): cross entropy.
+    """One class per sample, but training batches may have shares of classes `[B, C]` as targets (mixup); cross entropy.
 
-    No `SingleLabel`, so that a method which needs the class of each sample refuses it.
+    It is not a `SingleLabel`, so that a method that needs the class of each sample refuses it.
     """
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
 
     def shares(self, targets: Tensor) -> Tensor:
-        """Class numbers `[B]` as shares `[B, C]`; shares as they are."""
+        """Class numbers `[B]` turned into shares `[B, C]`; shares are returned as they are."""
         return targets if targets.is_floating_point() else F.one_hot(targets, self.classes).float()
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -159,12 +159,12 @@ class MixedLabel(Task):
         return logits.argmax(dim=-1)
 
     def hard(self, targets: Tensor) -> Tensor:
-        """Of shares, the class of the larger one."""
+        """The class with the largest share; class numbers are returned as they are."""
         return targets.argmax(dim=-1) if targets.is_floating_point() else targets
 
 
 class Segments(SingleLabel):
-    """One class a segment: logits `[B, T, C]`, targets `[B, T]`; a sample's loss is the mean over its segments."""
+    """One class per segment: logits `[B, T, C]`, targets `[B, T]`; a sample's loss is the mean over its segments."""
 
     shape = "[N, T]"
 
@@ -185,7 +185,7 @@ class Segments(SingleLabel):
 
 
 class MultiLabel(Task):
-    """Any of C labels a sample: logits `[B, C]`, targets `[B, C]` of 0 and 1; binary cross entropy, the mean over the labels."""
+    """Any number of C labels per sample: logits `[B, C]`, targets `[B, C]` of 0 and 1; binary cross entropy, averaged over the labels."""
 
     kind = "multi-label"
 
@@ -212,10 +212,10 @@ class MultiLabel(Task):
 
 
 class Regression(Task):
-    """A number a sample: one output `[B, 1]`, targets `[B]`; squared error.
+    """One number per sample: one output `[B, 1]`, targets `[B]`; squared error.
 
-    AGM's score is the squared error over the targets' `variance` on train (ours; the paper has classification alone), OGM's
-    likelihood `exp` of minus half of it. The figure is R2, the share of the variance explained.
+    AGM's score is the squared error divided by the targets' `variance` on train (our choice; the paper has only classification), and OGM's
+    likelihood is `exp(-score / 2)`. The figure is R2, the share of the variance that is explained.
     """
 
     kind = "regression"

@@ -1,4 +1,4 @@
-"""The training loop: one for every method. A modulator says how gradients come to be; the loop does the rest."""
+"""The training loop, the same for every method. A modulator computes the gradients; the loop does everything else."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,11 +34,11 @@ from agmbench.steplog import StepLog
 
 @dataclass(frozen=True)
 class Epoch:
-    """One finished epoch: its `number` from 0, what was measured on `valid`, its `rank` among epochs (the larger the better) `by`
-    one of these numbers, and all points for the tracker.
+    """One finished epoch: its `number` from 0, the numbers measured on `valid`, its `rank` among epochs (larger is better), the name of
+    the number `by` which it is ranked, and all points for the tracker.
 
-    `costs` are the points that are no result and differ from one machine, and one run, to the next. `state()`, asked before the
-    next epoch is, is all that training needs to go on from here: plain containers and tensors.
+    `costs` are the points about speed and memory, which differ between machines and between runs. `state()` returns everything that
+    training needs to go on from here, as plain containers and tensors; call it before the next epoch is asked for.
     """
 
     number: int
@@ -59,7 +59,7 @@ def prepare(
     concepts: Mapping[str, MultimodalModel] | None = None,
     judge: Judge | None = None,
 ) -> Context:
-    """Let the modulator make what it needs; returns the context before the first epoch."""
+    """Let the modulator prepare what it needs; returns the context before the first epoch."""
     by = judge if judge is not None and judge.of_any_model else Judge(model.task.figure)
 
     def rank(concept: Model) -> tuple[float, float]:
@@ -78,7 +78,7 @@ def prepare(
         epoch=0,
         epochs=recipe.epochs,
         steps_per_epoch=ceil(len(batches_of(len(feed.splits["train"]), recipe)) / recipe.accumulate),
-        splits={name: split for name, split in feed.splits.items() if name != "test"},  # no method sees the test set
+        splits={name: split for name, split in feed.splits.items() if name != "test"},  # no method may see the test set
         reads=feed.batches,
         generator=torch.Generator(feed.device).manual_seed(seed),
         model=model,
@@ -101,12 +101,14 @@ def train(
     judge: Judge | None = None,
     data: str = "the data set",
 ) -> Iterator[Epoch]:
-    """Train `model` in place; each epoch is yielded as soon as it is validated, and the next begins when it is asked for.
+    """Train `model` in place. Each epoch is yielded as soon as it is validated, and the next begins when it is asked for.
 
-    A method that takes no step in an epoch has nothing to learn: the epoch is its last, as is the one at which the recipe stops early.
-    `concepts` are the trained mono-modal models, for a modulator that needs them. `state` is that of an epoch, to go on after it with
-    the very same numbers; one that does not fit is `Unfit` at once, before an epoch is asked for. `judge` ranks epochs, by the task's
-    figure if none is given. `data` is what errors call the data set.
+    Training ends after the recipe's epochs, at its early stopping, or after an epoch in which the method takes no step.
+
+    concepts: the trained unimodal models, for a modulator that needs them.
+    state: the state after an epoch, from which training goes on with exactly the same numbers. A state that does not fit raises `Unfit`
+        at once, before an epoch is asked for.
+    judge: ranks epochs; by default by the task's figure.   data: the name of the data set in errors.
     """
     feed.on_host = on_host(model)
     torch.manual_seed(seed)
@@ -141,7 +143,7 @@ class _Loop:
         self.conduct = Conduct(modulator, model)
         parts: dict[str, Part] = {"model": model, "modulator": modulator, "optimizer": optimizer, "schedule": schedule}
         some: dict[str, Part] = {"precision": self.precision, "progress": self.gains, "average": self.average}
-        parts |= {name: part for name, part in some.items() if part.state_dict()}  # the others are not in use
+        parts |= {name: part for name, part in some.items() if part.state_dict()}  # parts without a state are not in use
         context = replace(
             context, optimizer=optimizer, fresh=lambda tensors: of_recipe(recipe, tensors, rate_now(recipe, schedule))
         )
@@ -171,7 +173,7 @@ class _Loop:
             yield Epoch(context.epoch, valid, self.judge.name, rank, points, costs, state.state_dict)
 
     def begin(self, context: Context) -> dict[str, float]:
-        """The weights, the modulator and the rates as an epoch begins; returns the schedule's rates, as points."""
+        """Set weights, modulator and learning rates for the beginning of an epoch; returns the schedule's rates to record."""
         self.average.leave()
         self.gains.begin_epoch()
         lr = rates_now(self.schedule, self.optimizer)
@@ -184,7 +186,7 @@ class _Loop:
         return lr
 
     def learn(self, context: Context, waited: float) -> dict[str, float]:
-        """The steps of an epoch; returns what they cost. `waited` is what was waited for data before it began."""
+        """Take the steps of an epoch; returns their cost. `waited`: the seconds spent waiting for data before the epoch began."""
         samples = self.samples(context)
         pieces = [samples[piece] for piece in batches_of(len(samples), self.recipe)]
         lost = f"the loss on train of {self.data} is not finite at epoch {context.epoch}"
@@ -200,12 +202,12 @@ class _Loop:
         return self.meter.stop(len(samples), self.feed.waited - waited)
 
     def step(self, batches: Sequence[Batch], watch: Watch) -> None:
-        """The optimizer steps that the modulator takes on some micro-batches."""
+        """Take the optimizer steps that the modulator yields for these micro-batches."""
         for step in self.precision.steps(self.modulator, self.model, batches):
             self.conduct.check(step)
             watch.see(step, batches)
             if not self.precision.holds():
-                self.optimizer.zero_grad(set_to_none=True)  # what has no gradient rests
+                self.optimizer.zero_grad(set_to_none=True)  # the optimizer does not change a tensor without a gradient
             if not self.modulator.clips:
                 clip_gradients(self.recipe, self.optimizer)
             self.optimizer.step()
@@ -214,7 +216,7 @@ class _Loop:
             self.log.add(step, batches)
 
     def samples(self, context: Context) -> Tensor:
-        """Those of an epoch, as the modulator or the recipe draws them."""
+        """The numbers of an epoch's training samples, drawn by the modulator or by the recipe."""
         samples = self.modulator.samples(context)
         if samples is None:
             return self.draws()
@@ -223,7 +225,7 @@ class _Loop:
         return samples
 
     def validate(self, context: Context) -> Mapping[str, float]:
-        """What is measured on valid, and on dev where epochs are chosen by it."""
+        """The numbers measured on valid, including the one by which epochs are chosen (which may need dev)."""
         where = f"of {self.data} at epoch {context.epoch}, after step {self.log.steps - 1}"
 
         def said(name: SplitName) -> Outcome:
@@ -234,8 +236,9 @@ class _Loop:
 
 
 def on_host(model: MultimodalModel) -> dict[str, Callable[[Input], Input]]:
-    """What becomes of raw text before it is copied to the device, by modality, where one process trains; kept features are no text."""
-    if here() is not None:  # ranks gather a batch of samples of one length
+    """By modality, the function that prepares raw text before it is copied to the device. Empty if several processes train together.
+    Modalities with kept features have no text."""
+    if here() is not None:  # ranks gather batches, so all samples must have the same length
         return {}
     encoders = ((m, encoder) for m, encoder in model.encoders.items() if isinstance(encoder, Encoder))
     return {

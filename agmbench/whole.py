@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 import errno
 import os
@@ -11,18 +11,19 @@ from pathlib import Path
 
 from agmbench import locks
 
-LOCK, EARLIER = ".lock", ".earlier"  # ends of names beside what is made: whose lock its maker has; the folder that is replaced
+# endings of names beside a new file or folder: of its maker's lock, and of the folder that it replaces
+LOCK, EARLIER = ".lock", ".earlier"
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Inside, a path at which a file or a folder is to be made; afterwards that is at `path`, in place of what was there.
+    """A temporary path at which the block makes a file or a folder; at the end of the block this replaces what was at `path`.
 
-    Where what is inside raises, `path` is as it was. Each process makes it in a folder of its own beside `path` (`.NAME.*.new`), so
-    several may make the same path at once, and the last one's stays. Nobody sees half of a file or of a folder; where a folder replaces
-    one, there is none for a moment. What a process left that was killed is removed by the next one, which sees that nobody has its lock
-    any more; a folder that was just being replaced is put back. Raises `OSError` as `Path.replace` does, so also where a file would
-    replace a folder, or a folder a file.
+    If the block raises, `path` stays as it was. Each process works in a folder of its own beside `path` (`.NAME.*.new`), so several may
+    make the same path at once; the last result stays. Nobody ever sees half a file or half a folder, but while one folder replaces
+    another, there is none for a moment. What a killed process left is removed by the next process, which sees that its lock is free; a
+    folder that was just being replaced is put back. Raises `OSError` as `Path.replace` does, for example if a file would replace a folder,
+    or a folder a file.
     """
     _clear(path)
     with _folder_beside(path) as own:
@@ -33,7 +34,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _folder_beside(path: Path) -> Iterator[Path]:
-    """A folder of this process, which has its lock before it has the name by which others know it."""
+    """A folder of this process beside `path`. Its lock is taken before it gets the name by which other processes recognize it."""
     made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     own = made.with_name(f"{made.name}.new")
     try:
@@ -49,20 +50,20 @@ def _folder_beside(path: Path) -> Iterator[Path]:
 
 
 def _clear(path: Path) -> None:
-    """Remove what processes left that were killed while they made `path`."""
+    """Remove what processes that were killed while they made `path` left behind."""
     left = re.compile(rf"\.{re.escape(path.name)}\.\w{{8}}\.new")
-    with suppress(OSError):  # without its folder there is nothing
+    with suppress(OSError):  # if the folder of `path` does not exist, there is nothing to remove
         for folder in [path.parent / name for name in os.listdir(path.parent) if left.fullmatch(name)]:
             if locks.held(folder / f"{path.name}{LOCK}"):
                 continue
-            with suppress(OSError):  # there is none, as a rule, or another process has put its own there
+            with suppress(OSError):  # usually there is no earlier folder, or another process has already made `path`
                 if not path.exists():
                     (folder / f"{path.name}{EARLIER}").rename(path)
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _put(fresh: Path, path: Path, earlier: Path) -> None:
-    """Rename; a folder that is there is moved away first, and so is one that another process puts there meanwhile."""
+    """Rename `fresh` to `path`. A folder at `path` is first moved to `earlier`, and so is one that another process puts there meanwhile."""
     while True:
         try:
             fresh.replace(path)

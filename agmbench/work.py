@@ -1,4 +1,4 @@
-"""A job of a suite as a task of a launcher: from its text to its finished run."""
+"""A job of a suite as a task of a launcher: runs a job that is given as a text."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from agmbench.trackers.mlflow import MlflowTracker
 
 
 def job(text: str) -> str:
-    """Run the job of a text, in the store that the working directory or the environment names. Where CUDA is, on its first device:
-    whoever launches says by CUDA_VISIBLE_DEVICES which that is."""
+    """Run the job that the text describes, in the store that the environment or the working directory determines. With CUDA it runs on the
+    first visible device; the launcher chooses that by CUDA_VISIBLE_DEVICES. Always returns an empty text, as failures raise."""
     spec, parent, wait, tags = job_in(text, "the text of the job")
     label = Label(tags=tags)
     execute(spec, load(), MlflowTracker(), build.device("auto"), _Log(), parent=parent, wait=wait, label=label)
@@ -21,7 +21,7 @@ def job(text: str) -> str:
 
 
 class _Log:
-    """An observer that writes lines."""
+    """An observer that prints a line for each event."""
 
     def started(self, name: str, epochs: int, done: int) -> None:
         print(f"{name}: epochs {done} to {epochs}", flush=True)

@@ -1,15 +1,15 @@
-"""How many processes read data ahead, as it is said in `AGMBENCH_WORKERS`. No torch."""
+"""How many processes read data ahead, as set by `AGMBENCH_WORKERS`. Torch is not imported."""
 
 import os
 
 from agmbench.errors import AgmbenchError
 
-VARIABLE = "AGMBENCH_WORKERS"  # for this process and those that it starts
+VARIABLE = "AGMBENCH_WORKERS"  # it applies to this process and to those that it starts
 MOST = 256
 
 
 def asked() -> int | None:
-    """That number; `None` for `auto`, which is the default."""
+    """The number of processes; `None` for `auto`, the default."""
     said = os.environ.get(VARIABLE) or "auto"
     if said == "auto":
         return None

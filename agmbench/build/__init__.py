@@ -1,4 +1,4 @@
-"""From a spec to live objects: the only room that resolves entries and names a device."""
+"""Turns a spec into live objects. This is the only package that resolves entries and chooses a device."""
 
 from agmbench.build.changes import augmentation, transforms
 from agmbench.build.data import Data, opened

@@ -1,4 +1,4 @@
-"""The transforms of a job: which they are, and what becomes of its samples."""
+"""The transforms of a job: which ones it has, and how they change its samples."""
 
 from collections.abc import Iterable, Mapping
 
@@ -17,10 +17,10 @@ from agmbench.registry import Registry
 def transforms(
     spec: JobSpec, registry: Registry, dataset: Dataset, modalities: Iterable[str] | None = None
 ) -> dict[str, dict[str, Component]]:
-    """The transforms of a job by phase and modality, with every parameter, less those that change nothing.
+    """The transforms of a job by phase and modality, with all their parameters, without those that change nothing.
 
-    What the entry of the data set names for modalities that are features made beforehand is left out, and so is a modality that is
-    not among `modalities`.
+    The transforms that the data set's entry names are left out for modalities whose samples are features that were made beforehand. So are
+    all transforms of modalities that are not in `modalities`.
     """
     return {phase: _transforms(spec, phase, registry, dataset, modalities) for phase in PHASES}
 
@@ -42,7 +42,7 @@ def _transforms(
 
 
 def augmentation(job: Job) -> Augmentation | None:
-    """What becomes of a job's samples, if any transform is named; each has been tried on the first sample of train."""
+    """How a job changes its samples; `None` if it has no transform. Raises if a transform fails on the first sample of train."""
     named: dict[str, Mapping[str, Component]] = {phase: getattr(job.spec, phase) for phase in PHASES}
     live = {phase: _live(job, found) for phase, found in named.items()}
     if not any(live.values()):
@@ -62,7 +62,7 @@ def _live(job: Job, named: Mapping[str, Component]) -> dict[str, Transform]:
 
 
 def _unfit(dataset: Dataset, modality: str, change: Change) -> str | None:
-    """Why a transform cannot be used, by what becomes of the first sample."""
+    """The reason why a transform cannot be used, found by trying it on the first sample of train; `None` if it can."""
     train, first = dataset.split("train"), torch.tensor([0])
     try:
         x = finished(train, read(train, first, {modality: change[modality]})).inputs[modality]

@@ -1,4 +1,4 @@
-"""The data set of a job: opened, judged, limited, and known by what its splits contain."""
+"""The data set of a job: opens it, checks it, limits it, and identifies it by what its splits contain."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ from agmbench.registry import BUILT_IN, Entry, Registry
 
 
 class Data(NamedTuple):
-    """A data set that is open, the fingerprint of what its splits contain, and that by which runs of other seeds are on the same."""
+    """An opened data set, the fingerprint of what its splits contain, and one that is the same under every seed (`of_any_seed`)."""
 
     dataset: Dataset
     fingerprint: str
@@ -37,7 +37,7 @@ class Data(NamedTuple):
 
 
 def data_of(registry: Registry, component: Component, spec: JobSpec) -> Data:
-    """The job's data set, and what it contains. What is built in says so itself; of a stranger's, agmbench looks."""
+    """The job's data set and its fingerprints. A built-in data set states its fingerprint; the content of any other one is hashed."""
     entry = registry.get("dataset", component.name)
     dataset = _named(registry, component, spec.seed)
     check_fit(spec.dataset.name, dataset if spec.limit is None else Limited(dataset, spec.limit))
@@ -63,13 +63,13 @@ def _contents(entry: Entry, dataset: Dataset) -> str:
 
 
 def opened(registry: Registry, name: str, params: Mapping[str, Any], seed: int = 0) -> Dataset:
-    """A data set by itself, as `agmbench data verify` looks at it."""
+    """A data set without a job, for commands such as `agmbench data verify`."""
     component = resolved(registry, "dataset", Component(name=registry.get("dataset", name).name, params=dict(params)))
     return _named(registry, component, seed)
 
 
 def _named(registry: Registry, component: Component, seed: int) -> Dataset:
-    """A data set whose names can be used."""
+    """Make a data set; raises if the names of its modalities or classes cannot be used."""
     entry = registry.get("dataset", component.name)
     known = (seed, entry.folder) if getattr(entry.load(), "wants_folder", False) else (seed,)
     dataset: Dataset = made(registry, "dataset", component, *known)
@@ -79,7 +79,7 @@ def _named(registry: Registry, component: Component, seed: int) -> Dataset:
 
 
 class Limited(Dataset):
-    """A data set of which a job sees at most `limit` samples a split."""
+    """A data set with at most `limit` samples of each split of another."""
 
     def __init__(self, whole: Dataset, limit: int) -> None:
         self._whole, self._limit = whole, limit
@@ -94,7 +94,7 @@ class Limited(Dataset):
 
 @dataclass(frozen=True)
 class _Part(Staged):
-    """`count` samples, evenly spread over a split."""
+    """The part of a split that consists of `count` samples, evenly spread over it."""
 
     whole: Split
     count: int
@@ -110,12 +110,12 @@ class _Part(Staged):
 
     @property
     def in_memory(self) -> bool:
-        """Whether reading it touches no file."""
+        """Whether its samples are already in memory, so that reading them opens no file."""
         return in_memory(self.whole)
 
     @property
     def targets(self) -> Tensor | None:
-        """Those of the whole split, if it holds them in memory."""
+        """The targets of this part's samples, if the whole split holds its targets in memory."""
         held = getattr(self.whole, "targets", None)
         return held[self._of_whole(torch.arange(self.count))] if isinstance(held, Tensor) else None
 

@@ -1,4 +1,4 @@
-"""Where a job runs on this machine, by name."""
+"""The device of this machine on which a job runs, by name."""
 
 import torch
 
@@ -6,12 +6,12 @@ from agmbench.errors import AgmbenchError, allowed
 
 
 def gpus() -> int:
-    """How many GPUs torch sees."""
+    """The number of GPUs that torch sees."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one; `cpu`, `cuda` and `cuda:i` are themselves."""
+    """The device with the name `cpu`, `cuda` or `cuda:i`; `auto` means CUDA if it is available, else the CPU."""
     count = gpus()
     present = ["cpu", *(["cuda", *(f"cuda:{number}" for number in range(count))] if count else [])]
     if name == "auto":

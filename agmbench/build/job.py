@@ -1,4 +1,4 @@
-"""A job: a spec whose every parameter is known, on a data set that is open."""
+"""A job: a spec with all its parameters, and its opened data set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ from agmbench.registry import Entry, Registry
 
 @dataclass(frozen=True)
 class Job:
-    """A spec whose every parameter is known, with the opened data set.
+    """A spec with all its parameters, and the opened data set.
 
-    `digest` covers the spec, what the splits contain and the components' versions and sources; `cell` the same without modulator
-    and seed; `training` the same without the concepts that it is compared with, where these are not its own. `setting` is the spec
-    alone: of two jobs of one setting and other digests, the data or the code have changed.
+    `digest` covers the spec, what the splits contain, and the components' versions and sources. `cell` covers the same without modulator
+    and seed. `training` covers the same without the settings of other unimodal models with which the job is compared. `setting` covers only
+    the spec: if two jobs have the same setting but different digests, the data or the code have changed.
     `components` has the version and source of each component by its name.
     """
 
@@ -36,25 +36,26 @@ class Job:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Those that training sees."""
+        """The modalities that are present in training."""
         return self.spec.present or tuple(self.spec.encoders)
 
     @property
     def name(self) -> str:
-        """`agm seed 999 on avmnist-mini concat`; a concept says so in place of the modulator, and concepts that are not its own follow."""
+        """The name of the job, such as `agm seed 999 on avmnist-mini concat`. A unimodal model has `concept of MODALITY` in place of the
+        modulator. Settings of other unimodal models with which the job is compared stand at the end."""
         method = self.spec.modulator.name if self.spec.present is None else f"concept of {', '.join(self.spec.present)}"
         beside = [setting(key, value) for key, value in self.spec.compared.items()]
         return " ".join([method, f"seed {self.spec.seed} on {self.spec.dataset.name}", self.spec.fusion.name, *beside])
 
 
 def judge(spec: JobSpec, registry: Registry, dataset: Dataset) -> Judge:
-    """By what the recipe chooses epochs."""
+    """The judge by which the recipe chooses the best epoch."""
     task = dataset.task
     return measures.judge(registry, spec.training.select_by, task.kind, task.figure, spec.present or tuple(dataset.shapes))
 
 
 def entries(spec: JobSpec, registry: Registry) -> list[Entry]:
-    """Those of every component that a job names."""
+    """The entries of all components of a job."""
     named = [("dataset", spec.dataset), ("fusion", spec.fusion), ("modulator", spec.modulator)]
     named += [("encoder", component) for component in spec.encoders.values()]
     named += [("transform", component) for phase in PHASES for component in getattr(spec, phase).values()]

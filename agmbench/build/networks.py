@@ -1,4 +1,4 @@
-"""The networks of a job: its model, its modulator, the models of its mono-modal concepts."""
+"""The networks of a job: its model, its modulator and its unimodal models."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -20,11 +20,11 @@ from agmbench.parameters import made
 from agmbench.registry import Registry
 from agmbench.tasks import MixedLabel, Segments, SingleLabel, Task
 
-READ = 8  # samples of train that are looked at before a job begins
+READ = 8  # how many samples of train are checked before a job begins
 
 
 def model(job: Job) -> MultimodalModel:
-    """The job's model with the weights that its seed gives, on the CPU."""
+    """The job's model on the CPU, with the initial weights that its seed determines."""
     torch.manual_seed(job.spec.seed)
     encoders: dict[str, Encoder] = {
         modality: made(job.registry, "encoder", component, job.dataset.shapes[modality], of=f" of '{modality}'")
@@ -47,12 +47,12 @@ def model(job: Job) -> MultimodalModel:
         task = MixedLabel(len(job.dataset.class_names))
     network = MultimodalModel(encoders, fusion, job.spec.present, _muting(job), task, recipe.reduction, criterion)
     widths = [module.out_channels for module in network.modules() if isinstance(module, nn.Conv2d)]
-    # convolutions are quicker so; torch 2.14 corrupts memory in the backward pass of narrow ones on a CPU
+    # convolutions are faster in this format; but on a CPU, torch 2.14 corrupts memory in the backward pass of narrow ones
     return network.to(memory_format=torch.channels_last) if all(width >= 16 for width in widths) else network
 
 
 def _apart(parts: Mapping[str, nn.Module]) -> None:
-    """Raise unless every part has tensors of its own, of known shape: the optimizer and the methods take the parts by themselves."""
+    """Raise unless every part has its own tensors, of known shapes, because the optimizer and the methods handle each part separately."""
     owner: dict[nn.Parameter, str] = {}
     for part, module in parts.items():
         for name, tensor in module.named_parameters():
@@ -67,7 +67,7 @@ def _apart(parts: Mapping[str, nn.Module]) -> None:
 
 
 def _fusions(registry: Registry) -> Iterator[tuple[str, type[Fusion]]]:
-    """Those that can be imported; what is wrong with another is not the job's."""
+    """The fusions that can be imported, by name; errors of other fusions do not matter to the job."""
     for entry in registry.entries("fusion"):
         with suppress(AgmbenchError):
             yield entry.name, entry.load()
@@ -76,13 +76,14 @@ def _fusions(registry: Registry) -> Iterator[tuple[str, type[Fusion]]]:
 def concept_models(
     job: Job, whole: MultimodalModel, device: torch.device, weights: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, MultimodalModel]:
-    """The concepts' models, with first `weights` if none are given, frozen and in eval mode; they mute as the `whole` model does."""
+    """The unimodal models of a job by modality, frozen and in eval mode. They have the given `weights`, or their initial ones if none are
+    given, and use the muting of the `whole` model."""
     found = {}
     for modality, spec in concepts(job).items():
         concept = model(replace(job, spec=spec)).to(device)
         if weights is not None:
             concept.load_state_dict(weights[modality])
-        concept.muting = whole.muting  # after its own weights, which hold the state of its own muting
+        concept.muting = whole.muting  # only after loading its weights, which include the state of its own muting
         found[modality] = concept.requires_grad_(False).eval()
     return found
 
@@ -94,7 +95,7 @@ def _muting(job: Job) -> muting.Zeros:
 
 
 def modulator(job: Job, model: MultimodalModel) -> Modulator:
-    """The job's modulator, or an error if it refuses the model."""
+    """The job's modulator; raises if it or the recipe cannot be used with the model or the samples."""
     method: Modulator = made(job.registry, "modulator", job.spec.modulator, job.modalities)
     if reason := method.refuses(model):
         if isinstance(model.task, MixedLabel) and method.refuses(_unmixed(model)) is None:
@@ -114,7 +115,7 @@ def modulator(job: Job, model: MultimodalModel) -> Modulator:
 
 
 def _check_samples(job: Job, few: Batch, method: Modulator) -> None:
-    """Raise if the method cannot take what a few samples of train have."""
+    """Raise if samples of train lack modalities or have weights, and the method cannot handle this; `few` are some samples of train."""
     if few.absent and not method.promises.absent:
         raise AgmbenchError(
             f"modulator '{job.spec.modulator.name}' learns from each modality by itself, and some samples of train lack "
@@ -141,12 +142,12 @@ def _check_text(job: Job, modality: str, x: Input) -> None:
 
 
 def _of_classes(task: Task) -> bool:
-    """Whether the recipe's smoothing and weights of classes mean anything; where they do not, they are refused with a reason."""
+    """Whether label smoothing and class weights make sense for the task; for other tasks, `recipes.refused` gives a reason."""
     return isinstance(task, SingleLabel)
 
 
 def _unmixed(model: MultimodalModel) -> MultimodalModel:
-    """The same model on the task of the data set, to be asked about."""
+    """The same model with single labels, to find out whether a method refuses only mixed ones."""
     plain = copy.copy(model)
     plain.task = SingleLabel()
     return plain

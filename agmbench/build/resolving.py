@@ -1,4 +1,4 @@
-"""From a spec to a job, with its digests, and the jobs of its mono-modal concepts."""
+"""Turns a spec into a job with its digests, and makes the jobs of its unimodal models."""
 
 from agmbench import shapley
 from agmbench.build.changes import transforms
@@ -13,9 +13,9 @@ from agmbench.registry.source import stated
 
 
 def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:
-    """Fill in every parameter, open the data set, and take the digest.
+    """Fill in every parameter, open the data set, and compute the digests.
 
-    `data` is that of another job whose data set, seed and limit are the same, so that it is opened once.
+    `data` may be given if another job has the same data set, seed and limit, so that it is opened only once.
     """
     component = resolved(registry, "dataset", spec.dataset)
     data = data or data_of(registry, component, spec)
@@ -37,7 +37,7 @@ def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:
     chosen_by = by.measure if full.training.select == "valid" else None
     if chosen_by is not None:
         components[str(chosen_by.entry)] = chosen_by.version
-    # one spelling of what comes to the same
+    # settings that mean the same get the same spelling, and so the same digest
     full = full.model_copy(update={"training": full.training.model_copy(update={"select_by": by.name if chosen_by else None})})
     content = full.identity()
     known = {"core": str(CORE_VERSION), **components, **{f"metric/{name}": "1" for name in content["metrics"]}}
@@ -54,12 +54,12 @@ def resolve(spec: JobSpec, registry: Registry, data: Data | None = None) -> Job:
         training=digest([of_training, data.fingerprint, known]),
     )
     if full.compared:
-        references(job)  # raises where there can be none
+        references(job)  # raises if the job cannot be compared with these unimodal models
     return job
 
 
 def _encoders(spec: JobSpec, dataset: Dataset) -> dict[str, Component]:
-    """One component for each modality of the data set, or of a late concept's one; in the data set's order."""
+    """The encoder of each modality, in the data set's order. A unimodal model under an additive fusion has only one."""
     for modality in spec.encoders.keys() - {"*"} - dataset.shapes.keys():
         raise AgmbenchError(f"data set '{spec.dataset.name}' has no modality '{modality}': {allowed(modality, dataset.shapes)}")
     wanted = [m for m in dataset.shapes if "*" in spec.encoders or m in spec.encoders]
@@ -70,10 +70,10 @@ def _encoders(spec: JobSpec, dataset: Dataset) -> dict[str, Component]:
 
 
 def concepts(job: Job) -> dict[str, JobSpec]:
-    """The mono-modal concept of each modality: the reference runs of competition strength (AGM paper, supplement A.2).
+    """The spec of the unimodal model of each modality: the reference runs of competition strength (AGM paper, supplement A.2).
 
-    Under an additive fusion a concept is a network of one encoder and a head; under any other it is the same architecture with
-    the other modalities muted. Their seed and their muting are the job's, or its `concept_seed` and `concept_mute`.
+    Under an additive fusion a unimodal model is one encoder and a head; under any other fusion it is the same architecture with the other
+    modalities muted. It has the job's seed and muting, unless the job has a `concept_seed` or a `concept_mute`.
     """
     joint = Component(name="joint")
     fusion = job.registry.get("fusion", job.spec.fusion.name).load()
@@ -101,7 +101,8 @@ def concepts(job: Job) -> dict[str, JobSpec]:
 
 
 def references(job: Job) -> dict[str, Job]:
-    """The jobs of the mono-modal concepts, on the data set as it is opened; of another seed, as it is under that."""
+    """The jobs of the unimodal models, by modality. They use the job's opened data set; with a `concept_seed`, it is opened with that seed,
+    and an error is raised if it then has other samples."""
     found = concepts(job)
     seed = job.spec.compared.get("concept_seed", job.spec.seed)
     data = (

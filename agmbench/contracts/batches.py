@@ -11,8 +11,8 @@ from agmbench.contracts.inputs import Input, Tokens
 
 @dataclass(frozen=True)
 class Batch:
-    """`inputs[m]` `[B, *shape_m]` or sequences; `targets` `[B, ...]` according to the task (class numbers `[B]`); `index` `[B]`: the
-    numbers of the samples in their split.
+    """The samples of a batch: `inputs[m]` `[B, *shape_m]` or sequences; `targets` `[B, ...]` according to the task (class numbers `[B]`);
+    `index` `[B]`, the numbers of the samples in their split.
 
     `at` `[B]`, in training: the places of the samples in the list of the epoch's samples, which may contain a sample several times.
 
@@ -30,7 +30,7 @@ class Batch:
     weights: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device; a copy from pinned memory does not wait."""
+        """The same batch on a device. Copies from pinned memory do not block the host."""
         return Batch(
             {modality: values.to(device, non_blocking=True) for modality, values in self.inputs.items()},
             self.targets.to(device, non_blocking=True),
@@ -41,7 +41,7 @@ class Batch:
         )
 
     def pin_memory(self) -> "Batch":
-        """The same batch in memory from which copies to a GPU do not wait; torch's `DataLoader` calls this."""
+        """The same batch in pinned memory, from which copies to a GPU do not block the host; torch's `DataLoader` calls this."""
         return Batch(
             {modality: values.pin_memory() for modality, values in self.inputs.items()},
             self.targets.pin_memory(),
@@ -52,7 +52,7 @@ class Batch:
         )
 
     def tensors(self) -> Iterator[Tensor]:
-        """Every tensor of it."""
+        """Every tensor of the batch."""
         for values in self.inputs.values():
             yield from values.tensors() if isinstance(values, Tokens) else (values,)
         yield self.targets
@@ -65,8 +65,8 @@ class Batch:
 
 
 def muted(batch: Batch, mute: Callable[[str, Input], Input], known: Collection[str]) -> Batch:
-    """A batch in which `mute` stands in for the modalities that samples lack, of those that are `known` to it; a sequence of such a
-    sample keeps its mask, which hides all of it."""
+    """The batch with muted inputs, made by `mute`, for the modalities that samples lack, as far as these modalities are in `known`. The
+    sequence of such a sample keeps its mask, which hides all of it."""
     inputs = dict(batch.inputs)
     for modality, lacking in [(m, lacking) for m, lacking in batch.absent.items() if m in known]:
         x, blank = inputs[modality], mute(modality, inputs[modality])

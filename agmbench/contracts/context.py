@@ -1,4 +1,4 @@
-"""What a modulator may know of the training around it."""
+"""What a modulator may know about the training around it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,10 +26,10 @@ class Context:
 
     `generator` is the modulator's own random generator, on the model's device; it is part of the checkpoint. `valid_accuracy` and
     `valid_loss` are those of each modality's Shapley response after the last epoch, and empty before the first epoch (for a regression,
-    R2 replaces accuracy). `model` and `optimizer` are there to be used, not to be kept. The optimizer is there from the first epoch on.
+    R2 replaces accuracy). `model` and `optimizer` may be used, but not kept. The optimizer is there from the first epoch on.
     Its state, but not its rates, may be cleared or restored at the beginning of an epoch, and is part of the checkpoint. `rank` says how
     good a model of one modality is on valid, as epochs are ranked: larger is better. `fresh` makes another optimizer of the recipe's
-    kind, at the present rate, for the tensors of a copy that a method trains by itself. `concepts` are the trained unimodal models
+    kind, at the current rate, for the tensors of a copy that a method trains by itself. `concepts` are the trained unimodal models
     ("mono-modal concepts"), frozen and in eval mode, for a modulator that `needs_concepts`.
     """
 

@@ -18,7 +18,7 @@ class Alike(NamedTuple):
 
     @classmethod
     def of(cls, mask: Tensor) -> "Alike":
-        """The groups of a mask. The host has to know how many there are, so it waits for a mask that is on a device."""
+        """The groups of a mask. The host has to know how many groups there are, so it waits if the mask is on a device."""
         distinct, group = torch.unique(mask, dim=0, return_inverse=True)
         first = torch.full((len(distinct),), len(group), device=mask.device)
         return cls(first.scatter_reduce(0, group, torch.arange(len(group), device=mask.device), "amin"), group)
@@ -28,8 +28,8 @@ class Alike(NamedTuple):
 class Tokens:
     """Sequences of different lengths: `values` `[B, T, D]`, and `mask` `[B, T]`, true where there is a token; `None` means everywhere.
 
-    `alike` is for the model, which encodes a muted sequence only once per mask. `to` finds it while the mask is still on the CPU, so that
-    nobody has to wait for a device.
+    `alike` is for the model, which encodes a muted sequence only once per mask. `to` computes it while the mask is still on the CPU, so
+    that the host does not have to wait for a device.
     """
 
     values: Tensor
@@ -52,17 +52,17 @@ class Tokens:
         return Tokens(values, self.mask.to(device, non_blocking=non_blocking), moved)
 
     def pin_memory(self) -> "Tokens":
-        """The same sequences in memory from which copies to a GPU do not wait."""
+        """The same sequences in pinned memory, from which copies to a GPU do not block the host."""
         return Tokens(self.values.pin_memory(), None if self.mask is None else self.mask.pin_memory())
 
     def tensors(self) -> Iterator[Tensor]:
-        """Values, and the mask where there is one."""
+        """The values and, if there is one, the mask."""
         yield self.values
         if self.mask is not None:
             yield self.mask
 
     def pooled(self) -> Tensor:
-        """The mean over the tokens that are there, `[B, D]`; zero where there are none."""
+        """The mean over the tokens that the mask does not hide, `[B, D]`; zero for a sequence without tokens."""
         if self.mask is None:
             return self.values.mean(dim=1)
         there = self.mask.unsqueeze(2).to(self.values.dtype)  # [B, T, 1]
@@ -73,7 +73,7 @@ Input = Tensor | Tokens
 
 
 def joined(inputs: Sequence[Input]) -> Input:
-    """Batches of one modality joined into one. Sequences have to be equally long; either all have masks or none has."""
+    """Join batches of one modality into one. Sequences must be equally long; either all of them have masks, or none has."""
     tokens = [x for x in inputs if isinstance(x, Tokens)]
     if not tokens:
         return torch.cat([x for x in inputs if isinstance(x, Tensor)])
@@ -84,7 +84,7 @@ def joined(inputs: Sequence[Input]) -> Input:
 def utf8(texts: Sequence[str], length: int) -> Tokens:
     """Raw text in the form that encoders `hf-text` and `clip` take: the numbers `[B, length, 1]` of its bytes in UTF-8, with a mask.
 
-    A longer text is cut off, between two letters.
+    A longer text is cut after the last whole letter that fits.
     """
     values, mask = torch.zeros(len(texts), length, 1), torch.zeros(len(texts), length, dtype=torch.bool)
     for row, text in enumerate(texts):
@@ -95,7 +95,7 @@ def utf8(texts: Sequence[str], length: int) -> Tokens:
 
 
 def texts_of(x: Tokens) -> list[str]:
-    """The texts that `utf8` was given. Zeros, as in a muted text, stand for an empty text. They are read on the host."""
+    """The texts that `utf8` was given. Zeros, as in a muted text, give an empty text. If `x` is on a device, the host waits for it."""
     values = x.values.squeeze(2) if x.mask is None else x.values.squeeze(2) * x.mask
     rows = values.round().long().tolist()
     if any(number > 255 or number < 0 for row in rows for number in row):

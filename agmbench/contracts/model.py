@@ -31,20 +31,20 @@ class Model(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
     def encode(self, inputs: Mapping[str, Input], which: Collection[str] | None = None) -> dict[str, Any]:
-        """Features of every modality, or of `which`, in the present mode, `{m: [B, D_m]}`, or tokens if the fusion takes them."""
+        """Features of every modality, or of those in `which`, in the current mode: `{m: [B, D_m]}`, or tokens if the fusion takes them."""
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Inside, every module is in eval mode; afterwards each is as it was."""
+        """Put every module into eval mode inside the block; afterwards each is in its earlier mode."""
 
     def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The training loss, averaged over the batch whatever the `reduction`. It is the task's loss, as changed by the recipe, with each
         sample's loss times its weight if there are `weights` `[B]` (`Batch.weights`)."""
 
     def losses(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The same of each sample, `[B]`."""
+        """The same loss of each sample, `[B]`."""
 
     def penalty(self, batch: Batch) -> Tensor | None:
-        """What the fusion adds to the loss, from a pass of its own; `None` if it adds nothing."""
+        """The term that the fusion adds to the loss, computed in a pass of its own; `None` if it adds nothing."""
 
     def coalitions(
         self, inputs: Mapping[str, Input], which: Sequence[Coalition], mode: Mode = "exact"

@@ -41,7 +41,7 @@ class Promises:
     own_heads: it predicts with heads of its own, so the model's fusion need not learn.
     puts_back: between epochs it restores earlier weights itself, so not only the optimizer changes weights.
     divides: several processes that train a job together arrive at the same numbers. This holds for every method that draws random numbers
-        only from `context.generator` or from torch, and reads nothing that one process has and another has not.
+        only from `context.generator` or from torch, and reads nothing that differs between processes.
     absent: it trains on samples that lack a modality (`Batch.absent`). A method that lets each modality learn or predict by itself on
         every sample does not: it would treat the muted input as if it were the modality.
     weights: it gives `Batch.weights` to every loss over samples. A method with further losses beside the model's, in which all samples
@@ -114,12 +114,12 @@ class Modulator(nn.Module):
         yield self.step(model, batches)
 
     def step(self, model: Model, batches: Sequence[Batch]) -> Step:
-        """`backward` for each micro-batch, then `adjust`. Each gradient is weighted by the micro-batch's share of the samples, or by their
-        number if the loss is a sum."""
+        """Call `backward` for each micro-batch, then `adjust`. Gradients are weighted by the micro-batch's share of the samples or, if the
+        loss is a sum, by its number of samples."""
         parts: list[Step] = []
         counts = [len(batch.targets) for batch in batches]
         for number, batch in enumerate(batches):
-            if number and counts[number] != counts[number - 1]:  # what is there, in units of this micro-batch
+            if number and counts[number] != counts[number - 1]:  # rescale the gradients so far to the size of this micro-batch
                 self._scale(model, counts[number - 1] / counts[number])
             penalty = model.penalty(batch)
             if penalty is not None:
@@ -164,7 +164,7 @@ class Modulator(nn.Module):
 
 
 def _merged(parts: Sequence[Step], counts: Sequence[int]) -> Step:
-    """The mean over the samples of losses and signals, all logits."""
+    """The steps of several micro-batches merged into one: losses and signals averaged over the samples, logits concatenated."""
     weights = [count / sum(counts) for count in counts]
 
     def mean(values: Iterable[Tensor]) -> Tensor:

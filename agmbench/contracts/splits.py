@@ -28,7 +28,7 @@ class Split(Protocol):
 class ChangeOf(Protocol):
     """Changes a sample of one modality, given its number and its input as it was read, in a batch of one; returns the changed input.
 
-    With `any_size`, pictures from files come in the size that they have there.
+    With `any_size`, pictures from files come in their original size.
     """
 
     @property
@@ -36,13 +36,13 @@ class ChangeOf(Protocol):
     def __call__(self, number: int, x: Input) -> Input: ...
 
 
-Change = Mapping[str, ChangeOf]  # by modality; what is not in it stays as it is
+Change = Mapping[str, ChangeOf]  # by modality; a modality that is not in it is not changed
 
 
 class Staged(ABC):
     """A split whose batches are made in two steps: they are `read` in a process that reads ahead, and `finished` where the model is.
 
-    So data are copied to a GPU in the small form in which they are stored: frames are bytes until they are there.
+    So data are copied to a GPU in the small form in which they are stored: frames, for example, are bytes until they are on the GPU.
     """
 
     @abstractmethod
@@ -50,19 +50,19 @@ class Staged(ABC):
 
     @abstractmethod
     def read(self, index: Tensor, change: Change | None = None) -> Batch:
-        """The samples of those numbers as they are stored, each changed by `change`."""
+        """The samples with these numbers as they are stored, each changed by `change`."""
 
     @abstractmethod
     def finished(self, batch: Batch) -> Batch:
-        """Turn what was read, on any device, into the form that encoders take."""
+        """Turn a batch that was read, and may be on any device by now, into the form that encoders take."""
 
     def batch(self, index: Tensor) -> Batch:
-        """The samples of those numbers."""
+        """The samples with these numbers."""
         return self.finished(self.read(index))
 
 
 def read(split: Split, index: Tensor, change: Change | None = None) -> Batch:
-    """The first step of a batch of any split; a split that is not staged does all of the work here."""
+    """Read a batch of any split: the first of its two steps. A split that is not `Staged` does all the work here."""
     if isinstance(split, Staged):
         return split.read(index, change)
     batch = split.batch(index)
@@ -74,17 +74,17 @@ def read(split: Split, index: Tensor, change: Change | None = None) -> Batch:
 
 
 def finished(split: Split, batch: Batch) -> Batch:
-    """The second step of a batch that was `read`."""
+    """Finish a batch that was `read`: the second of its two steps."""
     return split.finished(batch) if isinstance(split, Staged) else batch
 
 
 def in_memory(split: Split) -> bool:
-    """Whether the samples of a split are already in memory, so that nobody has to read ahead."""
+    """Whether the samples of a split are already in memory, so that no process has to read ahead."""
     return isinstance(split, TensorSplit) or bool(getattr(split, "in_memory", False))
 
 
 def changed_each(x: Input, numbers: Sequence[int], change: ChangeOf) -> Input:
-    """A batch in which each sample was changed by itself."""
+    """A batch of one modality in which each sample is changed separately; `numbers` are those of the samples."""
     return joined([change(number, x[place : place + 1]) for place, number in enumerate(numbers)])
 
 
@@ -106,6 +106,6 @@ class TensorSplit:
         return len(self.targets)
 
     def batch(self, index: Tensor) -> Batch:
-        """The samples of those numbers, by one indexing operation per modality."""
+        """The samples with these numbers, by one indexing operation per modality."""
         inputs = {modality: values[index] for modality, values in self.inputs.items()}
         return Batch(inputs, self.targets[index], index, weights=None if self.weights is None else self.weights[index])

@@ -15,7 +15,7 @@ class Transform(ABC):
     come from the `generator`, which belongs to the sample in that epoch, so that they are the same in any process and after a resume.
 
     It sees a sample before the data set converts it: pictures `[1, ..., C, H, W]`, which may be bytes, sequences as `Tokens`, and
-    everything else `[1, *shape]`. It is sent to the processes that read ahead, so it can be pickled and keeps nothing between calls.
+    everything else `[1, *shape]`. It is sent to the processes that read ahead, so it must be picklable and keep nothing between calls.
 
     any_size: it takes pictures of any size and brings them to the size of the shape, so pictures from files come in their own size.
     idle: it leaves every sample as it is, so a job with it is the same as the job without it.

@@ -1,4 +1,4 @@
-"""One job from spec to finished run: references, build, train, evaluate, measure, track."""
+"""Executes one job, from its spec to its finished run: trains its reference runs, builds, trains, evaluates, measures and tracks."""
 
 from collections.abc import Sequence
 
@@ -30,12 +30,12 @@ def execute(
     wait: bool = True,
     label: Label = UNLABELLED,
 ) -> Record:
-    """The finished record of a job, trained now unless it is done already; what is trained stands under the run `parent`.
+    """Train a job unless it is already done; returns its finished record. New runs become children of the run `parent`.
 
-    It is measured by the metrics `wanted`, all that there are by default. Its unimodal models ("mono-modal concepts") come first if
-    one of these, the method or the recipe's choice of epochs needs them. `profile` traces some steps of its training (`profiling.py`).
-    While another process has the job, on whatever machine, it is waited for; without `wait` that is an error, `Taken`. The job's run,
-    not those of its unimodal models, is given the `label`, also where it was there before.
+    The job is measured by the metrics `wanted`, by default all. Its unimodal models ("mono-modal concepts") are trained first if one of
+    these metrics, the method or the recipe's choice of epochs needs them. With `force` it is trained again even if it is done. `profile`
+    traces some steps of its training (`profiling.py`). While another process on any machine has the job, this waits; without `wait` it
+    raises `Taken`. The job's run gets the `label`, even if it was there before; the runs of its unimodal models do not.
     """
     known = measures.measures(registry) if wanted is None else wanted
     return Execution(tracker, device, observer, known, force, parent, profile, wait, label).run(build.resolve(spec, registry))
@@ -44,7 +44,7 @@ def execute(
 def trained_concepts(
     job: build.Job, model: MultimodalModel, modulator: Modulator, tracker: Tracker, device: torch.device, observer: Observer
 ) -> dict[str, MultimodalModel]:
-    """The unimodal models of a method that needs them, `{}` of any other; those that are not done are trained now, as jobs."""
+    """The trained unimodal models of a job by modality, if its method needs them; else `{}`. Those that are not done are trained now."""
     if not modulator.needs_concepts:
         return {}
     beside = Execution(tracker, device, observer, measures.of_one_run(job.registry), force=False, parent=None)

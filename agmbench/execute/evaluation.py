@@ -1,4 +1,4 @@
-"""A trained model asked for its outcomes, when it is trained or whenever these are wanted."""
+"""Evaluates a trained model to get its outcomes, after its training or later."""
 
 import tempfile
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ from agmbench.outcomes import Outcome
 from agmbench.records import Record, Run, Tracker
 from agmbench.registry import Registry
 
-AFTER: tuple[SplitName, ...] = ("dev", "valid", "test")  # what the selected weights are evaluated on
+AFTER: tuple[SplitName, ...] = ("dev", "valid", "test")  # the splits on which the selected weights are evaluated
 
 
 def fed(job: build.Job, device: torch.device, names: Sequence[SplitName] = SPLITS) -> Feed:
-    """The splits of a job as batches, changed as its transforms do."""
+    """The feed of a job: its splits as batches, changed by its transforms; among several processes, each gets its part."""
     kind = Feed if here() is None else DealtFeed
     return kind({name: job.dataset.split(name) for name in names}, device, workers(device), build.augmentation(job))
 
 
 def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, feed: Feed) -> dict[str, Outcome]:
-    """What a trained model says of dev, valid and test."""
+    """The outcomes of a trained model on dev, valid and test."""
     where = f"of '{job.spec.dataset.name}'"
     return {
         name: evaluate(model, modulator, feed.in_order(name), job.dataset.class_names, whole=True, where=f"{name} {where}")
@@ -42,19 +42,19 @@ def evaluated(job: build.Job, model: MultimodalModel, modulator: Modulator, feed
 
 
 def losses(job: build.Job, test: Outcome) -> dict[str, float]:
-    """The task's own losses on test, of the model and of each response."""
+    """The task's losses on test, of the model and of each response, as metrics of the run."""
     found = measure(test, job.dataset.task)
     return all_of_split("test", {name: value for name, value in found.items() if "loss" in name.partition("/")[0]})
 
 
 def best(record: Record, tracker: Tracker, device: torch.device) -> dict[str, Any]:
-    """The best checkpoint of a finished run."""
+    """The weights in the best checkpoint of a finished run."""
     with tracker.artifact(record, "checkpoints/best.pt") as path:
         return dict(torch.load(path, map_location=device, weights_only=True))
 
 
 def keep_outcomes(job: build.Job, run: Run, tracker: Tracker, record: Record, device: torch.device) -> None:
-    """Ask the best checkpoint of a run that was made before outcomes were kept."""
+    """Evaluate the best checkpoint of a run that was made before outcomes were kept, and add the outcomes to it."""
     model, modulator = served.restored(job, best(record, tracker, device), device)
     with tempfile.TemporaryDirectory() as scratch, fed(job, device) as feed:
         outcomes.save(evaluated(job, model, modulator, feed), Path(scratch) / outcomes.FILE)
@@ -62,7 +62,7 @@ def keep_outcomes(job: build.Job, run: Run, tracker: Tracker, record: Record, de
 
 
 def kept_again(record: Record, registry: Registry, tracker: Tracker, device: str) -> Record:
-    """A run that was made before outcomes were kept, with its outcomes; the data have to be as they were."""
+    """Evaluate a run that was made before outcomes were kept; returns its record. Raises `RunFailed` if data or components have changed."""
     job = build.resolve(spec_of(record.spec), registry)
     if job.digest != record.digest:
         raise RunFailed("it kept no outcomes, and its data or components have changed since, so it cannot be evaluated again")

@@ -1,4 +1,4 @@
-"""The jobs of one command: each found done, or trained and measured, with the jobs that it needs."""
+"""Executes the jobs of one command: finds each job done, or trains and measures it and the jobs that it needs."""
 
 import shutil
 import tempfile
@@ -29,13 +29,13 @@ from agmbench.outcomes import Outcome, Outcomes
 from agmbench.profiling import Profile
 from agmbench.records import UNLABELLED, Heading, Label, Record, Run, Tracker, numbers
 
-# what a run has of its training, but for its curves
+# prefixes of the metrics that a run keeps at the end of its training
 AT_THE_END = (BEST, COST, *(of_split("test", name) for name in measures.ITS_OWN))
 
 
 @dataclass(frozen=True)
 class Execution:
-    """What the jobs of one command have in common."""
+    """Executes jobs with the settings that all jobs of one command have in common."""
 
     tracker: Tracker
     device: torch.device
@@ -49,14 +49,14 @@ class Execution:
 
     @property
     def _needed(self) -> "Execution":
-        """The same for jobs that this one needs: they are waited for, and are not called by its label."""
+        """The same settings for jobs that another job needs: they are always waited for, not profiled, and do not get its label."""
         return replace(self, profile=False, wait=True, label=UNLABELLED)
 
     def run(self, job: build.Job) -> Record:
-        """The finished record of one job."""
+        """Execute one job unless it is done; returns its finished record."""
         if job.spec.compared:
             return self._compared(job)
-        modulator = build.modulator(job, build.model(job))  # a combination that cannot be is refused before anything is written
+        modulator = build.modulator(job, build.model(job))  # raises for an impossible combination before anything is written
         if (ranks := here()) is not None and not modulator.promises.divides:
             name = job.spec.modulator.name
             raise AgmbenchError(f"modulator {name} cannot train on {ranks.size} devices; remove --devices")
@@ -73,7 +73,7 @@ class Execution:
             done = self._labelled(done)
             self.observer.finished(done, trained=False)
             return done
-        build.augmentation(job)  # which is tried, too, before anything is written
+        build.augmentation(job)  # raises for unusable transforms before anything is written
         if done is None and (before := self.tracker.before(job.setting, job.digest)):
             self.observer.warned(changed(job, before))
         needed = comparing or modulator.needs_concepts or (judge.measure is not None and judge.measure.metric.compares)
@@ -91,8 +91,8 @@ class Execution:
         return record
 
     def _compared(self, job: build.Job) -> Record:
-        """The finished record of a job whose concepts are not its own: the record of the training that it shares, measured against these
-        concepts."""
+        """Execute a job that is compared with other unimodal models than its own. It shares the training of another job, and only its
+        metrics are computed anew; returns its finished record."""
         comparing = [one for one in self.wanted if one.metric.compares]
         if not comparing:
             said = ", ".join(setting(key, value) for key, value in job.spec.compared.items())
@@ -109,7 +109,7 @@ class Execution:
         trained = alone.run(own)
         references = {m: alone._needed.run(concept) for m, concept in build.references(job).items()}
         if all(self.tracker.find(one.digest) for one in build.references(own).values()):
-            # it is measured beside its own concepts too, where these are there
+            # the shared training is also measured against its own unimodal models, if these are finished
             replace(self._needed, force=False).run(own)
         described = self._heading(job)
         with self.tracker.claim(described, partial(self._taken, job)):
@@ -123,7 +123,7 @@ class Execution:
         return record
 
     def _beside(self, job: build.Job, run: Run, trained: Record, references: Mapping[str, Record]) -> None:
-        """Keep what a finished run said as the job's own, and measure it beside the references."""
+        """Copy the outcomes and numbers of a finished run into the job's run, and measure them against the references."""
         if not trained.outcomes_kept:
             trained = kept_again(trained, job.registry, self.tracker, str(self.device))
         with tempfile.TemporaryDirectory() as scratch:
@@ -147,7 +147,7 @@ class Execution:
         return replace(heading(job, self.device), parent=self.parent, label=self.label)
 
     def _taken(self, job: build.Job, by: str) -> None:
-        """Another process has the job: wait for it, or leave the job to it."""
+        """Called if another process has the job: warns that this one waits, or raises `Taken` if it should not wait."""
         if not self.wait:
             raise Taken(by)
         self.observer.warned(f"'{job.name}' is being worked on by {by}; waiting until that process is done or gives up")
@@ -161,7 +161,7 @@ class Execution:
                 self._run(job, run, references, judge, states)
             except SystemExit as error:
                 raise RunFailed(f"a component of the job ended the process ({describe(error)})") from error
-            except Unsuitable as error:  # a file that turned out to be broken when it was read
+            except Unsuitable as error:  # a file of the data proved broken when it was read
                 raise RunFailed(str(error)) from error
         states.clear()
         return self._found(job)
@@ -202,13 +202,13 @@ class Execution:
         references: Mapping[str, Outcomes],
         step: int,
     ) -> None:
-        """By the metrics wanted; those that compare with unimodal models, where these are there."""
+        """Measure by the metrics `wanted`; metrics that compare with unimodal models are left out if there are no `references`."""
         judged = measures.judged(found)
         asked = [one for one in wanted if one.quantities(judged.judged.kind) and (references or not one.metric.compares)]
         run.measured([one.of(judged, references) for one in asked], step)
 
     def _measured(self, job: build.Job, record: Record) -> Record:
-        """Measure a finished run by what has not measured it yet, from its outcomes, or where these were not kept, its checkpoint."""
+        """Measure a finished run by the metrics that have not measured it yet, from its outcomes or, if it kept none, its checkpoint."""
         with self.tracker.reopen(record) as run:
             if not record.outcomes_kept:
                 keep_outcomes(job, run, self.tracker, record, self.device)
@@ -219,7 +219,7 @@ class Execution:
         return self._found(job)
 
     def concepts(self, job: build.Job, model: MultimodalModel, references: Mapping[str, Record]) -> dict[str, MultimodalModel]:
-        """The trained unimodal models, from the runs of them."""
+        """The trained unimodal models by modality, with weights from their runs."""
         weights = {m: best(reference, self.tracker, self.device)["model"] for m, reference in references.items()}
         return build.concept_models(job, model, self.device, weights)
 

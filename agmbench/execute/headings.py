@@ -1,4 +1,4 @@
-"""What is said of a job before it is trained: the heading of its run, and what has changed since it was run before."""
+"""What is known about a job before it is trained: the heading of its run, and what has changed since an earlier run."""
 
 import torch
 
@@ -34,23 +34,23 @@ def heading(job: build.Job, device: torch.device) -> Heading:
 
 
 def _several() -> dict[str, str]:
-    """On how many devices a job is trained, as a tag, if on several."""
+    """A tag with the number of devices on which a job is trained, if there are several."""
     ranks = here()
     return {} if ranks is None else {"devices": str(ranks.size)}
 
 
 def sample(job: build.Job) -> bool:
-    """Whether its data are a random pack of `agmbench data sample`."""
+    """Whether the data of a job are a random pack of `agmbench data sample`."""
     return getattr(job.dataset, "sample", False)
 
 
 def digests(job: build.Job) -> dict[str, str]:
-    """Those of the jobs of a job's unimodal models."""
+    """The digests of the jobs of a job's unimodal models, by modality."""
     return {m: reference.digest for m, reference in build.references(job).items()}
 
 
 def changed(job: build.Job, before: Record) -> str:
-    """What is not as it was when a job of the same setting was run."""
+    """A line that says what has changed since a job of the same setting was run."""
     components = [name for name, stated in job.components.items() if before.components.get(name, stated) != stated]
     entries = {str(entry): entry for entry in build.entries(job.spec, job.registry)}
     what = [f"{name} ({entries[name].origin})" if name in entries else name for name in components]

@@ -1,4 +1,4 @@
-"""Who watches jobs while they are trained."""
+"""The interface of whatever watches jobs while they are trained."""
 
 from typing import Protocol
 
@@ -7,7 +7,7 @@ from agmbench.train import Epoch
 
 
 class Observer(Protocol):
-    """Whoever wants to watch jobs: the command line's progress bar, a test, nobody."""
+    """Is told about the progress of jobs; for example the progress bar of the command line."""
 
     def started(self, name: str, epochs: int, done: int) -> None: ...
     def warned(self, text: str) -> None: ...

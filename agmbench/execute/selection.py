@@ -10,7 +10,7 @@ from agmbench.train import Epoch
 
 
 class Selection:
-    """The weights that are kept, by a rule: `valid`, the one of the highest rank there; or the `last`."""
+    """Keeps the weights of one epoch, by a rule: with `valid`, the epoch with the highest rank; with `last`, the last one."""
 
     def __init__(self, rule: str) -> None:
         self.rule = rule
@@ -19,15 +19,15 @@ class Selection:
         self._best = (-float("inf"), -float("inf"))
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """The kept weights with their epoch and rank, for a checkpoint."""
         return {"epoch": self.epoch, "weights": self.weights, "best": self._best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a checkpoint was taken."""
+        """Take over the state of a checkpoint."""
         self.epoch, self.weights, self._best = state["epoch"], state["weights"], tuple(state["best"])
 
     def check(self, model: MultimodalModel, modulator: Modulator) -> None:
-        """Raise unless the weights are theirs, into which they are put only in the end."""
+        """Raise `ValueError` unless the kept weights fit these, because they are loaded only at the end of training."""
         shapes = {name: value.shape for name, value in model.state_dict().items()}
         if {name: value.shape for name, value in self.weights["model"].items()} != shapes:
             raise ValueError("its best weights are of another model")
@@ -35,7 +35,7 @@ class Selection:
             raise ValueError("its best weights are of another modulator")
 
     def see(self, epoch: Epoch, model: MultimodalModel, modulator: Modulator) -> None:
-        """Keep a copy of the weights, the modulator's too, if this epoch is the best so far."""
+        """Keep a copy of the weights of model and modulator if this epoch is to be selected so far."""
         if self.rule == "last" or self.epoch < 0 or epoch.rank > self._best:
             self._best, self.epoch = epoch.rank, epoch.number
             self.weights = copy.deepcopy({"model": model.state_dict(), "modulator": modulator.state_dict()})

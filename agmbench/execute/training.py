@@ -1,4 +1,4 @@
-"""One training of a job: begun or gone on with, followed epoch by epoch, and the files that it leaves."""
+"""The training of a job: starts or resumes it, follows it epoch by epoch, and writes the files that it leaves."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ from agmbench.train import Epoch, train
 
 
 class Begun(NamedTuple):
-    """A training at its beginning, or after the state that it goes on from: `done` epochs, whose points are the `history`."""
+    """A training that is ready to start, or to go on after `done` epochs, whose points are the `history`."""
 
     job: build.Job
     model: MultimodalModel
@@ -44,9 +44,9 @@ def begun(
     beside: Path,
     concepts: Callable[[MultimodalModel], Mapping[str, MultimodalModel]],
 ) -> Begun:
-    """A training that goes on after the newest state that fits; those that do not are set aside. Features are kept `beside`.
+    """Prepare a training that goes on after the newest state that fits; states that do not fit are set aside.
 
-    `concepts` gives the unimodal models for a model, if the method needs them.
+    beside: the folder for kept features.   concepts: returns the unimodal models for a model, if the method needs them.
     """
     spec, device = job.spec, feed.device
     saved = states.load(device)
@@ -74,8 +74,8 @@ def begun(
 
 
 def followed(training: Begun, run: Run, states: Checkpoints, observer: Observer, log: Log) -> int:
-    """Train to the end, and tell of each epoch: the points of the run, its saved states, who watches, and the log. How many epochs
-    there were then."""
+    """Train to the end. After each epoch, write its points to the run, save a state if one is due, and tell the observer and the log.
+    Returns the number of epochs."""
     job, best, history, done = training.job, training.best, training.history, training.done
     for text in states.warnings:
         observer.warned(text)
@@ -97,7 +97,7 @@ def followed(training: Begun, run: Run, states: Checkpoints, observer: Observer,
 
 
 def settled(training: Begun, folder: Path) -> None:
-    """The model and the modulator with the weights that are taken; these and the last ones as files."""
+    """Write the last and the selected weights as files, and load the selected ones into the model and the modulator."""
     model, modulator, best = training.model, training.modulator, training.best
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir()
@@ -108,7 +108,7 @@ def settled(training: Begun, folder: Path) -> None:
 
 
 def kept(training: Begun, found: Mapping[str, Outcome], folder: Path) -> None:
-    """What the trained model says, the model to be served, and the curves, as files."""
+    """Write the predictions and outcomes of the trained model, the model in MLflow's format, and the plots as files."""
     job, best = training.job, training.best
     predictions.write(found, folder / "predictions.parquet")
     outcomes.save(found, folder / outcomes.FILE)
@@ -119,5 +119,5 @@ def kept(training: Begun, found: Mapping[str, Outcome], folder: Path) -> None:
 
 
 def _confusion(outcome: Outcome) -> tuple[np.ndarray, np.ndarray] | None:
-    """Classes and predicted classes, where a sample has one class."""
+    """The classes and the predicted classes of all samples; `None` if the task is not classification."""
     return (outcome.targets, outcome.predicted(outcome.full)) if outcome.kind == "classification" else None

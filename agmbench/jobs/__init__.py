@@ -1,4 +1,4 @@
-"""A `JobSpec` is what fixes the numbers of a job; its digest is its name for machines. No torch.
+"""A `JobSpec` contains everything that fixes the numbers of a job; its digest identifies it. Torch is not imported.
 
 Names are checked against the registry here; parameters are checked against the components' signatures when a job is built.
 """

@@ -1,4 +1,4 @@
-"""A job from names and settings: the defaults of its data set, the components that are named, the dotted settings."""
+"""Composes a job from the defaults of its data set, the components that are named, and dotted settings."""
 
 import copy
 import inspect
@@ -28,7 +28,7 @@ def compose(
     encoders: Mapping[str, str] | None = None,
     settings: Iterable[tuple[str, Any]] = (),
 ) -> JobSpec:
-    """A job from names: the data set's defaults, then the named components, then dotted `settings` such as `modulator.alpha`."""
+    """Compose a job: the data set's defaults, overridden by the named components, overridden by `settings` such as `modulator.alpha`."""
     entry = registry.get("dataset", dataset)
     modulator = registry.get("modulator", modulator).name
     with at_place(f"{entry.place}: job of {entry}"):
@@ -67,7 +67,7 @@ def at_place(place: str) -> Iterator[None]:
 
 
 class _Defaults:
-    """A data set's `job`, checked as far as `compose` reads it, in containers of its own."""
+    """The `job` of a data set's entry, copied, with the parts that `compose` reads checked."""
 
     def __init__(self, entry: Entry, registry: Registry) -> None:
         self.registry = registry
@@ -103,7 +103,7 @@ class _Defaults:
 
 
 def _replace(old: dict[str, Any] | None, name: str) -> dict[str, Any]:
-    """Another component brings none of the old one's parameters."""
+    """The component with this name: the old one with its parameters if it has the name, else a new one without parameters."""
     return old if old is not None and old["name"] == name else {"name": name, "params": {}}
 
 
@@ -111,16 +111,16 @@ _ENCODERS = ("encoder", "encoders")
 
 
 def _names_first(setting: tuple[str, Any]) -> bool:
-    """An encoder and a transform are named before their parameters are set, in whichever order both are given."""
+    """The sort key by which names of encoders and transforms come before other settings, so that they are known when parameters are set."""
     head, *rest = setting[0].split(".")
     return not (head in (*PHASES, *_ENCODERS) and len(rest) == 1)
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> bool:
-    """`modulator.alpha`, `encoder.audio.width` and `dataset.split` are parameters; `encoder.audio` and `augment.visual` are names,
-    `training.lr` a field.
+    """Write a setting into the tree of a job; returns whether such a setting exists.
 
-    Returns whether there is such a setting.
+    `modulator.alpha`, `encoder.audio.width` and `dataset.split` set parameters, `encoder.audio` and `augment.visual` name components, and
+    `training.lr` sets a field.
     """
     head, *rest = key.split(".")
     if head in COMPONENTS and len(rest) == 1 and rest != ["name"]:
@@ -161,7 +161,7 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> bool:
 
 
 def _meant(tree: Mapping[str, Any], key: str, registry: Registry) -> str:
-    """What was probably meant by a setting that there is not: `lr` is `training.lr`, `alpha` the modulator's."""
+    """A hint at what an unknown setting probably means: for `lr` it is `training.lr`, for `alpha` it is `modulator.alpha`."""
     found = [f"training.{key}"] if key in Training.model_fields else []
     named = {kind: tree[kind] for kind in COMPONENTS} | {f"encoder.{m}": one for m, one in tree["encoders"].items() if m != "*"}
     for place, component in named.items():
@@ -183,7 +183,7 @@ def validated(tree: Mapping[str, Any]) -> JobSpec:
 
 
 def _canonical_names(spec: JobSpec, registry: Registry) -> JobSpec:
-    """Aliases become names, and every name is known."""
+    """The spec with aliases replaced by names; raises if a name is not known."""
 
     def named(kind: str, component: Component) -> Component:
         return Component(name=registry.get(kind, component.name).name, params=component.params)

@@ -1,4 +1,4 @@
-"""What pydantic finds, in one line."""
+"""Errors of pydantic in one line."""
 
 from collections.abc import Iterable
 from typing import Any, get_args
@@ -9,7 +9,7 @@ from agmbench.errors import allowed
 
 
 def fault(error: ValidationError, model: type[BaseModel], noun: str) -> str:
-    """In one line, what pydantic found first; a key that is unknown before one that is missing, of which it may be a typo."""
+    """The first error of pydantic in one line. An unknown key is reported before a missing one, because it may be a typo of that."""
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":

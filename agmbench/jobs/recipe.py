@@ -1,19 +1,19 @@
-"""The recipe of a job: how it is trained, whatever the method."""
+"""The recipe of a job: how it is trained with any method."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-OF_PARTS = {"lr": "lr_of", "weight_decay": "weight_decay_of"}  # what an encoder, fusion and modulator may have alone
+OF_PARTS = {"lr": "lr_of", "weight_decay": "weight_decay_of"}  # settings that a part of the model may have for itself
 
 
 class Frozen(BaseModel):
-    """A part of a spec: it does not change, and has no keys but its own."""
+    """A part of a spec: it is immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-Count = Annotated[int, Field(ge=1, le=1_000_000)]  # of what one job can have
+Count = Annotated[int, Field(ge=1, le=1_000_000)]  # a number of epochs or batches
 
 
 class Schedule(Frozen):
@@ -56,10 +56,10 @@ class Training(Frozen):
     for a regression R2). Among equals the smallest loss decides. `precision` is the number format of training: `bf16` and `fp16` use
     autocast in forward passes, while weights, gradients, losses and scores stay in float32; `fp16` scales gradients inside backward
     passes and skips steps that overflow. Evaluation is in float32. `accumulate` is the number of batches whose gradients make one
-    optimizer step. `reduction` of the loss over their samples is the `mean`, or the `sum`, whose gradients are larger by the number of
-    samples. Before a step, each element of the gradients is limited to `clip_value`, and the norm of all gradients to `clip_norm`,
-    unless a method has a rule of its own (AGM's `clip`). Training ends after `early_stopping` epochs in a row without a gain on valid;
-    each decay of schedule `plateau` starts the count again. `drop_last` leaves out the last batch of an epoch if it is not full.
+    optimizer step. `reduction` says whether the loss is the `mean` over their samples or the `sum`, whose gradients are larger by the
+    number of samples. Before a step, each element of the gradients is limited to `clip_value`, and the norm of all gradients to
+    `clip_norm`, unless a method has a rule of its own (AGM's `clip`). Training ends after `early_stopping` epochs in a row without a gain
+    on valid; each decay of schedule `plateau` starts the count again. `drop_last` leaves out the last batch of an epoch if it is not full.
 
     `optimizer` is torch's `sgd`, `adam` or `adamw`, or any other of `timm.optim.list_optimizers()`, with its own parameters in
     `optimizer_args`. `lr_of` and `weight_decay_of` are values for an encoder (by its modality), for `fusion` or for `modulator` that

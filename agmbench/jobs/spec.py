@@ -1,4 +1,4 @@
-"""A `JobSpec`: what fixes the numbers of a job, and what of it enters its digest."""
+"""A `JobSpec`: everything that fixes the numbers of a job, and which of it is part of the digest."""
 
 import copy
 import hashlib
@@ -10,15 +10,17 @@ from pydantic import Field
 
 from agmbench.jobs.recipe import OF_PARTS, Frozen, Training
 
-CORE_VERSION = 1  # raised when the loop or the engine change a number: it enters every digest
-# Metrics were part of a job once. What they were by default stands in the digests for good, so that old runs are found.
+CORE_VERSION = 1  # part of every digest; raised when a change of the training loop or the model changes numbers
+# Metrics were once part of a job. The digests still contain the metrics that were the default then, so that old runs are found.
 METRICS_ONCE = {"mosei": ["accuracy", "macro-f1", "mae", "pearson"]}
 METRICS_ELSEWHERE = ["accuracy", "macro-f1"]
-# Autocast once kept its casts of weights from one optimizer step of a batch to the next, of which no other built-in takes several.
+# Once, autocast kept its casts of weights between the optimizer steps of one batch. Only this method takes several such steps, so only its
+# bf16 jobs have got another digest.
 WITH_STALE_CASTS = ("mla", "bf16")
-# Settings that came later, by where they are, with their defaults, under which a job is the one of before: these enter no digest.
+# Settings that were added later, by their place, with their defaults. A setting with its default is left out of the digest, so the job has
+# the same digest as before.
 LATER: dict[str, dict[str, Any]] = {
-    "dataset": {"weight": None},  # of a table, which goes by the name that its owner gave it
+    "dataset": {"weight": None},  # a setting of tables, which have names that users choose
     "dataset/avmnist-mini": {"components": None, "pairing": "exact"},
     "training": {
         **{"select_by": None, "reduction": "mean", "clip_value": None, "clip_norm": None, "early_stopping": None},
@@ -32,13 +34,13 @@ LATER: dict[str, dict[str, Any]] = {
     "encoder/transformer": {"variant": "paper"},
     "fusion/psp": {"similarity": 0.0},
 }
-COMPARED = ("concept_seed", "concept_mute")  # of a job, beyond its training
-PHASES = ("augment", "evaluation")  # a transform by modality: of samples in training, and when the model is evaluated
+COMPARED = ("concept_seed", "concept_mute")  # settings of a job that do not affect its training
+PHASES = ("augment", "evaluation")  # each has transforms by modality: for samples in training, and for samples in evaluation
 COMPONENTS = ("dataset", "fusion", "modulator")
 
 
 class Component(Frozen):
-    """An entry by name and the parameters given for it."""
+    """The name of an entry, and the parameters that are given for it."""
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
@@ -47,13 +49,13 @@ class Component(Frozen):
 class JobSpec(Frozen):
     """One job: the components with their parameters, the recipe and the seed.
 
-    `encoders` has one component per modality; `"*"` stands for every modality not named. `augment` has a transform for each modality
-    whose training samples are changed, `evaluation` one for each modality whose samples are changed when the model is evaluated.
-    `mute` is what stands in for an absent modality. `limit` is the largest number of samples of a split, evenly spread over it.
-    `present` (a mono-modal concept) names the modalities that training sees, the others muted; `None` is all of them.
+    `encoders` has one component per modality; `"*"` stands for every modality that is not named. `augment` has a transform for each
+    modality whose training samples are changed, `evaluation` one for each modality whose samples are changed when the model is evaluated.
+    `mute` is the kind of input that replaces an absent modality. `limit` is the largest number of samples of a split, evenly spread over
+    it. `present`, in the job of a unimodal model, names the modality that training sees, while the others are muted; `None` means all.
 
-    `concept_seed` and `concept_mute` are those of the mono-modal concepts that the model is compared with, where they are not the
-    job's own. They are no part of its training: jobs that differ in them alone share one (`trained`).
+    `concept_seed` and `concept_mute` are the seed and the muting of the unimodal models with which the model is compared, if they differ
+    from the job's own. They do not affect training: jobs that differ only in them share one training (`trained`).
     """
 
     dataset: Component
@@ -72,12 +74,12 @@ class JobSpec(Frozen):
 
     @property
     def compared(self) -> dict[str, Any]:
-        """What sets the concepts that it is compared with apart from its own."""
+        """The settings in which the unimodal models with which it is compared differ from its own; empty if they are its own."""
         found = {key: getattr(self, key) for key in COMPARED}
         return {key: value for key, value in found.items() if value is not None}
 
     def trained(self) -> "JobSpec":
-        """The job whose training this one's is."""
+        """The job whose training this job shares; itself, if it is compared with its own unimodal models."""
         return self.model_copy(update=dict.fromkeys(COMPARED))
 
     def canonical(self) -> dict[str, Any]:
@@ -85,7 +87,7 @@ class JobSpec(Frozen):
         return self.model_dump(mode="json")
 
     def identity(self) -> dict[str, Any]:
-        """What of it enters a digest. A setting that came later is left out where it is not made use of."""
+        """The content that is part of a digest. Settings that were added later are left out if they have their defaults."""
         content = in_use(self.canonical())
         for key in COMPARED:
             if content[key] is None:
@@ -99,7 +101,7 @@ class JobSpec(Frozen):
 
 
 def in_use(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec in plain containers without what came later and is not made use of."""
+    """A spec in plain containers, without the settings of `LATER` that have their defaults."""
     content = copy.deepcopy(dict(spec))
     training = content.get("training", {})
     places = {"training": training, "training.schedule": training.get("schedule", {})}
@@ -133,7 +135,7 @@ def flat(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def setting(key: str, value: object) -> str:
-    """As `--set` takes it."""
+    """A setting in the form that `--set` takes: `key=value`."""
     return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
@@ -143,9 +145,9 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-MADE_OF_THE_SEED = "made of the seed"  # in place of a fingerprint, of data that every seed makes anew
+MADE_OF_THE_SEED = "made of the seed"  # stands for the fingerprint, in the cell, of data that differ under every seed
 
 
 def cell_of(setting: str, fingerprint: str) -> str:
-    """A cell: what runs have in common that may stand in one table, of a setting and the data that it is on."""
+    """The cell of a run, made from its setting and the fingerprint of its data. Runs of one cell may stand in one table."""
     return digest([setting, fingerprint])

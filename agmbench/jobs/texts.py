@@ -1,4 +1,4 @@
-"""Jobs and settings as texts: files of jobs, `key=value` of the command line."""
+"""Reads jobs and settings from texts: files of jobs, and `key=value` on the command line."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,9 +13,10 @@ from agmbench.registry.located import parse, parsed, plain
 
 
 def spec_of(content: Mapping[str, Any]) -> JobSpec:
-    """A spec from plain containers; one that was written when metrics were part of a job has some to leave out.
+    """A spec from plain containers. Metrics, which were once part of a job, are left out.
 
-    A component that states parameters states all that it had when the spec was written; those that came later are as before.
+    A data set that states parameters states all that it had when the spec was written; parameters that were added later get the defaults
+    of `LATER`.
     """
     tree = {key: value for key, value in content.items() if key != "metrics"}
     dataset = tree.get("dataset")
@@ -25,8 +26,8 @@ def spec_of(content: Mapping[str, Any]) -> JobSpec:
 
 
 class JobFile(NamedTuple):
-    """A job as a file has it; `parent` is the run that it stands under, if a suite wrote the file, `wait` says whether it waits while
-    another process has it, and `tags` are those that its run is given."""
+    """The content of a job's file. `parent` is the id of the parent run, if a suite wrote the file; `wait` says whether to wait while
+    another process has the job; and `tags` are the tags for its run."""
 
     spec: JobSpec
     parent: str | None = None
@@ -40,7 +41,7 @@ def job_of(path: Path) -> JobFile:
 
 
 def job_in(text: str, shown: str) -> JobFile:
-    """Read the same from a text, which errors call `shown`."""
+    """Read a job from a text; `shown` is its name in errors."""
     return _job(parsed(text, shown), shown)
 
 
@@ -58,25 +59,25 @@ def _job(tree: Any, shown: str) -> JobFile:
 
 
 def parse_settings(texts: Iterable[str], options: Mapping[str, Any] | None = None) -> list[tuple[str, Any]]:
-    """`key=value` texts; a value is read as YAML, so `0.1`, `true`, `null` and `[1, 2]` are what they look like.
+    """Read settings from `key=value` texts. A value is read as YAML, so `0.1` is a number and `[1, 2]` is a list.
 
-    `options` are settings that have an option of their own, by their keys; those that were not given are `None`.
+    `options` are the values of settings that have an option of their own, by key; `None` means that the option was not given.
     """
     settings = {key: _value(key, value) for key, value in setting_texts(texts).items()}
     return overlaid(settings, options or {})
 
 
 def parse_ranges(texts: Iterable[str], options: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-    """The same, of settings that may have several values each: `training.lr=0.1,0.01` has two.
+    """Read settings that may have several values each: `training.lr=0.1,0.01` has two.
 
-    What YAML takes for one value is one value: a list in brackets, a mapping in braces, a text in quotes.
+    A list in brackets, a mapping in braces or a text in quotes is one value.
     """
     ranges = {key: _values(key, value) for key, value in setting_texts(texts).items()}
     return dict(overlaid(ranges, {key: [value] for key, value in (options or {}).items() if value is not None}))
 
 
 def setting_texts(texts: Iterable[str]) -> dict[str, str]:
-    """The texts of `--set` by their keys, before they are read."""
+    """The values of `--set` as texts, by key."""
     split = (text.partition("=") for text in texts)
     return pairs(
         "--set", (f"{key.strip()}{rest}{value}" for key, rest, value in split), "key=value, such as modulator.alpha=1.5"
@@ -84,7 +85,7 @@ def setting_texts(texts: Iterable[str]) -> dict[str, str]:
 
 
 def pairs(option: str, texts: Iterable[str], example: str) -> dict[str, str]:
-    """`key=value` texts of an option that can be given again, each key once."""
+    """The values of an option that can be given several times as `KEY=VALUE`, by key; raises if a key is given twice."""
     found: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -101,7 +102,7 @@ def _value(key: str, text: str) -> Any:
 
 
 def _values(key: str, text: str) -> list[Any]:
-    """The values of a text: what stands between its commas, where that is a list of two or more in YAML without the brackets."""
+    """The values of a text: two or more separated by commas, if the text in brackets is such a list in YAML; otherwise one."""
     try:
         several = plain(parsed(f"[{text}]", ""))
     except AgmbenchError:
@@ -110,12 +111,12 @@ def _values(key: str, text: str) -> list[Any]:
 
 
 def as_text(value: Any) -> str:
-    """A value as `--set` reads it again."""
+    """A value as a text from which `--set` reads the same value."""
     return yaml.safe_dump(value, default_flow_style=True, width=10**9, sort_keys=False).removesuffix("\n").removesuffix("\n...")
 
 
 def overlaid(settings: Mapping[str, Any], options: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Settings by key, and those `options` that were given; no key may be said by both."""
+    """The settings together with the `options` that were given; raises if both set the same key."""
     given = {key: value for key, value in options.items() if value is not None}
     for key in settings.keys() & given.keys():
         raise AgmbenchError(f"--set {key} and --{key.rpartition('.')[2].replace('_', '-')} say the same; leave one of them out")

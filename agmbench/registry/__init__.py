@@ -1,4 +1,4 @@
-"""Names become entries; what an entry names is imported only by `Entry.load`.
+"""Finds the entries of names. The target of an entry is imported only by `Entry.load`.
 
 Four sources give the same kind of entry: the built-in `registry.yaml`, every `plugins/*/registry.yaml` below the working directory, the
 entry points of installed packages, and a file of the user's own (`--registry`, `AGMBENCH_REGISTRY`).

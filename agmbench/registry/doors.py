@@ -1,5 +1,5 @@
-"""The four sources of the registry. Errors in the built-ins and in the user's own file are raised at once; an error in what comes
-from others only affects the jobs that use it."""
+"""The four sources of the registry. Errors in the built-in entries and in the user's own file are raised at once. An error in a plugin
+folder or a package affects only the jobs that use it."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ def _sound(found: Iterable[Found]) -> list[Found]:
 
 def _built_ins() -> Iterator[Found]:
     package = Path(__file__).parents[1]
-    shipped = package / FILE  # in a wheel; a checkout keeps the file at its top level
+    shipped = package / FILE  # its place in a wheel; a checkout has the file at the top level
     yield from read(EntryFile(shipped if shipped.is_file() else package.parent / FILE, FILE))
 
 
@@ -53,7 +53,7 @@ def _own() -> Iterator[Found]:
 
 
 def own_names(path: Path, kind: str) -> list[str]:
-    """The names of that kind that a file of the user's own defines; what is wrong in it is an error."""
+    """The names of one kind that the user's own file defines; raises if anything in the file is wrong."""
     found = list(read(EntryFile(path, shown(path), shown(path), path.parent)))
     for broken in found:
         if isinstance(broken, Broken):
@@ -62,7 +62,7 @@ def own_names(path: Path, kind: str) -> list[str]:
 
 
 def own_files() -> list[Path]:
-    """The user's own files: what the variable names is one, or several with `:` (`;` on Windows) between."""
+    """The user's own files, from the environment variable: one path, or several separated by `:` (`;` on Windows)."""
     named = os.environ.get(VARIABLE, "")
     several = [named] if os.path.exists(named) else named.split(os.pathsep)
     return [Path(name).absolute() for name in several if name]

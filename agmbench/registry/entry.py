@@ -79,7 +79,7 @@ class Entry:
         return AgmbenchError(f"{self} cannot be imported from '{self.target}' ({reason}); it is named in {self.place}")
 
     def _near(self, error: BaseException, module: str) -> str:
-        """If it is the target's own module that is missing: a hint with the modules of the folder."""
+        """A hint with the modules of the folder, if the target's own module is missing; otherwise empty."""
         if self.folder is None or not (isinstance(error, ModuleNotFoundError) and error.name == module):
             return ""
         return f", nor {module}.py in {shown(self.folder)}: {allowed(module, (path.stem for path in self.folder.glob('*.py')))}"
@@ -118,7 +118,7 @@ def package_of(folder: Path) -> str:
     name = f"{top}.{folder.name.replace('.', '_')}"
     if getattr(sys.modules.get(name), "__path__", None) != [path]:
         for old in [module for module in sys.modules if module.startswith(f"{name}.")]:
-            del sys.modules[old]  # from another folder of the same name
+            del sys.modules[old]  # a module of another folder with the same name
         for package, places in ((top, []), (name, [path])):
             sys.modules[package] = module = ModuleType(package)
             module.__path__ = places
@@ -127,7 +127,7 @@ def package_of(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A suite: a named matrix of jobs. `suite.py` explains its parts."""
+    """A suite: a named matrix of jobs. `suite/matrix.py` explains its parts."""
 
     name: str
     place: str

@@ -1,4 +1,5 @@
-"""Reading a file of entries and suites. An error breaks only the name that it concerns; if it concerns no name, the whole file."""
+"""Reads a file of entries and suites. An error breaks only the name that it concerns, or a section or the whole file if it concerns no
+name."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -10,17 +11,17 @@ from agmbench.errors import AgmbenchError, allowed
 from agmbench.registry.entry import BUILT_IN, KINDS, Broken, Entry, Found, Matrix, check_name
 from agmbench.registry.located import Located, mapping, parse, plain
 
-FILE = "registry.yaml"  # what it is called in a plugin folder and in a package
+FILE = "registry.yaml"  # the name of the file in a plugin folder and in a package
 SUITES, INCLUDE = "suites", "include"
 KIND_OF = {**{f"{kind}s": kind for kind in KINDS}, SUITES: "suite"}
-Shape = tuple[tuple[type, ...], str]  # the types of a value, and what to call them
+Shape = tuple[tuple[type, ...], str]  # the allowed types of a value, and their name in errors
 SHAPES: dict[str, Shape] = {
     **dict.fromkeys(("target", "summary", "paper", "family", "refuses"), ((str,), "a text")),
     **dict.fromkeys(("params", "search", "job"), ((dict,), "a mapping")),
     "version": ((str, int), "a text or a whole number"),
     "aliases": ((list,), "a list of names"),
 }
-SHAPES_OF_SUITES: dict[str, Shape] = {  # what `agmbench suite list` reads of them
+SHAPES_OF_SUITES: dict[str, Shape] = {  # the keys of a suite that `agmbench suite list` reads
     "summary": SHAPES["summary"],
     "scales": ((dict,), "a mapping"),
 }
@@ -30,9 +31,9 @@ SHAPES_OF_SUITES: dict[str, Shape] = {  # what `agmbench suite list` reads of th
 class EntryFile:
     """A file, and what its entries have in common.
 
-    `shown` is the name of the file in errors, `folder` the place where the modules of its targets are looked for first, `version`
-    the version of entries that state none, `targets` the targets if entry points name them instead of the file, and `above` the
-    files that include this one.
+    `shown` is the name of the file in errors, `folder` the folder in which modules of targets are searched first, `version` the version
+    of entries that state none, `targets` the targets if entry points name them instead of the file, and `above` the files that include
+    this one.
     """
 
     path: Path

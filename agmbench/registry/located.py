@@ -1,7 +1,7 @@
-"""The one reader of YAML: of registries, suites, jobs and settings, all of which may come from strangers.
+"""Reads all YAML: registries, suites, jobs and settings, any of which may come from strangers.
 
-Mappings know the line of each key, so that an error can name it. Input that could exhaust memory or time is refused before it is
-built: what is not a regular file, a file that is too large, nesting that is too deep, aliases that expand to too many values.
+Mappings know the line of each key, so that an error can name it. Input that could exhaust memory or time is refused before values are
+built: a file that is not regular or is too large, nesting that is too deep, aliases that expand to too many values.
 """
 
 import os
@@ -14,13 +14,13 @@ import yaml
 
 from agmbench.errors import AgmbenchError, describe
 
-BYTES = 4 * 2**20  # at most, per file
-NODES = 100_000  # at most, values of a text with its aliases expanded
-DEPTH = 50  # at most, of nested lists and mappings
-DIGITS = 100  # at most, of a whole number
+BYTES = 4 * 2**20  # the largest size of a file
+NODES = 100_000  # the largest number of values in a text, with its aliases expanded
+DEPTH = 50  # the deepest nesting of lists and mappings
+DIGITS = 100  # the largest number of digits of a whole number
 
 
-Place = Callable[[int], str]  # how errors name a line
+Place = Callable[[int], str]  # returns the name of a line for errors
 
 
 class Located(dict[Any, Any]):
@@ -30,7 +30,7 @@ class Located(dict[Any, Any]):
 
 
 def plain(value: Any) -> Any:
-    """The same tree in plain containers."""
+    """The same tree with plain dictionaries in place of `Located`."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list) else value
@@ -111,7 +111,7 @@ def _text(path: Path) -> str:
 
 
 def _at_once(path: str, flags: int) -> int:
-    """Open without blocking, so that a pipe to which nobody writes is not waited for."""
+    """Open without blocking, so that a pipe to which nobody writes does not make this process wait."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

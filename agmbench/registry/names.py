@@ -22,7 +22,7 @@ class Registry:
                 self._claim(one)
 
     def plus(self, one: Entry) -> "Registry":
-        """The same, and one entry more."""
+        """A new registry with one more entry."""
         grown = Registry([one])
         for key, claims in self._claims.items():
             grown._claims[key] = [*claims, *grown._claims.get(key, [])]
@@ -32,7 +32,7 @@ class Registry:
     def _claim(self, one: Found) -> None:
         for name in (one.name, *one.aliases):
             claims = self._claims.setdefault((one.kind, name), [])
-            if not any(other.place == one.place for other in claims):  # the same file found twice
+            if not any(other.place == one.place for other in claims):  # the same file may be found twice
                 claims.append(one)
 
     @property
@@ -72,7 +72,7 @@ class Registry:
         return self._claims[kind, name][0]
 
     def spelling(self, kind: str, name: str) -> str:
-        """The one known name that differs from this one only in capital letters and underscores, or the name as it was given."""
+        """The known name that differs from this one only in capital letters and underscores, if there is just one; else the given name."""
         if (kind, name) in self._claims:
             return name
         same = [known for of, known in self._claims if of == kind and _folded(known) == _folded(name)]

@@ -1,4 +1,4 @@
-"""Entries from installed packages: entry points name the targets, a file in the package gives the rest. Nothing is imported."""
+"""Entries from installed packages: entry points name the targets, and a file in the package adds the rest. Nothing is imported."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from agmbench.registry.located import Located
 
 
 def packages() -> Iterator[Found]:
-    """The entries of all packages; of two distributions with one name, the first on the path counts, as in an import."""
+    """The entries of all packages. Of two distributions with the same name, the first on the path counts, as in an import."""
     seen: set[str] = set()
     for distribution in metadata.distributions():
         try:
@@ -26,7 +26,7 @@ def packages() -> Iterator[Found]:
 
 
 def _package(distribution: metadata.Distribution, facts: metadata.PackageMetadata) -> Iterator[Found]:
-    """Entry points, with what the `registry.yaml` of their top-level package, beside its `__init__.py`, adds to each."""
+    """The entries of a distribution: its entry points, completed by the `registry.yaml` beside the `__init__.py` of their package."""
     name, summary = facts["Name"], (facts.get_all("Summary") or [""])[0]
     points = distribution.entry_points
     targets = {
@@ -53,7 +53,8 @@ def _package(distribution: metadata.Distribution, facts: metadata.PackageMetadat
 
 
 def _file(top: str) -> tuple[Path | None, str]:
-    """The `registry.yaml` of a top-level package, or the reason why there is none. Nothing is imported."""
+    """The `registry.yaml` of a top-level package, if it has one, and the reason why the package itself is missing, if it is. Nothing is
+    imported."""
     spec = importlib.util.find_spec(top) if top else None
     if spec is None:
         return None, f"there is no module '{top}'; install its package again"

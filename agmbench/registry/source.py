@@ -1,4 +1,4 @@
-"""The source of a component: a hash of the module that defines it and of the modules beside it which that one imports.
+"""The source of a component: a hash of the module that defines it and of the modules that this one imports from the same folder or package.
 
 The files are parsed, not imported.
 """
@@ -13,10 +13,10 @@ from agmbench.registry.entry import BUILT_IN, Entry
 
 
 def stated(entry: Entry, built_in: dict[str, str]) -> str:
-    """The part of an entry's code that enters the identity of a job: its version and, if it is not built in, the hash of its source.
+    """The text that represents an entry's code in a job's digest: its version and, if it is not built in, the hash of its source.
 
-    `built_in` has the versions of the built-in entries by target, because a stranger's entry may name a built-in target with other
-    parameters.
+    `built_in` has the versions of the built-in entries by target. An entry that is not built in may name a built-in target with other
+    parameters; then the version of the target replaces the hash.
     """
     if entry.origin == BUILT_IN:
         return entry.version
@@ -24,7 +24,8 @@ def stated(entry: Entry, built_in: dict[str, str]) -> str:
 
 
 def source(entry: Entry) -> str:
-    """12 hexadecimal digits of the sha256 over its files and their paths below the plugin folder or the package."""
+    """12 hexadecimal digits of the sha256 over the entry's files and their paths below the plugin folder or the package; empty if there is
+    no file."""
     start, root, package = _module(entry)
     if start is None:
         return ""
@@ -41,7 +42,7 @@ def _module(entry: Entry) -> tuple[Path | None, Path, str]:
         return path.resolve(), entry.folder.resolve(), ""
     if (
         name == "__main__"
-    ):  # of a script or a notebook, whose every edit would make all its jobs others; what data contain is hashed
+    ):  # a script or a notebook: every edit of it would change the digests of all its jobs; the content of its data is hashed anyway
         return None, Path(), ""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
@@ -53,7 +54,7 @@ def _module(entry: Entry) -> tuple[Path | None, Path, str]:
 
 
 def _reached(start: Path, root: Path, package: str) -> set[Path]:
-    """A file, all files below `root` that it imports (directly or indirectly), and the `__init__.py` of the packages between."""
+    """A file, all files below `root` that it imports (directly or indirectly), and the `__init__.py` of the packages that contain them."""
     found: set[Path] = set()
     waiting = [start]
     while waiting:
@@ -68,7 +69,7 @@ def _reached(start: Path, root: Path, package: str) -> set[Path]:
 
 
 def _imports(path: Path, root: Path, package: str) -> Iterator[Path]:
-    """The files that a file names in its relative imports and in imports of its own package, anywhere in the file."""
+    """The files that a file imports, anywhere in it, by relative imports or from its own package."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # an extension module, or a file that Python itself will refuse to import

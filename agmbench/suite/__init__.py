@@ -1,7 +1,7 @@
-"""Suites: a named matrix of jobs, of which only those that are missing are run.
+"""Suites: named matrices of jobs. Only jobs that are not done yet are run.
 
-`matrix` is a suite as it stands in the registry, `planned` its jobs, `group` its runs in the store, `kept` what these keep of the jobs
-for machines without their data, `standing` how far they are and what there is to run, `running` their way through a launcher.
+`matrix` reads a suite from the registry, `planned` makes its jobs, `group` finds its runs in the store, `kept` keeps the digests of its
+jobs for machines without the data, `standing` says which jobs are done and which remain, and `running` passes these to a launcher.
 """
 
 from agmbench.suite.matrix import Block, Suite, read

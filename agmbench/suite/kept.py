@@ -1,7 +1,7 @@
-"""What the jobs of a suite are, kept in the store with the suite's own run.
+"""The digests of a suite's jobs, kept in the store with the suite's own run.
 
-Which run is a job's is told by its digest, and that takes the contents of the job's data. So whoever runs a suite where the data are
-keeps the digests of its jobs, by what was asked for, which takes no data. A machine without them finds there what it cannot work out.
+The runs of a job are found by its digest, which depends on the content of the data. So a machine that runs a suite and has the data keeps
+the digests of its jobs, by a key that needs no data (`asked`). A machine without the data reads the digests from there.
 """
 
 import json
@@ -21,34 +21,33 @@ FILE = "plan.json"
 
 @dataclass(frozen=True)
 class Told:
-    """A job by the digests of what it needs to be done, its own first; of one that cannot be, why."""
+    """What is kept of a job: the digests of all jobs that it needs to be done, its own first; or the reason why it is skipped."""
 
     needed: tuple[str, ...] = ()
     skipped: str = ""
 
     @property
     def digest(self) -> str:
-        """Its own."""
+        """The digest of the job itself."""
         return self.needed[0] if self.needed else ""
 
     def covers(self, other: "Told") -> bool:
-        """Whether it says the same, or the same and of more concepts."""
+        """Whether this says the same as `other`, possibly with more unimodal models."""
         return self.skipped == other.skipped and self.needed[: len(other.needed)] == other.needed
 
 
-Plan = Mapping[str, Told]  # by `asked`
+Plan = Mapping[str, Told]  # what is kept of each job, by the key that `asked` gives
 
 
 def asked(spec: JobSpec, registry: Registry) -> str:
-    """What tells a job from others before its data are opened: what was asked for, by the code that is here."""
+    """A key that distinguishes a job from others before its data are opened: a hash of its spec and of the versions of the code."""
     versions = registry.versions()
     components = {str(entry): stated(entry, versions) for entry in build.entries(spec, registry)}
     return digest([spec.canonical(), CORE_VERSION, components])
 
 
 def kept(tracker: Tracker, dataset: str, name: str) -> Plan:
-    """What the run of the suite `name` keeps of its jobs on a data set; nothing if there is none. What cannot be read is as if it were
-    not there."""
+    """The plan that the run of the suite `name` keeps for a data set; empty if there is none, or if it cannot be read."""
     text = tracker.of_group(dataset, tags(name), FILE)
     with suppress(ValueError, TypeError, AttributeError):
         content = json.loads(text or "{}")
@@ -57,7 +56,7 @@ def kept(tracker: Tracker, dataset: str, name: str) -> Plan:
 
 
 def keep(tracker: Tracker, dataset: str, name: str, plan: Plan) -> None:
-    """Keep a plan with the run of the suite `name`, which is made if there is none, beside what is kept there of other jobs."""
+    """Add a plan to what the run of the suite `name` keeps; the run is made if there is none."""
     if (known := kept(tracker, dataset, name)) == _both(known, plan):
         return
     with tracker.lock("plans"):
@@ -67,5 +66,5 @@ def keep(tracker: Tracker, dataset: str, name: str, plan: Plan) -> None:
 
 
 def _both(known: Plan, plan: Plan) -> Plan:
-    """Two plans as one: the second's word of a job holds, unless the first says the same and more."""
+    """Merge two plans: for a job in both, the second plan counts, unless the first says the same with more unimodal models."""
     return {**known, **{key: one for key, one in plan.items() if key not in known or not known[key].covers(one)}}

@@ -1,4 +1,4 @@
-"""A suite as it stands in the registry: a named matrix of jobs.
+"""A suite as the registry defines it: a named matrix of jobs.
 
 In `registry.yaml`:
 
@@ -14,9 +14,9 @@ In `registry.yaml`:
             set: {training.lr: 0.01}   # as --set; a list of values is one more dimension
         scales:                        # --scale NAME sets these on top
           quick: {training.epochs: 2, limit: 500}
-          long:                        # below `datasets` on one data set alone, below `fusions` under one fusion alone
+          long:                        # `datasets` has settings for one data set only, `fusions` for one fusion only
             datasets: {avmnist-mini: {training.epochs: 50, fusions: {early: {fusion.hidden: 256}}}}
-        published: [5]                 # tables of the paper's supplement that the report sets beside them
+        published: [5]                 # tables of the paper's supplement that the report shows beside the results
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ from agmbench.jobs import fault
 from agmbench.registry import Matrix, Registry
 from agmbench.report.published import TABLES
 
-PLACES = {"datasets": "dataset", "fusions": "fusion"}  # in a scale: settings by the name of a component of this kind
+PLACES = {"datasets": "dataset", "fusions": "fusion"}  # keys of a scale with settings for single components
 
 
 class _Strict(BaseModel):
@@ -64,11 +64,11 @@ class Block(_Strict):
 
 
 class Suite(_Strict):
-    """A suite as it stands in the registry.
+    """A suite as the registry defines it.
 
-    scales: settings on top of what stands there; what a scale has below `datasets` are those of one data set each, below `fusions`
-    those of one fusion each, and either may stand within the other.
-    published: the tables of the paper's supplement that it makes again.
+    scales: settings that override those of the jobs. Below `datasets` and `fusions`, a scale has settings for single data sets and
+        fusions; either may stand within the other.
+    published: the tables of the paper's supplement that the suite reproduces.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Suite(_Strict):
     def _narrowed(cls, found: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
         for name, settings in found.items():
             for _ in places(settings, f"scale '{name}'"):
-                pass  # raises where a place has no mapping
+                pass  # `places` raises if `datasets` or `fusions` is no mapping of mappings
         return found
 
     @field_validator("published")
@@ -94,7 +94,7 @@ class Suite(_Strict):
         return found
 
     def at(self, scale: str | None, dataset: str, fusion: str) -> dict[str, Any]:
-        """The settings of a scale on a data set under a fusion; as it stands there are none."""
+        """The settings of a scale for a data set and a fusion; without a scale there are none."""
         if scale is None:
             return {}
         if scale not in self.scales:
@@ -104,7 +104,7 @@ class Suite(_Strict):
 
 
 def _within(settings: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """What holds for the components of these names: what stands there for all, then what is narrowed to them."""
+    """The settings that apply to the components with these names: those for all, overridden by those for single components."""
     found = {key: value for key, value in settings.items() if key not in PLACES}
     for place, name in names.items():
         narrowed = settings.get(place, {}).get(name)
@@ -113,7 +113,7 @@ def _within(settings: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, 
 
 
 def places(settings: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
-    """Kind and name of each component that settings are narrowed to, at any depth."""
+    """The kind and the name of each component for which there are settings of its own, at any depth."""
     for place, kind in PLACES.items():
         of = settings.get(place, {})
         if not (isinstance(of, Mapping) and all(isinstance(each, Mapping) for each in of.values())):
@@ -124,7 +124,7 @@ def places(settings: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]
 
 
 def read(registry: Registry, name: str) -> Suite:
-    """A suite by name."""
+    """The suite with this name."""
     return _parsed(registry.suite(name))
 
 

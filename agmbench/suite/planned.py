@@ -17,10 +17,10 @@ from agmbench.suite.matrix import Suite, places
 
 @dataclass(frozen=True)
 class Planned:
-    """One job of a suite; `skipped` says why it cannot be run here, and then it may have no `job`.
+    """One job of a suite. `skipped` is the reason why it cannot be run here; then it may have no `job`.
 
-    asked: what tells it from others without its data; empty if it cannot even be named.   told: of one that cannot be built here, what
-    the store keeps of it (`plans.py`).
+    asked: the key that distinguishes it from others without its data; empty if it cannot be composed.   told: what the store keeps of a
+    job that cannot be built here (`kept.py`).
     """
 
     label: str
@@ -32,11 +32,11 @@ class Planned:
 
     @property
     def digest(self) -> str:
-        """Its job's, if it is known."""
+        """The digest of the job, if it is known; else empty."""
         return self.job.digest if self.job else self.told.digest if self.told else ""
 
     def needed(self) -> tuple[str, ...]:
-        """The digests of all without which it cannot be done: its own, its training's where that is another's, its concepts'."""
+        """The digests of all jobs that must be done for this one: itself, the job whose training it shares, and its unimodal models."""
         if self.job is None:
             return self.told.needed if self.told else ()
         return tuple(
@@ -52,13 +52,13 @@ def plan(
     limit: int | None = None,
     settings: Iterable[tuple[str, Any]] = (),
 ) -> list[Planned]:
-    """Every job of a suite at a scale (as it stands), for its first `seeds` seeds (further ones count up), of at most `limit` samples
-    a split, with `settings` on top of all."""
+    """All jobs of a suite at a scale (by default without one), for its first `seeds` seeds (further seeds count up), with at most `limit`
+    samples per split. `settings` override everything else."""
     given = {**({"limit": limit} if limit is not None else {}), **dict(settings)}
     if "seed" in given:
         raise AgmbenchError("--set seed: a suite has its own seeds; say how many with --seeds")
     for kind, name in places(suite.scales.get(scale or "", {}), f"scale '{scale}'"):
-        registry.get(kind, name)  # one that nobody knows is a typo
+        registry.get(kind, name)  # raises for an unknown name, which is a typo
     for key, value in given.items():
         if value == []:
             raise AgmbenchError(f"--set {key}: an empty list has no value; leave it out, or give it one")
@@ -94,7 +94,7 @@ def _plan(
 
 
 def _meant(registry: Registry, dataset: str, fusion: str | None) -> str:
-    """The fusion by its name in the registry; none where a job cannot be composed, which says so itself when it is planned."""
+    """The name of the fusion in the registry, also for a default fusion; empty if the job cannot be composed, which is reported later."""
     try:
         return compose(registry, dataset, fusion=fusion).fusion.name
     except AgmbenchError:
@@ -102,7 +102,7 @@ def _meant(registry: Registry, dataset: str, fusion: str | None) -> str:
 
 
 def checked(planned: Sequence[Planned]) -> list[Planned]:
-    """The plan with what cannot be built, or what a method refuses, skipped; jobs that differ in the seed alone are tried once."""
+    """The plan with jobs skipped that cannot be built or that a method refuses. Of jobs that differ only in the seed, one is tried."""
     jobs = {_but_for_seed(one.job): one.job for one in planned if one.job}
     cells: dict[str, dict[str, build.Job]] = defaultdict(dict)
     for key, job in jobs.items():
@@ -116,7 +116,7 @@ def _but_for_seed(job: build.Job) -> str:
 
 
 def _refusals(jobs: Mapping[str, build.Job]) -> dict[str, str]:
-    """Why each job of one cell cannot be; empty if it can."""
+    """The reason why each job of one cell cannot be run; empty if it can."""
     reasons = dict.fromkeys(jobs, "")
     try:
         model = build.model(next(iter(jobs.values())))
@@ -131,7 +131,7 @@ def _refusals(jobs: Mapping[str, build.Job]) -> dict[str, str]:
 
 
 def remembered(planned: Iterable[Planned], name: str, tracker: Tracker) -> list[Planned]:
-    """The plan of the suite `name` with what the store keeps of jobs that cannot be built here, such as those whose data are elsewhere."""
+    """The plan of the suite `name`, completed by what the store keeps of jobs that cannot be built here, for example for lack of data."""
     planned = list(planned)
     lacking_here = {one.dataset for one in planned if one.job is None and one.asked}
     plans = {dataset: kept(tracker, dataset, name) for dataset in lacking_here}

@@ -1,4 +1,4 @@
-"""The jobs of a suite through a launcher: concepts first, then the jobs, each as it ends."""
+"""Runs the jobs of a suite through a launcher: first the unimodal models, then the other jobs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,17 +15,17 @@ from agmbench.suite.group import group, tags
 from agmbench.suite.kept import keep
 from agmbench.suite.standing import Todo
 
-WORK = "agmbench.work:job"  # what a job's text is for
+WORK = "agmbench.work:job"  # the function that is called with a job's text
 
 
 def run(
     name: str, todo: Todo, tracker: Tracker, launcher: Launcher, folder: Path, tagged: Mapping[str, str] | None = None
 ) -> Iterator[Ended]:
-    """Run what there is to do, and yield each job as it ends. What another command is working on, here or on another machine, is left
-    to that until all else is done, and then waited for.
+    """Run the jobs that remain, and yield each as soon as it has ended. Jobs on which another command is working, here or on another
+    machine, come last: they wait for that command.
 
-    A launcher is given a job as its text, which is kept as `<folder>/<digest>.yaml` too. In each data set's experiment jobs stand
-    under a run of the suite. What is trained is `tagged`, as `--tag` does it.
+    The launcher gets each job as a text, which is also written to `<folder>/<digest>.yaml`. In the experiment of each data set, the run of
+    the suite is the parent of the jobs' runs. New runs get the tags `tagged`, as with `--tag`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     at_work = sorted({job.spec.dataset.name for stage in todo.stages for job in stage})
@@ -36,7 +36,7 @@ def run(
     with ExitStack() as groups:
         parents = {one: groups.enter_context(group(tracker, one, name)).id for one in at_work}
         make = partial(_tasks, parents=parents, folder=folder, tagged=tagged or {})
-        lost: dict[str, str] = {}  # why, by digest
+        lost: dict[str, str] = {}  # why jobs failed, by digest
         for stage in todo.stages:
             training = {job.digest: job.training for job in stage}
             reasons = {job.digest: _without(job, lost) for job in stage}
@@ -52,7 +52,8 @@ def run(
 
 
 def _each(launcher: Launcher, jobs: Sequence[build.Job], make: Callable[..., list[Task]]) -> Iterator[Ended]:
-    """Each job as it ends. Those that another process has when they are started come after all others, and wait for it."""
+    """Run the jobs, and yield each as soon as it has ended. A job that another process has when it is started is run again after all
+    others, and then waits for that process."""
     taken = set()
     for ended in launcher.run(make(jobs, wait=False)):
         if Taken.SAYS in ended.reason:
@@ -64,8 +65,8 @@ def _each(launcher: Launcher, jobs: Sequence[build.Job], make: Callable[..., lis
 
 
 def _without(job: build.Job, lost: Mapping[str, str]) -> str:
-    """Why a job is not started whose concept, or another job of whose training, has just failed."""
-    if not lost:  # as a rule, and concepts take a moment to resolve
+    """The reason why a job is not started: one of its unimodal models, or the job whose training it shares, has failed; else empty."""
+    if not lost:  # this is usual, and it saves the time to resolve the unimodal models
         return ""
     if job.training in lost:
         return f"its training failed: {lost[job.training]}"
@@ -78,8 +79,8 @@ def _without(job: build.Job, lost: Mapping[str, str]) -> str:
 def _tasks(
     jobs: Iterable[build.Job], parents: Mapping[str, str], folder: Path, tagged: Mapping[str, str], wait: bool = True
 ) -> list[Task]:
-    """The jobs as tasks, one each: name, the run that it stands under, whether it waits for another process, its tags, and its spec
-    in full. A concept, which many jobs share, has no tags."""
+    """Make a task for each job. Its text has the job's name, its parent run, whether it waits for another process, its tags, and its whole
+    spec. A unimodal model gets no tags, because many jobs share it."""
     tasks = []
     for job in {job.digest: job for job in jobs}.values():
         content = {"name": job.name, "parent": parents[job.spec.dataset.name], "wait": wait, "spec": job.spec.canonical()}

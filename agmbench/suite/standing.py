@@ -1,4 +1,4 @@
-"""How far a suite is by the store, and what of it there is to run."""
+"""Which jobs of a suite are done according to the store, and which remain to be run."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,24 +14,25 @@ from agmbench.suite.planned import Planned, checked
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a suite is: planned jobs by what became of them, with the newest record of each where there is one."""
+    """The progress of a suite: its planned jobs, divided by their state; a failed job with the record of the run that failed."""
 
     done: Sequence[Planned]
     failed: Sequence[tuple[Planned, Record]]
     missing: Sequence[Planned]
     skipped: Sequence[Planned]
-    at_work: Sequence[Record] = ()  # runs that go on, as far as the store knows, of jobs that are missing and of their concepts
+    at_work: Sequence[Record] = ()  # RUNNING runs of jobs that are not done, and of their unimodal models
 
 
 def progress(planned: Iterable[Planned], tracker: Tracker, registry: Registry) -> Standing:
-    """What of a plan is done, failed or missing, by the store; what is done has been measured by every metric that needs more runs."""
+    """Divide a plan into jobs that are done, failed, missing or skipped, according to the store. A job is done if its run is finished and
+    measured by every metric that compares it with unimodal models."""
     planned = list(planned)
     comparing = [one for one in measures(registry) if one.metric.compares]
     newest: dict[str, Record] = {}
     for dataset in {one.dataset for one in planned if one.digest}:
         for record in sorted(
             tracker.records(dataset), key=lambda record: record.order
-        ):  # the last run last, a finished one always
+        ):  # the last run of a job counts, but a finished run always comes before an unfinished one
             if newest.get(record.digest, record).status != FINISHED or record.status == FINISHED:
                 newest[record.digest] = record
     done: list[Planned] = []
@@ -57,20 +58,20 @@ def progress(planned: Iterable[Planned], tracker: Tracker, registry: Registry) -
 
 @dataclass(frozen=True)
 class Todo:
-    """What there is to run, in stages: unimodal models ("mono-modal concepts") first, so that no job waits for another's; then, of jobs
-    that share a training, the first; then the others. `plans`: what all jobs of each data set are, also those that are done."""
+    """The jobs that remain, in stages: first the unimodal models ("mono-modal concepts"), so that no job waits for those of another job;
+    then the first of all jobs that share a training; then the others. `plans` describes all jobs of each data set, even finished ones."""
 
     stages: Sequence[Sequence[build.Job]]
     plans: Mapping[str, Plan] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
-        """How many jobs there are, unimodal models among them."""
+        """The number of jobs, including unimodal models."""
         return len(self._jobs)
 
     @property
     def unimodal(self) -> int:
-        """How many of them are unimodal models."""
+        """The number of unimodal models among the jobs."""
         return sum(job.spec.present is not None for job in self._jobs.values())
 
     @property
@@ -79,7 +80,7 @@ class Todo:
 
 
 def todo(planned: Sequence[Planned], tracker: Tracker, registry: Registry) -> Todo:
-    """What of a plan is missing or failed, or left states, and the concepts that are missing."""
+    """The jobs of a plan that remain: those that are missing, failed, or have left states behind, and the missing unimodal models."""
     found = progress(planned, tracker, registry)
     unsettled = tracker.unsettled() if found.done else ()
     uncleared = [one for one in found.done if one.job and one.job.digest in unsettled]
@@ -93,7 +94,8 @@ def todo(planned: Sequence[Planned], tracker: Tracker, registry: Registry) -> To
 
 
 def _plans(found: Standing) -> Mapping[str, Plan]:
-    """By data set, what jobs are that can be built here, or why a method refuses them; of those that are done without their concepts."""
+    """What the store should keep of the jobs that can be built here, by data set: their digests, or why a method refuses them. Of finished
+    jobs it is only their own digest, without those of their unimodal models."""
     plans: dict[str, dict[str, Told]] = defaultdict(dict)
     for one in found.done:
         plans[one.dataset][one.asked] = Told((one.digest,))

@@ -1,4 +1,4 @@
-"""Sweeps: a study of Optuna tunes a method on valid; each trial is a run below the study's own. Test is read for two jobs at the end."""
+"""Sweeps: an Optuna study tunes a method on valid. Each trial is a child of the study's run. Test is read for only two jobs at the end."""
 
 from agmbench.sweep.conclusion import tune
 from agmbench.sweep.study import Search, Sweep, open_study, plan

@@ -1,4 +1,4 @@
-"""What came out of a sweep: the default and the best trial as jobs of their own, the only ones whose test is read."""
+"""The conclusion of a sweep: the default and the best trial are run as jobs of their own, the only ones for which test is read."""
 
 import tempfile
 from collections.abc import Callable
@@ -26,14 +26,14 @@ from agmbench.sweep.trials import Say, Workers, best_of, counted, search
 def tune(
     sweep: Sweep, registry: Registry, tracker: Callable[[], Tracker], workers: Workers | None, observer: Observer, say: Say
 ) -> Tuned:
-    """A study from where it stands to its report, which is kept in the study's run with Optuna's plots."""
+    """Resume or start a study, run its remaining trials, and keep its report with Optuna's plots in the study's run."""
     store = tracker()
     group = sweep.base.dataset.name, sweep.name, {SWEEP: sweep.key}
     with store.group(*group) as parent:
         with store.lock(sweep.key):
             try_lost_again(open_study(sweep))
         search(sweep, tracker, parent.id, workers, say)
-        with store.lock(sweep.key), store.group(*group) as reported:  # of several commands at its end, one at a time
+        with store.lock(sweep.key), store.group(*group) as reported:  # several commands may conclude it, but one at a time
             tuned = conclude(sweep, registry, store, build.device(sweep.device), observer)
             _report(sweep, tuned, open_study(sweep), reported)
     return tuned
@@ -52,7 +52,7 @@ def _report(sweep: Sweep, tuned: Tuned, study: optuna.Study, run: Run) -> None:
 
 
 def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.device, observer: Observer) -> Tuned:
-    """Run the paper's default and the best trial as jobs of their own. These are the only ones whose test accuracy is read."""
+    """Run the default and the best trial as jobs of their own. These are the only ones for which the result on test is read."""
     trials = counted(open_study(sweep).get_trials(), sweep.trials)
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not finished:
@@ -82,5 +82,5 @@ def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.d
 
 
 def _by_valid(spec: JobSpec) -> JobSpec:
-    """The spec as if its epochs were chosen as trials are: by valid."""
+    """The spec with its epoch chosen on valid, as the best trial is."""
     return spec.model_copy(update={"training": spec.training.model_copy(update={"select": "valid"})})

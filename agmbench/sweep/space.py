@@ -1,4 +1,4 @@
-"""What a sweep searches: the ranges of a job's parameters, and a grid over them."""
+"""The search space of a sweep: the ranges of a job's parameters, and a grid over them."""
 
 from collections.abc import Mapping, Sequence
 from math import inf, prod
@@ -26,14 +26,14 @@ def _plain(value: object) -> object:
     return value
 
 
-Finite = Annotated[float, Strict()]  # of what is `Frozen`
+Finite = Annotated[float, Strict()]  # in a `Frozen` model, only finite numbers are allowed
 Positive = Annotated[float, Strict(), Gt(0)]
 Whole = Annotated[int, Strict()]
 Number = TypeVar("Number", Finite, Whole)
 
 
 class Range(Frozen, Generic[Number]):
-    """What stands in `search` for all numbers between two bounds, evenly, or by their logarithms."""
+    """An entry of `search` that allows all numbers between two bounds, on a linear or (with `log`) a logarithmic scale."""
 
     low: Number
     high: Number
@@ -55,7 +55,7 @@ class Range(Frozen, Generic[Number]):
 
 
 class Choices(Frozen):
-    """What stands there for some values."""
+    """An entry of `search` that allows the listed values."""
 
     choices: Annotated[tuple[Annotated[Any, AfterValidator(_plain)], ...], MinLen(1)]
 
@@ -67,10 +67,10 @@ class Rates(Choices):
 
 
 def search_space(registry: Registry, spec: JobSpec, fixed: Sequence[str], fair: bool) -> Space:
-    """The ranges of a job's parameters by the keys of `--set`, less those `fixed` there.
+    """The ranges of a job's parameters, by the keys of `--set`, without the keys in `fixed`.
 
-    They are the modulator entry's `search` and the data set entry's, which may name `training.lr`. A `fair` space always has
-    `training.lr`: as the data set's entry says, else from a tenth of the recipe's to ten times it.
+    They come from `search` in the modulator's entry and in the data set's entry, which may name only `training.lr`. A `fair` space always
+    has `training.lr`: as the data set's entry says, or else from a tenth of the recipe's learning rate to ten times it.
     """
     dataset, modulator = registry.get("dataset", spec.dataset.name), registry.get("modulator", spec.modulator.name)
     space = {f"modulator.{name}": _of_parameter(modulator, name, found) for name, found in modulator.search.items()}
@@ -118,7 +118,8 @@ def _distribution(where: str, found: Mapping[str, Any], ranged: type[Range[Any]]
 
 
 def grid(space: Space, trials: int) -> list[dict[str, Any]]:
-    """`trials` points: every choice with equally many values of each range, its ends included."""
+    """The points of a grid with exactly `trials` points: all combinations of all choices and of equally many values of each range, which
+    include its ends. Raises if no such grid exists."""
     ranges = [found for found in space.values() if not isinstance(found, CategoricalDistribution)]
     choices = prod(len(found.choices) for found in space.values() if isinstance(found, CategoricalDistribution))
     finest = min((found.high - found.low + 1 for found in ranges if isinstance(found, IntDistribution)), default=trials + 2)
@@ -141,6 +142,6 @@ def _values(found: BaseDistribution, count: int) -> list[Any]:
     if isinstance(found, FloatDistribution):
         return [min(max(value, found.low), found.high) for value in spaced]
     values: list[int] = []
-    for value in spaced:  # near the low end of a logarithmic range whole numbers lie further apart
+    for value in spaced:  # near the low end of a logarithmic range, whole numbers are further apart than these values
         values.append(max(round(value), values[-1] + 1) if values else found.low)
     return values

@@ -1,4 +1,4 @@
-"""A sweep before its trials: what it asks for, and its study in Optuna's storage."""
+"""A sweep before its trials: its settings, and its study in Optuna's storage."""
 
 import importlib
 import warnings
@@ -28,11 +28,11 @@ from agmbench.registry import Registry
 from agmbench.registry.entry import check_name
 from agmbench.sweep.space import Space, grid, search_space
 
-HEARTBEAT, GRACE = 5, 30  # seconds: a trial that has shown no life for so long is given up and tried again
-ANSWER = 5  # seconds that a database server has for its answer
-SURPLUS = "surplus"  # a trial's attribute: it failed, and is not to be tried again
+HEARTBEAT, GRACE = 5, 30  # seconds between heartbeats of a trial; seconds without one after which the trial is tried again
+ANSWER = 5  # seconds within which a database server must answer
+SURPLUS = "surplus"  # the attribute of a trial that was ended on purpose and should not be tried again
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings are tracebacks of trials that are tried again
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings are only tracebacks of trials that are tried again
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     try_again = RetryHeartbeatStaleTrialCallback()
@@ -41,13 +41,13 @@ with warnings.catch_warnings():
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
-    "grid": lambda seed: RandomSampler(seed=seed),  # its points are enqueued, so none is drawn
+    "grid": lambda seed: RandomSampler(seed=seed),  # the points of the grid are enqueued, so this sampler never draws one
     "cmaes": lambda seed: CmaEsSampler(seed=seed, warn_independent_sampling=False),
 }
 
 
 class Numbered(BaseSampler):
-    """A sampler that begins anew at each trial with a seed of the trial's number: two processes never draw the same."""
+    """A sampler that starts anew at each trial, with a seed made from the trial's number, so that two processes never draw the same."""
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         self._make, self._seed = make, seed
@@ -82,8 +82,8 @@ PRUNERS: dict[str, Callable[[int], BasePruner]] = {
 
 
 class Search(NamedTuple):
-    """How parameters are searched for. `name` is that of the study, by default made of what it tunes; `fair` says that several modulators
-    are tuned alike, each by a study of its own."""
+    """How parameters are searched. `name` is the name of the study; by default it is made from what the study tunes. `fair` says that
+    several modulators are tuned in the same way, each by a study of its own."""
 
     trials: int
     sampler: str
@@ -96,9 +96,10 @@ class Search(NamedTuple):
 
 @dataclass(frozen=True)
 class Sweep:
-    """One study before its trials: all that a process which works on it needs. `base` is the job as its recipe stands.
+    """One study before its trials: everything that a process needs to work on it. `base` is the job before any parameter is tuned.
 
-    objective: the number on valid by which the recipe chooses epochs; `higher` says that more of it is better, `scale` how it is shown.
+    objective: the number on valid by which the recipe chooses epochs.   higher: whether a larger number is better.   scale: the factor by
+    which it is multiplied when it is shown.
     """
 
     name: str
@@ -115,22 +116,22 @@ class Sweep:
     objective: str = "accuracy"
     higher: bool = True
     scale: float = 100.0
-    departs: str = ""  # from the published recipe of the data set, as a title says it
+    departs: str = ""  # the departures from the published recipe of the data set, in the words of a title
 
     @property
     def key(self) -> str:
-        """Tells studies in a store of runs apart."""
+        """A hash that distinguishes the studies in a store of runs."""
         return digest([self.name, shown(self.storage), self.fingerprint])
 
     def content(self) -> dict[str, Any]:
-        """All of it in plain containers but where the study is, which may be a secret."""
+        """The sweep in plain containers, without the address of the storage, which may contain a secret."""
         plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "storage"}
         space = {key: distribution_to_json(found) for key, found in self.space.items()}
         return {**plain, "base": self.base.canonical(), "settings": [list(pair) for pair in self.settings], "space": space}
 
     @classmethod
     def of(cls, content: Mapping[str, Any], storage: str) -> "Sweep":
-        """The sweep of a `content`, whose study is in that storage."""
+        """The sweep with this `content`, whose study is in the given storage."""
         known = {field.name: content[field.name] for field in fields(cls) if field.name != "storage"}
         known["base"] = spec_of(known["base"])
         known["settings"] = tuple((key, value) for key, value in known["settings"])
@@ -138,7 +139,7 @@ class Sweep:
         return cls(**known, storage=storage)
 
     def spec(self, registry: Registry, params: Mapping[str, Any]) -> JobSpec:
-        """The job of a trial."""
+        """The spec of a trial's job, from the parameters of the trial."""
         names = self.base.dataset.name, self.base.modulator.name, self.fusion
         return compose(registry, *names, settings=[*self.settings, *params.items()])
 
@@ -151,7 +152,7 @@ def plan(
     settings: Sequence[tuple[str, Any]],
     search: Search,
 ) -> Sweep:
-    """A sweep whose every part is checked; nothing is written."""
+    """Make a sweep and check all its parts; nothing is written."""
     base = compose(registry, dataset, modulator, fusion, settings=settings)
     if base.compared:
         raise AgmbenchError(
@@ -201,7 +202,7 @@ def _check_cmaes(space: Space) -> None:
 
 
 def open_study(sweep: Sweep) -> optuna.Study:
-    """The study in its storage, made if it is not there; a grid's points are enqueued."""
+    """Open the study in its storage, or make it if it is not there; the points of a grid are enqueued."""
     storage = _storage(sweep.storage)
     study = optuna.create_study(
         storage=storage,
@@ -225,7 +226,7 @@ def open_study(sweep: Sweep) -> optuna.Study:
 
 
 def try_lost_again(study: optuna.Study) -> None:
-    """Enqueue anew the trials that failed and of which no other was made: a process was killed between the two."""
+    """Enqueue again the failed trials for which no new trial was made, because their process was killed before it could do so."""
     trials = study.get_trials()
     tried = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
     for trial in trials:
@@ -234,9 +235,9 @@ def try_lost_again(study: optuna.Study) -> None:
 
 
 class Watched(RDBStorage):
-    """A storage that gives a first heartbeat to a trial at work that has none, whenever it looks for those that are stale.
+    """A storage that, whenever it looks for stale trials, gives a first heartbeat to running trials that have none.
 
-    A process killed between the making of its trial and its first heartbeat would otherwise never be taken for dead.
+    Otherwise, the trial of a process that was killed before its first heartbeat would never count as stale.
     """
 
     FIRST = sqlalchemy.text(
@@ -245,7 +246,7 @@ class Watched(RDBStorage):
     )
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
-        with suppress(sqlalchemy.exc.IntegrityError), self.engine.begin() as connection:  # somebody else gave it just now
+        with suppress(sqlalchemy.exc.IntegrityError), self.engine.begin() as connection:  # another process has just added it
             connection.execute(self.FIRST, {"study": study_id})
         return super()._get_stale_trial_ids(study_id)
 
@@ -253,7 +254,7 @@ class Watched(RDBStorage):
 def _storage(url: str) -> RDBStorage:
     try:
         address = sqlalchemy.make_url(url)
-    except (sqlalchemy.exc.ArgumentError, ValueError) as error:  # of a port that is no number
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:  # ValueError is raised for a port that is no number
         raise AgmbenchError(
             f"--storage {shown(url)} is not the address of a database; take sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
         ) from error

@@ -1,4 +1,4 @@
-"""The trials of a sweep: each is a run below the study's own, made by this process or by those that a launcher starts."""
+"""The trials of a sweep. Each is a child run of the study's run, made by this process or by those that a launcher starts."""
 
 import os
 import threading
@@ -36,19 +36,19 @@ from agmbench.train import Epoch, train
 
 Say = Callable[[str], None]
 
-WORKER = "agmbench.sweep.trials:worker"  # what a worker's text is for
-STORAGE = "AGMBENCH_SWEEP_STORAGE"  # the variable that tells workers where the study is
-LOOK = 2  # seconds between two looks at what workers have done
+WORKER = "agmbench.sweep.trials:worker"  # the function that is called with a worker's text
+STORAGE = "AGMBENCH_SWEEP_STORAGE"  # the environment variable that gives workers the address of the study's storage
+LOOK = 2  # seconds between two looks at the trials of workers
 SEEN: tuple[SplitName, ...] = ("train", "dev", "valid")
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class _Surplus(Exception):
-    """A trial drawn when the others had used up the budget."""
+    """Raised to end a trial that was started although the other trials already use up the budget."""
 
 
 class Workers(NamedTuple):
-    """Processes that make trials: so many, started by a launcher."""
+    """The launcher that starts processes to make trials, and their number."""
 
     launcher: Launcher
     number: int
@@ -61,7 +61,7 @@ def search(sweep: Sweep, tracker: Callable[[], Tracker], parent: str, workers: W
         return
     text = yaml.safe_dump({"parent": parent, **sweep.content()}, sort_keys=False)
     tasks = [Task(f"{sweep.key}-{n}", f"{sweep.name} {n}", WORKER, text) for n in range(1, workers.number + 1)]
-    os.environ[STORAGE] = sweep.storage  # which may hold a password, and so is no part of the text
+    os.environ[STORAGE] = sweep.storage  # not in the text, because it may contain a password
     watching = _Watching(sweep, say)
     try:
         failed = [ended.reason for ended in workers.launcher.run(tasks) if ended.reason]
@@ -73,7 +73,7 @@ def search(sweep: Sweep, tracker: Callable[[], Tracker], parent: str, workers: W
 
 
 class _Watching:
-    """Tells of each trial that workers end, wherever they are, by the study alone."""
+    """Reports each trial that workers on any machine finish, by looking at the study from time to time."""
 
     def __init__(self, sweep: Sweep, say: Say) -> None:
         self._sweep, self._say, self._over = sweep, say, threading.Event()
@@ -89,7 +89,7 @@ class _Watching:
 
     def _watch(self) -> None:
         while not self._over.wait(LOOK):
-            with suppress(Exception):  # a database that does not answer now will do so at the next look
+            with suppress(Exception):  # a database that does not answer now may answer at the next look
                 self._tell()
 
     def _tell(self) -> None:
@@ -103,7 +103,7 @@ class _Watching:
 
 
 def worker(text: str) -> str:
-    """One of the processes of a study, from the text that it was sent as."""
+    """Work on a study as one of its processes; the text describes the sweep. Returns why it failed, or an empty text."""
     content = plain(parsed(text, "the text of a sweep's worker"))
     sweep = Sweep.of(content, os.environ[STORAGE])
     try:
@@ -116,7 +116,7 @@ def worker(text: str) -> str:
 
 
 def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:
-    """Trial after trial until as many are complete or pruned as the sweep asks for, whoever makes them."""
+    """Make trials until the study has as many complete or pruned ones as the sweep asks for, including those of other processes."""
     registry, device, study = load(), build.device(sweep.device), open_study(sweep)
 
     def objective(trial: Trial) -> float:
@@ -126,7 +126,7 @@ def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:
         params = {key: _suggest(trial, key, found) for key, found in sweep.space.items()}
         try:
             value = _trial(sweep, registry, device, study, trial, params, tracker, parent, say)
-        except (Stopped, RunFailed) as error:  # training that fails is the worst of results, and used up its share
+        except (Stopped, RunFailed) as error:  # a training that fails counts as a bad trial, because it used up budget
             trial.set_user_attr("reason", str(error))
             say(_told(sweep, trial.number, str(error), params))
             raise optuna.TrialPruned from error
@@ -142,7 +142,7 @@ def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:
             optuna.storages.fail_stale_trials(study)
         if len(counted(study.get_trials(deepcopy=False))) >= sweep.trials:
             return
-        if _claimed(study) >= sweep.trials:  # others are at work on the last ones
+        if _claimed(study) >= sweep.trials:  # other processes are working on the last trials
             time.sleep(1)
             continue
         study.optimize(objective, n_trials=1, catch=(_Surplus,))
@@ -157,22 +157,23 @@ def _told(sweep: Sweep, number: int, outcome: str, params: Mapping[str, Any]) ->
 
 
 def counted(trials: Sequence[FrozenTrial], budget: int | None = None) -> list[FrozenTrial]:
-    """The trials that used up budget: complete or pruned; the first so many."""
+    """The trials that use up the budget, which are complete or pruned; at most the first `budget` of them."""
     return [trial for trial in trials if trial.state in DONE][:budget]
 
 
 def best_of(trials: Iterable[FrozenTrial], higher: bool) -> FrozenTrial:
-    """Of equals the first, whichever of them was made anew because its process was killed."""
+    """The best trial; among equals the first by `numbered`, so that it does not matter which trials were made again."""
     return (max if higher else min)(sorted(trials, key=numbered), key=lambda trial: trial.values[0])
 
 
 def numbered(trial: FrozenTrial) -> int:
-    """Its number, or that of the trial in whose place it was made."""
+    """The number of a trial or, if it was made because another trial was lost, of that trial."""
     return int(trial.system_attrs.get("failed_trial", trial.number))
 
 
 def _claimed(study: optuna.Study, before: float = inf) -> int:
-    """Trials done or at work; those before one, and waiting, too: so that of several workers none goes beyond the budget."""
+    """The number of trials that are done or running. With `before`, only trials before that number count, and waiting ones do too, so that
+    several workers together do not exceed the budget."""
     states = DONE + ((TrialState.RUNNING,) if before == inf else (TrialState.RUNNING, TrialState.WAITING))
     return sum(trial.state in states and trial.number < before for trial in study.get_trials(deepcopy=False))
 
@@ -197,9 +198,10 @@ def _trial(
     parent: str,
     say: Say,
 ) -> float:
-    """The objective on valid at the epoch that the recipe selects. The run of a trial that is tried again goes on as its own.
+    """Train a trial; returns the objective on valid at the epoch that the recipe selects. A trial that is tried again goes on with the run
+    of the lost trial.
 
-    Unimodal models that the method needs are jobs of their own, which come first; trials of one recipe share them.
+    Unimodal models that the method needs are trained first, as jobs of their own; trials with the same recipe share them.
     """
     job = build.resolve(sweep.spec(registry, params), registry)
     frozen = study.get_trials(deepcopy=False)[trial.number]
@@ -233,7 +235,7 @@ def _trial(
 
 @dataclass(frozen=True)
 class _Saying:
-    """Watches the unimodal models that a trial needs: one line each, and nothing of their test set."""
+    """An observer of the unimodal models that a trial needs. It reports each by one line, without any result on test."""
 
     study: str
     say: Say

@@ -1,4 +1,4 @@
-"""Where an MLflow store is: its address, its folder, whether it is there, a client for it, and its locks."""
+"""Where an MLflow store is: its address, its folder, whether it exists, a client for it, and its locks."""
 
 import logging
 import os
@@ -22,8 +22,8 @@ from agmbench.trackers.places import Named
 
 
 class Address:
-    """One MLflow store. One that is a SQLite file is made when a client is first asked for. Without `uri` the environment says which; an
-    empty one is the store of `folder`."""
+    """One MLflow store. A store in a SQLite file is made when a client is first needed. Without `uri`, the environment variable
+    MLFLOW_TRACKING_URI names the store; if that is not set, or if `uri` is empty, it is the store in `folder`."""
 
     def __init__(self, folder: Path = Path("runs"), uri: str | None = None) -> None:
         self.folder = folder.absolute()
@@ -33,12 +33,12 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """The store's address as it may be shown: without what is secret in it."""
+        """The store's address without secrets, so that it can be shown."""
         return shown(self.uri)
 
     @cached_property
     def _file(self) -> Path | None:
-        """The file of a SQLite store."""
+        """The file of a SQLite store; `None` for any other store."""
         if not self.uri.startswith("sqlite"):
             return None
         with suppress(ArgumentError):
@@ -48,7 +48,7 @@ class Address:
 
     @property
     def artifacts(self) -> Path | None:
-        """Where artifacts of the default store are kept; a store that the user named decides for itself."""
+        """The folder for artifacts of the default store; `None` if the user named a store, which then decides itself."""
         return self.folder / "artifacts" if self._own else None
 
     @cached_property
@@ -69,10 +69,10 @@ class Address:
             raise AgmbenchError(f"the MLflow store {self.shown} cannot be opened ({said})") from error
 
     def exists(self) -> bool:
-        """Whether there is a store to read; one that is not a SQLite file is taken at the user's word."""
+        """Whether there is a store to read. A store that is not a SQLite file is assumed to exist."""
         if self._file is None:
             return True
-        there = os.path.lexists(self._file)  # asked first: another process may be making it
+        there = os.path.lexists(self._file)  # must come before `is_file`, because another process may be making it
         if self._file.is_file():
             return True
         if not self._own and not self._file.parent.is_dir():
@@ -82,19 +82,20 @@ class Address:
         return False
 
     def check(self) -> None:
-        """Raise if there is a store that does not answer. Makes none."""
+        """Raise if the store exists but does not answer. Does not create a store."""
         if self.exists():
             self._client.search_experiments(max_results=1)
 
     @cached_property
     def _served(self) -> bool:
-        """Whether a server has the store, so that processes of many machines may write to it."""
+        """Whether a server holds the store, so that processes on several machines may write to it."""
         scheme, slashes, _ = self.uri.partition("://")
         return bool(slashes) and not scheme.startswith(("sqlite", "file"))
 
     @property
     def _beside(self) -> Path:
-        """A folder that all have who write to a store that is a file; else one of this machine."""
+        """The folder for locks and states. For a store in a file it is shared by all processes that write to the store; else it is a folder
+        of this machine."""
         return self.folder if self._own or self._file is None else Path(f"{self._file}.work")
 
     def _lock_file(self, name: str) -> Path:
@@ -123,7 +124,7 @@ class Address:
 
     @contextmanager
     def _written(self) -> Iterator[None]:
-        """Where nothing has been written yet, a store that cannot be written is an error to mend."""
+        """Turn errors of MLflow inside the block, where a command first writes, into an error that says that the store is not writable."""
         try:
             yield
         except MlflowException as error:
@@ -134,5 +135,5 @@ class Address:
 def _quieten() -> None:
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it raises is shown, once
-    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # an interrupt within a query is not to be reported
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its errors are raised and shown anyway
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # an interrupt during a query should not be logged

@@ -1,4 +1,4 @@
-"""Someone else's finished run kept in an MLflow store."""
+"""Keeps someone else's finished run in an MLflow store."""
 
 import json
 from pathlib import Path
@@ -13,11 +13,11 @@ from agmbench.trackers.tags import tagged, written
 from agmbench.trackers.writer import MlflowWriter
 
 SHA256 = f"{IMPORTED}.sha256"
-OF_JOBS_HERE = (DIGEST, SETTING)  # tags by which a job is found that was done here
+OF_JOBS_HERE = (DIGEST, SETTING)  # tags by which jobs done in this store are found; an imported run must not have them
 
 
 def adopted(client: MlflowClient, experiment: str, record: Record, folder: Path, sha256: str) -> bool:
-    """Keep a run with the files of its folder; whether it was not there. One that was begun and not finished is made anew."""
+    """Keep a run with the files of its folder; returns whether it is new. An earlier import that was not finished is replaced."""
     condition = tagged({IMPORTED: record.source, IMPORTED_DIGEST: record.digest})
     for run in client.search_runs([experiment], condition):
         if run.info.status != FINISHED:
@@ -45,7 +45,7 @@ def adopted(client: MlflowClient, experiment: str, record: Record, folder: Path,
         writer.points([Point(name, value, 0) for name, value in record.metrics.items() if name not in by_metrics])
         writer.measured(record.measurements.values(), 0)
         writer.files(folder)
-    client.set_terminated(made.info.run_id, FINISHED, end_time=record.started)  # how long it took is not stated
+    client.set_terminated(made.info.run_id, FINISHED, end_time=record.started)  # the duration is not known
     return True
 
 

@@ -1,17 +1,17 @@
-"""Who has what in a store that many machines reach: claims, of which the store gives each number to one owner.
+"""Claims: which process works on what, in a store that several machines use.
 
-A claim is numbered. To have something is to own its highest number, and the store lets one owner alone take a number: of those who ask
-for it at once, one gets it. Whoever has it renews a heartbeat, and gives it back at the end. The next number may be taken when
+A claim has numbers. Whoever owns its highest number has the claim. The store gives each number to only one owner: if several processes ask
+for it at once, one gets it. The owner renews a heartbeat, and gives the number back at the end. The next number may be taken when
 
 - the last one was given back;
-- its owner is dead, which a process of the same machine knows at once;
-- its heartbeat has not changed for as long as the owner said (`AGMBENCH_STALE`), by the clock of the one who watches. Nobody takes
-  one because of a time of another machine, and no time counts in which the watcher did not reach the store.
+- its owner is dead, which a process on the same machine knows at once;
+- its heartbeat has not changed for as many seconds as the owner stated (`AGMBENCH_STALE`), by the clock of the process that watches. Times
+  of other machines do not count, nor does time in which the watching process did not reach the store.
 
-Whoever only looks (`left_behind`) finds by the same rules which of them would be taken over.
+`left_behind` only looks: it finds, by the same rules, the claims that could be taken over.
 
-An owner that could not renew its heartbeat in time does not trust its claim any more: before it writes anything it takes the next number,
-or finds that another has it, and stops.
+An owner that could not renew its heartbeat in time does not trust its claim any more: before it writes anything, it takes the next number.
+If another process has that number, the owner stops.
 """
 
 import json
@@ -32,16 +32,16 @@ from agmbench import interrupts
 from agmbench.errors import AgmbenchError, Taken
 
 VARIABLE = "AGMBENCH_STALE"
-STALE = 60.0  # seconds without a heartbeat, after which its owner is taken for dead
-BEATS = 4  # in that time
-TRUSTED = 0.75  # of that time: what is left is for a write that is on its way
-ENOUGH = 10.0  # seconds to wait for a heartbeat that is on its way
-STAMP = "%Y-%m-%d %H:%M:%S UTC"  # of a heartbeat, by its owner's clock
-PLACE = "AGMBENCH_PLACE"  # what a launcher calls the place of a job, such as its number in a queue
+STALE = 60.0  # seconds without a heartbeat after which an owner counts as dead
+BEATS = 4  # heartbeats in that time
+TRUSTED = 0.75  # the share of that time in which an owner trusts its claim; the rest is for a write that is under way
+ENOUGH = 10.0  # seconds to wait for a heartbeat that is being written
+STAMP = "%Y-%m-%d %H:%M:%S UTC"  # the time of a heartbeat, by its owner's clock
+PLACE = "AGMBENCH_PLACE"  # a launcher's name for the place where a job runs, such as its number in a queue
 
 
 def stale() -> float:
-    """The seconds after which a silent owner is taken for dead."""
+    """The seconds after which an owner without a heartbeat counts as dead."""
     text = os.environ.get(VARIABLE) or str(STALE)
     with suppress(ValueError):
         if 1 <= (seconds := float(text)) < float("inf"):
@@ -50,16 +50,17 @@ def stale() -> float:
 
 
 def now() -> float:
-    """Seconds of a clock that is never put back; it goes on while the machine sleeps, where the system has such a one."""
+    """The seconds of a clock that never goes back. If the system has such a clock, it also runs while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process that has a claim. Texts are empty where they are not known.
+    """A process that has a claim. Texts that are not known are empty.
 
-    machine: tells one start of a machine, and processes that see one another, from all others.   begun: when the process began, by
-    which it is told from a later one of the same number.   token: tells its claims apart.   place: as a launcher calls it.
+    machine: identifies one start of a machine and, on it, one space of process numbers.   begun: when the process began, which
+    distinguishes it from a later process with the same number.   token: distinguishes its claims.   place: the launcher's name for the
+    place where it runs.
     """
 
     host: str
@@ -75,23 +76,23 @@ class Owner:
 
     @property
     def text(self) -> str:
-        """As the store keeps it."""
+        """The owner as a text, in the form that the store keeps."""
         return json.dumps({name: value for name, value in asdict(self).items() if value != ""})
 
     @property
     def dead(self) -> bool:
-        """Whether the process is known to be gone; of another machine's process nothing is known."""
+        """Whether the process is known to be gone; about a process of another machine nothing is known."""
         return bool(self.machine and self.begun) and self.machine == _machine() and _begun(self.pid) != self.begun
 
 
 def me() -> Owner:
-    """This process, with a token of its own each time."""
+    """This process as an owner, with a new token at each call."""
     pid = os.getpid()
     return Owner(platform.node(), pid, _machine(), _begun(pid), uuid4().hex[:12], stale(), os.environ.get(PLACE, ""))
 
 
 def owner(text: str) -> Owner | None:
-    """What `text` of an owner says, if it can be read."""
+    """The owner that a text from `Owner.text` describes; `None` if it cannot be read."""
     with suppress(ValueError, TypeError):
         return Owner(**{"machine": "", "begun": "", **json.loads(text)})
     return None
@@ -99,7 +100,7 @@ def owner(text: str) -> Owner | None:
 
 @cache
 def _machine() -> str:
-    """The start of this machine and the space of process numbers, which a container has of its own; empty but on Linux."""
+    """Identifies this start of the machine and the space of process numbers (each container has its own); empty except on Linux."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -107,7 +108,7 @@ def _machine() -> str:
 
 
 def _begun(pid: int) -> str:
-    """When a process of this machine began, in ticks since the machine did; empty if there is none, or only its exit status."""
+    """When a process of this machine began, in ticks since the machine started; empty if there is no such process, or it has ended."""
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else fields[19]
@@ -115,7 +116,7 @@ def _begun(pid: int) -> str:
 
 
 class Held(NamedTuple):
-    """The highest number of a claim as the store has it, 0 if it was never taken, and the last heartbeat."""
+    """The state of a claim in the store: its highest number (0 if it was never taken) with its owner, and the last heartbeat."""
 
     number: int
     owner: Owner | None = None
@@ -124,23 +125,24 @@ class Held(NamedTuple):
 
     @property
     def said(self) -> str:
-        """Who has it, since which heartbeat."""
+        """A text that says who has the claim, and what its last heartbeat was."""
         beat = f"its last heartbeat is number {self.beat}" if self.beat else "it has given no heartbeat yet"
         return f"{self.owner or 'an unknown process'}; {beat}"
 
     @property
     def lasting(self) -> float:
-        """After how many seconds of silence its owner is taken for dead, as the owner said."""
+        """The seconds without a heartbeat after which its owner counts as dead, as the owner stated."""
         return self.owner.stale if self.owner else stale()
 
     @property
     def pause(self) -> float:
-        """Seconds between two looks at it."""
+        """The seconds between two looks at the claim."""
         return min(1.0, self.lasting / 10)
 
     @property
     def recent(self) -> bool:
-        """Whether its last heartbeat is of this time, by the owner's clock and ours: enough not to watch it, but not to take it."""
+        """Whether its last heartbeat is recent, by comparing the owner's clock with ours. That is reason enough not to watch the claim, but
+        the opposite is no reason to take it."""
         with suppress(ValueError):
             told = datetime.strptime(self.beat.partition(" at ")[2], STAMP).replace(tzinfo=UTC)
             return abs(time.time() - told.timestamp()) < self.lasting
@@ -148,38 +150,38 @@ class Held(NamedTuple):
 
 
 class Place(Protocol):
-    """Where the store keeps a claim."""
+    """The place in the store where a claim is kept."""
 
     def held(self) -> Held:
-        """As it stands."""
+        """The current state of the claim."""
 
     def take(self, number: int, owner: Owner) -> bool:
-        """Ask for a number; whether it is this owner's now."""
+        """Ask for a number; returns whether this owner has it now."""
 
     def beat(self, number: int, text: str) -> None:
         """Renew the heartbeat of a number."""
 
     def give_back(self, number: int) -> None:
-        """The number's owner is done."""
+        """Give a number back, because its owner is done."""
 
 
 class Watch:
-    """Looks at a claim again and again, until its next number may be taken. An owner at the place `gone` is known to be dead."""
+    """Remembers what was seen of a claim, to find out when its next number may be taken. An owner at the place `gone` counts as dead."""
 
     def __init__(self, gone: str = "") -> None:
         self._gone = gone
         self._seen: Held | None = None
         self._looked = self._silent = 0.0
-        self.heard = False  # it has changed since the first look
+        self.heard = False  # whether the claim has changed since the first look
 
     def over(self, held: Held) -> bool:
-        """Whether it is given back, or its owner is known to be dead, or was silent for as long as it said."""
+        """Whether the claim was given back, its owner is known to be dead, or there was no heartbeat for as long as the owner stated."""
         if held.free or (held.owner and (held.owner.dead or held.owner.place == self._gone != "")):
             return True
         return self.silent(held, held.pause) >= held.lasting
 
     def silent(self, held: Held, pause: float) -> float:
-        """For how many seconds it has not changed; a gap between two looks counts as two `pause`s at most."""
+        """For how many seconds the claim has not changed. Of the time between two looks, at most two `pause`s and a second count."""
         looked = now()
         self.heard = self.heard or held != (self._seen or held)
         self._silent = self._silent + min(looked - self._looked, 2 * pause + 1) if held == self._seen else 0.0
@@ -188,9 +190,10 @@ class Watch:
 
 
 def left_behind(places: Mapping[str, Place], watching: Callable[[float], None]) -> set[str]:
-    """Of claims by name, those whose next number may be taken, as `Claim` finds it; nothing is taken.
+    """The names of those claims whose next number may be taken, by the rules of `Claim`; nothing is taken.
 
-    One of which nothing was heard lately is watched until it changes, or is over; `watching` is told once how long that may take.
+    A claim without a recent heartbeat is watched until it changes or may be taken. `watching` is called once, with the seconds that this
+    may take.
     """
     watches, found, told = {name: Watch() for name in places}, set[str](), False
     while watches:
@@ -207,13 +210,13 @@ def left_behind(places: Mapping[str, Place], watching: Callable[[float], None]) 
 
 
 class Claim:
-    """A claim of this process, waited for when it is entered; `taken` is told once who has it, and may raise instead. An owner at the
-    place `gone` is known to be dead."""
+    """A claim of this process. Entering it waits until no other process has it. `taken` is called once for each process that has it, and
+    may raise to stop waiting. An owner at the place `gone` is known to be dead."""
 
     def __init__(self, place: Place, taken: Callable[[Held], None], gone: str = "") -> None:
         self.place, self.owner, self._taken, self._watch = place, me(), taken, Watch(gone)
         self.number = 0
-        self._trusted = 0.0  # until when
+        self._trusted = 0.0  # until when the claim can be trusted, by the clock `now`
         self._beats = 0
         self._lost: Taken | None = None
         self._ended = threading.Event()
@@ -230,7 +233,7 @@ class Claim:
                 time.sleep(held.pause)
                 continue
             told = False
-            with interrupts.held(then_check=False):  # what was taken is given back
+            with interrupts.held(then_check=False):  # so that a number that was taken is known, and given back later
                 if self.place.take(held.number + 1, self.owner):
                     self.number, self._trusted = held.number + 1, begun + TRUSTED * self.owner.stale
                     break
@@ -239,21 +242,21 @@ class Claim:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        if self._one.acquire(timeout=ENOUGH):  # no heartbeat comes after it; one that hangs is not waited for
+        if self._one.acquire(timeout=ENOUGH):  # no heartbeat may follow; but a heartbeat that hangs is not waited for
             if self._lost is None and now() < self._trusted:
-                with suppress(Exception):  # it becomes stale
+                with suppress(Exception):  # if this fails, the claim becomes stale
                     self.place.give_back(self.number)
             self._one.release()
 
     def check(self) -> None:
-        """Raise `Taken` if another has it now. To be called before anything is written."""
+        """Raise `Taken` if another process has the claim now. Call this before anything is written."""
         if now() >= self._trusted:
             self._renew()
         if self._lost is not None:
             raise self._lost
 
     def _renew(self) -> None:
-        """Renew the heartbeat; one that comes too late takes the next number, which another may have taken."""
+        """Renew the heartbeat. If it is too late, take the next number; if another process has that, the claim is lost."""
         with self._one:
             if self._lost is not None or self._ended.is_set():
                 return
@@ -272,5 +275,5 @@ class Claim:
 
     def _beat_on(self) -> None:
         while not self._ended.wait(self.owner.stale / BEATS) and self._lost is None:
-            with suppress(Exception):  # a store that does not answer is an error of whoever writes to it
+            with suppress(Exception):  # if the store does not answer, the code that writes to it raises
                 self._renew()

@@ -1,4 +1,4 @@
-"""Runs in an MLflow store: `sqlite:///runs/mlflow.db` with artifacts under `runs/artifacts`, or wherever MLFLOW_TRACKING_URI says."""
+"""Runs in an MLflow store: `sqlite:///runs/mlflow.db` with artifacts in `runs/artifacts`, or the store that MLFLOW_TRACKING_URI names."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ from agmbench.names import ATTEMPT, DIGEST, OWNER, REASON, STATES
 from agmbench.records import FAILED, KILLED, RUNNING, Heading, Label, Record
 from agmbench.trackers.adopted import adopted
 from agmbench.trackers.claims import Claim, me
-from agmbench.trackers.opening import sqlite as sqlite  # for whoever names a file beside the store
+from agmbench.trackers.opening import sqlite as sqlite  # exported for code that needs the address of another file
 from agmbench.trackers.patience import patiently
 from agmbench.trackers.places import Named, OnRun
 from agmbench.trackers.reading import Reader
@@ -24,24 +24,25 @@ from agmbench.trackers.tags import KIND, NOTE, by_whom, labelled, record, tagged
 from agmbench.trackers.writer import MlflowWriter, unguarded
 
 GONE = "its process was killed"
-MOMENT = 0.1  # seconds for which somebody may look at a lock
+MOMENT = 0.1  # seconds to wait for a lock, because another process may have it for a moment only to look at it
 
 
 class MlflowTracker(Reader):
-    """A tracker on one MLflow store; one that is a SQLite file is made at the first `start`, under a lock, and never by reading.
-    Without `uri` the environment says which; an empty one is the store of `folder`.
+    """A tracker on one MLflow store. A store in a SQLite file is made by the first writing, under a lock, and never by reading. Without
+    `uri`, the environment variable MLFLOW_TRACKING_URI names the store; if that is not set, or if `uri` is empty, it is the store in
+    `folder`.
 
-    What only one process may do at a time is done under a lock of the file system beside a SQLite file, and where a server has the
-    store, under a claim in the store itself (`claims.py`).
+    What only one process may do at a time is protected by a file lock beside a SQLite file or, if a server holds the store, by a claim in
+    the store itself (`claims.py`).
     """
 
     def __init__(self, folder: Path = Path("runs"), uri: str | None = None) -> None:
         super().__init__(folder, uri)
-        self._claims: dict[str, Claim] = {}  # of this process, by digest
+        self._claims: dict[str, Claim] = {}  # the claims of this process, by the digest of the job
 
     @contextmanager
     def claim(self, heading: Heading, taken: Callable[[str], None]) -> Iterator[None]:
-        shared()  # one that is not there is told before anything is written
+        shared()  # raises before anything is written, if the folder for states is unusable
         if not self._served:
             with self._locked(heading.digest, taken):
                 yield
@@ -57,7 +58,7 @@ class MlflowTracker(Reader):
 
     @contextmanager
     def _locked(self, digest: str, taken: Callable[[str], None]) -> Iterator[None]:
-        """Under the lock of a job; the system gives the lock of a dead process back."""
+        """Hold the lock of a job inside the block. The operating system frees the lock of a dead process."""
         lock = self._lock(digest)
         try:
             lock.acquire(timeout=MOMENT)
@@ -71,7 +72,7 @@ class MlflowTracker(Reader):
             lock.release()
 
     def _first(self, heading: Heading) -> str:
-        """The first run of a job, which is made if there is none: where all machines look for who has the job."""
+        """The first run of a job, which is made if there is none. On it, all machines look for the process that has the job."""
         experiment = self._experiment(heading.spec["dataset"]["name"])
         while not (runs := self._of_job(experiment, heading.digest)):
             with suppress(Taken), Claim(Named(self._client, heading.digest), lambda held: None) as alone:
@@ -81,7 +82,7 @@ class MlflowTracker(Reader):
 
     def start(self, heading: Heading) -> MlflowWriter:
         with ExitStack() as claims:
-            if self._served and heading.digest not in self._claims:  # of a trial
+            if self._served and heading.digest not in self._claims:  # the run of a trial, which nobody has claimed before
                 claims.enter_context(self.claim(heading, lambda _: None))
             with self._written():
                 run = self._start(heading)
@@ -115,13 +116,13 @@ class MlflowTracker(Reader):
         )
         try:
             run.describe(heading)
-        except BaseException as error:  # a run that was never entered is not left RUNNING
+        except BaseException as error:  # so that a run that was never entered does not stay RUNNING
             run.__exit__(type(error), error, None)
             raise
         return run
 
     def _made(self, experiment: str, heading: Heading, attempt: int, guard: Callable[[], None]) -> str:
-        """A new run of a job. Whoever finds that another has the job now, when it is made, takes it away again."""
+        """Make a new run of a job. If another process has the job by then, delete the run again and raise `Taken`."""
         tags = {**by_whom(), **heading.tags, **written(heading), ATTEMPT: str(attempt), OWNER: str(me())}
         if heading.parent:
             tags[MLFLOW_PARENT_RUN_ID] = heading.parent
@@ -142,7 +143,7 @@ class MlflowTracker(Reader):
             return adopted(self._client, self._experiment(record.spec["dataset"]["name"]), record, folder, sha256)
 
     def _scratch(self, digest: str, first: str) -> Path:
-        """The folder for the states of a job; in one that several stores may share, that of its first run."""
+        """The folder for the states of a job. In a folder that several stores may share, its name includes the job's first run."""
         folder = shared()
         return self._beside / "unfinished" / digest if folder is None else folder / f"{digest}-{first[:8]}"
 
@@ -156,7 +157,7 @@ class MlflowTracker(Reader):
             return str(self._client.create_experiment(name, artifact_location=location, tags=KIND))
         if found.lifecycle_stage != "active":
             raise AgmbenchError(f"the MLflow experiment '{name}' is deleted; restore it with 'mlflow experiments restore'")
-        for key in KIND.keys() - found.tags.keys():  # of before
+        for key in KIND.keys() - found.tags.keys():  # an experiment of an older version lacks these tags
             self._client.set_experiment_tag(found.experiment_id, key, KIND[key])
         return str(found.experiment_id)
 
@@ -166,7 +167,7 @@ class MlflowTracker(Reader):
         condition = tagged(tags)
         tags = {**by_whom(), NOTE: f"The jobs of '{name}' on {dataset} stand below this run.", **tags}
         if not (found := client.search_runs([experiment], condition, max_results=1)):
-            with self.lock("groups"):  # two first commands at once would both make one
+            with self.lock("groups"):  # otherwise, two commands at once would both make the run
                 if not (found := client.search_runs([experiment], condition, max_results=1)):
                     return MlflowWriter(client, client.create_run(experiment, run_name=name, tags=tags).info.run_id)
         run_id = found[0].info.run_id
@@ -197,7 +198,7 @@ class MlflowTracker(Reader):
 
     @contextmanager
     def _if_free(self, digest: str, place: str = "") -> Iterator[list[MlflowRun]]:
-        """The runs of a job under its claim, the last one first; none if a process has it that is not at `place`."""
+        """The runs of a job, the last one first, while its claim is held; none if a process has the job, unless it is at `place`."""
         with ExitStack() as claims:
             runs = self._runs_of(digest)
             try:

@@ -1,4 +1,4 @@
-"""An MLflow store opened, or made where it is a file that is not there yet."""
+"""Opens an MLflow store, and makes one in a SQLite file that does not exist yet."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +17,7 @@ from agmbench.whole import whole
 
 
 def sqlite(path: Path) -> str:
-    """The address of a SQLite store, by the library that reads it; a path may have any character in it."""
+    """The address of the SQLite store in a file, made by SQLAlchemy, which reads it; the path may contain any character."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -30,9 +30,9 @@ def sqlite(path: Path) -> str:
 
 
 def make(file: Path) -> None:
-    """A SQLite store, whole: a process killed meanwhile leaves no half of one."""
+    """Make a SQLite store, complete or not at all: if the process is killed meanwhile, no half of a store is left."""
     with whole(file) as fresh:
-        # the default experiment is written by an SQL statement in which a path would not be escaped
+        # MLflow writes the default experiment by an SQL statement that does not escape paths, so an escaped address is given
         SqlAlchemyStore(sqlite(fresh), Path("mlruns").absolute().as_uri())
         _connected(sqlite(fresh))
 
@@ -47,7 +47,7 @@ def _answers(uri: str) -> None:
 
 
 def patient(uri: str) -> MlflowClient:
-    """A client whose store has answered, and whose calls wait for it."""
+    """A client whose store has answered, and whose calls wait while the store is locked."""
     address = shown(uri)
     client = patiently(address, _connected, uri) if uri.startswith("sqlite") else in_time(address, _connected, uri)
     return cast(MlflowClient, Patient(client, address))

@@ -1,4 +1,5 @@
-"""Calls of a store that others write to at the same time: one that is locked is waited for, and who loses a race asks again."""
+"""Calls of a store to which other processes write at the same time: a call waits while the store is locked, and is repeated if it loses a
+race."""
 
 import re
 import time
@@ -13,20 +14,21 @@ from agmbench.errors import AgmbenchError
 
 T = TypeVar("T")
 
-PATIENCE = 120.0  # seconds for which a locked store is waited for
+PATIENCE = 120.0  # seconds to wait for a locked store
 PAUSE = 0.1
-ANSWER = 30.0  # seconds that a server has for its first answer
-RACES = 5  # that one call may lose: whoever wins one has written what the next call finds
+ANSWER = 30.0  # seconds within which a server must give its first answer
+RACES = 5  # how many races one call may lose; the winner has written what the repeated call finds
 LOCKED = re.compile(r"database (\w+ )?is locked")
-LOST = re.compile(r"UNIQUE constraint failed|duplicate key value|Duplicate entry")  # of SQLite, PostgreSQL, MySQL
+LOST = re.compile(r"UNIQUE constraint failed|duplicate key value|Duplicate entry")  # the errors of SQLite, PostgreSQL, MySQL
 
 
 class Locked(AgmbenchError):
-    """A store that another process has locked for longer than it was waited for."""
+    """Raised if another process has locked the store for longer than `PATIENCE` seconds."""
 
 
 def patiently(shown: str, call: Callable[..., T], *given: Any, **named: Any) -> T:
-    """What a call of the store `shown` returns. Its transaction leaves nothing behind when it fails, so it may be made again."""
+    """Call the store with the address `shown`, and repeat the call if the store is locked or a race is lost; returns its result. The
+    transaction of a failed call leaves nothing behind, so it is safe to repeat it."""
     begun, races = time.monotonic(), 0
     while True:
         try:
@@ -46,9 +48,10 @@ def patiently(shown: str, call: Callable[..., T], *given: Any, **named: Any) -> 
 
 
 def in_time(shown: str, call: Callable[..., T], *given: Any) -> T:
-    """What a call of the server `shown` returns, or an error after `ANSWER` seconds, however the server spends them.
+    """Call the server with the address `shown`; returns the result, or raises after `ANSWER` seconds, whatever the server does until then.
 
-    Libraries time the bytes of an answer, not the whole of it, and ask again; so the call has a thread, which is left behind.
+    Timeouts of libraries apply to the bytes of an answer, not to the whole answer, and libraries ask again. So the call runs in a thread
+    of its own, which is abandoned after that time.
     """
     answer: Future[T] = Future()
 
@@ -62,7 +65,7 @@ def in_time(shown: str, call: Callable[..., T], *given: Any) -> T:
     try:
         return answer.result(ANSWER)
     except FutureTimeout as error:
-        if answer.done():  # it is the call's own
+        if answer.done():  # the call itself raised this error
             raise
         raise AgmbenchError(
             f"the MLflow store {shown} has given no answer for {ANSWER:.0f} seconds; check the address, or its server"
@@ -70,7 +73,7 @@ def in_time(shown: str, call: Callable[..., T], *given: Any) -> T:
 
 
 class Patient:
-    """A client whose every call is made patiently."""
+    """A client that makes every call by `patiently`."""
 
     def __init__(self, client: Any, shown: str) -> None:
         self._client = client

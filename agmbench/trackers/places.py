@@ -1,5 +1,5 @@
-"""Where an MLflow store keeps claims. What it gives to one alone, over SQL and over HTTP, is a parameter of a run and the name of an
-experiment."""
+"""Where an MLflow store keeps claims: in parameters of a run, and in names of experiments. MLflow gives each of these to only one of
+several processes, over SQL and over HTTP."""
 
 from collections.abc import Mapping
 
@@ -10,15 +10,15 @@ from mlflow.exceptions import MlflowException
 from agmbench.names import HEARTBEAT, OWNER
 from agmbench.trackers.claims import Held, Owner, owner
 
-CLAIM = "claim."  # parameters of a run: who took each number
-BEAT = "agmbench.claim."  # a run's tags: the last heartbeat of each number
+CLAIM = "claim."  # prefix of the parameters of a run that say who took each number
+BEAT = "agmbench.claim."  # prefix of the tags of a run that hold the last heartbeat of each number
 GIVEN_BACK = "given back"
-NAMED = "agmbench.lock."  # experiments
+NAMED = "agmbench.lock."  # prefix of the names of experiments that are claims
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
 class OnRun:
-    """Claims of a job: parameters and tags of its first run, which stay there and tell who had it."""
+    """The place of a job's claim: parameters and tags of its first run. They stay there, and show which processes had the job."""
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self._client, self._run = client, run_id
@@ -47,9 +47,10 @@ class OnRun:
 
 
 class Named:
-    """Claims of a name, before there is a run: experiments without runs, each deleted when it is given back, so that none is seen then.
+    """The place of a claim by name, for which there is no run: experiments without runs. Each is deleted when it is given back, so that
+    users do not see it.
 
-    MLflow keeps the name of a deleted experiment until `mlflow gc`, which makes way for the number 1 again.
+    MLflow keeps the name of a deleted experiment until `mlflow gc`; after that, the numbers start at 1 again.
     """
 
     def __init__(self, client: MlflowClient, name: str) -> None:
@@ -72,8 +73,8 @@ class Named:
             there = self._client.get_experiment_by_name(f"{self._prefix}{number}")
             if there is None or there.tags.get(OWNER) != owner.text:
                 return False
-            self._mine[number] = there.experiment_id  # it was asked for twice, as the answer was lost
-        for experiment in self._all() if number > 1 else ():  # of those that it was taken from
+            self._mine[number] = there.experiment_id  # this process had asked before, but the answer was lost
+        for experiment in self._all() if number > 1 else ():  # delete those of owners from whom the claim was taken
             if self._number(experiment) < number and experiment.lifecycle_stage == LifecycleStage.ACTIVE:
                 self._client.delete_experiment(experiment.experiment_id)
         return True
@@ -97,7 +98,7 @@ class Named:
 
 
 def worker(tags: Mapping[str, str]) -> str:
-    """Who writes a run, by its tags, and the last that was heard of that process, where a server has the store."""
+    """A text, from the tags of a run, that says which process writes it and, if a server holds the store, its last heartbeat."""
     beats = {name.removeprefix(BEAT): beat for name, beat in tags.items() if name.startswith(BEAT)}
     number = max((int(text) for text in beats if text.isdigit()), default=0)
     said = beats.get(str(number), "")

@@ -1,4 +1,4 @@
-"""What an MLflow store says of the runs that are in it."""
+"""Reads the runs of an MLflow store."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -25,10 +25,10 @@ PAGE: dict[str, Any] = {"max_results": 1000, "order_by": ["attributes.start_time
 
 
 class Reader(Address):
-    """The runs of a store, as records. Where there is no store there are none, and none is made."""
+    """Reads the runs of a store as records. If there is no store, there are no runs, and no store is created."""
 
     def experiments(self) -> dict[str, str]:
-        """The numbers of experiments by name, the last one that was changed first, without MLflow's own `Default`."""
+        """The ids of experiments by name, the one that changed last first, without MLflow's own `Default`."""
         found = self._client.search_experiments(order_by=["last_update_time DESC"])
         return {one.name: one.experiment_id for one in found if one.experiment_id != "0"}
 
@@ -69,12 +69,12 @@ class Reader(Address):
             with (
                 TemporaryDirectory(prefix="agmbench-") as folder,
                 suppress(MlflowException, OSError, ValueError),
-            ):  # it has none
+            ):  # the run has no such artifact
                 return self._copy(run.info.run_id, path, folder).read_text(encoding="utf-8")
         return None
 
     def _copy(self, run_id: str, path: str, folder: str) -> Path:
-        """An artifact, copied into a folder that the caller takes away: without one MLflow makes one for each artifact, and leaves it."""
+        """Copy an artifact into `folder`, which the caller removes later. Without a folder, MLflow would make one and leave it."""
         return Path(self._client.download_artifacts(run_id, path, folder))
 
     def unsettled(self) -> AbstractSet[str]:
@@ -85,9 +85,9 @@ class Reader(Address):
         return found
 
     def left_behind(self, records: Iterable[Record], watching: Callable[[float], None]) -> AbstractSet[str]:
-        """Of runs at work, the ids of those whose process is gone: whoever starts their jobs takes them over. Nothing is written.
+        """The ids of those RUNNING runs whose process is gone; a process that starts their jobs takes them over. Nothing is written.
 
-        A store that is a file tells it by the job's lock; in one that a server has, claims may have to be watched (`claims.py`).
+        In a store that is a file, the lock of the job shows this. If a server holds the store, claims may have to be watched (`claims.py`).
         """
         if self._served:
             first = {one.run_id: self._runs_of(one.digest)[-1:] for one in records}
@@ -95,7 +95,7 @@ class Reader(Address):
             free = claims.left_behind(places, watching)
         else:
             free = {one.run_id for one in records if not locks.held(self._lock_file(one.digest))}
-        return {name for name in free if self._client.get_run(name).info.status == RUNNING}  # others have just ended
+        return {name for name in free if self._client.get_run(name).info.status == RUNNING}  # other runs have just ended
 
     def _search(self, condition: str, dataset: str | None = None) -> Iterator[Record]:
         return map(record, self._runs(condition, dataset))
@@ -119,7 +119,7 @@ class Reader(Address):
         return sorted(found, key=order, reverse=True)
 
     def _runs_of(self, digest: str) -> list[MlflowRun]:
-        """The same, in whichever experiment they are."""
+        """The runs of a job in any experiment, the last one first."""
         return sorted(self._runs(tagged({DIGEST: digest})), key=order, reverse=True)
 
     def _points(self, run_id: str) -> set[tuple[str, int]]:
@@ -128,5 +128,6 @@ class Reader(Address):
 
 
 def order(run: MlflowRun) -> tuple[int, int, str]:
-    """Later runs of a job have a larger one; those of before attempts were counted have one at least, the same for all who look."""
+    """The key by which the runs of a job are ordered: later runs have a larger one. The run's id makes it unique, so that all processes
+    order runs without an attempt in the same way."""
     return (*record(run).order, run.info.run_id)

@@ -1,4 +1,4 @@
-"""States of an unfinished job as artifacts of its runs, so that another machine can go on from them."""
+"""States of an unfinished job, kept as artifacts of its runs, so that another machine can go on from them."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from agmbench.names import STATES
 
 VARIABLE = "AGMBENCH_STATES"
 FOLDER = "unfinished"
-MARK = "mark"  # the file that tells which of them the folder here has
+MARK = "mark"  # the file that says which of the kept states the folder on this machine has
 
 
 def shared() -> Path | None:
@@ -31,9 +31,10 @@ def shared() -> Path | None:
 
 
 class InStore:
-    """States that are written to a folder here and kept as artifacts of a run; `runs` are all of its job, the last one first.
+    """Keeps states, which are written to a folder on this machine, as artifacts of a run. `runs` are all runs of the job, the last first.
 
-    Two places take turns, and the tag is written once one is whole: what is cut off while it travels is never the newest.
+    Two places among the artifacts are used alternately, and the tag is written only when a state is complete. So a state whose transfer
+    was interrupted never counts as the newest.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class InStore:
         self._turn = 0
 
     def fetch(self, path: Path) -> None:
-        """Make `path` the newest state that was kept, unless it is what was kept, or a later one that could not be."""
+        """Replace `path` by the newest state that was kept, unless `path` is that state, or a later one that could not be kept."""
         if not self._with:
             return
         newest = self._with[0]
@@ -55,13 +56,13 @@ class InStore:
         if path.is_file() and here.is_file() and here.read_text() == mark:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        with suppress(OSError, MlflowException):  # one that is lost is as one that was never kept
+        with suppress(OSError, MlflowException):  # a state that is lost is treated like one that was never kept
             there = self._client.download_artifacts(newest.info.run_id, f"{FOLDER}/{turn}/{path.name}", str(self._folder))
             Path(there).replace(path)
             here.write_text(mark)
 
     def keep(self, path: Path) -> None:
-        """Keep the state of this path."""
+        """Keep the state in this file."""
         mark = uuid4().hex[:12]
         self._guard()
         self._client.log_artifact(self._run, str(path), f"{FOLDER}/{self._turn}")
@@ -70,7 +71,7 @@ class InStore:
         (self._folder / MARK).write_text(mark)
 
     def clear(self) -> None:
-        """The job is finished, or begins anew: none is kept any more."""
+        """Delete all states, because the job is finished or starts from the beginning."""
         self._guard()
         for run_id in {self._run, *(run.info.run_id for run in self._with)}:
             forget(self._client, run_id)
@@ -78,7 +79,7 @@ class InStore:
 
 
 def forget(client: MlflowClient, run_id: str) -> None:
-    """Delete the states that a run has, where its store of artifacts can delete."""
+    """Delete the states of a run (if its artifact store can delete files), and its tag."""
     run = client.get_run(run_id)
     if run.data.tags.get(STATES):
         with suppress(MlflowException, NotImplementedError, OSError):

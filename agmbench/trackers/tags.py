@@ -1,4 +1,4 @@
-"""What a run's tags say of it, written and read."""
+"""Writes and reads the tags that describe a run."""
 
 import getpass
 import json
@@ -39,21 +39,21 @@ from agmbench.outcomes import KINDS, Kind, Quantity
 from agmbench.records import Heading, Label, Measurement, Record, Selected, chosen, departing
 
 DEFAULTS = {field.name: field.default for field in fields(Quantity)}  # left out of a tag, which MLflow cuts at 8,000 letters
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # of an experiment that the UI opens as model training
-NOTE = "mlflow.note.content"  # what the UI shows as a run's description, above all its metrics
-FINAL = "| on test | |\n|---|---:|\n"  # where the final numbers begin in it
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # makes MLflow's UI open an experiment as model training
+NOTE = "mlflow.note.content"  # the UI shows this tag as a run's description, above its metrics
+FINAL = "| on test | |\n|---|---:|\n"  # the beginning of the table of final numbers in the description
 
 
 def by_whom(source: str = "agmbench") -> dict[str, str]:
-    """Who starts a run, and by what, as the UI shows it."""
+    """The tags by which the UI shows who started a run, and with which program."""
     user = "unknown"
-    with suppress(Exception):  # of a container's user nothing may be known
+    with suppress(Exception):  # the name of a container's user may not be known
         user = getpass.getuser()
     return {MLFLOW_USER: user, MLFLOW_SOURCE_NAME: source, MLFLOW_SOURCE_TYPE: "LOCAL"}
 
 
 def written(heading: Heading) -> dict[str, str]:
-    """The tags of a run that begins."""
+    """The tags of a new run."""
     return {
         DIGEST: heading.digest,
         CELL: heading.cell,
@@ -73,24 +73,24 @@ def written(heading: Heading) -> dict[str, str]:
 
 
 def described(heading: Heading) -> str:
-    """A run's protocol in words."""
+    """The description of a run: how its epoch is chosen, and how it departs from the published recipe."""
     departs = ", ".join(departing(heading.departures, heading.sample)) or "nothing"
     return f"{chosen(heading.selected, heading.spec)}. Different from the published recipe of its data set: {departs}."
 
 
 def tagged(tags: Mapping[str, str]) -> str:
-    """The condition of runs that have these tags."""
+    """The condition by which MLflow finds runs that have these tags."""
     return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
 
 
 def with_final(note: str, metrics: Mapping[str, float]) -> str:
-    """A description with the final numbers of a run as a table at its end, in place of the table that was there."""
+    """A description with a table of the run's final numbers at its end, which replaces an earlier table."""
     rows = "".join(f"| {name} | {value:.4g} |\n" for name, value in sorted(within("test", metrics).items()))
     return f"{note.partition(FINAL)[0].rstrip()}\n\n{FINAL}{rows}"
 
 
 def labelled(client: MlflowClient, run_id: str, label: Label) -> None:
-    """Give a run the name and the tags of a user."""
+    """Give a run the name and the tags of a user's label."""
     if label.name:
         client.update_run(run_id, name=label.name)
     if label.tags:
@@ -98,7 +98,7 @@ def labelled(client: MlflowClient, run_id: str, label: Label) -> None:
 
 
 def as_tag(measurement: Measurement) -> tuple[str, str]:
-    """What a metric's numbers are, as one tag; the numbers themselves are metrics of the run."""
+    """The name and the text of the tag that describes a metric's numbers; the numbers themselves are metrics of the run."""
     about = {"version": measurement.version, "reason": measurement.reason[:1000]}
     quantities = [
         {key: value for key, value in asdict(q).items() if value != DEFAULTS.get(key)} for q in measurement.quantities
@@ -107,7 +107,7 @@ def as_tag(measurement: Measurement) -> tuple[str, str]:
 
 
 def record(run: MlflowRun) -> Record:
-    """A run of the store as reports read it."""
+    """The record of a run of the store."""
     tags = run.data.tags
     found = Record(
         run_id=run.info.run_id,
@@ -141,7 +141,7 @@ def record(run: MlflowRun) -> Record:
 
 
 def _measurements(found: Record) -> dict[str, Measurement]:
-    """What each metric said; one whose tag cannot be read has not measured the run."""
+    """The measurement of each metric. A metric whose tag cannot be read counts as not having measured the run."""
     tested = within("test", found.metrics)
     said = {}
     for name, text in found.tags.items():

@@ -1,4 +1,4 @@
-"""One run of an MLflow store being written."""
+"""Writes one run of an MLflow store."""
 
 import errno
 import json
@@ -23,23 +23,24 @@ from agmbench.records import FAILED, FINISHED, KILLED, Beyond, Heading, Measurem
 from agmbench.trackers.patience import Locked
 from agmbench.trackers.tags import NOTE, as_tag, labelled, with_final
 
-METRICS_A_CALL = 1000  # MLflow's bounds of one log_batch
+METRICS_A_CALL = 1000  # MLflow's limits for one call of log_batch
 PARAMS_A_CALL = 100
 TAGS_A_CALL = 100
 LONGEST_PARAM = 6000
 FULL = "the disk is full; make room and run the same command again: the job goes on from its last state"
-SHARE = 0.02  # of the time may go into writing points: a call costs two commits, or two network round trips, however few points it has
+# The largest share of the time for writing points. A call costs two commits, or two network round trips, however few points it has.
+SHARE = 0.02
 
 
 def unguarded() -> None:
-    """The guard of a run that nobody else can have taken over."""
+    """The guard of a run that no other process can have taken over: it does nothing."""
 
 
 class MlflowWriter:
-    """One MLflow run being written, by explicit run id: never the process's active run.
+    """Writes one MLflow run, always by its id, never through the process's active run.
 
-    Points wait until enough time has passed since the last were written, until files are kept, or until the run is left. `guard` is
-    called before anything is written, and raises `Taken` if another process has the job now; then nothing more is.
+    Points wait until enough time has passed since points were last written, until files are kept, or until the run ends. `guard` is called
+    before anything is written. It raises `Taken` if another process has the job now; then nothing more is written.
     """
 
     def __init__(
@@ -56,12 +57,12 @@ class MlflowWriter:
         self.check = guard
         self.beyond = beyond
         self._scratch = scratch
-        self.ended: Callable[[], None] = unguarded  # called when it is left
+        self.ended: Callable[[], None] = unguarded  # called at the end of the block
         self._seen = seen
         self._client = client
         self._reopened = reopened
         self._waiting: list[Metric] = []
-        self._written = 0.0  # when
+        self._written = 0.0  # the time when points were last written
         self._took = 0.0
 
     @property
@@ -81,7 +82,7 @@ class MlflowWriter:
     def _end(self, error: BaseException | None) -> None:
         if error is None:
             try:
-                with interrupts.held():  # a transaction that is cut in two leaves the database locked
+                with interrupts.held():  # because an interrupted transaction leaves the database locked
                     self._write()
                     self.check()
                     if not self._reopened:
@@ -92,21 +93,21 @@ class MlflowWriter:
             return
         if self._reopened or isinstance(error, Taken):
             return
-        if isinstance(error, Locked):  # nor can the run's end be written; it is taken over when its job is started again
+        if isinstance(error, Locked):  # the run's end cannot be written either; a later start of the job takes it over
             raise RunFailed(f"{error}; the job goes on from its last state") from error
         if isinstance(error, MlflowException) and isinstance(error.__context__, OSError):
-            # nobody is there to be told; the run is taken over when its job is started again
+            # the server does not answer, so the run's end cannot be written; the run is taken over when its job is started again
             uri = self._client.tracking_uri
             raise RunFailed(
                 f"the tracking server {shown(uri)} no longer answers; when it is back, run the same command "
                 f"again to resume the job ({hidden(describe(error), uri)})"
             ) from error
-        # an interrupt that a library's callback met is one although it left as another error
+        # an interrupt in the callback of a library may arrive here as another error, so `asked` is checked as well
         interrupted, full = interrupts.asked() or not isinstance(error, Exception), _full(error)
         known = isinstance(error, AgmbenchError | Stopped)
         said = hidden(str(error) if known else describe(error), self._client.tracking_uri)
         reason = FULL if full else "interrupted" if interrupted and not known else said
-        with interrupts.held(then_check=False):  # a store that cannot be written hides no error; its run is taken over
+        with interrupts.held(then_check=False):  # an error of the store must not hide `error`; the run is then taken over later
             if not isinstance(error, MlflowException):
                 with suppress(MlflowException, Locked, Taken):
                     self._write()
@@ -118,7 +119,7 @@ class MlflowWriter:
             raise RunFailed(f"{FULL} ({describe(error)})") from error
 
     def describe(self, heading: Heading) -> None:
-        """Log the parameters of the spec, the data set as the run's input, and what a user calls the run."""
+        """Log the parameters of the spec, the data set as the run's input, and the user's label."""
         self.check()
         labelled(self._client, self.id, heading.label)
         params = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in flat(heading.spec).items()]
@@ -178,7 +179,7 @@ class MlflowWriter:
             self._client.set_tag(self.id, OUTCOMES, outcomes.FILE)
 
     def _model(self, folder: Path) -> None:
-        """A folder in MLflow's model format becomes a logged model: `models:/<id>`, and `runs:/<run>/<folder's name>`."""
+        """Log a folder in MLflow's model format as a logged model: `models:/<id>`, and `runs:/<run>/<folder's name>`."""
         run = self._client.get_run(self.id)
         experiment = run.info.experiment_id
         begun = self._client.search_logged_models([experiment], f"source_run_id = '{self.id}'")  # by a process that was killed
@@ -194,7 +195,7 @@ class MlflowWriter:
 
 
 def _full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error: of a file's or of SQLite's."""
+    """Whether a full disk is the cause of an error, be it an error of a file or of SQLite."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
             return True

@@ -1,4 +1,4 @@
-"""Processes of this machine."""
+"""The launcher `local`: processes on this machine."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -21,8 +21,8 @@ class Local(Launcher):
     The machine is divided into slots. Each slot has `gpus_per_job` GPUs (through CUDA_VISIBLE_DEVICES; if this variable is already
     set, only the GPUs that it names are used) and `cpus_per_job` threads. A job uses the first GPU of its slot, as `cuda:0`.
 
-    jobs: how many jobs run at once. Default: as many as the GPUs hold; without GPUs, as many as there are cores for with
-        `cpus_per_job`, and otherwise one.
+    jobs: how many jobs run at once. Default: as many as there are GPUs for; without GPUs, as many as there are cores for if
+        `cpus_per_job` is given, and otherwise one.
     gpus_per_job: GPUs for each job. Default: one, if the machine has any.
     jobs_per_gpu: how many jobs share a GPU. They take turns on it; with NVIDIA's MPS (`nvidia-cuda-mps-control -d`) they run side by
         side. Default: only as many as `jobs` needs.
@@ -57,7 +57,7 @@ class Local(Launcher):
         yield from Pool(places, self.cpus_per_job or max(1, cores() // count), self.folder).run(tasks)
 
     def _dealt(self) -> tuple[list[list[str]], int]:
-        """The GPUs of each place, none where jobs have none, and how many places there are."""
+        """The GPUs of each group (no groups if jobs get no GPUs), and the number of places; places use the groups in turn."""
         found = gpus() if self.gpus_per_job != 0 else []
         each = (1 if found else 0) if self.gpus_per_job is None else self.gpus_per_job
         if each > len(found):
@@ -74,12 +74,12 @@ class Local(Launcher):
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """The GPUs that this process may use, in the form of CUDA_VISIBLE_DEVICES."""
     named = os.environ.get(VISIBLE)
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]

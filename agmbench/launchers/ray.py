@@ -1,4 +1,4 @@
-"""A Ray cluster that is running (`pip install 'agmbench[ray]'`)."""
+"""The launcher `ray`: a Ray cluster that is already running (`pip install 'agmbench[ray]'`)."""
 
 import logging
 import os
@@ -19,8 +19,8 @@ from agmbench.errors import AgmbenchError, describe
 from agmbench.launch import PLACE, Ended, Launcher, Task, environment
 from agmbench.pool import Pool
 
-LOOK = 5  # seconds between two looks at interrupts
-LOG = 2**20  # of what a task prints, the last bytes that come back
+LOOK = 5  # the longest wait in seconds for tasks to end, so that interrupts are noticed
+LOG = 2**20  # how many of the last bytes of a task's output are sent back
 
 
 class Ray(Launcher):
@@ -69,7 +69,8 @@ class Ray(Launcher):
         self._joined(ray)
 
     def _joined(self, ray: Any) -> None:
-        """Be a driver of the cluster. Ray waits for minutes for one that is silent, so it is asked in a thread, which may be left."""
+        """Connect to the cluster as a driver. Ray waits for minutes for a cluster that does not answer, so this happens in a thread that
+        can be abandoned."""
         if ray.is_initialized():
             return
         refused: list[BaseException] = []
@@ -80,7 +81,7 @@ class Ray(Launcher):
             except (Exception, SystemExit) as error:
                 refused.append(error)
 
-        with redirect_stdout(sys.stderr):  # results alone are for standard output
+        with redirect_stdout(sys.stderr):  # standard output is only for results
             asked = threading.Thread(target=join, daemon=True)
             asked.start()
             asked.join(self.timeout)
@@ -132,8 +133,9 @@ def _imported() -> Any:
 
 
 def _work(task: Task, variables: Mapping[str, str], place: str, home: str, threads: int) -> tuple[str, str, float]:
-    """In Ray's worker process: why the task failed, what it printed, and how long it took. When this process dies, the task stops."""
-    chosen = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}  # by Ray for this task
+    """Perform a task in Ray's worker process; returns why it failed, its output, and how many seconds it took. If this process dies, the
+    task stops."""
+    chosen = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}  # set by Ray
     with tempfile.TemporaryDirectory() as folder:
         (ended,) = Pool([{**chosen, PLACE: place}], threads, Path(folder), variables, home).run([task])
         log = Path(folder, f"{task.key}.log").read_bytes()[-LOG:]

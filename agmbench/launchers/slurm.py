@@ -1,4 +1,5 @@
-"""The queue of a Slurm cluster, by `sbatch`, `squeue` and `scontrol` alone. `python -m agmbench.launchers.slurm` is a job's process."""
+"""The launcher `slurm`: the queue of a Slurm cluster, used only through `sbatch`, `squeue` and `scontrol`. On a node, a job runs as
+`python -m agmbench.launchers.slurm`."""
 
 import json
 import os
@@ -20,11 +21,11 @@ from agmbench.ending import leave
 from agmbench.errors import AgmbenchError
 from agmbench.launch import INTERRUPTED, PLACE, Ended, Launcher, Task, enter, environment, limit_threads, perform, told
 
-ANSWER = 60  # seconds that Slurm has for an answer
-DOWN = 600  # seconds that its controller may be away, as when it is started anew
-AT_A_TIME = 100  # jobs that are sent between two looks into the queue
-LONGEST = 900  # letters of a reason, which travels as the job's comment
-ENDED = {  # states in which a job stays
+ANSWER = 60  # seconds within which Slurm must answer
+DOWN = 600  # seconds for which its controller may be unreachable, for example while it restarts
+AT_A_TIME = 100  # the largest number of jobs sent between two looks into the queue
+LONGEST = 900  # the largest number of letters of a reason, which is sent as the job's comment
+ENDED = {  # final states of a job, with the reason of its failure
     "COMPLETED": "",
     "FAILED": "its process ended with an error; see its log",
     "CANCELLED": "it was cancelled (scancel)",
@@ -35,10 +36,10 @@ ENDED = {  # states in which a job stays
     "NODE_FAIL": "its node failed",
     "BOOT_FAIL": "its node did not start",
 }
-AGAIN = {"TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL"}  # of these, the ones after which it is sent again
+AGAIN = {"TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL"}  # the final states after which a job is sent again
 FULL = re.compile(
     "MaxSubmit|AssocMaxJobs|QOSMax|MaxJobCount|temporarily unavailable", re.IGNORECASE
-)  # no room in the queue yet
+)  # errors of sbatch that mean that the queue has no room now
 
 
 class Slurm(Launcher):
@@ -49,16 +50,16 @@ class Slurm(Launcher):
     again. The environment is sent with the job (`--export=ALL`), so it is on no command line. A job that `scancel` ended counts as failed,
     with this reason.
 
-    This process only looks into the queue. If it ends, its jobs go on. Started again, it finds them by their names, which are made of the
-    store and the job's digest.
+    This process only looks into the queue. If it ends, its jobs go on. If it is started again, it finds them by their names, which are made
+    of the store and the job's digest.
 
     jobs: how many jobs are in the queue at once. Default: all of them, or as many as the cluster takes.
     gpus_per_job: GPUs for each job (`--gres=gpu:N`).
     cpus_per_job: cores, and so threads, for each job (`--cpus-per-task`).
     time: the time limit of a job, as `sbatch` takes it: minutes, or 1-12:00:00. Default: that of the partition.
     partition: the partition where jobs run. Default: that of the cluster.
-    slurm: further options of `sbatch` by their long names, such as qos, account, mem or constraint; an option without a value has an empty
-        one.
+    slurm: further options of `sbatch` by their long names, such as qos, account, mem or constraint; give an option that takes no value an
+        empty one.
     restarts: how often a job is restarted after a time limit, a preemption or the loss of a node.
     warning: how many seconds before the time limit a job is warned; 0 means never.
     poll: seconds between two looks into the queue.
@@ -99,7 +100,7 @@ class Slurm(Launcher):
         self.folder.mkdir(parents=True, exist_ok=True)
         sent = {
             name: job for name, job in _newest(_queue()).items() if job.state not in ENDED
-        }  # by an earlier process of this command
+        }  # jobs that an earlier process of this command has sent
         begun = {task.key: time.monotonic() for task in tasks}
         waiting, running, sendings = list(tasks), dict[str, _Sent](), dict.fromkeys(begun, 0)
         while waiting or running:
@@ -118,7 +119,7 @@ class Slurm(Launcher):
             for one in list(running.values()):
                 job = queue.get(one.number)
                 state = job.state if job else "" if one.missed else None
-                if state is None:  # it may have been sent just now; the second time it is missed it is gone
+                if state is None:  # a job that was just sent may not be listed yet; if it is missing twice, it is gone
                     running[one.task.key] = one._replace(missed=True)
                 elif state in AGAIN and sendings[one.task.key] < self.restarts:
                     sendings[one.task.key] += 1
@@ -135,7 +136,8 @@ class Slurm(Launcher):
         return f"agmbench-{self.store}-{task.key}"
 
     def _send(self, task: Task, alone: bool) -> int | None:
-        """The number of the Slurm job; nothing if the queue has no room for it now, and room will come as our jobs end."""
+        """Send a task; returns the number of its Slurm job. Returns `None` if the queue has no room now but will have when our jobs end; if
+        we have no jobs in it (`alone`), this is an error."""
         log = str((self.folder / f"{task.key}.log").absolute()).replace("%", "%%")
         script = _script(task, self.python, os.getcwd(), self.restarts)
         try:
@@ -160,11 +162,11 @@ def _place(name: str, number: int) -> str:
 class _Sent(NamedTuple):
     task: Task
     number: int
-    missed: bool = False  # it was not in the queue when that was last looked into
+    missed: bool = False  # whether it was missing in the queue at the last look
 
 
 class _Job(NamedTuple):
-    """A line of the queue."""
+    """A job as one line of the queue shows it."""
 
     number: int
     name: str
@@ -173,7 +175,7 @@ class _Job(NamedTuple):
 
 
 def _queue() -> list[_Job]:
-    """Our jobs, those that ended within the last minutes among them."""
+    """The user's jobs in the queue, including those that ended within the last minutes."""
     begun = time.monotonic()
     while True:
         try:
@@ -193,7 +195,7 @@ def _newest(jobs: Sequence[_Job]) -> dict[str, _Job]:
 
 
 def _reason(job: _Job | None) -> str:
-    """Why a job failed; of one that is out of the queue, nothing is known, and the store has what became of it."""
+    """Why a job failed; empty if it did not. If it has left the queue, this is not known, and only the store may have its result."""
     if job is None:
         return "it has left the queue and Slurm does not know how it ended"
     said = "" if job.comment == "(null)" else job.comment
@@ -201,7 +203,7 @@ def _reason(job: _Job | None) -> str:
 
 
 def _said(program: str, *words: str, script: str | None = None) -> str:
-    """What a program of Slurm answers; its own words if it refuses."""
+    """Run a program of Slurm; returns its output. Raises `AgmbenchError` with the program's own words if it refuses."""
     try:
         done = subprocess.run(
             [program, *words], input=script or "", capture_output=True, text=True, timeout=ANSWER, check=False
@@ -220,15 +222,16 @@ def _said(program: str, *words: str, script: str | None = None) -> str:
 
 
 def _script(task: Task, python: str, folder: str, restarts: int) -> str:
-    """A job's script. Python takes the place of the shell, so that it is the one to hear signals; the text is its standard input."""
+    """The script of a Slurm job. Python replaces the shell (`exec`), so that it receives signals; the task's text is its standard input."""
     words = [python, "-P", "-m", __name__, task.function, folder, str(restarts)]
     end = "END-OF-TASK"
-    text = json.dumps(task.text)  # in one line, in which no end can be
+    text = json.dumps(task.text)  # one line, so it cannot contain the line that ends the text
     return f"#!/bin/sh\nexec {shlex.join(words)} <<'{end}'\n{text}\n{end}\n"
 
 
 def main(words: Sequence[str]) -> int:
-    """A job's process on its node. Its reason goes into the log, and into the job's comment for whoever looks into the queue."""
+    """Perform a job in its process on a node. If it fails, the reason goes into the log, and into the job's comment, where `_reason` finds
+    it."""
     function, folder, restarts = words
     warned = _listen()
     limit_threads(int(os.environ.get("SLURM_CPUS_PER_TASK", "1")))
@@ -254,7 +257,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _listen() -> list[int]:
-    """Hear what asks this process to stop; in the list is each SIGUSR1, by which Slurm warns of the time limit."""
+    """Listen to requests to stop. Returns a list to which each SIGUSR1 is added, by which Slurm warns of the time limit."""
     interrupts.listen()
     stop, warned = signal.getsignal(signal.SIGUSR1), list[int]()
     assert callable(stop)

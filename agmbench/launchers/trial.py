@@ -1,4 +1,4 @@
-"""What `agmbench check` sends through a launcher: tasks that end well, fail, and die."""
+"""Tasks that `agmbench check` sends through a launcher: they succeed, fail, or die."""
 
 import os
 
@@ -7,7 +7,7 @@ DIES = "dies"
 
 
 def work(text: str) -> str:
-    """A task whose text is why it fails."""
+    """Perform a task that returns its text as the reason of its failure, or dies if the text says so."""
     print(f"trial: {text}", flush=True)
     if text == DIES:
         os._exit(3)

@@ -1,1 +1,1 @@
-"""One job on several devices: one process per device, all of which make the numbers of one process with the whole batch."""
+"""One job on several devices, with one process (rank) per device. All ranks compute the same numbers as one process on whole batches."""

@@ -1,4 +1,4 @@
-"""Whether all ranks still train the same model, and that they go on with the very same numbers."""
+"""Checks that all ranks still train the same model, and makes them go on with exactly the same numbers."""
 
 from itertools import chain
 from typing import TypeVar
@@ -10,20 +10,20 @@ from agmbench.distributed.ranks import here
 from agmbench.errors import RunFailed
 
 T = TypeVar("T")
-ROUNDING = 1e-4  # of the largest number of a tensor: how far apart ranks may be after an epoch
+ROUNDING = 1e-4  # how far ranks may differ after an epoch, relative to the largest number of a tensor
 
 
 def said_once(value: T) -> T:
-    """What the first rank has found, on every rank; in one process the value itself."""
+    """The value of the first rank, on every rank; without ranks, the value itself."""
     ranks = here()
     return value if ranks is None else ranks.told(value)
 
 
 @torch.no_grad()
 def agree(*parts: nn.Module) -> None:
-    """After an epoch: among ranks, raise if their tensors differ by more than rounding, then take those of the first.
+    """After an epoch, raise `RunFailed` if the tensors of ranks differ by more than rounding; then take over those of the first rank.
 
-    They differ where something draws random numbers of its own, or reads what only one rank has.
+    Tensors differ if a component draws random numbers by itself, or reads something that differs between ranks.
     """
     ranks = here()
     if ranks is None:

@@ -1,11 +1,11 @@
-"""Encoders, dealt out: each rank encodes its own samples of a batch, and all ranks have the features of the whole batch.
+"""Encoders among ranks: each rank encodes its own samples of a batch, and then all ranks have the features of the whole batch.
 
-What comes after the encoders (fusion, losses, scores, coefficients) is computed on the whole batch by every rank alike. So a modulator
-does on each rank what it would do in one process, whatever it does, and its gradients are whole: where a backward pass comes to the
-features it goes on with the rank's own samples, and where it comes to the weights of an encoder it is summed over the ranks. Both are
-nodes of autograd's graph, so this holds for `backward`, for `torch.autograd.grad` and for second derivatives.
+Everything after the encoders (fusion, losses, scores, coefficients) is computed by every rank on the whole batch. So any modulator does on
+each rank exactly what it would do in one process, and its gradients are complete: at the features, a backward pass goes on with only the
+rank's own samples; at the weights of an encoder, gradients are summed over the ranks. Both are nodes of autograd's graph, so this works
+for `backward`, for `torch.autograd.grad` and for second derivatives.
 
-After Shoeybi et al., "Megatron-LM" (2019), whose conjugate operators f and g these are, over samples in place of columns.
+These are the conjugate operators f and g of Shoeybi et al., "Megatron-LM" (2019), over samples instead of columns.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from agmbench.distributed.ranks import Ranks, here
 
 
 def encoded(encoder: nn.Module, x: Input, *others: Mapping[str, Input]) -> Tensor | Tokens:
-    """`encoder(x, *others)`. Among ranks, each encodes its own samples; of fewer samples than ranks, each encodes all."""
+    """Compute `encoder(x, *others)`. Among ranks, each encodes its own samples; if there are fewer samples than ranks, each encodes all."""
     ranks, count = here(), len(x)
     if ranks is None or not ranks.deals(count):
         features: Tensor | Tokens = encoder(x, *others)
@@ -36,7 +36,7 @@ def encoded(encoder: nn.Module, x: Input, *others: Mapping[str, Input]) -> Tenso
 
 
 def _called(encoder: nn.Module, *inputs: Any) -> Tensor | Tokens:
-    """The encoder with weights whose gradients are summed over the ranks."""
+    """Call the encoder with weights whose gradients are summed over the ranks."""
     features: Tensor | Tokens
     if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in encoder.parameters()):
         features = encoder(*inputs)
@@ -49,8 +49,8 @@ _known: WeakKeyDictionary[nn.Module, tuple[Any, dict[str, Tensor]]] = WeakKeyDic
 
 
 def _shared(encoder: nn.Module) -> dict[str, Tensor]:
-    """The weights that learn, by name, from one node of the graph until they change: gradients are summed once a backward pass, not
-    once for each pass of the encoder in it."""
+    """The trained weights by name. Until they change, they come from one and the same node of the graph, so that gradients are summed once
+    per backward pass, not once for each pass of the encoder."""
     learning = {name: tensor for name, tensor in encoder.named_parameters() if tensor.requires_grad}
     state = [(name, id(tensor), tensor.data_ptr(), tensor._version) for name, tensor in learning.items()]
     if (known := _known.get(encoder)) is None or known[0] != state:
@@ -60,7 +60,7 @@ def _shared(encoder: nn.Module) -> dict[str, Tensor]:
 
 
 class _Shared(Function):
-    """What all ranks have alike, given to the work of each; its gradient is the sum of theirs."""
+    """Passes on tensors that are the same on all ranks; their gradient is the sum of the gradients of all ranks."""
 
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -71,7 +71,7 @@ class _Shared(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         ranks = _ranks()
-        # a network that drops layers at random may have reached others on another rank
+        # a network that drops layers at random may have reached other weights on another rank
         reached = ranks.summed(torch.tensor([gradient is not None for gradient in gradients], dtype=torch.int32)).tolist()
         mine = [
             torch.zeros(shape, dtype=dtype, device=device) if gradient is None else gradient
@@ -83,7 +83,7 @@ class _Shared(Function):
 
 
 class _Summed(Function):
-    """The sum over the ranks of what each has; all of one dtype in one call."""
+    """The sum of tensors over the ranks; all tensors of one dtype are summed in one call."""
 
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -102,7 +102,7 @@ class _Summed(Function):
 
 
 class _Gathered(Function):
-    """The rows of all ranks; the gradient is that of the rank's own, for every rank works on with the same rows to the same end."""
+    """Gathers the rows of all ranks. The gradient is that of the rank's own rows, because every rank computes the same with all rows."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, count: int) -> Tensor:
@@ -114,7 +114,7 @@ class _Gathered(Function):
 
 
 class _Own(Function):
-    """The rank's own rows of what all ranks have alike."""
+    """Takes the rank's own rows of a tensor that is the same on all ranks."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class _Own(Function):
 
 def _ranks() -> Ranks:
     ranks = here()
-    assert ranks is not None  # a graph that was made among ranks is used among them
+    assert ranks is not None  # a graph that was made among ranks is also used among them
     return ranks
 
 
@@ -150,7 +150,7 @@ def _whole(features: Tensor | Tokens, count: int, ranks: Ranks) -> Tensor | Toke
         whole: Tensor = _Gathered.apply(features, count)
         return whole
     values, mask = features.values, features.mask
-    if mask is not None:  # a network that cuts what is behind the longest sequence of a batch has cut otherwise elsewhere
+    if mask is not None:  # a network that cuts a batch to its longest sequence has cut differently on other ranks
         longest = max(int(length) for length in ranks.each(torch.tensor(values.shape[1])))
         missing = longest - values.shape[1]
         if missing:
@@ -160,15 +160,15 @@ def _whole(features: Tensor | Tokens, count: int, ranks: Ranks) -> Tensor | Toke
 
 
 def _norms(encoder: nn.Module, ranks: Ranks) -> AbstractContextManager[object]:
-    """BatchNorm over the samples of all ranks, if the encoder has any."""
+    """A context in which BatchNorm uses the samples of all ranks, if the encoder has BatchNorm."""
     has = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules())
     return WholeBatch(ranks) if has else nullcontext()
 
 
 @contextmanager
 def _own_draws(ranks: Ranks) -> Iterator[None]:
-    """Inside, torch's own generators draw for the samples of this rank; afterwards they are the same on all ranks: as they were if
-    nothing was drawn, else somewhere new."""
+    """Give torch's own generators other seeds on each rank inside the block, for the rank's own samples. Afterwards they are the same on
+    all ranks: as they were before if nothing was drawn, else with a new seed."""
     generators = [torch.default_generator]
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
@@ -188,6 +188,6 @@ def _own_draws(ranks: Ranks) -> Iterator[None]:
 
 
 def _seed(state: Tensor, number: int) -> int:
-    """A seed of its own for each number, from a generator's state."""
+    """A seed made from a generator's state, different for each number."""
     digest = hashlib.blake2b(state.numpy().tobytes(), digest_size=7, key=number.to_bytes(4, "big")).digest()
     return int.from_bytes(digest, "big")

@@ -1,4 +1,4 @@
-"""Batches, dealt out: each rank reads its own samples of a batch, and all ranks have the whole of it."""
+"""Batches among ranks: each rank reads its own samples of a batch, and then all ranks have the whole batch."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,8 +8,8 @@ from agmbench.loading import Feed, Request
 
 
 class DealtFeed(Feed):
-    """A feed among ranks. The samples of a split that is in memory are on every rank already; others are read by one rank each and
-    sent to all."""
+    """A feed among ranks. A split in memory is already on every rank; of any other split, each sample is read by one rank and sent to
+    all."""
 
     def _batches(self, name: SplitName, requests: Sequence[Request]) -> Iterator[Batch]:
         ranks = here()

@@ -1,4 +1,4 @@
-"""BatchNorm over the samples of all ranks, whatever module asks for it."""
+"""BatchNorm over the samples of all ranks, for any module that uses it."""
 
 from inspect import signature
 from typing import Any
@@ -16,7 +16,7 @@ _GIVEN = signature(F.batch_norm)
 
 
 class WholeBatch(TorchFunctionMode):
-    """Inside, `torch.nn.functional.batch_norm` takes the statistics of a batch over the samples of all ranks."""
+    """Inside the block, `torch.nn.functional.batch_norm` computes the statistics of a batch over the samples of all ranks."""
 
     def __init__(self, ranks: Ranks) -> None:
         super().__init__()
@@ -50,8 +50,8 @@ def _batch_norm(
 
 
 class _Normed(Function):
-    """`(x - mean) / sqrt(variance + eps) * weight + bias` of `[B, C, ...]`, with mean and variance `[C]` over all ranks; and these two,
-    and how many numbers they are of."""
+    """`(x - mean) / sqrt(variance + eps) * weight + bias` for `[B, C, ...]`, with mean and variance `[C]` over all ranks. Also returns
+    mean, variance, and the number of values `[C]` from which they are computed."""
 
     @staticmethod
     def forward(

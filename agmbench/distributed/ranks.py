@@ -1,4 +1,4 @@
-"""The processes that train one job together, its ranks, and what they say to one another."""
+"""Ranks: the processes that train one job together, and how they communicate."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# Its functions have the group that is there when it is imported among their defaults, and then the group lives as long as they do, with
-# its threads and sockets, whatever `destroy_process_group` says. torch imports it by itself when FLOPs are counted first.
+# Imported here, before there is a process group: its functions keep the group that exists at import as a default argument, and that group
+# would then live on with its threads and sockets even after `destroy_process_group`. Torch itself imports it when it first counts FLOPs.
 import torch.distributed.nn
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
@@ -21,20 +21,20 @@ from torch.distributed.rendezvous import rendezvous
 from agmbench import interrupts
 from agmbench.errors import AgmbenchError, RunFailed, describe
 
-MEETING = "AGMBENCH_MEETING"  # the variable that says where ranks meet, if not where torchrun lets them
-PATIENCE = timedelta(days=1)  # with ranks that live: the first may wait for another process that trains the same job
+MEETING = "AGMBENCH_MEETING"  # the environment variable with the address where ranks meet, if it is not torchrun's
+PATIENCE = timedelta(days=1)  # how long ranks wait for the first one, which may wait for another process with the same job
 ENDED = "another process of this job, which trains on several devices, has ended"
 REASON = "reason"  # the key under which a rank that fails says why
-LISTENS = 3.0  # seconds for such a reason, once a rank is gone
+LISTENS = 3.0  # seconds to wait for such a reason after a rank has gone
 
 
 class RankLost(RunFailed):
-    """Another rank has ended."""
+    """Raised when another rank has ended."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process is number `rank` of `size` that train one job. What they say to one another, all of them say in the same order."""
+    """This process is number `rank` of the `size` processes that train one job. All ranks must make the same calls in the same order."""
 
     rank: int
     size: int
@@ -42,25 +42,25 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that talks to the store of runs and to the user."""
+        """Whether this rank is the one that talks to the store of runs and to the user."""
         return self.rank == 0
 
     def counts(self, total: int) -> list[int]:
-        """How many of so many samples each rank has."""
+        """How many of `total` samples each rank has."""
         return [total // self.size + (rank < total % self.size) for rank in range(self.size)]
 
     def own(self, total: int) -> slice:
-        """Which of so many samples are this rank's."""
+        """Which of `total` samples belong to this rank."""
         counts = self.counts(total)
         begun = sum(counts[: self.rank])
         return slice(begun, begun + counts[self.rank])
 
     def deals(self, total: int) -> bool:
-        """Whether so many samples are dealt out; if there are fewer than ranks, each rank takes all of them."""
+        """Whether `total` samples are divided among the ranks; if there are fewer samples than ranks, each rank takes all of them."""
         return total >= self.size
 
     def summed(self, x: Tensor) -> Tensor:
-        """The sum over the ranks, in place."""
+        """The sum of a tensor over the ranks, in place."""
         with self._listening():
             dist.all_reduce(x)
         return x
@@ -73,7 +73,7 @@ class Ranks:
         return found.bool()
 
     def each(self, x: Tensor) -> list[Tensor]:
-        """A tensor of one shape from each rank, copied byte by byte, whatever is in it."""
+        """The tensors of all ranks, which have the same shape and dtype. They are copied byte by byte, so any dtype works."""
         raw = x.detach().contiguous().reshape(-1).view(torch.uint8)
         found = [torch.empty_like(raw) for _ in range(self.size)]
         with self._listening():
@@ -81,33 +81,33 @@ class Ranks:
         return [one.view(x.dtype).view(x.shape) for one in found]
 
     def rows(self, x: Tensor, total: int) -> Tensor:
-        """The rows `[total, ...]` of which `x` are this rank's, as `own` deals them out."""
+        """All rows `[total, ...]`, gathered from the ranks; `x` are this rank's rows, those that `own` gives."""
         counts = self.counts(total)
         if len(x) != counts[self.rank]:
             raise RunFailed(
                 f"an encoder was given {counts[self.rank]} samples of a batch of {total} and gave features for {len(x)}, so the job "
                 "cannot train on several devices; remove --devices"
             )
-        if len(x) < counts[0]:  # all send equally many
+        if len(x) < counts[0]:  # all ranks must send the same number of rows
             x = torch.cat([x, x[-1:]])
         return torch.cat([one[:count] for one, count in zip(self.each(x), counts, strict=True)])
 
     def told(self, what: Any) -> Any:
-        """What the first rank says; what the others would say does not matter."""
+        """The value of the first rank, on all ranks; the values of the others are ignored."""
         said = [what if self.first else None]
         with self._listening():
             dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
         return said[0]
 
     def as_first(self, tensors: Sequence[Tensor]) -> None:
-        """Each tensor becomes that of the first rank."""
+        """Overwrite each tensor by that of the first rank."""
         with self._listening():
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Around what all ranks take part in: torch's error where one is gone becomes one line, with the reason that it left."""
+        """Around communication of all ranks: turn torch's error about a rank that is gone into `RankLost`, with the reason that it left."""
         try:
             yield
         except torch.OutOfMemoryError:
@@ -117,14 +117,14 @@ class Ranks:
             raise RankLost(self._reason() or ENDED) from error
 
     def fails(self, error: BaseException) -> None:
-        """Leave the reason for the others; the first that is left counts."""
+        """Leave the reason of this rank's error for the other ranks; only the first reason that is left counts."""
         if not isinstance(error, RankLost):
             text = str(error) if isinstance(error, AgmbenchError) else describe(error)
             with suppress(RuntimeError):
                 self.store.compare_set(REASON, "", f"process {self.rank} of the job's {self.size}: {text}")
 
     def _reason(self) -> str:
-        """Why a rank left; it has a moment to say so."""
+        """The reason that a rank has left for its end; waits a moment for it, and is empty if there is none."""
         deadline = time.monotonic() + LISTENS
         with suppress(RuntimeError):
             while time.monotonic() < deadline:
@@ -138,18 +138,18 @@ _here: Ranks | None = None
 
 
 def here() -> Ranks | None:
-    """The ranks that this process is one of; `None` where it trains by itself."""
+    """The ranks to which this process belongs; `None` if it trains alone."""
     return _here
 
 
 def called_for() -> int:
-    """How many ranks whoever started this process wants it to be one of: `agmbench run --devices`, torchrun, or nobody, which is 1."""
+    """The number of ranks of which this process should be one, set by `agmbench run --devices` or by torchrun; 1 if neither started it."""
     size = os.environ.get("WORLD_SIZE", "")
     return int(size) if size.isdecimal() and "RANK" in os.environ else 1
 
 
 def one_device() -> None:
-    """Let this process see one GPU of its machine, its own, before torch looks for them; so each rank's is `cuda:0`."""
+    """Let this process see only its own GPU, so that each rank uses `cuda:0`. Call this before torch looks for GPUs."""
     place = int(os.environ.get("LOCAL_RANK") or 0)
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = [str(place)] * (place + 1) if seen is None else [name for name in seen.split(",") if name]
@@ -159,9 +159,10 @@ def one_device() -> None:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """Inside, this process is one of the ranks that the environment names. On a CPU they talk by gloo, on GPUs by NCCL.
+    """Make this process one of the ranks that the environment describes, inside the block. On a CPU they communicate by gloo, on GPUs by
+    NCCL.
 
-    All but the first are silent, and leave it to the first to be interrupted: they end when it does.
+    All ranks except the first print nothing and ignore requests to stop: they end when the first one does.
     """
     global _here
     rank, size = int(os.environ["RANK"]), called_for()
@@ -177,7 +178,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     try:
         yield _here
         with _here._listening():
-            dist.barrier()  # nobody goes while another still waits for an answer
+            dist.barrier()  # no rank leaves while another still waits for an answer
         dist.destroy_process_group()
     except BaseException as error:
         _here.fails(error)

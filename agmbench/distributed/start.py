@@ -1,4 +1,5 @@
-"""`--devices N`: the processes of one job on this machine, watched until all have ended. No torch here: each of them brings its own."""
+"""`--devices N`: starts the processes of one job on this machine, and watches them until all have ended. Torch is imported only by these
+processes."""
 
 import os
 import signal
@@ -18,15 +19,16 @@ from agmbench.errors import RunFailed
 
 GLOO = "GLOO_SOCKET_IFNAME"
 INTERRUPTED = 130  # the exit status of a command that was asked to stop
-DONE = "done"  # the file of the first, once its work is done: how a process ends does not matter then
-LOOK = 1.0  # seconds between two looks for it
-GRACE = 30.0  # seconds in which the others should notice that one has ended, and as many until they are killed
+DONE = "done"  # the file that the first rank makes when its work is done; after that, it does not matter how processes end
+LOOK = 1.0  # seconds between two looks for that file
+GRACE = 30.0  # seconds for the other ranks to notice that one has ended, and again as many before they are killed
 
 
 def started(count: int, command: Callable[[Sequence[str]], object], words: Sequence[str]) -> int:
-    """Run the command line, `command`, with these words as `count` ranks; the exit status.
+    """Run the command line `command` with these words as `count` ranks; returns the exit status.
 
-    What there is to say the first of them says; of one that ended before it could, the last line is raised here.
+    The first rank prints all output and errors. If a rank ends before the first could report it, this raises `RunFailed` with the last line
+    of that rank.
     """
     with tempfile.TemporaryDirectory() as folder, _threads(count):
         context = get_context("spawn")
@@ -42,27 +44,28 @@ def started(count: int, command: Callable[[Sequence[str]], object], words: Seque
         try:
             lost = _watched(processes, Path(folder, DONE))
         except KeyboardInterrupt:
-            processes[0].terminate()  # who ends the others by ending
+            processes[0].terminate()  # the other ranks end when the first one does
             _ended(processes)
-            if not Path(folder, "0").exists():  # it could say nothing
+            if not Path(folder, "0").exists():  # the first rank could not report the interruption
                 raise
             return INTERRUPTED
         finally:
             for process in processes:
                 process.kill()
             alive.close()
-        if Path(folder, DONE).exists():  # it is done, even if it had to be ended
+        if Path(folder, DONE).exists():  # the job is done, even if its processes had to be ended
             return 0
         status = int(processes[0].exitcode)
         if lost is None:
             return status
-        if Path(folder, "0").exists():  # it has said what went wrong, though it may have been killed since
+        if Path(folder, "0").exists():  # the first rank has reported the error, though it may have been killed since
             return status if status > 0 else RunFailed.exit_code
         raise RunFailed(_epitaph(lost, count, processes[lost].exitcode, Path(folder, f"{lost}")))
 
 
 def _watched(processes: Sequence[Any], done: Path) -> int | None:
-    """Wait until all have ended: once one has failed or the first is done, not long for the others. Which failed first, if one did."""
+    """Wait until all processes have ended. After one has failed or the first one is done, wait only a short time for the others. Returns
+    the rank that failed first, or `None`."""
     failed: list[int] = []
     while not failed and processes[0].exitcode is None and not done.exists():
         wait([process.sentinel for process in processes if process.exitcode is None], timeout=LOOK)
@@ -72,7 +75,7 @@ def _watched(processes: Sequence[Any], done: Path) -> int | None:
 
 
 def _ended(processes: Sequence[Any]) -> None:
-    """Have all of them ended: of themselves, asked to, or killed."""
+    """Wait until all processes have ended: first by themselves, then after a request to stop, and at last by killing them."""
     for end in (None, "terminate", "kill"):
         for process in processes:
             if end is not None and process.exitcode is None:
@@ -90,7 +93,7 @@ def _epitaph(rank: int, count: int, status: int, said: Path) -> str:
 
 
 def _environment(rank: int, count: int, folder: str) -> Mapping[str, str]:
-    """As torchrun has it; on one machine they talk over its loopback device."""
+    """The environment variables of a rank, as torchrun sets them. The ranks of one machine communicate over its loopback device."""
     place = {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{count}", "LOCAL_WORLD_SIZE": f"{count}"}
     loopback = {GLOO: os.environ.get(GLOO, "lo")} if sys.platform == "linux" else {}
     return {**place, **loopback, "AGMBENCH_MEETING": f"file://{folder}/meeting"}
@@ -98,7 +101,7 @@ def _environment(rank: int, count: int, folder: str) -> Mapping[str, str]:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """The cores are shared; what OpenMP reads when a process starts."""
+    """Set the number of threads that OpenMP reads when a process starts, so that the ranks share the cores."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = before or str(max(1, (os.cpu_count() or 1) // count))
     try:
@@ -116,7 +119,7 @@ def _rank(
     said: Path,
     watched: Connection,
 ) -> None:
-    """One of them: it ends with whoever started it, and leaves Ctrl-C to that."""
+    """Run the command as one rank. This process ends when the process that started it does, and leaves Ctrl-C to that process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
     os.environ.update(environment)
@@ -139,7 +142,7 @@ def _rank(
 
 
 def _end_with(watched: Connection) -> None:
-    """Once the other end is closed: ask this process to stop, and end it if it does not."""
+    """Wait until the other end of the pipe is closed; then ask this process to stop, and kill it if it does not."""
     with suppress(EOFError, OSError):
         watched.recv()
     os.kill(os.getpid(), signal.SIGTERM)

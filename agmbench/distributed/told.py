@@ -1,4 +1,4 @@
-"""The store of runs, as all ranks have it: the first alone talks to it, and tells the others what it answers."""
+"""How all ranks use the store of runs: only the first rank calls it, and sends its answers to the others."""
 
 import inspect
 import pickle
@@ -17,18 +17,18 @@ PLAIN = (type(None), bool, int, float, str, bytes, Path, tuple, list, dict, set,
 
 
 def told(what: T) -> T:
-    """Among ranks, an object whose methods are called on the first alone; else the object itself."""
+    """Among ranks, a stand-in for an object, whose methods are called only on the first rank; else the object itself."""
     ranks = here()
     return what if ranks is None else cast(T, Told(ranks, what, type(what)))
 
 
 class Told:
-    """What the first rank has in `what`, an object of class `kind`, for all ranks.
+    """A stand-in on all ranks for an object `what` of class `kind` that the first rank has.
 
-    Each call, and each look at an attribute, is one that all ranks make. The answer is what it is there: plain data travel as they
-    are, of a file's path its content, and for any other object, such as a run or a lock, the ranks have one of this class again. An
-    error is raised on all ranks. What is left by an error is left on the first alone, for the others may be anywhere. What the first
-    does with such an object inside a call of another is part of that call.
+    All ranks make each call and read each attribute together, and get the answer of the first rank. Plain data are sent as they are; for
+    the path of a file, its content is sent; for any other object, such as a run or a lock, the ranks get another stand-in. An error is
+    raised on all ranks. If an error leaves a context manager, only the first rank leaves it, because the other ranks may be anywhere. A
+    call that the first rank makes inside another call is part of that call.
     """
 
     asking: ClassVar[bool] = False  # whether the first rank is inside a call
@@ -86,7 +86,7 @@ class Told:
 
 
 def _kind(what: Any) -> type[Any]:
-    """The class of an object, as far as another process can find it by its name; a function's cannot be found."""
+    """The class of an object if another process can find it by its name, else `object`; the class of a function cannot be found."""
     kind: type[Any] = type(what)
     try:
         pickle.dumps(kind)
@@ -104,7 +104,7 @@ class _Again(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A path of the first rank's machine, with what is in it if it is a file."""
+    """A path on the first rank's machine, with its content if it is a file."""
 
     path: Path
     content: bytes | None
@@ -126,7 +126,7 @@ _folder: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def _copies() -> "tempfile.TemporaryDirectory[str]":
-    """Where this rank keeps copies of files, until its process ends."""
+    """The folder in which this rank keeps copies of files until its process ends."""
     if not _folder:
         _folder.append(tempfile.TemporaryDirectory())
     return _folder[0]

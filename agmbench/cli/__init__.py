@@ -1,4 +1,4 @@
-"""The command line: one file per verb, imported only when it is used, so that `--help` and `list` stay quick."""
+"""The command line: one file per verb. Each is imported only when it is used, so that `--help` and `list` stay quick."""
 
 import errno
 import importlib
@@ -35,8 +35,8 @@ VERBS = {
 
 
 MENDED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
-NO_SOCKET = "AF_UNIX path too long"  # what Python says if it cannot make the socket of a process in the temporary folder
-LONGEST = 4000  # characters of an error message
+NO_SOCKET = "AF_UNIX path too long"  # Python's error if it cannot make the socket of a process in the temporary folder
+LONGEST = 4000  # the largest number of characters of an error message
 
 
 def module_of(verb: str) -> str:
@@ -71,10 +71,10 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     os.environ["PYTHONSAFEPATH"] = "1"  # child processes import no module from the working directory
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="ascii" if _ascii() else None, errors="agmbench")  # what it lacks is written otherwise
+            stream.reconfigure(encoding="ascii" if _ascii() else None, errors="agmbench")  # replace characters that it lacks
     try:
         os.getcwd()
-    except OSError as error:  # torch would end the process
+    except OSError as error:  # torch would end the process without a message
         _exit(f"the working directory cannot be used ({error.strerror}); change to a directory that exists", 2)
     try:
         cli.main(words, prog_name="agmbench", standalone_mode=False)
@@ -88,10 +88,10 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         _exit("interrupted", 130)
     except OSError as error:
-        if error.errno == errno.EPIPE:  # the reader of a pipe has seen enough
+        if error.errno == errno.EPIPE:  # the reader of a pipe has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        if error.errno in MENDED and error.filename is not None:  # a path that the user can name anew
+        if error.errno in MENDED and error.filename is not None:  # the user can name another path
             _exit(f"{error.filename} cannot be read or written ({error.strerror})", 2)
         if str(error) == NO_SOCKET:
             from tempfile import gettempdir
@@ -106,7 +106,8 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
 
 
 def _ascii() -> bool:
-    """Whether LC_ALL asks for ASCII alone. Python takes such a locale for UTF-8, and LANG=C too, which it replaces at its start."""
+    """Whether LC_ALL asks for plain ASCII. Python itself treats such a locale as UTF-8. LANG=C does not count, because Python replaces it
+    when it starts."""
     return os.environ.get("LC_ALL") in ("C", "POSIX") and not {"PYTHONIOENCODING", "PYTHONUTF8"} & os.environ.keys()
 
 

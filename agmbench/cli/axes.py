@@ -1,4 +1,4 @@
-"""The jobs that the options of `agmbench run` describe: the values of everything that may have several, and their combinations."""
+"""The jobs that the options of `agmbench run` describe: everything that may have several values, and the combinations of these."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from agmbench.cli.run import Given
     from agmbench.suite import Planned
 
-AXES = ("dataset", "modulator", "fusion")  # of components; all others are settings
+AXES = ("dataset", "modulator", "fusion")  # the axes that name components; all other axes are settings
 
 
 def axes_of(given: "Given") -> dict[str, Sequence[Any]]:
-    """The values of everything that may have several, by option or, of a setting, its key."""
+    """The axes: the values of everything that may have several, by the kind of component or the key of the setting."""
     from agmbench.jobs import parse_ranges
 
     named: dict[str, Any] = {"training.epochs": given["epochs"], "training.accumulate": given["accumulate"]}
@@ -31,7 +31,7 @@ def axes_of(given: "Given") -> dict[str, Sequence[Any]]:
 
 
 def one_spec(axes: Mapping[str, Sequence[Any]], given: "Given") -> Any:
-    """The one job of axes that have no several values."""
+    """The spec of the one job, if no axis has several values."""
     from agmbench.jobs import compose
 
     dataset, modulator, fusion = (next(iter(axes[kind]), None) for kind in AXES)

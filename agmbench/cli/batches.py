@@ -1,4 +1,4 @@
-"""Many jobs as one command carries them out: what it says while they run, and at the end."""
+"""Runs many jobs in one command: what it prints while they run, and at the end."""
 
 import time
 from collections import Counter
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def folder_of(name: str) -> Path:
-    """Where a suite keeps its jobs' texts and what they print, on this machine."""
+    """The folder on this machine in which a suite keeps the texts and the output of its jobs."""
     return Path("runs") / "suites" / name
 
 
@@ -32,7 +32,8 @@ def carried_out(
     quiet: bool = False,
     as_json: bool = False,
 ) -> "tuple[Standing, str]":
-    """Run what is missing, with a line for each job that ends; how far all are then, and why the command fails, if it does."""
+    """Run the jobs that are missing or failed, and print a line when each one ends. Returns the standing of all jobs afterwards, and the
+    reason why the command fails (empty if it does not)."""
     from agmbench import suite
 
     begun, folder = time.monotonic(), folder_of(name)
@@ -60,13 +61,13 @@ def carried_out(
 
 
 def ended(reason: str) -> None:
-    """Raise if jobs failed; the last thing that a command does."""
+    """Raise `RunFailed` if there is a reason, because jobs failed. A command calls this last."""
     if reason:
         raise RunFailed(reason)
 
 
 def recorded(found: "Standing", tracker: "MlflowTracker", tagged: Mapping[str, str] | None = None) -> list[Record]:
-    """The runs of what is done or failed. Those that were done before are tagged now."""
+    """The runs of the jobs that are done or failed. Finished runs that lack a tag of `tagged` get it now."""
     jobs = [*found.done, *(one for one, _ in found.failed)]
     digests, names = {one.digest for one in jobs}, sorted({one.dataset for one in jobs})
     records = [record for dataset in names for record in tracker.records(dataset) if record.digest in digests]
@@ -77,12 +78,12 @@ def recorded(found: "Standing", tracker: "MlflowTracker", tagged: Mapping[str, s
 
 
 def counted(number: int) -> str:
-    """So many jobs, in words."""
+    """A number of jobs in words: `1 job`, `2 jobs`."""
     return "1 job" if number == 1 else f"{number} jobs"
 
 
 def told(name: str, found: "Standing") -> list[str]:
-    """One line each: how far the jobs are, not counting unimodal models; every failed job; what is skipped, with the reason."""
+    """Lines for the user: the number of jobs by their state, without unimodal models; each failed job; the skipped jobs, by reason."""
     counts = {"done": found.done, "failed": found.failed, "missing": found.missing, "skipped": found.skipped}
     lines = [f"suite '{name}': " + ", ".join(f"{len(some)} {what}" for what, some in counts.items())]
     lines += [f"failed: {one.label}: {record.reason}" for one, record in found.failed]

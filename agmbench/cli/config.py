@@ -1,4 +1,4 @@
-"""A file of options (`--config`), which those of the command line override, and what a command line comes to as such a file."""
+"""Files of options: reading one (`--config`), whose options the command line overrides, and printing one (`--dump-config`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import click
 from agmbench.cli.verbs import WORDS, Verb
 from agmbench.errors import AgmbenchError, allowed
 
-SETTINGS = {  # options that set what `--set` can set too, by the key there
+SETTINGS = {  # options for settings that `--set` can set, too, with their keys there
     "epochs": "training.epochs",
     "accumulate": "training.accumulate",
     "precision": "training.precision",
@@ -28,14 +28,14 @@ config_option = click.option(
 
 
 class Configured(Verb):
-    """A command whose options may stand in a file. They are put before the words of the command line, except those that are given there
-    again."""
+    """A command whose options may stand in a file. They are put before the words of the command line, without those that the command line
+    gives as well."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             given, _, order = self.make_parser(ctx).parse_args(list(args))
         except click.UsageError:
-            given, order = {}, []  # the command itself says what is wrong
+            given, order = {}, []  # the command itself reports the error
         file = given.get("config")
         if file is None or [option.name for option in order].count("config") > 1:
             return super().parse_args(ctx, args)
@@ -52,7 +52,7 @@ class Configured(Verb):
 
 
 def dumped() -> str:
-    """The options of the command that is being carried out, as a file that `--config` reads."""
+    """The options of the current command, as the text of a file that `--config` reads."""
     import yaml
 
     from agmbench.registry.located import parsed, plain
@@ -105,7 +105,7 @@ def _read(file: str, named: Mapping[str, click.Option]) -> dict[str, Any]:
 
 
 def _says(name: str, value: Sequence[str]) -> Iterator[str]:
-    """What an option sets, as keys by which other options that set the same are found: the key of a setting, or the option itself."""
+    """The keys that identify what an option sets, so that another option that sets the same is found: keys of settings, or the option."""
     if name in ("set", "encoder", "tag", "slurm", "launch"):
         for text in value:
             key = text.partition("=")[0].strip()
@@ -115,7 +115,7 @@ def _says(name: str, value: Sequence[str]) -> Iterator[str]:
 
 
 def _words(file: str, name: str, value: Any, option: click.Option) -> list[str]:
-    """An option of a file as words of the command line."""
+    """An option from a file, turned into words of the command line."""
     from agmbench.jobs import as_text
 
     def text(one: Any) -> str:

@@ -31,7 +31,7 @@ set_option = click.option(
 )
 
 
-QUIET = 5  # seconds before a command without a terminal tells how far it is
+QUIET = 5  # seconds before a command without a terminal starts to report its progress
 
 
 @click.group("data", cls=Verbs)
@@ -71,7 +71,7 @@ def status(names: tuple[str, ...]) -> None:
 
 
 def _told(state: "State", downloads: Container[str]) -> Iterator[str]:
-    """Notes on a data set that is here; of one that is not, what is missing and how to get it, a line each."""
+    """Lines about a data set: notes if it is here; otherwise what is missing and how to get it."""
     for note in state.notes:
         yield f"{state.name}: {note}"
     if state.missing:

@@ -61,7 +61,7 @@ def command(results: Path, suite: str | None, scale: str | None, **given: Unpack
 
 
 def _by(modulators: tuple[str, ...], records: "list[Record]", registry: Registry) -> "list[Record]":
-    """The runs of the named modulators; of all without names."""
+    """The runs of the named modulators; all runs if no modulator is named."""
     names = {registry.spelling("modulator", name) for name in modulators}
     there = {record.spec["modulator"]["name"] for record in records}
     for name in names - there:
@@ -70,7 +70,7 @@ def _by(modulators: tuple[str, ...], records: "list[Record]", registry: Registry
 
 
 def _digests(registry: Registry, suite: str, scale: str | None) -> set[str]:
-    """Those of the jobs of a suite."""
+    """The digests of the jobs of a suite."""
     from agmbench.suite import plan, read
 
     return {one.job.digest for one in plan(read(registry, suite), registry, scale) if one.job}

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from agmbench.datasets.files import Progress
 
-    Shown = Callable[[str], AbstractContextManager[Progress]]  # what a command shows while something goes on, by what that is
+    Shown = Callable[[str], AbstractContextManager[Progress]]  # shows the progress of what the text names
 
 
 def command(shown: "Shown") -> click.Command:
-    """The command, with the progress that the other commands of data sets show."""
+    """Make the command; `shown` shows its progress in the same way as that of the other commands for data sets."""
 
     @click.command("get", cls=Verb)
     @click.argument("name", type=Name("dataset"))

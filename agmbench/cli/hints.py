@@ -1,4 +1,4 @@
-"""What was probably meant by a word that a command does not know. It is looked for only after a command was refused."""
+"""Hints at what a word that a command does not know probably means. They are computed only after the command was refused."""
 
 import click
 
@@ -6,7 +6,7 @@ from agmbench.registry import KINDS, load
 
 
 def setting_of(option: str) -> str | None:
-    """How a part of the recipe is set that has no option of its own: `--lr` is `--set training.lr=VALUE`."""
+    """A hint for an unknown option that is a setting of the recipe: `--lr` is `--set training.lr=VALUE`; `None` if it is not."""
     from agmbench.jobs import Training
 
     name = option.lstrip("-").replace("-", "_")
@@ -14,7 +14,7 @@ def setting_of(option: str) -> str | None:
 
 
 def option_of(word: str, command: click.Command) -> str:
-    """Which option of a command takes a word that stands alone: `agm` is a modulator."""
+    """A hint for a word that stands alone: the option of the command to which it belongs; `agm`, for example, belongs to `--modulator`."""
     options = {option for parameter in command.params for option in parameter.opts}
     registry = load()
     for kind in KINDS:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Place(TypedDict):
-    """Where jobs run, as `launcher_options` has it."""
+    """Where jobs run: the values of the options that `launcher_options` adds, and of `--jobs`."""
 
     launcher: str
     jobs: int | None
@@ -29,7 +29,7 @@ class Place(TypedDict):
     launch: tuple[str, ...]
 
 
-NAMED = ("jobs", "gpus_per_job", "jobs_per_gpu", "cpus_per_job", "time", "partition")  # options of parameters of the same names
+NAMED = ("jobs", "gpus_per_job", "jobs_per_gpu", "cpus_per_job", "time", "partition")  # options of equally named parameters
 OPTIONS = (
     click.option(
         "--launcher",
@@ -60,14 +60,14 @@ OPTIONS = (
 
 
 def launcher_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add all of them but `--jobs`, which means something else for each verb."""
+    """Add all these options except `--jobs`, which each verb defines itself because it means different things."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command
 
 
 def launched(place: Place, folder: Path, store: str) -> "Launcher":
-    """The launcher that was asked for, after it has checked that it can run jobs; `store` is the address of the store of runs."""
+    """Make the launcher that the options ask for, and check that it can run jobs. `store` is the address of the store of runs."""
     from agmbench.jobs import digest
     from agmbench.launch import Launcher
     from agmbench.parameters import check_parameters
@@ -93,7 +93,7 @@ def launched(place: Place, folder: Path, store: str) -> "Launcher":
 
 
 def _pairs(option: str, texts: Sequence[str], bare: bool = False) -> dict[str, Any]:
-    """The pairs of `key=value` texts. Those of sbatch (`bare`) stay texts and may have no value; others are read as `--set` reads them."""
+    """The values of `key=value` texts by key. Options of sbatch (`bare`) stay texts and may lack a value; others are read as in `--set`."""
     from agmbench.jobs import parse_settings
 
     pairs: dict[str, Any] = {}

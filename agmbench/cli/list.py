@@ -57,11 +57,11 @@ def _print(entries: Iterable[Entry]) -> None:
 
 
 def _failing(entries: Iterable[Entry]) -> Iterator[Broken]:
-    """The entries that are not built in and that `agmbench show` fails to show."""
+    """The entries that are not built in and for which `agmbench show` fails, each with the reason."""
     for entry in entries:
         if entry.origin != BUILT_IN:
             words = [sys.executable, "-P", "-m", "agmbench", "show", entry.kind, entry.name]
-            path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # it finds the modules that this process finds
+            path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # so that it finds the same modules as this process
             shown = subprocess.run(words, env={**os.environ, **path}, capture_output=True, text=True, check=False)
             if shown.returncode:
                 told = shown.stderr.strip().splitlines() or [f"its import ended the process with status {shown.returncode}"]

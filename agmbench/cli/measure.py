@@ -48,7 +48,7 @@ def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
         except AgmbenchError as error:
             untold.append(f"{record.run_id[:8]} '{record.name}': {error}")
             continue
-        kept = [one for one in found if one.reason != measures.ALONE]  # these may be measured later, so no refusal is kept
+        kept = [one for one in found if one.reason != measures.ALONE]  # the others may be measured later
         with tracker.reopen(record) as run:
             run.measured(kept, record.spec["training"]["epochs"] - 1)
         count += bool(kept)

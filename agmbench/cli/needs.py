@@ -1,4 +1,4 @@
-"""What a job will need, as `--dry-run` shows it."""
+"""What a job will need, in the words of `--dry-run`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from agmbench.cli.terminal import lasting
 
 
 def needs(job: Any, device: Any) -> Iterator[str]:
-    """What its forecast says, as lines to read."""
+    """Lines for the user that describe the forecast of a job."""
     from agmbench.forecast import forecast
 
     found = forecast(job, device)

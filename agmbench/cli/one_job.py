@@ -1,4 +1,4 @@
-"""The one job of `agmbench run`, in this process: described, trained, shown."""
+"""Runs the single job of `agmbench run` in this process: describes it (`--dry-run`), or trains it and shows its result."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def carry_out(spec: Any, given: "Given", label: "Label", parent: str | None = None) -> None:
-    """One job, in this process."""
+    """Run one job in this process, or only describe it if it is a dry run."""
     if given["dry_run"]:
         _describe(spec, given)
         return
@@ -59,7 +59,7 @@ def carry_out(spec: Any, given: "Given", label: "Label", parent: str | None = No
 
 
 def _on_several(devices: int | None, device: str) -> bool:
-    """Have the job trained by several processes, if there should be some and this is not one of them; whether that was done."""
+    """Have several processes train the job, if this is asked for and this process is not one of them. Returns whether it was done."""
     from agmbench import build
     from agmbench.cli import main
     from agmbench.distributed.ranks import called_for, one_device
@@ -87,7 +87,8 @@ def _on_several(devices: int | None, device: str) -> bool:
 
 @contextmanager
 def _together(device: Any) -> Iterator[bool]:
-    """Inside, this process is one of those that train the job, if there are several; whether it is the first, which alone speaks."""
+    """Join the processes that train the job inside the block, if there are several. Yields whether this process is the first one, because
+    only that one prints."""
     from agmbench.distributed.ranks import called_for, joined
 
     if called_for() == 1:
@@ -105,7 +106,7 @@ def _wanted(registry: Registry, no_strength: bool) -> "list[Measure]":
 
 
 def _describe(spec: Any, given: "Given") -> None:
-    """The job in full, what it will need, and which jobs are done. Imports no more than that takes."""
+    """Print the whole job, what it will need, and which of the jobs are done. Imports only what this needs."""
     import yaml
 
     from agmbench import build
@@ -124,7 +125,7 @@ def _describe(spec: Any, given: "Given") -> None:
 
 
 def _is_done(digest: str) -> bool:
-    """Whether the store has the job. Where there is no store yet, MLflow need not be imported, which takes a second."""
+    """Whether the store has a finished run of the job. If there is no store yet, MLflow is not imported, because that takes a second."""
     if not os.environ.get("MLFLOW_TRACKING_URI") and not Path("runs/mlflow.db").exists():
         return False
     from agmbench.trackers.mlflow import MlflowTracker

@@ -35,7 +35,8 @@ registry_option = click.option(
 
 
 def own_entry(kind: str, value: str) -> str:
-    """The name of a data set or suite; of a file that `agmbench data describe` wrote, the one in it, which is then known."""
+    """The name of a data set or suite. If `value` is a file with an entry, such as `agmbench data describe` writes, it is the name in that
+    file, which is added to the registry."""
     if not value.endswith((*TABLES, *ENTRIES)) or value in load().names(kind):
         return value
     path = Path(value).absolute()
@@ -81,7 +82,7 @@ def listed(ctx: click.Context, parameter: click.Parameter, value: Any) -> tuple[
 
 
 def entries_listed(kind: str) -> Any:
-    """The same of data sets, each of which may be the file of its entry."""
+    """The callback of an option that takes several names of this kind, separated by commas; each may also be the file with its entry."""
 
     def callback(ctx: click.Context, parameter: click.Parameter, value: Any) -> tuple[str, ...]:
         whole = value is not None and value.endswith(ENTRIES) and Path(value).is_file()
@@ -90,7 +91,7 @@ def entries_listed(kind: str) -> Any:
     return callback
 
 
-KEY = re.compile(r"\w[\w.-]{0,99}")  # of a tag: it becomes part of a filter of MLflow
+KEY = re.compile(r"\w[\w.-]{0,99}")  # what the key of a tag may be, because it becomes part of a filter of MLflow
 
 
 def tags_of(texts: Iterable[str]) -> dict[str, str]:
@@ -125,7 +126,8 @@ tag_option = click.option(
 
 
 class Day(click.ParamType[int]):
-    """A day, or a time of it, of this machine's clock, in milliseconds since 1970: its beginning, or its `last`."""
+    """A day or a time by this machine's clock, converted to milliseconds since 1970. A day stands for its beginning or, with `last`, for
+    its end."""
 
     name = "date"
 
@@ -288,12 +290,12 @@ class Name(click.ParamType[str]):
         self.kind = kind
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        before, comma, begun = incomplete.rpartition(",")  # of a list of names, the last
+        before, comma, begun = incomplete.rpartition(",")  # of a list of names, only the last one is completed
         return [CompletionItem(before + comma + name) for name in load().names(self.kind) if name.startswith(begun)]
 
 
 class _Component(click.Argument):
-    """Kind and name of a component: `modulator/agm`, or in two words `modulator agm`."""
+    """The kind and the name of a component: `modulator/agm`, or in two words `modulator agm`."""
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> tuple[str, str] | None:
         if not value:

@@ -16,7 +16,7 @@ from agmbench.registry import load
 if TYPE_CHECKING:
     from agmbench.datasets.tables.opened import Opened
 
-MOST = 40  # classes that are shown one by one
+MOST = 40  # the largest number of classes that are shown one by one
 
 
 class Said(TypedDict):
@@ -68,7 +68,7 @@ def describe(table: str, name: str | None, output: str | None, force: bool, **sa
         entry = load().get("dataset", known)
         show(opened_table((entry.folder or Path()) / str(entry.params.get("file")), {**entry.params, **given}))
         return
-    path = Path(os.path.abspath(table)) if os.path.isdir(table) else Path(table)  # `.` has a name of its own
+    path = Path(os.path.abspath(table)) if os.path.isdir(table) else Path(table)  # so that `.` gets the name of its folder
     if not path.name:
         raise AgmbenchError(f"'{table}' is not a table; expected a file, or a folder that Hugging Face datasets has saved")
     target = Path(output) if output else path.with_suffix(".yaml") if path.is_file() else path.with_name(f"{path.name}.yaml")
@@ -80,7 +80,7 @@ def describe(table: str, name: str | None, output: str | None, force: bool, **sa
 
 
 def _settings(said: Said) -> dict[str, Any]:
-    """Those of data set `table` that the options say."""
+    """The parameters of data set `table` that the options set."""
     from agmbench.jobs import parse_settings
 
     given = dict(parse_settings(said["settings"]))
@@ -115,8 +115,7 @@ def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) 
 
 
 def opened_table(path: Path, given: dict[str, Any], anew: bool = False) -> "Opened":
-    """Open a table with checked settings. Wrong settings are an error; what is wrong with rows is only told. `anew`: the table has no
-    entry yet."""
+    """Open a table with checked settings. Wrong settings are an error; wrong rows are only noted. `anew`: the table has no entry yet."""
     from agmbench.contracts import Unsuitable
     from agmbench.datasets.tables.opened import open_table
     from agmbench.parameters import check_parameters
@@ -129,7 +128,7 @@ def opened_table(path: Path, given: dict[str, Any], anew: bool = False) -> "Open
 
 
 def show(opened: "Opened") -> None:
-    """What a table holds: its modalities, its classes in each split, and what was noted, odd or wrong."""
+    """Print what a table holds: its modalities, its classes in each split, and everything that was noted or is odd or wrong."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -164,7 +164,7 @@ def _run_name(text: str | None) -> str:
 
 
 def _placed(given: Given) -> bool:
-    """Whether it was said where jobs run, which is for launchers."""
+    """Whether an option says where jobs run, so that a launcher is needed."""
     return given["launcher"] != "local" or any(given[key] for key in Place.__annotations__ if key != "launcher")  # type: ignore[literal-required]
 
 

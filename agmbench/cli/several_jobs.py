@@ -1,4 +1,4 @@
-"""Several jobs by one `agmbench run`: a suite without a file."""
+"""Runs several jobs by one `agmbench run`, as a suite without a file."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from agmbench.cli.run import Given
     from agmbench.records import Label
 
-FOR_ONE = ("devices", "no_strength", "profile", "force")  # options that only one job by itself can have
+FOR_ONE = ("devices", "no_strength", "profile", "force")  # options that are possible only for a single job
 
 
 def carry_out(axes: Mapping[str, Sequence[Any]], given: "Given", label: "Label") -> None:
-    """Every combination as a job of a suite that has no file, and the table that compares them."""
+    """Run every combination of the axes as a job of a suite without a file, and print the table that compares them."""
     from agmbench import suite
     from agmbench.cli.batches import carried_out, ended, recorded, told
     from agmbench.cli.tables import tabled

@@ -65,5 +65,5 @@ def _parameters(entry: Entry) -> None:
 
 
 def _typed(value: object) -> str:
-    """The value as it is written for `--set`."""
+    """The value in the form in which it is written for `--set`."""
     return value if isinstance(value, str) else json.dumps(value, default=str)

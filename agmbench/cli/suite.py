@@ -48,7 +48,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Asked(TypedDict):
-    """Which of a suite's jobs, as `_options` has it."""
+    """Which of a suite's jobs are meant: the values of the options that `_options` adds."""
 
     scale: str | None
     seeds: int | None
@@ -211,13 +211,13 @@ def _planned(name: str, asked: Asked) -> "list[Planned]":
 
 
 def _progress(name: str, asked: Asked, tracker: "MlflowTracker") -> "Standing":
-    """How far a suite is, according to the store; this includes jobs whose data are not on this machine."""
+    """The standing of a suite's jobs according to the store, including jobs whose data are not on this machine."""
     from agmbench.suite import progress, remembered
 
     return progress(remembered(_planned(name, asked), name, tracker), tracker, load())
 
 
 def _words(asked: Asked) -> list[str]:
-    """The options as they were given."""
+    """The options as words of a command line."""
     options = [f"--{key} {asked[key]}" for key in ("scale", "seeds", "limit") if asked[key] is not None]
     return [*options, *(f"--set {text}" for text in asked["settings"])]

@@ -1,4 +1,4 @@
-"""The report of a suite among the artifacts of the suite's own runs, where the MLflow UI shows it."""
+"""Keeps the report of a suite among the artifacts of the suite's own runs, where the MLflow UI shows it."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from agmbench.trackers.mlflow import MlflowTracker
 
 REPORT, SUMMARY = "report.html", "summary.md"
-NOTED = "report.sha256"  # beside the report: a hash of what it was made of
+NOTED = "report.sha256"  # a file beside the report with a hash of everything from which it was made
 
 
 def keep(
@@ -24,8 +24,8 @@ def keep(
     stored: "Iterable[Record]",
     tracker: "MlflowTracker",
 ) -> None:
-    """Keep the report of what is done of a suite with its run in the experiment of each data set, in place of an earlier one that shows
-    something else. `stored` are the runs of the suite's jobs."""
+    """Keep a report of a suite's finished jobs with the suite's run in the experiment of each data set. It replaces an earlier report,
+    unless that shows the same. `stored` are the runs of the suite's jobs."""
     from agmbench import measures
     from agmbench.cli.tables import tabled
     from agmbench.report.export import Origin
@@ -48,10 +48,10 @@ def keep(
         summary = "\n\n".join([f"# {title}", *said, render(tables, "markdown", BASELINE, origin)])
         with group(tracker, dataset, name) as run:
             keep_texts(run, {REPORT: text, SUMMARY: f"{summary}\n"})
-            keep_texts(run, {NOTED: made_of})  # when the report is there
+            keep_texts(run, {NOTED: made_of})  # only after the report is kept
 
 
 def _hash(title: str, said: Sequence[str], records: "Sequence[Record]", by: str) -> str:
-    """A hash of what a report is made of; not of the store's address, which may be another on another machine."""
+    """A hash of everything from which a report is made, without the store's address, which may differ between machines."""
     runs = sorted((one.run_id, one.status, sorted(one.metrics.items())) for one in records)
     return sha256(repr((title, [*said], by, runs)).encode()).hexdigest()

@@ -105,9 +105,9 @@ def command(**given: Unpack[Given]) -> None:
 
     tracker = MlflowTracker()
     planned = _planned(given, registry, modulators, tracker.folder)
-    tracker.check()  # before a study is made
+    tracker.check()  # raises before a study is made
     workers = _workers(given, tracker.shown)
-    with nullcontext() if given["storage"] else tracker.lock("studies"):  # two first commands would both make the tables
+    with nullcontext() if given["storage"] else tracker.lock("studies"):  # or two commands would both make the tables
         for sweep in planned:
             sweeps.open_study(sweep)
     found = []
@@ -118,7 +118,7 @@ def command(**given: Unpack[Given]) -> None:
 
 
 def _modulators(given: Given, registry: Registry) -> list[str]:
-    """Those that are tuned."""
+    """The names of the modulators that are tuned."""
     modulator, fair = given["modulator"], given["fair"]
     if (modulator is None) == (fair is None):
         raise AgmbenchError("name what to tune, by one of --modulator NAME and --fair NAME,NAME")
@@ -169,5 +169,5 @@ def _show(planned: "Sequence[Sweep]", found: "Sequence[Tuned]") -> None:
 
 
 def say(text: str) -> None:
-    """A line on standard error."""
+    """Write a line on standard error."""
     echo(text, err=True)

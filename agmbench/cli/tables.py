@@ -1,4 +1,4 @@
-"""The runs that a command shows, and the tables that it makes of them. Commands import this only when they need it."""
+"""The runs that a command shows, and the tables that are made of them. Commands import this only when they need it."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which runs are shown: those of what is named, with all these tags, begun in this time (milliseconds since 1970)."""
+    """Which runs are shown: those of the named modulators, fusions and seeds, with all these tags, that began between `since` and `until`
+    (milliseconds since 1970). What is empty or `None` excludes no run."""
 
     modulators: Sequence[str] = ()
     fusions: Sequence[str] = ()
@@ -33,7 +34,7 @@ EVERYTHING = Wanted()
 
 
 def wanted_of(given: Filters, modulators: Sequence[str]) -> Wanted:
-    """What the options of a command say, of these modulators."""
+    """The runs that the options of a command ask for, restricted to these modulators."""
     return Wanted(modulators, given["fusions"], given["seeds"], tags_of(given["tags"]), given["since"], given["until"])
 
 
@@ -49,10 +50,10 @@ def side_by_side(
     samples: bool = False,
     published: Collection[int] = (),
 ) -> "list[Table]":
-    """The runs of a store as `agmbench compare` shows them; what is named has to be there."""
+    """The tables of a store's runs as `agmbench compare` shows them. Raises if a name is unknown or no run is left."""
     stored = [*tracker.records(dataset), *tracker.imported(dataset)]
     if not stored and dataset:
-        dataset = registry.get("dataset", dataset).name  # an alias, or an error; data given from Python are in no registry
+        dataset = registry.get("dataset", dataset).name  # an alias, or it raises; data given from Python are in no registry
         stored = [*tracker.records(dataset), *tracker.imported(dataset)]
     found = [record for record in stored if not record.concept and (samples or not record.sample)]
     if not found:
@@ -62,7 +63,7 @@ def side_by_side(
     for name in modulators:
         if name not in known:
             raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known)}")
-    store = cast(Tracker, tracker)  # of which nothing but runs that were made here is measured
+    store = cast(Tracker, tracker)  # safe for folders too, because only runs of this store are measured
     kept = measured(chosen(found, registry, wanted), columns, registry, store, finished(stored).get)
     shown = {"cost": cost, "coalitions": coalitions, "asked": columns, "beside": published}
     return tabled(kept, registry, modulators=modulators, **shown)
@@ -77,7 +78,7 @@ def tabled(records: Sequence[Record], registry: Registry, **shown: Any) -> "list
 
 
 def _present(registry: Registry) -> dict[str, Measurement]:
-    """The version and the quantities of each metric, by name and alias; its `reason` says why a run may lack its numbers."""
+    """The version and the quantities of each metric of the registry, by name and alias; `reason` says why a run may lack its numbers."""
     from agmbench import measures
 
     return {
@@ -115,7 +116,7 @@ def measured(
     wanted = [one for one in known if one.name in named]
     found, count = [], 0
     for record in records:
-        here = record.status == FINISHED and not record.source  # what others' runs answered is not here
+        here = record.status == FINISHED and not record.source  # the outcomes of imported runs are not here
         lacking = measures.stale(record, wanted) if here else []
         found.append(record.with_measured(measures.tried(tracker, record, lacking, find)) if lacking else record)
         count += bool(lacking)
@@ -136,7 +137,7 @@ def _noted(records: Sequence[Record], registry: Registry) -> list[Record]:
 
 
 def chosen(records: Sequence[Record], registry: Registry, wanted: Wanted) -> list[Record]:
-    """The runs that are wanted, of whatever modulator; fusions may be named by aliases."""
+    """The runs that are wanted, of all modulators; fusions may be named by aliases. Raises if none is left."""
     used = {record.spec["fusion"]["name"] for record in records}
     names = {fusion if fusion in used else registry.get("fusion", fusion).name for fusion in wanted.fusions}
     kept = [

@@ -1,4 +1,4 @@
-"""What the command line says."""
+"""Printing on the command line."""
 
 import click
 
@@ -11,7 +11,7 @@ def echo(text: object = "", err: bool = False) -> None:
 
 
 def lasting(seconds: float) -> str:
-    """A length of time to read: `45 s`, `12 min`, `3 h 20 min`."""
+    """A length of time in words: `45 s`, `12 min`, `3 h 20 min`."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

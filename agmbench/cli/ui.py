@@ -11,11 +11,11 @@ from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verb
 from agmbench.errors import AgmbenchError
 
-# MLflow's command, which says by `click.echo` what it does and by logging what is wrong
+# MLflow's command without its messages: it prints what it does by `click.echo`; errors are logged, so they are still shown
 QUIET = "import click; click.echo = lambda *_, **__: None; from mlflow.cli import cli; cli(prog_name='mlflow')"
 
-TRAINING = "?workflowType=machine_learning"  # the UI's side of model training, not that of generative AI, which MLflow opens
-SHOWN = 20  # experiments
+TRAINING = "?workflowType=machine_learning"  # opens the UI's view for model training; MLflow's default is generative AI
+SHOWN = 20  # the largest number of experiments whose addresses are printed
 
 
 @click.command("ui", cls=Verb)
@@ -34,11 +34,11 @@ def command(port: int) -> None:
         raise AgmbenchError(f"no store at {tracker.shown} yet; make one with: agmbench run")
     _check_free(port)
     words = ["-P", "-c", QUIET, "ui", "--host", "127.0.0.1", "--port", str(port)]
-    for what in ("BACKEND", "REGISTRY"):  # no arguments: they may hold a password, and `ps` shows arguments
+    for what in ("BACKEND", "REGISTRY"):  # not as arguments, because they may contain a password, and `ps` shows arguments
         os.environ[f"MLFLOW_{what}_STORE_URI"] = tracker.uri
     os.environ.setdefault("UVICORN_LOG_LEVEL", "warning")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # of MLflow's own imports, which no user can mend
-    os.environ["UVICORN_APP_DIR"] = os.path.dirname(os.__file__)  # so that modules are not looked for in the working directory
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # warnings of MLflow's own imports, which no user can fix
+    os.environ["UVICORN_APP_DIR"] = os.path.dirname(os.__file__)  # so that modules are not imported from the working directory
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # a viewer needs no job runner
     echo(f"http://127.0.0.1:{port}/#/experiments{TRAINING} (press Ctrl-C to stop)", err=True)
     for name, number in list(tracker.experiments().items())[:SHOWN]:
@@ -69,5 +69,5 @@ def _bind(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(
             socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as the server does: a port that was closed just now counts as free
+        )  # the server does the same: a port that was closed just now counts as free
         probe.bind(("127.0.0.1", port))

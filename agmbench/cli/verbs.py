@@ -1,4 +1,4 @@
-"""What all verbs have in common: an option of one value may be given only once, and a mistake is answered by what was probably meant."""
+"""What all verbs have in common: an option with one value may be given only once, and an error says what was probably meant."""
 
 from collections import Counter
 
@@ -6,11 +6,11 @@ import click
 
 from agmbench.cli.hints import option_of, setting_of
 
-WORDS = "agmbench.words"  # what of a context's `meta` are the words that the verb was given
+WORDS = "agmbench.words"  # the key in a context's `meta` for the words that were given to the verb
 
 
 class Verb(click.Command):
-    """A command that refuses an option of one value if it is given twice, instead of taking the last."""
+    """A command that refuses an option with one value if it is given twice, instead of taking the last value."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -29,11 +29,11 @@ class Verb(click.Command):
 
     @property
     def _sets(self) -> bool:
-        """Whether it takes the settings of a job."""
+        """Whether the command has the option `--set`."""
         return any("--set" in parameter.opts for parameter in self.params)
 
 
 class Verbs(click.Group):
-    """A group of such commands."""
+    """A group of such commands (`Verb`)."""
 
     command_class = Verb

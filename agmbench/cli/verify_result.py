@@ -62,7 +62,7 @@ def command(result: Path, device: str, tolerance: float, quiet: bool) -> None:
 
 
 def _wanted(stated: "Result", registry: Registry) -> "list[Measure]":
-    """The metrics that measured the result, as far as they are here."""
+    """The metrics that measured the result, as far as this registry has them."""
     from agmbench.measures import ALONE, measures
 
     asked = {name for name, one in stated.metrics.measurements.items() if one.reason != ALONE}
@@ -91,7 +91,7 @@ def _show(stated: "Result", found: "Verdict") -> None:
 
 
 def _lacking(found: "Verdict") -> str:
-    """What does not agree, in a few words."""
+    """A few words that say what does not agree."""
     what = []
     if found.beyond:
         what.append(f"{len(found.beyond)} of {len(found.numbers)} numbers do not agree")

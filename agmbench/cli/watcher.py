@@ -1,4 +1,4 @@
-"""What the command line shows of jobs while they are trained."""
+"""What the command line shows about jobs while they are trained."""
 
 import time
 from typing import TYPE_CHECKING
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 class Watcher:
-    """A progress bar on a terminal; elsewhere one line per epoch on standard error, so that a log file shows where a job is.
+    """An observer that shows a progress bar on a terminal; elsewhere one line per epoch on standard error, so that a log file shows how far
+    a job is.
 
     quiet: show only warnings.
-    each_epoch: whether there is a line per epoch where there is no terminal; otherwise one per job.
-    verbose: a line per epoch on a terminal too, with every number on valid.   as_json: lines of JSON, and no bar.
-    trained: whether any job was trained.
+    each_epoch: whether lines are shown for every epoch, or only for every job.
+    verbose: show a line per epoch on a terminal, too, with every number on valid.   as_json: show lines of JSON, and no bar.
+    trained: whether the last job was trained now.
     """
 
     def __init__(self, quiet: bool = False, each_epoch: bool = True, verbose: bool = False, as_json: bool = False) -> None:
@@ -53,7 +54,7 @@ class Watcher:
         self._bar.stop()
 
     def started(self, name: str, epochs: int, done: int) -> None:
-        """A job begins, or goes on after so many epochs."""
+        """Called when a job begins, or goes on after `done` epochs."""
         self._name, self._epochs, self._done, self._before = name, epochs, done, done
         self._begun = time.monotonic()
         self._task = self._bar.add_task(name, total=epochs, completed=done, now="")
@@ -70,7 +71,7 @@ class Watcher:
             echo(f"warning: {text}", err=True)
 
     def epoch(self, epoch: "Epoch") -> None:
-        """An epoch is validated."""
+        """Called when an epoch is validated."""
         interrupts.check()
         self._done += 1
         now = f"valid {epoch.by} {epoch.valid[epoch.by]:.3f}"
@@ -84,7 +85,7 @@ class Watcher:
             echo(f"{self._name}: epoch {self._done} of {self._epochs}, {shown}, {left} left", err=True)
 
     def finished(self, record: "Record", trained: bool) -> None:
-        """A job is done, trained now or before."""
+        """Called when a job is done, whether it was trained now or before."""
         self.trained = trained
         if self._json and self._lines:
             figure, _, value = record.figure.partition(" ")

@@ -1,1 +1,1 @@
-"""Folders of results that others can verify: what is in them, how they are written, read and compared. No torch."""
+"""Folders of results that others can verify: what they contain, and how they are written, read and compared. Torch is not imported."""

@@ -1,4 +1,4 @@
-"""The results of the runs in a store."""
+"""Collects results from the runs in a store."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,14 +12,14 @@ from agmbench.records import FINISHED, Record, Tracker
 
 
 def with_references(chosen: Iterable[Record], stored: Iterable[Record]) -> list[Record]:
-    """The last finished run of each job that is chosen, and of the unimodal models that these are compared with; by digest."""
+    """The last finished run of each chosen job, and of the unimodal models with which these are compared, in the order of digests."""
     last = {record.digest: record for record in sorted(stored, key=lambda record: record.order) if record.status == FINISHED}
     wanted = {digest for record in chosen for digest in (record.digest, *record.references.values())}
     return [last[digest] for digest in sorted(wanted & last.keys())]
 
 
 def results(records: Sequence[Record], tracker: Tracker) -> tuple[list[Result], list[str]]:
-    """A result of each run, and a line for each run that cannot be one."""
+    """The results of the runs, and a line for each run of which no result can be made."""
     found, left_out = [], []
     for record in records:
         try:
@@ -32,7 +32,7 @@ def results(records: Sequence[Record], tracker: Tracker) -> tuple[list[Result], 
 
 
 def result_of(record: Record, tracker: Tracker) -> Result:
-    """The result of a finished run, from what the store kept of it."""
+    """The result of a finished run, made from what the store has of it."""
     names = [of_split("valid", name) for name in within("valid", record.metrics)]
     epoch = record.metrics.get(BEST_EPOCH)
     curves = tracker.history(record, names) if epoch is not None else {}

@@ -1,7 +1,7 @@
 """A folder of results: one folder per job, named by its digest, and `manifest.json` with the sha256 of every file.
 
-Whoever reads such a folder does not know who wrote it. So only files that the manifest names are opened, only under the names below, and
-only regular files of a limited size that no symbolic link leads to. Texts, names and numbers are checked before anything is made of them.
+Such a folder may come from anybody. So only files that the manifest names are opened, only under the names below, and only regular files
+of a limited size that are not symbolic links. Texts, names and numbers are checked before they are used.
 """
 
 import hashlib
@@ -37,11 +37,11 @@ PARTS: dict[str, type[BaseModel]] = {
 }
 FILES = (JOB, *PARTS)
 KNOWN = re.compile(rf"[0-9a-f]{{16}}/(?:{'|'.join(map(re.escape, FILES))})")
-KEY = re.compile(r"\w[\w. -]*")  # of a setting, as MLflow takes names
-MOST = 10_000  # results in a folder
-BYTES = 2**20  # of a file of a result
-LETTERS = 2_000  # of a text
-DEPTH = 20  # of nested lists and mappings
+KEY = re.compile(r"\w[\w. -]*")  # what the key of a setting may be, because MLflow takes only such names
+MOST = 10_000  # the largest number of results in a folder
+BYTES = 2**20  # the largest size of a result's file
+LETTERS = 2_000  # the greatest length of a text
+DEPTH = 20  # the deepest nesting of lists and mappings
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -55,7 +55,7 @@ class Manifest(Frozen):
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder that was read. `name` is how its runs are told from others; `sha256` is that of its manifest."""
+    """A folder that was read. `name` distinguishes its runs from others; `sha256` is the hash of its manifest."""
 
     name: str
     path: Path
@@ -64,21 +64,21 @@ class Folder:
     files: Mapping[str, str]
 
     def records(self) -> list[Record]:
-        """Its runs as reports read them."""
+        """The records of its runs."""
         return [result.record(self.name) for result in self.results]
 
     def copy(self, digest: str, into: Path) -> None:
-        """Copy the files of a result, and no others that may lie beside them."""
+        """Copy the files of a result, but no other files that may lie beside them."""
         for name, content in _sealed(self.path, digest, self.files).items():
             (into / name).write_bytes(content)
 
     def sealed(self, digest: str) -> str:
-        """One sha256 of all files of a result."""
+        """One sha256 over all files of a result."""
         return hashlib.sha256("".join(self.files[f"{digest}/{name}"] for name in FILES).encode()).hexdigest()
 
 
 class Folders:
-    """Folders of results in the place of a store: what `agmbench compare` asks a tracker for."""
+    """Folders of results in place of a store, with the methods of a tracker that `agmbench compare` needs."""
 
     def __init__(self, folders: Sequence[Folder]) -> None:
         self._records = [record for folder in folders for record in folder.records()]
@@ -86,15 +86,15 @@ class Folders:
         self.shown = f"the folder{'s' if several else ''} {', '.join(folder.name for folder in folders)}"
 
     def records(self, dataset: str | None = None) -> list[Record]:
-        """Every run of a data set (of all)."""
+        """Every run of a data set, by default of all."""
         return [record for record in self._records if dataset in (None, record.spec["dataset"]["name"])]
 
     def imported(self, dataset: str | None = None) -> list[Record]:
-        """No more than `records` gives."""
+        """Always empty, because `records` already gives all runs."""
         return []
 
     def history(self, record: Record, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-        """Nothing: a result has no curves."""
+        """Always empty, because a result has no curves."""
         return {}
 
 
@@ -102,7 +102,7 @@ class Folders:
 
 
 def write(results: Iterable[Result], path: Path) -> Folder:
-    """Write a folder completely or not at all; the same results give the same bytes. A folder of results that is there is replaced."""
+    """Write a folder completely or not at all; the same results give the same bytes. An existing folder of results is replaced."""
     texts = {f"{result.run.digest}/{name}": text for result in results for name, text in _texts(result).items()}
     content = {name: texts[name].encode() for name in sorted(texts)}
     files = {name: hashlib.sha256(each).hexdigest() for name, each in content.items()}
@@ -120,7 +120,7 @@ def write(results: Iterable[Result], path: Path) -> Folder:
 
 
 def check(result: Result) -> None:
-    """Raise unless a reader would take this result."""
+    """Raise unless a reader would accept this result."""
     for name, text in _texts(result).items():
         if len(text.encode()) > BYTES:
             raise AgmbenchError(f"its {name} would be larger than {BYTES // 2**20} MiB")
@@ -143,7 +143,7 @@ def _json(content: Any) -> str:
 
 
 def _replaceable(path: Path) -> None:
-    """Raise unless there is nothing at a path, or nothing but an export."""
+    """Raise unless a path is free, or has a folder that contains nothing but an export."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise AgmbenchError(f"{shown(path)} exists and is not a folder; name another one")
     if Path.cwd().is_relative_to(path.resolve()):
@@ -161,7 +161,7 @@ def _replaceable(path: Path) -> None:
 
 
 def named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Names for folders that are read together: the last part of each path, or as many last parts as tell them apart."""
+    """Names for folders that are read together: the last part of each path, or as many last parts as make them different."""
     whole = [path.resolve() for path in paths]
     for path in paths:
         if whole.count(path.resolve()) > 1:
@@ -174,14 +174,14 @@ def named(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def name_of(text: str) -> str:
-    """A name for the source of runs; it stands in rows and in MLflow's filters."""
+    """Check a name for the source of runs, which is shown in rows and used in MLflow's filters; returns it."""
     if not text or len(text) > 200 or UNSEEN.search(text) or {*"\n\t'\"`"} & {*text}:
         raise AgmbenchError(f"the name {text!r} should be one line of printable text without quotes; rename the folder")
     return text
 
 
 def read_all(paths: Sequence[Path]) -> list[Folder]:
-    """Read several folders, each by a name of its own."""
+    """Read several folders, and give each a name of its own."""
     return [read(path, name) for name, path in named(paths).items()]
 
 
@@ -193,7 +193,7 @@ def read(path: Path, name: str) -> Folder:
 
 
 def read_result(path: Path) -> Result:
-    """One result by its folder or its `job.yaml`; checked against the manifest beside the folder."""
+    """Read one result, given its folder or its `job.yaml`, and check it against the manifest beside the folder."""
     path = path.parent if path.name == JOB else path
     path = path.absolute()
     files, _ = _manifest(path.parent)
@@ -218,7 +218,7 @@ def _manifest(folder: Path) -> tuple[dict[str, str], str]:
 
 
 def _check_listed(files: Collection[str], path: Path) -> None:
-    """Raise unless a manifest lists whole results and nothing else."""
+    """Raise unless a manifest lists only complete results."""
     for name in files:
         if not KNOWN.fullmatch(name):
             raise AgmbenchError(
@@ -238,7 +238,7 @@ def _verified(folder: Path, digest: str, files: Mapping[str, str]) -> Result:
 
 
 def _sealed(folder: Path, digest: str, files: Mapping[str, str]) -> dict[str, bytes]:
-    """The files of a result, all of which have the sha256 that the manifest states."""
+    """The content of a result's files; raises unless each has the sha256 that the manifest states."""
     if (folder / digest).is_symlink():
         raise AgmbenchError(f"{shown(folder / digest)} is a symbolic link; expected a folder")
     parts = {}
@@ -255,7 +255,7 @@ def _sealed(folder: Path, digest: str, files: Mapping[str, str]) -> dict[str, by
 
 
 def _result(parts: Mapping[str, bytes], digest: str, folder: Path) -> Result:
-    """A result from the content of its files, which nobody has looked at so far."""
+    """Make a result from the content of its files, and check all of it."""
     where = folder / JOB
     text = _text(parts[JOB], where)
     job = job_in(text, shown(where)).spec
@@ -291,7 +291,7 @@ def _part(model: type[M], parts: Mapping[str, bytes], folder: Path) -> M:
 
 
 def _bytes(path: Path, most: int) -> bytes:
-    """What a regular file holds; nothing else is opened, and no link is followed."""
+    """The content of a regular file of at most `most` bytes. Nothing else is opened, and no symbolic link is followed."""
     try:
         if stat.S_ISLNK(os.lstat(path).st_mode):
             raise AgmbenchError(f"{shown(path)} is a symbolic link; expected a regular file")
@@ -314,7 +314,7 @@ def _text(content: bytes, path: Path) -> str:
 
 
 def _tree(content: bytes, path: Path) -> Any:
-    """The tree of a JSON file, in which a key stands once and numbers are finite."""
+    """The tree of a JSON file; raises if a key is given twice or a number is not finite."""
     try:
         tree = json.loads(_text(content, path), object_pairs_hook=_once, parse_float=_number, parse_constant=_number)
     except (ValueError, RecursionError) as error:

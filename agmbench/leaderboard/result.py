@@ -1,4 +1,4 @@
-"""One result: a finished run as five small files say it, and as a `Record` that reports read."""
+"""One result: a finished run as five small files, and as a `Record` for reports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from agmbench.records import FINISHED, Measurement, Record, Selected
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=250)]
-Metric = Annotated[str, Field(max_length=250, pattern=r"^\w[\w.: -]*(/\w[\w.: -]*)*$")]  # as MLflow takes names
+Metric = Annotated[str, Field(max_length=250, pattern=r"^\w[\w.: -]*(/\w[\w.: -]*)*$")]  # the names that MLflow takes
 Numbers = dict[Metric, float]
 CHECKOUT = "mlflow.source.git.commit"
 
 
 class AboutRun(Frozen):
-    """`run.json`: what of a run its job does not say.
+    """`run.json`: facts about a run that its job does not contain.
 
-    cell: equal for runs that may stand in one table.   components: version and source of each.   departures: from the published
+    cell: equal for runs that may stand in one table.   components: version and source of each.   departures: those from the published
     recipe of the data set; `null` if they are not known.   references: the digests of the unimodal models.   training: the digest of
     the job that trained the model.   sample: whether the data are random.   started: milliseconds since 1970.
     """
@@ -42,7 +42,7 @@ class AboutRun(Frozen):
 
 
 class Measured(Frozen):
-    """What one metric said of a run, but for the numbers."""
+    """What is known about one metric of a run, except its numbers."""
 
     version: str
     reason: str
@@ -50,7 +50,8 @@ class Measured(Frozen):
 
 
 class Metrics(Frozen):
-    """`metrics.json`: the final numbers. `valid` is of the epoch that was chosen; `test` holds every metric, strengths among them."""
+    """`metrics.json`: the final numbers. `valid` has those of the chosen epoch; `test` has those of every metric, including competition
+    strength."""
 
     best_epoch: int | None = Field(ge=0)
     valid: Numbers
@@ -60,7 +61,7 @@ class Metrics(Frozen):
 
 
 class Environment(Frozen):
-    """`environment.json`: where the run was made. What is not known is empty. `changed`: whether the checkout had uncommitted changes."""
+    """`environment.json`: where the run was made; what is not known is empty. `changed`: whether the checkout had uncommitted changes."""
 
     fingerprint: str
     commit: str
@@ -74,7 +75,7 @@ class Environment(Frozen):
     versions: dict[Metric, Name]
 
     def differing(self, other: "Environment") -> list[str]:
-        """What may make other numbers there than here, as `torch 2.5 and 2.6`; the commit is not looked at, as versions are."""
+        """The differences that may lead to other numbers, such as `torch 2.5 and 2.6`. Commits are not compared, because versions are."""
         ours, theirs = (one.model_dump(exclude={"versions", "commit", "changed", "fingerprint"}) for one in (self, other))
         pairs = {key: (ours[key], theirs[key]) for key in ours}
         pairs |= {
@@ -104,7 +105,7 @@ class Result:
     predictions: Predictions
 
     def record(self, source: str) -> Record:
-        """As reports read it; `source` is the name of the folder that it came in."""
+        """The result as a record; `source` is the name of the folder from which it was read."""
         known = self.metrics
         metrics = {**all_of_split("valid", known.valid), **all_of_split("test", known.test), **all_of_split("cost", known.cost)}
         epoch = self.metrics.best_epoch
@@ -131,7 +132,7 @@ class Result:
         )
 
     def _tags(self) -> dict[str, str]:
-        """As a run of the store has them."""
+        """The tags that the run would have in a store."""
         where = self.environment
         known = {name: getattr(where, name) for name in ("device", "devices", "threads", "cpu", "platform", "python")}
         known["devices"] = "" if where.devices == "1" else where.devices

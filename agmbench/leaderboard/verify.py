@@ -1,4 +1,4 @@
-"""Whether a job that was run again gave the result that a folder states."""
+"""Checks whether a job that was run again gave the result that a folder states."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ PARTS = ("valid", "test")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What agrees of two results of one job and what does not.
+    """The comparison of two results of one job: which parts agree, and which do not.
 
-    numbers: of the final ones on valid and test, by name, what was stated and what came out; `None` where one side lacks it.
-    differing: what of the environments may make other numbers.   answers, logits: whether their hashes agree.
+    numbers: the final numbers on valid and test, by name: the stated one, and the one found here, which is `None` if it is missing.
+    differing: the differences of the environments that may lead to other numbers.   answers, logits: whether their hashes agree.
     """
 
     numbers: Mapping[str, tuple[float | None, float | None]]
@@ -24,17 +24,17 @@ class Verdict:
 
     @property
     def equal(self) -> list[str]:
-        """The numbers that agree bit by bit."""
+        """The names of the numbers that are equal."""
         return [name for name, (stated, found) in self.numbers.items() if stated == found]
 
     @property
     def beyond(self) -> list[str]:
-        """The numbers that do not agree as they should: bit by bit in the same environment, else within the tolerance."""
+        """The names of the numbers that do not agree as they should: exactly in the same environment, else within the tolerance."""
         return [name for name, pair in self.numbers.items() if not self._agrees(*pair)]
 
     @property
     def reproduced(self) -> bool:
-        """Whether the result is what it was said to be."""
+        """Whether the result is reproduced: all numbers agree and, in the same environment, the predictions do, too."""
         return not self.beyond and (bool(self.differing) or (self.answers and self.logits))
 
     def _agrees(self, stated: float | None, found: float | None) -> bool:
@@ -46,7 +46,7 @@ class Verdict:
 
 
 def verdict(stated: Result, found: Result, tolerance: float) -> Verdict:
-    """Compare what a folder states with what came out here."""
+    """Compare the result that a folder states with the result of the run here."""
     return Verdict(
         numbers=dict(_numbers(stated, found)),
         differing=tuple(stated.environment.differing(found.environment)),
@@ -57,7 +57,7 @@ def verdict(stated: Result, found: Result, tolerance: float) -> Verdict:
 
 
 def _numbers(stated: Result, found: Result) -> Iterator[tuple[str, tuple[float | None, float | None]]]:
-    """Those that were stated; numbers of metrics that there were not then are no part of the result."""
+    """The stated numbers and those found here, by name. Numbers of metrics that did not exist then are not part of the result."""
     for part in PARTS:
         theirs, ours = getattr(stated.metrics, part), getattr(found.metrics, part)
         for name in sorted(theirs):
@@ -65,7 +65,7 @@ def _numbers(stated: Result, found: Result) -> Iterator[tuple[str, tuple[float |
 
 
 def changed(stated: Result, digest: str, components: Mapping[str, str], fingerprint: str) -> str:
-    """Why the job has another digest here than there; empty if it has the same."""
+    """The reason why the job has another digest here than in the result; empty if it has the same."""
     if stated.run.digest == digest:
         return ""
     theirs = sorted(stated.run.components.items())

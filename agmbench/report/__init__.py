@@ -1,1 +1,1 @@
-"""What people look at: tables and plots, made only from records."""
+"""Reports: tables and plots for people, made only from records."""

@@ -70,7 +70,7 @@ def pools(tables: Sequence[Table], baseline: str) -> list[Pool]:
 def alike(tables: Sequence[Table]) -> list[list[Table]]:
     """The tables in groups that have the same figure and choose epochs in the same way.
 
-    Models that appear in two tables, because they are compared with other concepts in the second, count once.
+    Models that appear in two tables, because they are compared with other unimodal models in the second, count once.
     """
     found: dict[tuple[str, ...], list[Table]] = defaultdict(list)
     seen: set[str] = set()
@@ -85,8 +85,8 @@ def alike(tables: Sequence[Table]) -> list[list[Table]]:
 
 
 def pool(tables: Sequence[Table], baseline: str) -> list[Pooled]:
-    """Every method that shares two or more seeds with the baseline in total; Holm's correction is over these. The tables have one
-    figure in common. A single cell is not pooled.
+    """Pool every method that shares two or more seeds with the baseline in total; Holm's correction is over these. The tables must have the
+    same figure. A single cell is not pooled.
 
     A cell is a win or a loss if the interval of its mean difference excludes zero, with the standard deviation within cells, pooled
     over all cells of the method; otherwise it is a tie.
@@ -118,7 +118,7 @@ def _pooled(label: str, cells: Sequence[Sequence[float]], p: float, adjusted: fl
 def differences(table: Table, baseline: str) -> dict[str, list[float]]:
     """For every other method: its figure minus the baseline's, for each seed that both have. Empty without the baseline.
 
-    The baseline of a run that came in a folder of results is that of the same folder, if there is one.
+    A run from a folder of results is compared with the baseline of the same folder, if there is one.
     """
     rows = {row.label: row for row in table.rows if row.method}
     of = {label: rows.get(f"{baseline} ({row.source})", rows.get(baseline)) for label, row in rows.items()}

@@ -1,4 +1,4 @@
-"""The vector pictures of a report: matplotlib draws them, and what comes out is SVG that follows the theme of the page around it."""
+"""The vector pictures of a report: matplotlib draws them, and they become SVG that follows the theme of the page around it."""
 
 import io
 import re
@@ -16,12 +16,12 @@ from matplotlib.ticker import MaxNLocator
 from agmbench.report.escapes import one_line
 from agmbench.report.style import INK, SOFT, VARIABLES, any_script, colour, themed
 
-LINE = 14  # pixels from one name to the next
+LINE = 14  # the distance in pixels from one name to the next
 DASHED: dict[str, Any] = {"color": SOFT, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
 
 
 class Curve(NamedTuple):
-    """A line `(x, y)` in a colour; `band` is `(x, low, high)` around it."""
+    """A line of points `(x, y)` in a colour; `band` has `(x, low, high)` for the band around it."""
 
     label: str
     colour: int
@@ -30,7 +30,7 @@ class Curve(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """A named point; `bounds` are the ends of its interval in y. One that is not `named` is small, with neither name nor interval."""
+    """A point with a name; `bounds` are the ends of its interval in y. A point that is not `named` is small, without name and interval."""
 
     label: str
     x: float
@@ -67,7 +67,7 @@ def intervals(title: str, bars: Sequence[Bar], x: str, mark: float | None = None
 
 
 def _draw(axes: Axes, place: int, bar: Bar, shade: str, led_from: float | None) -> None:
-    """A line of `intervals`."""
+    """Draw one line of `intervals`."""
     if bar.low is not None and bar.high is not None:
         axes.hlines(place, bar.low, bar.high, color=shade, linewidth=2, alpha=0.5)
     axes.plot(bar.values, [place] * len(bar.values), "|", color=SOFT, markersize=10, markeredgewidth=1.2)
@@ -78,7 +78,7 @@ def _draw(axes: Axes, place: int, bar: Bar, shade: str, led_from: float | None) 
 
 @themed
 def scatter(title: str, dots: Sequence[Dot], x: str, y: str, zero: bool = False) -> Markup:
-    """Named points; the names stand in one column to the right, each led to its point. With `zero` the x axis begins at zero."""
+    """Points with names; the names stand in one column at the right, each joined to its point. With `zero`, the x axis includes zero."""
     named = [dot for dot in dots if dot.named]
     height = max(220, LINE * len(named))
     axes = _axes(title, 260, height, x, y)
@@ -205,25 +205,25 @@ def apart(places: Sequence[float], space: float, low: float, high: float) -> lis
 
 
 def _axes(title: str, width: float, height: float, x: str, y: str = "") -> Axes:
-    """Axes of so many pixels; what stands around them is added to the picture when it is written."""
+    """Axes of a size in pixels; the space for labels around them is added when the picture is written."""
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_title(one_line(title), pad=22 if y else 8)
     axes.set_xlabel(one_line(x))
-    if y:  # above the axis, where it is read without turning the head
+    if y:  # the label stands above the axis, where it need not be rotated
         axes.annotate(one_line(y), (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", color=SOFT)
     return axes
 
 
 def _svg(axes: Axes, title: str) -> Markup:
-    """The picture as one line of SVG: without addresses, scripts, names that another picture might have, or colours of its own."""
+    """The picture as one line of SVG, without addresses, scripts, colours of its own, or names that another picture might have."""
     figure = axes.get_figure(root=True)
     assert isinstance(figure, Figure)
     for artist in figure.findobj():
-        artist.set_clip_on(False)  # all bounds hold what is drawn
+        artist.set_clip_on(False)  # everything that is drawn is within the bounds anyway
     out = io.StringIO()
-    with any_script():  # the browser has it
+    with any_script():  # the browser has fonts for any script
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         box = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())  # 'tight' would draw the picture twice
         figure.savefig(out, format="svg", bbox_inches=box.padded(0.03), metadata=nothing)
@@ -236,9 +236,9 @@ def _svg(axes: Axes, title: str) -> Markup:
     body = re.sub(r" transform=\"rotate\(-0 [^\"]*\"|<g/> ?", "", body)
     body = re.sub(r"<(?:path|use|text) [^>]*>", _to_tenths, body)
     body = re.sub(r" id=\"(?!m[0-9a-f]{6})[^\"]*\"", "", body)
-    own = f"p{crc32(body.encode()):08x}"  # no two pictures of a page share a marker
+    own = f"p{crc32(body.encode()):08x}"  # no two pictures of a page share the name of a marker
     body = re.sub(r"( id=\"| href=\"#)", rf"\1{own}-", body)
-    body = re.sub(r"font: (?:(\d+) )?([\d.]+)px [^;\"]*", r"font-size: \2px; font-weight: 0\1", body)  # of older releases
+    body = re.sub(r"font: (?:(\d+) )?([\d.]+)px [^;\"]*", r"font-size: \2px; font-weight: 0\1", body)  # older matplotlib
     body = re.sub("|".join(VARIABLES), lambda found: VARIABLES[found[0]], body)
     name = escape(one_line(title))
     return Markup(
@@ -247,7 +247,7 @@ def _svg(axes: Axes, title: str) -> Markup:
 
 
 def _to_tenths(tag: re.Match[str]) -> str:
-    """A tag whose places are told to a tenth of a pixel."""
+    """A tag with its coordinates rounded to a tenth of a pixel."""
     places = r"(?<= d=\")[^\"]*|(?<= [xy]=\")[^\"]*|(?<= transform=\")[^\"]*"
     tenth = r"\d+\.\d\d+"
     return re.sub(

@@ -1,4 +1,4 @@
-"""Which numbers a table shows: a column for each quantity that is asked for, or those customary for the task."""
+"""Which numbers a table shows: a column for each quantity that is asked for, or for those that are customary for the task."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ from agmbench.report.published import Published
 from agmbench.shapley import coalition_name, coalitions
 
 CUSTOM: Mapping[Kind, Sequence[str]] = {
-    "classification": ("accuracy", "response", "strength"),  # AGM paper
+    "classification": ("accuracy", "response", "strength"),  # as in the AGM paper
     "multi-label": ("map", "accuracy", "response", "strength"),
     "regression": ("mae", "pearson", "acc-2", "acc-7", "r2", "response-r2", "strength"),
 }
@@ -51,7 +51,8 @@ CALLED: Mapping[Kind, str] = {
     "multi-label": "multi-label classification",
     "regression": "regression",
 }
-ALONE = {"response": "concept", "term": "concept", "response-r2": "concept-r2", "term-r2": "concept-r2"}  # of the concept row
+# in the row of unimodal models: the quantity that is shown in place of each of these
+ALONE = {"response": "concept", "term": "concept", "response-r2": "concept-r2", "term-r2": "concept-r2"}
 
 RESULTS, COALITIONS, COST = "", "only these modalities present", "cost"
 
@@ -60,8 +61,8 @@ RESULTS, COALITIONS, COST = "", "only these modalities present", "cost"
 class Column:
     """A number of a record, with a `key` (`accuracy`, `response/audio`) and a `title`; `metric` is its name in the store.
 
-    A kept value is multiplied by `scale` to be shown in its `unit`, with `digits` decimals. `meaning` is one line. Columns of one
-    `part` are shown together.
+    A kept value is multiplied by `scale` and shown in its `unit`, with `digits` decimals. `meaning` is one line that explains it. Columns
+    of one `part` are shown together.
     """
 
     key: str
@@ -104,7 +105,8 @@ class Known:
     lacking: Mapping[str, str]
 
     def within(self, records: Iterable[Record]) -> "Known":
-        """The same, with the quantities as these runs recorded them; what runs of this store say counts before what others say."""
+        """The same, with the quantities as these runs recorded them. If runs disagree, runs of this store take precedence over imported
+        ones."""
         ordered = sorted(records, key=lambda record: not record.source)
         own = {q.name: q for record in ordered for found in record.measurements.values() for q in found.quantities}
         return replace(self, quantities={**self.quantities, **own})

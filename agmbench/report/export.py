@@ -10,7 +10,7 @@ from agmbench.report.tables import Table
 
 @dataclass(frozen=True)
 class Origin:
-    """What every export carries: the date, the version and commit of agmbench, and the store of runs (without a password)."""
+    """What every export states: the date, the version and commit of agmbench, and the store of runs (without a password)."""
 
     store: str = ""
     date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
@@ -26,5 +26,5 @@ class Origin:
 
 
 def run_ids(tables: Sequence[Table]) -> list[str]:
-    """The finished runs behind the tables, each once."""
+    """The ids of the finished runs behind the tables, each once."""
     return list(dict.fromkeys(record.run_id for table in tables for row in table.rows for record in row.records))

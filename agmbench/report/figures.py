@@ -1,4 +1,4 @@
-"""Which pictures and tables of classes a report has of one cell, and what each of them shows."""
+"""The pictures and the tables of classes that a report has for one cell, and what each of them shows."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,11 +22,11 @@ from agmbench.report.tables import Row, Table, Value
 from agmbench.report.telling import mean_of, methods_of, telling
 
 SEEDS = "Mean over the seeds (at most the first five); the band is minimum to maximum."
-POINTS = 125  # at most, per curve: one for each two pixels of a panel
-RUNS = 5  # at most, whose histories and outcomes are read per method
-CLASSES = 60  # at most, in a table of classes
+POINTS = 125  # the largest number of points per curve: one for every two pixels of a panel
+RUNS = 5  # the largest number of runs per method whose histories and outcomes are read
+CLASSES = 60  # the largest number of classes in a table of classes
 
-FOLLOWED = {  # what is plotted over epochs: the quantity of the model, that of each response, its title and its scale
+FOLLOWED = {  # what is plotted over epochs: the quantity of the model, that of each response, their title and their scale
     "classification": ("accuracy", "response", "Accuracy", 100.0),
     "regression": ("r2", "response-r2", "R2", 1.0),
 }
@@ -36,7 +36,7 @@ Kept = Callable[[Record], Mapping[str, Outcome]]  # the outcomes that a run kept
 
 
 class Plots(NamedTuple):
-    """Pictures side by side; `legend` has the colour of each name."""
+    """Pictures that are shown side by side; `legend` has the colour of each name."""
 
     title: str
     pictures: Sequence[Markup]
@@ -45,7 +45,7 @@ class Plots(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """A table of shares between 0 and 1, whose cells are shaded by them."""
+    """A table of shares between 0 and 1; each cell is shaded by its share."""
 
     title: str
     header: Sequence[str]
@@ -67,7 +67,7 @@ def axis(figure: Column) -> str:
 
 
 def figure(table: Table, baseline: str) -> list[Plots]:
-    """Every method's mean, interval and seeds."""
+    """The mean, the interval and the seeds of every method."""
     of = table.figure
     bars = _bars(methods_of(table), of.key)
     if not bars:
@@ -92,7 +92,7 @@ def _bar_mean(bars: Sequence[charts.Bar], label: str) -> float | None:
 
 
 def strength(table: Table, baseline: str) -> list[Plots]:
-    """One panel per modality: from the baseline's competition strength to that of each method."""
+    """One panel per modality, which shows how far the competition strength of each method is from that of the baseline."""
     panels = []
     for modality, number in colours(table.modalities).items():
         bars = [bar._replace(low=None, high=None) for bar in _bars(methods_of(table), f"strength/{modality}")]
@@ -125,7 +125,7 @@ def imbalance(table: Table, baseline: str) -> list[Plots]:
 
 
 def _spread(table: Table, keys: Sequence[str]) -> dict[str, float]:
-    """By method, the largest minus the smallest of the means of these columns."""
+    """For each method, the largest minus the smallest mean of these columns."""
     spreads = {}
     for row in methods_of(table):
         means = [found for key in keys if (found := mean_of(row, key)) is not None]
@@ -135,7 +135,7 @@ def _spread(table: Table, keys: Sequence[str]) -> dict[str, float]:
 
 
 def _dots(table: Table, baseline: str, at: Mapping[str, float]) -> list[charts.Dot]:
-    """One dot per method, `at` its place in x; the methods that have pictures of their own are named."""
+    """One dot per method, at its place `at` in x. Only the methods that have pictures of their own get their names."""
     named = {row.label for row in telling(table, baseline, methods_of(table))[0]}
     found = {row.label: row.values[table.figure.key] for row in methods_of(table) if row.label in at}
     return [
@@ -146,13 +146,13 @@ def _dots(table: Table, baseline: str, at: Mapping[str, float]) -> list[charts.D
 
 
 def _told(table: Table, baseline: str) -> str:
-    """Which points of a picture of all methods have names."""
+    """A sentence that says which points in a picture of all methods have names; empty if all have."""
     said = telling(table, baseline, methods_of(table), "named")[1]
     return f"{said} The others are small points." if said else ""
 
 
 def cost(table: Table, baseline: str) -> list[Plots]:
-    """The figure against what a step costs."""
+    """The figure against the cost of a training step."""
     of = table.figure
     at = {row.label: found for row in methods_of(table) if (found := mean_of(row, "gflops")) is not None}
     dots = _dots(table, baseline, at)
@@ -181,7 +181,8 @@ def ranks(ranking: Ranking) -> list[Plots]:
 
 
 class Panels(NamedTuple):
-    """What a row of panels shows: title, names of the axes, caption, and the factor by which values are multiplied."""
+    """What a row of panels shows: its title, the names of the axes, the caption, the factor by which values are multiplied, and the value
+    at which a dashed line stands (`mark`)."""
 
     title: str
     x: str
@@ -192,7 +193,7 @@ class Panels(NamedTuple):
 
 
 def over_time(table: Table, baseline: str, history: History) -> list[Plots]:
-    """Kappa over steps, and the figure of the model and of each response over epochs: a panel per method."""
+    """One panel per method for kappa over steps, and one for the figure of the model and of each response over epochs."""
     shades = colours(table.modalities)
     kappa = {modality: f"kappa/{modality}" for modality in table.modalities}
     name, response, title, scale = FOLLOWED["regression" if table.task == "regression" else "classification"]
@@ -233,7 +234,7 @@ def _panels(
 
 
 def _chosen(row: Row) -> list[float]:
-    """The epochs that were chosen in the runs that are drawn."""
+    """The epochs that were chosen in those runs of a row that are drawn."""
     return sorted({at for r in row.records[:RUNS] if isfinite(at := r.metrics.get("best/epoch", float("nan")))})
 
 
@@ -298,7 +299,7 @@ def _by_class(row: Row, modalities: Sequence[str], kept: Kept) -> tuple[Sequence
     for record in row.records[:RUNS]:
         try:
             outcome = kept(record)["test"]
-        except (AgmbenchError, KeyError):  # the run has lost its artifacts: the numbers in the store are shown nevertheless
+        except (AgmbenchError, KeyError):  # the run has lost its artifacts, but its numbers in the store are still shown
             continue
         count = outcome.full.shape[-1]
         names = outcome.class_names or [str(number) for number in range(count)]

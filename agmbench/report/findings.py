@@ -1,4 +1,4 @@
-"""The summary of a report in sentences: what was run, on what, by which protocol, what can be said of it, and what cannot."""
+"""The summary of a report in sentences: what was run, on which data, by which protocol, and what the results show and do not show."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from agmbench.report.ranking import Ranking, significant
 from agmbench.report.statistics import ALPHA, smallest_p
 from agmbench.report.tables import Table
 
-NAMED = 8  # at most, one after the other
+NAMED = 8  # the largest number of names in an enumeration
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The facts by name, and the sentences that the statistics allow and those on what they do not allow."""
+    """The facts by name, the sentences about what the statistics show (`can`), and those about what they do not show (`cannot`)."""
 
     facts: Sequence[tuple[str, str]]
     can: Sequence[str]
@@ -24,7 +24,7 @@ class Summary:
 
 
 def summary(tables: Sequence[Table], rankings: Sequence[Ranking], baseline: str) -> Summary:
-    """The summary of all tables. Differences are those of the pooled test where there is one; of each cell otherwise."""
+    """The summary of all tables. What remains open is told by the pooled test if there is one, else for each cell."""
     can: list[str] = []
     cannot: list[str] = []
     found = pools(tables, baseline)
@@ -34,7 +34,7 @@ def summary(tables: Sequence[Table], rankings: Sequence[Ranking], baseline: str)
     for table in tables:
         sure, unsure = of_cell(table, baseline)
         name = f"{short(table, tables)}: " if len(tables) > 1 else ""
-        can += [name + said for said in (sure if len(tables) == 1 else sure[:2])]  # the tables of the cells have the others
+        can += [name + said for said in (sure if len(tables) == 1 else sure[:2])]  # the others are in the tables of the cells
         if not found or len(tables) == 1:
             cannot += [name + said for said in unsure]
     for ranking in rankings:
@@ -44,7 +44,7 @@ def summary(tables: Sequence[Table], rankings: Sequence[Ranking], baseline: str)
                 f"Over {ranking.cells} cells {first} has the best mean rank, {ranking.ranks[first]:.2f} of {len(ranking.ranks)}."
             )
         elif ranking.missing:
-            cannot += [ranking.missing] if len(tables) > 1 else []  # of one cell nobody expects a ranking
+            cannot += [ranking.missing] if len(tables) > 1 else []  # for a single cell, nobody expects a ranking
         else:
             cannot.append(
                 f"No order of the methods can be shown over {ranking.cells} cells: Friedman's test gives p = {_p(ranking.p)}."
@@ -79,12 +79,12 @@ def _facts(tables: Sequence[Table], baseline: str) -> list[tuple[str, str]]:
 
 
 def _common(tables: Sequence[Table]) -> set[str]:
-    """In what all tables depart from the published recipes."""
+    """The departures from the published recipes that all tables have in common."""
     return set.intersection(*({*table.departs} for table in tables)) if tables else set()
 
 
 def short(table: Table, tables: Sequence[Table]) -> str:
-    """The title of a cell among others, without what all of them have in common."""
+    """The title of a cell among other cells, without the departures that all of them have in common."""
     common = _common(tables)
     return ", ".join([table.dataset, f"fusion {table.fusion}", *(one for one in table.departs if one not in common)])
 
@@ -94,7 +94,7 @@ def _modalities(table: Table) -> str:
 
 
 def _named(words: Iterable[str]) -> str:
-    """The words one after the other, the first few if there are many."""
+    """An enumeration of the words; if there are many, of the first few with the number of the others."""
     found = [*words]
     return ", ".join(found[:NAMED]) + (f" and {len(found) - NAMED} more" if len(found) > NAMED else "")
 
@@ -120,7 +120,7 @@ def _versions(records: Sequence[Record]) -> list[str]:
 
 
 def made_by(record: Record) -> str:
-    """The version of agmbench that made a run, and its commit where it is known."""
+    """The version of agmbench that made a run, and its commit if it is known."""
     version, commit = record.tags.get("version.agmbench", ""), record.tags.get("mlflow.source.git.commit", "")[:12]
     changed = "+changes" if record.tags.get("git.changed") == "true" else ""
     return (f"agmbench {version}" if version else "") + (f", commit {commit}{changed}" if commit else "")
@@ -130,7 +130,7 @@ def made_by(record: Record) -> str:
 
 
 def of_cell(table: Table, baseline: str) -> tuple[list[str], list[str]]:
-    """What the seeds of one cell show about the methods against the baseline, and what they leave open."""
+    """Sentences about what the seeds of one cell show about the methods against the baseline, and about what they leave open."""
     found = sorted(against(table, baseline), key=lambda each: -abs(each.difference))
     clear = [each for each in found if each.holm <= ALPHA]
     likely = [each for each in found if each not in clear and each.interval is not None and each.interval.excludes_zero]
@@ -144,7 +144,7 @@ def of_cell(table: Table, baseline: str) -> tuple[list[str], list[str]]:
 
 
 def _left_open(table: Table, baseline: str, undecided: Sequence[str]) -> list[str]:
-    """What cannot be said of the methods of one cell."""
+    """Sentences about what the seeds of one cell leave open."""
     cannot = [f"No difference from {baseline} can be shown for {_named(undecided)}."] if undecided else []
     few = {label: len(pairs) for label, pairs in differences(table, baseline).items() if len(pairs) < 2}
     if few:
@@ -165,7 +165,7 @@ def _cell(each: Comparison, figure: Column, baseline: str) -> str:
 
 
 def _apart(difference: float, figure: Column) -> str:
-    """How far from the baseline, and on which side of it: `1.20 points of Acc above`."""
+    """The words for a difference from the baseline, and on which side it is: `1.20 points of Acc above`."""
     unit = "points of " if figure.unit in ("%", "points") else f"{figure.unit} of " if figure.unit else "in "
     amount = f"{abs(difference):.{figure.digits}f} {unit}{figure.title}"
     side = "above" if difference > 0 else "below"
@@ -188,13 +188,13 @@ def _p(value: float) -> str:
 
 
 def _first(said: Sequence[str], what: str) -> list[str]:
-    """The first few sentences, and how many there are besides."""
+    """The first few sentences, and a sentence with the number of the others."""
     more = [f"There are {len(said) - NAMED} more {what}; see the table."] if len(said) > NAMED else []
     return [*said[:NAMED], *more]
 
 
 def _by_chance(tables: Sequence[Table], baseline: str) -> list[str]:
-    """That some of many intervals exclude zero without a difference."""
+    """A warning that, of many intervals, some exclude zero without a real difference; empty if no interval excludes zero."""
     intervals = [each.interval for table in tables for each in against(table, baseline) if each.interval is not None]
     if len(intervals) < 2 or not any(one.excludes_zero for one in intervals):
         return []
@@ -208,7 +208,7 @@ def _by_chance(tables: Sequence[Table], baseline: str) -> list[str]:
 
 
 def _pooled(pool: Pool, baseline: str) -> list[tuple[str, bool]]:
-    """One sentence per method whose pooled test passes, and one about all others; each with whether it can be said (`True`)."""
+    """One sentence per method whose pooled test is significant (with `True`), and one about all other methods (with `False`)."""
     clear = sorted((each for each in pool.methods if each.holm <= ALPHA), key=lambda each: -abs(each.difference))
     sure = _first([_over(each, pool.figure, baseline) for each in clear], f"methods that differ from {baseline} over all cells")
     said = [(words, True) for words in sure]

@@ -1,4 +1,4 @@
-"""Printing a table: fitted to the width of a terminal or to COLUMNS, complete on a pipe, in ASCII where there is nothing else."""
+"""Prints tables: fitted to the width of a terminal or to COLUMNS, at full width on a pipe, and in ASCII if the output allows only that."""
 
 import os
 import sys
@@ -13,10 +13,10 @@ from rich.text import Text
 
 from agmbench.errors import encodable, printable
 
-HEAD = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")  # a line below the header, and no other
+HEAD = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")  # only one line, below the header
 HEAD_ASCII = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-ALL = 10_000  # columns, in which every table fits
-NARROW = 72  # columns, below which a table of sentences cannot be read
+ALL = 10_000  # so many columns that every table fits
+NARROW = 72  # the smallest number of columns in which a table of sentences can be read
 
 
 class _Console(Console):
@@ -27,12 +27,12 @@ class _Console(Console):
 
 
 def room() -> int | None:
-    """How many columns there are; `None` on a pipe, where a table may be as wide as it is, unless COLUMNS says otherwise."""
+    """The number of columns on the output; `None` on a pipe, where a table may have any width, unless COLUMNS is set."""
     return _Console().width if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty() else None
 
 
 def folded(text: str, later: str = "") -> str:
-    """A text wrapped at words to the columns that there are, `later` before each line but the first; on a pipe as it is."""
+    """A text wrapped at words to the width of the output, with `later` before each line except the first; on a pipe it is not changed."""
     limit = room()
     if limit is None:
         return text
@@ -40,13 +40,13 @@ def folded(text: str, later: str = "") -> str:
 
 
 def width(grid: Table) -> int:
-    """How many columns a table takes if nothing in it is folded."""
+    """The number of columns that a table takes if nothing in it is wrapped."""
     console = _Console()
     return console.measure(grid, options=console.options.update(width=ALL)).maximum
 
 
 def print_grid(grid: Table) -> None:
-    """Print to standard output; where there is no limit, no column and no title is folded."""
+    """Print a table to standard output. If the width is not limited, nothing in it is wrapped."""
     console = _Console()
     if grid.box is HEAD and console.options.ascii_only:
         grid.box = HEAD_ASCII
@@ -57,7 +57,8 @@ def print_grid(grid: Table) -> None:
 
 
 def print_sentences(grid: Table, rows: Iterable[tuple[str, Sequence[str]]]) -> None:
-    """Print a table of sentences; where it is too narrow for one, its `rows`: a line for each, and below it its texts, indented."""
+    """Print a table of sentences. If the output is too narrow for it, print its `rows` instead: a line for each, and its texts indented
+    below it."""
     limit = room()
     if limit is None or limit >= NARROW:
         print_grid(grid)

@@ -21,7 +21,7 @@ TITLE = "agmbench report"
 
 
 class Block(NamedTuple):
-    """One thing of a section, and the macro of `page.html` that writes it: sheet, part, heading, plots, shares, runs."""
+    """One element of a section. `kind` names the macro of `page.html` that writes it: sheet, part, heading, plots, shares or runs."""
 
     kind: str
     content: Any
@@ -32,12 +32,12 @@ class Section:
     """One card of the page."""
 
     id: str
-    name: str  # in the list of contents
+    name: str  # its name in the table of contents
     blocks: Sequence[Block]
 
 
 class Ran(NamedTuple):
-    """One run as the list at the end of a cell has it; `link` is its page in the MLflow UI, where a server has the store."""
+    """One run in the list at the end of a cell; `link` is the address of its page in the MLflow UI, if a server holds the store."""
 
     method: str
     seed: int
@@ -56,8 +56,8 @@ def page(
     origin: Origin | None = None,
     kept: Kept | None = None,
 ) -> str:
-    """The whole report. `history` reads the metrics of a run, as a tracker does, and `kept` its outcomes; `notes` are printed below the
-    title."""
+    """The whole report as HTML. `history` reads the metrics of a run, as a tracker does, and `kept` reads its outcomes; `notes` are printed
+    below the title."""
     origin = origin or Origin()
     ranked = rankings(tables)
     alike = _alike(tables)
@@ -84,7 +84,7 @@ def page(
 
 @cache
 def _template() -> jinja2.Template:
-    """The page; whatever is put into it is escaped, unless it is markup of `charts.py`."""
+    """The template of the page. Everything that is put into it is escaped, except the markup of `charts.py`."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("agmbench", "report"),
         autoescape=True,
@@ -101,7 +101,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _alike(tables: Sequence[Table]) -> dict[tuple[str, str], list[Table]]:
-    """The tables of each data set and fusion with one figure, between which settings alone vary."""
+    """The tables of each data set and fusion; they differ only in settings."""
     found: dict[tuple[str, str], list[Table]] = defaultdict(list)
     for table in tables:
         found[table.dataset, table.fusion].append(table)
@@ -113,7 +113,7 @@ def _blocks(kind: str, contents: Sequence[Any]) -> list[Block]:
 
 
 def _together(tables: Sequence[Table], baseline: str, ranked: Sequence[Any]) -> Section:
-    """What is over all cells: the pooled comparison and the ranking, where there are any."""
+    """The section about all cells together: the pooled comparison and the ranking, if there are any."""
     blocks = _blocks("sheet", sheets.of_all(tables, baseline))
     for ranking in ranked:
         drawn = figures.ranks(ranking)
@@ -151,5 +151,5 @@ def _runs(table: Table, store: str) -> list[Ran]:
 
 
 def _link(record: Record, store: str) -> str:
-    """The address of a run in the MLflow UI, of a store that a server has."""
+    """The address of a run in the MLflow UI if a server holds the store; else empty."""
     return f"{store.rstrip('/')}/#/runs/{record.run_id}" if store.startswith(("http://", "https://")) else ""

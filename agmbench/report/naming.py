@@ -1,4 +1,4 @@
-"""What tells cells from one another in the titles of tables, and runs of a cell in the names of rows."""
+"""Titles of tables, which distinguish cells, and names of rows, which distinguish the methods of a cell."""
 
 import json
 from collections import defaultdict
@@ -15,7 +15,8 @@ from agmbench.records import Record
 def settings(cells: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, Any]]:
     """The settings that name each cell: its departures, and the other keys in which cells of one data set and fusion differ.
 
-    If two cells are still alike, the data, or the versions and sources of components, are added.
+    If two cells still have the same name, the fingerprints of their data and the versions and sources of components are added, as far as
+    these differ.
     """
     of = {cell: leaves(found[0]) for cell, found in cells.items()}
     departed = {cell: _departures(found[0]) for cell, found in cells.items()}
@@ -31,7 +32,7 @@ def settings(cells: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, Any]]
 
 
 def _told_apart(cell: str, of: Mapping[str, Mapping[str, Any]], departed: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The departures of a cell, and what else in its settings differs from a cell of the same data set and fusion, by key."""
+    """The departures of a cell, and all other settings in which it differs from a cell of the same data set and fusion, by key."""
     own, found = of[cell], dict(departed[cell])
     for other, theirs in of.items():
         if _name(own) == _name(theirs):
@@ -42,7 +43,7 @@ def _told_apart(cell: str, of: Mapping[str, Mapping[str, Any]], departed: Mappin
 
 
 def _departures(record: Record) -> dict[str, Any]:
-    """The departures of the cell; those of the modulator are in the row names."""
+    """The departures of the cell, without those of the modulator, which are part of the names of rows."""
     return {key: value for key, value in (record.departures or {}).items() if not key.startswith("modulator.")}
 
 
@@ -56,7 +57,7 @@ def _name(leaves: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def leaves(record: Record) -> dict[str, Any]:
-    """The settings of the cell under the keys of `--set`, without later additions that it does not use."""
+    """The settings of the cell by the keys of `--set`, without settings that were added later and have their defaults."""
     return {
         key: value for key, value in flat(in_use(record.spec)).items() if key.partition(".")[0] not in ("modulator", "seed")
     }
@@ -66,8 +67,8 @@ def leaves(record: Record) -> dict[str, Any]:
 
 
 def labelled(records: Sequence[Record]) -> list[tuple[str, Record]]:
-    """Each record with the name of its row: the modulator, with the parameters that depart from their defaults on this data set or in
-    which runs of this table differ, and with its version or its source if the table has runs of several."""
+    """Each record with the name of its row: the modulator, and those of its parameters that depart from the defaults on this data set or in
+    which runs of this table differ. Its version, or the source of the run, is added if the table has runs of several."""
     varied = _varied(records)
     names = _rounded([_parameters(record, varied) for record in records])
     versions: dict[str, set[str]] = defaultdict(set)
@@ -88,13 +89,14 @@ def _parameters(record: Record, varied: Mapping[str, Sequence[str]]) -> tuple[st
 
 
 def _told_by(record: Record, version: bool, source: bool) -> list[str]:
-    """What tells the row of a run from others of the same name: the `version` of its modulator, the `source` of someone else's run."""
+    """The words that distinguish the row of a run from rows with the same name: the version of its modulator if `version`, and the source
+    of someone else's run if `source`."""
     told = [f"(version {_version(record)})"] if version else []
     return [*told, f"({record.source})"] if source and record.source else told
 
 
 def _rounded(names: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """Names of rows with numbers of at most four digits, but where rows that differ would be called the same."""
+    """Names of rows with numbers of at most four digits, except where this would give different rows the same name."""
     whole = [" ".join([name, *(setting(key, value) for key, value in params.items())]) for name, params in names]
     short = [" ".join([name, *(setting(key, _digits(value)) for key, value in params.items())]) for name, params in names]
     meant: dict[str, set[str]] = defaultdict(set)

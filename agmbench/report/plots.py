@@ -30,7 +30,7 @@ def save(
 ) -> None:
     """Write `curves.png`, `modalities.png` and, given classes and predicted classes, `confusion.png` into `folder`, which is created.
 
-    `title` is plain text: it names the job and its departures from the published recipe. `best`, the epoch that was chosen, is marked.
+    `title` is plain text with the job and its departures from the published recipe. `best` is the chosen epoch, which is marked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     series = _series(history)
@@ -39,7 +39,7 @@ def save(
         _chosen(best, [axes for figure in figures.values() for axes in figure.axes if axes.get_xlabel() == "epoch"])
     if confusion is not None:
         figures["confusion"] = _confusion(*confusion, class_names)
-    with any_script():  # names of classes
+    with any_script():  # names of classes may be in any script
         for name, figure in figures.items():
             figure.suptitle("\n".join(wrap(title, width=90)), fontsize="small")
             figure.savefig(folder / f"{name}.png")
@@ -104,7 +104,7 @@ def _lines(axes: Axes, series: Series, names: Mapping[str, str], x: str, y: str)
 
 def _confusion(targets: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> Figure:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "A single label was found")  # of data with one class
+        warnings.filterwarnings("ignore", "A single label was found")  # raised for data with one class
         counts = confusion_matrix(targets, predicted, labels=range(len(class_names)))
     figure = Figure(figsize=(5, 4.5), dpi=100, layout="constrained")
     axes = figure.subplots()
@@ -121,7 +121,7 @@ def _confusion(targets: np.ndarray, predicted: np.ndarray, class_names: Sequence
 
 
 def _write_numbers(axes: Axes, counts: np.ndarray) -> None:
-    """Each number in its square, light on dark ones."""
+    """Write each number into its square, in white on dark squares."""
     for row, column in np.ndindex(counts.shape):
         dark = counts[row, column] > counts.max() / 2
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", color="white" if dark else "black", size=8)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 SOURCE = "Li et al., ICCV 2023, supplement"
-FUSIONS = {"late": "concat"}  # the paper's names, and ours
+FUSIONS = {"late": "concat"}  # the paper's names with ours
 MODALITIES = {("avmnist", "visual"): "image"}
 TABLES = (5, 6, 7, 8)
-# Acc_m under late fusion, in AGM's code: the head's own term of these methods, the Shapley response of AGM and its variants
+# Under late fusion, AGM's code reports as Acc_m the accuracy of the head's own term for these methods, and that of the Shapley response for
+# AGM and its variants.
 BY_HEAD = ("joint", "ogm-ge", "ogm-ge-ra", "mslr", "mses")
 FIGURES = ("acc", "acc_audio", "acc_visual", "d_audio", "d_visual")
 
@@ -19,7 +20,7 @@ FIGURES = ("acc", "acc_audio", "acc_visual", "d_audio", "d_visual")
 class Published:
     """One row of a published table: its figures by the keys of our columns, under the definition that the table used.
 
-    `variant` distinguishes rows of one method, as a setting of ours such as `concept_seed=99`.
+    `variant` distinguishes rows of one method; it is one of our settings, such as `concept_seed=99`.
     """
 
     table: str

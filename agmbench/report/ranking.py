@@ -1,4 +1,4 @@
-"""Methods ranked over cells: Friedman's test and Nemenyi's critical difference (Demšar, JMLR 7, 2006)."""
+"""Ranks methods over cells, with Friedman's test and Nemenyi's critical difference (Demšar, JMLR 7, 2006)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from agmbench.report.columns import Column
 from agmbench.report.statistics import ALPHA, LEVEL
 from agmbench.report.tables import Table
 
-CELLS, METHODS = 5, 3  # at least, for a test of ranks
+CELLS, METHODS = 5, 3  # the smallest numbers of cells and methods for a test of ranks
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The methods that several cells have in common, by their mean rank; or, as `missing`, why there are too few to be tested.
+    """The methods that several cells have in common, by their mean rank; or, as `missing`, the reason why there are too few for a test.
 
     ranks: the best first; equal means share the mean of their ranks.   p: that of Friedman's test in the F form of Iman and Davenport.
-    difference: how far apart two mean ranks have to be, by Nemenyi's test at 0.05.   groups: the ranges of ranks, from the best to the
-    worst method, within which no two methods differ by more than that.   left_out: the methods, and the titles of the cells, that the
+    difference: how far apart two mean ranks must be to differ, by Nemenyi's test at 0.05.   groups: the ranges of ranks, from the best to
+    the worst method, within which no two methods differ by more than that.   left_out: the methods, and the titles of the cells, that the
     ranking leaves out.
     """
 
@@ -43,7 +43,7 @@ def rankings(tables: Sequence[Table]) -> list[Ranking]:
 
 
 def _missing(cells: int) -> str:
-    """Why so many cells have no ranking."""
+    """The sentence that says why this number of cells has no ranking."""
     return (
         f"There is no ranking with a critical-difference diagram. It needs at least {METHODS} methods that at least {CELLS} cells "
         f"(data set, fusion, settings) have in common; there {'are' if cells > 1 else 'is'} {cells}."
@@ -51,7 +51,8 @@ def _missing(cells: int) -> str:
 
 
 def ranking(tables: Sequence[Table]) -> Ranking:
-    """The ranking over tables with one figure, by the mean over the seeds in each: of as many methods as five cells have together."""
+    """The ranking over tables with the same figure, by the mean over the seeds in each table. It has as many methods as at least five cells
+    have in common."""
     key, sign = tables[0].figure.key, 1 if tables[0].figure.lower else -1
     means = {
         table.title: {row.label: sign * mean for row in table.rows if row.method and (mean := row.values[key].mean) is not None}
@@ -70,7 +71,8 @@ def ranking(tables: Sequence[Table]) -> Ranking:
 
 
 def _block(means: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[str]]:
-    """The most methods that enough cells have in common, the rarest left out first, and all cells that have them; else nothing."""
+    """The methods that enough cells have in common, and all cells that have them; both empty if there are too few. The rarest methods are
+    left out first."""
     count = Counter(label for found in means.values() for label in found)
     methods = sorted(count, key=lambda label: (-count[label], label))
     while len(methods) >= METHODS:
@@ -82,7 +84,8 @@ def _block(means: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[st
 
 
 def friedman(values: np.ndarray) -> float:
-    """p of Friedman's test of values `[cells, methods]`, in the F form of Iman and Davenport; 1 if all values are equal in each cell."""
+    """The p-value of Friedman's test of values `[cells, methods]`, in the F form of Iman and Davenport; 1 if all values are equal in each
+    cell."""
     cells, methods = values.shape
     chi2 = float(stats.friedmanchisquare(*values.T).statistic) if np.ptp(values, axis=1).any() else 0.0
     room = cells * (methods - 1) - chi2
@@ -93,13 +96,14 @@ def friedman(values: np.ndarray) -> float:
 
 
 def critical_difference(methods: int, cells: int) -> float:
-    """Nemenyi's: q sqrt(k (k + 1) / (6 N)), where q is the quantile of the studentized range divided by sqrt(2)."""
+    """Nemenyi's critical difference of k methods over N cells: q sqrt(k (k + 1) / (6 N)), where q is the quantile of the studentized range
+    divided by sqrt(2)."""
     q = float(stats.studentized_range.ppf(LEVEL, methods, np.inf)) / sqrt(2)
     return q * sqrt(methods * (methods + 1) / (6 * cells))
 
 
 def groups(ranks: Sequence[float], difference: float) -> list[tuple[float, float]]:
-    """The longest ranges of sorted ranks, with two methods or more, that are not longer than the difference."""
+    """The longest ranges of sorted ranks, with two or more methods each, that are not longer than the difference."""
     found: list[tuple[int, int]] = []
     for first, low in enumerate(ranks):
         last = max(place for place, rank in enumerate(ranks) if rank - low <= difference)

@@ -1,4 +1,4 @@
-"""Tables as text: Markdown, LaTeX (booktabs), CSV and JSON."""
+"""Writes tables as text: Markdown, LaTeX (booktabs), CSV and JSON."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ def markdown_of(sheets: Iterable[Sheet]) -> str:
 
 
 def render(tables: Sequence[Table], form: str, baseline: str = BASELINE, origin: Origin | None = None) -> str:
-    """The same in one of the file formats, with its origin."""
+    """The tables in one of the file formats, with their origin."""
     origin = origin or Origin()
     if form == "json":
         return json.dumps(_json(tables, baseline, origin), indent=2, allow_nan=False)
@@ -110,7 +110,7 @@ FROM = ("date", "version", "commit", "store")
 
 
 def _csv(tables: Sequence[Table], baseline: str, origin: Origin) -> str:
-    """One line per row and column, and below each one line per run and column. This long form lets unlike tables share one file.
+    """One line per row and column, and below each one line per run and column. In this long form, different tables can share one file.
 
     The line of a method has its mean and the number of seeds. The line of a run has its value as `mean`, its `seed` and its id
     (`run`). Comparisons with the baseline are columns of their own, with the number of pairs as `n`. Every line has the origin.

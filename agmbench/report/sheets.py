@@ -12,8 +12,8 @@ from agmbench.report.statistics import ALPHA, Interval, smallest_p
 from agmbench.report.tables import Row, Table, Value
 
 INTERVAL = "95 % interval"
-NOTHING = "–"  # begins a cell without a number
-REFERENCE = re.compile(r"\[\d+\]")  # to a note, in such a cell
+NOTHING = "–"  # the beginning of a cell without a number
+REFERENCE = re.compile(r"\[\d+\]")  # in such a cell, the reference to a note
 CAPTIONS = {
     COALITIONS: "The model trained with all modalities, on test; the modalities that are not named are muted (treated as absent).",
     COST: "Encoder passes are per sample (joint training of M modalities needs M), GFLOP per training step. Samples/s and peak memory "
@@ -51,7 +51,7 @@ def of_table(table: Table, baseline: str) -> list[Sheet]:
 
 
 def filled(sheet: Sheet) -> Sheet:
-    """The sheet without columns that have no number at all, and for each reason a note that names them; one column always stays."""
+    """The sheet without columns that have no number at all, and with a note for each reason that names them. One column always stays."""
     empty = [x for x in range(1, len(sheet.header)) if sheet.body and all(row[x].startswith(NOTHING) for row in sheet.body)]
     shown = (row[x] for x in range(2, len(sheet.header)) if x not in empty for row in sheet.body)
     if not any(character.isdigit() for text in shown for character in text):
@@ -67,7 +67,7 @@ def filled(sheet: Sheet) -> Sheet:
 
 
 def without(sheet: Sheet, gone: Collection[int]) -> Sheet:
-    """The sheet without some of its columns, and without the notes that nothing refers to any more."""
+    """The sheet without the columns in `gone`, and without the notes to which nothing refers any more."""
     kept = [x for x in range(len(sheet.header)) if x not in gone]
     body = [[row[x] for x in kept] for row in sheet.body]
     bold = frozenset((y, kept.index(x)) for y, x in sheet.bold if x in kept)
@@ -113,7 +113,7 @@ def _in(figure: Column) -> str:
 
 
 def explained(table: Table) -> str:
-    """Explain each number of a table: its meaning, unit and direction, and on what the epoch was chosen."""
+    """A text that explains each number of a table (its meaning, unit and direction), and on which split the epoch was chosen."""
     texts = []
     for column in table.columns:
         if column.part == RESULTS:
@@ -151,7 +151,7 @@ def _part(table: Table, part: str, columns: Sequence[Column]) -> Sheet:
 
 
 class _Texts:
-    """Values as text; a dash carries the number of the note with its reason."""
+    """Turns values into text. A missing value becomes a dash with the number of the note that has the reason."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, int] = {}
@@ -185,7 +185,7 @@ def _against(table: Table, baseline: str) -> list[Sheet]:
 
 
 def _tests(unit: str, most: int, methods: int) -> str:
-    """What the differences of so many methods are, in that unit, and what their tests can show with `most` pairs."""
+    """A text that explains the differences of this number of methods, their unit, and what their tests can show with `most` pairs."""
     least = min(1.0, methods * smallest_p(most))
     return (
         f"Differences{unit}, paired by seed. d_z: their mean divided by their sample standard deviation. "

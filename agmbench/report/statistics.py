@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-LEVEL = 0.95  # of every interval
-ALPHA = 0.05  # of every test
-EXACT = 2**16  # up to so many sign patterns are all tried; of more, DRAWS are drawn
+LEVEL = 0.95  # the level of every interval
+ALPHA = 0.05  # the significance level of every test
+EXACT = 2**16  # up to this number of sign patterns, all are tried; if there are more, DRAWS of them are drawn
 DRAWS = 100_000
-CHUNK = 4096  # sign patterns held at once
+CHUNK = 4096  # how many sign patterns are held in memory at once
 
 
 class Interval(NamedTuple):
@@ -37,7 +37,7 @@ def interval(values: Sequence[float]) -> Interval | None:
 def share_interval(values: Sequence[float], whole: float = 100) -> Interval | None:
     """The t-interval of the mean of shares of `whole`, on the logit scale by the delta method, so that it stays between 0 and `whole`.
 
-    With mean p of values in [0, 1] and its standard error e, that of logit(p) is e / (p (1 - p)).
+    If p is the mean of values in [0, 1] and e its standard error, the standard error of logit(p) is e / (p (1 - p)).
     """
     plain = interval(values)
     p = float(np.mean(values)) / whole if plain is not None else 0.0
@@ -54,7 +54,7 @@ def _varies(values: Sequence[float] | NDArray[np.floating]) -> bool:
 
 
 def pooled_intervals(strata: Sequence[Sequence[float]]) -> list[Interval | None]:
-    """The t-interval of the mean of each stratum, with one standard deviation: that within strata, pooled over all of them.
+    """The t-interval of the mean of each stratum, with one standard deviation for all: that within strata, pooled over all of them.
 
     `None` for an empty stratum, and for all strata if nothing varies within them.
     """
@@ -90,11 +90,11 @@ def sign_flip(strata: Sequence[Sequence[float]], seed: int = 0) -> float:
     return _sign_flip(tuple(tuple(stratum) for stratum in strata if len(stratum)), seed)
 
 
-@lru_cache(4096)  # the summary of a report, its tables and its export ask for the same tests
+@lru_cache(4096)  # the summary of a report, its tables and its export need the same tests
 def _sign_flip(strata: tuple[tuple[float, ...], ...], seed: int) -> float:
     filled = [np.asarray(stratum, dtype=float) for stratum in strata]
     weighted = np.concatenate([stratum / (len(stratum) * len(filled)) for stratum in filled])  # [N]
-    reached = abs(weighted.sum()) - 1e-12 * np.abs(weighted).sum()  # equal sums in another order are equal
+    reached = abs(weighted.sum()) - 1e-12 * np.abs(weighted).sum()  # so that rounding does not make equal sums differ
     count = len(weighted)
     if 2**count <= EXACT:
         patterns = np.arange(2**count)[:, None] >> np.arange(count) & 1  # [2^N, N]
@@ -114,7 +114,7 @@ def _sums(patterns: NDArray[np.integer], weighted: NDArray[np.floating]) -> NDAr
 
 
 def holm(ps: Mapping[str, float]) -> dict[str, float]:
-    """Holm's adjusted p of each test, in the order given."""
+    """Holm's adjusted p-value of each test, in the given order."""
     adjusted = dict(ps)
     highest = 0.0
     for rank, name in enumerate(sorted(ps, key=lambda name: ps[name])):

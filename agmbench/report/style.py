@@ -13,8 +13,8 @@ import matplotlib.style
 
 matplotlib.use("agg")
 
-PLAIN = {"text.parse_math": False}  # a '$' in a name is a letter
-COLOURS = 8  # --c0 to --c7 of page.css
+PLAIN = {"text.parse_math": False}  # so that a '$' in a name is shown as it is
+COLOURS = 8  # the number of colours in page.css, --c0 to --c7
 VARIABLES = {f"#0000c{number}": f"var(--c{number})" for number in range(COLOURS)}
 INK, SOFT, RULE, CARD = "#0000d0", "#0000d1", "#0000d2", "#0000d3"
 VARIABLES |= {INK: "var(--ink)", SOFT: "var(--soft)", RULE: "var(--rule)", CARD: "var(--card)"}
@@ -26,7 +26,7 @@ themed = matplotlib.style.context(
         PLAIN,
         {
             "svg.fonttype": "none",  # text stays text: it can be searched, and takes the font of the page
-            "svg.hashsalt": "agmbench",  # the same picture has the same bytes
+            "svg.hashsalt": "agmbench",  # so that the same picture has the same bytes
             "font.size": 12,
             "text.color": INK,
             "axes.titlesize": 12,
@@ -61,7 +61,7 @@ def colour(number: int) -> str:
 
 @contextmanager
 def any_script() -> Iterator[None]:
-    """Inside, text may be in scripts that the font lacks; matplotlib does not warn of it."""
+    """Allow text in scripts that the font lacks: inside the block, matplotlib does not warn about it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield

@@ -1,4 +1,4 @@
-"""The result of a sweep: the paper's default beside the best tuned job, and how much each parameter matters."""
+"""The result of a sweep: the default job beside the best tuned job, and how much each parameter matters."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from agmbench.report.render import markdown_of
 from agmbench.report.sheets import Sheet
 from agmbench.report.style import drawn
 
-ROWS = 8  # of a table of one parameter
+ROWS = 8  # the largest number of rows in the table of a numeric parameter
 
 ON_VALID = "the trial that is best on valid. Test was read only after that choice, and only for these two jobs"
 ON_TEST = "the trial that is best ON TEST, because valid holds the samples of test; its figures are too high"
@@ -47,13 +47,13 @@ class Tuned:
     objective: str = "accuracy"
     higher: bool = True
     scale: float = 100.0
-    spec: Mapping[str, Any] = field(default_factory=dict)  # of the default
-    selected: Selected = "valid"  # where epochs are chosen
-    on_test: bool = False  # whether valid, which chooses the best trial, holds the samples of test
+    spec: Mapping[str, Any] = field(default_factory=dict)  # the spec of the default job
+    selected: Selected = "valid"  # the split on which epochs are chosen
+    on_test: bool = False  # whether valid, on which the best trial is chosen, holds the samples of test
 
     @property
     def caption(self) -> str:
-        """A caption that says what default and tuned are, and on what trials and epochs were chosen."""
+        """A caption that says what default and tuned mean, and on which split the trial and the epochs were chosen."""
         best = ON_TEST if self.on_test else ON_VALID
         return f"Default: the recipe without changes. Tuned: {best}. Both are jobs with one seed. {chosen(self.selected, self.spec)}."
 
@@ -64,7 +64,7 @@ class Tuned:
 
 
 def assigned(params: Mapping[str, Any]) -> str:
-    """`modulator.alpha=0.5 training.lr=0.01`, to four digits."""
+    """Parameters as a text with four digits, such as `modulator.alpha=0.5 training.lr=0.01`."""
     return " ".join(f"{key}={_short(value)}" for key, value in params.items())
 
 
@@ -73,14 +73,14 @@ def _short(value: Any) -> str:
 
 
 def _both(tuned: Tuned) -> list[str]:
-    """A row: how many trials, the figures of the default and of the best one, and its parameters."""
+    """A row of the table: the number of trials, the figures of the default and of the best trial, and the parameters of the latter."""
     values = [value for job in (tuned.default, tuned.best) for value in (job.valid, job.test)]
     figures = [f"{tuned.scale * value:.{_digits(tuned)}f}" for value in values]
     return [tuned.modulator, str(len(tuned.trials)), str(_pruned(tuned.trials)), *figures, assigned(tuned.best.params)]
 
 
 def side_by_side(title: str, found: Sequence[Tuned]) -> Sheet:
-    """Default and tuned, one row per modulator."""
+    """The table of default and tuned results, with one row per modulator."""
     header = ["modulator", "trials", "pruned", "default valid", "default test", "tuned valid", "tuned test", "tuned"]
     rows = [_both(tuned) for tuned in found]
     objectives = ", ".join(
@@ -157,7 +157,7 @@ def save(folder: Path, tuned: Tuned, study: optuna.Study, title: str) -> None:
 
 
 def _reached(tuned: Tuned, trial: FrozenTrial) -> float:
-    """The value of a trial; of one that was pruned its best until then."""
+    """The value of a trial; for a pruned trial, its best value until then."""
     if trial.state == TrialState.COMPLETE:
         return float(trial.values[0])
     return float((max if tuned.higher else min)(trial.intermediate_values.values(), default=np.nan))
@@ -186,8 +186,8 @@ def _optunas(study: optuna.Study, folder: Path) -> None:
     from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances
 
     finished = study.get_trials(states=(TrialState.COMPLETE,))
-    with plt.rc_context(), warnings.catch_warnings():  # Optuna sets a style for the whole process
-        warnings.simplefilter("ignore")  # and calls all of these experimental
+    with plt.rc_context(), warnings.catch_warnings():  # because Optuna sets a style for the whole process
+        warnings.simplefilter("ignore")  # because Optuna warns that these functions are experimental
         _whole(plot_optimization_history(study)).savefig(folder / "history.png", bbox_inches="tight")
         if len({trial.values[0] for trial in finished}) > 1:
             _whole(plot_param_importances(study)).savefig(folder / "importances.png", bbox_inches="tight")

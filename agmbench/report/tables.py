@@ -1,4 +1,4 @@
-"""Turn records into tables: one table per setting, one row per modulator. The numbers are computed here; `render` only writes them."""
+"""Turns records into tables: one table per setting, one row per method. The numbers are computed here; other modules only write them."""
 
 import json
 from collections import defaultdict
@@ -22,15 +22,15 @@ BASELINE = "joint"
 
 @dataclass(frozen=True)
 class Value:
-    """One number per seed; if there is none, the `reason`."""
+    """One number per seed; if there is none, the `reason` why."""
 
     by_seed: Mapping[int, float] = field(default_factory=dict)
     reason: str = ""
-    share: bool = False  # whether they are shares in %
+    share: bool = False  # whether the numbers are shares in %
 
     @property
     def values(self) -> tuple[float, ...]:
-        """In the order of seeds."""
+        """The numbers in the order of seeds."""
         return tuple(self.by_seed[seed] for seed in sorted(self.by_seed))
 
     @property
@@ -62,7 +62,7 @@ class Row:
 
     @property
     def source(self) -> str:
-        """The folder of results that its runs came in; empty for runs of this store."""
+        """The folder of results from which its runs came; empty for runs of this store."""
         return self.records[0].source if self.records else ""
 
     @property
@@ -75,7 +75,7 @@ class Row:
 class Table:
     """All methods of one cell: equal data set, data, encoders, fusion and recipe.
 
-    settings: by key, where the cell departs from the published recipe of its data set, and what else distinguishes it from other cells.
+    settings: by key, the departures of the cell from the published recipe of its data set, and what else distinguishes it from other cells.
     """
 
     dataset: str
@@ -86,7 +86,7 @@ class Table:
     notes: Sequence[str]
     modalities: Sequence[str] = ()
     task: Kind = "classification"
-    chosen: str = ""  # a sentence that says on what the epoch is chosen
+    chosen: str = ""  # a sentence that says on which split the epoch is chosen
     sample: bool = False
     published: Sequence[Published] | None = None  # the published figures; `None` if they were not asked for
 
@@ -117,10 +117,10 @@ def compare(
     """One table per cell, ordered by data set and fusion; with the named `modulators`, or all.
 
     cost: add the cost of a step.   coalitions: add the figure with only some modalities present.   asked: the quantities to show
-    instead of the customary ones.   metrics: those of the registry by name, with their present version, what they give, and as
-    `reason` why a run may lack their numbers.   beside: the tables of the paper's supplement whose figures are shown beside ours.
+    instead of the customary ones.   metrics: the metrics of the registry by name, with their present version, their quantities and, as
+    `reason`, why a run may lack their numbers.   beside: the tables of the paper's supplement whose figures are shown beside ours.
 
-    Runs of unimodal models are no rows of their own.
+    Runs of unimodal models have no rows of their own.
     """
     cells: dict[str, list[Record]] = defaultdict(list)
     for record in _last(records):
@@ -139,7 +139,8 @@ def compare(
 
 
 def _published(record: Record, tables: Collection[int]) -> list[Published]:
-    """The published figures of the cell of a record; where the cell uses other concepts than its own, only those of the same concepts."""
+    """The published figures for the cell of a record. If its runs are compared with other unimodal models than their own, only figures with
+    the same unimodal models count."""
     own = flat(record.spec)
     asked = {setting(key, own[key]) for key in COMPARED if key in own}
     found = published(own["dataset"], own["fusion"], tables)
@@ -147,7 +148,7 @@ def _published(record: Record, tables: Collection[int]) -> list[Published]:
 
 
 def _last(records: Iterable[Record]) -> list[Record]:
-    """One record per job and source: the last finished one, or if there is none, the last one."""
+    """One record per job and source: the last finished one or, if there is none, the last one."""
     best: dict[tuple[str, str], Record] = {}
     for record in sorted(records, key=lambda record: (record.status == FINISHED, record.order)):
         best[record.source, record.digest] = record
@@ -216,7 +217,7 @@ def _rows(groups: Mapping[str, Sequence[Record]], modulators: Sequence[str], col
 def _notes(
     groups: Mapping[str, Sequence[Record]], rows: Sequence[Row], columns: Sequence[Column], metrics: Mapping[str, Measurement]
 ) -> list[str]:
-    """What a reader of the rows should know: runs that failed, numbers of other versions, runs of others, seeds without a number."""
+    """Notes for readers of the rows: about failed runs, numbers of other versions, runs of others, and seeds without a number."""
     told = [note for label, found in groups.items() for note in _failures(label, found)]
     told += _older({label: groups[label] for label in sorted(groups, key=_rank)}, columns, metrics)
     told += _sources({row.source for row in rows if row.records})
@@ -230,7 +231,7 @@ def _notes(
 
 
 def _sources(sources: Collection[str]) -> list[str]:
-    """What a table says of runs that others made."""
+    """The notes about runs that others made."""
     if len(sources) > 1:
         return ["runs from several sources: each method is compared with the baseline of its own source, if that has one"]
     return [f"runs made by others, from {source}" for source in sources if source]

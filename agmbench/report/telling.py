@@ -1,15 +1,15 @@
-"""Which methods of a cell have pictures of their own: of many, those that tell most."""
+"""Which methods of a cell have pictures of their own: if there are many, those that differ most from the baseline."""
 
 from collections.abc import Sequence
 from statistics import mean
 
 from agmbench.report.tables import Row, Table, Value
 
-METHODS = 12  # at most, that have pictures of their own
+METHODS = 12  # the largest number of methods that have pictures of their own
 
 
 def methods_of(table: Table) -> list[Row]:
-    """The rows of a table but those of its unimodal models."""
+    """The rows of a table, without that of its unimodal models."""
     return [row for row in table.rows if row.method]
 
 

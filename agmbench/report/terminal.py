@@ -1,4 +1,4 @@
-"""Tables on the terminal: fitted to its width by leaving out the less important columns, every explanation once."""
+"""Tables on the terminal: they are fitted to its width by leaving out less important columns, and each explanation is printed once."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 SENTENCE = re.compile(r"(?<=\.) +(?=\S)")
-LEFT_OUT_FIRST = ("d_z", "p", "wins/ties/losses", INTERVAL, "cells", "pairs")  # then the others, beginning with the last
+LEFT_OUT_FIRST = ("d_z", "p", "wins/ties/losses", INTERVAL, "cells", "pairs")  # after these the others, from last to first
 
 
 def show(*tables: Table, baseline: str = BASELINE) -> None:
@@ -24,7 +24,7 @@ def show(*tables: Table, baseline: str = BASELINE) -> None:
 
 
 def show_sheets(every: Iterable[Sheet]) -> None:
-    """Print sheets. A sentence of a caption that has been printed is not printed again."""
+    """Print sheets. A sentence of a caption that has already been printed is not repeated."""
     said: set[str] = set()
     for sheet in every:
         caption = [text for text in SENTENCE.split(sheet.caption) if text not in said]
@@ -33,7 +33,7 @@ def show_sheets(every: Iterable[Sheet]) -> None:
 
 
 def show_sheet(sheet: Sheet) -> None:
-    """Print one sheet: the table, which columns were left out of it, its notes and its caption."""
+    """Print one sheet: the table, the names of columns that were left out, its notes and its caption."""
     full = sheets.filled(sheet)
     fitted, dropped = _fitted(full)
     _print(fitted)
@@ -45,7 +45,7 @@ def show_sheet(sheet: Sheet) -> None:
 
 
 def _fitted(sheet: Sheet) -> tuple[Sheet, list[str]]:
-    """The sheet without its least important columns, as far as it has to be to fit, and their names in the order of the table."""
+    """The sheet without as many of its least important columns as is necessary to fit, and the names of these in the table's order."""
     limit = room()
     gone: list[int] = []
     for x in _least_important(sheet.header):
@@ -56,7 +56,7 @@ def _fitted(sheet: Sheet) -> tuple[Sheet, list[str]]:
 
 
 def _least_important(header: Sequence[str]) -> Iterator[int]:
-    """The places of columns in the order in which they are left out. Names and the first figure stay."""
+    """The places of columns, in the order in which they are left out. The column of names and the first figure always stay."""
     first = next((x for x, title in enumerate(header) if x and title not in ("n", "source", *LEFT_OUT_FIRST)), 1)
     early = [header.index(title) for title in LEFT_OUT_FIRST if title in header]
     yield from early
@@ -82,6 +82,6 @@ def _print(sheet: Sheet) -> None:
 
 
 def _say(text: str) -> None:
-    """A paragraph, wrapped at words."""
+    """Print a paragraph, wrapped at words."""
     if text:
         print(folded(printable(text)))

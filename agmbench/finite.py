@@ -45,7 +45,8 @@ class Watch:
 
     @contextmanager
     def passes(self) -> Iterator[None]:
-        """Note whether features are finite, in the steps of a batch inside; if they raise, judge before the error goes on."""
+        """Note whether features are finite, inside the block around the steps of a batch. If a step raises, losses that are not finite are
+        reported instead, because they may be the reason."""
         hooks = [encoder.register_forward_hook(_noting(self._features, m)) for m, encoder in self._model.encoders.items()]
         try:
             yield

@@ -133,5 +133,5 @@ def _size(module: nn.Module) -> int:
 
 
 def _states(recipe: Any) -> int:
-    """How many tensors of the size of the weights the optimizer keeps: SGD one with momentum and else none, any other optimizer two."""
+    """How many tensors of the size of the weights the optimizer keeps: SGD keeps one with momentum and none without, others keep two."""
     return int(recipe.momentum > 0) if recipe.optimizer == "sgd" else 2

@@ -130,7 +130,7 @@ def _made(registry: Registry, entry: Entry) -> Measure:
 
 
 def giving(known: Iterable[Measure], name: str, kind: Kind | None = None) -> tuple[Measure, Quantity]:
-    """The metric that gives a quantity, and the quantity. `name` is that of the quantity, or that of the metric if it has only one for the
+    """The metric that gives a quantity, and this quantity. `name` names the quantity, or a metric that has only one quantity for the
     task."""
     known = list(known)
     pairs = [(one, q) for one in known for q in one.metric.quantities if kind is None or kind in q.tasks]

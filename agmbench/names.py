@@ -53,6 +53,6 @@ def all_of_split(split: str, values: Mapping[str, float]) -> dict[str, float]:
 
 
 def within(split: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    """Those of a run's metrics that are numbers of a split, by their names without `SPLIT/`; also for `cost` and `best`."""
+    """The metrics of a run that are numbers of a split, by their names without `SPLIT/`; `cost` and `best` are read in the same way."""
     start = f"{split}/"
     return {name.removeprefix(start): value for name, value in metrics.items() if name.startswith(start)}

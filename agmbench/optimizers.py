@@ -84,8 +84,8 @@ def clip_gradients(recipe: Training, optimizer: Optimizer) -> None:
 class Gains:
     """Counts epochs without a gain on valid. After some of them, schedule `plateau` decays the rate, and early stopping ends training.
 
-    A gain is a rank above those of all earlier epochs. `waited` counts the epochs since the last gain or decay. As in UMONS's code, the
-    decays of a recipe with a limited number of them come first; only epochs after the last decay lead to early stopping.
+    A gain is a rank above those of all earlier epochs. `waited` counts the epochs since the last gain or decay. Each decay starts the count
+    again, as in UMONS's code: if early stopping waits at least as long as `patience`, training ends only after the last possible decay.
 
     With `reload`, the best weights are restored when the next epoch begins: all tensors of the model, and the trained tensors of the
     modulator. The modulator's running scores, the optimizer's state and the random generators are not restored.

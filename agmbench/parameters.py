@@ -83,8 +83,8 @@ def _words(schema: Mapping[str, Any]) -> str:
 
 
 def made(registry: Registry, kind: str, component: Component, *known: Any, of: str = "") -> Any:
-    """Make a component: call its target with `known` (what the job provides) and with its parameters. `of` tells in errors what it is
-    for."""
+    """Make a component: call its target with `known` (what the job provides) and with its parameters. `of` is added to its name in
+    errors, to say what it is for."""
     entry = registry.get(kind, component.name)
     make: Callable[..., Any] = entry.load()
     try:

@@ -1,4 +1,4 @@
-"""How a recipe draws and mixes training samples, and which recipes a model and a method cannot have."""
+"""How a recipe draws and mixes training samples, and which recipes cannot be used with a model and a method."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace

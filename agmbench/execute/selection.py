@@ -35,7 +35,7 @@ class Selection:
             raise ValueError("its best weights are of another modulator")
 
     def see(self, epoch: Epoch, model: MultimodalModel, modulator: Modulator) -> None:
-        """Keep a copy of the weights of model and modulator if this epoch is to be selected so far."""
+        """Keep a copy of the weights of model and modulator, if this epoch is the one to select so far."""
         if self.rule == "last" or self.epoch < 0 or epoch.rank > self._best:
             self._best, self.epoch = epoch.rank, epoch.number
             self.weights = copy.deepcopy({"model": model.state_dict(), "modulator": modulator.state_dict()})

@@ -13,7 +13,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-Count = Annotated[int, Field(ge=1, le=1_000_000)]  # a number of epochs or batches
+Count = Annotated[int, Field(ge=1, le=1_000_000)]  # a number of epochs, batches or decays
 
 
 class Schedule(Frozen):

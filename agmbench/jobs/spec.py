@@ -14,8 +14,8 @@ CORE_VERSION = 1  # part of every digest; raised when a change of the training l
 # Metrics were once part of a job. The digests still contain the metrics that were the default then, so that old runs are found.
 METRICS_ONCE = {"mosei": ["accuracy", "macro-f1", "mae", "pearson"]}
 METRICS_ELSEWHERE = ["accuracy", "macro-f1"]
-# Once, autocast kept its casts of weights between the optimizer steps of one batch. Only this method takes several such steps, so only its
-# bf16 jobs have got another digest.
+# Once, autocast kept its casts of weights between the optimizer steps of one batch. Of the built-in methods only this one takes several
+# such steps, so only its bf16 jobs have got another digest.
 WITH_STALE_CASTS = ("mla", "bf16")
 # Settings that were added later, by their place, with their defaults. A setting with its default is left out of the digest, so the job has
 # the same digest as before.

@@ -105,8 +105,8 @@ class Known:
     lacking: Mapping[str, str]
 
     def within(self, records: Iterable[Record]) -> "Known":
-        """The same, with the quantities as these runs recorded them. If runs disagree, runs of this store take precedence over imported
-        ones."""
+        """The same facts, but with the quantities as these runs recorded them. If runs disagree, runs of this store take precedence over
+        imported ones."""
         ordered = sorted(records, key=lambda record: not record.source)
         own = {q.name: q for record in ordered for found in record.measurements.values() for q in found.quantities}
         return replace(self, quantities={**self.quantities, **own})

@@ -24,7 +24,7 @@ class Summary:
 
 
 def summary(tables: Sequence[Table], rankings: Sequence[Ranking], baseline: str) -> Summary:
-    """The summary of all tables. What remains open is told by the pooled test if there is one, else for each cell."""
+    """The summary of all tables. What remains open comes from the pooled test if there is one, else from each cell."""
     can: list[str] = []
     cannot: list[str] = []
     found = pools(tables, baseline)

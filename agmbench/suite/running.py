@@ -21,8 +21,8 @@ WORK = "agmbench.work:job"  # the function that is called with a job's text
 def run(
     name: str, todo: Todo, tracker: Tracker, launcher: Launcher, folder: Path, tagged: Mapping[str, str] | None = None
 ) -> Iterator[Ended]:
-    """Run the jobs that remain, and yield each as soon as it has ended. Jobs on which another command is working, here or on another
-    machine, come last: they wait for that command.
+    """Run the jobs that remain, stage by stage, and yield each as soon as it has ended. In each stage, jobs on which another command is
+    working, here or on another machine, come last: they wait for that command.
 
     The launcher gets each job as a text, which is also written to `<folder>/<digest>.yaml`. In the experiment of each data set, the run of
     the suite is the parent of the jobs' runs. New runs get the tags `tagged`, as with `--tag`.

@@ -26,7 +26,7 @@ def sqlite(path: Path) -> str:
         ) from error
     plain = f"sqlite:///{path}"
     escaped = URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
-    return plain if escaped.endswith(f"///{path}") and "?" not in plain else escaped  # MLflow makes the folder of a plain one
+    return plain if escaped.endswith(f"///{path}") and "?" not in plain else escaped  # MLflow makes only a plain one's folder
 
 
 def make(file: Path) -> None:

@@ -55,7 +55,7 @@ class Named:
 
     def __init__(self, client: MlflowClient, name: str) -> None:
         self._client, self._prefix = client, f"{NAMED}{name}."
-        self._mine: dict[int, str] = {}  # ids of experiments
+        self._mine: dict[int, str] = {}  # the ids of this process's experiments, by number
 
     def held(self) -> Held:
         newest = max(self._all(), key=self._number, default=None)

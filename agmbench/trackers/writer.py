@@ -182,7 +182,7 @@ class MlflowWriter:
         """Log a folder in MLflow's model format as a logged model: `models:/<id>`, and `runs:/<run>/<folder's name>`."""
         run = self._client.get_run(self.id)
         experiment = run.info.experiment_id
-        begun = self._client.search_logged_models([experiment], f"source_run_id = '{self.id}'")  # by a process that was killed
+        begun = self._client.search_logged_models([experiment], f"source_run_id = '{self.id}'")  # maybe by a killed process
         model = begun[0] if begun else self._client.create_logged_model(experiment, folder.name, self.id)
         about = Model.load(str(folder))
         about.run_id, about.model_id = self.id, model.model_id

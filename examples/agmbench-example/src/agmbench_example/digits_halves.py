@@ -17,10 +17,10 @@ SHARES = {"train": 0.6, "dev": 0.1, "valid": 0.1, "test": 0.2}
 
 
 class DigitsHalves(Dataset):
-    """A sample is a digit: `left` and `right`, `[1, 8, 4]` each, from 0 to 1. The four splits have 1,078/179/179/361 samples.
+    """A sample is a digit: `left` and `right`, `[1, 8, 4]` each, from 0 to 1. The splits have 1,078/179/179/361 samples.
 
-    Each class is divided among the splits in the same shares, in an order that is the same for every seed. No image occurs twice.
-    Who wrote a digit is not known, so digits of the same writer may be in two splits.
+    Each class is divided among the splits in the same shares, in an order that is the same for every seed. No image occurs
+    twice. Who wrote a digit is not known, so digits of the same writer may be in two splits.
     """
 
     def __init__(self, seed: int) -> None:

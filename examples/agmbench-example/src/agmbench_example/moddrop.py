@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class ModDrop(Modulator):
-    """Joint training in which each modality of each sample is muted with probability p, so that the model does not rely on one alone.
+    """Joint training in which each modality of each sample is muted with probability p, so that the model relies on none alone.
 
-    The paper draws one Bernoulli variable per modality and sample, and multiplies the modality's input of the fusing layer by it.
-    Here a dropped modality is muted as in evaluation: its encoder gets the input that stands for an absent modality. A sample
-    that would lose all its modalities keeps one, drawn at random (ours).
+    The paper draws one Bernoulli variable per modality and sample, and multiplies by it what the modality contributes to the
+    fusing layer. Here a dropped modality is muted as in evaluation: its encoder gets the input that stands for an absent
+    modality. A sample that would lose all its modalities keeps one, drawn at random (ours).
 
     p: probability of muting. The paper has one per modality; ours is the same for all, .2.
 

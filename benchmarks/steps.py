@@ -60,7 +60,7 @@ class Work:
 
 
 BATCHES = 8  # batches per epoch
-EARLY_ON: Mapping[str, Mapping[str, object]] = {  # parameters with which a method already does in every epoch what it does later or seldom
+EARLY_ON: Mapping[str, Mapping[str, object]] = {  # parameters for methods that do their work only later or in some epochs
     "g-blend": {"super_epoch": 1},
     "opm": {"starts": 0},
     "sample-level": {"warmup": 0},

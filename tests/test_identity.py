@@ -346,7 +346,7 @@ def test_splits_are_alike_if_they_hold_the_same_samples() -> None:
 
 # jobs of earlier versions
 
-MINI_OF_BEFORE = ("dataset.split=speakers", "dataset.energy=0.25", "dataset.pairing=exact")  # the former defaults of avmnist-mini
+MINI_OF_BEFORE = ("dataset.split=speakers", "dataset.energy=0.25", "dataset.pairing=exact")  # avmnist-mini's former defaults
 
 
 @pytest.mark.parametrize(

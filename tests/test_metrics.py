@@ -233,7 +233,7 @@ def test_strength_of_logits_of_lower_rank_does_not_divide_by_rounding_errors(siz
 
 def test_strength_above_one_is_a_reading_worse_than_the_mean() -> None:
     dev, test = 100 * normal(50, 6, 0), 100 * normal(400, 6, 1)
-    assert strength(dev, test, dev / 100, -test / 100) == pytest.approx(4, rel=0.1)  # with the wrong sign, the error is twice the value
+    assert strength(dev, test, dev / 100, -test / 100) == pytest.approx(4, rel=0.1)  # a wrong sign: twice the value off
 
 
 def test_a_concept_that_says_the_same_of_all_has_no_strength() -> None:

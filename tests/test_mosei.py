@@ -88,7 +88,7 @@ def test_splits_are_disjoint_and_of_the_right_size(name: str, protocol: Any, roo
     LAYOUTS[name].write_sample(root)
     data = MOSEI(0, protocol=protocol)
     assert data.layout is LAYOUTS[name]
-    dev = 5 if name in ("csd", "prepared") else 4  # a tenth of the videos, which have 5 segments in csd's pack and 2 in the others
+    dev = 5 if name in ("csd", "prepared") else 4  # a tenth of the videos, which have 5 segments in csd's pack and 2 in others
     expected = [40 - dev, dev, 10, 10] if protocol == "agmbench" else [36, 5, 9, 9]
     assert [len(data.split(split)) for split in SPLITS] == expected
     if protocol == "agmbench":

@@ -54,7 +54,7 @@ def test_mslr_scales_what_is_a_modalitys_own(fusion: type[Fusion]) -> None:
     assert all((t.grad == 3).all() for t in net.encoders["a"].parameters())
     assert all((t.grad == 1).all() for t in net.encoders["b"].parameters())
     threes = sum(int((t.grad == 3).sum()) for t in net.fusion.parameters())
-    assert threes == {Concat: 8, Sum: 10, Early: 0}[fusion]  # there are two classes; the bias under `concat` belongs to no modality
+    assert threes == {Concat: 8, Sum: 10, Early: 0}[fusion]  # two classes; the bias under `concat` belongs to no modality
     mslr.zero_grad()
     net.zero_grad(set_to_none=True)
     mslr.adjust(net, [])  # without gradients there is nothing to scale

@@ -325,7 +325,7 @@ def test_a_real_clip_is_prepared(shared: Path, root: Path, tmp_path: Path, line:
     (raw / "humor_label_sdk.pkl").symlink_to(shared / "humor_label_sdk.pkl")
     save(raw / "data_folds.pkl", {"train": ids[:4], "dev": ids[4:8], "test": ids[8:]})
     assert line("data", "prepare", "urfunny", "--from", str(raw), "--jobs", "1").status == 0
-    verified = line("data", "verify", "urfunny")  # everything is read, and it reports the same clip in all splits and missing labels
+    verified = line("data", "verify", "urfunny")  # all is read; the same clip in all splits and missing labels are reported
     assert verified.status == 2
     assert "test: inputs of train in 4 of 4 samples" in verified.err
     assert "'not humorous'" in verified.err

@@ -57,7 +57,7 @@ def _resampled(channels: Floats, own: int, rate: int) -> Floats:
     if not np.isfinite(sound).all():
         raise ValueError("it holds samples that are not finite")
     if own != rate:
-        from scipy.signal import resample_poly  # imported here because it takes a second, and describing a table does not need it
+        from scipy.signal import resample_poly  # importing it takes a second, and describing a table does not need it
 
         sound = resample_poly(sound, rate // gcd(rate, own), own // gcd(rate, own))
     return np.asarray(sound, dtype=np.float32)

@@ -177,7 +177,7 @@ def _plan(ids: Mapping[str, Sequence[Any]], sources: Mapping[str, str], length: 
     return prepared.Plan(URFunny.name, {"length": length, "context": context}, sources, arrays, facts)
 
 
-Raw = Mapping[str, Any]  # one clip: `where`, `target`, and for each modality a list of arrays, one per sentence, the punchline last
+Raw = Mapping[str, Any]  # a clip: `where`, `target`, and per modality a list with an array per sentence, the punchline last
 
 
 class _Clips:

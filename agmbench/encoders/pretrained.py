@@ -66,9 +66,7 @@ def adapted(net: nn.Module, lora: dict[str, Any]) -> nn.Module:
         raise Unsuitable("trained=lora needs peft; install it with: pip install 'agmbench[lora]'") from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # peft uses a name that transformers will change in its next version
+            warnings.simplefilter("ignore", FutureWarning)  # peft uses a name that transformers will change in its next version
             wrapped: Any = get_peft_model(net, LoraConfig(**{"target_modules": "all-linear", **lora}))
     except Exception as error:  # peft raises what it likes
         raise Unsuitable(f"peft cannot adapt the network with {lora}: {one_line(error)}") from error
@@ -107,7 +105,7 @@ def _with(net: Any, path: str) -> Any:
     contains the network."""
     found, own = _read(path), net.state_dict()
     first = next(iter(own))
-    for start in (name.removesuffix(first) for name in found if name.endswith(first)):  # the network's own names, maybe after a prefix
+    for start in (name.removesuffix(first) for name in found if name.endswith(first)):  # the network's names, maybe prefixed
         if all((value := found.get(f"{start}{name}")) is not None and value.shape == own[name].shape for name in own):
             net.load_state_dict({name: found[f"{start}{name}"] for name in own})
             return net

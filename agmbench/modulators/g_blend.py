@@ -54,7 +54,7 @@ class GBlend(Modulator):
         self.super_epoch = super_epoch
         self.offline = offline
         count = len(modalities) + 1
-        self.register_buffer("weight", torch.full((count,), 1 / count, dtype=torch.float64))  # w; the first is that of the joint loss
+        self.register_buffer("weight", torch.full((count,), 1 / count, dtype=torch.float64))  # w, the joint loss's first
 
     def refuses(self, model: Model) -> str | None:
         return several(model)

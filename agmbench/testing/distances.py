@@ -23,7 +23,7 @@ class Largest:
         """Compare the gradients of one more model. A missing gradient counts as zero. Raises `BrokenPromise` if a difference is larger than
         allowed."""
         unit = torch.stack([gradient.abs().max() for gradient in expected.values()]).max()
-        own = (name for name in found if not name.startswith("modulator."))  # joint training has none of the modulator's own tensors
+        own = (name for name in found if not name.startswith("modulator."))  # joint training has none of a modulator's tensors
         for name in dict.fromkeys([*expected, *own]):
             difference = float(_apart(found.get(name), expected.get(name)) / unit)
             if not difference <= self.allowed:

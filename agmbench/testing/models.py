@@ -14,7 +14,7 @@ from agmbench.contracts import Batch, Coalition, Encoder, Fused, Fusion, Input, 
 from agmbench.model import MultimodalModel
 
 CLASSES, BATCH, SEED = 3, 8, 17
-NAMES = ("radar", "sonar", "touch", "scent")  # unlike `audio` and `visual`, so that code which looks for these names is found out
+NAMES = ("radar", "sonar", "touch", "scent")  # names unlike `audio` and `visual`, which a method may wrongly look for
 
 
 class NormedLinear(Encoder):

@@ -42,7 +42,7 @@ COPIES = {
     Tensor.tolist: "tolist",
     Tensor.__repr__: "print",
 }
-UPLOADS = {torch.tensor: "tensor", torch.as_tensor: "as_tensor", Tensor.new_tensor: "new_tensor"}  # copy memory that is not pinned
+UPLOADS = {torch.tensor: "tensor", torch.as_tensor: "as_tensor", Tensor.new_tensor: "new_tensor"}  # copy unpinned memory
 ON_HOST = {function.__code__ for function in (Batch.to, Tokens.to, TensorSplit.batch)}
 TORCH, OPTIMIZERS = f"{torch.__path__[0]}{os.sep}", f"{torch.optim.__path__[0]}{os.sep}"
 
@@ -126,7 +126,7 @@ class _Calls(TorchFunctionMode):
         if func in COPIES:
             self._reads.add(COPIES[func])
         elif func is Tensor.to and "cpu" in (value for value in (*args[1:], *kwargs.values()) if isinstance(value, str)):
-            self._reads.add("to")  # only if called with the name `cpu`: a `torch.device` may be the model's, which is the CPU here too
+            self._reads.add("to")  # only for the name `cpu`: a `torch.device` may be the model's, which is the CPU here too
         elif func is Tensor.new_tensor or (func in UPLOADS and kwargs.get("device") is not None):
             self._reads.add(UPLOADS[func])
         before = len(self._reads.found)

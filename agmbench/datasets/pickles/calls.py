@@ -77,7 +77,7 @@ def _named(machine: Machine) -> None:
 
 _CORES = ("numpy.core", "numpy._core")  # of numpy 1 and 2
 _BUILTINS = ("__builtin__", "builtins")  # of Python 2 and 3
-_TYPES = ("list", "dict", "tuple", "str", "int", "float", "bool")  # factories of a defaultdict, which are named but never called
+_TYPES = ("list", "dict", "tuple", "str", "int", "float", "bool")  # factories of a defaultdict, named but never called
 CALLS: Mapping[tuple[str, str], Call] = {
     ("numpy", "ndarray"): _named,
     ("numpy", "dtype"): _dtype,

@@ -17,7 +17,7 @@ from agmbench.datasets.arrays import Array
 from agmbench.datasets.untrusted import regular
 
 SEPARATORS = ",;\t|"
-EMPTY = ["", "nan", "NaN", "NAN", "#N/A"]  # cells that count as empty; 'NA' and 'None' are not among them, as they may be classes
+EMPTY = ["", "nan", "NaN", "NAN", "#N/A"]  # cells that count as empty; 'NA' and 'None' do not, as they may be classes
 SPLIT = "split"
 
 

@@ -122,7 +122,7 @@ def of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, od
     """A modality of several columns, and the rows in which some of them say nothing or no number."""
     columns = columns_of(rows, kind)
     if not columns:
-        raise Unsuitable(f"{rows.path} has no column '{kind.columns}'; it has {', '.join(map(str, rows.frame.columns[:20]))}")
+        raise rows.lacking(f"{kind.columns}")
     values = np.empty((len(rows), len(columns)), np.float32)
     texts = np.zeros(len(rows), dtype=bool)
     for place, name in enumerate(columns):

@@ -24,6 +24,7 @@ from agmbench.datasets.tables.stored import Standard
 from agmbench.datasets.tables.targets import Targets
 
 TOLD = 5  # lines that an error has
+ROLES = ("label", "split", "group", "weight", "id")  # settings that name columns
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,11 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
 
     anew: it is described for the first time, so a column of weights is looked for too, which entries and jobs of before do not have.
     """
-    rows, root = read_rows(path), path.parent
-    _beside(rows, root, given.get("arrays") or {})
+    rows, root = rows_of(path, given), path.parent
     settings = {**given, **guess.roles(rows, given, anew)}
     found = targets.made(rows, settings["label"], given.get("task"), given.get("classes"))
     labels = [settings["label"]] if isinstance(settings["label"], str) else list(settings["label"])
-    taken = {name for name in (*labels, *(settings[role] for role in ("split", "group", "id", "weight"))) if name}
+    taken = {name for name in (*labels, *(settings[role] for role in ROLES[1:])) if name}
     unused: list[str] = []
     if not given.get("modalities"):
         settings["modalities"], unused = guess.modalities(rows, root, taken)
@@ -146,6 +146,18 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
     if weights is not None and len(parts["train"]) and not weights[parts["train"]].any():
         complaints.add(settings["weight"], parts["train"], "the weight of each row of train is {}; expected one above 0")
     return Opened(rows, root, settings, modals, found, parts, complaints.lines, odd.lines, notes, unused, weights)
+
+
+def rows_of(path: Path, given: Mapping[str, Any]) -> Rows:
+    """The rows of a table, with the arrays beside it as columns. Raises if a setting names a column that is not there."""
+    rows = read_rows(path)
+    _beside(rows, path.parent, given.get("arrays") or {})
+    for role in ROLES:
+        stated = given.get(role) or []
+        for name in [stated] if isinstance(stated, str) else stated:
+            if name not in rows.frame.columns:
+                raise rows.lacking(name, role)
+    return rows
 
 
 def _beside(rows: Rows, root: Path, arrays: Mapping[str, str]) -> None:
@@ -234,7 +246,7 @@ def _groups(rows: Rows, column: str) -> Array:
 def _oddities(
     rows: Rows, settings: Mapping[str, Any], found: Targets, parts: Mapping[SplitName, Array], odd: Complaints, label: str
 ) -> None:
-    """Ids that stand twice, groups in two splits, classes that train lacks or that one row has."""
+    """Ids that stand twice, groups in two splits, a class that is the only one or that one row has."""
     if settings["id"]:
         cells = rows.frame[settings["id"]]
         odd.add(
@@ -252,9 +264,6 @@ def _oddities(
     if len(found.class_names) == 1:
         odd.add(label, np.sort(parts["train"]), "the class {} is the only one: there is nothing to learn")
     values = found.values.numpy()
-    known = np.bincount(values[parts["train"]], minlength=len(found.class_names)) > 0
-    for name, some in parts.items():
-        odd.add(label, some[~known[values[some]]], f"the class {{}} is in {name} and not in train")
     used = np.concatenate(list(parts.values()))
     counts = np.bincount(values[used], minlength=len(found.class_names))
     odd.add(label, np.sort(used[counts[values[used]] == 1]), "the class {} has one row alone")

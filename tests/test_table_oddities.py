@@ -194,7 +194,8 @@ def test_a_class_that_a_split_lacks_is_told_with_what_follows(kind: str, tmp_pat
 
 
 def test_a_column_that_is_not_there_is_told_before_an_entry_that_is(line: CommandLine) -> None:
-    table(line.folder, **{f"z_{place}": place for place in range(20)})
+    columns: dict[str, Any] = {f"z_{place}": place for place in range(20)}
+    table(line.folder, **columns)
     words = ("data", "describe", "t.csv")
     assert line(*words).status == 0
     assert "t.yaml already exists; describe t.yaml itself" in line.refused(*words)

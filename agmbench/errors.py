@@ -18,8 +18,7 @@ OURS = (
 # what a terminal acts on or cannot show: control characters, marks that change the writing direction, halves of surrogate pairs
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
-
-MANY = 12  # names that an error lists one by one, where a command lists all
+MANY = 12  # names that an error lists one by one, even where a command lists all
 
 
 class AgmbenchError(Exception):

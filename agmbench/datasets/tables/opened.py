@@ -24,7 +24,7 @@ from agmbench.datasets.tables.stored import Standard
 from agmbench.datasets.tables.targets import Targets
 
 TOLD = 5  # lines that an error has
-ROLES = ("label", "split", "group", "weight", "id")  # settings that name columns
+ROLES = ("split", "group", "weight", "id")  # settings that name a column, as `label` names one or several
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
     settings = {**given, **guess.roles(rows, given, anew)}
     found = targets.made(rows, settings["label"], given.get("task"), given.get("classes"))
     labels = [settings["label"]] if isinstance(settings["label"], str) else list(settings["label"])
-    taken = {name for name in (*labels, *(settings[role] for role in ROLES[1:])) if name}
+    taken = {name for name in (*labels, *(settings[role] for role in ROLES)) if name}
     unused: list[str] = []
     if not given.get("modalities"):
         settings["modalities"], unused = guess.modalities(rows, root, taken)
@@ -152,7 +152,7 @@ def rows_of(path: Path, given: Mapping[str, Any]) -> Rows:
     """The rows of a table, with the arrays beside it as columns. Raises if a setting names a column that is not there."""
     rows = read_rows(path)
     _beside(rows, path.parent, given.get("arrays") or {})
-    for role in ROLES:
+    for role in ("label", *ROLES):
         stated = given.get(role) or []
         for name in [stated] if isinstance(stated, str) else stated:
             if name not in rows.frame.columns:

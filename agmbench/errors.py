@@ -18,6 +18,8 @@ OURS = (
 # what a terminal acts on or cannot show: control characters, marks that change the writing direction, halves of surrogate pairs
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
+MANY = 12  # names that an error lists one by one, even where a command lists all
+
 
 class AgmbenchError(Exception):
     """An error that the user can fix. The command line prints it as one line and exits with `exit_code`."""
@@ -40,12 +42,18 @@ class Taken(RunFailed):
         super().__init__(f"{self.SAYS}: {text}")
 
 
-def allowed(name: str, known: Iterable[str]) -> str:
-    """The second half of an "unknown name" message: the nearest known name, then every known one."""
+def allowed(name: str, known: Iterable[str], listing: str = "") -> str:
+    """The second half of an "unknown name" message: the nearest known name, then every known one.
+
+    listing: the command that lists them. If there are more than MANY names, it stands in place of those that are not near.
+    """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"{hint}Known: {', '.join(names) or 'none'}."
+    if not listing or len(names) <= MANY:
+        return f"{hint}Known: {', '.join(names) or 'none'}."
+    similar = f"Similar: {', '.join(near[1:])}. " if near[1:] else ""
+    return f"{hint}{similar}'{listing}' lists all that are known."
 
 
 def describe(error: BaseException) -> str:

@@ -59,7 +59,9 @@ def _of_timm(recipe: Training, groups: list[Any], common: Mapping[str, Any]) -> 
     name = recipe.optimizer.removeprefix("lookahead_")
     known: list[str] = optim.list_optimizers()
     if name not in known:
-        raise ValueError(f"training.optimizer: no optimizer '{recipe.optimizer}': {allowed(name, known)}")
+        raise ValueError(
+            f"training.optimizer: no optimizer '{recipe.optimizer}': {allowed(name, known, 'timm.optim.list_optimizers()')}"
+        )
     if name.startswith("kron"):
         raise ValueError(
             f"training.optimizer: '{name}' compiles its steps, and the cost of compiled steps cannot be measured; choose another optimizer"

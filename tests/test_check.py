@@ -632,7 +632,7 @@ DATASETS: list[tuple[type[Dataset], str, str]] = [
     (
         spoiled(lambda name, s: TensorSplit(s.inputs, s.targets % 3)),
         "classes",
-        "train: 1 of 4 classes do not occur, the first of them class 3",
+        "train: 1 of 4 classes does not occur ('class 3')",
     ),
 ]
 

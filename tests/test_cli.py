@@ -160,7 +160,10 @@ def test_dry_run_of_a_done_job_says_so(finished: CommandLine) -> None:
         (["compare", "--format", "pdf"], "'pdf' is not one of"),
         (["compare", "--dataset", "avmnst-mini"], "unknown dataset 'avmnst-mini'"),
         (["show", "modulator", "amg"], "unknown modulator 'amg'"),
-        (["list", "modulatos"], "'modulatos' is not one of"),
+        (
+            ["list", "modulatos"],
+            "no kind 'modulatos': did you mean 'modulator'? Known: dataset, encoder, fusion, launcher, metric,",
+        ),
         (["ui"], "no store at sqlite:///"),
         (["runn"], "no command 'runn': did you mean 'run'?"),
         (["run", "--no-such"], "No such option"),

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,6 +209,32 @@ def test_the_first_data_set_passes_its_check_as_the_page_writes_it(line: Command
     assert checked.status == 0, checked
     described = line("run", "--dataset", "sensors", "--dry-run")
     assert described.status == 0, described
+
+
+@pytest.mark.long
+def test_the_small_table_of_your_data_is_made_and_compared_as_the_page_says(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every line that the page shows is printed, or is in the entry; only numbers may be others on another machine."""
+    monkeypatch.setenv("AGMBENCH_REGISTRY", "")
+    page = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## A small table to begin with\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    told, shown = "", 0
+    for language, text in re.findall(r"^```(\w+)\n(.*?)^```", section, re.MULTILINE | re.DOTALL):
+        if language == "python":
+            (line.folder / "make_table.py").write_text(text, encoding="utf-8")
+            subprocess.run([sys.executable, "make_table.py"], cwd=line.folder, check=True)
+        elif language == "sh":
+            for words in commands(f"```sh\n{text}```"):
+                result = line(*words)
+                assert result.status == 0, result
+                told = numberless(result.out)
+        else:
+            printed = told if language == "text" else numberless((line.folder / "gestures.yaml").read_text(encoding="utf-8"))
+            lines = {" ".join(one.split()) for one in printed.splitlines()}
+            assert {" ".join(one.split()) for one in numberless(text).splitlines()} <= lines
+            shown += 1
+    assert shown == 4
 
 
 def commands(markdown: str) -> Iterator[list[str]]:

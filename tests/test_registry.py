@@ -77,9 +77,18 @@ def test_an_alias_is_another_name_of_the_entry() -> None:
     assert {"late", "concat"} <= set(found.names("fusion"))
 
 
-def test_an_unknown_name_names_the_nearest_and_all() -> None:
-    with pytest.raises(AgmbenchError, match=r"unknown modulator 'amg': did you mean 'agm'\? Known: agm, .*joint"):
-        registry.load(Path("no plugins")).get("modulator", "amg")
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("modulator", "amg", "did you mean 'agm'? Similar: agm-1. 'agmbench list modulators' lists all that are known."),
+        ("modulator", "zzz", "'agmbench list modulators' lists all that are known."),
+        ("launcher", "slurn", "did you mean 'slurm'? Known: local, ray, slurm."),
+    ],
+)
+def test_an_unknown_name_names_the_nearest_and_all_or_the_command_that_lists_them(kind: str, name: str, said: str) -> None:
+    with pytest.raises(AgmbenchError) as error:
+        registry.load(Path("no plugins")).get(kind, name)
+    assert str(error.value) == f"unknown {kind} '{name}': {said}"
 
 
 def test_a_name_is_of_one_kind() -> None:

@@ -111,7 +111,7 @@ def test_nothing_is_overwritten(line: CommandLine) -> None:
         (["modulator", "agm"], "modulator 'agm' already exists in registry.yaml:"),
         (["fusion", "late"], "fusion 'late' already exists in registry.yaml:"),
         (["modulator", "torch", "--package"], "a module 'torch' is already installed; choose another name"),
-        (["modulatr", "mine"], "'modulatr' is not one of"),
+        (["modulatr", "mine"], "no kind 'modulatr': did you mean 'modulator'?"),
         (["metric", "mine", "--into", "/proc/none"], "/proc/none/mine cannot be written ("),
     ],
 )

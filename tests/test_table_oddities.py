@@ -12,6 +12,7 @@ from conftest import CommandLine
 from PIL import Image
 
 from agmbench.contracts import Unsuitable
+from agmbench.data.describe import classes, told
 from agmbench.data.verify import verify
 from agmbench.datasets.table import Table
 from agmbench.datasets.tables.opened import Opened, open_table
@@ -166,6 +167,52 @@ def test_a_class_is_in_each_split_whose_share_of_it_is_a_whole_row() -> None:
         split = shared(shares, strata, None, seed)
         assert all(set(split[strata == stratum]) == set(shares) for stratum in range(3))
         assert (split == "train").sum() >= 31
+
+
+@pytest.mark.parametrize("kind", ["class", "labels", "segments"])
+def test_a_class_that_a_split_lacks_is_told_with_what_follows(kind: str, tmp_path: Path) -> None:
+    """One that is in train alone, one that is in test alone, and a stated one that no row has."""
+    cells = with_cell(with_cell(LABELS, 4, "uil"), 46, "pad")
+    if kind == "class":
+        labels: list[Any] = cells
+    elif kind == "labels":
+        labels = [f"kat|{cell}" if cell != "kat" else cell for cell in cells]
+    else:
+        labels = [[cell, "kat"] for cell in cells]
+    path = tmp_path / "t.parquet" if kind == "segments" else tmp_path / "t.csv"
+    table(tmp_path, path.name, label=labels, split=["train"] * 30 + ["dev"] * 6 + ["valid"] * 6 + ["test"] * 6)
+    found = described(path, classes=["kat", "hond", "vis", "uil", "pad", "mus"])
+    first = 1 if kind == "segments" else 2
+    alone, said = f"; train has it once (row {4 + first}), so ", list(told(found, classes(found)))
+    assert [line for line in said if " classes do" in line] == [
+        "odd: 1 of 6 classes does not occur ('mus') in any split",
+        f"odd: dev: 1 of 6 classes does not occur ('uil'){alone}what is fitted on dev, such as competition strength, does not know it",
+        f"odd: valid: 1 of 6 classes does not occur ('uil'){alone}the epoch is chosen without it",
+        f"odd: test: 1 of 6 classes does not occur ('uil'){alone}the results on test say nothing about it",
+        f"wrong: train: 1 of 6 classes does not occur ('pad'); test has it once (row {46 + first}), so the model cannot learn it",
+    ]
+
+
+def test_a_column_that_is_not_there_is_told_before_an_entry_that_is(line: CommandLine) -> None:
+    columns: dict[str, Any] = {f"z_{place}": place for place in range(20)}
+    table(line.folder, **columns)
+    words = ("data", "describe", "t.csv")
+    assert line(*words).status == 0
+    assert "t.yaml already exists; describe t.yaml itself" in line.refused(*words)
+    said = line.refused(*words, "--label", "Lable")
+    assert "t.csv has no column 'Lable' (setting 'label'): did you mean 'label'? Known: x_0, x_1, " in said
+    assert said.endswith(", and 5 more.\n")
+    for option in (
+        ("--group", "x"),
+        ("--split", "x"),
+        ("--set", "id=x"),
+        ("--set", "weight=x"),
+        ("--label", "x_0", "--label", "x"),
+    ):
+        assert "t.csv has no column 'x' (setting " in line.refused(*words, *option)
+        assert "t.csv has no column 'x' (setting " in line.refused("data", "describe", "t.yaml", *option)
+    (line.folder / "t.csv").unlink()
+    assert "t.csv is missing" in line.refused(*words)
 
 
 def test_describe_refuses_names_that_nobody_could_use_and_quotes_its_next_step(line: CommandLine) -> None:

@@ -229,7 +229,7 @@ def test_what_cannot_be_trained_on_is_one_line_of_run_verify_and_check(
 
 
 WRONG: list[tuple[dict[str, object], str, str]] = [
-    ({"fault": "no class 2", "of": "train"}, "classes", "train: 1 of 3 classes do not occur"),
+    ({"fault": "no class 2", "of": "train"}, "classes", "train: 1 of 3 classes does not occur ('blue')"),
     (
         {"fault": "copies"},
         "apart",
@@ -261,24 +261,29 @@ def test_what_is_wrong_in_content_fails_verify_and_check(
 
 def test_a_class_that_is_asked_for_and_never_taught_is_told_with_where_it_is(faulty: CommandLine) -> None:
     error = faulty("data", "verify", "faulty", "--set", "fault=no class 2", "--set", "of=train").err
-    assert "train: 1 of 3 classes do not occur ('blue'); test has them 8 times (samples 2, 5, 8)" in error
+    assert (
+        "train: 1 of 3 classes does not occur ('blue'); test has it 8 times (samples 2, 5, 8), so the model cannot learn it"
+        in error
+    )
 
 
 ODD: list[tuple[dict[str, object], str, str]] = [
     (
         {"fault": "one class"},
         "classes",
-        "valid: 2 of 3 classes do not occur ('green', 'blue'), all targets are 'red'; train has them 16 times (samples 1, 2, 4)",
+        "valid: 2 of 3 classes do not occur ('green', 'blue'), all targets are 'red'; train has them 16 times (samples 1, 2, 4), "
+        "so the epoch is chosen without them",
     ),
     (
         {"fault": "no class 2", "of": "test"},
         "classes",
-        "test: 1 of 3 classes do not occur ('blue'); train has them 8 times (samples 2, 5, 8)",
+        "test: 1 of 3 classes does not occur ('blue'); train has it 8 times (samples 2, 5, 8), so the results on test say nothing about it",
     ),
     (
         {"fault": "one class", "of": "test", "task": "segments"},
         "classes",
-        "test: 2 of 3 classes do not occur ('green', 'blue'), all targets are 'red'; train has them 32 times (samples 0, 1, 2)",
+        "test: 2 of 3 classes do not occur ('green', 'blue'), all targets are 'red'; train has them 32 times (samples 0, 1, 2), "
+        "so the results on test say nothing about them",
     ),
     ({"fault": "constant", "task": "regression"}, "targets", "valid: all 24 targets are 0.5"),
     ({"fault": "silent"}, "content", "valid: m0 is one number throughout, such as 0, in 4 of 24 samples (3, 5, 8)"),

@@ -50,7 +50,7 @@ class _Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
-            raise AgmbenchError(f"no command '{name}': {allowed(name, VERBS)}")
+            raise AgmbenchError(f"no command '{name}': {allowed(name, VERBS, 'agmbench --help')}")
         command: click.Command = importlib.import_module(module_of(name)).command
         return command
 

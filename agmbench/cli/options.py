@@ -274,7 +274,9 @@ class Kind(click.Choice[str]):
         super().__init__(KINDS, case_sensitive=False)
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return super().convert(_singular(value), param, ctx)
+        if (kind := _singular(value)).lower() not in KINDS:
+            raise AgmbenchError(f"no kind '{value}': {allowed(kind.lower(), KINDS)}")
+        return super().convert(kind, param, ctx)
 
 
 def _singular(kind: str) -> str:

@@ -2,6 +2,8 @@
 
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -73,6 +75,7 @@ def describe(table: str, name: str | None, output: str | None, force: bool, **sa
         raise AgmbenchError(f"'{table}' is not a table; expected a file, or a folder that Hugging Face datasets has saved")
     target = Path(output) if output else path.with_suffix(".yaml") if path.is_file() else path.with_name(f"{path.name}.yaml")
     if target.exists() and not force:
+        _readable(path, given)
         raise AgmbenchError(
             f"{target} already exists; describe {target} itself, overwrite it with --force, or write to another file with -o"
         )
@@ -116,13 +119,29 @@ def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) 
 
 def opened_table(path: Path, given: dict[str, Any], anew: bool = False) -> "Opened":
     """Open a table with checked settings. Wrong settings are an error; wrong rows are only noted. `anew`: the table has no entry yet."""
-    from agmbench.contracts import Unsuitable
     from agmbench.datasets.tables.opened import open_table
+
+    with _settings_of(given) as settings:
+        return open_table(path, settings, anew)
+
+
+def _readable(path: Path, given: dict[str, Any]) -> None:
+    """Raise if there is no such table, or if it lacks a column that the settings name."""
+    from agmbench.datasets.tables.opened import rows_of
+
+    with _settings_of(given) as settings:
+        rows_of(path, settings)
+
+
+@contextmanager
+def _settings_of(given: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Check settings of a table, for a block that opens it. Why it cannot be opened becomes an error of one line."""
+    from agmbench.contracts import Unsuitable
     from agmbench.parameters import check_parameters
 
     settings = check_parameters(load().get("dataset", "table"), given)
     try:
-        return open_table(path, settings, anew)
+        yield settings
     except Unsuitable as error:
         raise AgmbenchError(f"{error}") from error
 
@@ -133,7 +152,7 @@ def show(opened: "Opened") -> None:
     from rich.table import Table
 
     from agmbench import labels
-    from agmbench.data.describe import counts, modalities, told
+    from agmbench.data.describe import classes, counts, modalities, told
     from agmbench.report.grid import print_grid
 
     frame = opened.rows.frame
@@ -143,16 +162,17 @@ def show(opened: "Opened") -> None:
         grid.add_row(*map(escape, row))
     print_grid(grid)
     echo()
-    classes = counts(opened)
+    found = classes(opened)
+    counted = counts(opened, found)
     grid = Table("class", "train", "dev", "valid", "test", box=None, pad_edge=False, header_style="bold")
-    for title, numbers in classes[:MOST]:
+    for title, numbers in counted[:MOST]:
         grid.add_row(escape(" ".join(title.split())), *map(str, numbers))
-    if len(classes) > MOST:
-        grid.add_row(f"and {len(classes) - MOST} more", *(str(sum(n[place] for _, n in classes[MOST:])) for place in range(4)))
+    if len(counted) > MOST:
+        grid.add_row(f"and {len(counted) - MOST} more", *(str(sum(n[place] for _, n in counted[MOST:])) for place in range(4)))
     grid.add_row("samples", *(f"{len(opened.parts[part])}" for part in ("train", "dev", "valid", "test")))
     print_grid(grid)
     echo()
-    for line in told(opened):
+    for line in told(opened, found):
         echo(line)
     if reason := labels.refused(opened.modals, opened.targets.class_names):
         echo(f"wrong: {reason}")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
+from agmbench.cli.options import Kind
 from agmbench.cli.terminal import echo
 from agmbench.cli.verbs import Verbs
-from agmbench.registry import KINDS
 
 
 @click.group("plugin", cls=Verbs)
@@ -15,7 +15,7 @@ def command() -> None:
 
 
 @command.command("new")
-@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("kind", type=Kind())
 @click.argument("name")
 @click.option("--package", is_flag=True, help="Make a project that pip can install, with entry point, tests and CI.")
 @click.option(

@@ -9,7 +9,7 @@ from agmbench.cli.options import Filters, tags_of
 from agmbench.cli.terminal import echo
 from agmbench.errors import AgmbenchError, allowed
 from agmbench.records import FINISHED, Measurement, Record, Tracker
-from agmbench.registry import Registry
+from agmbench.registry import Registry, listing
 
 if TYPE_CHECKING:
     from agmbench.leaderboard.folder import Folders
@@ -62,7 +62,7 @@ def side_by_side(
     known = {*registry.names("modulator"), *(record.spec["modulator"]["name"] for record in found)}
     for name in modulators:
         if name not in known:
-            raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known)}")
+            raise AgmbenchError(f"unknown modulator '{name}': {allowed(name, known, listing('modulator'))}")
     store = cast(Tracker, tracker)  # safe for folders too, because only runs of this store are measured
     kept = measured(chosen(found, registry, wanted), columns, registry, store, finished(stored).get)
     shown = {"cost": cost, "coalitions": coalitions, "asked": columns, "beside": published}

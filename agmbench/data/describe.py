@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 import yaml
 
-from agmbench.contracts import SPLITS
+from agmbench.contracts import SPLITS, SplitName
+from agmbench.data.classes import Classes, judged
 from agmbench.datasets.tables.kinds import Numbers
 from agmbench.datasets.tables.modals import Modal
 from agmbench.datasets.tables.opened import Opened
@@ -17,6 +18,7 @@ from agmbench.datasets.tables.shares import SHARES
 from agmbench.datasets.tables.stored import is_sequence
 
 WRITTEN = ("label", "task", "split", "group", "weight", "id")  # the settings that an entry states if they are set
+AT_ONCE = 4096  # rows whose labels are looked at together
 SMALL = 64  # pixels: a picture whose sides are not longer gets a small network
 COMPARED = ("unimodal", "joint", "ogm-ge", "agm")
 TARGET = "agmbench.datasets.table:Table"
@@ -35,29 +37,33 @@ def _columns(kind: Any) -> str:
     return columns if isinstance(columns, str) else f"{columns[0]}, ... ({len(columns)})"
 
 
-def counts(opened: Opened) -> list[tuple[str, list[int]]]:
+def classes(opened: Opened) -> dict[SplitName, Classes]:
+    """The classes of each split, counted; empty for a regression."""
+    found: dict[SplitName, Classes] = {}
+    if opened.targets.kind == "number":
+        return found
+    task = opened.targets.task(opened.parts["train"])
+    for name, some in opened.parts.items():
+        found[name] = Classes(len(opened.targets.class_names))
+        for index in torch.arange(len(some)).split(AT_ONCE):
+            labels = task.labels(opened.targets.values[torch.from_numpy(some)[index]])
+            if labels is not None:
+                found[name].add(index, labels)
+    return found
+
+
+def counts(opened: Opened, found: Mapping[SplitName, Classes]) -> list[tuple[str, list[int]]]:
     """Each class with its number of samples per split; empty for a regression."""
-    found, values = opened.targets, opened.targets.values.numpy()
-    if found.kind == "number":
-        return []
-    of = []
-    for name in SPLITS:
-        some = values[opened.parts[name]]
-        if found.kind == "labels":
-            of.append(some.sum(axis=0).astype(int) if len(some) else np.zeros(len(found.class_names), int))
-        else:
-            of.append(np.bincount(some.reshape(-1), minlength=len(found.class_names)))
-    return [(title, [int(column[number]) for column in of]) for number, title in enumerate(found.class_names)]
+    names = opened.targets.class_names if found else []
+    return [(title, [int(found[name].counts[number]) for name in SPLITS]) for number, title in enumerate(names)]
 
 
-def told(opened: Opened) -> Iterator[str]:
+def told(opened: Opened, found: Mapping[SplitName, Classes]) -> Iterator[str]:
     """The lines printed below the tables: label, splits, groups, weights, ids, unused columns, and what is odd or wrong."""
-    settings, found = opened.settings, opened.targets
-    what = {"class": "a class", "labels": "several labels", "number": "a number", "segments": "a class for each segment"}[
-        found.kind
-    ]
+    settings, kind = opened.settings, opened.targets.kind
+    what = {"class": "a class", "labels": "several labels", "number": "a number", "segments": "a class for each segment"}[kind]
     label = settings["label"] if isinstance(settings["label"], str) else ", ".join(settings["label"])
-    yield f"label: {label}, {what}" + ("" if found.kind == "number" else f", {len(found.class_names)} classes")
+    yield f"label: {label}, {what}" + ("" if kind == "number" else f", {len(opened.targets.class_names)} classes")
     if settings["split"]:
         yield f"splits: column {settings['split']}"
     if settings["group"]:
@@ -73,8 +79,20 @@ def told(opened: Opened) -> Iterator[str]:
     if len(opened.modals) == 1:
         yield "odd: there is only one modality; methods that balance modalities need two or more"
     yield from (f"note: {line}" for line in opened.notes)
-    yield from (f"odd: {line}" for line in opened.odd)
-    yield from (f"wrong: {line}" for line in opened.wrong)
+    wrong, odd = _classes_lacking(opened, found)
+    yield from (f"odd: {line}" for line in (*opened.odd, *odd))
+    yield from (f"wrong: {line}" for line in (*opened.wrong, *wrong))
+
+
+def _classes_lacking(opened: Opened, found: Mapping[SplitName, Classes]) -> tuple[list[str], list[str]]:
+    """What is wrong and what is odd about classes that a split lacks; nothing where no row has got into a split."""
+    if not len(opened.kept):
+        return [], []
+
+    def row(split: SplitName, number: int) -> str:
+        return str(opened.parts[split][number] + opened.rows.first)
+
+    return judged(found, opened.targets.class_names, row, "row")
 
 
 def entry_name(path: Path, known: Sequence[str]) -> str:

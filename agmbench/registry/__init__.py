@@ -6,6 +6,6 @@ entry points of installed packages, and a file of the user's own (`--registry`, 
 
 from agmbench.registry.doors import builtin, load
 from agmbench.registry.entry import BUILT_IN, KINDS, Broken, Entry, Matrix
-from agmbench.registry.names import Registry
+from agmbench.registry.names import Registry, listing
 
-__all__ = ["BUILT_IN", "KINDS", "Broken", "Entry", "Matrix", "Registry", "builtin", "load"]
+__all__ = ["BUILT_IN", "KINDS", "Broken", "Entry", "Matrix", "Registry", "builtin", "listing", "load"]

@@ -66,7 +66,7 @@ class Registry:
         name = self.spelling(kind, name)
         if (kind, name) not in self._claims:
             unread = "".join(f" Not read: {broken.reason.rstrip('.')}." for broken in self._unread)
-            raise AgmbenchError(f"unknown {kind} '{name}': {allowed(name, self.names(kind))}{unread}")
+            raise AgmbenchError(f"unknown {kind} '{name}': {allowed(name, self.names(kind), listing(kind))}{unread}")
         if trouble := self._trouble(kind, name):
             raise AgmbenchError(trouble.reason)
         return self._claims[kind, name][0]
@@ -94,6 +94,11 @@ class Registry:
     def suites(self) -> list[Matrix]:
         """The usable suites."""
         return [self.suite(name) for name in self.names("suite")]
+
+
+def listing(kind: str) -> str:
+    """The command that lists every name of a kind."""
+    return "agmbench suite list" if kind == "suite" else f"agmbench list {kind}s"
 
 
 def _folded(name: str) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from agmbench.contracts import SPLITS, Batch, Dataset, Split, SplitName, Tokens, Unsuitable
+from agmbench.data.classes import lacked
 from agmbench.data.fit import told
 from agmbench.data.verify import Verdict, judge
 from agmbench.datasets.files import HINT, SAMPLE, FileDataset
@@ -232,25 +233,21 @@ def _classes(subject: Subject) -> str:
     if data.task.labels(data.split("train").batch(torch.tensor([0])).targets) is None:
         raise Skipped(f"{type(data.task).__name__} has no classes")
     lacking = {name: _missing(data, split) for name, split in subject.splits.items()}
-    lines = {
-        name: f"{name}: {len(missing)} of {len(data.class_names)} classes do not occur, the first of them {missing[0]}"
-        for name, missing in lacking.items()
-        if missing
-    }
+    lines = {name: f"{name}: {lacked(missing, data.class_names)}" for name, missing in lacking.items() if missing}
     if "train" in lines:
         raise BrokenPromise(lines["train"])
     return told([f"all {len(data.class_names)} occur in train", *(f"odd: {line}" for line in lines.values())])
 
 
-def _missing(data: Dataset, split: Split) -> list[str]:
-    """The classes that do not occur in a split. The split is read in random order until all classes are found."""
+def _missing(data: Dataset, split: Split) -> list[int]:
+    """The numbers of the classes that do not occur in a split. The split is read in random order until all classes are found."""
     missing = set(range(len(data.class_names)))
     for index in torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).split(READ):
         labels = data.task.labels(split.batch(index).targets)
         missing -= set() if labels is None else set(labels[:, 1].tolist())
         if not missing:
             break
-    return [str(data.class_names[number]) for number in sorted(missing)]
+    return sorted(missing)
 
 
 CHECKS: Mapping[str, Callable[[Subject], str]] = {

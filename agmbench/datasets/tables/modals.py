@@ -124,7 +124,7 @@ def of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, od
     These are added to `complaints`. A row with only empty cells lacks the modality."""
     columns = columns_of(rows, kind)
     if not columns:
-        raise Unsuitable(f"{rows.path} has no column '{kind.columns}'; it has {', '.join(map(str, rows.frame.columns[:20]))}")
+        raise rows.lacking(f"{kind.columns}")
     values = np.empty((len(rows), len(columns)), np.float32)
     texts = np.zeros(len(rows), dtype=bool)
     for place, name in enumerate(columns):

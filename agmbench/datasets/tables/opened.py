@@ -24,6 +24,7 @@ from agmbench.datasets.tables.stored import Standard
 from agmbench.datasets.tables.targets import Targets
 
 TOLD = 5  # an error quotes at most so many lines
+ROLES = ("split", "group", "weight", "id")  # the settings that name a column, as `label` names one or several
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,11 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
     anew: whether the table is described for the first time. Only then is a column of weights inferred, because earlier entries and jobs
         do not have one.
     """
-    rows, root = read_rows(path), path.parent
-    _beside(rows, root, given.get("arrays") or {})
+    rows, root = rows_of(path, given), path.parent
     settings = {**given, **guess.roles(rows, given, anew)}
     found = targets.made(rows, settings["label"], given.get("task"), given.get("classes"))
     labels = [settings["label"]] if isinstance(settings["label"], str) else list(settings["label"])
-    taken = {name for name in (*labels, *(settings[role] for role in ("split", "group", "id", "weight"))) if name}
+    taken = {name for name in (*labels, *(settings[role] for role in ROLES)) if name}
     unused: list[str] = []
     if not given.get("modalities"):
         settings["modalities"], unused = guess.modalities(rows, root, taken)
@@ -148,6 +148,18 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
     if weights is not None and len(parts["train"]) and not weights[parts["train"]].any():
         complaints.add(settings["weight"], parts["train"], "the weight of each row of train is {}; expected one above 0")
     return Opened(rows, root, settings, modals, found, parts, complaints.lines, odd.lines, notes, unused, weights)
+
+
+def rows_of(path: Path, given: Mapping[str, Any]) -> Rows:
+    """The rows of a table, with the arrays beside it as columns. Raises if a setting names a column that is not there."""
+    rows = read_rows(path)
+    _beside(rows, path.parent, given.get("arrays") or {})
+    for role in ("label", *ROLES):
+        stated = given.get(role) or []
+        for name in [stated] if isinstance(stated, str) else stated:
+            if name not in rows.frame.columns:
+                raise rows.lacking(name, role)
+    return rows
 
 
 def _beside(rows: Rows, root: Path, arrays: Mapping[str, str]) -> None:
@@ -236,7 +248,7 @@ def _groups(rows: Rows, column: str) -> Array:
 def _oddities(
     rows: Rows, settings: Mapping[str, Any], found: Targets, parts: Mapping[SplitName, Array], odd: Complaints, label: str
 ) -> None:
-    """Add to `odd`: ids that occur twice, groups that are in two splits, classes that train lacks and classes with a single row."""
+    """Add to `odd`: ids that occur twice, groups that are in two splits, a class that is the only one, and classes with a single row."""
     if settings["id"]:
         cells = rows.frame[settings["id"]]
         odd.add(
@@ -254,9 +266,6 @@ def _oddities(
     if len(found.class_names) == 1:
         odd.add(label, np.sort(parts["train"]), "the class {} is the only one: there is nothing to learn")
     values = found.values.numpy()
-    known = np.bincount(values[parts["train"]], minlength=len(found.class_names)) > 0
-    for name, some in parts.items():
-        odd.add(label, some[~known[values[some]]], f"the class {{}} is in {name} and not in train")
     used = np.concatenate(list(parts.values()))
     counts = np.bincount(values[used], minlength=len(found.class_names))
     odd.add(label, np.sort(used[counts[values[used]] == 1]), "the class {} has one row alone")

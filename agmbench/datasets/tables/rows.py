@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from agmbench.datasets.untrusted import regular
 SEPARATORS = ",;\t|"
 EMPTY = ["", "nan", "NaN", "NAN", "#N/A"]  # cells that count as empty; 'NA' and 'None' do not, as they may be classes
 SPLIT = "split"
+SHOWN = 20  # columns that an error names
 
 
 class Rows:
@@ -35,11 +37,20 @@ class Rows:
     def column(self, name: str) -> Array:
         """The cells of a column; empty ones are NaN or None."""
         if name not in self.frame.columns:
-            known = ", ".join(map(str, self.frame.columns[:20]))
-            raise Unsuitable(f"{self.path} has no column '{name}'; it has {known or 'none'}")
+            raise self.lacking(name)
         if name not in self._cells:
             self._cells[name] = self.frame[name].to_numpy()
         return self._cells[name]
+
+    def lacking(self, name: str, role: str = "") -> Unsuitable:
+        """The error that there is no such column, with the one that was probably meant; `role` is the setting that names it."""
+        columns = list(self.frame.columns)
+        lower = [column.lower() for column in columns]
+        near = get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+        hint = f"did you mean '{columns[lower.index(near[0])]}'? " if near else ""
+        more = f", and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+        of = f" (setting '{role}')" if role else ""
+        return Unsuitable(f"{self.path} has no column '{name}'{of}: {hint}Known: {', '.join(columns[:SHOWN]) or 'none'}{more}.")
 
     def texts(self, name: str) -> pa.Array | None:
         """The cells of a column of text as an Arrow array, on which a million cells can be checked at once; `None` if the column has other

@@ -20,8 +20,11 @@ Make = Callable[..., Modulator]
 STEPS = 4  # batches of an epoch: one for each modality of the largest model, should a method take them in turns
 
 
-def context(case: Case, model: MultimodalModel, generator: torch.Generator, epoch: int = 0, ended: bool = False) -> Context:
-    """The training around a case; with validation numbers once an epoch has ended."""
+def context(
+    modulator: Modulator, case: Case, model: MultimodalModel, generator: torch.Generator, epoch: int = 0, ended: bool = False
+) -> Context:
+    """The training around a case; with validation numbers once an epoch has ended, and concepts for a modulator that needs them."""
+    with_concepts = modulator.needs_concepts and len(model.modalities) > 1
     numbers = {modality: 0.5 + 0.1 * place for place, modality in enumerate(case.modalities)}
     return Context(
         epoch=epoch,
@@ -32,7 +35,7 @@ def context(case: Case, model: MultimodalModel, generator: torch.Generator, epoc
         valid_accuracy=numbers if epoch or ended else {},
         valid_loss=numbers if epoch or ended else {},
         model=model,
-        concepts={} if len(model.modalities) == 1 else case.concepts(),
+        concepts=case.concepts() if with_concepts else {},
         rank=lambda concept: (numbers[concept.modalities[0]], 0.0),
         fresh=lambda tensors: torch.optim.SGD(tensors, lr=0.01),
     )
@@ -151,21 +154,21 @@ class Subject:
 def begun(modulator: Modulator, case: Case, model: MultimodalModel, epoch: int = 0) -> Modulator:
     """The modulator, prepared and at the beginning of an epoch."""
     generator = torch.Generator().manual_seed(SEED)
-    modulator.prepare(context(case, model, generator))
-    modulator.begin_epoch(context(case, model, generator, epoch))
+    modulator.prepare(context(modulator, case, model, generator))
+    modulator.begin_epoch(context(modulator, case, model, generator, epoch))
     return modulator
 
 
 def driven(subject: Subject, case: Case, lr: float = 0.0) -> Driven:
     """The first epoch of a training and a batch of the second."""
     generator, model, modulator = torch.Generator().manual_seed(SEED), case.model(), subject.made(case)
-    modulator.prepare(context(case, model, generator))
+    modulator.prepare(context(modulator, case, model, generator))
     taken, moved, conduct = [], [], Conduct(modulator, model)
     for epoch, count in enumerate((STEPS, 1)):
-        modulator.begin_epoch(context(case, model, generator, epoch))
+        modulator.begin_epoch(context(modulator, case, model, generator, epoch))
         for number in range(count):
             before = _batches_tracked(model)
             taken.append(take(modulator, model, case.batch(number), lr, None if epoch else conduct))
             moved.append({name: times - before[name] for name, times in _batches_tracked(model).items()})
-        modulator.end_epoch(context(case, model, generator, epoch, ended=True))
+        modulator.end_epoch(context(modulator, case, model, generator, epoch, ended=True))
     return Driven(case, generator, modulator, model, taken, moved, conduct)

@@ -2,16 +2,20 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir, closing, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("COLUMNS", None)  # tables that go to a pipe would take their width from it
@@ -133,6 +137,34 @@ class Hold:
 
 def files(folder: Path) -> Sequence[Path]:
     return sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts)  # which importing a plugin makes
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """MLflow makes the tables of a new store by all its migrations, which takes a second. Tests of one process let it do so once; the
+    tables of later stores are copied from there."""
+    utils = sys.modules.get("mlflow.store.db.utils")
+    if utils is None or getattr(utils._initialize_tables, "copies", False):
+        return
+    migrated = utils._initialize_tables
+    tables = b""
+
+    def initialized(engine: "Engine") -> None:
+        nonlocal tables
+        file = engine.url.database
+        if engine.dialect.name != "sqlite" or not file or not Path(file).is_file():
+            migrated(engine)
+        elif tables:
+            with closing(sqlite3.connect(":memory:")) as from_, closing(sqlite3.connect(file)) as to:
+                from_.deserialize(tables)
+                from_.backup(to)
+        else:
+            migrated(engine)
+            with closing(sqlite3.connect(file)) as made:
+                tables = made.serialize()
+
+    initialized.copies = True  # type: ignore[attr-defined]
+    utils._initialize_tables = initialized
 
 
 @pytest.hookimpl(wrapper=True)

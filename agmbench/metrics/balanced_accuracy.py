@@ -1,7 +1,6 @@
 """Balanced accuracy, by scikit-learn."""
 
 import numpy as np
-from sklearn.metrics import recall_score
 
 from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity
 
@@ -14,5 +13,7 @@ class BalancedAccuracy(OfAnswers):
     )
 
     def of(self, outcome: Outcome, logits: Floats) -> float:
+        from sklearn.metrics import recall_score  # takes a second to import, and tables need only the quantities
+
         present = np.unique(outcome.targets)
         return float(recall_score(outcome.targets, outcome.predicted(logits), labels=present, average="macro", zero_division=0))

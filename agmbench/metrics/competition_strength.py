@@ -5,7 +5,6 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Gt, Lt
-from sklearn.linear_model import Ridge
 
 from agmbench.outcomes import Floats, Metric, Outcomes, Quantity, Unmeasured
 
@@ -48,6 +47,8 @@ class CompetitionStrength(Metric):
 
     def of(self, representation_dev: Floats, representation_test: Floats, concept_dev: Floats, concept_test: Floats) -> float:
         """The strength of one modality, in float64."""
+        from sklearn.linear_model import Ridge  # takes a second to import, and tables need only the quantities
+
         fitted = Ridge(alpha=self.ridge).fit(
             np.asarray(representation_dev, dtype=np.float64), np.asarray(concept_dev, dtype=np.float64)
         )

@@ -6,11 +6,6 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Gt
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from agmbench.metrics.figure import FIGURES
 from agmbench.metrics.r2 import R2
@@ -64,6 +59,13 @@ class LinearProbe(Metric):
 
     def of(self, known: Floats, asked: Floats, dev: Outcome, test: Outcome) -> float:
         """The figure of a probe that is fitted on `known` `[N_dev, D]` and answers for `asked` `[N, D]`."""
+        # these take a second to import, and tables need only the quantities
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression, Ridge
+        from sklearn.multiclass import OneVsRestClassifier
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         if dev.kind == "classification" and len(np.unique(dev.targets)) < 2:
             raise Unmeasured("dev has only one class, so a probe has nothing to tell apart")
         logistic = LogisticRegression(C=self.strength, max_iter=1000)

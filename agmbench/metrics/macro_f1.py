@@ -1,7 +1,5 @@
 """Macro-averaged F1, by scikit-learn."""
 
-from sklearn.metrics import f1_score
-
 from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity
 
 
@@ -14,6 +12,8 @@ class MacroF1(OfAnswers):
     )
 
     def of(self, outcome: Outcome, logits: Floats) -> float:
+        from sklearn.metrics import f1_score  # takes a second to import, and tables need only the quantities
+
         labels = range(logits.shape[1]) if outcome.kind == "classification" else None
         predicted = outcome.predicted(logits)
         return float(f1_score(outcome.targets, predicted, labels=labels, average=self.average, zero_division=0))

@@ -1,7 +1,5 @@
 """Mean average precision of several labels, by scikit-learn."""
 
-from sklearn.metrics import average_precision_score
-
 from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity, Unmeasured
 
 
@@ -11,6 +9,8 @@ class MeanAveragePrecision(OfAnswers):
     quantities = (Quantity("map", "mAP", "mean average precision over the labels", "%", decimals=2, tasks=("multi-label",)),)
 
     def of(self, outcome: Outcome, logits: Floats) -> float:
+        from sklearn.metrics import average_precision_score  # takes a second to import, and tables need only the quantities
+
         occurs = outcome.targets.any(axis=0)
         if not occurs.any():
             raise Unmeasured("no label occurs")

@@ -1,7 +1,6 @@
 """The coefficient of determination, by scikit-learn."""
 
 import numpy as np
-from sklearn.metrics import r2_score
 
 from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity, Unmeasured
 
@@ -12,6 +11,8 @@ class R2(OfAnswers):
     quantities = (Quantity("r2", "R2", "share of the targets' variance explained", tasks=("regression",)),)
 
     def of(self, outcome: Outcome, logits: Floats) -> float:
+        from sklearn.metrics import r2_score  # takes a second to import, and tables need only the quantities
+
         if np.ptp(outcome.targets) == 0:
             raise Unmeasured("the targets are all equal, so there is no variance to explain")
         return float(r2_score(outcome.targets.astype(np.float64), outcome.predicted(logits).astype(np.float64)))

@@ -20,8 +20,12 @@ Make = Callable[..., Modulator]
 STEPS = 4  # batches per epoch: one for each modality of the largest model, for methods in which modalities take turns
 
 
-def context(case: Case, model: MultimodalModel, generator: torch.Generator, epoch: int = 0, ended: bool = False) -> Context:
-    """The context of a training of a case. It has validation numbers after the first epoch has ended."""
+def context(
+    modulator: Modulator, case: Case, model: MultimodalModel, generator: torch.Generator, epoch: int = 0, ended: bool = False
+) -> Context:
+    """The context of a training of a case. It has validation numbers after the first epoch has ended, and unimodal models for a modulator
+    that needs them."""
+    with_concepts = modulator.needs_concepts and len(model.modalities) > 1
     numbers = {modality: 0.5 + 0.1 * place for place, modality in enumerate(case.modalities)}
     return Context(
         epoch=epoch,
@@ -32,7 +36,7 @@ def context(case: Case, model: MultimodalModel, generator: torch.Generator, epoc
         valid_accuracy=numbers if epoch or ended else {},
         valid_loss=numbers if epoch or ended else {},
         model=model,
-        concepts={} if len(model.modalities) == 1 else case.concepts(),
+        concepts=case.concepts() if with_concepts else {},
         rank=lambda concept: (numbers[concept.modalities[0]], 0.0),
         fresh=lambda tensors: torch.optim.SGD(tensors, lr=0.01),
     )
@@ -151,21 +155,21 @@ class Subject:
 def begun(modulator: Modulator, case: Case, model: MultimodalModel, epoch: int = 0) -> Modulator:
     """Prepare a modulator, begin an epoch, and return the modulator."""
     generator = torch.Generator().manual_seed(SEED)
-    modulator.prepare(context(case, model, generator))
-    modulator.begin_epoch(context(case, model, generator, epoch))
+    modulator.prepare(context(modulator, case, model, generator))
+    modulator.begin_epoch(context(modulator, case, model, generator, epoch))
     return modulator
 
 
 def driven(subject: Subject, case: Case, lr: float = 0.0) -> Driven:
     """Run the first epoch of a training and a batch of the second."""
     generator, model, modulator = torch.Generator().manual_seed(SEED), case.model(), subject.made(case)
-    modulator.prepare(context(case, model, generator))
+    modulator.prepare(context(modulator, case, model, generator))
     taken, moved, conduct = [], [], Conduct(modulator, model)
     for epoch, count in enumerate((STEPS, 1)):
-        modulator.begin_epoch(context(case, model, generator, epoch))
+        modulator.begin_epoch(context(modulator, case, model, generator, epoch))
         for number in range(count):
             before = _batches_tracked(model)
             taken.append(take(modulator, model, case.batch(number), lr, None if epoch else conduct))
             moved.append({name: times - before[name] for name, times in _batches_tracked(model).items()})
-        modulator.end_epoch(context(case, model, generator, epoch, ended=True))
+        modulator.end_epoch(context(modulator, case, model, generator, epoch, ended=True))
     return Driven(case, generator, modulator, model, taken, moved, conduct)

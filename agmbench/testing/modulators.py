@@ -143,13 +143,13 @@ def _resumes(subject: Subject) -> str:
     for case in cases:
         run, generator = driven(subject, case, lr=0.1), torch.Generator()
         model, resumed = copy.deepcopy(run.model), subject.made(case)
-        resumed.prepare(context(case, model, generator))
+        resumed.prepare(context(resumed, case, model, generator))
         model.load_state_dict(run.model.state_dict())  # after `prepare`, in the order of a resumed run
         resumed.load_state_dict(copy.deepcopy(run.modulator.state_dict()))
         generator.set_state(run.generator.get_state())
 
-        run.modulator.begin_epoch(context(case, run.model, run.generator, 2))
-        resumed.begin_epoch(context(case, model, generator, 2))
+        run.modulator.begin_epoch(context(run.modulator, case, run.model, run.generator, 2))
+        resumed.begin_epoch(context(resumed, case, model, generator, 2))
         expected = take(run.modulator, run.model, case.batch())
         _identical(case, take(resumed, model, case.batch()), expected)
     return f"the batch after a state_dict was loaded is the same bit by bit in {len(cases)} models"
@@ -218,7 +218,7 @@ def _signals(subject: Subject) -> str:
 def _samples(subject: Subject) -> str:
     counts: list[int] = []
     for run in subject.runs:
-        chosen = run.modulator.samples(context(run.case, run.model, run.generator, 1))
+        chosen = run.modulator.samples(context(run.modulator, run.case, run.model, run.generator, 1))
         if chosen is None:
             continue
         total = len(run.case.split)

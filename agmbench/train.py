@@ -13,7 +13,7 @@ from agmbench.batching import batches_of, in_groups, placed
 from agmbench.conduct import Conduct, wrong_samples
 from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, muted
 from agmbench.cost import Meter
-from agmbench.distributed.agreement import agree, said_once
+from agmbench.distributed.agreement import agree, of_first_rank
 from agmbench.distributed.ranks import here
 from agmbench.errors import RunFailed
 from agmbench.evaluate import evaluate, measure, response_figures
@@ -232,7 +232,7 @@ class _Loop:
             return evaluate(self.model, self.modulator, self.feed.in_order(name), where=f"{name} {where}")
 
         outcome = said("valid")
-        return said_once(measure(outcome, self.model.task) | self.judge.of(outcome, partial(said, "dev")))
+        return of_first_rank(measure(outcome, self.model.task) | self.judge.of(outcome, partial(said, "dev")))
 
 
 def on_host(model: MultimodalModel) -> dict[str, Callable[[Input], Input]]:

@@ -14,7 +14,7 @@ from agmbench import build, measures, outcomes
 from agmbench.checkpoints import Checkpoints
 from agmbench.contracts import Unsuitable
 from agmbench.distributed.ranks import here
-from agmbench.distributed.told import told
+from agmbench.distributed.stand_in import stand_in
 from agmbench.errors import AgmbenchError, RunFailed, Taken, describe
 from agmbench.execute.evaluation import best, evaluated, fed, keep_outcomes, kept_again, losses
 from agmbench.execute.headings import changed, digests, heading
@@ -154,7 +154,7 @@ class Execution:
 
     def _trained(self, job: build.Job, described: Heading, references: Mapping[str, Record], judge: Judge) -> Record:
         with self.tracker.start(described) as run:
-            states = told(Checkpoints(run.scratch, job.digest, run.beyond))
+            states = stand_in(Checkpoints(run.scratch, job.digest, run.beyond))
             if self.force:
                 states.clear()
             try:

@@ -109,17 +109,17 @@ def status(name: str, **asked: Unpack[Asked]) -> None:
     A job that is being trained counts as missing until it is done. So does a job that was left behind: its process is gone, and
     `suite run` takes it over.
     """
-    from agmbench.cli.batches import elsewhere, told
+    from agmbench.cli.batches import elsewhere, summary
     from agmbench.trackers.mlflow import MlflowTracker
     from agmbench.trackers.places import worker
 
     tracker = MlflowTracker()
     found = _progress(name, asked, tracker)
-    echo("\n".join(told(name, found)))
-    left = tracker.left_behind(found.at_work, _watching)
-    for record in found.at_work:
+    echo("\n".join(summary(name, found)))
+    left = tracker.left_behind(found.running_runs, _watching)
+    for record in found.running_runs:
         echo(f"{'left behind' if record.run_id in left else 'at work'}: {record.name}, by {worker(record.tags)}")
-    running = {record.digest for record in found.at_work}
+    running = {record.digest for record in found.running_runs}
     for one in found.missing:
         if one.digest not in running:
             echo(f"missing: {one.label}")
@@ -147,19 +147,19 @@ def _watching(seconds: float) -> None:
 @_options
 def run(name: str, **given: Unpack[Ran]) -> None:
     """Run the missing jobs of a suite, each in its own process. A failed job is recorded, and the others go on."""
-    from agmbench.cli.batches import carried_out, ended, recorded, told
+    from agmbench.cli.batches import raise_if_failed, recorded, run_jobs, summary
     from agmbench.cli.suite_report import keep
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
     tagged = tags_of(given["tags"])
-    found, failure = carried_out(
+    found, failure = run_jobs(
         name, _planned(name, given), tracker, given, tagged, given["quiet"], given["log_format"] == "json"
     )
-    stored, said = recorded(found, tracker, tagged), told(name, found)
+    stored, said = recorded(found, tracker, tagged), summary(name, found)
     echo("\n".join(said))
     keep(name, " ".join(["agmbench suite", name, *_words(given)]), said, found, stored, tracker)
-    ended(failure)
+    raise_if_failed(failure)
 
 
 @command.command("report")
@@ -174,7 +174,7 @@ def run(name: str, **given: Unpack[Ran]) -> None:
 def report(name: str, output: str | None, published: bool | None, **asked: Unpack[Asked]) -> None:
     """Write an HTML report of a suite's finished jobs. It is one file and needs no network."""
     from agmbench import measures
-    from agmbench.cli.batches import elsewhere, recorded, told
+    from agmbench.cli.batches import elsewhere, recorded, summary
     from agmbench.cli.tables import tabled
     from agmbench.report.export import Origin
     from agmbench.report.html import page
@@ -197,7 +197,7 @@ def report(name: str, output: str | None, published: bool | None, **asked: Unpac
     tables = tabled(records, known, cost=True, coalitions=True, beside=beside)
     title = " ".join(["agmbench suite", name, *_words(asked)])
     kept = partial(measures.kept, tracker)
-    save(page(tables, tracker.history, BASELINE, title, told(name, found), Origin(tracker.shown), kept), path)
+    save(page(tables, tracker.history, BASELINE, title, summary(name, found), Origin(tracker.shown), kept), path)
     echo(f"{path}: {len(found.done)} of {len(found.done) + len(found.failed) + len(found.missing)} jobs")
 
 

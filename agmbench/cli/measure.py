@@ -41,9 +41,9 @@ def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
             continue
         try:
             if not record.outcomes_kept:
-                from agmbench.execute.evaluation import kept_again
+                from agmbench.execute.evaluation import evaluate_again
 
-                record = kept_again(record, registry, tracker, device)
+                record = evaluate_again(record, registry, tracker, device)
             found = measures.measured(tracker, record, lacking)
         except AgmbenchError as error:
             untold.append(f"{record.run_id[:8]} '{record.name}': {error}")

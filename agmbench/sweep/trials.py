@@ -21,7 +21,7 @@ from agmbench.addresses import hidden
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, describe
 from agmbench.execute import trained_concepts
-from agmbench.execute.evaluation import fed
+from agmbench.execute.evaluation import make_feed
 from agmbench.execute.headings import heading
 from agmbench.jobs import digest
 from agmbench.launch import Launcher, Task
@@ -217,7 +217,7 @@ def _trial(
     model = build.model(job).to(device)
     modulator = build.modulator(job, model)
     concepts = trained_concepts(job, model, modulator, tracker, device, _Saying(sweep.name, say))
-    with tracker.start(described) as run, fed(job, device, SEEN) as feed:
+    with tracker.start(described) as run, make_feed(job, device, SEEN) as feed:
         try:
             named = f"'{job.spec.dataset.name}'"
             for epoch in train(model, modulator, feed, recipe, job.spec.seed, concepts, judge=judge, data=named):

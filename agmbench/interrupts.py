@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _asked = False
-_held = 0
+_delays = 0
 
 
 def listen() -> None:
@@ -30,21 +30,21 @@ def check() -> None:
 
 
 @contextmanager
-def held(then_check: bool = True) -> Iterator[None]:
+def delayed(then_check: bool = True) -> Iterator[None]:
     """Delay a first request to stop until the end of the block, for work that must not be left half done. A second request interrupts."""
-    global _held
-    _held += 1
+    global _delays
+    _delays += 1
     try:
         yield
     finally:
-        _held -= 1
+        _delays -= 1
     if then_check:
         check()
 
 
 def _interrupt(number: int, frame: object) -> None:
     global _asked
-    if _held and not _asked:
+    if _delays and not _asked:
         _asked = True
         return
     _asked = True

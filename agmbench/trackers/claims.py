@@ -233,7 +233,7 @@ class Claim:
                 time.sleep(held.pause)
                 continue
             told = False
-            with interrupts.held(then_check=False):  # so that a number that was taken is known, and given back later
+            with interrupts.delayed(then_check=False):  # so that a number that was taken is known, and given back later
                 if self.place.take(held.number + 1, self.owner):
                     self.number, self._trusted = held.number + 1, begun + TRUSTED * self.owner.stale
                     break

@@ -82,7 +82,7 @@ class MlflowWriter:
     def _end(self, error: BaseException | None) -> None:
         if error is None:
             try:
-                with interrupts.held():  # because an interrupted transaction leaves the database locked
+                with interrupts.delayed():  # because an interrupted transaction leaves the database locked
                     self._write()
                     self.check()
                     if not self._reopened:
@@ -107,7 +107,9 @@ class MlflowWriter:
         known = isinstance(error, AgmbenchError | Stopped)
         said = hidden(str(error) if known else describe(error), self._client.tracking_uri)
         reason = FULL if full else "interrupted" if interrupted and not known else said
-        with interrupts.held(then_check=False):  # an error of the store must not hide `error`; the run is then taken over later
+        with interrupts.delayed(
+            then_check=False
+        ):  # an error of the store must not hide `error`; the run is then taken over later
             if not isinstance(error, MlflowException):
                 with suppress(MlflowException, Locked, Taken):
                     self._write()
@@ -138,7 +140,7 @@ class MlflowWriter:
         now = int(time.time() * 1000)
         self._waiting += [Metric(point.name, point.value, now, point.step) for point in points if point[::2] not in self._seen]
         if time.monotonic() - self._written >= self._took / SHARE:
-            with interrupts.held():
+            with interrupts.delayed():
                 self._write()
 
     def measured(self, measurements: Iterable[Measurement], step: int) -> None:
@@ -147,7 +149,7 @@ class MlflowWriter:
         values = {name: value for one in measurements for name, value in all_of_split("test", one.values).items()}
         metrics = [Metric(name, value, now, step) for name, value in values.items() if (name, step) not in self._seen]
         tags = [RunTag(*as_tag(one)) for one in measurements]
-        with interrupts.held():
+        with interrupts.delayed():
             self._write()
             self.check()
             for start in range(0, max(len(metrics), len(tags)), TAGS_A_CALL):
@@ -165,7 +167,7 @@ class MlflowWriter:
         self._took = self._written - begun
 
     def files(self, folder: Path) -> None:
-        with interrupts.held():
+        with interrupts.delayed():
             self._write()
         for path in folder.iterdir():
             self.check()

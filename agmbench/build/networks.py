@@ -88,7 +88,7 @@ def concept_models(
     return found
 
 
-def _muting(job: Job) -> muting.Zeros:
+def _muting(job: Job) -> muting.Muting:
     if job.spec.mute == "mean":
         return muting.Mean(job.dataset.split("train"), job.spec.encoders)
     return muting.Random(job.spec.seed) if job.spec.mute == "random" else muting.Zeros()

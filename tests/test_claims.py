@@ -318,13 +318,13 @@ def test_a_run_of_a_served_store_is_taken_over_when_its_owner_is_silent(
         claim = mine.claim(heading, lambda _: None)
         claim.__enter__()
         run = mine.start(heading)
-        run.points([Point("valid/accuracy", 0.1, 0)])
+        run.log_points([Point("valid/accuracy", 0.1, 0)])
     with other.claim(heading, told.append), other.start(heading) as taken:
         assert taken.id == run.id
-        taken.points([Point("valid/accuracy", 0.1, 0), Point("valid/accuracy", 0.2, 1)])
+        taken.log_points([Point("valid/accuracy", 0.1, 0), Point("valid/accuracy", 0.2, 1)])
         run._written = float("inf")  # its points wait until it is left
         with pytest.raises(Taken, match="took it over"), run:
-            run.points([Point("valid/accuracy", 0.2, 1)])
+            run.log_points([Point("valid/accuracy", 0.2, 1)])
         (record,) = [found for found in other.records() if found.digest == heading.digest]
         assert record.status == RUNNING
     claim.__exit__(None, None, None)
@@ -342,7 +342,7 @@ def test_who_is_lost_is_told_by_whoever_gave_the_place(server: Server, tmp_path:
     run_id = tracker._first(heading)
     assert OnRun(tracker._client, run_id).take(1, elsewhere(place="slurm 17"))
     for place, status in (("", RUNNING), ("slurm 16", RUNNING), ("slurm 17", FAILED)):
-        tracker.lost(heading.digest, "cancelled", place)
+        tracker.mark_lost(heading.digest, "cancelled", place)
         (record,) = [found for found in tracker.records() if found.digest == heading.digest]
         assert record.status == status
     assert record.reason == "cancelled"

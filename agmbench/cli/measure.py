@@ -50,7 +50,7 @@ def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
             continue
         kept = [one for one in found if one.reason != measures.ALONE]  # the others may be measured later
         with tracker.reopen(record) as run:
-            run.measured(kept, record.spec["training"]["epochs"] - 1)
+            run.log_measurements(kept, record.spec["training"]["epochs"] - 1)
         count += bool(kept)
         if len(kept) < len(found):
             untold.append(

@@ -58,7 +58,7 @@ def keep_outcomes(job: build.Job, run: Run, tracker: Tracker, record: Record, de
     model, modulator = served.restored(job, best_weights(record, tracker, device), device)
     with tempfile.TemporaryDirectory() as scratch, make_feed(job, device) as feed:
         outcomes.save(evaluated(job, model, modulator, feed), Path(scratch) / outcomes.FILE)
-        run.files(Path(scratch))
+        run.log_files(Path(scratch))
 
 
 def evaluate_again(record: Record, registry: Registry, tracker: Tracker, device: str) -> Record:

@@ -131,9 +131,9 @@ class Execution:
             _write_job(job, folder)
             with self.tracker.artifact(trained, outcomes.FILE) as kept:
                 shutil.copy(kept, folder)
-            run.files(folder)
+            run.log_files(folder)
         last = job.spec.training.epochs - 1
-        run.points(numbers({name: value for name, value in trained.metrics.items() if name.startswith(AT_THE_END)}, last))
+        run.log_points(numbers({name: value for name, value in trained.metrics.items() if name.startswith(AT_THE_END)}, last))
         said = {m: measures.judged(measures.kept(self.tracker, one)) for m, one in references.items()}
         self._measure(run, self.wanted, measures.kept(self.tracker, trained), said, last)
 
@@ -183,7 +183,7 @@ class Execution:
             folder = Path(scratch)
             feed.profile = Profile(folder / "profile", self.device) if self.profile else None
             _write_job(job, folder)
-            run.files(folder)
+            run.log_files(folder)
             said = {m: measures.kept(self.tracker, one) for m, one in references.items()}
             judge = replace(judge, references={m: measures.judged(one, "valid") for m, one in said.items()})
             training = prepare_training(
@@ -196,11 +196,11 @@ class Execution:
             save_weights(training, folder)
             load_selected_weights(training)
             found = evaluated(job, training.model, training.modulator, feed)
-            run.points(numbers({**losses(job, found["test"]), BEST_EPOCH: training.best.epoch}, last))
+            run.log_points(numbers({**losses(job, found["test"]), BEST_EPOCH: training.best.epoch}, last))
             save_outputs(training, found, folder)
             log.say(f"the weights of epoch {training.best.epoch + 1} are taken")
             log.save(folder / "log.txt")
-            run.files(folder)
+            run.log_files(folder)
             self._measure(run, self.wanted, found, {m: measures.judged(one) for m, one in said.items()}, last)
 
     def _measure(
@@ -214,7 +214,7 @@ class Execution:
         """Measure by the metrics `wanted`; metrics that compare with unimodal models are left out if there are no `references`."""
         judged = measures.judged(found)
         asked = [one for one in wanted if one.quantities(judged.judged.kind) and (references or not one.metric.compares)]
-        run.measured([one.of(judged, references) for one in asked], step)
+        run.log_measurements([one.of(judged, references) for one in asked], step)
 
     def _measure_missing(self, job: build.Job, record: Record) -> Record:
         """Measure a finished run by the metrics that have not measured it yet, from its outcomes or, if it kept none, its checkpoint."""

@@ -81,7 +81,7 @@ def train_to_end(training: Training, run: Run, states: Checkpoints, observer: Ob
         observer.warned(text)
         log.say(f"warning: {text}")
     observer.started(job.name, job.spec.training.epochs, done)
-    run.points(history)
+    run.log_points(history)
     for epoch in training.epochs:
         best.see(epoch, training.model, training.modulator)
         history += [*epoch.points, *epoch.costs]
@@ -89,7 +89,7 @@ def train_to_end(training: Training, run: Run, states: Checkpoints, observer: Ob
         if states.due():
             state = epoch.state()
             states.save({"training": state, "selection": best.state_dict(), "history": pack(history)})
-        run.points([*epoch.points, *epoch.costs])
+        run.log_points([*epoch.points, *epoch.costs])
         done = epoch.number + 1
         observer.epoch(epoch)
         log.epoch(epoch, job.spec.training.epochs)

@@ -43,7 +43,7 @@ def run(
             for ended in _each(launcher, [job for job in stage if not reasons[job.digest]], make):
                 if ended.reason:
                     for digest_ in dict.fromkeys((ended.task.key, training[ended.task.key])):
-                        tracker.lost(digest_, ended.reason, ended.place)
+                        tracker.mark_lost(digest_, ended.reason, ended.place)
                         if tracker.find(digest_) is None:
                             lost[digest_] = ended.reason
                 yield ended

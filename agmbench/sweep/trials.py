@@ -224,7 +224,7 @@ def _trial(
                 if recipe.select == "last" or epoch.rank > best:
                     best, value = epoch.rank, epoch.valid[epoch.by]
                 interrupts.check()
-                run.points(numbers(all_of_split("valid", epoch.valid), epoch.number))
+                run.log_points(numbers(all_of_split("valid", epoch.valid), epoch.number))
                 trial.report(epoch.valid[epoch.by], epoch.number)
                 if epoch.number + 1 < recipe.epochs and trial.should_prune():
                     raise Stopped("pruned")

@@ -42,9 +42,9 @@ def adopted(client: MlflowClient, experiment: str, record: Record, folder: Path,
     with MlflowWriter(client, made.info.run_id) as writer:
         writer.describe(heading)
         by_metrics = {of_split("test", name) for one in record.measurements.values() for name in one.values}
-        writer.points([Point(name, value, 0) for name, value in record.metrics.items() if name not in by_metrics])
-        writer.measured(record.measurements.values(), 0)
-        writer.files(folder)
+        writer.log_points([Point(name, value, 0) for name, value in record.metrics.items() if name not in by_metrics])
+        writer.log_measurements(record.measurements.values(), 0)
+        writer.log_files(folder)
     client.set_terminated(made.info.run_id, FINISHED, end_time=record.started)  # the duration is not known
     return True
 

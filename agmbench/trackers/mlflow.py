@@ -180,7 +180,7 @@ class MlflowTracker(Reader):
         for run in self._client.search_runs([self._experiment(dataset)], condition):
             self._client.set_terminated(run.info.run_id)
 
-    def lost(self, digest: str, reason: str, place: str = "") -> None:
+    def mark_lost(self, digest: str, reason: str, place: str = "") -> None:
         with self._if_free(digest, place) as runs:
             for run in runs:
                 if run.info.status == RUNNING:

@@ -136,14 +136,14 @@ class MlflowWriter:
         )
         self._client.log_inputs(self.id, datasets=[DatasetInput(data)])
 
-    def points(self, points: Sequence[Point]) -> None:
+    def log_points(self, points: Sequence[Point]) -> None:
         now = int(time.time() * 1000)
         self._waiting += [Metric(point.name, point.value, now, point.step) for point in points if point[::2] not in self._seen]
         if time.monotonic() - self._written >= self._took / SHARE:
             with interrupts.delayed():
                 self._write()
 
-    def measured(self, measurements: Iterable[Measurement], step: int) -> None:
+    def log_measurements(self, measurements: Iterable[Measurement], step: int) -> None:
         now = int(time.time() * 1000)
         measurements = list(measurements)
         values = {name: value for one in measurements for name, value in all_of_split("test", one.values).items()}
@@ -166,7 +166,7 @@ class MlflowWriter:
         self._written = time.monotonic()
         self._took = self._written - begun
 
-    def files(self, folder: Path) -> None:
+    def log_files(self, folder: Path) -> None:
         with interrupts.delayed():
             self._write()
         for path in folder.iterdir():

@@ -97,7 +97,7 @@ def command(**given: Unpack[Given]) -> None:
         from agmbench import measures
         from agmbench.report.html import page
 
-        kept = None if isinstance(tracker, Folders) else partial(measures.kept, tracker)  # folders have no outcomes
+        kept = None if isinstance(tracker, Folders) else partial(measures.load_outcomes, tracker)  # folders have no outcomes
         text = page(tables, tracker.history, against, origin=Origin(tracker.shown), kept=kept)
         output = output or HTML
     else:

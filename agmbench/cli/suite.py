@@ -196,7 +196,7 @@ def report(name: str, output: str | None, published: bool | None, **asked: Unpac
     beside = read(known, name).published if published is None else TABLES if published else ()
     tables = tabled(records, known, cost=True, coalitions=True, beside=beside)
     title = " ".join(["agmbench suite", name, *_words(asked)])
-    kept = partial(measures.kept, tracker)
+    kept = partial(measures.load_outcomes, tracker)
     save(page(tables, tracker.history, BASELINE, title, summary(name, found), Origin(tracker.shown), kept), path)
     echo(f"{path}: {len(found.done)} of {len(found.done) + len(found.failed) + len(found.missing)} jobs")
 

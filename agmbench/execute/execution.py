@@ -134,8 +134,8 @@ class Execution:
             run.log_files(folder)
         last = job.spec.training.epochs - 1
         run.log_points(numbers({name: value for name, value in trained.metrics.items() if name.startswith(AT_THE_END)}, last))
-        said = {m: measures.judged(measures.kept(self.tracker, one)) for m, one in references.items()}
-        self._measure(run, self.wanted, measures.kept(self.tracker, trained), said, last)
+        unimodal = {m: measures.as_outcomes(measures.load_outcomes(self.tracker, one)) for m, one in references.items()}
+        self._measure(run, self.wanted, measures.load_outcomes(self.tracker, trained), unimodal, last)
 
     def _done(self, job: build.Job) -> Record | None:
         return None if self.force else self.tracker.find(job.digest)
@@ -184,8 +184,8 @@ class Execution:
             feed.profile = Profile(folder / "profile", self.device) if self.profile else None
             _write_job(job, folder)
             run.log_files(folder)
-            said = {m: measures.kept(self.tracker, one) for m, one in references.items()}
-            judge = replace(judge, references={m: measures.judged(one, "valid") for m, one in said.items()})
+            unimodal = {m: measures.load_outcomes(self.tracker, one) for m, one in references.items()}
+            judge = replace(judge, references={m: measures.as_outcomes(one, "valid") for m, one in unimodal.items()})
             training = prepare_training(
                 job, feed, judge, states, Path(beside), lambda model: self.concepts(job, model, references)
             )
@@ -201,7 +201,7 @@ class Execution:
             log.say(f"the weights of epoch {training.best.epoch + 1} are taken")
             log.save(folder / "log.txt")
             run.log_files(folder)
-            self._measure(run, self.wanted, found, {m: measures.judged(one) for m, one in said.items()}, last)
+            self._measure(run, self.wanted, found, {m: measures.as_outcomes(one) for m, one in unimodal.items()}, last)
 
     def _measure(
         self,
@@ -212,7 +212,7 @@ class Execution:
         step: int,
     ) -> None:
         """Measure by the metrics `wanted`; metrics that compare with unimodal models are left out if there are no `references`."""
-        judged = measures.judged(found)
+        judged = measures.as_outcomes(found)
         asked = [one for one in wanted if one.quantities(judged.judged.kind) and (references or not one.metric.compares)]
         run.log_measurements([one.of(judged, references) for one in asked], step)
 
@@ -224,7 +224,7 @@ class Execution:
             record = self._finished_record(job)
             references = measures.references(self.tracker, replace(record, references=digests(job)))
             wanted = measures.stale(record, self.wanted)
-            self._measure(run, wanted, measures.kept(self.tracker, record), references, job.spec.training.epochs - 1)
+            self._measure(run, wanted, measures.load_outcomes(self.tracker, record), references, job.spec.training.epochs - 1)
         return self._finished_record(job)
 
     def concepts(self, job: build.Job, model: MultimodalModel, references: Mapping[str, Record]) -> dict[str, MultimodalModel]:

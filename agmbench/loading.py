@@ -117,7 +117,7 @@ class Feed:
             self._requests[:] = requests
             try:
                 self._loader = self._loader or self._made(reader)
-                yield from map(_arrived, _beside(self._placed(split, _told(iter(self._loader)))))
+                yield from map(_arrived, _beside(self._placed(split, _checked(iter(self._loader)))))
             except _Died:
                 self.close()
                 raise
@@ -204,7 +204,8 @@ def _beside(batches: Iterator[_Placed]) -> Iterator[_Placed]:
             yield one
 
 
-def _told(answers: Iterator["Batch | _Failed"]) -> Iterator[Batch]:
+def _checked(answers: Iterator["Batch | _Failed"]) -> Iterator[Batch]:
+    """The batches of the workers. Raises the error that a worker sent instead of a batch, or `_Died` if a worker has ended."""
     while True:
         try:
             answer = next(answers, None)

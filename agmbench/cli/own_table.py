@@ -133,7 +133,7 @@ def show(opened: "Opened") -> None:
     from rich.table import Table
 
     from agmbench import labels
-    from agmbench.data.describe import counts, modalities, told
+    from agmbench.data.describe import counts, modalities, remarks
     from agmbench.report.grid import print_grid
 
     frame = opened.rows.frame
@@ -152,7 +152,7 @@ def show(opened: "Opened") -> None:
     grid.add_row("samples", *(f"{len(opened.parts[part])}" for part in ("train", "dev", "valid", "test")))
     print_grid(grid)
     echo()
-    for line in told(opened):
+    for line in remarks(opened):
         echo(line)
     if reason := labels.refused(opened.modals, opened.targets.class_names):
         echo(f"wrong: {reason}")

@@ -50,7 +50,7 @@ def counts(opened: Opened) -> list[tuple[str, list[int]]]:
     return [(title, [int(column[number]) for column in of]) for number, title in enumerate(found.class_names)]
 
 
-def told(opened: Opened) -> Iterator[str]:
+def remarks(opened: Opened) -> Iterator[str]:
     """What is said beside the tables: label, splits, groups, columns left out, and what is odd or wrong."""
     settings, found = opened.settings, opened.targets
     what = {"class": "a class", "labels": "several labels", "number": "a number", "segments": "a class for each segment"}[

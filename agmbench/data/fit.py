@@ -12,7 +12,7 @@ from agmbench.tasks import Wrong, shape_of
 
 FIRST = 16  # samples of each split that a job looks at before anything is written
 NAMED = 3  # samples, or classes, that a line names
-TOLD = 10  # lines that an error has
+MOST_LINES = 10  # lines that an error has
 
 
 Named = Callable[[SplitName, int], str]  # what a reader knows a sample by, given its split and its number
@@ -56,9 +56,9 @@ class _Line:
     first: list[int] = field(default_factory=list)
 
 
-def told(lines: Sequence[str]) -> str:
+def in_one_line(lines: Sequence[str]) -> str:
     """Several lines in one, of which no more are told than a reader takes in."""
-    return "; ".join([*lines[:TOLD], *([f"and {len(lines) - TOLD} more"] if len(lines) > TOLD else [])])
+    return "; ".join([*lines[:MOST_LINES], *([f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else [])])
 
 
 def wrong_input(modality: str, x: object, shape: tuple[int, ...], count: int) -> Wrong | None:
@@ -100,7 +100,7 @@ def check_fit(name: str, dataset: Dataset) -> None:
         except Exception as error:  # a stranger's data set may raise anything
             raise AgmbenchError(f"data set '{name}': {split} cannot be read ({describe(error)})") from error
         if lines:
-            raise AgmbenchError(f"data set '{name}': {told(lines)} ('agmbench data verify {name}' reads every sample)")
+            raise AgmbenchError(f"data set '{name}': {in_one_line(lines)} ('agmbench data verify {name}' reads every sample)")
 
 
 def _unfit(dataset: Dataset, name: SplitName) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from agmbench.contracts import SPLITS, Batch, Dataset, Split, SplitName, Tokens, Unsuitable
-from agmbench.data.fit import told
+from agmbench.data.fit import in_one_line
 from agmbench.data.verify import Verdict, judge
 from agmbench.datasets.files import HINT, SAMPLE, FileDataset
 from agmbench.errors import describe
@@ -42,8 +42,8 @@ class Subject:
     def judged(self, about: str, detail: str) -> str:
         """What is passed, with what is odd in it; raises if something is wrong."""
         if wrong := self.verdict.wrong.get(about):
-            raise BrokenPromise(told(wrong))
-        return told([detail, *(f"odd: {line}" for line in self.verdict.odd.get(about, ()))])
+            raise BrokenPromise(in_one_line(wrong))
+        return in_one_line([detail, *(f"odd: {line}" for line in self.verdict.odd.get(about, ()))])
 
     @property
     def splits(self) -> Mapping[SplitName, Split]:
@@ -239,7 +239,7 @@ def _classes(subject: Subject) -> str:
     }
     if "train" in lines:
         raise BrokenPromise(lines["train"])
-    return told([f"all {len(data.class_names)} occur in train", *(f"odd: {line}" for line in lines.values())])
+    return in_one_line([f"all {len(data.class_names)} occur in train", *(f"odd: {line}" for line in lines.values())])
 
 
 def _missing(data: Dataset, split: Split) -> list[str]:

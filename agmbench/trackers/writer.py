@@ -21,7 +21,7 @@ from agmbench.jobs import flat
 from agmbench.names import OUTCOMES, REASON, all_of_split
 from agmbench.records import FAILED, FINISHED, KILLED, Beyond, Heading, Measurement, Point, Stopped
 from agmbench.trackers.patience import Locked
-from agmbench.trackers.tags import NOTE, as_tag, labelled, with_final
+from agmbench.trackers.tags import NOTE, as_tag, set_label, with_final
 
 METRICS_A_CALL = 1000  # MLflow's limits for one call of log_batch
 PARAMS_A_CALL = 100
@@ -123,7 +123,7 @@ class MlflowWriter:
     def describe(self, heading: Heading) -> None:
         """Log the parameters of the spec, the data set as the run's input, and the user's label."""
         self.check()
-        labelled(self._client, self.id, heading.label)
+        set_label(self._client, self.id, heading.label)
         params = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in flat(heading.spec).items()]
         for start in range(0, len(params), PARAMS_A_CALL):
             self._client.log_batch(self.id, params=params[start : start + PARAMS_A_CALL])

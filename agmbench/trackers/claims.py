@@ -197,15 +197,15 @@ def left_behind(places: Mapping[str, Place], watching: Callable[[float], None]) 
     """
     watches, found, told = {name: Watch() for name in places}, set[str](), False
     while watches:
-        state = {name: places[name].state() for name in watches}
-        over = {name for name, watch in watches.items() if watch.over(state[name])}
+        states = {name: places[name].state() for name in watches}
+        over = {name for name, watch in watches.items() if watch.over(states[name])}
         found |= over
-        watches = {name: one for name, one in watches.items() if not (name in over or one.heard or state[name].recent)}
+        watches = {name: one for name, one in watches.items() if not (name in over or one.heard or states[name].recent)}
         if watches:
             if not told:
-                watching(max(state[name].lasting for name in watches))
+                watching(max(states[name].lasting for name in watches))
             told = True
-            time.sleep(min(state[name].pause for name in watches))
+            time.sleep(min(states[name].pause for name in watches))
     return found
 
 

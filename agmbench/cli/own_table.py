@@ -76,7 +76,7 @@ def describe(table: str, name: str | None, output: str | None, force: bool, **sa
         raise AgmbenchError(
             f"{target} already exists; describe {target} itself, overwrite it with --force, or write to another file with -o"
         )
-    _written(path, given, name, target)
+    _write_entry(path, given, name, target)
 
 
 def _settings(said: Said) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _pair(text: str) -> tuple[str, str]:
     return name, file
 
 
-def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) -> None:
+def _write_entry(path: Path, given: dict[str, Any], name: str | None, target: Path) -> None:
     from agmbench.data.describe import entry, entry_name, first_run
 
     opened = opened_table(path.absolute(), given, anew=True)

@@ -146,7 +146,7 @@ def command(**given: Unpack[Given]) -> None:
             )
         echo(dumped())
     elif given["job_file"] is not None:
-        _alone("--job")
+        _check_alone("--job")
         spec, parent, *_ = job_of(given["job_file"])
         one_job.carry_out(spec, given, label, parent)
     else:
@@ -185,7 +185,7 @@ BESIDE_A_JOB = {
 }  # options that do not describe the job
 
 
-def _alone(option: str) -> None:
+def _check_alone(option: str) -> None:
     """Raise if another option describes the job as well."""
     context = click.get_current_context()
     given = [name for name in context.params if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]

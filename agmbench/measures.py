@@ -179,7 +179,9 @@ def measured(tracker: Tracker, record: Record, wanted: Sequence[Measure], find: 
     return [one.of(outcomes, comparing) for one in wanted if one.quantities(outcomes.judged.kind)]
 
 
-def tried(tracker: Tracker, record: Record, wanted: Sequence[Measure], find: Find | None = None) -> list[Measurement]:
+def measured_or_reasons(
+    tracker: Tracker, record: Record, wanted: Sequence[Measure], find: Find | None = None
+) -> list[Measurement]:
     """The same as `measured`; if the outcomes of the run are lost, each measurement holds the reason in place of numbers."""
     try:
         return measured(tracker, record, wanted, find)

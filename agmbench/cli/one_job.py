@@ -15,12 +15,12 @@ from agmbench.errors import AgmbenchError
 from agmbench.registry import Registry, load
 
 if TYPE_CHECKING:
-    from agmbench.cli.run import Given
+    from agmbench.cli.run import Options
     from agmbench.measures import Measure
     from agmbench.records import Label, Record
 
 
-def carry_out(spec: Any, given: "Given", label: "Label", parent: str | None = None) -> None:
+def carry_out(spec: Any, given: "Options", label: "Label", parent: str | None = None) -> None:
     """Run one job in this process, or only describe it if it is a dry run."""
     if given["dry_run"]:
         _describe(spec, given)
@@ -105,7 +105,7 @@ def _wanted(registry: Registry, no_strength: bool) -> "list[Measure]":
     return of_one_run(registry) if no_strength else measures(registry)
 
 
-def _describe(spec: Any, given: "Given") -> None:
+def _describe(spec: Any, given: "Options") -> None:
     """Print the whole job, what it will need, and which of the jobs are done. Imports only what this needs."""
     import yaml
 

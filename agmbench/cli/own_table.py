@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST = 40  # the largest number of classes that are shown one by one
 
 
-class Said(TypedDict):
+class TableOptions(TypedDict):
     """The options that say what a table holds."""
 
     labels: tuple[str, ...]
@@ -56,7 +56,7 @@ class Said(TypedDict):
 @click.option("-o", "--output", metavar="FILE", help="File for the entry. [default: beside the table, with the suffix .yaml]")
 @click.option("--force", is_flag=True, help="Overwrite an existing entry.")
 @registry_option
-def describe(table: str, name: str | None, output: str | None, force: bool, **said: Unpack[Said]) -> None:
+def describe(table: str, name: str | None, output: str | None, force: bool, **said: Unpack[TableOptions]) -> None:
     """Look into a table of yours and write an entry for it.
 
     The command tells what the table holds. The entry is a YAML file, which you can edit. If TABLE is such an entry already, the command
@@ -79,7 +79,7 @@ def describe(table: str, name: str | None, output: str | None, force: bool, **sa
     _write_entry(path, given, name, target)
 
 
-def _settings(said: Said) -> dict[str, Any]:
+def _settings(said: TableOptions) -> dict[str, Any]:
     """The parameters of data set `table` that the options set."""
     from agmbench.jobs import parse_settings
 

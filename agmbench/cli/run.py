@@ -26,7 +26,7 @@ from agmbench.cli.terminal import echo
 from agmbench.errors import AgmbenchError
 
 
-class Given(Place):
+class Options(Place):
     """The options of the command."""
 
     dataset: tuple[str, ...]
@@ -129,7 +129,7 @@ class Given(Place):
 @click.option("-v", "--verbose", is_flag=True, help="Show every metric on valid after each epoch.")
 @log_option
 @click.option("--force", is_flag=True, help="Train this job and its references again, even if they are done.")
-def command(**given: Unpack[Given]) -> None:
+def command(**given: Unpack[Options]) -> None:
     """Train one job and its unimodal reference models, and log them to MLflow.
 
     If options name several values (-m joint,agm --seeds 5), there is one job for each combination. They run like a suite: each job in
@@ -163,7 +163,7 @@ def _run_name(text: str | None) -> str:
     return text or ""
 
 
-def _placed(given: Given) -> bool:
+def _placed(given: Options) -> bool:
     """Whether an option says where jobs run, so that a launcher is needed."""
     return given["launcher"] != "local" or any(given[key] for key in Place.__annotations__ if key != "launcher")  # type: ignore[literal-required]
 

@@ -9,13 +9,13 @@ from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
 if TYPE_CHECKING:
-    from agmbench.cli.run import Given
+    from agmbench.cli.run import Options
     from agmbench.records import Label
 
 FOR_ONE = ("devices", "no_strength", "profile", "force")  # options that are possible only for a single job
 
 
-def carry_out(axes: Mapping[str, Sequence[Any]], given: "Given", label: "Label") -> None:
+def carry_out(axes: Mapping[str, Sequence[Any]], given: "Options", label: "Label") -> None:
     """Run every combination of the axes as a job of a suite without a file, and print the table that compares them."""
     from agmbench import suite
     from agmbench.cli.batches import raise_if_failed, recorded, run_jobs, summary

@@ -4,28 +4,28 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_asked = False
+_stop_requested = False
 _delays = 0
 
 
 def listen() -> None:
     """Make each of these requests raise KeyboardInterrupt from now on, and once more at `check()` if that exception was suppressed."""
-    global _asked
-    _asked = False
+    global _stop_requested
+    _stop_requested = False
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
         number = getattr(signal, name, None)  # not every system has all of them
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # ignored with nohup or in the background
             signal.signal(number, _interrupt)
 
 
-def asked() -> bool:
+def stop_requested() -> bool:
     """Whether this process was asked to stop."""
-    return _asked
+    return _stop_requested
 
 
 def check() -> None:
     """Raise KeyboardInterrupt if this process was asked to stop, because one that was raised in a destructor or a callback was lost."""
-    if _asked:
+    if _stop_requested:
         raise KeyboardInterrupt
 
 
@@ -43,9 +43,9 @@ def delayed(then_check: bool = True) -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    global _asked
-    if _delays and not _asked:
-        _asked = True
+    global _stop_requested
+    if _delays and not _stop_requested:
+        _stop_requested = True
         return
-    _asked = True
+    _stop_requested = True
     raise KeyboardInterrupt

@@ -22,7 +22,7 @@ from agmbench.contracts import Batch, Change, Input, Split, SplitName, TensorSpl
 from agmbench.errors import RunFailed, describe
 from agmbench.profiling import Profile
 from agmbench.registry.entry import package_of, plugin_folders
-from agmbench.workers import asked
+from agmbench.workers import requested
 
 MOST = 8  # the largest number of workers that `auto` chooses
 AHEAD = 2  # how many batches each worker reads before they are asked for
@@ -36,7 +36,7 @@ def workers(device: torch.device) -> int:
     `auto`, the default, means as many as this job has threads, at most eight, for training on a GPU. On a CPU it means none, because
     training uses the cores.
     """
-    number = asked()
+    number = requested()
     if number is None:
         return min(MOST, torch.get_num_threads()) if device.type == "cuda" else 0
     return number

@@ -233,7 +233,7 @@ class Tracker(Protocol):
     def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> str | None:
         """The text of an artifact of the parent run with these tags, if there is one. Does not create a store."""
 
-    def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
+    def finish_group(self, dataset: str, tags: Mapping[str, str]) -> None:
         """Mark the parent run with these tags FINISHED, if its command was killed after all its work was done."""
 
     def mark_lost(self, digest: str, reason: str, place: str = "") -> None:

@@ -32,7 +32,7 @@ def run(
     for dataset, planned in todo.plans.items():
         save_plan(tracker, dataset, name, planned)
         if dataset not in with_jobs:
-            tracker.settle(dataset, tags(name))
+            tracker.finish_group(dataset, tags(name))
     with ExitStack() as groups:
         parents = {one: groups.enter_context(group(tracker, one, name)).id for one in with_jobs}
         make = partial(_tasks, parents=parents, folder=folder, tagged=tagged or {})

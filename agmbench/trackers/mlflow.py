@@ -175,7 +175,7 @@ class MlflowTracker(Reader):
         client.set_tag(run_id, REASON, "")
         return MlflowWriter(client, run_id, seen=self._points(run_id))
 
-    def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
+    def finish_group(self, dataset: str, tags: Mapping[str, str]) -> None:
         condition = f"{tagged(tags)} and attributes.status = '{RUNNING}'"
         for run in self._client.search_runs([self._experiment(dataset)], condition):
             self._client.set_terminated(run.info.run_id)

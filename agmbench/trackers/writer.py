@@ -102,8 +102,8 @@ class MlflowWriter:
                 f"the tracking server {shown(uri)} no longer answers; when it is back, run the same command "
                 f"again to resume the job ({hidden(describe(error), uri)})"
             ) from error
-        # an interrupt in the callback of a library may arrive here as another error, so `asked` is checked as well
-        interrupted, full = interrupts.asked() or not isinstance(error, Exception), _full(error)
+        # an interrupt in the callback of a library may arrive here as another error, so `stop_requested` is checked as well
+        interrupted, full = interrupts.stop_requested() or not isinstance(error, Exception), _full(error)
         known = isinstance(error, AgmbenchError | Stopped)
         said = hidden(str(error) if known else describe(error), self._client.tracking_uri)
         reason = FULL if full else "interrupted" if interrupted and not known else said

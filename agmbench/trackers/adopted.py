@@ -16,7 +16,7 @@ SHA256 = f"{IMPORTED}.sha256"
 OF_JOBS_HERE = (DIGEST, SETTING)  # tags by which jobs done in this store are found; an imported run must not have them
 
 
-def adopted(client: MlflowClient, experiment: str, record: Record, folder: Path, sha256: str) -> bool:
+def adopt(client: MlflowClient, experiment: str, record: Record, folder: Path, sha256: str) -> bool:
     """Keep a run with the files of its folder; returns whether it is new. An earlier import that was not finished is replaced."""
     condition = tagged({IMPORTED: record.source, IMPORTED_DIGEST: record.digest})
     for run in client.search_runs([experiment], condition):

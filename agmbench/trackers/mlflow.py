@@ -13,7 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from agmbench.errors import AgmbenchError, Taken
 from agmbench.names import ATTEMPT, DIGEST, OWNER, REASON, STATES
 from agmbench.records import FAILED, KILLED, RUNNING, Heading, Label, Record
-from agmbench.trackers.adopted import adopted
+from agmbench.trackers.adopted import adopt
 from agmbench.trackers.claims import Claim, me
 from agmbench.trackers.opening import sqlite as sqlite  # exported for code that needs the address of another file
 from agmbench.trackers.patience import patiently
@@ -140,7 +140,7 @@ class MlflowTracker(Reader):
 
     def adopt(self, record: Record, folder: Path, sha256: str) -> bool:
         with self.lock("imports"), self._written():
-            return adopted(self._client, self._experiment(record.spec["dataset"]["name"]), record, folder, sha256)
+            return adopt(self._client, self._experiment(record.spec["dataset"]["name"]), record, folder, sha256)
 
     def _scratch(self, digest: str, first: str) -> Path:
         """The folder for the states of a job. In a folder that several stores may share, its name includes the job's first run."""

@@ -1,7 +1,7 @@
-"""What a claim costs: milliseconds a job, on a SQLite file and on a tracking server.
+"""Measures what a claim costs: milliseconds per job, on a SQLite file and on a tracking server.
 
 python benchmarks/claims.py                          # a SQLite file in a temporary folder
-python benchmarks/claims.py http://127.0.0.1:5000    # a server as well, which keeps the runs of it
+python benchmarks/claims.py http://127.0.0.1:5000    # also a server, on which the runs stay
 """
 
 import statistics
@@ -22,7 +22,7 @@ COUNT = 20
 
 
 def heading() -> Heading:
-    """A job that no store knows."""
+    """The heading of a job that is new to every store."""
     names = {name: {"name": "none", "params": {}} for name in ("fusion", "modulator")}
     spec = {"dataset": {"name": "claims", "params": {}}, **names, "encoders": {}, "training": {"schedule": {}}}
     digest = uuid4().hex[:16]

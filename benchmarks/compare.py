@@ -1,9 +1,9 @@
-"""How long `agmbench compare` of one data set of 500 runs takes in a store of 10,000 runs, beyond the imports.
+"""Measures how long `agmbench compare` takes for a data set with 500 runs in a store of 10,000 runs, without the imports.
 
     python benchmarks/compare.py
 
-The store is made of one real run, copied by SQL: 20 data sets of 500 runs, each of 4 cells, 5 methods and 25 seeds, with every
-tag, parameter and last metric. Histories are left out; only the HTML report reads them. Best of three. Target: 3 s.
+The store has copies of one real run, made by SQL: 20 data sets of 500 runs each (4 cells, 5 methods, 25 seeds), with every tag,
+parameter and last metric. Histories are left out, because only the HTML report reads them. Best of three. Target: 3 s.
 """
 
 import json
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def quiet(agmbench: Any) -> Any:
-    """The command line as a function that gives the seconds it took."""
+    """The command line as a function that prints nothing and returns the seconds that it took."""
 
     def timed(*words: str) -> float:
         begun = time.perf_counter()
@@ -48,7 +48,7 @@ def quiet(agmbench: Any) -> Any:
 
 
 def fill(store: Path) -> None:
-    """Copies of the store's multimodal run until it holds 10,000 runs, their accuracies drawn."""
+    """Copy the store's multimodal run until it has 10,000 runs, with random accuracies."""
     draw = random.Random(0)
     with sqlite3.connect(store) as connection:
         (real,) = next(connection.execute("select run_uuid from tags where key = 'agmbench.concept' and value = 'false'"))
@@ -91,7 +91,7 @@ def another(connection: sqlite3.Connection, home: int, number: int) -> int:
 def changed(
     rows: list[dict[str, Any]], run: str, experiment: int, tags: dict[str, str], draw: random.Random
 ) -> Iterator[dict[str, Any]]:
-    """Rows as another run's: its id, experiment and tags, and an accuracy of its own."""
+    """The rows of a table for another run: with its id, experiment and tags, and with a random accuracy."""
     for row in rows:
         copy = {**row, "run_uuid": run}
         if "experiment_id" in row:

@@ -1,9 +1,9 @@
-"""torch.compile of the encoders against encoders as they are: one step over and over on one batch, and a whole job.
+"""Compares encoders under torch.compile with encoders as they are: by a step that is repeated on one batch, and by a whole job.
 
     python benchmarks/compiled.py [--rounds 11] [--work conv]
 
-The ratio of a step is taken as in `steps.py`, after the compiler is done; below 1 is faster. A job has several graphs an encoder (train
-mode, eval mode, a muted input, the last batch of an epoch, validation), each compiled at its first use.
+The ratio of a step is measured as in `steps.py`, after the compiler has finished; below 1 is faster. A job has several graphs per encoder
+(train mode, eval mode, a muted input, the last batch of an epoch, validation), each of which is compiled at its first use.
 """
 
 import argparse
@@ -31,7 +31,7 @@ TWO = {m: SEQUENCES[m] for m in ("audio", "text")}
 
 
 class Plain(MultimodalModel):
-    """In the memory format that jobs have."""
+    """A model in the memory format of jobs."""
 
     def __init__(self, *given: object) -> None:
         super().__init__(*given)  # type: ignore[arg-type]
@@ -39,7 +39,7 @@ class Plain(MultimodalModel):
 
 
 class Compiled(Plain):
-    """A graph for each shape and mode."""
+    """A model whose encoders are compiled, with one graph per shape and mode."""
 
     def __init__(self, *given: object) -> None:
         super().__init__(*given)

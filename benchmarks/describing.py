@@ -1,4 +1,4 @@
-"""How long `agmbench data describe` takes for a csv of a million rows and seven columns, one of them paths, one text.
+"""Measures how long `agmbench data describe` takes for a csv of a million rows and seven columns, one of paths and one of text.
 
 python benchmarks/describing.py [ROWS]
 """
@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-FILES = 1000  # that the paths name
+FILES = 1000  # number of pictures that the paths name
 WORDS = np.array(["red", "green", "blue", "dog", "cat", "runs", "sleeps", "over", "under"])
 
 
 def table(folder: Path, rows: int) -> Path:
-    """The table, and the pictures that it names."""
+    """Write the table and the pictures that it names, and return the path of the table."""
     draw, places = np.random.default_rng(0), np.arange(rows)
     (folder / "png").mkdir()
     for number in range(FILES):

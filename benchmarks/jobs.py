@@ -1,4 +1,4 @@
-"""Core-seconds that one job of the default recipe trains, a modulator: processor time of the training loop alone, all threads.
+"""Measures the core-seconds of one job of the default recipe per modulator: processor time of only the training loop, in all threads.
 
 python benchmarks/jobs.py
 """

@@ -1,4 +1,4 @@
-"""What a launcher adds: a suite of equal jobs through each, against the time that their training alone would take on as many cores.
+"""Measures what launchers cost: the time of a suite of equal jobs, against the time of only their training on as many cores.
 
 python benchmarks/launchers.py --epochs 240     # 16 jobs of a minute on 2 cores through each launcher that can be started here
 python benchmarks/launchers.py --calls          # what one job asks of the store: calls, their time, the size of its artifacts
@@ -6,8 +6,8 @@ python benchmarks/launchers.py --jobs 8 --epochs 20 --launcher local
 
 Slurm (root; apt-get install slurm-wlm munge) and Ray (pip install 'agmbench[ray]') are started here, as the tests start them.
 
-A job is a unimodal model of avmnist-mini, one thread each, so that none needs another. Its cost is the median time from the start of
-its run to the end, of jobs that have a core each. Ideal is jobs x cost / cores; start-up, until the first run starts, is left out.
+A job is a unimodal model of avmnist-mini with one thread, so that no job needs another. Its cost is the median time from the start to the
+end of its run. Ideal is jobs x cost / cores; start-up, until the first run starts, is left out.
 """
 
 import argparse
@@ -37,7 +37,7 @@ CORES = 2
 
 
 def jobs(count: int, epochs: int) -> list[build.Job]:
-    """Unimodal models of as many seeds as it takes."""
+    """`count` jobs of unimodal models, with as many seeds as needed."""
     known, found = registry.load(), list[build.Job]()
     for seed in range(1, count + 1):
         spec = compose(known, "avmnist-mini", "joint", settings=[("seed", seed), ("training.epochs", epochs)])
@@ -47,7 +47,7 @@ def jobs(count: int, epochs: int) -> list[build.Job]:
 
 @contextmanager
 def launchers(name: str, folder: Path) -> Iterator[Launcher]:
-    """One of each kind on two cores, its cluster started if it needs one."""
+    """A launcher on two cores. If it needs a cluster, the cluster runs inside the `with` block."""
     entry = registry.load().get("launcher", name)
     params: dict[str, Any] = {"jobs": CORES}
     if name == "local":
@@ -68,7 +68,7 @@ def launchers(name: str, folder: Path) -> Iterator[Launcher]:
 
 
 def measured(name: str, asked: argparse.Namespace) -> str:
-    """A row of the table."""
+    """Run the jobs through a launcher, and return its row of the table."""
     with tempfile.TemporaryDirectory() as scratch, chdir(scratch), launchers(name, Path("logs")) as launcher:
         tracker = MlflowTracker()
         sent, begun = suite.Todo([jobs(asked.jobs, asked.epochs)]), time.time()
@@ -87,7 +87,7 @@ def measured(name: str, asked: argparse.Namespace) -> str:
 
 
 def calls(epochs: int) -> None:
-    """What one job asks of the store, by the client's methods."""
+    """Print which methods of MLflow's client one job calls, how often and how long."""
     counts: dict[str, int] = defaultdict(int)
     seconds: dict[str, float] = defaultdict(float)
 
@@ -139,7 +139,7 @@ def main() -> None:
         try:
             print(measured(name, asked), flush=True)
         except BaseException as reason:
-            if type(reason).__name__ != "Skipped":  # pytest's
+            if type(reason).__name__ != "Skipped":  # raised by pytest.skip if the cluster is not installed
                 raise
             print(f"{name}: {reason}", flush=True)
 

@@ -1,8 +1,8 @@
-"""How long `agmbench list` takes with 200 installed packages that bring a modulator each, and whether it imports one.
+"""Measures how long `agmbench list` takes with 200 installed packages that have a modulator each, and whether it imports any.
 
     python benchmarks/listing.py
 
-The packages are generated; the median of eleven runs in a process of its own, after one that is not counted. Target: 1 s.
+The packages are generated. The time is the median of eleven runs in separate processes, after one that is not counted. Target: 1 s.
 """
 
 import os
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def install(site: Path, number: int) -> None:
-    """As pip leaves it; the package leaves a mark when it is imported."""
+    """Write a package as pip would install it. The package writes a file when it is imported."""
     name, info = f"generated_{number}", site / f"generated_{number}-1.0.dist-info"
     for path, text in {
         info / "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nSummary: a generated modulator\n",

@@ -1,8 +1,8 @@
-"""The main job as a whole process, in an empty folder: wall time and peak memory of a default run, and of `make demo`'s commands.
+"""Measures the main job as a whole process in an empty folder: wall time and peak memory of a default run and of `make demo`'s commands.
 
     python benchmarks/main_job.py
 
-Everything is made anew: the MLflow store, the references, the plots. Peak memory is the largest resident set of any process.
+Everything is made from scratch: the MLflow store, the references, the plots. Peak memory is the largest resident set of any process.
 """
 
 import os

@@ -1,9 +1,9 @@
-"""Memory of a training step under each method, as ratios to joint training of the same model, at AV-MNIST's shapes.
+"""Measures the memory of a training step under each method, as a ratio to joint training of the same model, at AV-MNIST's shapes.
 
     python benchmarks/memory.py [--device cpu]
 
-Each method has a process of its own: its peak resident set over three steps, less what it held before the first. On CUDA it is the
-allocator's peak, less what was allocated before.
+Each method runs in its own process. Its memory is the peak resident set over three steps minus the resident set before the first. On
+CUDA it is the peak of the allocator minus what was allocated before.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def elsewhere(work: int, method: str, device: str) -> int:
 
 
 def measured(work: int, method: str, device: torch.device) -> int:
-    """Bytes."""
+    """The memory of a step, in bytes."""
     step = stepper(WORKS[work], method, device)
     before = held(device)
     for _ in range(3):

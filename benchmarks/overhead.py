@@ -1,11 +1,11 @@
-"""What the loop and the tracking cost, as ratios taken side by side.
+"""Measures the cost of the training loop and of tracking, as ratios that are measured side by side.
 
     python benchmarks/overhead.py [--rounds 7]
 
-The loop: joint training of avmnist-mini's default job through `train.py`, and by the plain loop below with the same model, data and
-optimizer, an epoch of one after an epoch of the other; both validate on two samples.
-Tracking: ten epochs of that job through `execute` with the MLflow store already made, and with a tracker that keeps nothing;
-then one such job with each call to MLflow's client timed, which says where the difference is.
+The loop: joint training of avmnist-mini's default job by `train.py`, and by the plain loop below with the same model, data and
+optimizer. Their epochs alternate, and both validate on two samples.
+Tracking: ten epochs of that job through `execute`, once with an MLflow store that exists already and once with a tracker that keeps
+nothing. Then one such job with each call of MLflow's client timed, which shows where the difference comes from.
 """
 
 import argparse
@@ -97,8 +97,8 @@ def tracking(rounds: int) -> float:
 
 
 def calls() -> dict[str, list[float]]:
-    """The seconds of each call that a job of ten epochs makes, by name."""
-    from mlflow import MlflowClient  # after the tracker has told MLflow to report to nobody
+    """The seconds of each call of MLflow's client by a job of ten epochs, by the name of the method."""
+    from mlflow import MlflowClient  # imported after the tracker has turned MLflow's telemetry off
 
     took: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as patches:
@@ -136,7 +136,7 @@ class Nobody:
 
 
 class Nothing:
-    """A tracker, and a run, that keep nothing."""
+    """A tracker and a run in one, which keeps nothing."""
 
     id = "none"
     scratch = Path(tempfile.gettempdir()) / "agmbench-overhead"

@@ -1,14 +1,13 @@
-"""Samples read a second, for each layout of each data set on disk at the true shapes of a sample, against a plain loop.
+"""Measures the samples read per second, for each layout of each data set on disk at the real shapes of a sample, against a plain loop.
 
     python benchmarks/reading.py [--seconds 2] [--memory | --workers | --waiting]
 
-A random sample of the layout is read in random batches of the paper's size through the data set's split, and by a plain loop that
-indexes the array (of NumPy, of HDF5, or decoded from media) one sample at a time and stacks what it finds; the ratio is that of
-samples a second, in turns. `--memory` reads a pack of AVE features with a visual file of 4 GB, and one of an eighth of it, each in a
-process of its own, and compares the private memory of both. `--workers` gives the samples read a second by 0, 1 and 2 processes that
-read ahead, of the layouts that are not held in memory, and the time that a batch then takes of the thread that trains, before it is
-copied to a device. `--waiting` trains the default job of CREMA-D, in batches of 8, on random packs of two layouts, and tells how long
-it waited for data.
+A random pack of the layout is read in random batches of the paper's size through the data set's split, and by a plain loop that
+indexes the array (of NumPy, of HDF5, or decoded from media) one sample at a time and stacks the samples. The two take turns; the ratio is
+that of samples per second. `--memory` reads a pack of AVE features with a visual file of 4 GB, and one with an eighth of it, each in its
+own process, and compares the private memory of both. `--workers` shows the samples read per second by 0, 1 and 2 processes that read
+ahead, for layouts that are not held in memory, and how long a batch then occupies the training thread before it is copied to a device.
+`--waiting` trains the default job of CREMA-D in batches of 8 on random packs of two layouts, and shows how long it waited for data.
 """
 
 import argparse
@@ -66,7 +65,8 @@ def speed(seconds: float) -> None:
 
 
 def samples() -> Iterator[tuple[str, Split, int]]:
-    """Of each layout its name in a table, train of a random sample of it, which is there until the next, and the recipe's batch size."""
+    """Yield for each layout its name in the table, the split train of a random pack, and the recipe's batch size. A pack is deleted before
+    the next is made."""
     known = registry.load()
     for entry in known.entries("dataset"):
         target = entry.load()
@@ -80,7 +80,7 @@ def samples() -> Iterator[tuple[str, Split, int]]:
 
 @dataclass(frozen=True)
 class OnlyRead(Staged):
-    """A split of which batches are read, and then let go as when they are copied to a GPU."""
+    """A split whose batches are read and then dropped, as after they are copied to a GPU."""
 
     whole: Staged
 
@@ -109,12 +109,12 @@ def ahead(seconds: float) -> None:
 
 
 def fed(split: Split, workers: int, size: int, seconds: float) -> tuple[float, float]:
-    """Samples a second, and milliseconds of this thread's own work a batch."""
+    """Samples per second, and milliseconds of this thread's own work per batch."""
     assert isinstance(split, Staged)
     draw = torch.Generator().manual_seed(0)
     batches = [torch.randint(len(split), (size,), generator=draw) for _ in range(16)]
     with Feed({"train": OnlyRead(split)}, torch.device("cpu"), workers) as feed:
-        for _ in feed.batches("train", batches[:2]):  # the processes begin
+        for _ in feed.batches("train", batches[:2]):  # starts the processes
             pass
         begun, worked, count = time.perf_counter(), time.thread_time(), 0
         while count < 16 or time.perf_counter() - begun < seconds:
@@ -171,7 +171,7 @@ def compared(split: Split, size: int, seconds: float) -> tuple[float, float]:
 
 
 def plain(split: Split, index: torch.Tensor) -> None:
-    """One sample at a time."""
+    """Read a batch one sample at a time."""
     parts = [split] if isinstance(split, StoredSplit) else split.splits  # type: ignore[attr-defined]
     for part in parts:
         rows = part.rows[index[index < len(part)].numpy()]
@@ -190,7 +190,7 @@ def rate(read: Callable[[], None], size: int, seconds: float) -> float:
 
 
 def memory() -> None:
-    """Private memory of reading AVE features from a small visual file and a large one."""
+    """Print the private memory for reading AVE features from a small visual file and from a large one."""
     print("| visual file | private memory grown by reading it, MiB |\n|---|---:|")
     for clips in (518, 4143):
         with tempfile.TemporaryDirectory() as folder:
@@ -202,7 +202,7 @@ def memory() -> None:
 
 
 def ave_features(folder: Path, clips: int) -> None:
-    """A pack of zeros at the true shapes; the space of the visual file is on the disk, not written."""
+    """Write a pack of zeros at the real shapes. The visual file is sparse: it has its full size, but is not written."""
     shapes = {"audio_feature": (10, 128), "visual_feature": (10, 7, 7, 512), "labels": (10, 29)}
     for name, shape in shapes.items():
         with h5py.File(folder / f"{name}.h5", "w") as file:

@@ -1,9 +1,9 @@
-"""What the host reads of the device while a training step is made: a number read is a step that waits.
+"""Counts what the host reads of the device during a training step. With each number that it reads, the step waits.
 
     python benchmarks/reads.py
 
-Counted while the loop itself trains small models, from one optimizer step's beginning to the next one's: `agmbench.testing.waits`.
-The loop reads whether its losses are finite every 64 steps.
+`agmbench.testing.waits` counts reads while the real loop trains small models, from the beginning of one optimizer step to that of the
+next. The loop itself reads every 64 steps whether its losses are finite.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def row(entry: registry.Entry, params: Mapping[str, Any]) -> None:
-    """A line of the table: one way of a modulator, over the models that it takes, with and without gradient accumulation."""
+    """Print a row of the table: a modulator with some parameters, on all models that it takes, with and without gradient accumulation."""
     models, steps, reads = 0, 0, 0
     for case, accumulate in product(CASES, (1, 2)):
         modulator = entry.load()(case.modalities, **{**entry.params, **params})

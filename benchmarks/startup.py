@@ -1,8 +1,8 @@
-"""How long the command line takes to answer before it does any work, and whether it imports torch.
+"""Measures how long the command line takes to answer before it does any work.
 
     python benchmarks/startup.py
 
-Median of eleven runs of each command in a process of its own, after one that is not counted. Target: 0.5 s.
+The time is the median of eleven runs of each command in separate processes, after one that is not counted. Target: 0.5 s.
 """
 
 import subprocess

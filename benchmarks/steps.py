@@ -1,13 +1,13 @@
-"""The cost of a training step under each method, as ratios to joint training of the same model, taken side by side in one process.
+"""Measures the cost of a training step under each method, as a ratio to joint training of the same model, side by side in one process.
 
     python benchmarks/steps.py [--rounds 5] [--device cpu] [--work ResNet18] [--csv benchmarks/epochs.csv]
 
-In a round a method's step stands between two steps of joint training, so that a machine whose speed drifts slows them alike; the
-ratio of a round is to the mean of the two, and the table has the median over the rounds. `naive` computes AGM's responses by one
-full forward pass a coalition, as its published code does; it exists here alone.
+In each round, a method's step lies between two steps of joint training, so that a drifting speed of the machine affects both alike. The
+ratio of a round is to the mean of the two, and the table has the median over the rounds. `naive` computes AGM's responses by one full
+forward pass per coalition, as its published code does; it exists only here.
 
-The last work takes every modulator of the registry that trains, and whole epochs: what a method does before the first batch
-(prototypes, rounds of copies) and the copies of samples that it makes count as well. `--csv` keeps these ratios, for docs/methods.md.
+The last work takes every modulator of the registry that trains, and measures whole epochs, so that work before the first batch
+(prototypes, rounds of copies) and copies of samples count as well. `--csv` saves these ratios for docs/methods.md.
 """
 
 import argparse
@@ -47,7 +47,7 @@ from agmbench.testing import NaiveModel
 
 @dataclass
 class Work:
-    """One network at the shapes of a data set, and the target of each method, if it has one; with `epochs`, by whole ones."""
+    """One network at the shapes of a data set, and the target of each method (empty for none). With `epochs`, whole epochs are measured."""
 
     name: str
     encoder: Callable[[tuple[int, ...]], Encoder]
@@ -59,8 +59,8 @@ class Work:
     epochs: bool = False
 
 
-BATCHES = 8  # of an epoch
-EARLY_ON: Mapping[str, Mapping[str, object]] = {  # what a method does later, or now and then, as it does it in every epoch
+BATCHES = 8  # batches per epoch
+EARLY_ON: Mapping[str, Mapping[str, object]] = {  # parameters for methods that do their work only later or in some epochs
     "g-blend": {"super_epoch": 1},
     "opm": {"starts": 0},
     "sample-level": {"warmup": 0},
@@ -141,7 +141,7 @@ def main() -> None:
 
 
 def met(ratio: float, target: str) -> str:
-    """Whether a ratio is on the right side of `<= 1.1` or `>= 2.8`; nothing where there is no target."""
+    """Whether a ratio meets a target such as `<= 1.1` or `>= 2.8`, in a word; empty if there is no target."""
     sign, _, bound = target.partition(" ")
     return {"": "", "<=": "yes" if ratio <= float(bound or 0) else "NO", ">=": "yes" if ratio >= float(bound or 0) else "NO"}[
         sign
@@ -149,7 +149,7 @@ def met(ratio: float, target: str) -> str:
 
 
 def compared(joint: Callable[[], None], method: Callable[[], None], rounds: int, device: torch.device) -> float:
-    """The median ratio of a method's step to joint training's, after one round to warm up."""
+    """The median ratio of a method's step to a step of joint training, after one round to warm up."""
     ratios = []
     for _ in range(rounds + 1):
         before, own, after = timed(joint, device), timed(method, device), timed(joint, device)
@@ -158,7 +158,7 @@ def compared(joint: Callable[[], None], method: Callable[[], None], rounds: int,
 
 
 def stepper(work: Work, method: str, device: torch.device) -> Callable[[], None]:
-    """One whole optimizer step of a method, on one fixed batch; or one whole epoch."""
+    """A function that does one whole optimizer step of a method on a fixed batch, or one whole epoch if the work has `epochs`."""
     torch.manual_seed(0)
     kind, make = METHODS.get(method) or (MultimodalModel, registered(method))
     encoders = {m: work.encoder(shape) for m, shape in work.shapes.items()}
@@ -203,13 +203,13 @@ def stepper(work: Work, method: str, device: torch.device) -> Callable[[], None]
 
 
 def registered(name: str) -> Callable[[tuple[str, ...]], Modulator]:
-    """A modulator of the registry, at its defaults."""
+    """The maker of a modulator of the registry, with its defaults and `EARLY_ON`."""
     entry = TRAINED[name]
     return lambda modalities: entry.load()(modalities, **{**entry.params, **EARLY_ON.get(name, {})})
 
 
 def epoch(modulator: Modulator, context: Context, size: int, optimizer: torch.optim.Optimizer) -> None:
-    """All of an epoch but its validation."""
+    """Train one epoch, without validation."""
     split, model = context.splits["train"], context.model
     modulator.begin_epoch(context)
     samples = modulator.samples(context)
@@ -225,7 +225,7 @@ def epoch(modulator: Modulator, context: Context, size: int, optimizer: torch.op
 
 
 def timed(step: Callable[[], None], device: torch.device) -> float:
-    """Seconds; on one thread of a CPU those of the processor, which others who use the machine do not lengthen."""
+    """The seconds of a step. With one thread on a CPU it is processor time, which does not depend on other users of the machine."""
     clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     begun = clock()
     for _ in range(20 if device.type == "cuda" else 1):  # a GPU's steps are short
@@ -235,7 +235,7 @@ def timed(step: Callable[[], None], device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for a device that works while the program goes on."""
+    """Wait until a GPU, which works asynchronously, has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

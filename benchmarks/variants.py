@@ -1,8 +1,8 @@
-"""Ways to run a step that were tried against the way it is done, as ratios taken side by side: below 1 is faster.
+"""Compares other ways to run a step with the way that is used, as ratios that are measured side by side: below 1 is faster.
 
     python benchmarks/variants.py [--rounds 5] [--device cpu]
 
-An epoch's worth of joint steps of avmnist-mini's default job, and a joint step of two ResNet18 at AV-MNIST's shapes.
+The works are an epoch of joint training of avmnist-mini's default job, and a joint step of two ResNet18 at AV-MNIST's shapes.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""How far the built-in methods are from recorded values of official code: the largest difference of each file of tests/reference.
+"""Measures how far the built-in methods are from recorded values of official code: the largest difference per file of tests/reference.
 
     python scripts/agreement.py
 
-Runs the tests that read such a file, and notes the largest absolute difference of whatever they compare with it. A test that fails
-stops it. The table, tests/reference/agreement.csv, is part of docs/methods.md.
+It runs the tests that read such a file, and notes the largest absolute difference of all numbers that they compare with it. It stops if
+a test fails. The table, tests/reference/agreement.csv, is part of docs/methods.md.
 """
 
 import csv
@@ -21,7 +21,7 @@ TESTS, FOLDER = ROOT / "tests", ROOT / "tests" / "reference"
 
 
 class Largest:
-    """A plugin of pytest: while a test runs, which files it reads and how far apart the numbers are that it compares."""
+    """A plugin of pytest that notes for each test which files it reads and the largest difference of the numbers that it compares."""
 
     def __init__(self) -> None:
         self.found: dict[str, float] = defaultdict(float)
@@ -43,7 +43,7 @@ class Largest:
         return _Noting(self, expected, self._approx(expected, *args, **named))
 
     def note(self, actual: Any, expected: Any) -> None:
-        """How far two numbers, lists or tensors are apart."""
+        """Note the largest difference of two numbers, lists or tensors."""
         one, two = (torch.as_tensor(x).detach().double() for x in (actual, expected))
         self._apart = max([self._apart, *(one - two).abs().flatten().tolist()])
 
@@ -68,7 +68,7 @@ class Largest:
 
 
 class _Noting:
-    """What `pytest.approx` gives, with a note of each comparison that held."""
+    """A wrapper of `pytest.approx` that notes each comparison that holds."""
 
     __array_ufunc__ = None
 

@@ -1,15 +1,15 @@
-"""What plain models of scikit-learn reach on AV-MNIST's data: on each modality, and on both.
+"""Measures the accuracy of plain scikit-learn models on AV-MNIST's data: on each modality, and on both.
 
     python scripts/baselines.py                             # avmnist-mini
-    python scripts/baselines.py avmnist                     # what is prepared in $AGMBENCH_DATA
+    python scripts/baselines.py avmnist                     # the prepared folder in $AGMBENCH_DATA
     python scripts/baselines.py avmnist pairing=exact       # with parameters of the data set
 
-avmnist-mini: LogisticRegression on flattened, standardised inputs; its C is chosen on valid for each row, then test is read once.
-Mean over seeds 1 to 5 (a seed changes which image goes with which recording).
+avmnist-mini: LogisticRegression on flattened, standardised inputs. Its C is chosen on valid for each row, and test is read once after
+that. Figures are means over seeds 1 to 5 (a seed changes which image is paired with which recording).
 
-avmnist: spectrograms are averaged over 4x4 points; of each modality the principal components of train that hold 95 % of its
-variance, whitened, go into LogisticRegression and into an MLP of 128 units that stops by a tenth of its training data. Nothing is
-chosen on valid.
+avmnist: spectrograms are averaged over 4x4 points. The inputs are the whitened principal components of train that hold 95 % of the
+variance of each modality. The models are LogisticRegression, and an MLP of 128 units that stops early by a tenth of its training data.
+Nothing is chosen on valid.
 """
 
 import sys
@@ -80,7 +80,7 @@ def avmnist(settings: list[str]) -> None:
 
 
 def components(data: Dataset, modality: str) -> dict[SplitName, np.ndarray]:
-    """A modality of each split, [N, 784] (112x112 points as 28x28) on its whitened components, [N, K]."""
+    """A modality of each split on its whitened principal components, [N, K]; before that it is reduced to 28x28 points, [N, 784]."""
     small = {
         name: np.concatenate(
             [avg_pool2d(x, x.shape[-1] // 28).flatten(1).numpy() for x in (dense(b, modality) for b in batches(data, name))]
@@ -104,7 +104,7 @@ def reached(data: AVMNISTMini, modalities: tuple[str, ...]) -> tuple[float, floa
 
 
 def fitted(train: Arrays, strength: float) -> Pipeline:
-    """A standardiser and a logistic regression of inverse regularisation C."""
+    """A standardiser and a logistic regression, fitted on train; `strength` is C, the inverse of the regularisation."""
     model: Pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500))
     return model.fit(*train)
 
@@ -117,7 +117,7 @@ def arrays(data: AVMNISTMini, name: SplitName, modalities: tuple[str, ...]) -> A
 
 
 def dense(batch: Batch, modality: str) -> torch.Tensor:
-    """A modality's input, which is no sequence of tokens on these data sets."""
+    """The input of a modality, which is never a sequence of tokens in these data sets."""
     found = batch.inputs[modality]
     assert isinstance(found, torch.Tensor)
     return found

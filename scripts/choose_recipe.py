@@ -1,16 +1,15 @@
-"""How the defaults of avmnist-mini were chosen: validation accuracy over seeds, never the test set.
+"""Shows how the defaults of avmnist-mini were chosen: by validation accuracy over seeds, never by the test set.
 
-    python scripts/choose_recipe.py starvation concat   # what joint training leaves of each modality, by pairing and components
+    python scripts/choose_recipe.py starvation concat   # what joint training loses of each modality, by pairing and components
     python scripts/choose_recipe.py starvation early    # the same under early fusion
     python scripts/choose_recipe.py rates        # learning rate of joint training under both fusions
-    python scripts/choose_recipe.py joint        # width, learning rate, batch size: joint training and each concept
+    python scripts/choose_recipe.py joint        # width, learning rate, batch size: joint training and each unimodal model
     python scripts/choose_recipe.py modulators   # strength alpha of each modulator on that recipe
-    python scripts/choose_recipe.py modulators dataset.pairing=exact   # the last two on other data, with settings as of --set
-    python scripts/choose_recipe.py repair       # what modulators leave of each modality
+    python scripts/choose_recipe.py modulators dataset.pairing=exact   # the last two on other data, with settings as in --set
+    python scripts/choose_recipe.py repair       # the accuracy of each modality under several modulators
 
-Prints a Markdown table: the best validation accuracy of a job (%), mean over the seeds. The test split is never opened. What joint
-training leaves of a modality is the accuracy of its concept less that of its Shapley response in the joint model, at the best epoch
-of each.
+Prints a Markdown table with the best validation accuracy of a job (%), averaged over the seeds. The test split is never opened. The loss
+of a modality is the accuracy of its unimodal model minus that of its Shapley response in the joint model, each at its best epoch.
 """
 
 import itertools
@@ -44,7 +43,7 @@ REPAIRS: list[tuple[str, float | None]] = [
     ("opm", None),
     ("mmpareto", None),
 ]
-FUSIONS = {"concat": 0.1, "early": 0.01}  # with the learning rate of docs/study.md
+FUSIONS = {"concat": 0.1, "early": 0.01}  # each fusion with its learning rate in docs/study.md
 ALPHAS = {
     "agm": (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0),
     "agm-ge": (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0),
@@ -147,7 +146,7 @@ def best(job: build.Job) -> float:
 
 
 def followed(job: build.Job) -> Mapping[str, float]:
-    """What validation says of a job at its most accurate epoch."""
+    """Train a job, and return its validation metrics at its most accurate epoch."""
     model = build.model(job)
     feed = make_feed(job, build.device("cpu"), ("train", "dev", "valid"))
     epochs = train(model, build.modulator(job, model), feed, job.spec.training, job.spec.seed)

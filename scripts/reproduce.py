@@ -1,18 +1,18 @@
-"""The paper's experiments on AV-MNIST at a size for two cores; docs/reproduction.md says what came out.
+"""Runs the paper's experiments on AV-MNIST at a size for two cores; docs/reproduction.md has the results.
 
-    python scripts/reproduce.py --scale small --estimate     # how long it takes, by a probe of a minute; nothing is kept
+    python scripts/reproduce.py --scale small --estimate     # estimate the time by a probe of a minute; nothing is kept
     python scripts/reproduce.py --scale small --background   # all of it
     python scripts/reproduce.py --scale small late           # one part: features, late, early, tables
-    python scripts/reproduce.py --scale small table          # what is done so far, as Markdown
+    python scripts/reproduce.py --scale small table          # the results so far, as Markdown
 
-Needs AV-MNIST from real files: agmbench data prepare avmnist --from FOLDER (docs/avmnist.md). Runs go into the store of the working
-directory; two processes run beside one another, with a thread each. Started again it goes on; what is done is not trained
+It needs AV-MNIST from real files: agmbench data prepare avmnist --from FOLDER (docs/avmnist.md). Runs go into the store of the working
+directory. Two processes run at the same time, with one thread each. If it is started again, it resumes; finished jobs are not trained
 again.
 
 features: plain models on the features (scripts/baselines.py). late, early: learning rate and strength of each method are chosen on
-valid, each with as many trials as any other, on seed 999; then the chosen are trained on seeds 1 to 5, and competition strength is
-measured beside concepts of the same recipe. tables: the suites table5, table6 and table8 at this scale, with a report each, which
-are the paper's own experiments and choose the epoch on test, as the paper does.
+valid with seed 999, with the same number of trials for each method. Then the chosen ones are trained with seeds 1 to 5, and competition
+strength is measured with unimodal models of the same recipe. tables: the suites table5, table6 and table8 at this scale, with a report
+each. These are the paper's own experiments, and choose the epoch on test, as the paper does.
 """
 
 import argparse
@@ -40,11 +40,11 @@ from agmbench.train import Epoch, train
 
 Settings = list[tuple[str, Any]]
 DATA, RATE = "avmnist", "training.lr"
-PROTOCOL = "dataset.protocol"  # the epoch is chosen on valid here, as the data set has it
+PROTOCOL = "dataset.protocol"  # left out of the settings, so that the epoch is chosen on valid, which is the data set's default
 FUSIONS = {"late": "concat", "early": "early"}
-SHAPLEY = {"modulator.responses": "shapley"}  # OGM-GE where a fusion has no terms of each modality's own
+SHAPLEY = {"modulator.responses": "shapley"}  # for OGM-GE under a fusion that is not additive
 SHARED = {"modulator.coalitions": "shared"}
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # by title: the modulator, and what sets it apart
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # by title: the modulator, and settings of its own
     "joint": ("joint", {}),
     "ogm-ge": ("ogm-ge", {}),
     "ogm-ge-ra": ("ogm-ge-ra", {}),
@@ -57,23 +57,23 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # by title: the modulator, a
     "unimodal": ("unimodal", {}),
     "ensemble": ("ensemble", {}),
 }
-UNTUNED = ("unimodal", "ensemble")  # the concepts of joint training, which train nothing
-# of early fusion, so that two processes have as much to do, one of them with late fusion before
+UNTUNED = ("unimodal", "ensemble")  # these train nothing; they use the unimodal models of joint training
+# the methods of early fusion in two parts, so that two processes have about equal work (one of them also does late fusion)
 HALVES = {
     "early-1": ("joint", "ogm-ge", "mslr", "mses", "agm", "unimodal", "ensemble"),
     "early-2": ("ogm-ge-ra", "agm shared", "agm-1", "agm-ge"),
 }
 PARTS = ("features", *FUSIONS, *HALVES, "tables", "table")
-PROBED = 640  # samples of the probe
+PROBED = 640  # number of samples that the estimate trains on
 QUANTITIES = ("accuracy", "response/audio", "response/image", "strength/audio", "strength/image")
 SHOWN = ("Acc", "Acc_audio", "Acc_image", "d_audio", "d_image")
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of the study a scale has; its network, samples and epochs are those of the suites' scale of that name."""
+    """The number of trials and seeds at a scale. Network, samples and epochs are those of the suites' scale of the same name."""
 
-    trials: int  # of each method; 0 takes the scale's rate and the data set's strengths as they are
+    trials: int  # trials per method; with 0, the scale's rate and the data set's strengths are used without a search
     seeds: int
 
 
@@ -88,7 +88,7 @@ class Study:
         self.folder = Path("runs") / "reproduce"
 
     def given(self, fusion: str, title: str) -> Settings:
-        """What of a method's job is fixed; its rate too where it is not tuned."""
+        """The fixed settings of a method's job. They include the learning rate if it is not tuned."""
         name, own = METHODS[title]
         early = {"training.clip_norm": 1, **(SHAPLEY if name.startswith("ogm") else {})} if fusion == "early" else {}
         at = self.suite.at(self.scale, DATA, fusion)
@@ -96,7 +96,7 @@ class Study:
         return [*{**fixed, **early, **own}.items()]
 
     def chosen(self, fusion: str, title: str) -> Mapping[str, Any]:
-        """Rate and strength of a method, the best on valid of its trials."""
+        """The learning rate and the strength of a method's best trial on valid. The trials are run if there is no result yet."""
         if title in UNTUNED:
             return {key: value for key, value in self.chosen(fusion, "joint").items() if key == RATE}
         if not self.size.trials:
@@ -147,8 +147,9 @@ class Study:
     # how long it takes
 
     def hours(self, fusion: str) -> tuple[float, str]:
-        """How many hours a fusion takes, and of what: the processor time of an epoch of joint training and of AGM on some samples. A
-        concept is taken for half of joint training under late fusion, for all of it under early; strength and reports are not counted."""
+        """Estimate how many hours a fusion takes, and say from which times. Joint training and AGM are timed for an epoch on some samples.
+        A unimodal model is counted as half of joint training under late fusion, and as all of it under early fusion. Strength and reports
+        are not counted."""
         joint, agm = (self.seconds(fusion, title) for title in ("joint", "agm"))
         dear = (
             ("agm", "agm-1", "agm-ge")
@@ -162,7 +163,7 @@ class Study:
         return (trained + concepts) / 3600, f"a job of joint training {joint:.0f} s, of agm {agm:.0f} s"
 
     def seconds(self, fusion: str, title: str) -> float:
-        """Of one job of the scale."""
+        """The estimated processor time of one job at this scale, in seconds."""
         whole = self.spec_of_scale(fusion, title)
         job = build.resolve(whole.model_copy(update={"limit": PROBED}), self.known)
         model = build.model(job)
@@ -177,10 +178,11 @@ class Study:
         settings = {RATE: self.suite.at(self.scale, DATA, fusion)[RATE], **dict(self.given(fusion, title))}
         return jobs.compose(self.known, DATA, METHODS[title][0], fusion, settings=settings.items())
 
-    # what came out
+    # results
 
     def rows(self, name: str, fusion: str) -> Iterator[str]:
-        """Markdown: mean and half of the 95 % interval over seeds, and the differences to joint training, paired by seed."""
+        """Yield the lines of a Markdown table: mean and half of the 95 % interval over seeds, and the differences from joint training,
+        paired by seed."""
         found = {title: self.found(fusion, title) for title in METHODS}
         yield f"| {name} fusion | n | {' | '.join(SHOWN)} | Acc less joint | printed |"
         yield f"|{'---|' * (len(SHOWN) + 4)}"
@@ -196,7 +198,7 @@ class Study:
             yield f"| {title} | {len(records)} | {' | '.join(cells)} | {against} | {'' if theirs is None else theirs} |"
 
     def found(self, fusion: str, title: str) -> dict[int, Record]:
-        """The finished runs of a method by seed; none where it is not tuned yet."""
+        """The finished runs of a method by seed; empty if it is not tuned yet."""
         tuned = self.folder / f"{self.scale}-{fusion}-{('joint' if title in UNTUNED else title).replace(' ', '-')}.json"
         if self.size.trials and not tuned.exists():
             return {}
@@ -217,7 +219,7 @@ def spread(values: list[Any], key: str) -> str:
 
 
 class Lines:
-    """One line a trained job."""
+    """A display that prints one line per trained job."""
 
     def started(self, name: str, epochs: int, done: int) -> None: ...
     def warned(self, text: str) -> None: ...
@@ -236,10 +238,10 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := set(asked.parts) - set(PARTS):
         parser.error(f"no part '{min(unknown)}'; there are {', '.join(PARTS)}")
-    torch.set_num_threads(1)  # another number is another rounding, and other means
+    torch.set_num_threads(1)  # another number of threads rounds differently, which gives other means
     study = Study(asked.scale)
     try:
-        build.opened(study.known, DATA, {})  # whether it is here, before anything is written
+        build.opened(study.known, DATA, {})  # raises if the data are not here, before anything is written
         study.folder.mkdir(parents=True, exist_ok=True)
         if asked.estimate:
             found = {name: study.hours(fusion) for name, fusion in FUSIONS.items()}
@@ -259,7 +261,7 @@ def main() -> None:
 
 
 def whole(study: Study) -> None:
-    """In two processes beside one another; then what needs both."""
+    """Run the parts in two processes at the same time, and then the parts that need both."""
     parts = (["features", "late", "early-1"], ["early-2"])
     processes = [subprocess.Popen([sys.executable, __file__, "--scale", study.scale, *each]) for each in parts]
     ended = [process.wait() for process in processes]

@@ -49,7 +49,7 @@ binaries=$(ls -d /usr/lib/postgresql/*/bin 2> /dev/null | sort -V | tail -1)
 data=$folder/postgres
 export PGPASSFILE=$folder/pgpass
 
-database() { # a program, with those of PostgreSQL before all others, as a user under whom PostgreSQL runs: never root
+database() { # run a program with PostgreSQL's own programs first in PATH; as user postgres if this is root, under whom PostgreSQL refuses
   if [ "$(id -u)" = 0 ]; then
     (cd / && runuser -u postgres -- env PATH="$binaries:$PATH" "$@")
   else
@@ -70,7 +70,7 @@ start_database() {
     database initdb -D "$data" -A scram-sha-256 -U agmbench --pwfile="$folder/password" > /dev/null \
       || { rm -rf "$data" "$folder/password"; fail "PostgreSQL could not make its folder $data"; }
     rm "$folder/password"
-    # machines of the same network, if PostgreSQL listens to it
+    # let machines of the same network in, if PostgreSQL listens there
     database tee -a "$data/pg_hba.conf" <<< 'host all agmbench samenet scram-sha-256' > /dev/null
   fi
   local addresses=127.0.0.1
@@ -98,7 +98,7 @@ start_server() {
     MLFLOW_FLASK_SERVER_SECRET_KEY=$(cat "$folder/secret")
     words+=(--app-name basic-auth)
   fi
-  # in the environment, and the password in PGPASSFILE, so that no list of processes shows it
+  # the address is in the environment and the password in PGPASSFILE, so that no list of processes shows them
   export MLFLOW_BACKEND_STORE_URI="postgresql+psycopg://agmbench@127.0.0.1:$database_port/mlflow"
   export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
   (cd "$folder" && exec setsid nohup "$python" -m mlflow server "${words[@]}" > "$folder/mlflow.log" 2>&1 < /dev/null) &

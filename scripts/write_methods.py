@@ -1,4 +1,4 @@
-"""Write docs/methods.md anew.
+"""Write docs/methods.md from the registry, the docstrings and recorded runs.
 
 python scripts/write_methods.py
 """
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def text() -> str:
-    """The page as it should stand."""
+    """The text that docs/methods.md should have."""
     costs, agreement = ROOT / "benchmarks" / "epochs.csv", ROOT / "tests" / "reference" / "agreement.csv"
     return methods.page(registry.builtin(), methods.read(costs), methods.read(agreement))
 

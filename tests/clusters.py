@@ -1,4 +1,4 @@
-"""Clusters on this machine, each started by the test that needs it: Slurm with one node, Ray with a head and nodes."""
+"""Clusters on this machine for tests: Slurm with one node, and Ray with a head and nodes. A test starts the one that it needs."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ PartitionName=high Nodes=n1 PriorityTier=10 State=UP
 
 
 def until(found: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Wait until something is so; fail with what was waited for."""
+    """Wait until `found()` is true. Fail with the text `what` if it takes longer than `seconds`."""
     deadline = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < deadline, what
@@ -66,7 +66,7 @@ def ports(count: int) -> list[int]:
 
 
 class Slurm:
-    """A controller and a node of four cores, with partitions `low` and `high`, which preempts; no systemd, no cgroups."""
+    """A controller and a node of four cores, with partitions `low` and `high`; `high` preempts `low`. It needs no systemd or cgroups."""
 
     def __init__(self) -> None:
         if missing := [name for name in SLURM if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]:
@@ -117,7 +117,7 @@ class Slurm:
 
 
 class Ray:
-    """A head without cores and two nodes of one core each; `environment` is what their machines have in theirs."""
+    """A head without cores and two nodes of one core each. `environment` is added to the environment of all of them."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
@@ -133,7 +133,7 @@ class Ray:
         self.nodes = [self._node(f"node{n}") for n in (1, 2)]
 
     def _node(self, name: str) -> "subprocess.Popen[bytes]":
-        """A node that is up; on a busy machine the first try may be too slow for Ray."""
+        """Start a node and wait until it is up. On a busy machine the first try may be too slow for Ray, so there are three."""
         for _ in range(3):
             node, out = self._start(name, f"--address={self.address}", "--num-cpus=1"), self.folder / f"{name}.out"
             until(
@@ -153,7 +153,7 @@ class Ray:
                     **os.environ,
                     **self.environment,
                     "RAY_memory_monitor_refresh_ms": "0",  # other tests may fill this machine's memory
-                    "RAY_worker_niceness": "0",  # and take its cores: at Ray's 15 no job begins beside them
+                    "RAY_worker_niceness": "0",  # other tests may take all cores, and at Ray's niceness of 15 no job would begin
                 },
                 stdout=out,
                 stderr=out,
@@ -162,7 +162,7 @@ class Ray:
         return one
 
     def kill(self, node: "subprocess.Popen[bytes]") -> None:
-        """SIGKILL of a node's raylet, as of a machine that is switched off."""
+        """Kill the raylet of a node by SIGKILL, as if its machine were switched off."""
         for process in children(node.pid):
             if "raylet/raylet" in command(process):
                 os.kill(process, signal.SIGKILL)

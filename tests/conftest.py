@@ -1,4 +1,4 @@
-"""What the tests share: the command line called in this process, in a folder of its own."""
+"""Fixtures that many tests share, above all the command line, called in this process in a separate folder."""
 
 import os
 import signal
@@ -14,10 +14,10 @@ from typing import NamedTuple
 import pytest
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)
-os.environ.pop("COLUMNS", None)  # tables on a pipe would be fitted to it
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and threads of small models only wait for one another
+os.environ.pop("COLUMNS", None)  # tables that go to a pipe would take their width from it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and more threads only slow down small models
 
-PATIENCE = 1500.0  # seconds after which what a test waits for is taken to stand still; a busy machine takes many
+PATIENCE = 1500.0  # the most seconds that a test waits for something; after that it counts as hanging, even on a busy machine
 SMALL = ("--dataset", "synthetic", "--epochs", "2", "--set", "dataset.samples=128")
 
 
@@ -28,9 +28,9 @@ class Result(NamedTuple):
 
 
 class CommandLine:
-    """`agmbench` in one folder: `line("run", ...)` in this process, `line.process(...)` in one of its own."""
+    """`agmbench` in one folder. `line("run", ...)` runs it in this process, `line.process(...)` in a separate one."""
 
-    refusals = 0  # of all of them
+    refusals = 0  # calls of `refused`, of all instances together
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class CommandLine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background starts with it ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore SIGINT
         )
         self.started.append(process)
         return process
@@ -64,7 +64,7 @@ class CommandLine:
         return Result(process.returncode, out, err)
 
     def refused(self, *words: str) -> str:
-        """The one line of an error: exit status 2, no traceback, and nothing written."""
+        """Run a command that must be refused with exit status 2, one line, no traceback and nothing written; return that line."""
         before = files(self.folder)
         result = self(*words)
         assert result.status == 2, result
@@ -103,7 +103,7 @@ class Held(Accuracy):
 
 
 class Hold:
-    """A metric `held` by which epochs are chosen, at which each job stands still in the epoch HOLD_AT until it is let go or ended.
+    """A plugin with the metric `held`, by which epochs are chosen. In the epoch HOLD_AT the metric waits until the test lets the job go.
 
     So a test can stop a job in the middle, however fast the machine is.
     """
@@ -119,7 +119,7 @@ class Hold:
         (plugin / "registry.yaml").write_text("metrics: {held: {target: 'held:Held'}}\n")
 
     def wait(self, jobs: int = 1, seconds: float = PATIENCE) -> None:
-        """Until so many jobs stand still."""
+        """Wait until so many jobs are held."""
         deadline = time.monotonic() + seconds
         while len(list(self.folder.iterdir())) < jobs:
             assert time.monotonic() < deadline, "no job came so far"
@@ -132,12 +132,12 @@ class Hold:
 
 
 def files(folder: Path) -> Sequence[Path]:
-    return sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts)  # of a plugin's modules
+    return sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts)  # which importing a plugin makes
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """What is counted as a bad input was held to what `refused` says."""
+    """Fail a test that is marked `bad_input` if it did not use `refused`."""
     before = CommandLine.refusals
     yield
     if item.get_closest_marker("bad_input") and CommandLine.refusals == before:
@@ -146,7 +146,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[CommandLine]:
-    """The command line in an empty folder; what a failed test leaves running is ended."""
+    """The command line in an empty folder. Processes that a failed test leaves running are killed."""
     line = CommandLine(tmp_path)
     yield line
     for process in line.started:
@@ -157,7 +157,7 @@ def line(tmp_path: Path) -> Iterator[CommandLine]:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> tuple[str, ...]:
-    """The words that start the `agmbench` which pip installs, a script."""
+    """The words that start the script `agmbench`, as pip installs it."""
     script = tmp_path / "bin" / "agmbench"
     script.parent.mkdir()
     script.write_text("from agmbench.cli import main\n\nif __name__ == '__main__':\n    main()\n")
@@ -166,7 +166,7 @@ def installed(tmp_path: Path) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """A store that holds joint and agm on a small synthetic data set, with references; read it, add nothing."""
+    """A store with runs of joint and agm on a small synthetic data set, and their reference runs. Tests must not add to it."""
     line = CommandLine(tmp_path_factory.mktemp("finished"))
     for modulator in ("joint", "agm"):
         result = line("run", "--modulator", modulator, *SMALL)
@@ -175,7 +175,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
 
 
 def children(pid: int) -> set[int]:
-    """The children of a process, and theirs."""
+    """All descendants of a process."""
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

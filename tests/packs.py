@@ -1,4 +1,4 @@
-"""What the tests of data sets in packs share: reading and writing a pack's pickles, and looking at what a data set makes of them."""
+"""Helpers for tests of data sets in packs: read, write and break a pack's pickles, and look at what a data set reads from them."""
 
 import os
 import pickle
@@ -20,14 +20,14 @@ def save(path: Path, content: Any) -> None:
 
 
 class Evil:
-    """What a pickle of a stranger may do, if it is loaded as one."""
+    """An object whose pickle runs a command when Python's own `pickle` loads it."""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.system, ("touch stolen",)
 
 
 def edit(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
-    """Break a pack: what `change` gives, or has made of it."""
+    """A function that breaks a pack: the file `name` gets what `change` returns, or its content after `change` has altered it."""
 
     def broken(root: Path) -> None:
         content = load(root / name)
@@ -38,7 +38,7 @@ def edit(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
 
 
 def put(path: str, value: Any) -> Callable[[Any], None]:
-    """Set `part.key` of a pack."""
+    """A change that replaces `part.key` of a pack by `value(old)`."""
     part, key = path.split(".")
     return lambda pack: pack[part].__setitem__(key, value(pack[part][key]))
 

@@ -31,7 +31,7 @@ class Loaded(Encoder):
 
 
 class Mean(Fusion):
-    """The mean of one head a modality."""
+    """The mean of one head per modality."""
 
     additive = True
 
@@ -50,7 +50,7 @@ class Mean(Fusion):
 
 
 class Recorded:
-    """One of them: its `settings` and `arrays`."""
+    """One recorded run: its `settings` and `arrays`."""
 
     def __init__(self, name: str) -> None:
         self.settings: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
@@ -65,7 +65,7 @@ class Recorded:
         return {key.removeprefix(prefix): value for key, value in self.arrays.items() if key.startswith(prefix)}
 
     def encoder(self, part: str, when: str = "init") -> Loaded:
-        """Linear (or convolution), BatchNorm where one was recorded, an activation."""
+        """An encoder with recorded weights: a linear layer (or a convolution), BatchNorm if one was recorded, and an activation."""
         weights = self.weights(when, part)
         after, before, *kernel = weights["0.weight"].shape
         if kernel:
@@ -86,7 +86,7 @@ class Recorded:
         return layer
 
     def model(self, encoders: Sequence[str], heads: Sequence[str], kind: type[Fusion] | None = None) -> MultimodalModel:
-        """Encoders and heads by the names of their modules: one head of all features, or one of each modality's."""
+        """A model of recorded encoders and heads, by the names of their modules, with one head for all features or one per modality."""
         made = {m: self.encoder(part) for m, part in zip(self.modalities, encoders, strict=True)}
         linear = [self.linear(head) for head in heads]
         features = {m: encoder.out_features for m, encoder in made.items()}
@@ -113,7 +113,7 @@ class Recorded:
         return Context(epoch, epochs, steps, shown, torch.Generator().manual_seed(1), model, concepts=concepts or {})
 
     def train(self, model: MultimodalModel, method: Modulator, **around: Any) -> list[Step]:
-        """Train as recorded, `method` prepared already; the step of every batch."""
+        """Train with the recorded settings and batches, and return all steps. `method` must be prepared already."""
         s = self.settings
         steps: list[Step] = []
         per_epoch = s.get("steps_per_epoch", self.steps)
@@ -140,7 +140,7 @@ class Recorded:
         return steps
 
     def agrees(self, parts: Mapping[str, nn.Module], when: str = "final") -> float:
-        """The largest difference from the recorded weights of these modules; more than the recorded tolerance is an error."""
+        """The largest difference from the recorded weights of these modules. Fails if it is more than the recorded tolerance."""
         tolerance = self.settings.get("tolerance_final", self.settings.get("tolerance"))
         largest = 0.0
         for part, module in parts.items():

@@ -1,4 +1,4 @@
-"""Gradient accumulation: what a modulator does for each micro-batch and what once an optimizer step; and scores from dev."""
+"""Gradient accumulation: what a modulator does per micro-batch, and what once per optimizer step; and scores from dev."""
 
 import pytest
 import torch
@@ -106,7 +106,7 @@ def test_scores_may_come_from_dev(kind: type[AGM | OGM]) -> None:
     net = model("conv")
     step = begun(kind(NAMES, scores="dev"), dev).step(net, [train])
     judge = model("conv")
-    judge(train.inputs)  # batch statistics as the training pass left them
+    judge(train.inputs)  # updates the running statistics as the training pass did
     judge.eval()
     expected = begun(kind(NAMES)).step(judge, [dev])
     for m in NAMES:

@@ -1,4 +1,4 @@
-"""Addresses of stores: what is secret in them is told by nobody, however it is written."""
+"""Addresses of stores: a secret in them is never shown, however it is written."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ from agmbench.addresses import hidden, shown
         ("nonsense", "nonsense"),
         ("/data/a@b/runs", "/data/a@b/runs"),
         ("postgresql+psycopg://me:hush@host:5432/runs", "postgresql+psycopg://***@host:5432/runs"),
-        ("https://hush@host/x", "https://***@host/x"),  # a token as user name
+        ("https://hush@host/x", "https://***@host/x"),  # the user name is a token
         ("https://hush:@host/x", "https://***@host/x"),
         ("https://hush:x-oauth-basic@host", "https://***@host"),
         ("postgresql://me:hu%2fsh@host/runs", "postgresql://***@host/runs"),
@@ -111,7 +111,7 @@ def test_the_ui_is_told_the_address_where_ps_does_not_show_it(finished: CommandL
             assert time.monotonic() < deadline
             assert process.poll() is None, process.communicate()
         assert b"hush" not in words
-        assert b"hush" in Path(f"/proc/{process.pid}/environ").read_bytes()  # which only its owner may read
+        assert b"hush" in Path(f"/proc/{process.pid}/environ").read_bytes()  # only the owner may read this file
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE)

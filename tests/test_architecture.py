@@ -1,4 +1,4 @@
-"""Who may import whom: the one-way flow of docs/architecture.md, held by walking the imports."""
+"""Which room may import which: checks the one-way flow of docs/architecture.md by walking all imports."""
 
 import ast
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "agmbench"
 
-# room: the rooms that it may import, at the top of a file or inside a function
+# for each room, the rooms that it may import, at the top of a file or inside a function
 MAY_IMPORT: dict[str, set[str]] = {
     "labels": {"errors"},
     "addresses": set(),
@@ -299,7 +299,7 @@ print("torch" in sys.modules)
 
 
 def test_torch_is_imported_by_no_light_room() -> None:
-    """In a process of their own: whatever they import brings no torch with it either."""
+    """The rooms are imported in a separate process, so that torch is also noticed if something that they import brings it in."""
 
     def heavy(*rooms: str) -> bool:
         words = [sys.executable, "-P", "-c", IMPORTS_ALL_OF, *rooms]

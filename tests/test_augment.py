@@ -1,4 +1,4 @@
-"""Transforms of a job: the same draws for any number of workers and after a resume, nothing but training changed, and said everywhere."""
+"""Transforms of a job: they draw the same for any number of workers and after a resume, change only training, and are shown everywhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import chdir
@@ -36,7 +36,7 @@ HIDDEN = ["encoder.audio.hidden=4", "encoder.visual.hidden=4", "training.batch_s
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """The folder above a sample of a data set in a layout, which is written once."""
+    """A function that returns the folder above a random pack of a data set in a layout. Each pack is written once."""
     written: dict[tuple[str, str], Path] = {}
 
     def sample(name: str, layout: str) -> Path:
@@ -96,7 +96,7 @@ def test_draws_are_those_of_seed_epoch_and_sample(layout: str, job: Callable[...
         for unlike in (second, plain, visual(other)):
             assert not any(torch.equal(a, b) for a, b in zip(first, unlike, strict=True))
         assert torch.equal(audio(feed), audio(feed, epoch=None))
-        # by its number, whatever batch it is in
+        # a sample is drawn by its number, whatever batch it is in
         (alone,) = feed.batches("train", [torch.tensor([7])], 0)
         assert torch.equal(alone.inputs["visual"][0], first[4])
 
@@ -172,7 +172,7 @@ def test_nothing_of_torch_s_own_is_drawn(job: Callable[..., build.Job]) -> None:
 
 
 class Told(Transform):
-    """Writes the number that the generator gives over a sample."""
+    """A transform that replaces a sample by a number drawn from its generator."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -201,7 +201,7 @@ def test_a_sample_that_is_stored_flat_is_seen_in_its_shape() -> None:
 
 
 class Whole(Transform):
-    """Keeps the sizes of the pictures that it sees, and gives their upper left corner."""
+    """A transform that notes the sizes of the pictures that it gets, and returns their upper left corner."""
 
     any_size = True
     seen: list[tuple[int, ...]]
@@ -215,7 +215,7 @@ class Whole(Transform):
 
 
 def test_a_crop_sees_pictures_of_files_at_their_own_size(tmp_path: Path) -> None:
-    sizes = [(20, 30), (60, 40), (20, 30)]  # of the first picture of each clip, width and height
+    sizes = [(20, 30), (60, 40), (20, 30)]  # width and height of the first picture of each clip
     clips = []
     for number, size in enumerate(sizes):
         clips.append([tmp_path / f"{number}-{frame}.png" for frame in range(2)])
@@ -230,7 +230,7 @@ def test_a_crop_sees_pictures_of_files_at_their_own_size(tmp_path: Path) -> None
     assert split.read(torch.arange(3)).inputs["x"].shape == (3, 2, 224, 224, 3)  # type: ignore[union-attr]
 
 
-# resume, and jobs as they are trained
+# resuming, and training of jobs
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""AVE: each layout read, run and broken; labels and lists against the real annotations where they are."""
+"""AVE: each layout is read, trained on and broken; labels and lists are compared with the real annotations, if these are here."""
 
 import json
 import pickle
@@ -36,12 +36,12 @@ def tensor(batch: Batch, modality: str) -> Tensor:
 
 
 def quiet(done: int, of: int) -> None:
-    """No progress."""
+    """A progress function that shows nothing."""
 
 
 @pytest.fixture(scope="session")
 def packs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A sample of each layout; read them, change nothing."""
+    """A random pack in each layout. Tests must not change them."""
     roots = {name: tmp_path_factory.mktemp(name) for name in LAYOUTS}
     for name, layout in LAYOUTS.items():
         layout.write_sample(roots[name])
@@ -57,7 +57,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
 def copied(
     packs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, at: Callable[[Path], None]
 ) -> Callable[[str], Path]:
-    """A sample of one's own, named by AGMBENCH_DATA, outside the command line's folder."""
+    """A function that copies a random pack for one test, outside the command line's folder, and sets AGMBENCH_DATA to it."""
 
     def copy(layout: str) -> Path:
         root = tmp_path_factory.mktemp("own") / "ave"
@@ -220,7 +220,7 @@ def test_events_with_a_header_with_a_mark_and_of_no_length(tmp_path: Path) -> No
 
 
 def test_dev_is_a_tenth_of_the_videos_of_train() -> None:
-    train = [f"v{number // 2}" for number in range(200)]  # two clips a video
+    train = [f"v{number // 2}" for number in range(200)]  # two clips per video
     videos = {"train": train, "valid": ["v3", "x"], "test": ["v4", "v5"]}
     parts = divided(videos, "official")
     assert {name: len(places) for name, [(_, places)] in parts.items()} == {"train": 180, "dev": 20, "valid": 2, "test": 2}
@@ -254,7 +254,7 @@ def test_valid_and_test_that_share_a_video_cannot_be_disjoint() -> None:
         divided({"train": ["a", "b"], "valid": ["c"], "test": ["c"]}, "video-disjoint")
 
 
-# what is broken
+# broken copies
 
 
 def no_order(root: Path) -> None:
@@ -579,7 +579,7 @@ def test_the_real_orders_and_the_videos_that_they_share() -> None:
 
 @real
 def test_real_annotations_serve_a_whole_pack(tmp_path: Path, at: Callable[[Path], None]) -> None:
-    """The true sizes, features all zero and never written: HDF5 stores no chunk of them."""
+    """The features have the real sizes, but are all zero and never written, because HDF5 stores no chunks for them."""
     for name, shape in {"audio": (4143, 10, 128), "visual": (4143, 10, 7, 7, 512)}.items():
         with h5py.File(tmp_path / f"{name}_feature.h5", "w") as file:
             file.create_dataset("avadataset", shape, np.float32, chunks=(1, *shape[1:]))

@@ -1,4 +1,4 @@
-"""AV-MNIST: both layouts from the command line, what a batch holds, splits, the build from raw files, and broken files of each kind."""
+"""AV-MNIST: both layouts from the command line, batches, splits, the build from raw files, and broken files of each kind."""
 
 import gzip
 import json
@@ -31,7 +31,7 @@ ORDER = [
     60_006,
     60_009,
     60_008,
-]  # what ends there in the queue of the pack
+]  # the items that finish at these places in the queue of the pack
 LAYOUTS = {layout.name: layout for layout in AVMNIST.layouts}
 TINY = (
     "--epochs",
@@ -46,12 +46,12 @@ TINY = (
 
 
 def quiet(done: int, of: int) -> None:
-    """No progress bar."""
+    """A progress function that shows nothing."""
 
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder a layout, as `agmbench data sample` writes it; look, change nothing."""
+    """A folder per layout, as `agmbench data sample` writes it. Tests must not change them."""
     root = tmp_path_factory.mktemp("samples")
     for name, layout in LAYOUTS.items():
         layout.write_sample(root / name)
@@ -60,7 +60,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def at(samples: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """A copy of a layout's sample in its own place, with AGMBENCH_DATA pointing at it."""
+    """A function that copies the random pack of a layout for one test, and sets AGMBENCH_DATA to it."""
 
     def copied(layout: str) -> Path:
         root = tmp_path_factory.mktemp("data")
@@ -82,7 +82,7 @@ def folder(root: Path) -> Path:
 
 
 def read(dataset: AVMNIST, name: SplitName, numbers: Sequence[int]) -> tuple[dict[str, Array], list[int]]:
-    """Inputs and classes of a batch."""
+    """Read a batch, check its shapes, and return its inputs and classes."""
     batch = dataset.split(name).batch(torch.tensor(numbers))
     inputs = {modality: x for modality, x in batch.inputs.items() if isinstance(x, torch.Tensor)}
     assert {modality: tuple(x.shape[1:]) for modality, x in inputs.items()} == dataset.shapes
@@ -114,7 +114,7 @@ def test_the_defaults_of_a_job_are_the_papers(line: CommandLine) -> None:
         assert expected in result.out
 
 
-# what a batch holds
+# batches
 
 
 def test_a_batch_of_the_pack_is_what_its_files_hold_by_255(at: Callable[[str], Path]) -> None:
@@ -285,11 +285,11 @@ def test_a_folder_prepared_before_there_were_pairings_is_told_how_to_be_made_ane
     assert "'agmbench data prepare avmnist --from RAW' makes one" in line.refused("run", "-d", "avmnist", "-m", "joint", *TINY)
 
 
-# which recording lies beside which image
+# which recording is paired with which image
 
 
 def dealt(made: Path) -> dict[str, tuple[list[int], list[int]]]:
-    """Of each part the digits that are said and those that are written."""
+    """For train and test, the spoken digits and the written digits."""
     names = json.loads((folder(made) / "manifest.json").read_text())["facts"]["recordings"]
     return {
         part: (

@@ -1,4 +1,4 @@
-"""Several values on the axes of `agmbench run`, files of options, and what users call runs."""
+"""Several values on the axes of `agmbench run`, files of options, and names that users give to runs."""
 
 import json
 import shutil
@@ -151,7 +151,7 @@ def test_several_jobs_end_with_the_table_that_compares_them(line: CommandLine, t
     words = ("run", *SMALL, "-m", "joint,agm", "--seeds", "2", "--tag", "of=several", "--name", "both")
     result = line.finish(*words)
     assert result.status == 0, result.err
-    assert result.err.count(": done, test accuracy 0.") == 8  # two concepts a seed
+    assert result.err.count(": done, test accuracy 0.") == 8  # two unimodal models per seed
     assert "8 jobs (4 of them unimodal models) in " in result.err
     assert "suite 'both': 4 done, 0 failed, 0 missing, 0 skipped" in result.err
     assert [text.split()[:2] for text in result.out.splitlines() if text.startswith((" joint", " agm"))][:2] == [

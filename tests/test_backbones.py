@@ -1,4 +1,4 @@
-"""Backbones: where weights come from, what learns, raw text; and features of frozen ones that are kept."""
+"""Backbones: where their weights come from, which parts learn, raw text, and cached features of frozen backbones."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_raw_text_is_made_tokens_alike_on_the_host_and_in_the_encoder() -> None:
     torch.manual_seed(0)
     encoder = HFText((6, 1), config=TEXT).eval()
     tokens = encoder.on_host(x)
-    assert tokens.shape == (4, 3, 7)  # as long as the longest of the batch
+    assert tokens.shape == (4, 3, 7)  # as long as the longest text of the batch
     assert tokens[:, 1].sum(dim=1).tolist() == [7, 0, 2, 7]
     one, other = encoder(tokens), encoder(x)
     torch.testing.assert_close(one.pooled(), other.pooled())
@@ -175,7 +175,7 @@ def test_a_frozen_network_stays_in_eval_mode_and_its_last_layers_may_learn() -> 
     assert {name.split(".")[2] for name in learning if ".blocks." in name} == {"2"}
 
 
-# features that are kept
+# cached features
 
 
 def data() -> dict[str, Any]:
@@ -198,7 +198,7 @@ FROZEN = {
     "training.epochs": 2,
     "training.batch_size": 16,
     "training.lr": 0.01,
-    "training.optimizer": "sgd",  # Adam would make a step of what is rounding
+    "training.optimizer": "sgd",  # Adam would turn rounding errors into whole steps
 }
 NAMED = {"image": "timm", "text": "hf-text", "sound": "mlp"}
 
@@ -283,7 +283,7 @@ def test_raw_text_is_made_tokens_before_it_is_copied(known: registry.Registry) -
 
 @pytest.mark.long
 def test_a_run_on_kept_features_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the command's own way: with concepts, a model that is served, and nothing of the features among the artifacts."""
+    """Run by the way of the command: with unimodal models and a logged model, and without features among the artifacts."""
     monkeypatch.chdir(tmp_path)
     settings = {**FROZEN, "training.epochs": 1}
     records = [

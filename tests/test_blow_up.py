@@ -1,6 +1,6 @@
-"""Where a muted input of zeros meets a LayerNorm with nothing added, AGM's gradient explodes; two parameters cure it.
+"""AGM's gradient explodes if a muted input of zeros reaches a LayerNorm without any bias before it; two parameters prevent this.
 
-The network is that of the official UR-FUNNY code in small: a projection without bias, then torch's TransformerEncoder.
+The network is a small version of that in the official UR-FUNNY code: a projection without bias, then torch's TransformerEncoder.
 """
 
 import torch
@@ -17,7 +17,7 @@ BATCH, WIDTH = 16, 32
 
 
 class BiasFree(Encoder):
-    """A 1x1 convolution without bias, two Transformer layers, the last token."""
+    """A 1x1 convolution without bias and two Transformer layers; the feature is the last token."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(shape)
@@ -38,7 +38,7 @@ def gradient_norm(alpha: float, muted_gradient: bool = True, mean: bool = False)
     encoders = {m: BiasFree(shape) for m, shape in SHAPES.items()}
     muting = Mean(TensorSplit(inputs, batch.targets), SHAPES) if mean else Zeros()
     model = MultimodalModel(encoders, Concat(dict.fromkeys(SHAPES, WIDTH), 2), muting=muting).train()
-    with torch.no_grad():  # one modality is ahead, so that kappa leaves 1
+    with torch.no_grad():  # puts one modality ahead, so that kappa is not 1
         model.fusion.head.weight[:, :WIDTH] *= 4  # type: ignore[union-attr, index, operator]
     modulator = AGM(tuple(SHAPES), alpha=alpha, clip=None, muted_gradient=muted_gradient)
     modulator.backward(model, batch)  # type: ignore[arg-type]

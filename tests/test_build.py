@@ -1,4 +1,4 @@
-"""From a spec to live objects: parameters, digests, cells, concepts, and what is refused."""
+"""From a spec to live objects: parameters, digests, cells, unimodal models, and refusals."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from agmbench.registry import Entry, Registry
 
 ENTRIES = registry.load(Path("no plugins")).entries()
 SETTINGS = [(entry, name) for entry in ENTRIES for name in parameters(entry).model_fields]
-IMPOSSIBLE: list[list[int]] = [[]]  # a value of no parameter's type
+IMPOSSIBLE: list[list[int]] = [[]]  # a value that fits the type of no parameter
 
 
 def builtin() -> Registry:
@@ -40,7 +40,7 @@ def job(*settings: str, **names: Any) -> Job:
 
 
 def refused(*settings: str, **names: Any) -> str:
-    """Why a job cannot be built, in one line."""
+    """The one line that says why a job cannot be built."""
 
     def prepare() -> None:
         made = job(*settings, **names)
@@ -360,7 +360,7 @@ HEARD = nn.Linear(16, 4)
 
 
 class Sharing(Encoder):
-    """Its layer is that of every other."""
+    """An encoder that shares its layer with all others."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(shape)
@@ -372,7 +372,7 @@ class Sharing(Encoder):
 
 
 class Late(Sharing):
-    """Its layer waits for its first input."""
+    """An encoder whose layer has no weights before its first input."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(shape)

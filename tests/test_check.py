@@ -1,4 +1,4 @@
-"""`agmbench check`: every built-in keeps what its kind promises, and each kind of broken component is caught by the check meant for it."""
+"""`agmbench check`: every built-in component passes, and each kind of broken component is caught by the check that is meant for it."""
 
 import os
 import random
@@ -40,7 +40,7 @@ from agmbench.transforms.noise import Noise
 
 BUILT_IN = registry.builtin()
 
-# built-ins that are large, or ask for a network, in small; and ways to make one that are not its default
+# small parameters for built-ins that are large or need a network, and other parameters than the defaults
 BERT = {"model_type": "bert", "vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
 VIT = {"img_size": 32, "patch_size": 8, "depth": 1, "embed_dim": 12, "num_heads": 3}
 SMALL = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
@@ -101,7 +101,7 @@ def test_a_part_of_the_registry_fails_no_check(entry: registry.Entry, params: di
 
 
 def layouts() -> list[Any]:
-    """Every data set, those on disk in each of their layouts."""
+    """Every data set; one on disk once per layout."""
     found = []
     for entry in BUILT_IN.entries("dataset"):
         target = entry.load()
@@ -144,7 +144,7 @@ def test_a_broken_copy_of_a_data_set_is_not_what_is_judged(tmp_path: Path, monke
 
 def test_a_sample_that_cannot_be_opened_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Never(FileDataset):
-        """Refuses its own sample."""
+        """A data set that refuses its own random pack."""
 
         name = "never"
         layouts = BUILT_IN.get("dataset", "mosei").load().layouts
@@ -160,7 +160,7 @@ def test_a_sample_that_cannot_be_opened_is_a_failure(tmp_path: Path, monkeypatch
     ]
 
 
-# encoders that are broken in one way each
+# encoders that each break one promise
 
 
 class Narrow(MLP):
@@ -171,7 +171,7 @@ class Narrow(MLP):
 
 
 class Normed(MLP):
-    """Divides by the input's length; takes vectors alone."""
+    """Divides by the length of its input, which is zero for a muted one. It takes only vectors."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(shape)
@@ -184,7 +184,7 @@ class Normed(MLP):
 
 
 class Severed(MLP):
-    """Lets the second layer alone learn."""
+    """Lets only the second layer learn."""
 
     def forward(self, x: Input) -> Tensor:
         hidden: Tensor = self.net[:3](masked(x)).detach()
@@ -193,14 +193,14 @@ class Severed(MLP):
 
 
 class Restless(MLP):
-    """Draws in eval mode."""
+    """Draws random numbers in eval mode."""
 
     def forward(self, x: Input) -> Tensor:
         return super().forward(x) + torch.rand(())
 
 
 class Centred(MLP):
-    """Looks at the rest of the batch."""
+    """Depends on the rest of the batch."""
 
     def forward(self, x: Input) -> Tensor:
         features = super().forward(x)
@@ -208,7 +208,7 @@ class Centred(MLP):
 
 
 class Forgetful(MLP):
-    """Has a random projection that no `state_dict` shows."""
+    """Has a random projection that is not in its `state_dict`."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(shape, hidden=6)
@@ -219,7 +219,7 @@ class Forgetful(MLP):
 
 
 class Unseeded(MLP):
-    """Draws its weights as it likes."""
+    """Draws its weights from another generator than torch's."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(shape)
@@ -227,7 +227,7 @@ class Unseeded(MLP):
 
 
 class InPlace(MLP):
-    """Clamps its input where it stands."""
+    """Clamps its input in place."""
 
     def forward(self, x: Input) -> Tensor:
         encoders.values(x).clamp_(min=-0.1)
@@ -235,7 +235,7 @@ class InPlace(MLP):
 
 
 class Precise(MLP):
-    """Counts on digits that bfloat16 does not have."""
+    """Relies on a precision that bfloat16 does not have."""
 
     def forward(self, x: Input) -> Tensor:
         features = super().forward(x)
@@ -243,21 +243,21 @@ class Precise(MLP):
 
 
 class Unmasked(MLP):
-    """Reads what a mask hides."""
+    """Reads tokens that the mask hides."""
 
     def forward(self, x: Input) -> Tensor:
         return super().forward(encoders.values(x))
 
 
 class Choosy(MLP):
-    """Takes nothing."""
+    """Takes no input at all."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         raise Unsuitable(f"takes other inputs; found {list(shape)}")
 
 
 class Untrue(MLP):
-    """Adds something while it trains, and says that it does not."""
+    """Gives other features in train mode, but says that both modes are the same."""
 
     same_in_training = True
 
@@ -266,7 +266,7 @@ class Untrue(MLP):
 
 
 class Careless(MLP):
-    """Takes any shape, and fails on most."""
+    """Accepts any shape, but fails on most."""
 
     def forward(self, x: Input) -> Tensor:
         return super().forward(masked(x).flatten(1)[:, :5])
@@ -339,7 +339,7 @@ def test_a_guided_encoder_is_given_its_guide() -> None:
 
 
 class OnSequences(Noise):
-    """Noise on sequences alone."""
+    """Adds noise, only to sequences. The classes below each break one promise."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(shape)
@@ -355,7 +355,7 @@ class Shorter(OnSequences):
 
 
 class Unhidden(OnSequences):
-    """Makes noise behind the mask."""
+    """Adds noise to hidden tokens too."""
 
     def __call__(self, x: Tokens, generator: torch.Generator) -> Tokens:
         return Tokens(x.values + torch.randn(x.values.shape, generator=generator), x.mask)
@@ -369,14 +369,14 @@ class OfTorch(OnSequences):
 
 
 class Overwrites(OnSequences):
-    """Doubles its input where it stands."""
+    """Doubles its input in place."""
 
     def __call__(self, x: Tokens, generator: torch.Generator) -> Tokens:
         return Tokens(x.values.mul_(2), x.mask)
 
 
 class Counts(OnSequences):
-    """Looks at the sample before."""
+    """Depends on the sample before."""
 
     before: Any = 0
 
@@ -395,7 +395,7 @@ class Unsent(OnSequences):
 
 
 class Hesitant(OnSequences):
-    """Takes nothing."""
+    """Takes no input at all."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         raise Unsuitable("takes other inputs")
@@ -417,7 +417,7 @@ def test_a_broken_transform_is_caught_by_the_check_meant_for_it(broken: type[Tra
     checks = testing.check(broken)
     assert name in failed(checks), testing.report(checks)
     assert outcome(checks, name).detail.startswith(detail)
-    if broken not in (OfTorch, Counts):  # which do not draw the same twice either
+    if broken not in (OfTorch, Counts):  # these two also fail another check, because they do not give the same sample twice
         assert failed(checks) == [name]
 
 
@@ -429,7 +429,7 @@ def test_every_check_of_transforms_catches_something() -> None:
 
 
 class Flat(Concat):
-    """Gives one number a sample for a representation."""
+    """Gives a single number as the representation."""
 
     def forward(self, features: Mapping[str, Tensor]) -> Fused:
         logits, representation = super().forward(features)
@@ -437,14 +437,14 @@ class Flat(Concat):
 
 
 class Biased(Concat):
-    """Its terms are without the bias."""
+    """Has terms without the bias."""
 
     def terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {m: z - self.head.bias / len(features) for m, z in super().terms(features).items()}
 
 
 class Mixed(Sum):
-    """Its terms sum to the logits, and are not its modalities' own."""
+    """Has terms that sum to the logits, but do not belong to single modalities."""
 
     def terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         terms = super().terms(features)
@@ -455,7 +455,7 @@ class Mixed(Sum):
 
 
 class Hidden(Early):
-    """Names a layer that is not the last."""
+    """Gives a layer as its head that is not used."""
 
     def __init__(self, features: Mapping[str, int], classes: int) -> None:
         super().__init__(features, classes, hidden=8, out=6, dropout=0.0)
@@ -470,7 +470,7 @@ class Hidden(Early):
 
 
 class Twofold(Concat):
-    """Names one of its two heads."""
+    """Gives only one of its two heads."""
 
     additive = False
 
@@ -484,7 +484,7 @@ class Twofold(Concat):
 
 
 class Deaf(Concat):
-    """Lets no gradient through to one modality."""
+    """Lets no gradient reach one modality."""
 
     def forward(self, features: Mapping[str, Tensor]) -> Fused:
         return super().forward({m: x.detach() if m == "sonar" else x for m, x in features.items()})
@@ -505,7 +505,7 @@ def test_a_broken_fusion_is_caught_by_the_check_meant_for_it(broken: type[Fusion
     checks = testing.check(broken)
     assert name in failed(checks), testing.report(checks)
     assert outcome(checks, name).detail.startswith(detail)
-    if broken is not Flat:  # which the engine cannot cut into coalitions
+    if broken is not Flat:  # Flat fails more checks, because the engine cannot divide its representation into coalitions
         assert failed(checks) == [name]
 
 
@@ -537,7 +537,7 @@ def test_gradients_that_are_not_those_of_full_passes_are_caught(monkeypatch: pyt
 
 
 def test_every_check_of_fusions_catches_something() -> None:
-    shared = {name for _, name, _ in ENCODERS}  # those of encoders too
+    shared = {name for _, name, _ in ENCODERS}  # checks that encoders have too
     assert {name for _, name, _ in FUSIONS} | {"exact"} == {*fusions.CHECKS} - shared | {"output"}
 
 
@@ -545,7 +545,7 @@ def test_every_check_of_fusions_catches_something() -> None:
 
 
 def spoiled(spoil: Callable[[SplitName, TensorSplit], TensorSplit]) -> type[Dataset]:
-    """A data set whose splits are spoiled."""
+    """A data set whose splits `spoil` has changed."""
 
     class Spoiled(Synthetic):
         def __init__(self, seed: int) -> None:
@@ -560,14 +560,14 @@ def spoiled(spoil: Callable[[SplitName, TensorSplit], TensorSplit]) -> type[Data
 
 
 class Unruly(TensorSplit):
-    """Gives samples in its own order."""
+    """A split that gives samples in another order than asked for."""
 
     def batch(self, index: Tensor) -> Any:
         return super().batch(index.sort().values)
 
 
 class Printed(Synthetic):
-    """Has one fingerprint for all seeds."""
+    """A data set with the same fingerprint for all seeds."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed, samples=64)
@@ -575,7 +575,7 @@ class Printed(Synthetic):
 
 
 class Tall(Synthetic):
-    """Says another shape than it has."""
+    """A data set that declares a wrong shape."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed, samples=64)
@@ -674,7 +674,7 @@ def test_a_data_set_that_raises_is_broken() -> None:
 
 
 class Share(OfAnswers):
-    """Sound: the share of hits. Those below break one promise each."""
+    """A metric that keeps all promises: the share of hits. The classes below each break one promise."""
 
     quantities = (Quantity("share", "share", "share of hits", tasks=("classification",)),)
 
@@ -754,7 +754,7 @@ def test_every_check_of_metrics_catches_something() -> None:
 
 
 def plugin(folder: Path, name: str, kind: str, target: str, code: str) -> registry.Entry:
-    """A component in a plugin folder of its own."""
+    """Write a component into a new plugin folder, and return its entry."""
     place = folder / "plugins" / name
     place.mkdir(parents=True)
     (place / f"{name}.py").write_text(code)

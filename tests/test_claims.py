@@ -1,4 +1,4 @@
-"""A job belongs to one process at a time, whatever machine that is on: claims in the store."""
+"""Claims in the store: a job belongs to one process at a time, whatever machine it runs on."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ from agmbench.trackers.places import Named, OnRun
 
 
 class Shelf:
-    """A place that keeps claims in this process."""
+    """A place for claims that keeps them in this process."""
 
     def __init__(self) -> None:
         self.owners: list[Owner] = []
@@ -57,7 +57,7 @@ def refusing(state: ClaimState) -> None:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
-    """Time that goes on by hand, and by a second in each pause."""
+    """A clock that a test moves by hand; each `sleep` moves it as well."""
     at = [1000.0]
 
     def on(seconds: float) -> None:
@@ -153,7 +153,7 @@ def test_the_robbed_one_stops_before_it_writes(clock: Callable[[float], None]) -
     with Claim(shelf, refusing) as claim:
         clock(44)
         claim.check()
-        clock(100)  # it slept, and nobody noticed
+        clock(100)  # the process slept, and no other took the job
         claim.check()
         assert claim.number == 2
         clock(100)
@@ -172,7 +172,7 @@ def test_the_dead_are_known_on_their_machine() -> None:
     assert not there.dead
     child.kill()
     deadline = time.monotonic() + PATIENCE
-    while not there.dead:  # before it is waited for, too
+    while not there.dead:  # a process counts as dead even before its parent has waited for it
         assert time.monotonic() < deadline
     child.wait()
     assert there.dead
@@ -198,14 +198,14 @@ def test_a_stale_time_that_is_none_is_one_line(text: str, monkeypatch: pytest.Mo
         me()
 
 
-# what a killed process leaves, in a store that is a file
+# remains of a killed process, in a store that is a file
 
 
 def test_a_forced_run_that_was_killed_is_not_left_running(tmp_path: Path) -> None:
     tracker = MlflowTracker(tmp_path)
     with tracker.start(HEADING):
         pass
-    tracker.start(HEADING)  # --force, and killed
+    tracker.start(HEADING)  # as a process with --force that is then killed
     (tmp_path / "unfinished" / HEADING.digest).mkdir(parents=True)
     assert tracker.unsettled() == {HEADING.digest}
     with tracker.claim(HEADING, lambda _: None):
@@ -322,7 +322,7 @@ def test_a_run_of_a_served_store_is_taken_over_when_its_owner_is_silent(
     with other.claim(heading, told.append), other.start(heading) as taken:
         assert taken.id == run.id
         taken.log_points([Point("valid/accuracy", 0.1, 0), Point("valid/accuracy", 0.2, 1)])
-        run._written = float("inf")  # its points wait until it is left
+        run._written = float("inf")  # keeps its points back until the `with` block ends
         with pytest.raises(Taken, match="took it over"), run:
             run.log_points([Point("valid/accuracy", 0.2, 1)])
         (record,) = [found for found in other.records() if found.digest == heading.digest]

@@ -1,4 +1,4 @@
-"""Two folders as two machines on one tracking server on PostgreSQL: each job is trained once, and a dead machine's are finished."""
+"""Two folders stand for two machines with one tracking server on PostgreSQL: a job is trained once, also if its machine dies."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ suites:
     jobs: [{dataset: synthetic, modulator: [joint, agm], set: {training.epochs: 12, dataset.samples: 128, mute: random,
             training.select_by: held}}]
 """
-APART = ("unshare", "-rpf", "--mount-proc", "--kill-child")  # in a space of process numbers of its own, as another machine is
+APART = ("unshare", "-rpf", "--mount-proc", "--kill-child")  # gives processes their own number space, as on another machine
 
 
 def can_be_apart() -> bool:
@@ -40,7 +40,7 @@ def can_be_apart() -> bool:
 
 
 class Machine(CommandLine):
-    """A folder of its own, whose processes nobody outside knows to be alive or dead."""
+    """A folder with processes of which others cannot see whether they are alive."""
 
     def __init__(self, folder: Path, server: Server) -> None:
         super().__init__(folder)
@@ -62,7 +62,7 @@ class Machine(CommandLine):
         return process
 
     def log(self, run: Run) -> str:
-        """What a job printed here, in its last process."""
+        """The output of a job on this machine, in its last process."""
         found = list(self.folder.glob(f"runs/suites/*/{run.data.tags['agmbench.digest']}.log"))
         return found[0].read_text() if found else ""
 
@@ -103,7 +103,7 @@ def store(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def laboratory() -> Iterator[Path]:
-    """A folder for a store, into which PostgreSQL's user may look."""
+    """A folder for a store that PostgreSQL's user may read."""
     if not POSTGRES:
         pytest.skip("no PostgreSQL server below /usr/lib/postgresql: apt-get install postgresql")
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'agmbench[postgresql]'")
@@ -141,7 +141,7 @@ def test_the_store_opens_to_others_only_when_it_is_said_who_they_are(laboratory:
 
 
 def jobs(client: MlflowClient, seeds: set[str]) -> dict[str, Run]:
-    """The runs of these seeds by name; each is FINISHED, and has no point twice."""
+    """The runs of these seeds by name. Fails unless each is FINISHED, is the only run of its job, and has no point twice."""
     (experiment,) = [found for found in client.search_experiments() if found.name == "synthetic"]
     found = [run for run in client.search_runs([experiment.experiment_id]) if run.data.params.get("seed") in seeds]
     runs = {str(run.info.run_name): run for run in found}

@@ -1,4 +1,4 @@
-"""One training, several mono-modal concepts that it is compared with: `concept_seed` and `concept_mute`."""
+"""One training that is compared with several unimodal models: `concept_seed` and `concept_mute`."""
 
 import json
 import re
@@ -74,7 +74,7 @@ def job(line: CommandLine, fusion: str = "early", **settings: object) -> build.J
 
 
 def runs(line: CommandLine) -> dict[str, Run]:
-    """The finished runs of jobs by name and what is muted otherwise than by zeros, which no two have in common."""
+    """The finished runs of jobs by name, with the kind of muting appended unless it is `zeros`. No two runs have the same."""
     client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
     found = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
     jobs = [run for run in found if "agmbench.digest" in run.data.tags and run.info.status == "FINISHED"]

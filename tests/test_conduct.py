@@ -1,4 +1,4 @@
-"""What a run asks of a modulator while it trains: gradients for all that should learn, and no hold on the model."""
+"""What a run checks of a modulator during training: it gives gradients to everything that should learn, and keeps no part of the model."""
 
 import re
 import weakref
@@ -27,7 +27,7 @@ def first_epoch(modulator: Modulator, model: MultimodalModel | None = None) -> N
 
 
 def forgetting(*forgotten: str, **promises: bool) -> Modulator:
-    """Joint training that leaves out the gradients of tensors whose names begin so."""
+    """Joint training without gradients for tensors whose names begin with one of `forgotten`."""
 
     class Forgetting(Joint):
         def backward(self, model: Model, batch: Batch) -> Step:
@@ -196,7 +196,7 @@ def test_no_graph_is_kept_of_a_step_whose_author_left_it_on() -> None:
 
     class Attached(Joint):
         def backward(self, model: Model, batch: Batch) -> Step:
-            assert all(loss() is None for loss in seen[:-1])  # of the last, the loop still has the step
+            assert all(loss() is None for loss in seen[:-1])  # the loop still keeps the last step
             full = model(batch.inputs).logits  # type: ignore[operator]
             loss = model.loss(full, batch.targets)
             loss.backward()

@@ -34,7 +34,7 @@ def test_a_feature_without_a_direction_has_no_gradient() -> None:
 def test_recorded() -> None:
     case = Recorded("mmcosine_s10")
     name = "fusion_module.fc_out"
-    for when in ("init", "final"):  # a slice a modality; its bias is not used
+    for when in ("init", "final"):  # one slice per modality; the recorded bias is not used
         for m, weight in zip(case.modalities, case.arrays[f"{when}/{name}.weight"].split(4, dim=1), strict=True):
             case.arrays[f"{when}/{m}.weight"] = weight
     net = case.model(["audio_net", "visual_net"], list(case.modalities), Cosine)

@@ -1,4 +1,4 @@
-"""FLOPs against hand counts, encoder passes against what each method needs."""
+"""Compares FLOPs with counts by hand, and encoder passes with what each method needs."""
 
 import os
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_torchs_own_attention_by_hand_with_and_without_gradient() -> None:
     attention = nn.MultiheadAttention(width, 2, batch_first=True).eval()
     layer = nn.TransformerEncoderLayer(width, 2, feed, batch_first=True).eval()
     projections, products = 4 * 2 * batch * steps * width**2, 2 * 2 * batch * steps * steps * width
-    for gradient in (True, False):  # without, torch takes a quicker way through operations of their own
+    for gradient in (True, False):  # without gradients, torch uses faster operations that are counted separately
         with torch.set_grad_enabled(gradient):
             assert counted(lambda: attention(x, x, x, need_weights=False)) == projections + products
             assert counted(lambda: layer(x)) == projections + products + 2 * 2 * batch * steps * width * feed
@@ -62,7 +62,7 @@ def test_torchs_own_attention_by_hand_with_and_without_gradient() -> None:
 def test_a_linear_layer_by_hand() -> None:
     layer, x = nn.Linear(4, 6), torch.randn(3, 4)
     assert counted(lambda: layer(x)) == 2 * 3 * 4 * 6
-    assert counted(lambda: layer(x).sum().backward()) == 2 * 2 * 3 * 4 * 6  # no gradient of the input is asked for
+    assert counted(lambda: layer(x).sum().backward()) == 2 * 2 * 3 * 4 * 6  # the input needs no gradient
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_a_linear_layer_by_hand() -> None:
     [
         ("joint", {}, 2.0),
         ("ogm-ge", {}, 2.0),
-        ("agm", DROPOUT, 4 + 2 / 64),  # twice a modality, and a muted input of one
-        ("agm", {}, 2 + 2 / 64),  # once, where both modes are the same
+        ("agm", DROPOUT, 4 + 2 / 64),  # two passes per modality, and one pass per modality with a single muted sample
+        ("agm", {}, 2 + 2 / 64),  # one pass per modality, because both modes are the same
         ("agm", {"encoder.m0.dropout": 0.1}, 3 + 2 / 64),
         ("agm", {**DROPOUT, "modulator.coalitions": "shared"}, 2 + 2 / 64),
         ("agm", {**DROPOUT, "dataset.modalities": 5}, 10 + 5 / 64),
@@ -91,7 +91,7 @@ def test_encoder_passes_of_a_step(modulator: str, settings: dict[str, object], p
 
 
 class Large(Joint):
-    """Fills so many MiB in each step."""
+    """Joint training that allocates `size` MiB in each step."""
 
     def __init__(self, modalities: tuple[str, ...], size: int) -> None:
         super().__init__(modalities)

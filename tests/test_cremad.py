@@ -1,4 +1,4 @@
-"""CREMA-D in each of its layouts: what a batch holds, how the splits are cut, and one line for every broken copy."""
+"""CREMA-D in each of its layouts: batches, splits, and one line of error for every broken copy."""
 
 import json
 import pickle
@@ -34,7 +34,7 @@ every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A sample of each layout; read them, write nothing."""
+    """A random pack in each layout. Tests must not change them."""
     roots = {name: tmp_path_factory.mktemp("data") / "cremad" for name in LAYOUTS}
     for name, root in roots.items():
         LAYOUTS[name].write_sample(root)
@@ -53,7 +53,7 @@ def opened(samples: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 @pytest.fixture
 def copy(samples: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A copy of a sample, to break."""
+    """A function that copies a random pack, so that a test can break it."""
     return lambda layout: Path(shutil.copytree(samples[layout], tmp_path_factory.mktemp("broken") / "cremad"))
 
 

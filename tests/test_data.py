@@ -1,4 +1,4 @@
-"""`agmbench data` and its options, on a data set of the test's own that comes as a plugin folder."""
+"""`agmbench data` and its options, on a small data set in a plugin folder."""
 
 import os
 from pathlib import Path
@@ -86,7 +86,7 @@ datasets:
 
 @pytest.fixture
 def toy(line: CommandLine, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The plugin in the command line's folder, and the empty folder where its data go."""
+    """Write the plugin into the command line's folder, and return an empty folder for its data."""
     plugin = line.folder / "plugins" / "toy"
     plugin.mkdir(parents=True)
     (plugin / "toy.py").write_text(TOY)

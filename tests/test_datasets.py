@@ -1,4 +1,4 @@
-"""The two built-in data sets: what is in a split, what a seed and a parameter change, and whether the packed data are the real ones."""
+"""The two built-in data sets: the content of splits, the effect of seeds and parameters, and whether the packed data are the real ones."""
 
 import csv
 import importlib.util
@@ -149,7 +149,7 @@ def test_takes_are_cut_alike_for_all_speakers() -> None:
 
 @every_rule
 def test_the_same_seed_gives_the_same_data(rule: Literal["speakers", "takes"]) -> None:
-    one, two = AVMNISTMini(5, split=rule), AVMNISTMini(5, split=rule)  # paired as by default
+    one, two = AVMNISTMini(5, split=rule), AVMNISTMini(5, split=rule)  # with the default pairing
     assert one.fingerprint == two.fingerprint
     for name in reversed(SPLITS):  # in any order
         (mine, my_targets), (other, other_targets) = inputs(one, name), inputs(two, name)
@@ -350,7 +350,7 @@ def test_every_packed_image_is_an_image_of_mnist_with_its_label() -> None:
 
 
 def predictions(data: Synthetic, modality: str) -> tuple[Tensor, Tensor]:
-    """Of the nearest class mean of train, on test; and the targets."""
+    """The predictions on test by the nearest class mean of train, and the targets."""
     (train, known), (test, targets) = inputs(data, "train"), inputs(data, "test")
     means = torch.stack([train[modality][known == number].mean(dim=0) for number in range(len(data.class_names))])
     return torch.cdist(test[modality], means).argmin(dim=1), targets
@@ -447,7 +447,7 @@ def test_modalities_of_full_redundancy_err_together() -> None:
     first, *others = (predictions(data, m)[0] for m in data.shapes)
     assert 0.2 < accuracies(data)[0] < 0.95
     assert all(torch.equal(first, other) for other in others)
-    assert not torch.equal(*(inputs(data, "test")[0][m] for m in ("m0", "m1")))  # through views of their own
+    assert not torch.equal(*(inputs(data, "test")[0][m] for m in ("m0", "m1")))  # each modality has its own `A_m`
 
 
 @pytest.mark.parametrize(

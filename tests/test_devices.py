@@ -1,4 +1,4 @@
-"""Several processes that train one job have the numbers of one process with the whole batch."""
+"""Several processes that train one job together get the same numbers as one process with the whole batch."""
 
 import os
 import pickle
@@ -23,7 +23,7 @@ PAPERS = ("joint", "ogm-ge", "agm", "agm-ge", "mmpareto", "mla", "pmr", "reconbo
 
 
 def agree(found: Trained, expected: Trained, within: float = 1e-4) -> None:
-    """Weights, and all that was recorded: losses, scores, kappas, what is measured on valid."""
+    """Fail unless weights and all recorded points (losses, scores, kappas, measures on valid) agree."""
     for key, value in expected[0].items():
         assert torch.allclose(found[0][key], value, rtol=0, atol=within, equal_nan=True), key
     assert [(point.name, point.step) for point in found[1]] == [(point.name, point.step) for point in expected[1]]
@@ -32,7 +32,7 @@ def agree(found: Trained, expected: Trained, within: float = 1e-4) -> None:
 
 
 def same(results: list[dict[str, Trained]]) -> None:
-    """Bit by bit, on all ranks."""
+    """Fail unless the results of all ranks are equal bit by bit."""
     for other in results[1:]:
         for name, (tensors, points, _) in results[0].items():
             for key, tensor in tensors.items():
@@ -48,7 +48,7 @@ def test_samples_are_dealt_out_once_each_and_evenly(size: int, total: int) -> No
 
 
 class Shelf:
-    """Of the sorts of things that a store hands out."""
+    """Stands for the things that a store returns."""
 
     def __init__(self) -> None:
         self.name, self.weight = "shelf", lambda: 3
@@ -64,7 +64,7 @@ class Shelf:
 
 
 class Alone(Ranks):
-    """The first rank, which the others hear by what travels."""
+    """A first rank without others, which sends what it tells through pickle."""
 
     def broadcast(self, what: Any) -> Any:
         return pickle.loads(pickle.dumps(what))
@@ -81,7 +81,7 @@ def test_the_store_answers_what_it_would_answer_one_process() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("size", [2, 3])
 def test_every_method_has_the_numbers_of_one_process(size: int) -> None:
-    # batches of 31, and a last one of two samples, which three ranks cannot deal out
+    # batches of 31, and a last one of two samples, which is too small for three ranks
     settings = {"training.epochs": 3, "training.batch_size": 31, "dataset.samples": 100, "mute": "random"}
     names = REGISTRY.names("modulator")
     results = together(size, all_trained, "synthetic", names, settings)
@@ -93,7 +93,7 @@ def test_every_method_has_the_numbers_of_one_process(size: int) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("fusion", ["concat", "film"])
 def test_networks_with_batch_norm_too(fusion: str) -> None:
-    # a rate at which float32 does not run away: 2e-7 of other rounding move no unit of a ReLU to the other side
+    # a low learning rate, so that rounding differences of 2e-7 do not grow or switch a unit of a ReLU
     settings: dict[str, Any] = {"training.epochs": 2, "training.batch_size": 17, "training.lr": 0.001, "limit": 70}
     settings |= {"fusion": fusion, "training.accumulate": 1 if fusion == "concat" else 2}
     names = PAPERS if fusion == "concat" else ("joint", "agm", "mmpareto")
@@ -147,7 +147,7 @@ def test_each_rank_reads_its_own_samples_and_has_them_all() -> None:
 def test_encoders_draw_for_each_sample_anew_and_all_ranks_go_on_alike() -> None:
     (made, after), *others = together(2, dropped)
     assert all(torch.equal(made, one) and torch.equal(after, two) for one, two in others)
-    assert not torch.equal(made[:5], made[5:])  # the halves of two ranks
+    assert not torch.equal(made[:5], made[5:])  # the two halves are from two ranks
 
 
 # the command line ---------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_a_rank_that_is_killed_ends_the_job_which_then_goes_on(line: CommandLine
     hold = Hold(line.folder)
     process = line.process(*job, *hold.settings, "--devices", "2", env={"HOLD_AT": "3"})
     hold.wait(jobs=2)
-    first, second = sorted(int(path.name) for path in hold.folder.iterdir())  # in the order in which they were started
+    first, second = sorted(int(path.name) for path in hold.folder.iterdir())  # in the order of their start
     os.kill(second, signal.SIGKILL)
     hold.let_go()
     _, err = process.communicate(timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""Generated pages tell what registry, docstrings, signatures and command line know; every command that is shown is one."""
+"""Generated pages agree with registry, docstrings, signatures and command line; every command that is shown exists."""
 
 import re
 import shlex
@@ -41,7 +41,7 @@ def test_a_page_has_the_summary_the_paper_and_each_parameter_with_its_default(en
         assert shown, name
         default = entry.params.get(name, "required" if field.is_required() else field.default)
         found = "required" if shown[1] is None else yaml.safe_load(shown[1])
-        # YAML takes 1e-10 for a text, as --set does, and the signature's type makes it a number
+        # YAML reads 1e-10 as text, as --set does; the type in the signature makes it a number
         if isinstance(default, float):
             assert float(found) == pytest.approx(default, rel=1e-5)
         else:
@@ -87,7 +87,7 @@ def test_the_page_of_methods_has_each_in_one_family_with_its_files() -> None:
     of_methods = methods.files_of([entry.name for entry in entries] + ["mmcosine"], agreement)
     assert {file for files in of_methods.values() for file in files} == recorded - {
         "competition_strength"
-    }  # which is a metric's
+    }  # this file belongs to a metric, not to a method
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def commands(markdown: str) -> Iterator[list[str]]:
 
 
 def parse(words: list[str]) -> None:
-    """Raise unless there is such a verb with such options and values."""
+    """Raise unless these words are a valid command with valid options and values."""
     context = click.Context(cli, info_name="agmbench")
     while True:
         options, rest, _ = context.command.make_parser(context).parse_args(list(words))

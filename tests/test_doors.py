@@ -1,4 +1,4 @@
-"""Installed packages and files of one's own: both become entries, and what is wrong with them is theirs alone."""
+"""Installed packages and registry files of a user become entries. If something is wrong with them, other entries still work."""
 
 import os
 import re
@@ -17,7 +17,7 @@ RAISES = "raise RuntimeError('imported')\n"
 
 
 def install(site: Path, name: str, points: str, details: str | None = None, code: str = RAISES, version: str = "1.2") -> None:
-    """A distribution as pip leaves it in a folder of the path: its metadata and a package of the same name."""
+    """Write a distribution as pip would install it into a folder of the path: its metadata, and a package of the same name."""
     module = name.replace("-", "_")
     info = site / f"{module}-{version}.dist-info"
     info.mkdir(parents=True)
@@ -31,7 +31,7 @@ def install(site: Path, name: str, points: str, details: str | None = None, code
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of the path."""
+    """A folder that is on the path for imports."""
     monkeypatch.syspath_prepend(tmp_path / "site")
     return tmp_path / "site"
 
@@ -136,12 +136,12 @@ def test_two_hundred_packages_are_listed_and_none_is_imported(tmp_path: Path) ->
     assert "Broken" not in listed
 
 
-# a file of one's own
+# a registry file of a user
 
 
 @pytest.fixture
 def own(line: CommandLine) -> Path:
-    """A registry of one's own with its code, in a folder beside the working one."""
+    """A registry file with its code, in another folder than the working directory."""
     folder = line.folder / "elsewhere"
     folder.mkdir()
     (folder / "own.yaml").write_text("metrics:\n  mine: {target: code:mine}\n")

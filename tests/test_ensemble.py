@@ -1,4 +1,4 @@
-"""The baselines that combine finished concepts: ensemble and unimodal, from the command line to the numbers."""
+"""The baselines that combine finished unimodal models: ensemble and unimodal, from the command line to the numbers."""
 
 import numpy as np
 import pytest

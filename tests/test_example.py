@@ -1,4 +1,4 @@
-"""The example package as its users have it: a wheel, installed beside agmbench, used from a folder outside the repository."""
+"""The example package as users have it: a wheel that is installed beside agmbench and used from a folder outside the repository."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from conftest import files
 
 from agmbench.trackers.mlflow import MlflowTracker
 
-pytestmark = pytest.mark.long  # a wheel in an environment of its own
+pytestmark = pytest.mark.long  # builds a wheel and a virtual environment
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "agmbench-example"
 
@@ -71,7 +71,7 @@ def test_it_runs_is_compared_and_the_run_knows_where_its_components_came_from(py
         agmbench(python, outside, "run", "--dataset", "digits-halves", "--modulator", modulator, "--epochs", "3")
     out = agmbench(python, outside, "compare", "--dataset", "digits-halves")
     (accuracy,) = re.findall(r"^ moddrop +1 +(\d+\.\d+)", out, re.MULTILINE)
-    assert float(accuracy) > 70  # of ten digits
+    assert float(accuracy) > 70  # percent, on ten classes
     assert re.search(r"^ joint +1 +\d", out, re.MULTILINE)
     (record,) = [one for one in MlflowTracker(outside / "runs").records() if one.spec["modulator"]["name"] == "moddrop"]
     origins = {name: text for name, text in record.tags.items() if name.startswith("agmbench.origin")}

@@ -184,7 +184,7 @@ def test_strength_is_added_to_a_run_made_without_it_and_force_trains_again(line:
 
 
 def results(metrics: dict[str, float]) -> dict[str, float]:
-    """Without what differs from one run to the next."""
+    """The metrics without costs, which differ from one run to the next."""
     return {name: value for name, value in metrics.items() if not name.startswith("cost/")}
 
 
@@ -305,7 +305,7 @@ def test_a_store_half_made_by_a_killed_process_is_made_anew(line: CommandLine) -
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_an_interrupted_run_is_killed_and_can_be_run_again(number: int, line: CommandLine) -> None:
-    endless = [word if word != "2" else "100000" for word in PLAIN]  # epochs
+    endless = [word if word != "2" else "100000" for word in PLAIN]  # changes the number of epochs
     process = line.process("run", "--quiet", *endless)
     deadline = time.monotonic() + PATIENCE
     database = line.folder / "runs" / "mlflow.db"
@@ -370,7 +370,7 @@ def test_a_lost_artifact_is_one_line(line: CommandLine) -> None:
 
 
 def test_avmnist_mini_runs_by_default(line: CommandLine) -> None:
-    """The main job in a process of its own: real data, no option but a short training."""
+    """The main job in a separate process: real data, and no options except a short training."""
     result = line.finish("run", "--epochs", "1")
     assert result.status == 0, result.err
     assert "avmnist-mini, fusion concat" in result.out

@@ -1,4 +1,4 @@
-"""Servers that are none, at the address of the store: each is one line in bounded time, and nothing is written."""
+"""Other servers at the address of the store: each gives one line of error within a limited time, and nothing is written."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def closing(connection: socket.socket, over: Event) -> None:
 
 
 def slow(connection: socket.socket, over: Event) -> None:
-    """A whole answer, a byte at a time."""
+    """Send a complete answer very slowly, byte by byte."""
     connection.recv(65536)
     for byte in b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + b" " * 100_000:
         connection.sendall(bytes([byte]))
@@ -69,7 +69,7 @@ def uri(request: pytest.FixtureRequest) -> Iterator[str]:
             behave(connection, over)
 
     def accept() -> None:
-        with suppress(OSError):  # closed
+        with suppress(OSError):  # raised when the socket is closed
             while True:
                 Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""What data sets on disk share: reading that trusts nobody, layouts told apart, prepared folders that are whole or not there."""
+"""Shared code of data sets on disk: safe reading of untrusted files, recognition of layouts, and complete prepared folders or none."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_a_pickle_that_asks_for_more_is_refused_and_runs_nothing(
 
 
 def test_a_pickle_that_reaches_through_numpy_is_refused(tmp_path: Path) -> None:
-    # numpy.core.multiarray._reconstruct is allowed, what hangs below modules by a dotted name is not
+    # numpy.core.multiarray._reconstruct is allowed, but not dotted names that reach through a module
     for module, name in (("numpy", "os.system"), ("numpy.testing._private.utils", "runstring"), ("builtins", "getattr")):
         (tmp_path / "x.pkl").write_bytes(
             b"\x80\x04\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(name)]) + name.encode() + b"\x93."
@@ -149,7 +149,7 @@ def put_together(path: Path, other: Path) -> None:
 @pytest.mark.parametrize("write", [linked, linked_below, stored_outside, put_together])
 @pytest.mark.parametrize("inside", [True, False])
 def test_hdf5_that_leads_to_another_file_is_refused(tmp_path: Path, write: Callable[[Path, Path], None], inside: bool) -> None:
-    """Its numbers would not be in the fingerprint, wherever that file is."""
+    """Numbers in another file would not enter the fingerprint, wherever that file is."""
     (tmp_path / "data").mkdir()
     other = tmp_path / "data" / "other.h5" if inside else tmp_path / "other.h5"
     with h5py.File(other, "w") as file:
@@ -202,7 +202,7 @@ def test_a_stored_split_converts_what_it_reads_and_masks_sequences() -> None:
     assert back.mask.tolist() == [[True, False, False], [True, True, False]]
 
 
-# where, and which layout
+# the folder of a data set, and its layout
 
 
 def test_the_folder_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,12 +289,12 @@ def work(number: int) -> dict[str, Any]:
 
 
 def tenth_is_slow(number: int) -> dict[str, Any]:
-    time.sleep(600 if number == 10 else 0)  # it is killed meanwhile
+    time.sleep(600 if number == 10 else 0)  # the test kills the process meanwhile
     return work(number)
 
 
 def last_is_slow(number: int) -> dict[str, Any]:
-    while number == 103 and not Path(os.environ["LET_GO"]).exists():  # it is interrupted meanwhile
+    while number == 103 and not Path(os.environ["LET_GO"]).exists():  # the test interrupts the process meanwhile
         time.sleep(0.02)
     return work(number)
 
@@ -425,7 +425,7 @@ except KeyboardInterrupt:
 
 
 def test_an_interruption_at_the_terminal_is_told_once(tmp_path: Path) -> None:
-    """It reaches the processes that work, too, and those that wait for work."""
+    """The signal also reaches the worker processes, both busy and waiting ones, but only the first process reports it."""
     code = INTERRUPTED.format(tests=str(Path(__file__).parent), target=str(tmp_path / "stopped"))
     process = subprocess.Popen(
         [sys.executable, "-c", code],

@@ -21,7 +21,7 @@ SIX = [50.0, 51, 52, 53, 54, 55]
 
 
 def runs(modulator: str, accuracies: Sequence[float], cell: str = "cell", **more: Any) -> list[Record]:
-    """A run per seed, of these accuracies in percent."""
+    """One run per seed, with these accuracies in percent."""
     return [
         replace(
             run(modulator, {"test/accuracy": value / 100, "best/epoch": 3}, seed, dataset=cell),
@@ -151,7 +151,7 @@ def test_settings_that_vary_are_drawn_against_the_figure() -> None:
 
 
 def test_classes_are_told_by_modality_where_outcomes_were_kept() -> None:
-    logits = np.eye(3)[[0, 1, 1, 0]] * 2.0  # of targets 0, 1, 0, 2: class 0 is right once of twice, 1 always, 2 never
+    logits = np.eye(3)[[0, 1, 1, 0]] * 2.0  # the targets are 0, 1, 0, 2: class 0 is right once of two times, 1 always, 2 never
     both, audio, image = (frozenset(names) for names in (("audio", "image"), ("audio",), ("image",)))
     outcome = Outcome(
         "classification",

@@ -1,4 +1,4 @@
-"""A working directory full of files that are called as libraries are: no command executes one of them."""
+"""A working directory full of files with the names of libraries: no command executes one of them."""
 
 import os
 import signal
@@ -63,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def traps(folder: Path, but: set[str]) -> Path:
-    """Adds a file for every library that is installed and every module of Python; the folder where they leave a mark."""
+    """Add a file with the name of each installed library and each module of Python. Returns the folder where executed ones leave a mark."""
     marks = folder.with_name("executed")
     marks.mkdir()
     names = {name for name in (*sys.stdlib_module_names, *metadata.packages_distributions()) if name.isidentifier()}
@@ -73,19 +73,19 @@ def traps(folder: Path, but: set[str]) -> Path:
 
 
 def before_us(tmp_path: Path) -> set[str]:
-    """The modules that Python itself imports before a package that `python -m` names has a say."""
+    """The modules that Python itself imports before it runs a package by `python -m`."""
     probe = tmp_path / "probe"
     probe.mkdir()
     (probe / "__init__.py").touch()
     (probe / "__main__.py").write_text("import sys\nprint(*sys.modules)\n")
-    # without what a command that an earlier test called in this process has set for its children
+    # without PYTHONSAFEPATH, which an earlier test's command may have set in this process for its children
     env = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
     found = subprocess.run([sys.executable, "-m", "probe"], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
     return set(found.stdout.split())
 
 
 def call(program: Sequence[str], words: Sequence[str], folder: Path) -> tuple[int | None, str]:
-    """Exit status and text of a command; of `ui`, once it has answered, 0."""
+    """Run a command, and return its exit status and its output. The command `ui` is ended once it has answered; its status is then 0."""
     port = str(free_port())
     env = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
     env |= {"OMP_NUM_THREADS": "1", "AGMBENCH_DATA": str(folder.with_name("data"))}

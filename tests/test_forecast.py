@@ -1,4 +1,4 @@
-"""What `--dry-run` says of a job's needs."""
+"""What `--dry-run` says about the resources that a job needs."""
 
 import subprocess
 import sys

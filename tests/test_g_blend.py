@@ -1,4 +1,4 @@
-"""G-Blend: its weights by hand, and rounds that leave the model as it was."""
+"""G-Blend: its weights are compared with values by hand, and its rounds leave the model as it was."""
 
 import copy
 from dataclasses import replace
@@ -34,7 +34,7 @@ def test_a_round_trains_copies_on_one_loss_each() -> None:
     method = GBlend(NAMES, super_epoch=3)
     method.prepare(around(net))
     before, heads = copy.deepcopy(net.state_dict()), copy.deepcopy(method.heads.state_dict())
-    # by hand: three steps of the modality's encoder and head on its own loss, all of dev and train in each
+    # by hand: three steps of the modality's encoder and head on its own loss; train and dev have the same two samples, one batch
     encoder, head = copy.deepcopy(net.encoders["a"]), copy.deepcopy(method.heads["a"])
     optimizer = torch.optim.SGD([*encoder.parameters(), *head.parameters()], lr=0.5)
     shown = batch(net, [0, 1])

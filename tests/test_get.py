@@ -21,7 +21,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Files by path, with ranges; `cut` ends an answer after so many bytes, `ranges` are those that were asked for."""
+    """A server of files that supports ranges. It ends each answer after `cut` bytes, and notes the requested `ranges`."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

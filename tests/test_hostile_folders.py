@@ -1,4 +1,4 @@
-"""Working directories that are against us: each command gives its result or one line, and runs and spoils nothing."""
+"""Hostile working directories: each command gives its result or one line of error, and executes and damages nothing."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ SLOW = {
 
 
 class Case(NamedTuple):
-    """What is put into a folder, how the folder is called, and what commands say; one that `refused` does not name succeeds."""
+    """What is put into a folder, the name of the folder, and what commands print. Commands that are not in `refused` succeed."""
 
     make: Callable[[Path], object] = lambda folder: None
     name: str = "work"
@@ -47,7 +47,7 @@ def trap(paths: Iterable[str]) -> Callable[[Path], None]:
 
 
 def below(place: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Make something at a place in the folder."""
+    """A function that makes something at a place in a folder."""
 
     def made(folder: Path) -> None:
         path = folder / place
@@ -134,7 +134,7 @@ CASES = {
 
 @pytest.fixture
 def executed(tmp_path: Path) -> Path:
-    """Where what was executed leaves a mark."""
+    """The folder in which executed files leave a mark."""
     (tmp_path / "executed").mkdir()
     return tmp_path / "executed"
 

@@ -1,4 +1,4 @@
-"""The HTML report: one file that needs nothing else, made of a real store, right in its numbers and its drawings."""
+"""The HTML report of a real store: it is one file that needs nothing else, and its numbers and drawings are right."""
 
 import re
 import shutil
@@ -25,7 +25,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Parsed(HTMLParser):
-    """Tags that were opened, their attributes, and whether each was closed in turn."""
+    """A parser that notes all tags with their attributes, and checks that they are closed in order."""
 
     EMPTY = ("meta", "circle", "path")
 
@@ -56,7 +56,7 @@ DATE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """joint and agm, two seeds, under two fusions."""
+    """A store with joint and agm, each with two seeds and two fusions."""
     line = CommandLine(tmp_path_factory.mktemp("report"))
     for fusion in ("concat", "sum"):
         for modulator in ("joint", "agm"):
@@ -88,7 +88,7 @@ def test_it_needs_nothing_else(report: str) -> None:
 
 def test_every_plot_is_whole_and_of_numbers(report: str) -> None:
     drawn = re.findall(r"<svg.*?</svg>", report)
-    # a cell: accuracy, strength of two modalities, two pictures of imbalance, kappa of agm, responses over time of two methods, cost
+    # per cell: accuracy, strength of two modalities, two pictures of imbalance, kappa of agm, responses of two methods over time, cost
     assert len(drawn) == 2 * (1 + 2 + 2 + 1 + 2 + 1)
     for text in drawn:
         root = ET.fromstring(text)

@@ -1,4 +1,4 @@
-"""What a run is: edited data and code are other jobs and other cells, and jobs of earlier versions are still themselves."""
+"""The identity of a run: edited data and code give other jobs and cells, and jobs of earlier versions are still recognised."""
 
 import json
 import re
@@ -55,7 +55,7 @@ REGISTRY = """
 
 @pytest.fixture
 def sensors(line: CommandLine) -> CommandLine:
-    """A plugin data set as a newcomer writes one: an array file, cut by code."""
+    """A plugin data set as a beginner would write it: an array file that code divides into splits."""
     import numpy as np
 
     folder = line.folder / "plugins" / "sensors"
@@ -76,7 +76,7 @@ def edit(line: CommandLine, old: str, new: str) -> None:
     import sys
 
     for name in [name for name in sys.modules if name.startswith("agmbench_plugins.sensors")]:
-        del sys.modules[name]  # as in a new process
+        del sys.modules[name]  # so that it is imported again, as in a new process
 
 
 def job(line: CommandLine, *settings: str, dataset: str = "sensors", modulator: str = "joint", seed: int = 1) -> build.Job:
@@ -196,7 +196,7 @@ def test_relative_imports_of_a_package_are_followed(tmp_path: Path, monkeypatch:
     assert len(set(found)) == 5
     (package / "parts" / "other.py").write_text("z = 2\n")
     assert source(entry) == found[-1]
-    near = tmp_path / "near_to_hash.py"  # installed beside it, and imported: not of the package
+    near = tmp_path / "near_to_hash.py"  # a module that it imports, but that is not part of the package
     near.write_text("a = 1\n")
     (package / "shared.py").write_text("import near_to_hash, agmbench.tasks\nfrom theirs_to_hash.parts import other\n")
     before = source(entry)
@@ -245,7 +245,7 @@ def test_contents_are_those_of_every_split() -> None:
 
 
 class Lazy(Dataset):
-    """Splits that are read when asked."""
+    """A data set whose splits are not in memory."""
 
     def __init__(self, seed: int, stated: str = "") -> None:
         self._data = Synthetic(seed)
@@ -269,7 +269,7 @@ def test_a_split_that_is_read_when_asked_is_read_as_far_as_64_mib_go(monkeypatch
     assert contents(Lazy(0, "file 1")) != contents(Lazy(0, "file 2"))
     asked: list[int] = []
     inner = Synthetic.split
-    monkeypatch.setattr(fingerprint, "READ", 100 * (2 * 16 * 4 + 8))  # a hundred samples of train's 1,024
+    monkeypatch.setattr(fingerprint, "READ", 100 * (2 * 16 * 4 + 8))  # the bytes of 100 of train's 1,024 samples
 
     class Counted:
         def __init__(self, split: Any) -> None:
@@ -346,7 +346,7 @@ def test_splits_are_alike_if_they_hold_the_same_samples() -> None:
 
 # jobs of earlier versions
 
-MINI_OF_BEFORE = ("dataset.split=speakers", "dataset.energy=0.25", "dataset.pairing=exact")  # what its defaults were
+MINI_OF_BEFORE = ("dataset.split=speakers", "dataset.energy=0.25", "dataset.pairing=exact")  # avmnist-mini's former defaults
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_what_half_precision_made_otherwise_alone_has_another_identity() -> None
 
 
 def of_before(line: CommandLine) -> None:
-    """Make the runs of a store what an earlier version would have written: other tags, cells without the data, no outcomes kept."""
+    """Change the runs of a store to what an earlier version would have written: other tags, cells without the data, no outcomes."""
     store = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
     known = registry.builtin()
     for experiment in store.search_experiments():
@@ -414,7 +414,7 @@ def test_a_store_of_before_is_read_and_measured(line: CommandLine) -> None:
     assert "is done already" in line(*words, "-m", "joint", "--seed", "1").err
     assert line(*words, "-m", "joint", "--seed", "3").status == 0
     assert re.search(r"joint\s+3\s+\d", line("compare").out), "old runs and new ones are one row"
-    # what their predictions tell is measured at once, the rest is a dash with the reason until the checkpoints are asked
+    # what can be computed from the kept predictions is measured at once; the rest is a dash with a reason until checkpoints are evaluated
     shown = line("compare", "--columns", "accuracy,ece,imbalance", "--seed", "1")
     assert re.search(r"joint\s+1\s+\d+\.\d+\s+\d+\.\d+\s*\n", shown.out), shown.out
     assert "No numbers for imbalance: the run kept only the predictions with all modalities present" in shown.out
@@ -435,7 +435,7 @@ def test_a_store_of_before_is_read_and_measured(line: CommandLine) -> None:
         assert numbers(after.out, seed) == numbers(before, seed)
 
 
-# which run is the last
+# which run is the latest
 
 
 def test_a_run_that_the_clock_puts_before_another_is_still_the_last(line: CommandLine) -> None:
@@ -443,7 +443,7 @@ def test_a_run_that_the_clock_puts_before_another_is_still_the_last(line: Comman
 
     words = ("run", "-d", "synthetic", "-m", "joint", "--no-strength", "--epochs", "1", "--set", "dataset.samples=64")
     assert line(*words).status == 0
-    with sqlite3.connect(line.folder / "runs" / "mlflow.db") as store:  # the first run was made by a clock that is ahead
+    with sqlite3.connect(line.folder / "runs" / "mlflow.db") as store:  # as if the first machine's clock were ahead
         store.execute("UPDATE runs SET start_time = start_time + 86400000, end_time = end_time + 86400000")
         ((first,),) = store.execute("SELECT run_uuid FROM runs")
     forced = line(*words, "--force")

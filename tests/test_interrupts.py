@@ -1,4 +1,4 @@
-"""Being asked to stop is not forgotten, even where a KeyboardInterrupt is lost."""
+"""A request to stop is not forgotten, even if a KeyboardInterrupt is swallowed."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ def test_an_interrupt_that_was_lost_comes_again(number: int) -> None:
     try:
         interrupts.listen()
         interrupts.check()
-        with suppress(KeyboardInterrupt):  # as a destructor would
+        with suppress(KeyboardInterrupt):  # swallows it, as Python does in a destructor
             os.kill(os.getpid(), number)
         with pytest.raises(KeyboardInterrupt):
             interrupts.check()

@@ -1,4 +1,4 @@
-"""A job from names and settings: what fixes the numbers, checked, and named by a digest."""
+"""A job is made of names and settings: everything that fixes its numbers is checked, and identified by a digest."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -409,7 +409,7 @@ def test_what_came_later_is_in_no_digest_where_it_is_not_made_use_of() -> None:
     for place, later in LATER.items():
         kind, _, name = place.partition("/")
         if kind == "dataset":
-            continue  # of data sets: test_identity.py
+            continue  # data sets are tested in test_identity.py
         at = {"encoder": "encoder.*", "fusion": "fusion"}.get(kind, place)
         settings = [(f"{at}.{key}", value) for key, value in later.items()]
         named: dict[str, Any] = {"fusion": name} if kind == "fusion" else {"encoders": {"*": name}} if kind == "encoder" else {}

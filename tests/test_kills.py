@@ -1,4 +1,4 @@
-"""Commands killed at random moments, again and again: what they end with is what an undisturbed one ends with."""
+"""Commands that are killed at random moments, again and again, end with the same results as undisturbed ones."""
 
 import os
 import random
@@ -41,15 +41,15 @@ from agmbench.cli import main
 study.HEARTBEAT, study.GRACE = 1, 3  # nobody waits half a minute for each trial that was killed
 main(sys.argv[1:])
 """
-ROUNDS, KILLS = 4, 4  # of each command: 48 kills in all
+ROUNDS, KILLS = 4, 4  # rounds per command and kills per round: 48 kills in all
 
 
 def started(folder: Path, command: str) -> "subprocess.Popen[str]":
-    """The command in a session of its own, so that all of its processes can be killed at once."""
+    """Start a command in a new session, so that all of its processes can be killed at once."""
     plugin = folder / "plugins" / "s" / "registry.yaml"
     plugin.parent.mkdir(parents=True, exist_ok=True)
     plugin.write_text(SUITE)
-    program = ["-c", PROGRAM] if command == "sweep" else ["-m", "agmbench"]  # whose children import no program
+    program = ["-c", PROGRAM] if command == "sweep" else ["-m", "agmbench"]  # only a sweep needs the shorter waits of PROGRAM
     return subprocess.Popen(
         [sys.executable, *program, *COMMANDS[command]],
         cwd=folder,
@@ -62,14 +62,14 @@ def started(folder: Path, command: str) -> "subprocess.Popen[str]":
 
 
 def kill(process: "subprocess.Popen[str]", everybody: bool) -> None:
-    """End the command's own process, and its children too, as when the machine loses power."""
+    """Kill the command's own process or, with `everybody`, its children too, as if the machine lost power."""
     with suppress(ProcessLookupError):
         (os.killpg if everybody else os.kill)(process.pid, signal.SIGKILL)
     process.communicate()
 
 
 class Ended(NamedTuple):
-    """What a command leaves: of each run, by name, its history and its last weights; of a sweep the values by parameters."""
+    """The results of a command: the history and the last weights of each run by name, and for a sweep the values by parameters."""
 
     history: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]
     weights: Mapping[str, Any]
@@ -77,7 +77,8 @@ class Ended(NamedTuple):
 
 
 def ended(folder: Path) -> Ended:
-    """What is left, which is in order: one FINISHED run a job, no point twice, no states, no trial at work."""
+    """The results in a folder. Fails unless each job has one FINISHED run, no point is there twice, and no states or running trials are
+    left."""
     client = MlflowClient(f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
     found = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
     runs = {f"{run.info.run_name} {run.data.params.get('modulator.alpha')}": run for run in found}
@@ -119,7 +120,7 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.fixture(scope="module", params=COMMANDS)
 def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, float, Ended]:
-    """A command, how many seconds it takes, and what it ends with."""
+    """A command, how many seconds it takes if nothing happens, and its results."""
     folder, begun = tmp_path_factory.mktemp("whole"), time.monotonic()
     process = started(folder, request.param)
     _, err = process.communicate()
@@ -135,7 +136,7 @@ def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path, undisturbed: 
         folder = next(folders)
         for _ in range(KILLS):
             process = started(folder, command)
-            with suppress(subprocess.TimeoutExpired):  # how many of them are kills is for the machine's speed to say
+            with suppress(subprocess.TimeoutExpired):  # on a fast machine the command may end before it is killed
                 process.wait(draw.uniform(0.2, 0.8) * seconds)
             kills += process.poll() is None
             kill(process, everybody=draw.random() < 0.5)

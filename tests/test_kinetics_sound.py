@@ -1,4 +1,4 @@
-"""Kinetics-Sounds in both of its layouts: what a batch holds, clips that are gone, and one line for every broken copy."""
+"""Kinetics-Sounds in both of its layouts: batches, missing clips, and one line of error for every broken copy."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A sample of each layout; read them, write nothing."""
+    """A random pack in each layout. Tests must not change them."""
     roots = {name: tmp_path_factory.mktemp("data") / "kinetics-sound" for name in LAYOUTS}
     for name, root in roots.items():
         LAYOUTS[name].write_sample(root)
@@ -49,7 +49,7 @@ def opened(samples: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 @pytest.fixture
 def copy(samples: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A copy of a sample, to break."""
+    """A function that copies a random pack, so that a test can break it."""
     return lambda layout: Path(shutil.copytree(samples[layout], tmp_path_factory.mktemp("broken") / "kinetics-sound"))
 
 

@@ -1,4 +1,4 @@
-"""Stacked logistic regression: its own equation, absent modalities, and classes that dev has not."""
+"""Stacked logistic regression: its equation, absent modalities, and classes that do not occur in dev."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_each_coalition_has_the_regression_of_its_own_modalities() -> None:
     targets = torch.arange(30) % COUNT
     net, method, split = prepared(targets)
     shown = split.inputs
-    # a concept's feature of its input is (1, 2) times it, its head three rows of two
+    # the feature of a unimodal model is (1, 2) times its input, and its head has three rows of two weights
     head = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.5]])
     known = {m: shown[m] * torch.tensor([1.0, 2.0]) @ head.T for m in NAMES}
     log_p = {m: z.log_softmax(dim=-1).detach().double().numpy() for m, z in known.items()}

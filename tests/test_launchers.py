@@ -1,4 +1,4 @@
-"""Launchers: suites and sweeps through Slurm, Ray and the processes of this machine, whatever happens on the way."""
+"""Launchers: suites and sweeps by Slurm, by Ray and by processes of this machine, also if jobs are killed or fail."""
 
 import json
 import os
@@ -34,7 +34,7 @@ suites:
     jobs:
       - {dataset: synthetic, modulator: joint, set: {training.epochs: 6, dataset.samples: 64, training.select_by: held}}
 """
-HELD_AT = {"HOLD_AT": "3"}  # the epoch in which each job of the suite `held` stands still
+HELD_AT = {"HOLD_AT": "3"}  # the epoch in which each job of the suite `held` is held
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def with_suites(line: CommandLine) -> CommandLine:
 
 
 def runs(line: CommandLine) -> dict[str, Run]:
-    """The runs of jobs by name, of which each has one."""
+    """The runs of jobs by name. Fails if a job has two."""
     client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
     experiments = [each.experiment_id for each in client.search_experiments()]
     found = client.search_runs(experiments, "tags.`agmbench.digest` != ''")
@@ -60,7 +60,7 @@ def runs(line: CommandLine) -> dict[str, Run]:
 
 
 def points(line: CommandLine) -> dict[str, list[tuple[str, int, float]]]:
-    """Of each job every point but what it cost; each is there once."""
+    """All points of each job, without costs."""
     client = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
     found = {}
     for job, run in runs(line).items():
@@ -78,7 +78,7 @@ def all_finished(line: CommandLine, count: int) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[str, int, float]]]:
-    """The points of the suite `held` where nothing happens to its jobs."""
+    """The points of the suite `held` if its jobs are not disturbed."""
     line = with_suites(CommandLine(tmp_path_factory.mktemp("undisturbed")))
     Hold(line.folder).let_go()
     result = line.finish("suite", "run", "held", "--jobs", "2", env={"OMP_NUM_THREADS": "1"})
@@ -136,7 +136,7 @@ def test_a_task_in_a_process_of_its_own_says_why_it_failed() -> None:
     assert [(one.returncode, one.stderr) for one in done] == [(0, ""), (1, "error: no luck\n")]
 
 
-# Slurm as it is spoken to: programs in its place that answer from a file
+# the dialogue with Slurm: fake programs that answer from a file
 
 FAKE = """#!{python}
 import json, os, sys
@@ -162,7 +162,7 @@ else:
 
 
 class Fake:
-    """Programs of Slurm that know jobs only from `sent`: of each that will be sent, its states at each look, with their comments."""
+    """Fake programs of Slurm. `sent` has, for each job that will be sent, its states and comments at each look."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
@@ -244,7 +244,7 @@ def test_a_place_that_cannot_be_is_one_line(line: CommandLine, words: tuple[str,
     assert expected in line.refused("suite", "run", "short", *words)
 
 
-# Slurm as it is
+# the real Slurm
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Every layout of every data set on disk: a pack in it is sound, and `joint` and `agm` end with a finished run on it."""
+"""Every layout of every data set on disk: a random pack passes `verify`, and `joint` and `agm` finish a run on it."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def network(entry: Entry, layout: str) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """The command line on one store for all jobs."""
+    """The command line with one store for all jobs."""
     return CommandLine(tmp_path_factory.mktemp("store"))
 
 
@@ -90,7 +90,7 @@ def finished(store: CommandLine, entry: Entry) -> list[Record]:
 def test_a_process_of_its_own_trains_on_each_data_set(
     entry: Entry, line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By `--data-root`, which comes before AGMBENCH_DATA."""
+    """The data are named by `--data-root`, which has priority over AGMBENCH_DATA."""
     monkeypatch.setenv("AGMBENCH_DATA", str(tmp_path / "data"))
     assert line("data", "sample", entry.name).status == 0
     words = ("run", "-d", entry.name, "-m", "joint", *SMALL, *network(entry, entry.load().layouts[0].name))
@@ -98,7 +98,7 @@ def test_a_process_of_its_own_trains_on_each_data_set(
     assert result.status == 0, result.err
 
 
-# a process of its own, for whatever opens a pipe that nobody writes into waits for ever
+# run in a separate process, because opening a pipe that nobody writes to waits forever
 WITH_PIPES = """
 import json, os, sys
 from collections import defaultdict
@@ -148,7 +148,7 @@ def test_a_pipe_in_place_of_any_file_is_refused_at_once(tmp_path: Path) -> None:
     tried = [json.loads(said) for said in done.stdout.splitlines()]
     assert {(name, layout) for name, layout, _, _ in tried} == {(entry.name, layout) for entry, layout in LAYOUTS}
     for name, layout, file, said in tried:
-        if file.endswith("_emotion.p"):  # of another task
+        if file.endswith("_emotion.p"):  # this file belongs to another task, and is not read
             assert said == "opened"
             continue
         assert f"{file} cannot be read: it is a pipe; expected a file" in said, (name, layout, file, said)

@@ -1,4 +1,4 @@
-"""Folders of results: exported from a real store, read by others, verified by running a job again."""
+"""Folders of results: they are exported from a real store, imported by others, and verified by running a job again."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def exported(finished: CommandLine, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def theirs(exported: Path, tmp_path: Path) -> Path:
-    """A copy beside the folder of `line`, to be spoilt."""
+    """A copy of the results beside the folder of `line`, for tests that damage it."""
     return Path(shutil.copytree(exported, tmp_path.parent / f"{tmp_path.name}-given" / "theirs"))
 
 
@@ -37,14 +37,14 @@ def digest_of(folder: Path, name: str) -> str:
 
 
 def sealed(folder: Path) -> None:
-    """State the sha256 of the files as they are now, as whoever spoils a folder can do."""
+    """Write the present sha256 of the files into the manifest, as somebody who manipulates a folder could do."""
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in manifest["files"]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_exporting_twice_gives_the_same_bytes(finished: CommandLine, exported: Path, tmp_path: Path) -> None:
-    for _ in range(2):  # the second time over the first
+    for _ in range(2):  # the second export replaces the first
         assert finished("export", str(tmp_path / "again")).status == 0
         left, right = ({path.relative_to(of): path for path in of.rglob("*.*")} for of in (exported, tmp_path / "again"))
         assert {name: path.read_bytes() for name, path in left.items()} == {
@@ -156,7 +156,7 @@ def test_a_site_is_one_page_without_foreign_markup(theirs: Path, exported: Path,
 
 
 def test_a_result_is_reproduced_bit_by_bit(exported: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # which nobody asks
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # no store is needed, so this address is never used
     digest = digest_of(exported, "agm seed 999 on synthetic concat")
     result = line("verify-result", str(exported / digest / "job.yaml"), "-q")
     assert result.status == 0, result
@@ -203,7 +203,7 @@ def test_a_job_that_is_another_one_here_is_not_run(theirs: Path, line: CommandLi
     assert "modulator/agm is 77 there and " in line.refused("verify-result", str(theirs / digest), "-q")
 
 
-# what is spoilt
+# manipulated folders
 
 
 def changed(path: str, **values: Any) -> Callable[[Path], None]:

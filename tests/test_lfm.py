@@ -17,7 +17,7 @@ P = {"a": torch.tensor([[0.8, 0.2]]).log(), "v": torch.tensor([[0.4, 0.6]]).log(
 def test_alignment(divergence: str, expected: float) -> None:
     method = LFM(NAMES, divergence=divergence)  # type: ignore[arg-type]
     assert float(method.alignment(P)) == pytest.approx(expected, abs=1e-5)
-    three = {**P, "t": P["a"]}  # of three pairs one is alike
+    three = {**P, "t": P["a"]}  # one of the three pairs has equal predictions
     assert float(method.alignment(three)) == pytest.approx(expected * 2 / 3, abs=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Reading ahead: the same bits by any number of processes and however they begin, little travels, and what goes wrong is told."""
+"""Reading ahead: any number of processes gives the same bits, however they are started; little is sent; errors are reported."""
 
 import os
 import pickle
@@ -28,7 +28,7 @@ from agmbench.registry import Entry
 from agmbench.trackers.mlflow import MlflowTracker
 
 CPU = torch.device("cpu")
-IN_MEMORY = ("umons", "mult", "mult-noalign", "mult-raw", "mmsa", "mmsa-unaligned", "pack", "official")  # of sequences
+IN_MEMORY = ("umons", "mult", "mult-noalign", "mult-raw", "mmsa", "mmsa-unaligned", "pack", "official")  # layouts of sequences
 VIDEOS = (("ave", "official"), ("cremad", "official"), ("urfunny", "clips"))
 READ_AHEAD = [one for one in LAYOUTS if one[0].name not in ("mosei", "urfunny") or one[1] not in IN_MEMORY]
 CREMAD = ("-d", "cremad", "--no-strength", "--epochs", "2", "--set", "training.batch_size=8", *NETWORKS["cremad"])
@@ -40,7 +40,7 @@ def splits_of(name: str) -> dict[SplitName, Split]:
 
 
 def written(entry: Entry, layout: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[SplitName, Split]:
-    """The splits of a random pack."""
+    """Write a random pack in a layout, and return its splits."""
     monkeypatch.setenv("AGMBENCH_DATA", str(folder))
     target = entry.load()
     assert issubclass(target, FileDataset)
@@ -49,7 +49,7 @@ def written(entry: Entry, layout: str, folder: Path, monkeypatch: pytest.MonkeyP
 
 
 def read_through(splits: Mapping[SplitName, Split], count: int, start: str | None = None) -> list[Batch]:
-    """Two epochs of train with evaluation between them."""
+    """Read two epochs of train, each followed by valid, and return all batches."""
     draw = torch.Generator().manual_seed(0)
     with Feed(splits, CPU, count, start=start) as feed:
         found: list[Batch] = []
@@ -105,7 +105,7 @@ assert same(forked, read_through(splits, 0))
 def test_batches_are_the_same_bits_where_processes_are_forked(
     entry: Entry, layout: str, line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for videos, whose decoder hangs in a process that is forked from one where it was at work."""
+    """Videos are left out, because their decoder hangs in a process that is forked from one that has used it."""
     if (entry.name, layout) in VIDEOS:
         pytest.skip("PyAV hangs where it is forked")
     written(entry, layout, line.folder, monkeypatch)
@@ -136,7 +136,7 @@ def test_frames_travel_as_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @dataclass(frozen=True)
 class Changed:
-    """Adds the epoch and the sample's number."""
+    """A change that adds a number which depends on the epoch and on the number of the sample."""
 
     epoch: int
     any_size = False
@@ -147,7 +147,7 @@ class Changed:
 
 
 def changed(epoch: int | None) -> Change:
-    """Of all modalities, in training."""
+    """The changes of all modalities in an epoch of training; none if `epoch` is `None`."""
     return {} if epoch is None else dict.fromkeys(("a", "audio", "visual"), Changed(epoch))
 
 
@@ -208,13 +208,13 @@ def test_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.bad_input
 @pytest.mark.parametrize("said", ["-1", "two", "1.5", "257", "²"])
 def test_a_wrong_number_of_workers_is_one_line(line: CommandLine, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AGMBENCH_WORKERS", "0")  # which the option replaces, until the test ends
+    monkeypatch.setenv("AGMBENCH_WORKERS", "0")  # the option replaces it; monkeypatch restores it at the end
     expected = f"--workers (or AGMBENCH_WORKERS) is '{said}'; expected auto, or a number of processes from 0 to 256"
     assert expected in line.refused("run", *SMALL, f"--workers={said}")
 
 
 class Fatal(Exception):
-    """Cannot be sent to another process."""
+    """An error that cannot be sent to another process."""
 
     def __init__(self, first: int, second: int) -> None:
         super().__init__("it is over")
@@ -222,7 +222,7 @@ class Fatal(Exception):
 
 @dataclass(frozen=True)
 class Breaking:
-    """A split that breaks at a sample: by an error of its own, or with the process that reads it."""
+    """A split that fails at one sample: it raises an error, or ends the process that reads it."""
 
     trainer: int
     error: str
@@ -256,12 +256,12 @@ def test_what_breaks_in_a_worker_is_told_by_the_process_that_trains(error: str, 
             list(feed.batches("train", torch.arange(9).split(3)))
         assert said in str(caught.value)
         assert "\n" not in str(caught.value)
-        assert len(list(feed.batches("train", torch.arange(6).split(3)))) == 2  # by another process, where one has died
+        assert len(list(feed.batches("train", torch.arange(6).split(3)))) == 2  # if a process has died, a new one reads
 
 
 def test_what_cannot_be_sent_is_told() -> None:
     split = Breaking(0, "", torch.zeros(9, dtype=torch.long))
-    object.__setattr__(split, "lock", pytest)  # a module
+    object.__setattr__(split, "lock", pytest)  # a module cannot be pickled
     with pytest.raises(RunFailed, match=r"^the data set cannot be sent to the processes that read ahead \(.*\); --workers 0"):
         list(Feed({"train": split}, CPU, 1).batches("train", [torch.tensor([1])]))
 
@@ -400,7 +400,7 @@ def test_a_killed_run_leaves_no_reader_and_goes_on_to_the_same_numbers(clips: Co
     readers = children(process.pid)
     process.kill()
     process.wait()
-    assert len(readers) >= 3  # the fork server and two that read
+    assert len(readers) >= 3  # the fork server and two readers
     deadline = time.monotonic() + PATIENCE
     while alive := [pid for pid in readers if Path(f"/proc/{pid}").exists() and "Z" not in state(pid)]:
         assert time.monotonic() < deadline, alive

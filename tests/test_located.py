@@ -1,4 +1,4 @@
-"""The one reader of YAML, by every door through which a stranger's text comes: bounded, one line, exit status 2."""
+"""The reader of YAML, at every place where untrusted text comes in: its work is limited, and errors are one line with exit status 2."""
 
 import os
 from collections.abc import Callable

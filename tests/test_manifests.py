@@ -1,4 +1,4 @@
-"""Tables of the peers' data sets, each made of a tiny folder in the official layout."""
+"""Tables of data sets that other papers use, each made from a tiny folder in the official layout."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from agmbench.datasets.tables.manifests import KNOWN, build
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a command adds to the registry is gone after each test."""
+    """Undo after each test what commands add to the registry by AGMBENCH_REGISTRY."""
     monkeypatch.setenv("AGMBENCH_REGISTRY", "")
 
 
@@ -49,7 +49,7 @@ def vggsound(root: Path, clip: Path) -> None:
     lines = []
     for number in range(24):
         lines.append(f'id{number:09},{number},"{("dog, barking", "rain")[number % 2]}",{"test" if number > 19 else "train"}')
-        if number != 5:  # gone from the net
+        if number != 5:  # this video has disappeared from the internet
             linked(root / "video" / f"id{number:09}_{number:06}.mp4", clip)
     written(root / "vggsound.csv", *lines)
 

@@ -45,4 +45,4 @@ def test_of_three_modalities_it_is_the_mean_over_pairs() -> None:
     names = ("a", "v", "t")
     terms = {m: log([p, 1 - p]) for m, p in zip(names, (0.8, 0.4, 0.8), strict=True)}
     found = MBSD(names).distilled(terms, torch.tensor([0]))
-    assert float(found) == pytest.approx(0.1979 * 2 / 3, abs=1e-4)  # a and t say the same
+    assert float(found) == pytest.approx(0.1979 * 2 / 3, abs=1e-4)  # a and t have equal predictions

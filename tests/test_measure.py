@@ -1,4 +1,4 @@
-"""What a number is: metrics that are measured when they are asked for, protocols that are told, and nothing that is not a number."""
+"""Results: metrics are measured when they are asked for, protocols are stated, and numbers that are not finite never become results."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def plugin(line: CommandLine, name: str, code: str, entries: str) -> Path:
     return folder / f"{name}.py"
 
 
-# metrics that came later
+# metrics that were added later
 
 
 def test_a_metric_of_one_file_is_shown_for_runs_that_are_done_and_nothing_is_trained(line: CommandLine) -> None:
@@ -212,7 +212,7 @@ def test_strength_is_measured_when_its_unimodal_models_are_there(line: CommandLi
     assert line("measure", "competition-strength").status == 0
     (joint,) = [run for run in runs(line) if "joint seed" in (run.info.run_name or "")]
     assert {"test/strength/m0", "test/strength/m1"} < joint.data.metrics.keys()
-    protocol, final = joint.data.tags["mlflow.note.content"].split("\n\n")  # a table that was there is replaced
+    protocol, final = joint.data.tags["mlflow.note.content"].split("\n\n")  # an earlier table is replaced
     assert protocol.startswith("The epoch is chosen")
     rows = dict(row.strip("| ").split(" | ") for row in final.splitlines()[2:])
     shown = {f"test/{name}": float(value) for name, value in rows.items()}
@@ -348,7 +348,7 @@ def test_what_departs_is_told_of_runs_that_did_not_note_it(line: CommandLine) ->
     assert line("run", *SMALL).status == 0
     store = MlflowClient(f"sqlite:///{line.folder / 'runs' / 'mlflow.db'}")
     for run in runs(line):
-        for tag in ("agmbench.fingerprint", "agmbench.departures"):  # as the runs of earlier versions are
+        for tag in ("agmbench.fingerprint", "agmbench.departures"):  # runs of earlier versions do not have these tags
             store.delete_tag(run.info.run_id, tag)
     title = "synthetic, fusion concat, dataset.samples=64, training.epochs=1"
     again = line("run", *SMALL)
@@ -381,7 +381,7 @@ def test_exports_say_where_they_come_from(line: CommandLine) -> None:
         assert run.info.run_id in written, form
 
 
-# by what epochs are chosen
+# the quantity by which epochs are chosen
 
 
 def test_epochs_are_chosen_by_any_quantity(line: CommandLine) -> None:
@@ -430,7 +430,7 @@ def test_unimodal_takes_the_concept_that_ranks_first_and_not_the_one_of_least_lo
     assert made.members() == ("a",)
 
 
-# nothing that is not finite becomes a result
+# numbers that are not finite never become results
 
 
 @pytest.mark.parametrize(

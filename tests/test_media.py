@@ -1,4 +1,4 @@
-"""Reading sound and pictures: the right numbers, and one line about what cannot be read."""
+"""Reading sound and pictures gives the right numbers, or one line about a file that cannot be read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ def sine(hertz: float, rate: int, seconds: float = 1.0) -> media.Floats:
 
 
 def video(path: Path, greys: list[int], rate: int = 10) -> Path:
-    """Frames of one grey each."""
+    """Write a video in which each frame has a single grey."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("flv" if path.suffix == ".flv" else "mpeg4", rate=rate)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -88,7 +88,7 @@ def test_silence_is_the_floor() -> None:
 
 @pytest.mark.parametrize("suffix", [".flv", ".mp4"])
 def test_frames_at_times(tmp_path: Path, suffix: str) -> None:
-    path = video(tmp_path / f"a{suffix}", [0, 50, 100, 150, 200])  # one each tenth of a second
+    path = video(tmp_path / f"a{suffix}", [0, 50, 100, 150, 200])  # one frame per tenth of a second
     assert greys(media.read_frames(path, [0.0, 0.1, 0.25, 0.4, 9.0])) == pytest.approx([0, 50, 100, 200, 200], abs=6)
 
 
@@ -153,7 +153,7 @@ def test_a_video_cut_short(tmp_path: Path, suffix: str, said: str) -> None:
     refused(lambda: media.read_frames(path, 3), f"{path} cannot be read as video", said)
 
 
-# as it was recorded: lengths that were not known, pictures that lie on their side
+# files as devices record them: headers without the length, and pictures that are turned
 
 
 @pytest.mark.parametrize("said", [0x7FFFF024, 0x7FFFFFFF, 0xFFFFFFFF])
@@ -165,7 +165,7 @@ def test_a_wav_that_was_written_into_a_pipe_is_whole(tmp_path: Path, said: int) 
     assert np.array_equal(media.read_sound(tmp_path / "piped.wav", 16000), media.read_sound(tmp_path / "a.wav", 16000))
 
 
-# what each of the eight values of EXIF's orientation says of a picture `[H, W, 3]`, by the standard's "0th row, 0th column"
+# how a picture `[H, W, 3]` is stored under each of EXIF's eight orientations; the comments are the standard's "0th row, 0th column"
 ORIENTATIONS: dict[int, Callable[[media.Bytes], media.Bytes]] = {
     1: lambda x: x,  # top, left
     2: lambda x: x[:, ::-1],  # top, right
@@ -188,7 +188,7 @@ def test_a_picture_is_upright(tmp_path: Path, orientation: int) -> None:
 
 
 def turned(path: Path, matrix: tuple[int, int, int, int]) -> None:
-    """Write a display matrix into an mp4: where its header of the track (`tkhd`) has the one that changes nothing."""
+    """Replace the display matrix in the track header (`tkhd`) of an mp4, which changes nothing before that."""
     numbers = [matrix[0], matrix[1], 0, matrix[2], matrix[3], 0, 0, 0]
     same = b"".join((65536 * number).to_bytes(4, "big") for number in (1, 0, 0, 0, 1, 0, 0, 0))
     head, found, tail = path.read_bytes().partition(b"tkhd")

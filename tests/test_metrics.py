@@ -32,7 +32,7 @@ strength = CompetitionStrength().of
 
 
 def outcome(logits: Floats, targets: Array, kind: Kind = "classification", **more: object) -> Outcome:
-    """That of a model of one modality."""
+    """The outcome of a model with one modality."""
     names = tuple(str(number) for number in range(logits.shape[1]))
     known: dict[str, object] = {"modalities": ("a",), "class_names": names, "logits": {frozenset("a"): logits}}
     return Outcome(kind=kind, targets=targets, **{**known, **more})  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def of(metric: OfAnswers, logits: Floats, targets: Array, kind: Kind = "classifi
 
 
 def two(worth: dict[str, list[int]], targets: list[int], classes: int = 2) -> Outcome:
-    """Predictions of each coalition, named `a`, `b` and `ab`."""
+    """The outcome of a model with two modalities, from the predictions of each coalition, named `a`, `b` and `ab`."""
     logits = {frozenset(name): one_hot(predicted, classes) for name, predicted in worth.items()}
     return Outcome("classification", ("a", "b"), ("0", "1"), logits, np.array(targets))
 
@@ -82,7 +82,7 @@ def test_balanced_accuracy_counts_every_class_that_occurs_the_same() -> None:
 
 
 def test_average_precision_is_averaged_over_the_labels_that_occur() -> None:
-    # label 0: right ones at ranks 1 and 3 of 3: (1 + 2/3) / 2; label 1 never occurs; label 2: at rank 2 of 3
+    # label 0 is right at ranks 1 and 3 of 3: (1 + 2/3) / 2; label 1 never occurs; label 2 is right at rank 2 of 3
     logits = np.array([[3.0, 0.0, 2.0], [2.0, 0.0, 3.0], [1.0, 0.0, 1.0]])
     targets = np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     assert of(MeanAveragePrecision(), logits, targets, "multi-label") == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)
@@ -106,14 +106,14 @@ def test_where_nothing_varies_there_is_nothing_to_explain(metric: OfAnswers, log
 def test_accuracies_of_a_sentiment() -> None:
     outputs, targets = np.array([[-0.2], [0.4], [2.6], [-5.0]]), np.array([0.0, 1.0, 3.0, -3.0])
     found = outcome(outputs, targets, "regression", class_names=("sentiment",))
-    # signs: -0.2 against 0, which is positive, is wrong; rounded: -0 0 right, 0 1 wrong, 3 3 right, -3 -3 right
+    # signs: only -0.2 is wrong, as its target 0 counts as positive; rounded: -0 for 0 right, 0 for 1 wrong, 3 for 3 and -3 for -3 right
     assert Sentiment()(Outcomes(found), {}) == {"acc-2": 0.75, "acc-7": 0.75}
     with pytest.raises(Unmeasured, match="not sentiment"):
         Sentiment()(Outcomes(outcome(outputs, targets, "regression")), {})
 
 
 def test_calibration_error_by_hand() -> None:
-    # confidences .8, .8 (one right) and .6 (right), of ten bins: gaps |1 - 1.6| and |1 - .6|, of three samples
+    # confidences .8, .8 (one of them right) and .6 (right), in two of ten bins; the gaps are |1 - 1.6| and |1 - .6|, over three samples
     logits = np.log(np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4]]))
     assert of(CalibrationError(bins=10), logits, np.array([0, 1, 0])) == pytest.approx((0.6 + 0.4) / 3)
     assert of(CalibrationError(bins=1), logits, np.array([0, 1, 0])) == pytest.approx(abs(2 - 2.2) / 3)
@@ -144,7 +144,7 @@ def test_acc_m_has_two_meanings() -> None:
     said = {frozenset(name): np.array(values) for name, values in logits.items()}
     terms = {"a": np.array([[1.0, 0.0]]), "b": np.array([[0.0, 0.0]])}
     found = Outcome("classification", ("a", "b"), ("0", "1"), said, np.array([0]), terms=terms)
-    # phi_a = (f(ab) - f(b) + f(a)) / 2 = (-1, 1), whose class is 1; the term of a says 0
+    # phi_a = (f(ab) - f(b) + f(a)) / 2 = (-1, 1), whose class is 1; the term of a predicts class 0
     assert Responses()(Outcomes(found), {}) == {"response": {"a": 0.0, "b": 1.0}}
     assert Terms()(Outcomes(found), {}) == {"term": {"a": 1.0, "b": 1.0}}
 
@@ -172,7 +172,7 @@ def normal(rows: int, columns: int, seed: int) -> NDArray[np.float64]:
 
 
 def test_strength_is_zero_where_the_concept_is_read_from_the_representation() -> None:
-    dev, test = 100 * normal(400, 6, 0), 100 * normal(300, 6, 1)  # large, so that ridge shrinks next to nothing
+    dev, test = 100 * normal(400, 6, 0), 100 * normal(300, 6, 1)  # large, so that ridge shrinks almost nothing
     weights, bias = normal(6, 4, 2), normal(1, 4, 3)
     assert strength(dev, test, dev @ weights + bias, test @ weights + bias) == pytest.approx(0, abs=1e-6)
 
@@ -200,7 +200,7 @@ def test_strength_by_hand() -> None:
     concept_dev = np.array([[0.0, 0.0], [2.0, 0.0]])
     concept_test = np.array([[0.0, 0.0], [2.0, 0.0], [1.0, 1.0], [1.0, -1.0]])
     found = strength(np.zeros((2, 1)), np.zeros((4, 1)), concept_dev, concept_test)
-    # N cov = 4 diag(2/3, 2/3); the sum of squared errors is 4; over two classes
+    # N cov = 4 diag(2/3, 2/3); the sum of squared errors is 4; there are two classes
     assert found == pytest.approx(4 / (4 * 2 / 3) / 2)
 
 
@@ -212,8 +212,8 @@ def test_strength_of_single_precision_is_computed_in_double() -> None:
 
 
 def of_low_rank(rows: int, size: int, classes: int, mean: float, seed: int) -> tuple[Floats, Floats]:
-    """Features `[N, size]`, and logits of single precision `[N, classes]` that are a linear map of them and of noise, of rank `size`
-    (that of the weights) and a large mean."""
+    """Features `[N, size]`, and logits `[N, classes]` in single precision that are a linear map of features and noise. The logits have the
+    rank `size` and a large mean."""
     drawn, fixed = np.random.default_rng(seed), np.random.default_rng(7)
     features = drawn.normal(size=(rows, size))
     hidden = 0.9 * features + 0.4 * drawn.normal(size=(rows, size))
@@ -224,7 +224,7 @@ def of_low_rank(rows: int, size: int, classes: int, mean: float, seed: int) -> t
 def test_strength_of_logits_of_lower_rank_does_not_divide_by_rounding_errors(size: int, classes: int, mean: float) -> None:
     dev, concept_dev = of_low_rank(400, size, classes, mean, 0)
     test, concept_test = of_low_rank(1000, size, classes, mean, 1)
-    basis = np.linalg.svd(concept_test - concept_test.mean(axis=0), full_matrices=False)[2][:size]  # all that varies
+    basis = np.linalg.svd(concept_test - concept_test.mean(axis=0), full_matrices=False)[2][:size]  # the directions that vary
     exact = strength(dev, test, concept_dev @ basis.T, concept_test @ basis.T) * size / classes
     assert strength(dev, test, concept_dev, concept_test) == pytest.approx(exact, rel=1e-3)
     inflated = CompetitionStrength(cutoff=1e-15).of(dev, test, concept_dev, concept_test)
@@ -233,7 +233,7 @@ def test_strength_of_logits_of_lower_rank_does_not_divide_by_rounding_errors(siz
 
 def test_strength_above_one_is_a_reading_worse_than_the_mean() -> None:
     dev, test = 100 * normal(50, 6, 0), 100 * normal(400, 6, 1)
-    assert strength(dev, test, dev / 100, -test / 100) == pytest.approx(4, rel=0.1)  # read with the wrong sign: twice off
+    assert strength(dev, test, dev / 100, -test / 100) == pytest.approx(4, rel=0.1)  # a wrong sign: twice the value off
 
 
 def test_a_concept_that_says_the_same_of_all_has_no_strength() -> None:
@@ -242,7 +242,7 @@ def test_a_concept_that_says_the_same_of_all_has_no_strength() -> None:
 
 
 def probed(kind: Kind, targets: Array, seed: int) -> Outcome:
-    """Features of `a` tell the targets, those of `b` tell nothing."""
+    """An outcome in which the features of `a` determine the targets and those of `b` are random."""
     drawn = np.random.default_rng(seed)
     told = targets if targets.ndim > 1 else np.eye(3)[targets] if kind == "classification" else targets[:, np.newaxis]
     features = {"a": 5 + 100 * (told + 0.01 * drawn.normal(size=told.shape)), "b": drawn.normal(size=(len(targets), 2))}

@@ -12,7 +12,7 @@ HEAD = [[0.0] * 4, [0.0] * 4]
 
 
 def made(steps: int = 1) -> tuple[MultimodalModel, MLA]:
-    """Feature of `a` is (1, 0), that of `v` (1, 1); the shared head is zero."""
+    """A model in which the feature of `a` is (1, 0) and that of `v` is (1, 1), and MLA with a shared head of zeros."""
     net = model({"a": [1.0, 0.0], "v": [1.0, 1.0]}, HEAD)
     method = MLA(NAMES)
     method.prepare(context(net, steps=steps))
@@ -24,7 +24,7 @@ def made(steps: int = 1) -> tuple[MultimodalModel, MLA]:
 
 
 def walk(net: MultimodalModel, method: MLA, given: list[Batch]) -> list[dict[str, torch.Tensor | None]]:
-    """The gradients at each step, which clears them as the loop does; no weight moves."""
+    """The gradients at each step. They are cleared after each step, as in the loop, but no weight changes."""
     seen = []
     for _ in method.steps(net, given):
         seen.append({"head": method.head.weight.grad, **{m: gradient(net, m) for m in NAMES}})

@@ -9,7 +9,7 @@ from toys import NAMES, batch, context, gradient, model
 from agmbench.model import MultimodalModel
 from agmbench.modulators.mmpareto import MMPareto, weights
 
-# of features of zero, logits are zero and dL/df of class 0 is (-1/2, 1/2): G = W^T (-1/2, 1/2)
+# if features are zero, logits are zero, and dL/df for class 0 is (-1/2, 1/2), so that G = W^T (-1/2, 1/2)
 JOINT = [[1.0, 0.0, 1.0, 0.0], [-1.0, 0.0, -1.0, 0.0]]  # G0 = (-1, 0) for both
 AGAINST = [[-1.0, 1.0], [1.0, -1.0]]  # G1 = (1, -1)
 ALIKE = [[1.0, 0.0], [-1.0, 0.0]]  # G1 = (-1, 0)

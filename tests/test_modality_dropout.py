@@ -1,4 +1,4 @@
-"""Modality dropout: what is muted, that one modality stays, and how often."""
+"""Modality dropout: what is muted and how often, and that one modality always stays."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def test_a_sample_keeps_one_modality_and_loses_each_as_often_as_said() -> None:
     method.prepare(context(net))
     kept = method.draw(20_000)
     assert kept.any(dim=0).all()
-    # a stays by itself with .1; where both are lost (.45) one of the two is spared, each as often
+    # a stays with probability .1; if both would be muted (.45), one of the two stays, each equally often
     torch.testing.assert_close(kept.float().mean(dim=1), torch.tensor([0.1 + 0.225, 0.5 + 0.225]), atol=0.02, rtol=0)
 
 

@@ -1,4 +1,4 @@
-"""The engine for logits of coalitions against one full forward pass a coalition."""
+"""Compares the engine for logits of coalitions with one full forward pass per coalition."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +51,7 @@ class Normed(Encoder):
 
 
 class Plain(Encoder):
-    """No module that knows train mode from eval mode, and says so of its own code."""
+    """An encoder that is the same in train mode and eval mode, and declares this."""
 
     same_in_training = True
 
@@ -62,13 +62,13 @@ class Plain(Encoder):
         self.passes = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.passes += len(x) > 1  # muted inputs are one
+        self.passes += len(x) > 1  # a muted input is a single sample, and is not counted
         features: Tensor = self.net(x)
         return features
 
 
 class Silent(Plain):
-    """The same, and says nothing of it."""
+    """The same encoder, which does not declare it."""
 
 
 ENCODERS: Mapping[str, tuple[tuple[int, ...], Callable[[tuple[int, ...]], Encoder]]] = {
@@ -86,7 +86,7 @@ SMALL: Mapping[str, Mapping[str, int]] = {
     "hybrid": {"width": 8, "heads": 2, "layers": 2, "feed_forward": 8},
 }
 EVERY = registry.load(Path("no plugins")).entries("fusion")
-FUSIONS = [entry.name for entry in EVERY if not entry.load().per_segment]  # the others have tests of their own
+FUSIONS = [entry.name for entry in EVERY if not entry.load().per_segment]  # fusions per segment are tested elsewhere
 ADDITIVE = [entry.name for entry in EVERY if entry.load().additive]
 
 
@@ -96,13 +96,13 @@ def make_fusion(name: str, features: Mapping[str, int]) -> Fusion:
 
 
 def make(encoder: str, fusion: str, count: int, present: tuple[str, ...] | None = None) -> MultimodalModel:
-    """A model in float64, so that what differs is the method and not the rounding."""
+    """A model in float64, so that differences do not come from rounding."""
     torch.manual_seed(count)
     shape, build = ENCODERS[encoder]
     encoders = {f"m{number}": build((*shape[:-1], shape[-1] + number)) for number in range(count)}
     model = MultimodalModel(encoders, make_fusion(fusion, {m: e.out_features for m, e in encoders.items()}), present).double()
     with torch.no_grad():
-        for name, buffer in model.named_buffers():  # running statistics of a model that has seen something
+        for name, buffer in model.named_buffers():  # running statistics as after some training
             if buffer.is_floating_point():
                 buffer.uniform_(0.5, 1.5) if name.endswith("running_var") else buffer.normal_()
     return model
@@ -114,7 +114,7 @@ def sample(encoder: str, count: int) -> dict[str, Tensor]:
 
 
 def naive(model: MultimodalModel, inputs: Mapping[str, Tensor]) -> dict[Coalition, Fused]:
-    """One forward pass a coalition: all present in the present mode first, then the others in eval mode, muted by zeros."""
+    """One forward pass per coalition: the full coalition first and in the present mode, then all others in eval mode, muted by zeros."""
     which = shapley.coalitions(model.modalities)
     modes = {module: module.training for module in model.modules()}
     found = {which[-1]: _forward(model, inputs, which[-1])}
@@ -133,7 +133,7 @@ def _forward(model: MultimodalModel, inputs: Mapping[str, Tensor], coalition: Co
 
 
 def _suited(fusion: Fusion, feature: Tensor | Tokens) -> Tensor | Tokens:
-    """A fusion of tokens sees a vector as a sequence of one, any other sees the mean of tokens."""
+    """The feature in the form that the fusion takes: a vector becomes a sequence of one token, or tokens become their mean."""
     if fusion.takes_tokens:
         return feature if isinstance(feature, Tokens) else Tokens(feature.unsqueeze(1))
     return feature.values.mean(dim=1) if isinstance(feature, Tokens) else feature
@@ -144,7 +144,7 @@ def engine(model: MultimodalModel, inputs: Mapping[str, Tensor], mode: Mode = "e
 
 
 def gradients(model: MultimodalModel, found: Mapping[Coalition, Fused]) -> dict[str, Tensor | None]:
-    """Of a sum in which every number of every coalition has a weight of its own."""
+    """The gradients of the sum of all outputs of all coalitions, with a random weight for each number."""
     weights = torch.Generator().manual_seed(0)
     total = torch.zeros((), dtype=torch.float64)
     for coalition in shapley.coalitions(model.modalities):
@@ -163,7 +163,7 @@ def same(one: Mapping[Coalition, Fused], two: Mapping[Coalition, Fused]) -> None
 
 @contextmanager
 def batch_norm_steps(model: nn.Module, moved: int) -> Iterator[None]:
-    """The running statistics of every BatchNorm of the model move as often as said, and there are some."""
+    """Check that inside the `with` block every BatchNorm of the model is updated `moved` times, and that there is one."""
 
     def counts() -> dict[str, int]:
         return {name: int(value) for name, value in model.named_buffers() if name.endswith("num_batches_tracked")}
@@ -180,7 +180,7 @@ def batch_norm_steps(model: nn.Module, moved: int) -> Iterator[None]:
 def test_exact_is_one_full_pass_a_coalition(encoder: str, fusion: str, count: int) -> None:
     model, inputs = make(encoder, fusion, count).train(), sample(encoder, count)
     other = copy.deepcopy(model)
-    torch.manual_seed(7)  # what dropout draws in the train-mode pass
+    torch.manual_seed(7)  # for the dropout of the pass in train mode
     found = engine(model, inputs)
     torch.manual_seed(7)
     expected = naive(other, inputs)

@@ -1,4 +1,4 @@
-"""What is known to make the same pass in train mode as in eval mode, and what is not."""
+"""Which modules are known to compute the same in train mode and in eval mode, and which are not."""
 
 import pytest
 import timm
@@ -20,14 +20,14 @@ VIT = {"img_size": 16, "patch_size": 8, "depth": 2, "embed_dim": 12, "num_heads"
 
 
 class Unknown(nn.Module):
-    """Anybody's."""
+    """A module of which nothing is known."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
 class Noisy(MLP):
-    """Derives from what is known, and is not."""
+    """A class that derives from a known one, but is not the same in both modes."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         features = super().forward(x)
@@ -132,7 +132,7 @@ def test_what_drops_is_the_same_where_nothing_is_dropped(name: str) -> None:
 
 @pytest.mark.parametrize("name", LAYERS.split())
 def test_no_known_layer_reads_its_mode(name: str) -> None:
-    """Nothing that its code, or that of a class above it, names looks like it."""
+    """Neither its code nor that of a base class uses a name such as `training` or `dropout`."""
     for kind in getattr(nn, name).__mro__:
         if kind is nn.Module:
             break

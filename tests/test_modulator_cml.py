@@ -1,4 +1,4 @@
-"""CML against losses and gradients worked out by hand; of its plain form see also `plugins/cml`."""
+"""CML against losses and gradients worked out by hand. Its plain form is also tested in `plugins/cml`."""
 
 from math import exp, log
 
@@ -13,12 +13,12 @@ HEAD = [[1.0, 1.0], [0.0, 0.0]]  # the logits are (a + v, 0)
 
 
 def p(logit: float) -> float:
-    """How sure a logit against 0 is."""
+    """The confidence of the logits (logit, 0)."""
     return 1 / (1 + exp(-abs(logit)))
 
 
 def test_the_penalty_is_on_being_surer_with_fewer() -> None:
-    net = model({"a": [2.0], "v": [-1.0]}, HEAD)  # both 1, `a` alone 2, `v` alone -1
+    net = model({"a": [2.0], "v": [-1.0]}, HEAD)  # the first logit is 1 for both, 2 for `a` alone, -1 for `v` alone
     step = CML(NAMES, strength=3.0).backward(net, batch(net, [0]))
     assert float(step.loss) == pytest.approx(log(1 + exp(-1)) + 3 * (p(2) - p(1)) / 2)
     assert float(step.signals["surer"]) == 0.5

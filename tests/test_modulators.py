@@ -1,4 +1,4 @@
-"""Modulators on small cases worked out by hand; `test_reference.py` has the official values."""
+"""Modulators on small cases worked out by hand. `test_reference.py` compares them with official values."""
 
 import copy
 import math
@@ -134,7 +134,7 @@ def test_equal_modalities_get_equal_coefficients(kind: type[AGM | OGM]) -> None:
 def test_the_stronger_modality_gets_the_smaller_coefficient(kind: type[AGM | OGM]) -> None:
     names = NAMES[:2]
     net, data = model(names), batch(names)
-    for _ in range(40):  # a alone learns
+    for _ in range(40):  # only a learns
         for tensor in net.encoders["b"].parameters():
             tensor.requires_grad_(False)
         loss = net.loss(net(data.inputs | {"b": torch.zeros_like(data.inputs["b"])}).logits, data.targets)
@@ -232,7 +232,7 @@ def test_ogm_ge_ra_measures_against_what_was_before(average: Literal["ratio", "s
     ratios: list[dict[str, float]] = []
     sums = dict.fromkeys(names, 0.0)
     for number in range(4):
-        ra.active = number != 1  # outside the window the mean goes on
+        ra.active = number != 1  # the mean is updated outside the window too
         data = batch(names)
         data = Batch({m: (1 + number) * x for m, x in data.inputs.items()}, data.targets.roll(number), data.index)
         net.zero_grad()

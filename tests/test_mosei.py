@@ -1,4 +1,4 @@
-"""CMU-MOSEI: every layout is read as it was written and trains a job; every broken copy is one line."""
+"""CMU-MOSEI: every layout is read correctly and can be trained on; every broken copy gives one line of error."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -88,7 +88,7 @@ def test_splits_are_disjoint_and_of_the_right_size(name: str, protocol: Any, roo
     LAYOUTS[name].write_sample(root)
     data = MOSEI(0, protocol=protocol)
     assert data.layout is LAYOUTS[name]
-    dev = 5 if name in ("csd", "prepared") else 4  # a tenth of the videos, of 5 segments in csd's sample and 2 in the others
+    dev = 5 if name in ("csd", "prepared") else 4  # a tenth of the videos, which have 5 segments in csd's pack and 2 in others
     expected = [40 - dev, dev, 10, 10] if protocol == "agmbench" else [36, 5, 9, 9]
     assert [len(data.split(split)) for split in SPLITS] == expected
     if protocol == "agmbench":
@@ -131,7 +131,7 @@ def test_umons_values_are_those_written(root: Path) -> None:
         spoken = [word[0].decode() for word in words[id_]][:LENGTH]
         assert int(text.mask[row].sum()) == len(spoken)
         assert bool(text.mask[row, : len(spoken)].all())
-        for place, word in enumerate(spoken):  # one number a word, everywhere
+        for place, word in enumerate(spoken):  # each word has the same number everywhere
             assert numbers.setdefault(word, float(text.values[row, place, 0])) == float(text.values[row, place, 0]) >= 2
         assert not text.values[row, len(spoken) :].any()
         mel = mels[id_][:LENGTH]
@@ -232,7 +232,7 @@ def test_csd_is_averaged_over_each_word(root: Path) -> None:
 
 
 def quiet(done: int, total: int) -> None:
-    """No progress."""
+    """A progress function that shows nothing."""
 
 
 @pytest.mark.parametrize("task", ["7-class", "emotions"])
@@ -281,7 +281,7 @@ def test_the_tasks(root: Path) -> None:
     UMONS().write_sample(root)
     sentiment = load(root / "test_sentiment.p")
     values = [-3.0, -2.6, -0.4, 0.0, 0.4, 1.6, 3.0, -1.0, 0.6, -0.1]
-    save(root / "test_sentiment.p", dict(zip(sentiment, values, strict=True)))  # plain numbers will do too
+    save(root / "test_sentiment.p", dict(zip(sentiment, values, strict=True)))  # labels may also be plain numbers
 
     def targets(task: Any) -> list[float]:
         targets: list[float] = whole(MOSEI(0, task=task), "test").targets.tolist()
@@ -463,7 +463,7 @@ def test_an_lstm_reads_unlikely_word_numbers_as_unknown() -> None:
     encoder = LSTM((3, 1), width=5, vocabulary=4, embedding=4)
     known, unknown = (torch.tensor([[[2.0], [number], [0.0]]]) for number in (1.0, 99.0))
     assert torch.equal(encoder(known).values, encoder(unknown).values)
-    assert torch.isfinite(encoder(torch.randn(2, 3, 1)).values).all()  # what mute=random shows
+    assert torch.isfinite(encoder(torch.randn(2, 3, 1)).values).all()  # with mute=random, the encoder gets such inputs
 
 
 def test_muted_words_are_numbers_too(root: Path) -> None:

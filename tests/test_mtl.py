@@ -1,4 +1,4 @@
-"""Multi-task solvers: each by hand on two rows, what of a step they see, and what is said where their packages are not here."""
+"""Multi-task solvers: each against values by hand on two rows, their input in a step, and the message if a package is missing."""
 
 import sys
 

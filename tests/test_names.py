@@ -1,4 +1,4 @@
-"""Names and texts of strangers: what cannot be a name is refused at the door, all else is shown and acts on nothing."""
+"""Untrusted names and texts: impossible names are refused at once; all others are shown safely and have no effect."""
 
 import ast
 from collections.abc import Sequence

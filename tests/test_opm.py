@@ -45,7 +45,7 @@ def test_no_sample_loses_every_modality() -> None:
     _, method = made(base=1.0)
     for score in torch.rand(200, 4, generator=torch.Generator().manual_seed(0)):
         assert (method.probabilities(terms.to_the_others(score) - 1) == 0).any()
-    assert not method.probabilities(torch.full((4,), 1e-7)).any()  # as rounding may have it where all are equal
+    assert not method.probabilities(torch.full((4,), 1e-7)).any()  # such numbers come from rounding if all are equal
 
 
 def test_where_it_does_not_execute_features_are_what_they_were() -> None:

@@ -1,4 +1,4 @@
-"""What a user installs: the wheel carries registry, data and licences, and works in any folder."""
+"""The wheel that users install contains registry, data and licences, and works in any folder."""
 
 import os
 import re

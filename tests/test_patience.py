@@ -1,4 +1,4 @@
-"""A store that others write to at the same time: a lock is waited for, a race is run again, and a job has one run."""
+"""A store that others write to at the same time: locks are waited for, lost races are repeated, and a job has one run."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def runs(folder: Path) -> list[Run]:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, times: float) -> list[str]:
-    """Let a method of MLflow's client raise so many times before it does what it does; returns the list of its calls."""
+    """Let a method of MLflow's client raise an error the first `times` times. Returns a list that grows by each call."""
     calls: list[str] = []
     method = getattr(MlflowClient, name)
 
@@ -99,7 +99,7 @@ def test_an_error_is_not_hidden_by_a_lock(tmp_path: Path, monkeypatch: pytest.Mo
 def test_points_that_are_refused_at_the_end_fail_the_run(tmp_path: Path) -> None:
     tracker = MlflowTracker(tmp_path)
     run = tracker.start(HEADING)
-    run._written = float("inf")  # the points wait until the run is left
+    run._written = float("inf")  # keeps the points back until the `with` block ends
     with pytest.raises(MlflowException, match="Invalid"), run:
         run.log_points([Point("what?*", 0.5, 0)])
     (record,) = tracker.records()
@@ -108,7 +108,7 @@ def test_points_that_are_refused_at_the_end_fail_the_run(tmp_path: Path) -> None
 
 @contextmanager
 def locked(file: Path) -> Iterator[Callable[[], None]]:
-    """Another writer, which holds a SQLite file until it is let go."""
+    """Lock a SQLite file like another writer. Yields the function that releases it."""
     store = sqlite3.connect(file, isolation_level=None)
     store.execute("BEGIN EXCLUSIVE")
     try:
@@ -138,7 +138,7 @@ Meanwhile = Callable[[type, Callable[[], object]], list[str]]
 
 @pytest.fixture
 def meanwhile() -> Iterator[Meanwhile]:
-    """Lets another process write between a look that finds nothing and the insertion that follows it."""
+    """A function that makes another process write between a look that finds nothing and the insertion that follows."""
     listeners: list[Callable[..., None]] = []
 
     def meanwhile(table: type, other: Callable[[], object]) -> list[str]:
@@ -197,7 +197,7 @@ def test_a_call_that_always_collides_is_given_up(tmp_path: Path, monkeypatch: py
     assert len(calls) == patience.RACES + 1
 
 
-# one run a job
+# one run per job
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Strangers' pickles: what holds data is read as it was written; a forged or broken one is one line, and the process lives on."""
+"""Untrusted pickles: plain data are read as they were written; a forged or broken pickle gives one line, and the process survives."""
 
 import json
 import pickle
@@ -21,7 +21,7 @@ from agmbench.datasets.untrusted import load_pickle
 from agmbench.datasets.urfunny import URFunny
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
-SENTI = "mosei_senti_data.pkl"  # of the first layout that is one pickle
+SENTI = "mosei_senti_data.pkl"  # the file of the first layout that is a single pickle
 
 
 # what is read
@@ -132,7 +132,7 @@ FIELDS = state(fields=b"N(" + text("a") + b"t}" + text("a") + dtype("O8") + b"K\
 
 
 def laughs(levels: int) -> bytes:
-    """A list of ten of a list of ten of ..., each written once."""
+    """A list that contains another list ten times, and so on for several levels; each list is written only once."""
     made = b"](" + b"K\x01" * 10 + b"eq\x00"
     for level in range(levels):
         made += b"](" + (b"h" + bytes([level])) * 10 + b"eq" + bytes([level + 1])
@@ -140,7 +140,7 @@ def laughs(levels: int) -> bytes:
 
 
 def nested(levels: int) -> bytes:
-    """An array of objects in another, and so on: numpy frees them one within the other."""
+    """An array of objects within another, for many levels. Numpy would free them recursively."""
     known = (name("numpy._core.multiarray", "_reconstruct"), name("numpy", "ndarray"), OBJECTS)
     begin = b"".join(what + b"q" + bytes([place]) + b"0" for place, what in enumerate(known))
     return begin + b"h\x00h\x01K\x00\x85C\x01b\x87R(K\x01K\x01\x85h\x02\x89]" * levels + b"N" + b"atb" * levels
@@ -217,7 +217,7 @@ for path in sys.argv[1:]:
 
 
 def in_a_process(code: str, *words: str) -> list[str]:
-    """What a process that may take half a gigabyte prints, line by line; it ends well."""
+    """The lines that a process prints which may take half a gigabyte. Fails unless it ends with status 0."""
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, (done.returncode, done.stdout[-300:], done.stderr[-2000:])
     return done.stdout.splitlines()
@@ -225,7 +225,7 @@ def in_a_process(code: str, *words: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What is said of each forged pickle, all read in one process."""
+    """The message about each forged pickle; all are read in one process."""
     folder = tmp_path_factory.mktemp("forged")
     paths = [folder / f"{number}.p" for number in range(len(FORGED))]
     for path, content in zip(paths, FORGED.values(), strict=True):
@@ -275,11 +275,11 @@ def test_the_cases_are_refused() -> None:
         assert said.startswith(f"{path} cannot be read as a pickle: ")
 
 
-# mutations of packs in the true layouts
+# mutations of packs in the real layouts
 
 
 def small(value: Any) -> Any:
-    """The same with less in it: what a pack is made of, without its bulk."""
+    """A smaller version of a pack's content, with the same structure."""
     if isinstance(value, np.ndarray):
         return value[tuple(slice(3) for _ in value.shape)].copy()
     if isinstance(value, dict):
@@ -288,7 +288,7 @@ def small(value: Any) -> Any:
 
 
 def packs(root: Path) -> Iterator[bytes]:
-    """The pickles of every layout that has some, as every protocol writes them."""
+    """The pickles of every layout that has some, in every protocol of pickle."""
     for kind in (AVE, MOSEI, URFunny):
         for layout in kind.layouts:
             folder = root / kind.name / layout.name
@@ -303,7 +303,7 @@ CODES = b"(.012FIJKLMNPQRSTUVXabcdeghijlopqrstu)}]" + bytes(range(0x80, 0x99))
 
 
 def mutated(draw: Random, pack: bytes, other: bytes) -> bytes:
-    """One to four changes: a byte, an instruction, a length, a piece said twice, left out or taken from another pack."""
+    """A pack with one to four random changes: of a byte, an instruction or a length, or a piece repeated, removed or taken from another."""
     content = bytearray(pack)
     for _ in range(draw.randint(1, 4)):
         place, length = draw.randrange(len(content) + 1), draw.choice((1, 2, 4, 8, draw.randint(1, 200)))

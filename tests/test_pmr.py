@@ -9,13 +9,13 @@ from toys import NAMES, batch, context, gradient, model
 from agmbench.model import MultimodalModel
 from agmbench.modulators.pmr import PMR, Prototypes
 
-HEAD = [[0.0, 0.0], [0.0, 0.0]]  # says nothing, so that the joint loss has no gradient for an encoder
-SURE = 1 / (1 + exp(-2))  # softmax(-1, -3) of the first
+HEAD = [[0.0, 0.0], [0.0, 0.0]]  # all zero, so that the joint loss gives the encoders no gradient
+SURE = 1 / (1 + exp(-2))  # the first number of softmax(-1, -3)
 BETA = SURE / 0.5 - 1
 
 
 def made(**params: float) -> tuple[MultimodalModel, PMR]:
-    """Prototypes at 0 and 4; `a` stands at 1, near that of class 0, `v` in the middle."""
+    """A model with prototypes at 0 and 4. The feature of `a` is 1, near the prototype of class 0; that of `v` is in the middle."""
     net = model({"a": [1.0], "v": [2.0]}, HEAD)
     method = PMR(NAMES, **params)  # type: ignore[arg-type]
     method.prepare(context(net))
@@ -60,7 +60,7 @@ def test_features_so_far_apart_that_no_likelihood_is_left_leave_the_loss_finite(
         for modality in NAMES:
             method.prototypes.get_buffer(f"of_{modality}").mul_(1e4)
         net.encoders["v"].weight.copy_(net.encoders["a"].weight)  # type: ignore[operator, union-attr, arg-type]
-    step = method.step(net, [batch(net, [1])])  # both stand by class 0
+    step = method.step(net, [batch(net, [1])])  # both features are near the prototype of class 0
     assert all(torch.isfinite(value) for value in (step.loss, *step.signals.values()))
 
 
@@ -69,7 +69,7 @@ def test_prototypes_move_by_momentum_and_wait_for_a_class_that_does_not_occur() 
     prototypes.renew({"a": torch.tensor([[2.0], [4.0], [1.0]])}, torch.tensor([0, 0, 1]), momentum=0.5)
     assert prototypes.get_buffer("of_a").flatten().tolist() == [3, 1, 0]
     prototypes.renew({"a": torch.tensor([[5.0], [7.0]])}, torch.tensor([0, 2]), momentum=0.5)
-    assert prototypes.get_buffer("of_a").flatten().tolist() == [4, 1, 7]  # half way; as it was; its first time
+    assert prototypes.get_buffer("of_a").flatten().tolist() == [4, 1, 7]  # moved half way; unchanged; set for the first time
     assert prototypes.known.tolist() == [True, True, True]
 
 

@@ -1,4 +1,4 @@
-"""Autocast covers forward passes alone, and under float16 whoever looks at a gradient sees it unscaled."""
+"""Autocast covers only forward passes, and gradients under float16 are always seen unscaled."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -26,12 +26,12 @@ def fp16(scale: float = FIRST) -> Precision:
     return precision
 
 
-# what ranks modalities may rank them otherwise by a rounding, as where teachers that are not trained are equally sure
+# methods that rank modalities may rank them differently by rounding, for example if untrained teachers are equally confident
 NEAR_TIES: dict[str, dict[str, Any]] = {"g2d": {"share": 0.0}}
 
 
 def gradients(name: str, case: Case, precision: Precision, **params: Any) -> Tensor | None:
-    """All gradients of the first optimizer step of two micro-batches, as one vector; `None` where the model is refused."""
+    """All gradients of the first optimizer step of two micro-batches, as one vector; `None` if the modulator refuses the model."""
     seed()
     model = case.model()
     modulator = MODULATORS[name](case.modalities, **params)
@@ -48,9 +48,9 @@ def gradients(name: str, case: Case, precision: Precision, **params: Any) -> Ten
 @pytest.mark.parametrize(("kind", "median", "largest"), [("bf16", 0.04, 0.3), ("fp16", 0.005, 0.1)])
 @pytest.mark.parametrize("name", MODULATORS)
 def test_a_step_of_every_modulator_is_near_that_in_float32(name: str, kind: str, median: float, largest: float) -> None:
-    """bfloat16 has 8 bits, float16 11: numbers are off by .004 and .0005, and a gradient by a few times that.
+    """bfloat16 has 8 bits and float16 has 11, so numbers are off by .004 and .0005, and a gradient by a few times as much.
 
-    By more where a rounding turns a ReLU over or stands before a BatchNorm of eight samples, as in some of these small models.
+    It is more if rounding switches a ReLU or comes before a BatchNorm of eight samples, as in some of these small models.
     """
     apart = []
     for case in SOME:
@@ -65,7 +65,7 @@ def test_a_step_of_every_modulator_is_near_that_in_float32(name: str, kind: str,
 
 @pytest.mark.parametrize("name", MODULATORS)
 def test_no_modulator_sees_the_scale(name: str) -> None:
-    """Noise of a gradient's own size, coefficients from gradients and thresholds on them are the same under any scale."""
+    """Noise of the size of a gradient, coefficients from gradients and thresholds on gradients are the same under any scale."""
     seen = 0
     for case in SOME:
         one, two = (gradients(name, case, fp16(scale)) for scale in (2.0**6, 2.0**9))
@@ -122,7 +122,7 @@ def test_what_begins_when_steps_is_called_is_autocast_too() -> None:
     assert step.logits.dtype == torch.bfloat16
 
 
-# backward passes under float16, however they are asked for
+# backward passes under float16, by every way to call them
 
 
 def linear(size: float = 1.0) -> tuple[nn.Linear, Tensor]:
@@ -208,7 +208,7 @@ def test_what_torch_refuses_is_still_refused() -> None:
 
 
 def overflow(precision: Precision, size: float) -> bool:
-    """Whether a pass whose largest gradient is five times that holds."""
+    """Run a backward pass whose largest gradient is five times `size`, and return whether all gradients are finite."""
     layer, x = linear()
     with precision.autocast():
         (layer(x).float().sum() * size).backward()
@@ -257,7 +257,7 @@ def test_other_precisions_have_no_scale(kind: str) -> None:
 
 
 def test_a_model_is_as_large_as_a_graph_may_be() -> None:
-    """Whatever the depth: leaves are not found by recursion."""
+    """The leaves of a deep graph are found without recursion."""
     weight = torch.ones((), requires_grad=True)
     value = weight
     for _ in range(5000):

@@ -1,4 +1,4 @@
-"""The PSP network: its fusion and its two encoders by hand, and under the engine."""
+"""The PSP network: its fusion and its two encoders, against values by hand and in the engine."""
 
 import math
 from collections.abc import Callable
@@ -145,7 +145,7 @@ def test_what_a_mask_hides_from_the_lstm_changes_nothing() -> None:
 @pytest.mark.parametrize("head", ["classes", "relevance"])
 @pytest.mark.parametrize("train", [True, False])
 def test_coalitions_are_full_passes(train: bool, head: str) -> None:
-    """With dropout off, train mode and eval mode say the same."""
+    """Without dropout, train mode and eval mode give the same."""
     engine, naive = network(head=head).train(train), network(NaiveModel, head).train(train)
     one, other = batch(), batch()
     weights = torch.randn(B, T, C, generator=torch.Generator().manual_seed(5))
@@ -185,7 +185,7 @@ def test_agm_steps_are_finite_with_muted_inputs_and_one_sample(size: int, head: 
 
 
 def test_the_similarity_loss_by_hand() -> None:
-    """As the official `AVSimilarity` and `AVPSLoss` have it."""
+    """The values are computed as in the official `AVSimilarity` and `AVPSLoss`."""
     net, given = fusion().requires_grad_(False), tokens()
     targets = torch.tensor([[0, 4, 0, 4], [4, 4, 4, 4], [2, 2, 2, 2]])  # 4 is background
     wanted = torch.tensor([[0.5, 0, 0.5, 0], [0.25] * 4, [0.25] * 4])
@@ -228,7 +228,7 @@ def test_every_method_s_gradient_has_that_of_the_similarity_loss_added(made: Cal
 
 
 def test_mmpareto_s_joint_loss_has_the_similarity_loss() -> None:
-    """Its unimodal losses have not: the directions that it combines tell them apart."""
+    """Its unimodal losses do not have it, which changes the directions that it combines."""
     signals = []
     for similarity in (0.0, 100.0):
         net, pareto = network(similarity=similarity).train(), MMPareto(NAMES)

@@ -1,4 +1,4 @@
-"""agmbench from Python: data given as they are, results as a record and a data frame, and the notebook."""
+"""agmbench from Python: data as arrays, results as a record and a data frame, and the notebook."""
 
 import os
 import subprocess
@@ -112,7 +112,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.long
 def test_a_job_is_that_of_the_command_line(finished: Any) -> None:
-    """Found in its store, not trained again."""
+    """The job is found in the store of the command line, and is not trained again."""
     with chdir(finished.folder):
         record = agmbench.run("synthetic", "agm", epochs=2, set={"dataset.samples": 128}, quiet=True)
         frame = agmbench.compare("synthetic", ["agm", "joint"])
@@ -131,7 +131,7 @@ def test_own_data_are_trained_compared_and_served(folder: Path, capsys: pytest.C
     other = agmbench.run(three(Items), "joint", name="mine", classes=["a", "b", "c"], epochs=1, strength=False, quiet=True)
     assert first.run_id == again.run_id
     assert {"test/accuracy", "test/strength/sound"} <= first.metrics.keys()
-    assert len(agmbench.compare("mine")) == len({first.cell, other.cell}) + 1  # a row of the concepts
+    assert len(agmbench.compare("mine")) == len({first.cell, other.cell}) + 1  # and one row of the unimodal models
     assert "trained 'agm seed 999 on mine concat'" in capsys.readouterr().err
     for wrong, said in [({"name": "synthetic"}, "is defined twice"), ({"classes": ["a"]}, "targets out of range")]:
         with pytest.raises(AgmbenchError, match=said):

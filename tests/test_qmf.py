@@ -73,7 +73,7 @@ def test_recorded() -> None:
 
 def test_a_served_model_has_the_history_of_the_samples_that_it_was_trained_on() -> None:
     net, method = model({"a": [1.0], "v": [1.0]}, [[0.0, 0.0], [0.0, 0.0]]), QMF(NAMES)
-    method.prepare(context(net))  # of two samples
+    method.prepare(context(net))  # the training set has two samples
     state = {**method.state_dict(), "history": torch.ones(5, 2, dtype=torch.float64)}
     resize(method, state)
     method.load_state_dict(state)

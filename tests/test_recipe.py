@@ -1,4 +1,4 @@
-"""What a recipe does to gradients and rates: clipping, summed losses, decays by progress on valid, and early stopping."""
+"""Effects of a recipe on gradients and learning rates: clipping, summed losses, decay by progress on valid, and early stopping."""
 
 import itertools
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def test_elements_are_cut_before_the_norm() -> None:
 
 
 def test_training_steps_by_clipped_gradients() -> None:
-    """SGD without momentum and decay: no step is longer than the rate times the norm."""
+    """Under SGD without momentum and decay, no step is longer than the learning rate times the norm."""
     plain = {"training.momentum": 0.0, "training.weight_decay": 0.0, "training.batch_size": 128, "training.epochs": 1}
     (free, _), (cut, _) = run(make(**plain)), run(make(**plain, **{"training.clip_norm": 0.01}))
     job = make(**plain)
@@ -81,12 +81,12 @@ def test_a_method_with_a_rule_of_its_own_is_not_clipped_by_the_recipe() -> None:
 
 
 def still(tensors: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """Of a summed loss a step is longer; here copies stay where they are."""
+    """An optimizer that moves nothing. With a summed loss, a step of G-Blend's copies would be longer."""
     return torch.optim.SGD(tensors, lr=0.0)
 
 
 def stepped(name: str, reduction: str, parts: int, **settings: Any) -> tuple[MultimodalModel, dict[str, Tensor], float]:
-    """The gradients of a modulator's first optimizer step on 24 samples, in so many micro-batches, and its loss."""
+    """The model, the gradients and the loss of a modulator's first optimizer step on 24 samples, in `parts` micro-batches."""
     job = make(name, **{"training.reduction": reduction, **settings})
     net = build.model(job).train()
     modulator = build.modulator(job, net)
@@ -124,7 +124,7 @@ def test_joint_training_of_a_sum_is_that_of_the_summed_loss() -> None:
 
 
 def test_agm_clips_the_gradients_of_the_sum() -> None:
-    """The head's largest element is 1/2 of a mean and so 2 of a sum over four samples, which is above the clip of 1."""
+    """The largest element of the head's gradient is 1/2 for a mean, and 2 for a sum over four samples, which is above the clip of 1."""
     mean, summed = (model({"a": [1.0], "v": [1.0]}, [[0.0, 0.0], [0.0, 0.0]]) for _ in range(2))
     summed.reduction = "sum"
     norms = []
@@ -142,7 +142,7 @@ def test_agm_clips_the_gradients_of_the_sum() -> None:
 
 
 def followed(recipe: Training, ranks: list[float]) -> list[tuple[float, float, bool]]:
-    """Weight at the beginning of each epoch, its rate, and whether it is the last; each epoch adds 1 to the weight."""
+    """For each epoch the weight at its beginning, its learning rate, and whether it is the last. Each epoch adds 1 to the weight."""
     weight, running = nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1)
     nn.init.zeros_(weight.weight)
     net = nn.Sequential(weight, running)
@@ -167,7 +167,7 @@ def followed(recipe: Training, ranks: list[float]) -> list[tuple[float, float, b
 
 def test_umons_halves_twice_brings_the_best_weights_back_and_stops_after_three_epochs() -> None:
     recipe = Training(schedule=Schedule(name="plateau", gamma=0.5, last=2, reload=True), early_stopping=3)
-    #        gain, worse, gain of what came back, worse, then no decay is left: two without gain, a gain, three without
+    # gain, none (reload), gain, none (reload); then no decay is left: two epochs without a gain, a gain, three epochs without a gain
     found = followed(recipe, [0.5, 0.4, 0.6, 0.6, 0.3, 0.3, 0.7, 0.1, 0.2, 0.3, 0.9])
     begun, rates, over = zip(*found, strict=True)
     assert begun == (0, 1, 1, 2, 2, 3, 4, 5, 6, 7)
@@ -194,7 +194,7 @@ def trained(name: str, **settings: object) -> list[Epoch]:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_modulator_is_stopped_by_its_ranks(name: str) -> None:
-    """The epochs are those of the same training without it, up to the first that is one too many."""
+    """The epochs are those of the same training without early stopping, up to the first epoch without a gain."""
     free, stopped = trained(name), trained(name, **{"training.early_stopping": 1})
     ranks = [epoch.rank for epoch in free]
     first = next((number for number, rank in enumerate(ranks) if number and rank <= max(ranks[:number])), 7)
@@ -228,6 +228,6 @@ def test_a_state_with_weights_of_another_model_does_not_fit() -> None:
     recipe = Training(schedule=Schedule(name="plateau", reload=True))
     one, other = (Gains(recipe, nn.Linear(size, 1), Joint(NAMES)) for size in (2, 3))
     one.see((1.0, 0.0))
-    other.load_state_dict(Gains(recipe, nn.Linear(9, 9), Joint(NAMES)).state_dict())  # which has none yet
+    other.load_state_dict(Gains(recipe, nn.Linear(9, 9), Joint(NAMES)).state_dict())  # this one has no weights yet
     with pytest.raises(ValueError, match="of another model"):
         other.load_state_dict(one.state_dict())

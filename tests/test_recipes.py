@@ -1,4 +1,4 @@
-"""Optimizers and schedules by name, rates of parts and layers, and what recipes change of losses, samples and weights."""
+"""Optimizers and schedules by name, learning rates of parts and layers, and effects of recipes on losses, samples and weights."""
 
 import io
 from typing import Any
@@ -25,7 +25,7 @@ from agmbench.train import Epoch, train
 
 
 def resumed(name: str = "joint", **settings: Any) -> list[Epoch]:
-    """Three epochs, and the last two of them once more from a checkpoint as it is on the disk: equal bit by bit."""
+    """Train three epochs, and the last two of them again from a checkpoint on disk. Fails unless they are equal bit by bit."""
     job = make(name, **{"training.epochs": 3, **settings})
     found: list[list[Epoch]] = []
     models, state = [], None

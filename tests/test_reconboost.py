@@ -15,7 +15,7 @@ from agmbench.modulators.reconboost import ReconBoost
 
 
 def made(**params: float) -> tuple[MultimodalModel, ReconBoost]:
-    """The feature of `a` is 1, that of `v` 2; logits are (feature, 0)."""
+    """A model in which the feature of `a` is 1 and that of `v` is 2, and ReconBoost whose logits are (feature, 0)."""
     net = model({"a": [1.0], "v": [2.0]}, [[0.0, 0.0], [0.0, 0.0]])
     method = ReconBoost(NAMES, **params)  # type: ignore[arg-type]
     method.prepare(context(net))
@@ -27,7 +27,7 @@ def made(**params: float) -> tuple[MultimodalModel, ReconBoost]:
 
 
 def p(logit: float) -> float:
-    """The probability of the first of two classes."""
+    """The probability of the first of two classes with the logits (logit, 0)."""
     return 1 / (1 + exp(-logit))
 
 
@@ -46,7 +46,7 @@ def test_the_first_stage_learns_what_the_rest_leaves() -> None:
     net, method = made(w1=5, w2=1, alpha=0.5)
     method.begin_epoch(context(net, 0))
     step = method.step(net, [batch(net, [0])])
-    factor = (5 - p(2)) / 2  # of two classes
+    factor = (5 - p(2)) / 2  # divided by the number of classes
     assert float(step.loss) == pytest.approx(-factor * log(p(1)))
     assert gradient(net, "a").item() == pytest.approx(-factor * (1 - p(1)))  # type: ignore[union-attr]
     assert method.heads["v"].weight.grad is None
@@ -94,7 +94,7 @@ def test_what_rests_is_in_train_mode_and_runs_once_or_twice_a_step() -> None:
         before = [int(net.encoders[m].net[-1].num_batches_tracked) for m in NAMES]
         method.step(net, [given])
         seen.append([int(net.encoders[m].net[-1].num_batches_tracked) - n for m, n in zip(NAMES, before, strict=True)])
-    assert seen == [[1, 1], [2, 1]]  # in the second stage `a` says what the rest says, and what was before
+    assert seen == [[1, 1], [2, 1]]  # in the second stage `a` runs twice: as the rest, and as the stage before
 
 
 def test_the_optimizer_forgets_where_a_stage_and_where_its_rectification_begin() -> None:

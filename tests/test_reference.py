@@ -127,7 +127,7 @@ def ogm_model(case: Case) -> MultimodalModel:
 
 
 def run(case: Case, model: MultimodalModel, modulator: Modulator) -> list[dict[str, Tensor]]:
-    """Train as recorded; the signals of every step."""
+    """Train with the recorded settings and batches, and return the signals of every step."""
     modulator.prepare(case.context(0, model))
     optimizer = case.optimizer(model)
     signals = []
@@ -159,7 +159,7 @@ def final_weights(case: Case, model: MultimodalModel, parts: dict[str, nn.Module
 
 
 def max_score(name: str) -> float | None:
-    """The recorded three-modality run has losses up to 61 and does not bound them; no other run has a loss above -log 1e-8."""
+    """The bound of a recorded run. The run with three modalities has losses up to 61 and no bound; no other has a loss above -log 1e-8."""
     return None if name == "agm_3mod_late_cap" else MAX_SCORE
 
 

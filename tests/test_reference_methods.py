@@ -1,4 +1,4 @@
-"""The other methods against values recorded from official code, or from a third party's where there is none; see `reference/README.md`."""
+"""The other methods against recorded values of official code, or of a third party's code if there is none; see `reference/README.md`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -24,9 +24,9 @@ from agmbench.modulators.reconboost import ReconBoost
 from agmbench.modulators.umt import UMT
 
 NAMES = ("audio", "visual")
-AGREES = 1e-5  # of gradients and coefficients; that of the last weights stands in the file
+AGREES = 1e-5  # tolerance for gradients and coefficients; the file has the tolerance for the last weights
 
-Parts = Mapping[str, nn.Module]  # of a network of ours, by their names in the recorded one
+Parts = Mapping[str, nn.Module]  # parts of our network, by their names in the recorded one
 
 
 def encoder(weights: Mapping[str, Tensor]) -> Loaded:
@@ -37,7 +37,7 @@ def encoder(weights: Mapping[str, Tensor]) -> Loaded:
 
 
 def late(case: Case, encoders: Mapping[str, str], head: str | None = None) -> MultimodalModel:
-    """Encoders by the names they have in the file, and a concat head if there is a recorded one."""
+    """A model of recorded encoders by their names in the file, with a recorded concat head if `head` names one."""
     made = {m: encoder(case.weights("init", name)) for m, name in encoders.items()}
     features = {m: e.out_features for m, e in made.items()}
     fusion = Concat(features, case.settings["classes"])
@@ -54,7 +54,7 @@ def context(case: Case, model: MultimodalModel, epoch: int = 0) -> Context:
 def steps(
     case: Case, model: MultimodalModel, modulator: Modulator, numbers: Iterable[int], optimizer: torch.optim.Optimizer
 ) -> Iterable[int]:
-    """Train on these batches; a number at each optimizer step, when gradients are there."""
+    """Train on these batches. Yields the number of the batch at each optimizer step, while the gradients are there."""
     for number in numbers:
         for _ in modulator.steps(model, [case.batch(number)]):
             yield number
@@ -69,7 +69,7 @@ def trained(case: Case, model: MultimodalModel, modulator: Modulator) -> torch.o
 
 
 def gradients_agree(case: Case, parts: Parts, number: int, when: str = "grad") -> None:
-    """Those that the optimizer is given at a step; of what rests there are none, and zeros are recorded."""
+    """Compare the gradients before an optimizer step with the recorded ones. A part that does not learn has none; zeros are recorded."""
     for name, module in parts.items():
         for key, tensor in module.named_parameters():
             recorded = case.arrays[f"{when}/{name}.{key}"][number]
@@ -123,7 +123,7 @@ def test_mses() -> None:
         modulator.begin_epoch(around)
         learns = [all(t.requires_grad for t in model.encoders[m].parameters()) for m in NAMES]
         assert learns == rate.bool().tolist()
-        assert bool(list(modulator.steps(model, [batch]))) == (epoch < last)  # then nothing is left to learn
+        assert bool(list(modulator.steps(model, [batch]))) == (epoch < last)  # after the last epoch nothing learns
         modulator.end_epoch(replace(around, valid_loss=dict(zip(NAMES, loss.tolist(), strict=True))))
     assert dict(zip(NAMES, (modulator.best + 1).tolist(), strict=True)) == case.settings["best"]
 
@@ -216,7 +216,7 @@ def test_reconboost() -> None:
     parts = {f"{m}.net": model.encoders[m].net for m in NAMES} | {f"{m}.fc": modulator.heads[m] for m in NAMES}
     optimizer = trained(case, model, modulator)
     begun = 0
-    for epoch in range(2 * s["stages"]):  # a stage is an epoch here, and so is its rectification
+    for epoch in range(2 * s["stages"]):  # a stage takes one epoch here, and its rectification another
         modulator.begin_epoch(replace(context(case, model, epoch), optimizer=optimizer))
         ends = begun + s["steps_of_rectification" if epoch % 2 else "steps_per_stage"]
         for number in steps(case, model, modulator, range(begun, ends), optimizer):
@@ -256,7 +256,7 @@ def test_mla(variant: str, kind: str) -> None:
 
 def test_cml() -> None:
     case = Case("cml_logits")
-    views = case.arrays["logits"].clone().requires_grad_()  # [views, B, C], the richest first
+    views = case.arrays["logits"].clone().requires_grad_()  # [views, B, C], the view with the most modalities first
     targets = case.arrays["label"].long()
     method = CML(NAMES, excuse=True, views="all")
     rank = torch.stack([method.rise(fewer, more, targets) for more, fewer in pairwise(views)]).sum()

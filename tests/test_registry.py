@@ -1,4 +1,4 @@
-"""Names become entries late, and whatever is wrong with a registry is one line that names its place."""
+"""Names become entries only when they are needed, and an error in a registry is one line that names its place."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ ENTRIES = registry.builtin().entries()
 
 
 def write(folder: Path, name: str, text: str, **modules: str) -> Path:
-    """A plugin folder with a registry and modules; the `plugins` folder it stands in."""
+    """Write a plugin folder with a registry and modules, and return the `plugins` folder above it."""
     plugin = folder / "plugins" / name
     plugin.mkdir(parents=True, exist_ok=True)
     (plugin / "registry.yaml").write_text(text)
@@ -25,7 +25,7 @@ def write(folder: Path, name: str, text: str, **modules: str) -> Path:
 
 
 def refused(plugins: Path, kind: str = "metric", name: str = "mine") -> str:
-    """Why a name cannot be used, which is all that is broken; everything else can."""
+    """Why a name cannot be used. Fails unless this is the only broken entry and all others can be used."""
     found = registry.load(plugins)
     with pytest.raises(AgmbenchError) as error:
         found.get(kind, name)
@@ -100,7 +100,7 @@ def test_an_alias_that_is_taken_names_both_places() -> None:
     assert found.names("metric") == ["second", "two"]
 
 
-# what is wrong in a file
+# errors in a file
 
 
 def test_a_name_defined_twice_names_both_places(tmp_path: Path) -> None:

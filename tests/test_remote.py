@@ -1,4 +1,4 @@
-"""Against a real tracking server over HTTP: SQLite behind it, artifacts through it, and times when it is not there."""
+"""A real tracking server over HTTP, with a SQLite file and its own artifacts, and times at which it does not run."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ LONG = (
 
 
 class Server:
-    """`mlflow server` of one worker in a folder of its own; it can be ended and started again at the same address."""
+    """`mlflow server` with one worker in its own folder. It can be ended and started again at the same address."""
 
     def __init__(self, folder: Path, backend: str = "") -> None:
         self.folder, self.port = folder, free_port()
@@ -83,7 +83,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def done(server: Server, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """A folder from which two jobs and their references went to the server."""
+    """A folder from which two jobs and their reference runs were sent to the server."""
     line = CommandLine(tmp_path_factory.mktemp("worker"))
     for modulator in ("joint", "agm"):
         result = line.finish("run", "--modulator", modulator, *SMALL, env=server.env)
@@ -93,7 +93,7 @@ def done(server: Server, tmp_path_factory: pytest.TempPathFactory) -> CommandLin
 
 
 def started(line: CommandLine, server: Server) -> tuple[subprocess.Popen[str], Hold]:
-    """The long job, standing still when it has written states."""
+    """Start the long job, and wait until it is held after it has written states."""
     hold = Hold(line.folder)
     process = line.process(*LONG, env={**server.env, "HOLD_AT": "3"})
     hold.wait()

@@ -1,4 +1,4 @@
-"""Records become tables, and tables text in five forms."""
+"""Tables are made of records, and are written as text in five formats."""
 
 import csv
 import io
@@ -48,7 +48,7 @@ def record(
     reason: str = "",
     **fields: Any,
 ) -> Record:
-    """A finished run with all measures; `metrics` replaces some, `without` leaves out those that begin so."""
+    """A finished run with all metrics. `metrics` replaces some; those whose names begin with `without` are left out."""
     spec = {
         "dataset": {"name": "digits", "params": {"noise": 1.0}},
         "encoders": {m: {"name": "mlp", "params": {"hidden": 32}} for m in ("audio", "image")},
@@ -300,7 +300,7 @@ def test_columns_are_the_modalities_of_the_cell() -> None:
 
 
 def runs(modulator: str, accuracies: Mapping[int, float] | Sequence[float], **more: Any) -> list[Record]:
-    """A run a seed, of these accuracies in percent; from seed 1 on where seeds are not given."""
+    """One run per seed, with these accuracies in percent. If no seeds are given, they are 1, 2, ..."""
     by_seed = accuracies if isinstance(accuracies, Mapping) else dict(enumerate(accuracies, 1))
     return [record(modulator, seed, metrics={"test/accuracy": value / 100}, **more) for seed, value in by_seed.items()]
 
@@ -378,7 +378,7 @@ def test_the_caption_says_what_five_seeds_can_and_cannot_show() -> None:
 
 
 def two_cells(late: Sequence[float], early: Sequence[float]) -> list[Table]:
-    """agm ahead of joint by these points, in two cells."""
+    """The tables of two cells in which agm is ahead of joint by these points."""
     return compare(
         [
             *runs("joint", [50] * len(late)),
@@ -397,7 +397,7 @@ def test_cells_are_pooled_each_counting_the_same() -> None:
 
 
 def test_a_win_needs_the_interval_with_the_pooled_spread_to_exclude_zero() -> None:
-    # squares within: 2 and 2 of 2 + 1 degrees of freedom; spread 1.1547; t(3) = 3.18: reach 2.12 of three pairs, 2.60 of two
+    # sums of squares 2 and 2 with 2 + 1 degrees of freedom: spread 1.1547; t(3) = 3.18: half width 2.12 for three pairs, 2.60 for two
     (found,) = pool(two_cells([1, 2, 3], [7, 9]), "joint")
     assert (found.wins, found.ties, found.losses) == (1, 1, 0)
     (found,) = pool(two_cells([-1, -2, -3], [-7, -9]), "joint")
@@ -429,7 +429,7 @@ def test_cells_that_are_judged_by_other_numbers_are_not_pooled() -> None:
     for asked in (["response/audio"], ["response"]):
         (found,) = pools(compare([*audio, *put(audio, "b")], asked=asked), "joint")
         assert (found.figure.key, found.methods[0].cells) == ("response/audio", 2)
-    other = put(audio, "b", modalities=("image", "audio"))  # the first of each is another modality
+    other = put(audio, "b", modalities=("image", "audio"))  # the two cells have different first modalities
     assert pools(compare([*audio, *other], asked=["response"]), "joint") == []
     percent, plain = (Measurement("mine", "1", [Quantity("mine", "mine", "mine", unit)]) for unit in ("%", ""))
     mine = [replace(one, metrics={"test/mine": one.metrics["test/accuracy"]}) for one in audio]
@@ -489,7 +489,7 @@ KNOWN = {
 
 
 def regression(**fields: Any) -> Record:
-    metrics = {"test/mae": 0.5, "test/r2": 0.25, "test/accuracy": 0.1}  # once, R2 was called accuracy
+    metrics = {"test/mae": 0.5, "test/r2": 0.25, "test/accuracy": 0.1}  # earlier versions called R2 accuracy
     return record(cell="line", task="regression", metrics=metrics, settings={"fusion": {"name": "sum", "params": {}}}, **fields)
 
 
@@ -618,7 +618,7 @@ def test_a_sweep_says_where_its_trials_and_epochs_were_chosen(
     assert unsaid not in note
 
 
-# who is bold
+# which method is bold
 
 
 def test_five_seeds_make_nobody_bold() -> None:

@@ -1,4 +1,4 @@
-"""Exact resume: a job stopped anywhere goes on to the very numbers of one that was not."""
+"""Exact resume: a job that is stopped anywhere and resumed ends with exactly the numbers of one that was not stopped."""
 
 import copy
 import itertools
@@ -28,7 +28,7 @@ from agmbench.records import Point, Record
 from agmbench.trackers.mlflow import MlflowTracker
 from agmbench.train import Epoch, train
 
-# every generator at work: dropout, noise of the modulator, random muting; and momentum
+# settings that use every random generator (dropout, noise of the modulator, random muting) and momentum
 DRAWN = {
     "training.epochs": 4,
     "training.batch_size": 32,
@@ -48,7 +48,7 @@ def make(modulator: str, **settings: Any) -> build.Job:
 def run(
     job: build.Job, state: dict[str, Any] | None = None, epochs: int | None = None
 ) -> tuple[MultimodalModel, list[Epoch], Any]:
-    """The model after training from a state, or from the beginning, and the state after the last epoch."""
+    """Train from a state or from the beginning, and return the model, the epochs and the state after the last epoch."""
     model = build.model(job)
     modulator = build.modulator(job, model)
     concepts = untrained_concepts(job) if modulator.needs_concepts else {}
@@ -68,7 +68,7 @@ def test_every_modulator_goes_on_bit_by_bit(tmp_path: Path, name: str, stopped: 
     _, before, state = run(job, epochs=stopped)
     states = Checkpoints(tmp_path, "mine")
     states.save(state)
-    torch.rand(7)  # whatever else the process does
+    torch.rand(7)  # the process may draw other random numbers in between
     model, after, _ = run(job, states.load(CPU))
     assert [*before, *after] == expected
     for key, value in whole.state_dict().items():
@@ -102,7 +102,7 @@ def test_agm_goes_on_bit_by_bit_under_its_options(settings: dict[str, Any]) -> N
     assert [*before, *after] == expected
 
 
-GAINLESS = {  # every epoch that gains nothing has its consequence
+GAINLESS = {  # settings under which each epoch without a gain has an effect
     "training.lr": 0.2,
     "training.epochs": 12,
     "training.reduction": "sum",
@@ -226,7 +226,7 @@ WRONG = [
 
 
 class Watching:
-    """Keeps what a job says."""
+    """A display that notes what a job reports."""
 
     def __init__(self) -> None:
         self.done, self.warnings = -1, list[str]()
@@ -246,7 +246,7 @@ class Watching:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The states of a job that was stopped after its third epoch: those after two and after one."""
+    """The states of a job that was stopped in its third epoch: those after two epochs and after one."""
     folder = tmp_path_factory.mktemp("stopped")
     spec = make("joint").spec
     with chdir(folder), pytest.MonkeyPatch.context() as patch:
@@ -277,7 +277,7 @@ def test_a_job_goes_on_from_the_state_before_one_that_does_not_fit(
     shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     (newest,) = tmp_path.glob(f"runs/unfinished/*/{NEWEST}")
     state = torch.load(newest, weights_only=True)
-    done = state["training"]["epoch"]  # as many epochs as the state before knows
+    done = state["training"]["epoch"]  # the number of epochs that the state before has
     change(state)
     torch.save(state, newest)
     watching = Watching()
@@ -325,7 +325,7 @@ def test_points_survive_packing() -> None:
 
 
 def test_writing_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)  # while it looks, no time goes by
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)  # the clock stands still
     states = Checkpoints(tmp_path, "mine")
     assert states.due()
     states._took, states._written = 1.0, time.monotonic() - 5
@@ -376,7 +376,7 @@ main(words)
 
 
 def killed(line: CommandLine, after: int, number: int = signal.SIGKILL) -> None:
-    """Start the job, which is killed when it has written so many states."""
+    """Start the job, and kill it when it has written `after` states."""
     words = (str(after), str(int(number)), *JOB)
     result = subprocess.run([sys.executable, "-c", AFTER_STATES, *words], cwd=line.folder, capture_output=True, text=True)
     assert result.returncode == (-number if number == signal.SIGKILL else 130), result.stderr
@@ -413,7 +413,7 @@ def test_a_killed_run_is_taken_over_and_ends_the_same(
     result = line.finish(*JOB, env={"OMP_NUM_THREADS": "1"})
     assert result.status == 0, result.err
     assert "goes on after epoch" in result.err
-    weights, history, status = results(line)  # one run, taken over each time
+    weights, history, status = results(line)  # there is one run, which each process took over
     expected, whole, _ = undisturbed
     assert status == "FINISHED"
     assert history == whole
@@ -458,8 +458,8 @@ Path.replace = killing("rename", Path.replace)
 MlflowClient.log_batch = killing("points", MlflowClient.log_batch)
 MlflowClient.log_artifacts = killing("artifacts", MlflowClient.log_artifacts)
 """
-# within an epoch; once a state is renamed, while the next is written, between its two renames; while valid is measured; while
-# points wait to be kept; with half of the artifacts kept
+# where the job is killed: within an epoch; after a state is renamed, while the next is written, or between its two renames; while valid
+# is measured; while points wait to be written; when half of the artifacts are written
 PLACES = ("step 2", "step 11", "fsync 2", "fsync 1", "rename 2", "measure 3", "step 1", "points 2", "artifacts 2")
 
 
@@ -528,7 +528,7 @@ def test_a_job_goes_on_from_the_state_before_a_corrupt_one(line: CommandLine) ->
     assert "goes on after epoch" in result.err
 
 
-# a full disk: one of memory, in a namespace of its own
+# a full disk: a small file system in memory, mounted in a separate namespace
 
 ON_A_FULL_DISK = r"""
 mkdir -p runs/"$1"; mount -t tmpfs -o size=64m tmpfs runs/"$1"
@@ -569,7 +569,7 @@ def test_on_a_full_disk_the_run_fails_and_goes_on_when_there_is_room(
     (experiment,) = [found for found in client.search_experiments() if found.name == "synthetic"]
     last, *before = client.search_runs([experiment.experiment_id], "attributes.run_name LIKE '%agm%'")
     assert last.info.status == "FINISHED"
-    assert [run.info.status for run in before] in ([], ["FAILED"])  # taken over where even that could not be written
+    assert [run.info.status for run in before] in ([], ["FAILED"])  # none if not even the failure could be written
     assert all("the disk is full" in run.data.tags["agmbench.reason"] for run in before)
     _, whole, _ = undisturbed
     history = {

@@ -21,7 +21,7 @@ def test_the_table_of_contributions_and_copies() -> None:
 
 
 def test_who_is_right_alone_has_contributed_more() -> None:
-    net = model({"a": [3.0], "v": [1.0]}, [[1.0, -1.0], [0.0, 0.0]])  # of class 0: a alone right, v alone wrong, both right
+    net = model({"a": [3.0], "v": [1.0]}, [[1.0, -1.0], [0.0, 0.0]])  # for class 0, a alone is right, v alone wrong, both right
     with net.evaluating(), torch.no_grad():
         phi = SampleLevel(NAMES).valued(net, batch(net, [0]))
     assert phi.tolist() == [[1.5, 0.5]]
@@ -42,7 +42,7 @@ def test_an_epoch_has_every_sample_whole_and_the_copies_of_one_modality() -> Non
     assert chosen is not None
     present = method._present
     assert present is not None
-    # sample 1 is of class 1: a wrong, v right, both wrong: phi = (-.5, .5), copies (3, 1)
+    # for sample 1, of class 1, a is wrong, v right and both wrong, so phi = (-.5, .5) and there are (3, 1) copies
     found = sorted((sample, *there) for sample, there in zip(chosen.tolist(), present.tolist(), strict=True))
     assert found == sorted([(0, True, True), (0, False, True), (1, True, True), *[(1, True, False)] * 3, (1, False, True)])
 

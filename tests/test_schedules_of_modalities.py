@@ -54,10 +54,10 @@ def test_mslr_scales_what_is_a_modalitys_own(fusion: type[Fusion]) -> None:
     assert all((t.grad == 3).all() for t in net.encoders["a"].parameters())
     assert all((t.grad == 1).all() for t in net.encoders["b"].parameters())
     threes = sum(int((t.grad == 3).sum()) for t in net.fusion.parameters())
-    assert threes == {Concat: 8, Sum: 10, Early: 0}[fusion]  # of two classes; the bias under `concat` is everyone's
+    assert threes == {Concat: 8, Sum: 10, Early: 0}[fusion]  # two classes; the bias under `concat` belongs to no modality
     mslr.zero_grad()
     net.zero_grad(set_to_none=True)
-    mslr.adjust(net, [])  # where nothing learns there is nothing to scale
+    mslr.adjust(net, [])  # without gradients there is nothing to scale
 
 
 def test_mslr_refuses_a_factor_for_a_modality_that_is_not_there() -> None:
@@ -66,13 +66,13 @@ def test_mslr_refuses_a_factor_for_a_modality_that_is_not_there() -> None:
     assert "factors for c" in reason
 
 
-LOSSES = [1.0, 0.8, 0.7, 0.9, 0.9, 0.9]  # averages 1, .92, .76, .78, .9, .9: the best is epoch 2
+LOSSES = [1.0, 0.8, 0.7, 0.9, 0.9, 0.9]  # the averages are 1, .92, .76, .78, .9, .9, so epoch 2 is the best
 
 
 def trained(
     scope: Literal["model", "encoder"], epochs: int = 6
 ) -> tuple[MultimodalModel, MSES, torch.optim.Optimizer, list[Any]]:
-    """`a` has these losses, `b` gets better and better; the weights after each epoch, and the optimizer's state."""
+    """Train while `a` has the losses `LOSSES` and `b` improves all the time. Also returns the weights after each epoch."""
     net, mses = model(), MSES(NAMES, patience=2, scope=scope)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     weights = []
@@ -89,7 +89,7 @@ def trained(
 
 @pytest.mark.parametrize("scope", ["model", "encoder"])
 def test_mses_averages_two_waits_restores_and_freezes(scope: Literal["model", "encoder"]) -> None:
-    assert trained(scope, 5)[1].frozen.tolist() == [0, 0]  # after epoch 4, two after the best
+    assert trained(scope, 5)[1].frozen.tolist() == [0, 0]  # after epoch 4, which is only two after the best
     net, mses, optimizer, weights = trained(scope)
     assert mses.frozen.tolist() == [1, 0]
     assert mses.best.tolist() == [2, 5]
@@ -109,7 +109,7 @@ def test_mses_averages_two_waits_restores_and_freezes(scope: Literal["model", "e
         for tensor in net.encoders["b"].parameters():
             tensor.add_(1)
     learned = copy.deepcopy(net.encoders["b"].state_dict())
-    mses.begin_epoch(replace(around, epoch=7))  # restores once
+    mses.begin_epoch(replace(around, epoch=7))  # does not restore a second time
     assert all(torch.equal(value, learned[name]) for name, value in net.encoders["b"].state_dict().items())
 
 

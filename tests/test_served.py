@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from agmbench.errors import AgmbenchError
 from agmbench.served import _load_pyfunc
 
-# arguments: the store's address, a model's, the file of its run's predictions; the data are made for their inputs alone
+# arguments: the addresses of the store and of a model, and the files with its run's predictions and job; the data only serve as inputs
 FRESH = """
 import sys, numpy as np, pandas as pd, torch, mlflow, yaml
 from agmbench.datasets import synthetic
@@ -54,7 +54,8 @@ def address(line: CommandLine) -> str:
 
 
 def fresh(line: CommandLine, run: Run) -> int:
-    """Samples of test whose logits and predictions a fresh process gives as the run did; it opens the data set only afterwards."""
+    """The number of test samples for which a fresh process gives the logits and predictions of the run. It loads the model before the
+    data set."""
     (output,) = run.outputs.model_outputs
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     words = (address(line), f"models:/{output.model_id}", str(folder / "predictions.parquet"), str(folder / "job.yaml"))

@@ -18,7 +18,7 @@ def random_logits(count: int) -> dict[Coalition, Tensor]:
 
 
 def by_permutations(logits: dict[Coalition, Tensor], modalities: tuple[str, ...], modality: str) -> Tensor:
-    """The mean, over all orders of arrival, of what a modality adds to those before it; nobody adds up to nothing."""
+    """What a modality adds to those before it, averaged over all orders. The empty coalition has the value zero."""
     worth = {**logits, frozenset(): torch.zeros_like(logits[frozenset(modalities)])}
     added = []
     for order in permutations(modalities):

@@ -1,4 +1,4 @@
-"""`agmbench plugin new`: what it makes works as it is, and what it cannot make it says."""
+"""`agmbench plugin new`: the plugins that it makes work unchanged, and it says what it cannot make."""
 
 import os
 import subprocess
@@ -46,7 +46,7 @@ def test_a_folder_works_as_it_is(kind: str, line: CommandLine) -> None:
     checked = line("check", f"{kind}/my-own")
     assert checked.status == 0, checked.out
     assert " 0 failed" in checked.out
-    if kind != "launcher":  # its check has run tasks
+    if kind != "launcher":  # the check of a launcher has already run tasks
         ran = line("run", *RUNS[kind], "--epochs", "1", "--limit", "64", "--no-strength")
         assert ran.status == 0, ran.err
 

@@ -1,4 +1,4 @@
-"""States follow a job to another machine: in a shared folder, or as artifacts of the run where a server has the store."""
+"""A job can be resumed on another machine: its states are in a shared folder, or are artifacts of the run if a server has the store."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Machine = Callable[[str], MlflowTracker]
 
 @pytest.fixture(params=["in the store", "in a shared folder"])
 def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Trackers in folders of their own on one store, which is taken for a server's."""
+    """A function that makes trackers in separate folders on one store, which is treated as a server's."""
     monkeypatch.setattr(Checkpoints, "due", lambda self: True)
     monkeypatch.setattr(MlflowTracker, "_served", True)
     if request.param == "in a shared folder":
@@ -50,7 +50,7 @@ def history(tracker: MlflowTracker, record: Record) -> dict[str, list[tuple[int,
 def test_another_machine_goes_on_and_ends_the_same(machine: Machine, tmp_path: Path) -> None:
     one, other, watching = machine("one"), machine("other"), Watching()
     stopped(one, 1)
-    stopped(one, 3)  # the state after the second epoch, for each is written before the epoch is told
+    stopped(one, 3)  # leaves the state after the second epoch, because a state is written before its epoch is reported
     assert make("agm").digest in other.unsettled()
     record = trained(other, watching)
     assert watching.done == 3
@@ -113,7 +113,7 @@ def test_a_folder_for_states_that_is_not_there_is_one_line(line: CommandLine, mo
     monkeypatch.setenv("AGMBENCH_STATES", "nowhere")
     assert "AGMBENCH_STATES=nowhere: there is no such folder; make it" in line.refused(*job)
     (line.folder / "locked").mkdir()
-    access = os.access  # root may write everywhere but on a file system that is mounted to be read
+    access = os.access  # replaced below, because root may write everywhere except on a read-only file system
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and access(path, mode))
     monkeypatch.setenv("AGMBENCH_STATES", "locked")
     assert "AGMBENCH_STATES=locked: this folder is not writable; name another" in line.refused(*job)

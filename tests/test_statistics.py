@@ -1,4 +1,4 @@
-"""Statistics of a few seeds against values worked out by hand, scipy, and what must hold of any numbers."""
+"""Statistics of a few seeds, against values worked out by hand, against scipy, and against what must hold for all numbers."""
 
 from collections.abc import Sequence
 from math import exp, sqrt
@@ -34,7 +34,7 @@ def test_an_interval_of_shares_stays_between_0_and_100() -> None:
     plain = interval([50.0, 52.0, 54.0])
     assert found is not None
     assert plain is not None
-    assert found == pytest.approx(plain, abs=0.05)  # hardly other in the middle
+    assert found == pytest.approx(plain, abs=0.05)  # nearly the same for accuracies in the middle
     reach = (plain.high - plain.low) / 200 / (0.52 * 0.48)
     assert found.high == pytest.approx(100 / (1 + (0.48 / 0.52) * exp(-reach)))
     edge = share_interval([98.0, 99.0, 100.0])
@@ -56,7 +56,7 @@ def test_an_effect_size_by_hand() -> None:
 
 
 def test_pooled_intervals_by_hand() -> None:
-    # squares within: 2 and 8 of 2 + 2 degrees of freedom, so one variance 2.5; t(4) = 2.776445
+    # sums of squares 2 and 8 with 2 + 2 degrees of freedom give a common variance of 2.5; t(4) = 2.776445
     first, empty, second = pooled_intervals([(1, 2, 3), (), (10, 12, 14)])
     reach = 2.776445 * sqrt(2.5 / 3)
     assert first == pytest.approx((2 - reach, 2 + reach), abs=1e-5)
@@ -89,7 +89,7 @@ def test_nothing_varies_within_strata() -> None:
 @pytest.mark.parametrize(
     ("differences", "expected"),
     [
-        (FIVE, 2 / 32),  # only all signs as they are, or all flipped
+        (FIVE, 2 / 32),  # only two patterns: no sign flipped, or all
         ((1.0, 1.0, -1.0), 1.0),  # the sum is 1 or more in every pattern of three ones
         ((3.0, 1.0, -1.0), 6 / 8),  # sums of the 8 patterns: 3 5 1 3, and their negatives; observed 3
         ((1.0,), 1.0),
@@ -120,7 +120,7 @@ def test_sign_flips_in_strata_by_hand() -> None:
 
 
 def test_every_stratum_counts_the_same() -> None:
-    # eight small losses against one large gain: pooled as pairs the losses would win
+    # eight small losses and one large gain: if pairs counted the same, the losses would win
     strata = [[-1.0] * 8, [3.0]]
     assert sign_flip(strata) != pytest.approx(sign_flip([[*strata[0], *strata[1]]]))
     assert sign_flip([[5.0, 4.0]] * 3) == pytest.approx(2 / 64)

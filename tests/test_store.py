@@ -1,4 +1,4 @@
-"""The store of runs on this machine: when it is made, how it is addressed, and what is said when it cannot be used."""
+"""The store of runs on this machine: when it is made, how it is addressed, and the messages if it cannot be used."""
 
 import sqlite3
 import time
@@ -124,14 +124,14 @@ def test_points_wait_for_one_another_and_are_there_when_the_run_is_left(
 
     def counted(client: MlflowClient, run_id: str, metrics: Sequence[Metric] = (), **others: Any) -> None:
         calls.append(len(metrics))
-        clock[0] += 0.1  # a store that is slow is asked less often
+        clock[0] += 0.1  # each call is slow, so that the store is called less often
         log_batch(client, run_id, metrics=metrics, **others)
 
     tracker = MlflowTracker(tmp_path)
     monkeypatch.setattr(MlflowClient, "log_batch", counted)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     with nullcontext() if error is None else pytest.raises(type(error)), tracker.start(HEADING) as run:
-        calls.clear()  # of the parameters
+        calls.clear()  # removes the call that logs the parameters
         for step in range(30):
             run.log_points([Point("valid/accuracy", step / 30, step)])
         assert calls == [1]
@@ -183,7 +183,7 @@ def test_nothing_is_left_where_temporary_files_are(line: CommandLine, tmp_path: 
     ids=["suite", "devices", "sweep", "workers"],
 )
 def test_no_process_leaves_temporary_files(line: CommandLine, words: tuple[str, ...]) -> None:
-    with TemporaryDirectory(prefix="t") as temporary:  # a short path: names of sockets have 107 letters at most
+    with TemporaryDirectory(prefix="t") as temporary:  # a short path, because names of sockets have at most 107 characters
         result = line.finish(*words, env={"TMPDIR": temporary, "OMP_NUM_THREADS": "1"})
         assert result.status == 0, result.err
         left = [path.name for path in Path(temporary).iterdir()]

@@ -1,4 +1,4 @@
-"""Suites: a matrix becomes jobs, only the missing ones run, and nothing that happens to one of them stops the others."""
+"""Suites: jobs are made of a matrix, only missing ones are run, and a job that fails does not stop the others."""
 
 import os
 import shutil
@@ -121,7 +121,7 @@ def test_a_scale_sets_on_top(tmp_path: Path) -> None:
 
 
 def at(found: registry.Registry, name: str, **asked: Any) -> list[build.Job]:
-    """The jobs of a suite; all of them can be."""
+    """The jobs of a suite. Fails if one is skipped."""
     planned = suite.plan(suite.read(found, name), found, **asked)
     assert not any(one.skipped for one in planned), planned
     return [one.job for one in planned if one.job]
@@ -261,7 +261,7 @@ def test_every_built_in_suite_is_well_formed() -> None:
 
 
 class Nowhere(Launcher):
-    """All jobs fail to start."""
+    """A launcher with which no job can start."""
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Ended]:
         return (Ended(task, "no machine", 0) for task in tasks)
@@ -293,7 +293,7 @@ suites:
 
 
 def with_far(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data set whose files are on this machine while the folder of data has one that is called `far`."""
+    """Add a data set that can only be opened while the data folder has a folder `far`."""
     (with_suites(line.folder, ELSEWHERE) / "mine" / "far.py").write_text(FAR)
     monkeypatch.setenv("AGMBENCH_DATA", str(line.folder / "data"))
     (line.folder / "data" / "far").mkdir(parents=True)
@@ -356,7 +356,7 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
     result = line("suite", "run", "tiny", "--jobs", "2")
     assert result.status == 0, result.err
     assert "suite 'tiny': 4 done, 0 failed, 0 missing, 0 skipped" in result.out
-    assert result.err.count(": done") == 8  # two concepts a seed
+    assert result.err.count(": done") == 8  # two unimodal models per seed
     assert {run.info.status for run in runs(line)} == {"FINISHED"}
     (parent,) = runs(line, "tags.`agmbench.suite` = 'tiny'")
     assert (parent.info.run_name, parent.info.status) == ("suite tiny", "FINISHED")
@@ -367,12 +367,12 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
         "report.sha256",
         "summary.md",
     ]
-    (written,) = (line.folder / "runs" / "artifacts").rglob("summary.md")  # itself, and no copy
+    (written,) = (line.folder / "runs" / "artifacts").rglob("summary.md")  # there is only one
     made, summary = written.stat().st_mtime_ns, written.read_text()
     assert summary.startswith("# agmbench suite tiny\n\nsuite 'tiny': 4 done")
     assert "| agm | 2 |" in summary
     assert {run.data.tags["mlflow.parentRunId"] for run in runs(line)} == {parent.info.run_id}
-    client.update_run(parent.info.run_id, status="RUNNING")  # as of a command that is killed when its last job is done
+    client.update_run(parent.info.run_id, status="RUNNING")  # as if the command was killed just after its last job
     assert line.finish("suite", "run", "tiny").status == 0
     (parent,) = runs(line, "tags.`agmbench.suite` = 'tiny'")
     assert parent.info.status == "FINISHED"
@@ -385,7 +385,7 @@ def test_a_suite_runs_what_is_missing(line: CommandLine) -> None:
 
     job = next(run for run in runs(line) if run.info.run_name == "agm seed 1 on synthetic concat")
     left = line.folder / "runs" / "unfinished" / job.data.tags["agmbench.digest"]
-    left.mkdir(parents=True)  # by a process that was killed when its run was finished
+    left.mkdir(parents=True)  # as if the process was killed just after its run was finished
     assert line("suite", "run", "tiny").err.count(": done") == 1
     assert not left.exists()
     again = line("suite", "run", "tiny")

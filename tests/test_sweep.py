@@ -1,4 +1,4 @@
-"""Sweeps: spaces from entries, exact budgets, trials as runs, whatever stops them, on SQLite and on a PostgreSQL server."""
+"""Sweeps: search spaces from entries, exact budgets, trials as runs, interruptions of every kind, on SQLite and on PostgreSQL."""
 
 import os
 import re
@@ -54,7 +54,7 @@ LONG = (
 
 
 def space(search: dict[str, Any], kind: str = "modulator", name: str = "agm") -> Any:
-    """The search space of agm on synthetic when an entry names these ranges."""
+    """The search space of agm on synthetic if an entry has these ranges."""
     entries = [
         replace(entry, search=search) if (entry.kind, entry.name) == (kind, name) else entry for entry in BUILT_IN.entries()
     ]
@@ -231,7 +231,7 @@ def test_a_draw_follows_from_the_number_of_its_trial_alone(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[CommandLine, str]:
-    """The folder of a fair sweep of agm, and so of joint, that has ended, and its report."""
+    """The folder of a finished fair sweep of agm (which includes joint), and its report."""
     line = CommandLine(tmp_path_factory.mktemp("swept"))
     result = line(*FAIR)
     assert result.status == 0, result.err
@@ -350,7 +350,7 @@ def test_training_that_fails_counts_as_a_trial(line: CommandLine) -> None:
     assert [run.info.status for run in runs(line, "tags.`agmbench.trial` = '1'")] == ["FAILED"]
 
 
-# stopped and gone on with
+# stopped and resumed
 
 
 @pytest.mark.long
@@ -366,7 +366,7 @@ def test_a_stopped_trial_is_tried_again(line: CommandLine, how: signal.Signals) 
     (states,) = ([trial.state for trial in trials] for trials in studies(line).values())
     if how == signal.SIGKILL:
         assert states[stopped.number] == TrialState.RUNNING
-        with closing(sqlite3.connect(line.folder / "runs" / "optuna.db")) as store, store:  # half a minute has passed
+        with closing(sqlite3.connect(line.folder / "runs" / "optuna.db")) as store, store:  # as if half a minute had passed
             store.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-31 seconds')")
     else:
         assert process.returncode == 130
@@ -431,7 +431,7 @@ def test_two_commands_that_end_at_once_write_the_summary_once(line: CommandLine,
 
     def both(*given: Any) -> None:
         work(*given)
-        if not others:  # this command's run of the study is open; another ends meanwhile
+        if not others:  # while this command's run of the study is open, another command runs to its end
             others.append(line.finish(*words))
 
     monkeypatch.setattr(sweep_trials, "work", both)
@@ -462,7 +462,7 @@ POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 
 class Server:
-    """A PostgreSQL server of its own on a free port, run as an unprivileged user, with a password."""
+    """A new PostgreSQL server on a free port with a password, run by an unprivileged user."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
@@ -571,7 +571,7 @@ def test_a_point_lost_between_its_failure_and_its_next_try_is_tried_again() -> N
     surplus.set_user_attr(study_of.SURPLUS, True)
     for trial in (lost, surplus):
         study.tell(trial, state=TrialState.FAIL)
-    for _ in range(2):  # once is enough
+    for _ in range(2):  # the second call must not add the trial again
         study_of.try_lost_again(study)
         (again,) = study.get_trials(states=(TrialState.WAITING,))
         assert again.system_attrs["failed_trial"] == lost.number

@@ -1,4 +1,4 @@
-"""Synthetic data of known answers: the best accuracies that the docstring gives, against the best classifier itself."""
+"""Synthetic data: the best accuracies in the docstring are compared with those of the best classifier."""
 
 import re
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agmbench.datasets.synthetic import Synthetic
 
-# kind: best on both, on m0, on m1
+# for each kind, the best accuracy on both modalities, on m0 and on m1
 KINDS = {
     "independent": (0.943, 0.823, 0.823),
     "redundant": (0.823, 0.823, 0.823),
@@ -32,7 +32,7 @@ def latents(data: Synthetic, targets: bool = False) -> tuple[list[Tensor], Tenso
 
 
 def best(kind: str, seen: list[Tensor]) -> Tensor:
-    """What knows how the data are made."""
+    """The predictions of the best classifier, which knows how the data are made."""
     if kind == "complementary":
         return sum(x.argmax(dim=1) for x in seen) % 2  # type: ignore[return-value]
     return (seen[-1] if kind == "spurious-fast" else torch.stack(seen).sum(dim=0)).argmax(dim=1)

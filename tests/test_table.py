@@ -1,4 +1,4 @@
-"""Data set table: what is inferred of a file of rows, how its cells are read, and one line for every row that is odd."""
+"""Data set table: what is inferred from a file of rows, how its cells are read, and one line for every odd row."""
 
 import json
 import math
@@ -38,12 +38,12 @@ NUMBERS = DRAW.normal(size=(ROWS, 3)).round(4)
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a command adds to the registry is gone after each test."""
+    """Undo after each test what commands add to the registry by AGMBENCH_REGISTRY."""
     monkeypatch.setenv("AGMBENCH_REGISTRY", "")
 
 
 def table(folder: Path, file: str = "t.csv", **columns: Any) -> Path:
-    """A table of numbers `x_0` to `x_2` and a label, with other columns on top; `None` leaves one out."""
+    """Write a table with numbers `x_0` to `x_2`, a label and the given columns; `None` leaves a column out."""
     given: dict[str, Any] = {f"x_{place}": NUMBERS[:, place] for place in range(3)}
     given |= {"label": ["cat", "dog", "emu"] * (ROWS // 3), **columns}
     frame = pd.DataFrame({name: cells for name, cells in given.items() if cells is not None})
@@ -76,11 +76,11 @@ def first(data: Table, modality: str, count: int = 4) -> Any:
     return data.split("train").batch(torch.arange(count)).inputs[modality]
 
 
-# what a column holds
+# kinds of columns
 
 
 def media(folder: Path, *names: str) -> dict[str, list[str]]:
-    """Columns of paths and text, those of these names or all; their few files have spaces and unicode in their names."""
+    """Columns of paths and text (all, or those with these names), and their files. Names of files have spaces and unicode."""
     folder.mkdir(parents=True, exist_ok=True)
     columns: dict[str, tuple[Callable[[int], Any], str]] = {
         "picture": (lambda row: _picture(folder / "bilder ü" / f"no {row}.png", row), "bilder ü/no {}.png"),
@@ -128,7 +128,7 @@ def test_kinds_and_shapes_are_inferred_and_read(tmp_path: Path) -> None:
     data = opened(table(tmp_path, **media(tmp_path)))
     assert data.shapes == {
         "picture": (1, 6, 8),
-        "sound": (1, 257, 1 + 1760 // 256),  # 0.11 s: the longest, rounded up
+        "sound": (1, 257, 1 + 1760 // 256),  # 0.11 s is the length of the longest, rounded up
         "clip": (3, 3, 224, 224),
         "said": (6, 1),
         "vector": (4,),
@@ -152,7 +152,7 @@ def test_kinds_and_shapes_are_inferred_and_read(tmp_path: Path) -> None:
     assert sequence.mask is not None
     assert sequence.mask.sum(dim=1).tolist() == [row % 4 + 1 for row in rows]
     colours = batch.inputs["clip"][0, :, 0, 0, 0] * 0.229 + 0.485  # type: ignore[index]
-    assert (colours * 255).round().tolist() == [0, 2, 4]  # of five frames those in the middle of each third
+    assert (colours * 255).round().tolist() == [0, 2, 4]  # of five frames, the middle one of each third
 
 
 def test_arrays_and_numbers_are_standardised_by_train(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_shares_keep_groups_whole_and_classes_even() -> None:
     assert (shared(shares, strata, None, 1) != alone).any()
     assert (shared(shares, strata, None, 0) == alone).all()
     few = shared(shares, np.arange(10), None, 0)
-    assert (few == "train").sum() == 7  # a class of one row is where it can be learned, but that no split may be empty
+    assert (few == "train").sum() == 7  # classes of one row go to train, except for one row to each other split
     speakers = shared(shares, np.zeros(240, int), np.arange(240) % 6, 0)
     assert set(speakers) == set(shares)
 
@@ -327,7 +327,7 @@ def test_a_column_of_splits(tmp_path: Path) -> None:
 
 
 def with_cell(column: list[Any], row: int, cell: Any) -> list[Any]:
-    """A column with another cell in the row that a spreadsheet shows under that number."""
+    """A column with one cell replaced; `row` is the number that a spreadsheet shows."""
     return [cell if place + 2 == row else old for place, old in enumerate(column)]
 
 
@@ -521,7 +521,7 @@ def test_a_sample_without_a_modality_is_answered_as_a_coalition_without_it(tmp_p
     data = opened(table(tmp_path, **numbers))
     train = data.split("train")
     mean = Mean(train, data.shapes)
-    torch.testing.assert_close(mean.get_buffer("mean_y"), torch.zeros(3), atol=1e-5, rtol=0)  # of the samples that have it
+    torch.testing.assert_close(mean.get_buffer("mean_y"), torch.zeros(3), atol=1e-5, rtol=0)  # only over samples that have y
     torch.manual_seed(0)
     encoders = {m: MLP(data.shapes[m], hidden=4, layers=1) for m in ("x", "y")}
     model = MultimodalModel(encoders, Concat(dict.fromkeys(encoders, 4), 3), muting=muting or mean).eval()
@@ -612,4 +612,4 @@ def test_prepared_arrays_hold_what_the_files_do(tmp_path: Path) -> None:
             ):
                 torch.testing.assert_close(one, other)
     table(tmp_path, **{**columns, "said": [f"{cell} now" for cell in columns["said"]]})
-    assert opened(path).layout.name == "files"  # another table than that which was prepared
+    assert opened(path).layout.name == "files"  # the table has changed since it was prepared

@@ -1,4 +1,4 @@
-"""What is odd in a stranger's table is told with its row and column, or does no harm."""
+"""Oddities in a user's table are reported with row and column, or do no harm."""
 
 import json
 from decimal import Decimal
@@ -24,12 +24,12 @@ LABELS = ["kat", "hond", "vis"] * (ROWS // 3)
 
 @pytest.fixture(autouse=True)
 def registry_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a command adds to the registry is gone after each test."""
+    """Undo after each test what commands add to the registry by AGMBENCH_REGISTRY."""
     monkeypatch.setenv("AGMBENCH_REGISTRY", "")
 
 
 def table(folder: Path, file: str = "t.csv", **columns: Any) -> Path:
-    """Two modalities of numbers and a label, with other columns on top."""
+    """Write a table with two modalities of numbers, a label and the given columns."""
     given = {f"{m}_{place}": DRAW.normal(size=ROWS).round(3) for m in "xy" for place in range(2)}
     frame = pd.DataFrame({**given, "label": LABELS, **columns})
     path = folder / file

@@ -1,4 +1,4 @@
-"""Tasks: losses, scores and likelihoods by hand, and the whole line trained under each."""
+"""Tasks: losses, scores and likelihoods against values by hand, and whole jobs under each task."""
 
 import copy
 import math
@@ -68,7 +68,7 @@ def test_regression_by_hand() -> None:
 
 
 class PerSegment(Concat):
-    """Two segments a sample: the logits of the sample and of its mirror image."""
+    """A fusion with two segments per sample; the logits of the second are those of the first with opposite sign."""
 
     def forward(self, features: dict[str, Tensor]):  # type: ignore[no-untyped-def, override]
         fused = super().forward(features)

@@ -1,4 +1,4 @@
-"""Tables on a terminal of any width, and where there is only ASCII."""
+"""Tables on terminals of any width, and on terminals with only ASCII."""
 
 import re
 

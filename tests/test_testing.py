@@ -1,4 +1,4 @@
-"""Every modulator of the registry keeps the conformance checks, and each kind of broken one is caught by the check meant for it."""
+"""Every modulator of the registry passes the conformance checks, and each kind of broken modulator is caught by the check meant for it."""
 
 import math
 import sys
@@ -54,11 +54,11 @@ def test_a_modulator_of_the_registry_fails_no_check(entry: registry.Entry) -> No
     assert torch.equal(torch.get_rng_state(), state)
 
 
-# modulators that are broken in one way each
+# modulators that each break one promise
 
 
 class Inverted(AGM):
-    """Amplifies what runs ahead."""
+    """Amplifies modalities that are ahead."""
 
     def coefficients(self, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         kappa, ratio, reference = super().coefficients(score)
@@ -74,7 +74,7 @@ class Uneven(AGM):
 
 
 class Lopsided(AGM):
-    """Does not give equal modalities the same."""
+    """Gives equal modalities different coefficients."""
 
     promises = Promises(balances=True)
 
@@ -84,7 +84,7 @@ class Lopsided(AGM):
 
 
 class NamesNothing(OGM):
-    """Finds tensors by a name that no modality has."""
+    """Looks for tensors by a name that no modality has."""
 
     def backward(self, model: Model, batch: Batch) -> Step:
         self._names = {id(tensor): name for name, tensor in model.encoders.named_parameters()}  # type: ignore[attr-defined]
@@ -96,7 +96,7 @@ class NamesNothing(OGM):
 
 
 class NotANumber(AGM):
-    """Returns a loss that is no number."""
+    """Returns a loss that is not a number."""
 
     def backward(self, model: Model, batch: Batch) -> Step:
         step = super().backward(model, batch)
@@ -104,7 +104,7 @@ class NotANumber(AGM):
 
 
 class InfiniteGradient(Joint):
-    """Leaves one gradient infinite; promises nothing."""
+    """Makes one gradient infinite; it promises nothing."""
 
     promises = Promises()
 
@@ -115,7 +115,7 @@ class InfiniteGradient(Joint):
 
 
 class Keeps(AGM):
-    """Keeps an encoder in a list, where no `state_dict` shows it."""
+    """Keeps an encoder in a list, so that it is not in the `state_dict`."""
 
     def backward(self, model: Model, batch: Batch) -> Step:
         self.kept = {"encoders": [model.encoders[self.modalities[0]]]}
@@ -123,7 +123,7 @@ class Keeps(AGM):
 
 
 class Partial(Joint):
-    """Leaves out the last tensor of the first encoder; promises nothing."""
+    """Gives no gradient to the last tensor of the first encoder; it promises nothing."""
 
     promises = Promises()
 
@@ -135,7 +135,7 @@ class Partial(Joint):
 
 
 class Forgets(AGM):
-    """Grows stronger from step to step, by a number that no checkpoint holds."""
+    """Becomes stronger from step to step, by a number that no checkpoint has."""
 
     pace = 0.0
 
@@ -149,7 +149,7 @@ class Forgets(AGM):
 
 
 class Twice(Joint):
-    """Runs the encoders again."""
+    """Runs the encoders a second time."""
 
     def backward(self, model: Model, batch: Batch) -> Step:
         step = super().backward(model, batch)
@@ -159,7 +159,7 @@ class Twice(Joint):
 
 
 class NoWindow(AGM):
-    """Takes `starts` and `ends` and modulates in every epoch."""
+    """Takes `starts` and `ends`, but modulates in every epoch."""
 
     def begin_epoch(self, context: Context) -> None:
         pass
@@ -178,32 +178,32 @@ class Changing(Joint):
     steps_seen = 0
 
     def backward(self, model: Model, batch: Batch) -> Step:
-        self.steps_seen = (self.steps_seen + 1) % 5  # back to its start at the checkpoint, so that only the names are wrong
+        self.steps_seen = (self.steps_seen + 1) % 5  # it is 0 again at the checkpoint, so that only the names are wrong
         return super().backward(model, batch)._replace(signals={f"step/{self.steps_seen}": torch.ones(())})
 
 
 class Idle(Joint):
-    """Takes no step, and does not say so."""
+    """Takes no step, but does not declare it."""
 
     def steps(self, model: Model, batches: Sequence[Batch]) -> Sequence[Step]:
         return ()
 
 
 class Secret(Joint):
-    """Takes steps, and says that it does not."""
+    """Takes steps, but declares that it does not."""
 
     promises = Promises(trains=False)
 
 
 class Outside(Joint):
-    """Asks for a sample that is not there."""
+    """Asks for a sample that does not exist."""
 
     def samples(self, context: Context) -> Tensor:
         return torch.tensor([14, 15, 16])
 
 
 class Mute(Joint):
-    """Has no answer for one modality alone."""
+    """Has no finite answer for a single modality."""
 
     def coalitions(self, model: Model, inputs: Mapping[str, Input], which: Sequence[Coalition]) -> dict[Coalition, Fused]:
         said = super().coalitions(model, inputs, which)
@@ -218,7 +218,7 @@ class Quits(Joint):
 
 
 class Shares(AGM):
-    """Calls `exact` what is not."""
+    """Uses the mode `shared`, but promises `exact`."""
 
     def backward(self, model: Model, batch: Batch) -> Step:
         self.mode = "shared"
@@ -226,13 +226,13 @@ class Shares(AGM):
 
 
 class Alone(MMPareto):
-    """Says that it takes samples that lack a modality, and lets each modality learn by itself."""
+    """Promises that it takes samples that lack a modality, but lets each modality learn by itself."""
 
     promises = Promises()
 
 
 class AlsoAlike(Joint):
-    """Says that it gives weights to its losses, and has one beside the model's that knows of none."""
+    """Promises to use the weights of samples, but has a second loss without them."""
 
     promises = Promises(weights=True)
 
@@ -320,11 +320,11 @@ def test_gradients_that_are_not_those_of_full_passes_are_caught(monkeypatch: pyt
     assert "with coalitions=exact, the gradient of encoders." in outcome(checks, "exact").detail
 
 
-# what is not tried
+# checks that are skipped
 
 
 class OnlyTwo(Joint):
-    """Takes two modalities."""
+    """Takes exactly two modalities."""
 
     def __init__(self, modalities: tuple[str, ...]) -> None:
         super().__init__(modalities)
@@ -340,7 +340,7 @@ class TakesNothing(Joint):
 
 
 class Rests(Joint):
-    """Lets the first encoder rest."""
+    """Never trains the first encoder."""
 
     promises = Promises(rests=True)
 
@@ -352,7 +352,7 @@ class Rests(Joint):
 
 
 class Crashes(Joint):
-    """Raises."""
+    """Raises an error of two lines."""
 
     def prepare(self, context: Context) -> None:
         raise RuntimeError("two\nlines")
@@ -386,7 +386,7 @@ def test_what_refuses_everything_passes_nothing() -> None:
 
 
 class OwnHead(Joint):
-    """Answers by a head of its own."""
+    """Predicts with a head of its own."""
 
     promises = Promises(own_heads=True)
 
@@ -402,7 +402,7 @@ class OwnHead(Joint):
 
 
 class InTurns(Joint):
-    """Lets one encoder after another learn, a batch each; promises nothing."""
+    """Trains one encoder after another, each on one batch; it promises nothing."""
 
     promises = Promises()
     turn = 0
@@ -435,7 +435,7 @@ def test_encoders_that_take_turns_within_an_epoch_need_no_promise() -> None:
 
 
 def last_line(function: Callable[..., Any]) -> str:
-    """Where a function of two lines does what it does, as an error names it."""
+    """The file and line of the body of a function of two lines, as an error names them."""
     return f"{shown(__file__)}:{function.__code__.co_firstlineno + 1}"
 
 
@@ -457,7 +457,7 @@ def test_the_report_has_a_line_a_check_and_counts() -> None:
     )
 
 
-# what the checks stand on
+# the models that the checks use
 
 
 @pytest.mark.parametrize("flags", [(True, True), (False, True), (True, False)])

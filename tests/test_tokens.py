@@ -77,7 +77,7 @@ def test_a_coalition_is_a_full_pass_on_muted_inputs(fusion: str, mute: str) -> N
     with net.muting.evaluation():
         found = net.coalitions(inputs, which)
     with net.muting.evaluation():
-        stands_in = {m: net.muting(m, x) for m, x in inputs.items()}  # one draw a modality, in their order
+        stands_in = {m: net.muting(m, x) for m, x in inputs.items()}  # one draw per modality, in order
     for coalition in which:
         seen = {m: inputs[m] if m in coalition else stands_in[m] for m in NAMES}
         torch.testing.assert_close(found[coalition].logits, net(seen).logits)
@@ -120,7 +120,7 @@ def test_random_muting_is_the_same_at_each_evaluation_and_goes_on_in_training() 
 
 
 def test_a_state_from_another_kind_of_device_is_no_obstacle() -> None:
-    """A model trained on CUDA, whose generators have short states, is looked at on a CPU; its state is handed on as it is."""
+    """A model that was trained on CUDA, whose generators have short states, is evaluated on a CPU; its state stays unchanged."""
     foreign, x = torch.zeros(16, dtype=torch.uint8), torch.zeros(2, 3)
     muting = Random(5)
     muting.set_extra_state(foreign)
@@ -163,7 +163,7 @@ def test_the_official_transformer_reads_images_and_trains_under_agm() -> None:
 
 
 class Guided(Encoder):
-    """Features of one modality, scaled by the mean of another's input."""
+    """An encoder whose features are scaled by the mean of another modality's input."""
 
     guided = True
 

@@ -1,4 +1,4 @@
-"""The loop: deterministic, one optimizer step a yielded step, and stopped by a loss that is not finite."""
+"""The loop is deterministic, makes one optimizer step per yielded step, and stops at a loss that is not finite."""
 
 from collections.abc import Iterable, Sequence
 
@@ -69,7 +69,7 @@ def untrained_concepts(job: build.Job) -> dict[str, MultimodalModel]:
 TRAINED = [e.name for e in REGISTRY.entries() if e.kind == "modulator" and e.load().promises.trains]
 
 
-EARLY: dict[str, dict[str, int]] = {  # what makes those that begin late do it within the epochs here
+EARLY: dict[str, dict[str, int]] = {  # settings with which methods that begin late already begin within the epochs here
     "g-blend": {"modulator.super_epoch": 1},
     "mses": {"modulator.patience": 0},
     "relearning": {"modulator.every": 1},
@@ -118,7 +118,7 @@ def test_a_last_batch_that_is_not_full_is_left_out_where_the_recipe_says_so() ->
 
 
 def by_hand(job: build.Job, steps: int = 1) -> MultimodalModel:
-    """Joint training in a loop of its own, with so many optimizer steps per batch: same order, same optimizer."""
+    """Joint training in a separate loop with the same order and the same optimizer, with `steps` optimizer steps per batch."""
     model, split, recipe = build.model(job), job.dataset.split("train"), job.spec.training
     torch.manual_seed(job.spec.seed)
     order = torch.Generator().manual_seed(job.spec.seed)
@@ -140,7 +140,7 @@ def test_the_loop_is_a_plain_training_loop_for_joint() -> None:
 
 
 class TwoSteps(Joint):
-    """Two optimizer steps a batch."""
+    """Joint training with two optimizer steps per batch."""
 
     def steps(self, model: Model, batches: Sequence[Batch]) -> Iterable[Step]:
         for _ in range(2):
@@ -156,7 +156,7 @@ def test_a_modulator_may_take_several_steps_a_batch() -> None:
 
 
 class Chosen(Joint):
-    """Says which samples it wants, and writes down which it is given."""
+    """Chooses its samples, and notes which it gets."""
 
     def __init__(self, modalities: tuple[str, ...]) -> None:
         super().__init__(modalities)
@@ -183,7 +183,7 @@ def test_signals_have_one_point_an_optimizer_step() -> None:
 
 
 class Recorder(Joint):
-    """Writes down what the context tells."""
+    """Notes what the context has."""
 
     def __init__(self, modalities: tuple[str, ...]) -> None:
         super().__init__(modalities)
@@ -394,13 +394,13 @@ def test_half_precision_trains_every_modulator_with_scores_in_float32(name: str,
     scores = {point.step: point.value for epoch in half for point in epoch.points if point.name == "score/m0"}
     exact = {point.step: point.value for epoch in whole for point in epoch.points if point.name == "score/m0"}
     assert scores == pytest.approx(exact, rel=0.02)
-    if scores:  # of 8 or 11 bits: were a score rounded to them, it would be its own value of that type
+    if scores:  # a score that was rounded to 8 or 11 bits would be equal to its value in that type
         kind = DTYPES[precision]
         assert any(float(torch.tensor(value).to(kind)) != value for value in scores.values())
 
 
 class Huge(Joint):
-    """Its loss has a gradient that float16 holds only under smaller scales than the first."""
+    """Has a loss whose gradient fits into float16 only under smaller scales than the first."""
 
     def backward(self, model: Model, batch: Batch) -> Step:
         logits = model.fusion(model.encode(batch.inputs)).logits

@@ -1,4 +1,4 @@
-"""What each transform does to a sample, by numbers that can be worked out by hand."""
+"""The effect of each transform on a sample, by numbers that can be worked out by hand."""
 
 import math
 
@@ -23,7 +23,7 @@ def drawn(number: int = 0) -> torch.Generator:
 
 
 def coordinates(height: int, width: int) -> Tensor:
-    """A picture that says where each of its places is: rows in red, columns in green."""
+    """A picture in which each pixel has its own coordinates: the row in red, the column in green."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([rows, columns, torch.zeros_like(rows)]).float().unsqueeze(0)
 
@@ -58,7 +58,8 @@ def test_all_frames_of_a_clip_are_cropped_and_mirrored_alike() -> None:
 
 @pytest.mark.parametrize("size", [(120, 160), (50, 600), (600, 50)])
 def test_parts_are_drawn_as_torchvision_draws_them(size: tuple[int, int]) -> None:
-    """Means of place, area and ratio, within five standard errors; long pictures have none of the ratio, so the middle is taken."""
+    """Means of place, area and ratio agree within five standard errors. Long pictures have no part of an allowed ratio, so the middle is
+    taken."""
     transform, theirs = CropFlip((3, 8, 8)), v2.RandomResizedCrop(8)
     count = 2000
     ours = torch.tensor([transform._part(*size, drawn(number)) for number in range(count)]).double()

@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the server said when it started."""
+    """The file with the output of the server when it starts."""
     return tmp_path_factory.mktemp("ui") / "said"
 
 
@@ -96,7 +96,7 @@ def test_a_browser_shows_runs_metrics_plots_and_models(finished: CommandLine, po
 
 
 def seen(page: str, words: list[str], folder: Path) -> None:
-    """The words are in the document that the browser makes of a page, and the picture of it is not blank."""
+    """Fail unless the words are in the document that the browser makes of a page, and a screenshot of it is not blank."""
     text = ""
     for budget in (8_000, 20_000):  # milliseconds of the page's own clock
         text = chromium(page, folder, f"--virtual-time-budget={budget}", "--dump-dom")

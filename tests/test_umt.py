@@ -38,7 +38,7 @@ def test_teachers_learn_nothing() -> None:
 
 
 class Sequence(Encoder):
-    """Tokens as they are, times a weight."""
+    """An encoder that multiplies its tokens by a weight."""
 
     def __init__(self, weight: float) -> None:
         super().__init__((2, 4))

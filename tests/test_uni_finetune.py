@@ -1,4 +1,4 @@
-"""Unimodal training, then joint training: whose encoders it begins with, and how fast they learn."""
+"""Unimodal training, then joint training: with which encoders it begins, and how fast they learn."""
 
 import torch
 from toys import NAMES, batch, context, gradient, model

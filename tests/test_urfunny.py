@@ -1,4 +1,4 @@
-"""UR-FUNNY: every layout is read as it was written and trains a job; every broken copy is one line; a real clip is decoded."""
+"""UR-FUNNY: every layout is read correctly and can be trained on; every broken copy gives one line of error; a real clip is decoded."""
 
 import shutil
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def test_splits_are_disjoint_and_of_the_right_size(name: str, protocol: Any, roo
     LAYOUTS[name].write_sample(root)
     data = URFunny(0, protocol=protocol)
     assert data.layout is LAYOUTS[name]
-    train, test = (39, 9) if name == "pack" else (40, 10)  # the pack's sample has a row without text in each part
+    train, test = (39, 9) if name == "pack" else (40, 10)  # the random `pack` has one row without text in each part
     dev = {"agmbench": 4, "paper": 5}[protocol]
     judged = test if protocol == "agmbench" else int(0.9 * test)
     assert [len(data.split(split)) for split in SPLITS] == [int(0.9 * train), dev, judged, judged]
@@ -87,7 +87,7 @@ def test_the_pack_is_read_as_it_is(root: Path) -> None:
 
 
 def expected(root: Path, id_: int, modality: str, context: bool) -> Any:
-    """A clip's words in a row, straight from the official pickles."""
+    """The sequence of a clip's words, read directly from the official pickles."""
     file = {"visual": "openface_features_sdk.pkl", "audio": "covarep_features_sdk.pkl", "text": "language_sdk.pkl"}[modality]
     kind = "embedding_indexes" if modality == "text" else "features"
     clip = load(root / file)[id_]
@@ -136,7 +136,7 @@ def test_prepared_is_the_same_as_official(root: Path, tmp_path: Path) -> None:
             assert torch.equal(tokens(a, modality).mask, tokens(b, modality).mask)  # type: ignore[arg-type]
     assert prepared.held.groups == official.held.groups
     before = sorted(root.rglob("*"))
-    URFunny.prepare(tmp_path / "raw", root, lambda done, total: None, 2)  # whole already
+    URFunny.prepare(tmp_path / "raw", root, lambda done, total: None, 2)  # the folder is complete already
     assert sorted(root.rglob("*")) == before
 
 
@@ -226,7 +226,7 @@ def test_no_data_is_one_line_that_says_what_is_expected(line: CommandLine, root:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sample of clips; read it, write nothing."""
+    """A random pack of clips. Tests must not change it."""
     raw = tmp_path_factory.mktemp("clips")
     Clips().write_sample(raw)
     return raw
@@ -314,7 +314,7 @@ def test_the_real_labels_serve_a_copy(shared: Path, root: Path) -> None:
 
 
 def test_a_real_clip_is_prepared(shared: Path, root: Path, tmp_path: Path, line: CommandLine) -> None:
-    """Under twelve of the real ids: each part needs some."""
+    """One clip is used under twelve real ids, because each part needs some."""
     path = next((shared / "urfunny2_videos").glob("*.mp4"))
     labels = load_pickle(shared / "humor_label_sdk.pkl")
     ids = [int(path.stem), *(id_ for id_ in labels if id_ != int(path.stem))][:12]
@@ -325,7 +325,7 @@ def test_a_real_clip_is_prepared(shared: Path, root: Path, tmp_path: Path, line:
     (raw / "humor_label_sdk.pkl").symlink_to(shared / "humor_label_sdk.pkl")
     save(raw / "data_folds.pkl", {"train": ids[:4], "dev": ids[4:8], "test": ids[8:]})
     assert line("data", "prepare", "urfunny", "--from", str(raw), "--jobs", "1").status == 0
-    verified = line("data", "verify", "urfunny")  # one clip in all splits, and labels that train lacks: read whole, and told
+    verified = line("data", "verify", "urfunny")  # all is read; the same clip in all splits and missing labels are reported
     assert verified.status == 2
     assert "test: inputs of train in 4 of 4 samples" in verified.err
     assert "'not humorous'" in verified.err

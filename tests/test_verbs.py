@@ -1,4 +1,4 @@
-"""What holds for every verb: an option of one value is given once, a number is one that can be, a path that is wrong is one line."""
+"""Rules for every command: options with one value are given once, numbers are in range, and a wrong path gives one line of error."""
 
 import errno
 import importlib
@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(line: CommandLine) -> None:
 
 
 def closed(folder: Path) -> bool:
-    """Whether nobody, not even root, can make a folder there."""
+    """Whether nobody, not even root, can make a folder in this one."""
     try:
         (folder / "probe").mkdir()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What `agmbench data verify` and `check` judge, and what `run` refuses: a small data set with one fault by name."""
+"""What `agmbench data verify` and `check` find, and what `run` refuses, on a small data set with one fault that is chosen by name."""
 
 from pathlib import Path
 
@@ -112,7 +112,7 @@ datasets:
 
 @pytest.fixture
 def faulty(line: CommandLine) -> CommandLine:
-    """A command line that knows the data set."""
+    """A command line with the data set as a plugin."""
     plugin = line.folder / "plugins" / "faulty"
     plugin.mkdir(parents=True)
     (plugin / "faulty.py").write_text(FAULTY)
@@ -324,7 +324,7 @@ def test_a_limited_job_is_judged_by_the_samples_that_it_sees(faulty: CommandLine
 
 
 class Late(Synthetic):
-    """Has a class number that is none in its last sample, in a split of `kind`."""
+    """A data set whose last sample has an impossible class number, with splits of the class `kind`."""
 
     def __init__(self, kind: type[Split]) -> None:
         super().__init__(0, samples=64)
@@ -343,7 +343,7 @@ class Late(Synthetic):
 
 
 class OnDisk:
-    """Tells its targets with a batch alone."""
+    """A split whose targets are only known from batches."""
 
     def __init__(self, whole: TensorSplit) -> None:
         self.whole = whole
@@ -358,7 +358,7 @@ class OnDisk:
 def test_targets_in_memory_are_all_judged_before_a_job_begins() -> None:
     with pytest.raises(AgmbenchError, match=r"'late': train: targets out of range, such as 4, in 1 of 64 samples \(63\)"):
         check_fit("late", Late(Joined))
-    check_fit("late", Late(OnDisk))  # what is on disk is not read for it
+    check_fit("late", Late(OnDisk))  # a split on disk is not read to its end
 
 
 @pytest.mark.parametrize("params", [{"task": task} for task in ("single", "segments", "multi", "regression")] + [{"tokens": 4}])
@@ -392,7 +392,7 @@ def test_valid_that_is_test_by_protocol_is_a_finding(
 def test_a_silent_recording_is_a_finding_and_one_without_sound_an_error(
     line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of what the layout decodes: the spectrogram of silence is one number, not zero, and that of dither one of small numbers."""
+    """The layout decodes sound: the spectrogram of silence is constant, but not zero, and that of dither has only small numbers."""
     root = tmp_path / "data"
     monkeypatch.setenv("AGMBENCH_DATA", str(root))
     assert line("data", "sample", "cremad", "--layout", "official").status == 0

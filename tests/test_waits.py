@@ -1,4 +1,4 @@
-"""A training step asks the device for nothing: the reads of the host are counted while the loop itself runs."""
+"""A training step never waits for the device: the reads of the host are counted while the real loop runs."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -94,7 +94,7 @@ def test_what_asks_for_no_number_is_not_counted(name: str) -> None:
 
 
 class Asks(Joint):
-    """Reads in each part of a step, five times in all."""
+    """Reads numbers of the device in each part of a step, five times in all."""
 
     def steps(self, model: Model, batches: Sequence[Batch]) -> Iterable[Step]:
         for step in super().steps(model, batches):
@@ -153,12 +153,12 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
 }
 CASES = [(Case("mlp", "concat", 2), 2), (Case("layernorm", "early", 2), 1), (Case("conv", "concat", 3), 1)]
 CASES += [(case, 1) for case in MASKED if (case.encoder, case.fusion) != ("masked transformer", "concat")]
-ON_HOST = ("mtl",)  # its solvers are TorchJD's, which compute there
+ON_HOST = ("mtl",)  # its solvers are TorchJD's, which compute on the host
 TRAINED = [entry for entry in BUILT_IN.entries("modulator") if entry.load().promises.trains and entry.name not in ON_HOST]
 
 
 def made(entry: registry.Entry, case: Case, params: Mapping[str, Any]) -> Modulator | None:
-    """`None` where it refuses the model."""
+    """A modulator for a case; `None` if it refuses the model."""
     method: Modulator = entry.load()(case.modalities, **{**entry.params, **params})
     return None if method.refuses(case.model()) else method
 
@@ -189,11 +189,11 @@ def test_no_optimizer_waits(optimizer: str) -> None:
     assert counted(case, Joint(case.modalities), optimizer=optimizer, **options).reads == []
 
 
-# a loss that is not finite, though nobody waited for it
+# losses that are not finite are found, although the loop does not wait for each
 
 
 class Lost(Joint):
-    """Its loss is not a number at step `at`; at step `fails` it raises."""
+    """Has a loss that is not a number at step `at`, and raises at step `fails`."""
 
     def __init__(self, modalities: tuple[str, ...], at: int, fails: int = 10**9) -> None:
         super().__init__(modalities)
@@ -207,7 +207,7 @@ class Lost(Joint):
 
 
 def small(steps: int) -> build.Job:
-    """A job of so many steps an epoch, one epoch."""
+    """A job of one epoch with this number of steps."""
     return make(**{"training.batch_size": 2, "training.epochs": 1, "dataset.samples": 2 * steps})
 
 
@@ -229,7 +229,7 @@ def test_what_goes_wrong_for_that_reason_is_told_by_the_reason() -> None:
 
 
 class Vanishes(Encoder):
-    """Features that are not finite at one pass alone."""
+    """An encoder whose features are not finite in one pass only."""
 
     out_features = 4
 

@@ -1,4 +1,4 @@
-"""Weights of samples: a column of a table, what they do to the loss, and which methods refuse them."""
+"""Weights of samples: as a column of a table, their effect on the loss, and the methods that refuse them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,12 +31,12 @@ NUMBERS = {f"{m}_{place}": DRAW.normal(size=ROWS).round(4) for m in "xy" for pla
 
 @pytest.fixture(autouse=True)
 def registry_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a command adds to the registry is gone after each test."""
+    """Undo after each test what commands add to the registry by AGMBENCH_REGISTRY."""
     monkeypatch.setenv("AGMBENCH_REGISTRY", "")
 
 
 def table(folder: Path, **columns: Any) -> Path:
-    """A table of two modalities of three numbers and a label, with other columns on top."""
+    """Write a table with two modalities of three numbers each, a label and the given columns."""
     path = folder / "t.csv"
     pd.DataFrame({**NUMBERS, "label": ["cat", "dog", "emu"] * (ROWS // 3), **columns}).to_csv(path, index=False)
     return path
@@ -65,7 +65,7 @@ def test_weights_of_train_are_one_on_average_and_other_splits_have_none(tmp_path
     assert [whole(data, name).weights for name in SPLITS if name != "train"] == [None] * 3
     assert "weight" not in data.shapes
     plain = opened(path)
-    assert whole(plain, "train").weights is None  # an entry that says nothing of weights has none
+    assert whole(plain, "train").weights is None  # without the setting in the entry, there are no weights
     assert plain.fingerprint != data.fingerprint
 
 
@@ -94,7 +94,7 @@ def test_describe_finds_a_column_of_weights_and_its_entry_says_so(line: CommandL
     assert "training.mixup: the samples have weights" in line.refused(
         "run", "-d", "t.yaml", "-m", "joint", "--set", "training.mixup=0.2"
     )
-    table(line.folder, weight=[-3, 70.5] * (ROWS // 2))  # something else than weights
+    table(line.folder, weight=[-3, 70.5] * (ROWS // 2))  # negative numbers cannot be weights
     assert "weights:" not in line("data", "describe", "t.csv", "--force").out
 
 
@@ -105,7 +105,7 @@ def test_a_job_on_a_table_without_weights_has_the_identity_that_it_had(tmp_path:
 
 
 def on_table(path: Path, monkeypatch: pytest.MonkeyPatch) -> build.Job:
-    """Joint training on a table as it is described."""
+    """A job of joint training on a table, with the entry that `describe` writes."""
     file = path.with_suffix(".yaml")
     file.write_text(entry(open_table(path, {}, anew=True), "t", path.parent))
     monkeypatch.setenv("AGMBENCH_REGISTRY", str(file))

@@ -1,4 +1,4 @@
-"""`whole`: a file or a folder is there in full, or what was there before is."""
+"""`whole`: a file or folder is either written completely, or what was there before stays."""
 
 import os
 import signal
@@ -113,7 +113,7 @@ def test_two_processes_that_make_the_same_path_at_once_never_meet(kind: str, tmp
     seen, deadline = 0, time.monotonic() + PATIENCE
     while any(process.poll() is None for process in makers):
         assert time.monotonic() < deadline
-        if kind == "file" and path.exists():  # it is there from then on
+        if kind == "file" and path.exists():  # once a file exists, it always exists
             assert contents(path) in [[text * 2] for text in texts]
             seen += 1
     assert [process.wait() for process in makers] == [0, 0]
@@ -130,7 +130,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_no
     for process in (killed, living):
         assert process.stdout
         assert process.stdout.readline() == "here\n"
-    (tmp_path / ".it.b.abcdefgh.new").mkdir()  # of the path `it.b`
+    (tmp_path / ".it.b.abcdefgh.new").mkdir()  # belongs to another path, `it.b`
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     with whole(path) as fresh:

@@ -1,4 +1,4 @@
-"""Tables of a user's own from their files to a table of results, in four commands each; with empty cells, and read ahead."""
+"""A user's own tables, from their files to a table of results in four commands; also with empty cells, and with reading ahead."""
 
 import csv
 from pathlib import Path
@@ -19,12 +19,12 @@ SMALL = ("--set", "training.epochs=2", "--seeds", "1")
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a command adds to the registry is gone after each test."""
+    """Undo after each test what commands add to the registry by AGMBENCH_REGISTRY."""
     monkeypatch.setenv("AGMBENCH_REGISTRY", "")
 
 
 def digits(count: int = COUNT) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures `[N, 28, 28]` of bytes, MFCCs `[N, 13]`, classes and speakers, the same number of each of four digits."""
+    """Pictures `[N, 28, 28]` of bytes, MFCCs `[N, 13]`, classes and speakers, with equally many samples of each of four digits."""
     with np.load(PACKED, allow_pickle=False) as file:
         images, written = file["images"].reshape(-1, 28, 28), file["image_digit"]
         ends, spoken, speaker, frames = (
@@ -41,7 +41,7 @@ def digits(count: int = COUNT) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
 
 
 def pictures_sounds_and_text(folder: Path) -> Path:
-    """A csv of paths of pictures and sounds and of text; a few cells are empty."""
+    """Write a csv with paths of pictures, paths of sounds, and text; a few cells are empty."""
     images, _, classes, speaker = digits()
     (folder / "png").mkdir()
     (folder / "wav").mkdir()
@@ -60,7 +60,7 @@ def pictures_sounds_and_text(folder: Path) -> Path:
 
 
 def features(folder: Path) -> tuple[Path, ...]:
-    """Features of three modalities in .npy, and a csv of labels."""
+    """Write features of three modalities as .npy, and a csv of labels."""
     images, mean, classes, speaker = digits()
     np.save(folder / "image.npy", images.reshape(COUNT, -1).astype(np.float32) / 255)
     np.save(folder / "audio.npy", mean)
@@ -72,7 +72,7 @@ def features(folder: Path) -> tuple[Path, ...]:
 
 
 def numbers(folder: Path) -> Path:
-    """A parquet of numeric columns."""
+    """Write a parquet with numeric columns."""
     images, mean, classes, _ = digits()
     columns = {f"mfcc_{place}": mean[:, place] for place in range(13)}
     columns |= {f"pixel_{place}": images.reshape(COUNT, -1)[:, 28 * place + 14].astype(float) for place in range(28)}
@@ -81,14 +81,14 @@ def numbers(folder: Path) -> Path:
 
 
 def finished(line: CommandLine, *words: str) -> Result:
-    """A command in a process of its own, as a user calls it, however busy the machine is."""
+    """Run a command in a separate process, as a user would, and wait for it however busy the machine is."""
     process = line.process(*words)
     out, err = process.communicate(timeout=PATIENCE)
     return Result(process.returncode, out, err)
 
 
 def compared(line: CommandLine, name: str, *describe: str) -> None:
-    """Describe, verify, train the four methods of the suite that is written, compare."""
+    """Describe and verify a table, train the four methods of the suite in its entry, and compare them."""
     for words in (
         ("data", "describe", *describe),
         ("data", "verify", f"{name}.yaml"),
@@ -151,7 +151,7 @@ def test_a_parquet_of_numbers(line: CommandLine) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("mute", ["zeros", "mean", "random"])
 def test_empty_cells_are_trained_on_in_every_way_of_muting(line: CommandLine, mute: str) -> None:
-    """And a run that is made twice is the same run."""
+    """It also checks that a run that is made twice gives the same numbers."""
     numbers(line.folder)
     frame = pd.read_parquet(line.folder / "digits.parquet")
     frame.loc[frame.index % 3 == 0, [name for name in frame if name.startswith("mfcc")]] = np.nan

@@ -1,4 +1,4 @@
-"""A function run by several ranks, each a process of its own, and what the functions of test_devices.py do there."""
+"""Runs a function on several ranks, each in its own process; and the functions that test_devices.py runs in this way."""
 
 import copy
 import itertools
@@ -29,7 +29,7 @@ from agmbench.train import train
 
 
 def together(size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
-    """What the function returned on each rank, all of them within one group."""
+    """Run the function on all ranks of one group, and return the results of each rank."""
     with tempfile.TemporaryDirectory() as folder:
         context = get_context("spawn")
         ranks = [context.Process(target=_rank, args=(rank, size, folder, function, args)) for rank in range(size)]
@@ -48,7 +48,7 @@ def _rank(rank: int, size: int, folder: str, function: Callable[..., Any], args:
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "AGMBENCH_DEBUG": "1"}
     with joined(CPU):
         torch.save(function(*args), Path(folder, f"{rank}.pt"))
-    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]  # none where there is no such folder
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]  # empty on systems without /proc
     Path(folder, f"{rank}.threads").write_text(" ".join(names))
 
 
@@ -56,7 +56,7 @@ Trained = tuple[dict[str, Tensor], list[Point], Any]
 
 
 def trained(dataset: str, name: str, settings: dict[str, Any], state: Any = None, epochs: int | None = None) -> Trained:
-    """The tensors of model and modulator after training from a state, or from the beginning; all points; and the last state."""
+    """Train from a state or from the beginning. Returns the tensors of model and modulator, all points and the last state."""
     given = {**settings, **EARLY.get(name, {})}
     spec = jobs.compose(REGISTRY, dataset, name, given.pop("fusion", None), settings=[*given.items()])
     job = build.resolve(spec, REGISTRY)
@@ -64,7 +64,7 @@ def trained(dataset: str, name: str, settings: dict[str, Any], state: Any = None
     modulator = build.modulator(job, model)
     concepts = untrained_concepts(job) if modulator.needs_concepts else {}
     points, last = [], state
-    own = copy.deepcopy(state)  # training goes on in it, and what is sent to processes is in memory that they share
+    own = copy.deepcopy(state)  # a copy, because training changes the state, which lies in memory that the processes share
     all_epochs = train(model, modulator, Feed(splits_of(job), CPU), spec.training, spec.seed, concepts, own)
     for epoch in itertools.islice(all_epochs, epochs):
         points += epoch.points
@@ -84,7 +84,7 @@ def all_trained(dataset: str, names: Sequence[str], settings: dict[str, Any]) ->
 
 
 def gradients(seed: int, samples: int) -> dict[str, Tensor]:
-    """Of two networks with BatchNorm and of one that reads sequences with masks, in float64, by passes of every sort."""
+    """The gradients, by passes of every kind, of two networks with BatchNorm and of one that reads sequences with masks, in float64."""
     torch.manual_seed(seed)
     x = torch.randn(samples, 2, 9, 9).double().requires_grad_()
     net = nn.Sequential(
@@ -120,7 +120,7 @@ def gradients(seed: int, samples: int) -> dict[str, Tensor]:
     found |= {f"backward.{name}": tensor.grad.clone() for name, tensor in reader.named_parameters() if tensor.grad is not None}
     learning = [*net.parameters(), x]
     found |= {f"grad.{place}": one for place, one in enumerate(torch.autograd.grad(passes(), learning))}
-    net.eval()  # second derivatives, as LFM takes them
+    net.eval()  # for second derivatives, as in LFM
     with torch.backends.cudnn.flags(enabled=False):
         first = torch.autograd.grad((encoded(net, x).tanh() * weights[0]).sum(), learning, create_graph=True)  # type: ignore[union-attr]
         along = torch.stack([one.square().sum() for one in first]).sum()
@@ -131,16 +131,16 @@ def gradients(seed: int, samples: int) -> dict[str, Tensor]:
 
 
 class Cutting(LSTM):
-    """Cuts what is behind the longest sequence of its batch, as packed sequences are."""
+    """An LSTM that cuts a batch to its longest sequence, as packed sequences do."""
 
     def forward(self, x: Any) -> Tokens:
         longest = int(x.mask.sum(dim=1).max())
-        order = (~x.mask).long().argsort(dim=1, stable=True)[:, :longest]  # what is there comes first
+        order = (~x.mask).long().argsort(dim=1, stable=True)[:, :longest]  # tokens that are not hidden come first
         return super().forward(Tokens(x.values.gather(1, order.unsqueeze(2).expand(-1, -1, 3)), x.mask.gather(1, order)))
 
 
 class Noisy(Joint):
-    """Draws random numbers of its own."""
+    """Draws random numbers that differ between the ranks."""
 
     def backward(self, model: Model, batch: Batch) -> Step:
         step = super().backward(model, batch)
@@ -152,7 +152,7 @@ class Noisy(Joint):
 
 
 def noisy() -> str:
-    """What its training says."""
+    """The error of a training with `Noisy`; empty if there is none."""
     spec = jobs.compose(REGISTRY, "synthetic", "joint", settings=[("dataset.samples", 96), ("training.epochs", 2)])
     job = build.resolve(spec, REGISTRY)
     try:
@@ -163,7 +163,7 @@ def noisy() -> str:
 
 
 class OnDisk:
-    """A split that is not in memory, of sequences; it notes what was read."""
+    """A split of sequences that is not in memory, and notes which samples were read."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
@@ -180,7 +180,7 @@ class OnDisk:
 
 
 def read(pieces: Sequence[Sequence[int]]) -> tuple[list[Batch], list[int]]:
-    """The batches of these samples, and which samples this rank has read."""
+    """The batches of these samples, and the samples that this rank has read."""
     split: Split = OnDisk()
     kind = Feed if here() is None else DealtFeed
     batches = list(kind({"train": split}, CPU).batches("train", [torch.tensor(piece) for piece in pieces], epoch=0))
@@ -188,7 +188,7 @@ def read(pieces: Sequence[Sequence[int]]) -> tuple[list[Batch], list[int]]:
 
 
 def dropped() -> tuple[Tensor, Tensor]:
-    """What an encoder that draws gives to ten like samples, and what torch draws afterwards."""
+    """The features that an encoder with dropout gives for ten equal samples, and the numbers that torch draws afterwards."""
     torch.manual_seed(3)
     made = encoded(nn.Dropout(0.5), torch.ones(10, 16))
     assert isinstance(made, Tensor)

@@ -11,7 +11,7 @@ NAMES = ("a", "v")
 
 
 class Scale(Encoder):
-    """`e = x * weight`, `[B, D]`: of an input of ones, the feature is the weight."""
+    """An encoder `e = x * weight`, `[B, D]`. For an input of ones, the feature is the weight."""
 
     def __init__(self, weight: list[float]) -> None:
         super().__init__((len(weight),))
@@ -23,7 +23,7 @@ class Scale(Encoder):
 
 
 def model(features: dict[str, list[float]], head: list[list[float]], fusion: type[Fusion] = Concat) -> MultimodalModel:
-    """A model that gives those features to an input of ones; the weights of a concat head `[C, sum D]`, without bias."""
+    """A model that gives these features for an input of ones. `head` are the weights of its head, `[C, sum D]`, which has no bias."""
     encoders = {m: Scale(weight) for m, weight in features.items()}
     made = fusion({m: e.out_features for m, e in encoders.items()}, len(head))
     (linear,) = made.heads()
@@ -34,7 +34,7 @@ def model(features: dict[str, list[float]], head: list[list[float]], fusion: typ
 
 
 def batch(net: MultimodalModel, targets: list[int]) -> Batch:
-    """Inputs of ones."""
+    """A batch with inputs of ones and these targets."""
     count = len(targets)
     inputs = {m: torch.ones(count, int(e.out_features)) for m, e in net.encoders.items()}  # type: ignore[arg-type]
     return Batch(inputs, torch.tensor(targets), torch.arange(count))
@@ -43,13 +43,13 @@ def batch(net: MultimodalModel, targets: list[int]) -> Batch:
 def context(
     net: MultimodalModel, epoch: int = 0, steps: int = 1, concepts: dict[str, MultimodalModel] | None = None
 ) -> Context:
-    """A context whose every split is two samples, one of each of two classes."""
+    """A context in which every split has two samples, one of each class."""
     shown = batch(net, [0, 1])
     splits = dict.fromkeys(SPLITS, TensorSplit(shown.inputs, shown.targets))
     return Context(epoch, 10, steps, splits, torch.Generator().manual_seed(1), net, concepts=concepts or {})
 
 
 def gradient(net: MultimodalModel, modality: str) -> Tensor | None:
-    """Of the encoder's weight."""
+    """The gradient of the weight of a modality's encoder."""
     found: Tensor | None = net.encoders[modality].weight.grad  # type: ignore[assignment, union-attr]
     return found

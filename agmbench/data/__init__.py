@@ -1,1 +1,1 @@
-"""What `agmbench data` does: look at the data sets on this machine, verify one, prepare one from raw files, make a random sample."""
+"""The work of `agmbench data`: find the data sets on this machine, verify, describe and download them."""

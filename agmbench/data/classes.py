@@ -1,4 +1,4 @@
-"""Which classes the splits have, and what is wrong or odd about that."""
+"""Which classes occur in which split, and which of them are missing where they should not be."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,14 +10,14 @@ from agmbench.data.fit import NAMED, Named
 
 
 class Classes:
-    """How often each class occurs in a split, and the first samples that have it; batch by batch."""
+    """How often each class occurs in one split, and the first samples of each class; counted batch by batch."""
 
     def __init__(self, count: int) -> None:
         self.counts = torch.zeros(count, dtype=torch.int64)
         self.first: dict[int, list[int]] = {number: [] for number in range(count)}
 
     def add(self, index: Tensor, labels: Tensor) -> None:
-        """Take in the samples of these numbers; `labels` `[n, 2]` as the task gives them."""
+        """Count the classes of the samples `index`. `labels` `[n, 2]` are pairs of a row of `index` and a class, as the task gives them."""
         self.counts += torch.bincount(labels[:, 1], minlength=len(self.counts))
         for number in labels[:, 1].unique().tolist():
             if len(few := self.first[number]) < NAMED:
@@ -25,8 +25,8 @@ class Classes:
 
 
 def judged(found: Mapping[SplitName, Classes], titles: Sequence[object], named: Named) -> tuple[list[str], list[str]]:
-    """The classes that train lacks and another split has, which is wrong; and those that another split or all splits lack, which is
-    only odd."""
+    """Return two lists of lines. The first, what is wrong: classes that another split has and train lacks. The second, what is only odd:
+    classes that train has and another split lacks, and classes that occur in no split."""
     if "train" not in found:
         return [], []
     nowhere = [number for number in range(len(titles)) if not any(classes.counts[number] for classes in found.values())]
@@ -44,7 +44,7 @@ def _lacking(
     titles: Sequence[object],
     named: Named,
 ) -> list[str]:
-    """The classes that do not occur in one split, but in the other; in a line, if there are any."""
+    """One line about the classes that do not occur in split `one`, but do in `other`; no line if there are none."""
     here, there = found[one], found[other]
     missing = ((here.counts == 0) & (there.counts > 0)).nonzero().flatten().tolist()
     if not missing:

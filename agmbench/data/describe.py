@@ -1,4 +1,4 @@
-"""What a table was found to hold, and the entry of a registry that says so: `agmbench data describe`."""
+"""Describes a table for `agmbench data describe`, and writes the registry entry that makes it a data set."""
 
 import os
 import re
@@ -16,14 +16,14 @@ from agmbench.datasets.tables.opened import Opened
 from agmbench.datasets.tables.shares import SHARES
 from agmbench.datasets.tables.stored import is_sequence
 
-WRITTEN = ("label", "task", "split", "group", "weight", "id")  # what of a table's settings an entry says, where there is one
-SMALL = 64  # pixels of a side, up to which a picture needs no large network
+WRITTEN = ("label", "task", "split", "group", "weight", "id")  # the settings that an entry states if they are set
+SMALL = 64  # pixels: a picture whose sides are not longer gets a small network
 COMPARED = ("unimodal", "joint", "ogm-ge", "agm")
 TARGET = "agmbench.datasets.table:Table"
 
 
 def modalities(opened: Opened) -> list[tuple[str, str, str, str, str]]:
-    """A line each: name, kind, columns, shape of a sample, empty cells."""
+    """One row per modality: name, kind, columns, shape of a sample, number of empty cells."""
     return [
         (name, modal.kind.kind, _columns(modal.kind), "x".join(map(str, modal.shape)), f"{int(modal.absent.sum()):,}")
         for name, modal in opened.modals.items()
@@ -36,7 +36,7 @@ def _columns(kind: Any) -> str:
 
 
 def counts(opened: Opened) -> list[tuple[str, list[int]]]:
-    """The classes with their samples in each split; of a regression none."""
+    """Each class with its number of samples per split; empty for a regression."""
     found, values = opened.targets, opened.targets.values.numpy()
     if found.kind == "number":
         return []
@@ -51,7 +51,7 @@ def counts(opened: Opened) -> list[tuple[str, list[int]]]:
 
 
 def remarks(opened: Opened) -> Iterator[str]:
-    """What is said beside the tables: label, splits, groups, columns left out, and what is odd or wrong."""
+    """The lines printed below the tables: label, splits, groups, weights, ids, unused columns, and what is odd or wrong."""
     settings, found = opened.settings, opened.targets
     what = {"class": "a class", "labels": "several labels", "number": "a number", "segments": "a class for each segment"}[
         found.kind
@@ -78,13 +78,13 @@ def remarks(opened: Opened) -> Iterator[str]:
 
 
 def entry_name(path: Path, known: Sequence[str]) -> str:
-    """What an entry for a table may be called: after its file, with `-table` behind where that is taken."""
+    """A name for the entry of a table: that of its file, with `-table` appended if it is among the `known` names."""
     name = re.sub(r"[^\w.-]+", "-", path.stem).strip(".-")[:80] or "table"
     return f"{name}-table" if name in known else name
 
 
 def _params(opened: Opened, folder: Path) -> dict[str, Any]:
-    """The settings of the data set, in the order in which one reads them."""
+    """The settings of the data set, in a natural reading order. Its file is written relative to `folder`."""
     settings = opened.settings
     params: dict[str, Any] = {"file": os.path.relpath(opened.rows.path, folder)}
     params |= {"arrays": dict(settings["arrays"])} if settings.get("arrays") else {}
@@ -98,17 +98,18 @@ def _params(opened: Opened, folder: Path) -> dict[str, Any]:
 
 
 def _methods(opened: Opened) -> tuple[str, ...]:
-    """The methods that the suite of a table compares, the one to try first as the last; of one modality there is nothing to balance."""
+    """The methods that the suite of a table compares; the last is the one to try first. With one modality there is nothing to balance, so
+    it is joint training alone."""
     return COMPARED if len(opened.modals) > 1 else ("joint",)
 
 
 def first_run(opened: Opened, file: str) -> str:
-    """The command to try first on a table whose entry is in a file."""
+    """The command to try first on a table whose entry is in the file `file`."""
     return f"agmbench run --dataset {file} --modulator {_methods(opened)[-1]}"
 
 
 def entry(opened: Opened, name: str, folder: Path) -> str:
-    """The text of a registry with the table as a data set, and a suite that compares methods on it; the file lies in `folder`."""
+    """The text of a registry file with the table as a data set and a suite that compares methods on it. The file will lie in `folder`."""
     path = opened.rows.path
     segments = opened.targets.kind == "segments"
     job = {
@@ -139,7 +140,7 @@ def entry(opened: Opened, name: str, folder: Path) -> str:
 
 
 class _Short(yaml.SafeDumper):
-    """Lists on one line."""
+    """A YAML dumper that writes each list on one line."""
 
     def represent_short(self, items: list[Any]) -> yaml.Node:
         return self.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
@@ -157,7 +158,7 @@ def _said(settings: Any) -> Any:
 
 
 def _encoder(modal: Modal, segments: bool) -> dict[str, Any]:
-    """A plain encoder that takes the modality; all of them small enough for a CPU, but for those of large pictures."""
+    """The settings of a plain encoder that takes the modality. All but those for large pictures are small enough for a CPU."""
     kind, shape = modal.kind, modal.shape
     if segments:
         return {"name": "bilstm", "params": {"width": 64}}

@@ -1,4 +1,4 @@
-"""What training can take of a data set: inputs and targets, batch by batch, and how what is wrong with them is told."""
+"""Checks whether training can use the inputs and targets of a data set, and words what is wrong with them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,35 +10,35 @@ from agmbench.contracts import SPLITS, Batch, Dataset, Split, SplitName, Tokens,
 from agmbench.errors import AgmbenchError, describe
 from agmbench.tasks import Wrong, shape_of
 
-FIRST = 16  # samples of each split that a job looks at before anything is written
-NAMED = 3  # samples, or classes, that a line names
-MOST_LINES = 10  # lines that an error has
+FIRST = 16  # a job checks so many samples of each split before anything is written
+NAMED = 3  # a line names at most so many samples or classes
+MOST_LINES = 10  # an error quotes at most so many lines
 
 
-Named = Callable[[SplitName, int], str]  # what a reader knows a sample by, given its split and its number
+Named = Callable[[SplitName, int], str]  # the name by which a user knows a sample, given its split and its number
 
 
 def by_number(split: SplitName, number: int) -> str:
-    """A sample that has no other name."""
+    """Name a sample by its number alone."""
     return str(number)
 
 
 class Ledger:
-    """What was found in the samples of a data set's splits, told in a line each with a count and the first samples."""
+    """Collects findings about samples. Each finding of a split becomes one line with the number of samples and the names of the first."""
 
     def __init__(self, named: Named = by_number) -> None:
         self._named = named
         self._found: dict[tuple[SplitName, str], _Line] = {}
 
     def add(self, split: SplitName, wrong: Wrong, numbers: Tensor, of: int) -> None:
-        """Something that is wrong with some of the samples of these numbers, where `of` samples of the split are looked at."""
+        """Add a finding about some of the samples `numbers`; `of` is the number of samples of the split that are checked in all."""
         mine = numbers[wrong.samples]
         line = self._found.setdefault((split, wrong.found), _Line(wrong, of))
         line.count += len(mine)
         line.first += mine[: NAMED - len(line.first)].tolist()
 
     def lines(self) -> list[str]:
-        """A line each."""
+        """All findings, one line each."""
         return [self._line(split, line) for (split, _), line in self._found.items()]
 
     def _line(self, split: SplitName, line: "_Line") -> str:
@@ -57,12 +57,12 @@ class _Line:
 
 
 def in_one_line(lines: Sequence[str]) -> str:
-    """Several lines in one, of which no more are told than a reader takes in."""
+    """The lines joined to one. Only the first `MOST_LINES` are quoted; the rest are counted."""
     return "; ".join([*lines[:MOST_LINES], *([f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else [])])
 
 
 def wrong_input(modality: str, x: object, shape: tuple[int, ...], count: int) -> Wrong | None:
-    """Why the input of so many samples, each of that shape, cannot be trained on; `None` if it can."""
+    """Why `x` cannot be the input of `count` samples of this shape; `None` if it can."""
     every = torch.ones(count, dtype=torch.bool)
     expected = f"torch.float32 {shape_of(shape)}"
     values, mask = (x.values, x.mask) if isinstance(x, Tokens) else (x, None)
@@ -81,7 +81,7 @@ def wrong_input(modality: str, x: object, shape: tuple[int, ...], count: int) ->
 
 
 def wrong_targets(dataset: Dataset, targets: object, count: int) -> Wrong | None:
-    """Why the targets of so many samples cannot be trained on or measured; `None` if they can."""
+    """Why `targets` cannot be the targets of `count` samples; `None` if they can."""
     classes = len(dataset.class_names)
     if isinstance(targets, Tensor) and targets.shape[:1] == (count,):
         return dataset.task.wrong(targets, classes)
@@ -91,7 +91,8 @@ def wrong_targets(dataset: Dataset, targets: object, count: int) -> Wrong | None
 
 
 def check_fit(name: str, dataset: Dataset) -> None:
-    """Raise unless training can take what the data set gives: all targets that are in memory, of the rest the first samples."""
+    """Raise `AgmbenchError` unless training can use the data set. Checks the inputs of the first `FIRST` samples of each split, and all its
+    targets if they are in memory (else those of the same samples)."""
     for split in SPLITS:
         try:
             lines = _unfit(dataset, split)
@@ -119,7 +120,8 @@ def _unfit(dataset: Dataset, name: SplitName) -> list[str]:
 
 
 def _held(split: Split, batch: Batch) -> Tensor:
-    """The targets of a whole split where it holds them: `targets` that begin with those of its first batch; else the batch's."""
+    """The targets of the whole split if it has them in memory, else those of its first batch `batch`. It has them if its attribute
+    `targets` has one entry per sample and begins with the targets of that batch."""
     held, first = getattr(split, "targets", None), batch.targets
     if not (isinstance(held, Tensor) and isinstance(first, Tensor) and len(held) == len(split) and held.dtype == first.dtype):
         return first

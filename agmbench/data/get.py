@@ -1,6 +1,6 @@
-"""Downloads of data sets: which there are (`downloads.yaml`), and how a file comes here whole or not at all.
+"""Downloads data sets that `downloads.yaml` lists. A file is either downloaded completely and checked, or not kept.
 
-urllib, as pooch, the usual library, does not go on with a file of which a part is there.
+It uses urllib because pooch, the usual library, does not resume a partial download.
 """
 
 import csv
@@ -25,18 +25,19 @@ from agmbench.errors import AgmbenchError, RunFailed
 from agmbench.whole import whole
 
 if TYPE_CHECKING:
-    from agmbench.datasets.files import Progress  # how many bytes, or files, are here, of how many
+    from agmbench.datasets.files import Progress  # called with the bytes (or files) that are here, and their total
 
 TABLE = Path(__file__).with_name("downloads.yaml")
 SUMS = "SHA256SUMS"  # beside the files, as `sha256sum -c` reads it
 CHUNK = 1 << 20
-PATIENCE = 60  # seconds in which a server has to say something
+PATIENCE = 60  # seconds to wait for a server that sends nothing
 AGAIN = "run the same command again to resume"
 
 
 @dataclass(frozen=True)
 class Unpack:
-    """Which members of an archive become files of a folder; `contents` is the sha256 of the lines "SHA256  NAME" of them all."""
+    """How to unpack an archive: the members that match the pattern `members` become files of the folder `to`. `contents` is the sha256
+    of the lines "SHA256  NAME" of these files."""
 
     members: str
     to: str
@@ -45,7 +46,7 @@ class Unpack:
 
 @dataclass(frozen=True)
 class File:
-    """One file: where it comes from and goes to, and what of it is known."""
+    """One file to download: its URL, its path in the folder, its licence and source, and its checksums as far as they are known."""
 
     path: str
     url: str
@@ -59,7 +60,8 @@ class File:
 
 @dataclass(frozen=True)
 class Clips:
-    """Files that a repository has by Git LFS: one of each of the `paths` per name in the first column of the lists `names`."""
+    """Files that a repository stores by Git LFS. The first column of the lists `names` has the clips; each clip has one file per pattern
+    in `paths`."""
 
     names: tuple[str, ...]
     paths: tuple[str, ...]
@@ -71,7 +73,7 @@ class Clips:
 
 @dataclass(frozen=True)
 class Downloads:
-    """What is downloaded of a data set."""
+    """Everything that is downloaded for one data set, and `then`, what the user should do next."""
 
     files: tuple[File, ...]
     then: str
@@ -80,7 +82,7 @@ class Downloads:
 
 
 def known() -> dict[str, Downloads]:
-    """What can be downloaded, by data set."""
+    """The downloads of each data set that has any, by its name."""
     return {name: _downloads(content) for name, content in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items()}
 
 
@@ -93,7 +95,8 @@ def _downloads(content: Mapping[str, Any]) -> Downloads:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Inside, no other process downloads to the folder, which is made."""
+    """Create the folder and lock it, so that no other process downloads to it inside the `with` block. Raises `AgmbenchError` if it is
+    locked already or cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".get.lock", timeout=0):
@@ -106,7 +109,8 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def fetch(file: File, folder: Path, progress: "Progress") -> bool:
-    """Have a file in the folder, checked; whether it had to be downloaded. What is there and wrong is an error, and stays."""
+    """Make sure that a file is in the folder and is right. Returns whether it had to be downloaded. Raises `RunFailed` if a checksum
+    differs; a wrong file that was already there is not deleted."""
     target = folder / file.path
     kept = _sums(folder).get(file.path, "")
     if file.unpack and (folder / file.unpack.to).is_dir():
@@ -135,7 +139,8 @@ def fetch(file: File, folder: Path, progress: "Progress") -> bool:
 
 
 def clips(wanted: Clips, folder: Path, progress: "Progress") -> int:
-    """Have every clip in the folder; how many were downloaded. One that is there and in the list of checksums is not looked at again."""
+    """Make sure that every clip is in the folder. Returns how many were downloaded. A clip that is there and in the list of checksums is
+    not checked again."""
     names = [row[0] for path in wanted.names for row in csv.reader((folder / path).read_text("utf-8-sig").splitlines()) if row]
     paths = [path.format(name) for name in names for path in wanted.paths]
     sums, count = _sums(folder), 0
@@ -151,7 +156,7 @@ def _silent(done: int, total: int) -> None: ...
 
 
 def _pointed(url: str) -> str:
-    """The sha256 of a file, of which Git LFS has a pointer in its place."""
+    """The sha256 of a file that Git LFS stores elsewhere, read from the pointer at `url`."""
     with _opened(urllib.request.Request(url)) as answer:
         text = answer.read(1024).decode("utf-8", "replace")
     if (found := re.search(r"^oid sha256:([0-9a-f]{64})$", text, re.MULTILINE)) is None:
@@ -160,7 +165,7 @@ def _pointed(url: str) -> str:
 
 
 def _download(url: str, part: Path, progress: "Progress") -> None:
-    """Download a whole file to `part`. A part that is there is completed, if the server still has the same file."""
+    """Download a whole file to `part`. An earlier partial download is resumed if the server still has the same file."""
     tag = part.with_name(f"{part.name}.etag")
     have = part.stat().st_size if part.exists() and tag.exists() else 0
     rest = {"Range": f"bytes={have}-", "If-Range": tag.read_text()} if have else {}
@@ -192,7 +197,8 @@ def _opened(request: urllib.request.Request) -> Iterator[Any]:
 
 
 def _check(path: Path, file: File, kept: str, wrong: str) -> None:
-    """Raise unless a file has the checksums that are known: those of the table, else that of its first download."""
+    """Raise `RunFailed` with the text `wrong` unless the file has the known checksums: those of the table, else that of its first
+    download, `kept`."""
     for kind, expected in (("sha256", file.sha256), ("md5", file.md5), ("sha256", "" if file.sha256 or file.md5 else kept)):
         if expected and (found := _hash(path, kind)) != expected:
             raise RunFailed(wrong.format(f"its {kind} is {found} and should be {expected}"))
@@ -204,7 +210,7 @@ def _hash(path: Path, kind: str) -> str:
 
 
 def _unpack(archive: Path, target: Path, wanted: Unpack) -> None:
-    """The members of an archive that are wanted, without their folders: all of them, or none."""
+    """Unpack the wanted members of an archive into the folder `target`, without their own folders. On an error `target` is not made."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole(target) as fresh:
         fresh.mkdir()
@@ -239,7 +245,7 @@ def _check_contents(folder: Path, wanted: Unpack) -> None:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """The checksums that were kept, by path."""
+    """The checksums in the folder's `SHA256SUMS`, by path."""
     path = folder / SUMS
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return {name: sha256 for line in lines for sha256, _, name in [line.partition("  ")]}

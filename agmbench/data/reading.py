@@ -1,4 +1,4 @@
-"""What is found in a split while it is read once, batch by batch, and in the splits side by side."""
+"""Collects findings while each split is read once, batch by batch, and then compares the splits."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,39 +18,40 @@ ITSELF = "the samples of valid, so that whatever is chosen on valid is chosen on
 
 
 class Findings:
-    """What is found, by what it is about: `batch`, `targets`, `content`, `apart`, `classes`; in samples, or (`lines`) otherwise."""
+    """Findings by topic: `files`, `batch`, `targets`, `content`, `apart`, `classes`. A finding is about samples (`add`), or is a line of
+    its own (`say`)."""
 
     def __init__(self, named: Named) -> None:
         self._ledgers: defaultdict[str, Ledger] = defaultdict(lambda: Ledger(named))
         self._lines: defaultdict[str, list[str]] = defaultdict(list)
 
     def add(self, about: str, reading: "Reading", wrong: Wrong, numbers: Tensor) -> None:
-        """Something about some of the samples of these numbers."""
+        """Add a finding about some of the samples `numbers`."""
         self._ledgers[about].add(reading.name, wrong, numbers, reading.of)
 
     def say(self, about: str, line: str) -> None:
-        """Something else."""
+        """Add a finding that is not about single samples."""
         self._lines[about].append(line)
 
     def lines(self) -> dict[str, list[str]]:
-        """All of it."""
+        """All findings as lines, by topic."""
         found = {about: ledger.lines() for about, ledger in self._ledgers.items()}
         return found | {about: [*found.get(about, []), *lines] for about, lines in self._lines.items()}
 
 
 class Range:
-    """The range of all finite numbers of a modality, batch by batch."""
+    """The smallest, the largest and the mean of all finite numbers that were added."""
 
     def __init__(self) -> None:
         self.least, self.largest, self.total, self.count = inf, -inf, 0.0, 0
 
     @property
     def mean(self) -> float:
-        """Of all; 0 where there are none."""
+        """The mean of all finite numbers; 0 if there are none."""
         return self.total / max(1, self.count)
 
     def add(self, values: Tensor) -> None:
-        """Take a batch in."""
+        """Add the finite numbers of a batch."""
         sound = torch.isfinite(values)
         finite = values if sound.all() else values[sound]
         if finite.numel():
@@ -59,9 +60,9 @@ class Range:
 
 
 class Reading:
-    """One split of which `of` samples are read, and what is `wrong` and `odd` in them.
+    """Reads one split, of which `of` samples are read, and adds findings to `wrong` and `odd`.
 
-    Kept of a sample are its hashes, so that what stays in memory does not grow with its size.
+    Only hashes and a few numbers of each sample are kept, so memory does not grow with the size of a sample.
     """
 
     def __init__(self, dataset: Dataset, name: SplitName, of: int, wrong: Findings, odd: Findings) -> None:
@@ -76,7 +77,7 @@ class Reading:
         self._absent: dict[str, list[Tensor]] = {modality: [] for modality in dataset.shapes}
 
     def add(self, index: Tensor, batch: Batch) -> None:
-        """Take in the samples of these numbers."""
+        """Check a batch, which has the samples with the numbers `index`."""
         self.numbers = torch.cat([self.numbers, index])
         for modality, shape in self._dataset.shapes.items():
             x = batch.inputs.get(modality)
@@ -92,7 +93,7 @@ class Reading:
             self._add_targets(index[sound], batch.targets[sound])
 
     def _add_modality(self, modality: str, x: Input, index: Tensor, lacking: Tensor) -> None:
-        """The input of the samples that have the modality, and which lack it."""
+        """Note which samples lack the modality, and check the input of the others."""
         self._absent[modality].append(index[lacking])
         if not lacking.all():
             self._add_input(modality, x[~lacking] if lacking.any() else x, index[~lacking])
@@ -115,7 +116,7 @@ class Reading:
             self.classes.add(index, labels)
 
     def close(self) -> None:
-        """Judge the split, now that all of it is read."""
+        """Check the split as a whole, after its last batch."""
         self.contents = {modality: Content.joined(parts) for modality, parts in self._parts.items() if parts}
         absent = {modality: torch.cat(parts) for modality, parts in self._absent.items() if parts}
         self.whole = whole([filled(content, self.numbers, absent[m]) for m, content in self.contents.items()])
@@ -126,7 +127,7 @@ class Reading:
             self._odd.say("targets", f"{self.name}: all {self.values.count:,} targets are {self.values.least:g}")
 
     def share(self, other: "Reading") -> None:
-        """Judge what a split that comes later has of this one."""
+        """Find samples, and inputs of single modalities, that a later split shares with this one."""
         both = torch.isin(other.whole, self.whole)
         if both.any():
             numbers = other.numbers
@@ -144,7 +145,7 @@ class Reading:
 
 
 def compare(dataset: Dataset, readings: Sequence[Reading], named: Named, wrong: Findings, odd: Findings) -> None:
-    """Judge the splits side by side: what they share, and the classes that one of them lacks."""
+    """Compare the splits: find samples that two of them share, and classes that one of them lacks."""
     for one, other in combinations(readings, 2):
         one.share(other)
     classes = {reading.name: reading.classes for reading in readings if reading.classified}

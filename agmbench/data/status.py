@@ -14,8 +14,8 @@ BUILT_IN = "built in"
 
 @dataclass(frozen=True)
 class State:
-    """One data set: its `layout` and samples per split if it is there; else what is `missing`, the `layouts` in which it would be
-    recognised, and where to get it."""
+    """Whether a data set is on this machine. If it is: its `layout` and the number of samples per split. If not: what is `missing`, the
+    `layouts` in which it would be recognised, and where to get it."""
 
     name: str
     layout: str = ""
@@ -27,7 +27,7 @@ class State:
 
 
 def state(entry: Entry, seed: int) -> State:
-    """A data set with its entry's own parameters, opened."""
+    """Open a data set with the parameters of its entry and return its state. An error becomes the state's `missing`."""
     try:
         target: Any = entry.load()
     except AgmbenchError as error:

@@ -1,4 +1,4 @@
-"""Whether a data set is what it says: every sample of every split read once; and what its splits share."""
+"""Verifies a data set: reads every sample of every split once, and finds what the splits share."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,9 +40,11 @@ class Leak:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found. `wrong` is what cannot be trained on or measured, or is not what the data set says; `odd` what can, and is
-    seldom meant. Both by what it is about: `files`, `batch`, `targets`, `content`, `apart`, `classes`. A leak is no defect of the
-    files: it is told, not judged.
+    """The result of reading a data set.
+
+    `wrong` is what cannot be trained on or measured, or contradicts the data set's own description. `odd` can be trained on, but is
+    seldom intended. Both are lines by topic: `files`, `batch`, `targets`, `content`, `apart`, `classes`. `leaks` are reported, but are
+    neither wrong nor odd, because they are no defect of the files.
     """
 
     samples: Mapping[str, int]
@@ -54,14 +56,14 @@ class Verdict:
 
 
 def verify(dataset: Dataset, progress: Callable[[int, int], None]) -> Verdict:
-    """Read every sample once and judge what is there, and compare files with their checksums where those are known."""
+    """Read and check every sample once, and compare the files with their checksums where these are known."""
     verdict = judge(dataset, progress, lambda split: torch.arange(len(split)))
     changed = list(_checksums(dataset))
     return replace(verdict, wrong={**verdict.wrong, "files": [*changed, *verdict.wrong.get("files", [])]})
 
 
 def judge(dataset: Dataset, progress: Callable[[int, int], None], places: Callable[[Split], Tensor]) -> Verdict:
-    """Read the samples at some places of each split once, and judge what is there."""
+    """Read and check some samples of each split once: those at the numbers `places(split)`."""
     splits = {name: dataset.split(name) for name in SPLITS}
     chosen = {name: places(split) for name, split in splits.items()}
     named = _named(dataset)
@@ -97,7 +99,8 @@ def judge(dataset: Dataset, progress: Callable[[int, int], None], places: Callab
 
 
 def _read(split: Split, index: Tensor, size: int) -> Iterator[tuple[Tensor, Batch | Unsuitable]]:
-    """Those samples in batches; where one cannot be read, its samples one by one, or why they cannot be read."""
+    """Yield the samples `index` in batches of `size`. If a batch cannot be read, its samples are read one by one; a sample that cannot be
+    read yields the error instead of a batch."""
     for part in index.split(size):
         try:
             yield part, split.batch(part)
@@ -109,7 +112,7 @@ def _read(split: Split, index: Tensor, size: int) -> Iterator[tuple[Tensor, Batc
 
 
 def _named(dataset: Dataset) -> Named:
-    """A sample's number, with the ids that its files give it: `17 (actor 1001, clip 1001_DFA)`."""
+    """A function that names a sample by its number and the ids that its files give it: `17 (actor 1001, clip 1001_DFA)`."""
     groups = dataset.held.groups if isinstance(dataset, FileDataset) else {}
 
     def named(split: SplitName, number: int) -> str:
@@ -121,7 +124,7 @@ def _named(dataset: Dataset) -> Named:
 
 
 def leaks(groups: Mapping[str, Mapping[SplitName, Sequence[str]]]) -> list[Leak]:
-    """For each kind and each two splits that share an id: how many, of how many different ones in the second."""
+    """One leak per kind of id and pair of splits that share such an id: how many they share, of how many different ones in the second."""
     found = []
     for kind, splits in groups.items():
         for one, other in combinations([name for name in SPLITS if name in splits], 2):

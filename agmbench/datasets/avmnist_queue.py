@@ -1,9 +1,9 @@
-"""The order in which AV-MNIST's generator was done with its recordings, and so why the public pack's pairs are displaced.
+"""Imitates the order in which AV-MNIST's generator finished its recordings, which explains the displaced pairs of the public pack.
 
-The generator gave one recording an image, of its digit, to a pool of 23 processes, those of train and then those of test, and each
-process appended its spectrogram to one list when it was done; the labels stayed in their order. `finished` plays that: a worker
-that is free takes the next recording, and each takes as long as any other, but for `JITTER`. How long they took is not known: the
-jitter was chosen so that as many labels are right as the accuracies of the literature ask for, which docs/avmnist.md tells.
+The generator gave one recording per image, of the image's digit, to a pool of 23 processes: first those of train, then those of test.
+Each process appended its spectrogram to a common list when it was done, but the labels stayed in their order. `finished` simulates
+this: a free worker takes the next recording, and all recordings take equally long, except for `JITTER`. How long they really took is
+not known. The jitter was chosen so that as many labels are right as the accuracies of the literature suggest; see docs/avmnist.md.
 """
 
 from heapq import heapreplace
@@ -17,12 +17,12 @@ JITTER = 0.08
 
 
 def finished(count: int, workers: int = WORKERS, jitter: float = JITTER) -> Array:
-    """`[count]`: the numbers of the items of a queue in the order in which they are done.
+    """The numbers of the items of a queue in the order in which they are finished, `[count]`.
 
-    The times are evenly distributed over 1 +- jitter, drawn with the seed 0: sums of binary fractions, the same on every machine.
+    The time of each item is drawn evenly from 1 +- jitter with the seed 0. Sums of these times are the same on every machine.
     """
     times = 1 + jitter * (2 * np.random.default_rng(0).random(count) - 1)
-    free = [0.0] * workers  # when each worker can go on
+    free = [0.0] * workers  # the time at which each worker becomes free
     ends = np.empty(count)
     for item, time in enumerate(times.tolist()):
         ends[item] = free[0] + time

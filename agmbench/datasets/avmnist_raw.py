@@ -1,17 +1,18 @@
-"""AV-MNIST out of raw MNIST and the Free Spoken Digit Dataset (FSDD): `build` writes a prepared folder.
+"""Makes AV-MNIST from raw MNIST and the Free Spoken Digit Dataset (FSDD): `build` writes a prepared folder.
 
-    recordings/audio.npy     [R, 112, 112] uint8: one spectrogram a recording
+    recordings/audio.npy     [R, 112, 112] uint8: one spectrogram per recording
     {train,test}/image.npy   [N, 784] float32: weakened images, in grey values of 255
     {train,test}/recording.npy, targets.npy   [N] int64: the row in `recordings/audio.npy`, the class
 
-Images: projected on leading principal components, the mean not added back. Sums are taken on a grid of binary fractions, which makes
-them exact: values are within .002 grey values of an unrounded projection and do not depend on how many threads sum them.
+Images: they are projected on leading principal components, and the mean is not added back. Sums are taken on a grid of binary
+fractions, which makes them exact: values are within .002 grey values of an unrounded projection, and do not depend on the number of
+threads.
 
-Audio: the generator drew the spectrogram of a whole recording as a picture of 112x112. Ours: 112 frames, spread evenly over the
-recording, of 222 samples (28 ms) under a Hann window give 112 frequencies from 0 Hz (first row) to 4 kHz; -80 to 0 decibels
-below the loudest point of the recording become 0 to 255. No noise is added.
+Audio: the pack's generator drew the spectrogram of a whole recording as a picture of 112x112. Ours: 112 frames, spread evenly over the
+recording, of 222 samples (28 ms) under a Hann window give 112 frequencies from 0 Hz (first row) to 4 kHz; -80 to 0 decibels,
+relative to the loudest point of the recording, become 0 to 255. No noise is added.
 
-Pairs: `avmnist_queue.py` says in which order the pack's generator was done with its recordings.
+Pairs: `avmnist_queue.py` imitates the order in which the pack's generator finished its recordings.
 """
 
 import gzip
@@ -42,12 +43,12 @@ TestPCA = Literal["own", "train"]
 
 
 class Recipe(NamedTuple):
-    """How images are weakened and recordings dealt.
+    """How images are weakened and how recordings are assigned to them.
 
     components: how many principal components of the images are kept.
-    pairing: `exact`, each image beside a recording of its digit; `pack`, as the pack's generator left them.
-    speakers: `four`, those that FSDD had when the pack was made; `all`, of all recordings that are there.
-    test_pca: whether the components of the test images are fitted on them (`own`) or those of train.
+    pairing: `exact` gives each image a recording of its digit; `pack` displaces recordings as the pack's generator did.
+    speakers: `four` takes those that FSDD had when the pack was made; `all` takes every recording in the folder.
+    test_pca: `own` fits the components of the test images on these images; `train` uses those of train.
     """
 
     components: Components
@@ -73,7 +74,7 @@ NAMED = re.compile(r"(\d)_(.+)_(\d+)")
 
 
 def build(source: Path, target: Path, progress: Progress, jobs: int, recipe: Recipe = PACK) -> None:
-    """Write the prepared folder below `target`; two runs write the same bytes, and an interrupted one resumes."""
+    """Write the prepared folder below `target`. Two runs write the same bytes; an interrupted run can be resumed."""
     digits = _digits(source)
     _check_components(digits, recipe.components)
     recordings = _recordings(source, recipe.speakers)
@@ -96,7 +97,7 @@ def _check_components(digits: "_Digits", count: int) -> None:
 
 
 def _write_digits(store: Store, digits: "_Digits", dealt: Mapping[str, Array], recipe: Recipe) -> None:
-    """The images, and of each its class and the recording that was dealt to it."""
+    """Write the images, and for each its class and the row of its recording."""
     _write_images(store, digits.images, recipe)
     for part in IDX:
         store.place(part, "recording")[:] = dealt[part]
@@ -130,7 +131,7 @@ class _Recording(NamedTuple):
 
 
 def spoken(path: Path) -> dict[str, Array]:
-    """`audio` `[112, 112]` uint8: the log spectrogram of a recording, frequencies by time."""
+    """Read a recording as `audio` `[112, 112]` uint8, its log spectrogram (frequencies by time)."""
     samples = read_sound(path, RATE)
     samples = np.pad(samples, (0, max(0, N_FFT - len(samples))))
     starts = np.linspace(0, len(samples) - N_FFT, SIZE).round().astype(np.int64)
@@ -142,7 +143,8 @@ def spoken(path: Path) -> dict[str, Array]:
 
 
 def _recordings(source: Path, speakers: Speakers) -> list[_Recording]:
-    """Ordered by digit, take and speaker, so that neighbours have unlike voices."""
+    """The recordings, ordered by digit, take and speaker, so that neighbours have different voices. Raises `Unsuitable` if there are
+    none."""
     for folder in (source / "fsdd" / "recordings", source / "recordings"):
         found = sorted(_named(path) for path in folder.glob("*.wav"))
         taken = [recording for recording in found if speakers == "all" or recording.speaker in FOUR]
@@ -161,17 +163,17 @@ def _named(path: Path) -> _Recording:
 
 
 def _dealt(targets: Mapping[str, Array], recordings: list[_Recording], pairing: Pairing) -> dict[str, Array]:
-    """Of each part `[N]`: for each image a row of `recordings`."""
+    """Assign recordings to images: for train and test, a row of `recordings` per image, `[N]`."""
     parts = {part: _in_turn(part, targets[part], recordings) for part in IDX}
     if pairing == "exact":
         return parts
-    queue = np.concatenate([parts["train"], parts["test"]])  # the generator had one for both
+    queue = np.concatenate([parts["train"], parts["test"]])  # the generator had one queue for both
     train, test = np.split(queue[finished(len(queue))], [len(parts["train"])])
     return {"train": train, "test": test}
 
 
 def _in_turn(part: str, targets: Array, recordings: list[_Recording]) -> Array:
-    """`[N]`: for each image a row of `recordings`, those of its digit in turn."""
+    """Assign to each image of train or test a row of `recordings`, `[N]`, taking the recordings of its digit in turn."""
     rows = np.empty(len(targets), dtype=np.int64)
     for digit in np.unique(targets):
         seen = targets == digit
@@ -198,7 +200,7 @@ class _Digits:
 
 
 def _digits(source: Path) -> _Digits:
-    """MNIST, out of one archive of NumPy or the four IDX files."""
+    """Read MNIST from one NumPy archive or from the four IDX files."""
     for folder in (source / "mnist", source):
         if (folder / ARCHIVE).exists():
             return _checked(*_archive(folder / ARCHIVE))
@@ -251,7 +253,7 @@ def _idx(folder: Path, name: str) -> Path | None:
 
 
 def _read_idx(path: Path, dimensions: int) -> Array:
-    """The format of MNIST's own files: 0, 0, 8 (bytes), the number of dimensions, each length in four bytes, the bytes."""
+    """Read an IDX file, the format of MNIST: 0, 0, 8 (for bytes), the number of dimensions, each length in four bytes, then the data."""
     regular(path)
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -269,7 +271,7 @@ def _read_idx(path: Path, dimensions: int) -> Array:
 
 
 def _write_images(store: Store, images: Mapping[str, Array], recipe: Recipe) -> None:
-    """Each image less the mean, projected on the components."""
+    """Write each image after subtracting the mean and projecting it on the components."""
     fitted = {"train": _components(images["train"], recipe.components)}
     fitted["test"] = _components(images["test"], recipe.components) if recipe.test_pca == "own" else fitted["train"]
     for part, (mean, kept) in fitted.items():
@@ -280,7 +282,7 @@ def _write_images(store: Store, images: Mapping[str, Array], recipe: Recipe) -> 
 
 
 def _components(images: Array, count: int) -> tuple[Array, Array]:
-    """Mean `[784]` and the `count` leading principal directions `[784, K]`; sums of integers, exact whatever their order."""
+    """The mean `[784]` and the `count` leading principal directions `[784, K]`. Sums are of integers, so they are exact in any order."""
     total, products = np.zeros(784), np.zeros((784, 784))
     for start in range(0, len(images), 1000):
         block = images[start : start + 1000].astype(np.float64)
@@ -292,6 +294,6 @@ def _components(images: Array, count: int) -> tuple[Array, Array]:
 
 
 def _on_grid(values: Array, bits: int) -> Array:
-    """Rounded to multiples of `2 ** -bits`: products and sums of such numbers are exact, in any order."""
+    """Round to multiples of `2 ** -bits`, because products and sums of such numbers are exact in any order."""
     rounded: Array = np.round(values * 2**bits) / 2**bits
     return rounded

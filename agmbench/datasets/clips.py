@@ -1,6 +1,6 @@
-"""What data sets of clips share: lists of names and classes, a sound and some pictures of each clip, and their preparation.
+"""Shared code of data sets of clips: lists of names and classes, the sound and some pictures of each clip, and their preparation.
 
-The files of one data set are its classes, its lists, how its sound is given and where its files are.
+The module of a single data set adds its classes, its lists, the form of its sound and the places of its files.
 """
 
 import csv
@@ -32,12 +32,12 @@ class Clip(NamedTuple):
     label: int
 
 
-Lists = Mapping[str, Sequence[Clip]]  # of train, valid and test, those that there are; or of `all`
+Lists = Mapping[str, Sequence[Clip]]  # the lists train, valid and test, as far as they exist; or one list `all`
 Rows = Mapping[SplitName, Array]
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The lines of a list that are not empty, by their numbers."""
+    """The lines of a file that are not empty, each with its number and split into cells."""
     regular(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -47,7 +47,8 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def listed(path: Path, clip: Callable[[list[str]], Clip | None], such: str) -> list[Clip]:
-    """The clips of a list, a line each; `clip` makes one of a line's cells, or `None` where they are none. `such` is an example."""
+    """Read a list with one clip per line. `clip` makes a clip of the cells of a line, or returns `None` if they are not one; that raises
+    `Unsuitable` with `such`, an example of a right line."""
     clips = []
     for number, row in _lines(path):
         if number == 1 and row == ["name", "label"]:
@@ -61,9 +62,10 @@ def listed(path: Path, clip: Callable[[list[str]], Clip | None], such: str) -> l
 
 
 def cut_lists(rows: Mapping[str, Array], protocol: ProtocolName) -> tuple[dict[SplitName, Array], list[str]]:
-    """The splits of the lists train and test (and valid), and what a user should know: what lacks is cut from train, always the same.
+    """The four splits made of the lists train and test (and valid, if it exists), and notes that a user should know.
 
-    Under `paper` train is the first 90 % of train, valid and test the same first 90 % of test, and dev is what is left of both.
+    Splits without a list are cut from train, always in the same way. Under the protocol `paper`, train is the first 90 % of train, valid
+    and test are the same first 90 % of test, and dev is the rest of both.
     """
     train, test = rows["train"], rows["test"]
     if protocol == "paper":
@@ -78,9 +80,8 @@ def cut_lists(rows: Mapping[str, Array], protocol: ProtocolName) -> tuple[dict[S
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips of all lists, one list after another, with a sound and `[pictures, 224, 224, 3]` of each.
-
-    `sounds` and `pictures` are arrays, or read like arrays.
+    """The clips of all lists, one list after another. `sounds` and `pictures` have one row per clip: its sound, and its pictures
+    `[pictures, 224, 224, 3]`. They are arrays, or objects that are indexed like arrays.
     """
 
     lists: Lists
@@ -93,12 +94,12 @@ class Clips:
 
     @property
     def all(self) -> list[Clip]:
-        """All of them."""
+        """The clips of all lists, in order."""
         return [clip for clips in self.lists.values() for clip in clips]
 
     @property
     def rows(self) -> dict[str, Array]:
-        """The places that each list has among all."""
+        """The rows of each list among all clips."""
         ends = np.cumsum([len(clips) for clips in self.lists.values()])
         return dict(zip(self.lists, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
 
@@ -110,9 +111,10 @@ class Clips:
         of: Mapping[str, Callable[[str], str]],
         notes: Sequence[str] = (),
     ) -> Held:
-        """The four splits of these rows: `audio` of the shape `sound`, `visual` of so many frames.
+        """Make the four splits, whose clips are given by `rows`; `audio` has the shape `sound`, and `visual` has `frames` pictures.
 
-        `of` makes of a clip's name what should not be shared between splits, by its kind.
+        `of` has for each kind of group, such as `actor`, a function that finds the group in the name of a clip. Splits should not share
+        groups.
         """
         clips = self.all
         targets = torch.tensor([clip.label for clip in clips])
@@ -135,14 +137,14 @@ class Clips:
 
 
 def as_pictures(frames: Tensor) -> Tensor:
-    """Bytes `[B, frames, H, W, 3]` as `[B, frames, 3, H, W]`; of one frame `[B, 3, H, W]`."""
+    """Turn bytes `[B, frames, H, W, 3]` into pictures `[B, frames, 3, H, W]`, or `[B, 3, H, W]` if there is one frame."""
     pictures = frame_tensor(frames)
     return pictures[:, 0] if pictures.shape[1] == 1 else pictures
 
 
 @dataclass(frozen=True)
 class Behind:
-    """Arrays one behind another, as if they were one."""
+    """Several arrays, one after another, that are indexed as if they were one."""
 
     arrays: Sequence[Array]
 
@@ -156,17 +158,17 @@ class Behind:
 
 
 class Prepared(Layout):
-    """A folder made by `agmbench data prepare`: the sound and so many pictures of each clip, of 224x224, from which crops are taken.
+    """A folder made by `agmbench data prepare`: the sound of each clip and some pictures of 224x224, from which crops are taken.
 
-    All clips are in one array `clips/audio.npy` and one `clips/visual.npy`, or those of each list are `apart`, with their `targets`;
-    `facts` says in the manifest which they are.
+    All clips are in one array `clips/audio.npy` and one `clips/visual.npy`. With `apart`, each list has arrays of its own, also of the
+    `targets`. `facts` names the clips in the manifest.
     """
 
     name = "prepared"
     signs = (f"prepared-*/{prepared.MANIFEST}",)
     dataset: ClassVar[str]
     title: ClassVar[str]
-    sound: ClassVar[tuple[int, ...]]  # of one clip, as it is stored
+    sound: ClassVar[tuple[int, ...]]  # shape of the sound of one clip, as it is stored
     kind: ClassVar[str] = "float32"
     frames: ClassVar[int] = 3
     classes: ClassVar[int]
@@ -174,21 +176,22 @@ class Prepared(Layout):
 
     @abstractmethod
     def facts(self, clips: Clips) -> dict[str, Any]:
-        """What the manifest says of them."""
+        """What the manifest says about the clips."""
 
     @abstractmethod
     def lists(self, made: prepared.PreparedFolder) -> Lists:
-        """The same again; a `KeyError`, `TypeError` or `ValueError` says that these are no such facts."""
+        """Read the lists from the facts in the manifest. Raise `KeyError`, `TypeError` or `ValueError` if the facts are not those that
+        `facts` writes."""
 
     def paired(self, made: prepared.PreparedFolder, names: Sequence[Any], labels: Sequence[int] | Array) -> list[Clip]:
-        """Clips of their names and their classes."""
+        """Make clips of their names and labels. Raises `Unsuitable` if a label is not a class or the lengths differ."""
         path, numbers = made.folder / prepared.MANIFEST, np.array(labels, dtype=np.int64)
         check_labels(str(path), numbers, self.classes)
         check_lengths({f"{path} clips": len(names), "labels": len(numbers)})
         return [Clip(str(name), int(label)) for name, label in zip(names, numbers, strict=True)]
 
     def opened(self, root: Path, **wanted: Any) -> Clips:
-        """The clips of the prepared folder, of the one with these parameters if there are several."""
+        """The clips of the prepared folder; if there are several folders, of the one with the parameters `wanted`."""
         made = prepared.read(root, self.dataset, wanted)
         path = made.folder / prepared.MANIFEST
         try:
@@ -206,7 +209,7 @@ class Prepared(Layout):
         return Clips(lists, sounds, pictures, made.files, notes=notes, checksums=made.checksums)
 
     def _mapped(self, made: prepared.PreparedFolder, folders: Lists, frames: int) -> "tuple[Array | Behind, Array | Behind]":
-        """The sounds and the pictures of all folders, of the shapes that they should have."""
+        """The sounds and the pictures of all folders. Raises `Unsuitable` if an array does not have the expected shape."""
         found: dict[str, list[Array]] = {"audio": [], "visual": []}
         for folder, clips in folders.items():
             expected = self.arrays(len(clips), frames)
@@ -217,21 +220,21 @@ class Prepared(Layout):
         return sounds, pictures
 
     def plan(self, clips: Clips, sources: Mapping[str, str], frames: int) -> prepared.Plan:
-        """What will be prepared of them."""
+        """The plan for preparing the clips: arrays, parameters, checksums of the sources, and facts."""
         arrays = {folder: self.arrays(len(some), frames) for folder, some in self.folders(clips.lists).items()}
         return prepared.Plan(self.dataset, {"frames": frames}, sources, arrays, self.facts(clips))
 
     def folders(self, lists: Lists) -> Lists:
-        """The clips of each folder of arrays."""
+        """The clips in each folder of arrays: one folder per list if `apart`, else one folder for all."""
         return lists if self.apart else {"clips": [clip for clips in lists.values() for clip in clips]}
 
     def arrays(self, count: int, frames: int) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shapes and types of the arrays of so many clips."""
+        """Shapes and types of the arrays of `count` clips with `frames` pictures each."""
         targets = {"targets": ((count,), "int64")} if self.apart else {}
         return {"audio": ((count, *self.sound), self.kind), "visual": ((count, frames, SIDE, SIDE, 3), "uint8"), **targets}
 
     def make(self, clips: Clips, source: Path, target: Path, progress: Progress, jobs: int, frames: int | None = None) -> None:
-        """Decode what is below `source` into a folder below `target`."""
+        """Decode the clips, whose files are below `source`, into a prepared folder below `target`."""
         read = checksums(source, [*clips.files, *clips.media])
         store = prepared.Store(target, self.plan(clips, read, frames or self.frames))
         if not store.whole:
@@ -240,7 +243,7 @@ class Prepared(Layout):
             prepared.fill(store, self.items(clips.lists, ((*thing, *decode) for thing in things)), decoded, progress, jobs)
 
     def items(self, lists: Lists, things: Iterable[Any]) -> list[prepared.Item]:
-        """What is to be written of each clip: a thing each, with its class if the arrays have `targets`."""
+        """The items to write, one per clip: its folder and row, with its element of `things` and, if `apart`, its class."""
         places = [(folder, row, clip) for folder, clips in self.folders(lists).items() for row, clip in enumerate(clips)]
         return [
             (folder, row, (thing, clip.label if self.apart else None))
@@ -249,11 +252,11 @@ class Prepared(Layout):
 
 
 def decoded(what: tuple[tuple[Any, Any, Callable[[Any], Array], Callable[[Any], Array]], int | None]) -> dict[str, Array]:
-    """The arrays of one clip, in any process."""
+    """Decode one clip into its arrays. It is a module's function so that any process can call it."""
     (sound, picture, hear, see), label = what
     return labelled({"audio": hear(sound), "visual": see(picture)}, label)
 
 
 def labelled(arrays: dict[str, Array], label: int | None) -> dict[str, Array]:
-    """The arrays of one clip, with its class where there is one."""
+    """Add the class of a clip to its arrays, if there is one."""
     return arrays if label is None else {**arrays, "targets": np.asarray(label)}

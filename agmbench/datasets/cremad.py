@@ -70,7 +70,7 @@ def spectrogram(path: Path) -> Floats:
 
 
 class Raw(Layout):
-    """Clips as sound and picture files, with the lists `lists`."""
+    """Clips as files of sound and pictures, with list files named in `lists`."""
 
     sounds: ClassVar[str] = "AudioWAV"
     lists: ClassVar[Mapping[str, str]] = {"train": "train.csv", "test": "test.csv"}
@@ -79,7 +79,7 @@ class Raw(Layout):
         return _held(self.clips(root, options["frames"]), **options)
 
     def clips(self, root: Path, frames: int) -> Clips:
-        """What the lists name, all of it there."""
+        """The clips that the lists name. Raises `Unsuitable` if a file is missing."""
         lists = self.listed(root)
         every = [clip for part in lists.values() for clip in part]
         sounds = [root / self.sounds / f"{clip.name}.wav" for clip in every]
@@ -94,11 +94,11 @@ class Raw(Layout):
 
     @abstractmethod
     def pictures(self, root: Path, clips: Sequence[Clip], frames: int) -> tuple[Decoded, list[Path]]:
-        """So many frames of each clip, and the files that are read for them."""
+        """`frames` frames of each clip, and the files that are read for them."""
 
 
 def _listed(path: Path) -> list[Clip]:
-    """Lines `clip,EMO`; a byte order mark and a first line `name,label` are passed over."""
+    """Read a list with lines `clip,EMO`. A byte order mark and a first line `name,label` are skipped."""
     return clips.listed(path, _clip, "CLIP,EMOTION as in 1001_DFA_ANG_XX,ANG")
 
 
@@ -108,7 +108,8 @@ def _clip(row: list[str]) -> Clip | None:
 
 
 class _Images(Raw):
-    """Frames as `Image-{fps:02d}-FPS/<clip>/{frame:05d}.jpg`; of several folders that of the most frames a second is read."""
+    """Frames as `Image-{fps:02d}-FPS/<clip>/{frame:05d}.jpg`. If there are several such folders, the one with the most frames per second
+    is read."""
 
     sampler = "agmbench.datasets.samples.cremad:images"
 
@@ -125,14 +126,14 @@ class _Images(Raw):
 
 
 class OGMGE(_Images):
-    """Of OGM-GE: `AudioWAV/<clip>.wav`, `Image-{fps:02d}-FPS/<clip>/`, `train.csv` and `test.csv` of 6,698 and 744 lines."""
+    """The layout of OGM-GE: `AudioWAV/<clip>.wav`, `Image-{fps:02d}-FPS/<clip>/`, `train.csv` and `test.csv` of 6,698 and 744 lines."""
 
     name = "ogm-ge"
     signs = ("AudioWAV", "Image-*-FPS", "train.csv", "test.csv")
 
 
 class AGM(_Images):
-    """Of AGM: `Audio/<clip>.wav`, `Image-01-FPS/<clip>/`, the lists of OGM-GE as `CREMAD/train.csv` and `CREMAD/test.csv`."""
+    """The layout of AGM: `Audio/<clip>.wav`, `Image-01-FPS/<clip>/`, the lists of OGM-GE as `CREMAD/train.csv` and `CREMAD/test.csv`."""
 
     name = "agm"
     signs = ("Audio", "Image-*-FPS", "CREMAD/train.csv", "CREMAD/test.csv")
@@ -141,7 +142,8 @@ class AGM(_Images):
 
 
 class Relearning(_Images):
-    """Of Diagnosing and Re-learning: as OGM-GE, with `my_train.csv`, `val.csv` and `test.csv` of 5,954, 744 and 744 clips."""
+    """The layout of Diagnosing and Re-learning: that of OGM-GE, but with the lists `my_train.csv`, `val.csv` and `test.csv` of 5,954, 744
+    and 744 clips."""
 
     name = "relearning"
     signs = ("AudioWAV", "Image-*-FPS", "my_train.csv", "val.csv", "test.csv")
@@ -149,8 +151,8 @@ class Relearning(_Images):
 
 
 class Official(Raw):
-    """The official repository: `AudioWAV/<clip>.wav`, `VideoFlash/<clip>.flv`. It has no lists: `train.csv` and `test.csv` of OGM-GE
-    beside them give the literature's split; without them all clips are cut 70/10/10/10."""
+    """The official repository: `AudioWAV/<clip>.wav`, `VideoFlash/<clip>.flv`. It has no lists. If `train.csv` and `test.csv` of OGM-GE lie
+    beside them, they give the literature's split; otherwise all clips are cut 70/10/10/10."""
 
     name = "official"
     signs = ("AudioWAV", "VideoFlash")
@@ -203,20 +205,20 @@ class Prepared(clips.Prepared):
 
 
 class CREMAD(FileDataset):
-    """A sample is a clip of an actor: `audio` `[1, 257, 188]` and `visual` `[3, 224, 224]`, or `[3, 3, 224, 224]` of three frames.
+    """A sample is a clip of an actor: `audio` `[1, 257, 188]` and `visual` `[3, 224, 224]`, or `[3, 3, 224, 224]` with three frames.
 
     7,442 clips of 91 actors in six classes: neutral, happy, sad, fear, disgust, anger, in OGM-GE's order. The sound is brought to
-    22,050 Hz, repeated to fill 3 s, and given as log(|STFT| + 1e-7) of 512 samples every 353, as in OGM-GE's code (whose librosa
-    resamples with another filter). Frames are resized to 224x224 and normalised by ImageNet's mean and deviation. In training this is
-    done with a random crop and flip, anew in each epoch, as in OGM-GE's and AGM's code (`augment.visual=crop-flip`); in evaluation
-    frames are only resized.
+    22,050 Hz, repeated to fill 3 s, and given as log(|STFT| + 1e-7) of windows of 512 samples with hop 353, as in OGM-GE's code (whose
+    librosa resamples with another filter). Frames are resized to 224x224 and normalised by ImageNet's mean and deviation. In training
+    this is done with a random crop and flip, anew in each epoch, as in OGM-GE's and AGM's code (`augment.visual=crop-flip`); in
+    evaluation frames are only resized.
 
     splits: `literature` is the split of OGM-GE and AGM, 6,698 clips and 744 for test, where every actor is in train and in test;
         valid (669 or 670) and dev are cut from train, always the same, unless there is a `val.csv`. `actor-disjoint` gives each actor to
         one split: 64 to train, 9 each to dev, valid and test. Papers and default: literature.
     protocol: `paper` is AGM's: train is the first 90 % of train, valid and test are the same first 90 % of test, so the best epoch is
         chosen ON THE TEST SET; dev is the last 10 % of both (6,028/745/669/669; the paper says 6,027/745/669). Default agmbench.
-    frames: number of frames, evenly spread over the clip; 1 is the middle one. AGM 1, OGM-GE 3 of `Image-03-FPS`; default 1. If a folder
+    frames: number of frames, evenly spread over the clip; 1 is the middle one. AGM 1, OGM-GE 3 from `Image-03-FPS`; default 1. If a folder
         holds fewer frames, some are taken twice.
     """
 
@@ -244,7 +246,7 @@ class CREMAD(FileDataset):
 
     @classmethod
     def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int) -> None:
-        """Spectrograms and three frames of each clip, from any of the raw layouts."""
+        """Write the spectrogram and three frames of each clip; the source may have any of the raw layouts."""
         layout = found(cls.name, source, [layout for layout in cls.layouts if isinstance(layout, Raw)])
         assert isinstance(layout, Raw)
         Prepared().make(layout.clips(source, Prepared.frames), source, target, progress, jobs)

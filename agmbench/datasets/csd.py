@@ -1,4 +1,4 @@
-"""Computational sequences of the CMU-MultimodalSDK: one HDF5 file a kind of feature, `[n, F]` with times for each video."""
+"""Computational sequences of the CMU-MultimodalSDK: one HDF5 file per kind of feature, with rows `[n, F]` and their times per video."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from agmbench.datasets.untrusted import h5_array, h5_file
 
 
 class ComputationalSequence:
-    """A `.csd` file: `/<root>/data/<video id>/{features [n, F], intervals [n, 2]}`, intervals in seconds; read as it is asked."""
+    """A `.csd` file: `/<root>/data/<video id>/{features [n, F], intervals [n, 2]}`, with intervals in seconds. Rows are read only when
+    asked for."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -37,24 +38,24 @@ class ComputationalSequence:
         return video in self._data
 
     def check(self, video: str) -> None:
-        """Raise unless a video has rows, all as wide as the first video's, and a time for each; nothing is read but shapes."""
+        """Raise `Unsuitable` unless a video has rows as wide as those of the first video, and a time for each. Only shapes are read."""
         features, intervals = (self._part(video, name).shape for name in ("features", "intervals"))
         check_shape(f"{self.path} '{video}' features", features, (None, self.width))
         check_shape(f"{self.path} '{video}' intervals", intervals, (features[0], 2))
 
     def intervals(self, video: str) -> Array:
-        """`[n, 2]`: begin and end of each row, in seconds."""
+        """Begin and end of each row of a video, `[n, 2]`, in seconds."""
         intervals: Array = self._part(video, "intervals")[:]
         return intervals
 
     def features(self, video: str, rows: slice = slice(None)) -> Array:
-        """Those rows of a video, `[n, F]`."""
+        """The features of some rows of a video, `[n, F]`; without `rows`, of all."""
         features: Array = self._part(video, "features")[rows]
         return features
 
     @cached_property
     def width(self) -> int:
-        """F, as the first video has it."""
+        """F, the number of features per row in the first video."""
         return int(self._part(self.videos[0], "features").shape[1])
 
     def _part(self, video: str, name: str) -> h5py.Dataset:
@@ -64,15 +65,15 @@ class ComputationalSequence:
 
 
 def within(intervals: Array, start: float, end: float) -> slice:
-    """The rows whose middle is in `[start, end)`; intervals rise."""
+    """The rows whose middle is in `[start, end)`. The intervals have to be in order of time."""
     first, last = np.searchsorted(intervals.mean(axis=1), [start, end])
     return slice(int(first), int(last))
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """A sequence word by word, as an array `[N, length, F]` read from disk: each word has the mean of the rows whose middle is in its
-    time, zero where there are none. Segment i is the `words` rows `segments[i][1]` of video `segments[i][0]`."""
+    """A sequence aligned to words, indexed like an array `[N, length, F]` and read from disk. Each word has the mean of the rows whose
+    middle is in its time, or zeros if there are none. Segment i has the words in rows `segments[i][1]` of video `segments[i][0]`."""
 
     sequence: ComputationalSequence
     words: ComputationalSequence

@@ -1,8 +1,8 @@
-"""What the data sets on disk share: where they are looked for, which layout is there, and how a split is found again.
+"""Shared code of data sets on disk: finds their folder and their layout, and opens a split again in another process.
 
-A data set has one or more layouts (`Layout`), told apart by what is on disk. A layout reads itself into `Held`: four splits, the
-shapes of a sample and the files that were read. Whatever is wrong is an `Unsuitable` of one line that names the file, what was found
-and what was expected.
+A data set has one or more layouts (`Layout`), which are recognised by their files. A layout is read into `Held`: four splits, the
+shapes of a sample and the files that were read. If something is wrong, it raises `Unsuitable` with one line that names the file, what
+was found and what was expected.
 """
 
 import os
@@ -22,7 +22,7 @@ from agmbench.datasets.untrusted import regular
 
 HINT = ". 'agmbench data status' says where to get"
 SAMPLE = "AGMBENCH_SAMPLE"  # a file of this name marks a random pack
-Progress = Callable[[int, int], None]  # how many items are done, of how many
+Progress = Callable[[int, int], None]  # called with the number of items that are done, and the number of all
 
 
 class Source(NamedTuple):
@@ -36,13 +36,13 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Held:
-    """What a layout holds.
+    """The content of a layout: four splits, the shapes of a sample and the files that were read.
 
-    groups: what should not be shared between splits, by kind (`actor`, `video`, `clip`): the ids of each split, one a sample.
-    notes: what a user should know of this copy, such as labels that were rebuilt or rows that were dropped.
-    media: sound and pictures, too many to read at each start: their names and sizes enter the fingerprint, not their contents.
-    checksums: those of files for which they are known, as `checksum` gives them; `agmbench data verify` compares.
-    odd: what was found in the files that is seldom meant; `agmbench data verify` tells it.
+    groups: what splits should not share, by kind (`actor`, `video`, `clip`): the ids of each split, one per sample.
+    notes: what a user should know about this copy, such as labels that were rebuilt or rows that were dropped.
+    media: files of sound and pictures. They are too many to read at each start, so only their names and sizes enter the fingerprint.
+    checksums: the known checksums of files, as `checksum` gives them; `agmbench data verify` compares them.
+    odd: lines about things in the files that are seldom intended; `agmbench data verify` prints them.
     """
 
     splits: Mapping[SplitName, "OnDisk"]
@@ -56,10 +56,11 @@ class Held:
 
 
 class Layout(ABC):
-    """One way in which users hold a data set. `signs` are the paths (or patterns) below its folder that tell it from others.
+    """One form in which users have a data set on disk. `signs` are paths (or patterns) below its folder by which it is recognised.
 
-    `sampler` is the function that writes a random pack in this layout, as `module:name`: it takes the layout and the root, and its module
-    is imported when a pack is asked for. So what reads data only reads. A layout may have a `write_sample` of its own instead.
+    `sampler` names, as `module:name`, the function that writes a random pack in this layout. It takes the layout and the root. Its module
+    is imported only when a pack is wanted, so that reading data does not load the code that writes it. A layout may define `write_sample`
+    instead.
     """
 
     name: ClassVar[str]
@@ -68,10 +69,11 @@ class Layout(ABC):
 
     @abstractmethod
     def read(self, root: Path, **options: Any) -> Held:
-        """What is held below `root`, for the data set's own options."""
+        """Read the data below `root`; `options` are the parameters of the data set. Raises `Unsuitable` if something is wrong."""
 
     def write_sample(self, root: Path) -> None:
-        """A tiny random pack in this layout below `root`: true names, keys, shapes of a sample and types, the same at every call."""
+        """Write a tiny random pack in this layout below `root`. It has the real names, keys, types and shapes of a sample, and is the same
+        at every call."""
         module, _, name = self.sampler.partition(":")
         getattr(import_module(module), name)(self, root)
 
@@ -79,8 +81,8 @@ class Layout(ABC):
 class FileDataset(Dataset):
     """A data set read from disk. A subclass names its `layouts` and calls `hold` in `__init__`.
 
-    `layout` is the one that was found below `root`, `held` what it gave; `sample` says that the data are a random pack of
-    `agmbench data sample`.
+    `layout` is the layout that was found below `root`, and `held` what was read from it. `sample` tells whether the data are a random
+    pack of `agmbench data sample`.
     """
 
     follows_seed = False
@@ -101,7 +103,7 @@ class FileDataset(Dataset):
         self.held = replace(
             held, splits={n: split.found_at(Origin(self.layout, root, given, n)) for n, split in held.splits.items()}
         )
-        self.held.splits["train"].batch(torch.tensor([0]))  # a copy that cannot be read is refused at once
+        self.held.splits["train"].batch(torch.tensor([0]))  # raises now if the copy cannot be read
         self.shapes = self.held.shapes
         self.sample = (root / SAMPLE).is_file()
         settings: list[Any] = [self.layout.name, {k: repr(v) for k, v in options.items()}]
@@ -112,20 +114,21 @@ class FileDataset(Dataset):
         return self.held.splits[name]
 
     def checksums(self) -> Mapping[Path, str]:
-        """Those of files that should be as they were, where they are known."""
+        """The known checksums of files."""
         return self.held.checksums
 
     @classmethod
     def prepare(cls, *known: Any, **options: Any) -> None:
-        """Raw files to a layout; a subclass has `(source, target, progress, jobs)`, and what a user may set keyword-only."""
+        """Turn raw files into a layout. A subclass takes `(source, target, progress, jobs)`, and as keywords what a user may set."""
         raise Unsuitable(f"'{cls.name}' needs no preparation: its layouts are read as they are")
 
 
-# where it is, and which layout is there
+# the folder of a data set, and its layout
 
 
 def folder(name: str) -> Path:
-    """`$AGMBENCH_DATA/<name>`, or `$AGMBENCH_DATA` itself where it has no such folder; else `~/.cache/agmbench/data/<name>`."""
+    """The folder from which a data set is read: `$AGMBENCH_DATA/<name>`, or `$AGMBENCH_DATA` itself if it has no such folder. Without that
+    variable, `~/.cache/agmbench/data/<name>`."""
     named = os.environ.get("AGMBENCH_DATA")
     if not named:
         return home(name)
@@ -134,13 +137,13 @@ def folder(name: str) -> Path:
 
 
 def home(name: str) -> Path:
-    """Where a data set is written: `$AGMBENCH_DATA/<name>`, else `~/.cache/agmbench/data/<name>`."""
+    """The folder to which a data set is written: `$AGMBENCH_DATA/<name>`, or `~/.cache/agmbench/data/<name>` without that variable."""
     named = os.environ.get("AGMBENCH_DATA")
     return Path(named or "~/.cache/agmbench/data").expanduser() / name
 
 
 class NotHere(Unsuitable):
-    """Nothing of a data set is where it was looked for; with the reason, and the layouts in which it would be recognised."""
+    """Raised if a data set is not in its folder. It has the reason, and the layouts in which the data set would be recognised."""
 
     def __init__(self, name: str, reason: str, layouts: Sequence[Layout]) -> None:
         self.reason = reason
@@ -149,7 +152,8 @@ class NotHere(Unsuitable):
 
 
 def found(name: str, root: Path, layouts: Sequence[Layout]) -> Layout:
-    """The first layout all of whose signs are there."""
+    """The first layout of which all signs exist below `root`. Raises `NotHere` if no layout has any, else `Unsuitable` with those that the
+    nearest layout lacks."""
     present = [(layout, [sign for sign in layout.signs if _there(root, sign)]) for layout in layouts]
     for layout, signs in present:
         if len(signs) == len(layout.signs):
@@ -166,11 +170,11 @@ def _there(root: Path, sign: str) -> bool:
     return next(root.glob(sign), None) is not None if any(letter in sign for letter in "*?[") else (root / sign).exists()
 
 
-# splits that are found again
+# splits that another process opens again
 
 
 class Origin(NamedTuple):
-    """Where a split is found again by another process: a layout below a folder, the options it was read with, the split's name."""
+    """What another process needs to open a split: its layout, folder and name, and the options with which it was read."""
 
     layout: Layout
     root: Path
@@ -178,7 +182,7 @@ class Origin(NamedTuple):
     name: SplitName
 
     def split(self) -> Split:
-        """That split; the splits of one data set are opened together, once a process."""
+        """Open the split. A process opens the splits of a data set together, and only once."""
         return _opened(self._replace(name="train"))[self.name]
 
 
@@ -189,17 +193,17 @@ def _opened(origin: Origin) -> Mapping[SplitName, Split]:
 
 @dataclass(frozen=True, kw_only=True)
 class OnDisk(Staged):
-    """A split that travels to another process as the place where it is, if it has one, and not as what it holds."""
+    """A split on disk. If it knows its origin, only that is sent to another process, not the data."""
 
     origin: Origin | None = field(default=None, compare=False)
 
     @property
     @abstractmethod
     def in_memory(self) -> bool:
-        """Whether reading it touches no file."""
+        """Whether the split is read without touching a file."""
 
     def found_at(self, origin: Origin) -> Self:
-        """The same split, which knows where it is."""
+        """The same split with this origin."""
         return replace(self, origin=origin)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:

@@ -36,7 +36,7 @@ CLASSES = (
 RATE = 16000
 FRAMES, BANDS = 1024, 128
 PICTURES = 3
-MEAN, SPREAD = -4.503877, 5.141276  # of OGM-GE's filterbanks
+MEAN, SPREAD = -4.503877, 5.141276  # mean and deviation by which OGM-GE normalises filterbanks
 LISTS = {"train": "my_train.txt", "test": "my_test.txt"}
 LABELLED = (
     "classes and clips are those of OGM-GE's list of 31 classes; the 30 classes of the AGM paper's table 7 were never published"
@@ -46,7 +46,8 @@ Missing = Literal["error", "drop"]
 
 
 def filterbank(sound: Floats) -> Floats:
-    """`[1024, 128]`: the log mel filterbank of 16 kHz sound as Kaldi has it, 25 ms every 10 ms, cut or padded with zeros, normalised."""
+    """The log mel filterbank `[1024, 128]` of 16 kHz sound, as in Kaldi: frames of 25 ms every 10 ms, normalised. It is cut to 1024 frames,
+    or padded with zeros (before normalising)."""
     sound = sound - sound.mean()
     if len(sound) < 400:
         raise Unsuitable(f"a sound of {len(sound)} samples is shorter than one frame of 400")
@@ -61,7 +62,7 @@ def filterbank(sound: Floats) -> Floats:
 
 @cache
 def _triangles() -> Array:
-    """`[257, 128]`: triangles on the mel scale from 20 Hz to 8 kHz."""
+    """Weights of 128 triangles on the mel scale from 20 Hz to 8 kHz, `[257, 128]`."""
     low, high = (1127 * np.log1p(hertz / 700) for hertz in (20, RATE / 2))
     edges = np.linspace(low, high, BANDS + 2)
     mel = 1127 * np.log1p(np.arange(257) * RATE / 512 / 700)[:, None]
@@ -83,7 +84,7 @@ def _sound(path: Path) -> Array:
 
 
 def _listed(path: Path) -> list[Clip]:
-    """Lines `id,10,class`."""
+    """Read a list with lines `id,10,class`."""
     found = clips.listed(path, _clip, "ID,10,CLASS as in -3Mwkq-7TV4_2,10,23")
     check_labels(str(path), np.array([clip.label for clip in found]), len(CLASSES))
     return found
@@ -101,8 +102,9 @@ def _held(some: Clips, protocol: ProtocolName) -> Held:
 
 
 class OGMGE(Layout):
-    """Of OGM-GE: `my_train.txt` and `my_test.txt` of 14,799 and 2,597 lines `id,10,class`; `audio/<id>.npy`, a normalised filterbank
-    `[1024, 128]`, or `audio/<id>.wav`; `visual/<id>/frame_0000{t}.jpg`, three of those that are there: 1, 1 + n // 3, 1 + 2 (n // 3)."""
+    """The layout of OGM-GE: `my_train.txt` and `my_test.txt` of 14,799 and 2,597 lines `id,10,class`; `audio/<id>.npy`, a normalised
+    filterbank `[1024, 128]`, or `audio/<id>.wav`; and n pictures `visual/<id>/frame_0000{t}.jpg`, of which three are read: the first, and
+    those n // 3 and 2 (n // 3) later."""
 
     name = "ogm-ge"
     signs = ("my_train.txt", "my_test.txt", "audio", "visual")
@@ -112,7 +114,8 @@ class OGMGE(Layout):
         return _held(self.clips(root, options["missing"]), options["protocol"])
 
     def clips(self, root: Path, missing: Missing) -> Clips:
-        """What the lists name, with each clip's sound and its three pictures."""
+        """The clips that the lists name, with the sound and three pictures of each. Incomplete clips are dropped, or raise `Unsuitable` if
+        `missing` is `error`."""
         listed = {part: _listed(root / name) for part, name in LISTS.items()}
         sounds, pictures, gone = _files(root, [clip.name for named in listed.values() for clip in named])
         count = sum(map(len, listed.values()))
@@ -135,7 +138,7 @@ class OGMGE(Layout):
 
 
 def _files(root: Path, names: Sequence[str]) -> tuple[dict[str, Path], dict[str, list[Path]], list[Unsuitable]]:
-    """The sound and the pictures of each clip that is whole, by its name; and what is wrong with each of the others."""
+    """The sounds and the pictures of the complete clips, by name, and one error for each incomplete clip."""
     sounds, pictures, gone = {}, {}, []
     for name in names:
         try:
@@ -191,8 +194,9 @@ class KineticsSound(FileDataset):
     training this is done with a random crop and flip, anew in each epoch, as in OGM-GE's code (`augment.visual=crop-flip`); in
     evaluation they are only resized.
 
-    protocol: `agmbench` (default) is that. `paper` cuts as AGM does: train is the first 90 % of the list of train, valid and test are
-        the same first 90 % of that of test, so the best epoch is chosen ON THE TEST SET; dev is the last 10 % of both.
+    protocol: `agmbench` (default) has the splits described above. `paper` cuts as AGM does: train is the first 90 % of the list of train,
+        valid and test are the same first 90 % of the list of test, so the best epoch is chosen ON THE TEST SET; dev is the last 10 % of
+        both.
     missing: what to do with clips of the lists that are missing or have fewer than three pictures, because videos disappear from YouTube:
         `error`, or `drop` them and report how many. Official code drops them silently; default error. A prepared folder holds what was
         there when it was made.
@@ -216,7 +220,7 @@ class KineticsSound(FileDataset):
 
     @classmethod
     def prepare(cls, source: Path, target: Path, progress: Progress, jobs: int, *, missing: Missing = "error") -> None:
-        """Filterbanks and three pictures of each clip; `missing` as in the data set."""
+        """Write the filterbank and three pictures of each clip. `missing` means the same as in the data set."""
         layout = OGMGE()
         found(cls.name, source, [layout])
         Prepared().make(layout.clips(source, missing), source, target, progress, jobs)

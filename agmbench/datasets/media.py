@@ -1,7 +1,7 @@
-"""Sound and pictures of files: wav through soundfile, mp4 and flv through PyAV, jpg through Pillow.
+"""Reads sound and pictures from files: wav by soundfile, mp4 and flv by PyAV, jpg by Pillow.
 
-Pictures and frames are as a viewer shows them, by their EXIF orientation and display matrix.
-Whatever cannot be read is an `Unsuitable` of one line that names the file.
+Pictures and frames are turned as a viewer shows them, by their EXIF orientation and display matrix. A file that cannot be read raises
+`Unsuitable` with one line that names it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,20 +29,20 @@ from agmbench.datasets.untrusted import regular
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-SIDE = 224  # of the square to which frames are brought
-MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # red, green, blue, of ImageNet
-UNKNOWN = 0x7FFF0000  # from here on a wav's length says that it was not known: sox writes 7ffff024 into a pipe, ffmpeg ffffffff
+SIDE = 224  # pixels per side of the square to which frames are resized
+MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's mean and deviation of red, green and blue
+UNKNOWN = 0x7FFF0000  # a wav whose header says this length or more was written to a pipe (by sox 7ffff024, by ffmpeg ffffffff)
 
 
 def read_sound(path: Path, rate: int) -> Floats:
-    """The sound of a file `[samples]` in [-1, 1], channels averaged, resampled to `rate` (by scipy's polyphase filter)."""
+    """Read the sound of a file as `[samples]` in [-1, 1], averaged over channels and resampled to `rate` by scipy's polyphase filter."""
     with _reading(path, "sound"):
         channels, own = _wav(path) if path.suffix.lower() in (".wav", ".flac") else _sound_stream(path)
         return _resampled(channels, own, rate)
 
 
 def sound_of(content: bytes, rate: int) -> Floats:
-    """The same of a file's content: wav, flac, ogg, mp3."""
+    """Like `read_sound`, but from the content of a wav, flac, ogg or mp3 file."""
     try:
         channels, own = soundfile.read(BytesIO(content), dtype="float32", always_2d=True)
         return _resampled(channels, own, rate)
@@ -57,7 +57,7 @@ def _resampled(channels: Floats, own: int, rate: int) -> Floats:
     if not np.isfinite(sound).all():
         raise ValueError("it holds samples that are not finite")
     if own != rate:
-        from scipy.signal import resample_poly  # takes a second to import, and a table is described without it
+        from scipy.signal import resample_poly  # importing it takes a second, and describing a table does not need it
 
         sound = resample_poly(sound, rate // gcd(rate, own), own // gcd(rate, own))
     return np.asarray(sound, dtype=np.float32)
@@ -86,7 +86,7 @@ def _sound_stream(path: Path) -> tuple[Floats, int]:
 
 
 def log_spectrogram(sound: Floats, size: int = 512, hop: int = 353, floor: float = 1e-7) -> Floats:
-    """`log(|STFT| + floor)` `[size // 2 + 1, 1 + samples // hop]`: a Hann window, frames centred, zeros beyond the ends.
+    """`log(|STFT| + floor)` of a sound, `[size // 2 + 1, 1 + samples // hop]`: Hann window, centred frames, zeros beyond the ends.
 
     The numbers are those of `librosa.stft(sound, n_fft=size, hop_length=hop)`.
     """
@@ -99,9 +99,10 @@ def log_spectrogram(sound: Floats, size: int = 512, hop: int = 353, floor: float
 
 
 def read_frames(path: Path, times: Sequence[float] | int, side: "Size" = SIDE) -> Bytes:
-    """Frames of a video `[n, H, W, 3]`: those shown at `times` (seconds from its first frame, rising), or so many, evenly spread.
+    """Read frames of a video, `[n, H, W, 3]`. `times` are the times of the frames in rising order (seconds from the first frame), or the
+    number of frames, which are then evenly spread.
 
-    Each is brought to a square of `side`, or left as it is if `None`. A time after the end gives the last frame.
+    Frames are resized to `side`; `None` leaves them as they are. A time after the end gives the last frame.
     """
     with _reading(path, "video"), av.open(str(path)) as container:
         if not container.streams.video:
@@ -116,7 +117,8 @@ def read_frames(path: Path, times: Sequence[float] | int, side: "Size" = SIDE) -
 
 
 def _length(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """The seconds that a video's frames take; its header may say more, but not by a second."""
+    """The length of a video in seconds, by its frames. Raises `ValueError` if they end more than a second before the length that its header
+    states."""
     packets = [(p.stream.index, float(p.pts * p.time_base)) for p in container.demux() if p.pts is not None and p.time_base]
     times = [time for index, time in packets if index == stream.index]
     if not times:
@@ -128,7 +130,7 @@ def _length(container: av.container.InputContainer, stream: av.VideoStream) -> f
 
 
 def _shown(frames: Iterator[av.VideoFrame], times: Sequence[float]) -> Iterator[av.VideoFrame]:
-    """For each time the last frame that has begun by then."""
+    """Yield for each time the last frame that has begun by then."""
     last = next(frames, None)
     if last is None:
         raise ValueError("it holds no frames")
@@ -143,7 +145,7 @@ def _shown(frames: Iterator[av.VideoFrame], times: Sequence[float]) -> Iterator[
     yield from [last] * len(waiting)
 
 
-# where x and y of a picture go: (a, b, c, d) of its display matrix, x' = a x + c y and y' = b x + d y
+# the numbers (a, b, c, d) of a display matrix move a point to x' = a x + c y, y' = b x + d y; each is a transposition of Pillow
 TURNS = {
     (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
     (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
@@ -156,7 +158,7 @@ TURNS = {
 
 
 def _upright(frame: av.VideoFrame) -> Image.Image:
-    """A frame as a player shows it: turned and mirrored by right angles as its display matrix says."""
+    """A frame as a player shows it: turned by right angles and mirrored according to its display matrix."""
     image: Image.Image = frame.to_image()
     said: Any = frame.side_data.get("DISPLAYMATRIX")
     if said is None:
@@ -166,17 +168,17 @@ def _upright(frame: av.VideoFrame) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-Size = int | tuple[int, int] | None  # the side of a square, width and height, or as large as a picture is
+Size = int | tuple[int, int] | None  # the side of a square, or width and height; `None` keeps the size of a picture
 
 
 def load_image(path: Path, side: Size = SIDE) -> Bytes:
-    """A picture `[H, W, 3]` in red, green, blue, upright, brought to a square of `side`, or left as large as it is if `None`."""
+    """Read a picture as `[H, W, 3]` in red, green, blue, upright and resized to `side`; `None` keeps its size."""
     with _reading(path, "a picture"), Image.open(path) as image:
         return _sized(ImageOps.exif_transpose(image), side)
 
 
 def image_of(content: bytes, side: Size = SIDE) -> Bytes:
-    """The same of a file's content."""
+    """Like `load_image`, but from the content of a file."""
     try:
         with Image.open(BytesIO(content)) as image:
             return _sized(ImageOps.exif_transpose(image), side)
@@ -185,7 +187,7 @@ def image_of(content: bytes, side: Size = SIDE) -> Bytes:
 
 
 def load_images(paths: Sequence[Path], side: Size = SIDE) -> Bytes:
-    """`[n, H, W, 3]`: pictures one after another, all as large as the first then is."""
+    """Read several pictures as `[n, H, W, 3]`. All are resized to the size of the first, which is resized to `side`."""
     first = load_image(paths[0], side)
     height, width, _ = first.shape
     return np.stack([first, *(load_image(path, (width, height)) for path in paths[1:])])
@@ -198,7 +200,7 @@ def _sized(image: Image.Image, size: Size) -> Bytes:
 
 
 def frame_tensor(frames: Tensor) -> Tensor:
-    """Frames of bytes `[..., H, W, 3]` as numbers `[..., 3, H, W]`, each colour normalised by ImageNet's mean and deviation."""
+    """Turn frames of bytes `[..., H, W, 3]` into floats `[..., 3, H, W]`, with each colour normalised by ImageNet's mean and deviation."""
     mean, spread = (torch.tensor(numbers, device=frames.device).view(3, 1, 1) for numbers in (MEAN, SPREAD))
     return frames.movedim(-1, -3).float().div_(255).sub_(mean).div_(spread)
 
@@ -225,9 +227,9 @@ def _is_pointer(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Things on disk as if they were one array: `decoded[rows]` reads each by `decode`, several at a time.
+    """Files (or other `things`) that are indexed like one array: `decoded[rows]` reads each of them by `decode`, several at the same time.
 
-    `as_it_is`, of pictures, decodes them without a change of their size, for transforms that take a part of the original.
+    `as_it_is` decodes pictures in their original size, for transforms that take a part of the original.
     """
 
     things: Sequence[Any]
@@ -239,22 +241,22 @@ class Decoded:
 
     @property
     def originals(self) -> "Decoded":
-        """The same things as large as they are on disk; their sizes may be unlike, so one is read at a time."""
+        """The same things in the size that they have on disk. Sizes may differ, so only one row can be read at a time."""
         return Decoded(self.things, self.as_it_is or self.decode)
 
 
 def pictures_of(things: Sequence[Any], read: Callable[..., Array], **fixed: Any) -> Decoded:
-    """Pictures that `read(thing, side=...)` decodes."""
+    """Pictures that `read(thing, side=..., **fixed)` decodes, indexed like one array."""
     return Decoded(things, partial(read, **fixed), partial(read, side=None, **fixed))
 
 
 def spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """So many of them, evenly spread; of fewer some are taken twice."""
+    """Choose `count` of the paths, evenly spread. If there are fewer, some are taken more than once."""
     return [paths[(2 * number + 1) * len(paths) // (2 * count)] for number in range(count)]
 
 
 def check_present(paths: Sequence[Path]) -> None:
-    """Raise if any of these is missing; the line names the first and says how many."""
+    """Raise `Unsuitable` if any of the paths is missing. The message names the first and says how many are missing."""
     gone = [path for path in paths if not path.exists()]
     if gone:
         raise Unsuitable(f"{gone[0]} is missing ({len(gone)} of the {len(paths)} files that the lists name are not there)")

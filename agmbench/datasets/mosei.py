@@ -39,7 +39,7 @@ SAME = {"text": "text", "audio": "audio", "vision": "vision"}
 
 
 class UMONS(Layout):
-    """The pickles of Delbrouck et al. (UMONS), which AGM uses: words and mel spectrograms of each segment by its id."""
+    """The pickles of Delbrouck et al. (UMONS), which AGM uses. They have the words and the mel spectrogram of each segment by its id."""
 
     name = "umons"
     signs = ("train_sentences.p", "train_mels.p")
@@ -107,7 +107,7 @@ class MulT(Layout):
 
 
 class MulTNoAlign(MulT):
-    """The same, not aligned: each modality at its own pace."""
+    """`mosei_senti_data_noalign.pkl` of MulT and MultiBench: the same features, not aligned; each modality has its own number of steps."""
 
     name = "mult-noalign"
     signs = ("mosei_senti_data_noalign.pkl",)
@@ -124,7 +124,7 @@ class MulTRaw(MulT):
 
 
 class MMSA(Layout):
-    """`aligned_50.pkl` of MMSA: BERT, COVAREP and FACET at 50 steps, padded behind."""
+    """`aligned_50.pkl` of MMSA: BERT, COVAREP and FACET at 50 steps, padded at the end."""
 
     name = "mmsa"
     signs: ClassVar[tuple[str, ...]] = ("aligned_50.pkl",)
@@ -148,13 +148,13 @@ class MMSA(Layout):
         return held(parts, sizes, [path], options["protocol"], kinds)
 
     def _expected(self) -> dict[str, tuple[int | None, ...]]:
-        """The shapes of the arrays of a part."""
+        """The expected shapes of the arrays of a part (train, valid or test)."""
         sequences = {"text": (None, 50, 768), "audio": (None, self.steps, 74), "vision": (None, self.steps, 35)}
         lengths = {} if self.steps == 50 else {"audio_lengths": (None,), "vision_lengths": (None,)}
         return {**sequences, "text_bert": (None, 3, 50), "regression_labels": (None,), **lengths}
 
     def _inputs(self, arrays: Mapping[str, Array], as_bert: bool, where: str) -> dict[str, Stored]:
-        """The sequences of a part, the text as BERT's input or as features."""
+        """The sequences of a part, with the text as BERT's input if `as_bert`, else as features."""
         text = {"text": Stored(arrays["text_bert"])} if as_bert else {}
         others = [modality for modality in SAME if modality not in text]
         return text | {m: Stored(arrays[m], finite, self._lengths(arrays, m, where)) for m in others}
@@ -168,7 +168,7 @@ class MMSA(Layout):
 
 
 class MMSAUnaligned(MMSA):
-    """`unaligned_50.pkl` of MMSA: audio and vision at their own pace, up to 500 steps."""
+    """`unaligned_50.pkl` of MMSA: audio and vision have their own numbers of steps, up to 500."""
 
     name = "mmsa-unaligned"
     signs = ("unaligned_50.pkl",)
@@ -176,28 +176,28 @@ class MMSAUnaligned(MMSA):
 
 
 class MOSEI(FileDataset):
-    """A sample is a sentence of a speaker in a video; sentiment in [-3, 3], and six emotions in [0, 3].
+    """A sample is a sentence of a speaker in a video. It has a sentiment in [-3, 3] and six emotions in [0, 3].
 
-    Layouts, told apart by their files; of several in one folder the first of these is read:
+    Layouts are recognised by their files. If a folder has several, `prepared` is read first, then the first in this order:
 
-    - `umons` (the AGM paper's): `text` `[60, 1]` word numbers (0 none, 1 unknown), `audio` `[60, 80]` mel spectrogram, zeros behind.
+    - `umons` (the AGM paper's): `text` `[60, 1]` word numbers (0 none, 1 unknown), `audio` `[60, 80]` mel spectrogram, zeros at the end.
     - `mult`, `mult-noalign`, `mult-raw`: `text` `[T, 300]` GloVe, `audio` `[T, 74]` COVAREP, `vision` `[T, 35]` FACET (`mult-raw`: 713
-        OpenFace), zeros in front or behind; rows without text are dropped.
-    - `mmsa`, `mmsa-unaligned`: `text` `[50, 768]` BERT, `audio` `[50|500, 74]`, `vision` `[50|500, 35]`, zeros behind.
+        OpenFace), zeros at the beginning or at the end; rows without text are dropped.
+    - `mmsa`, `mmsa-unaligned`: `text` `[50, 768]` BERT, `audio` `[50|500, 74]`, `vision` `[50|500, 35]`, zeros at the end.
     - `csd`: GloVe, COVAREP and a visual sequence averaged over each word, `[60, F]`, read from disk; `prepared`: the same, averaged once.
 
-    All are sequences with masks; COVAREP's -inf, and whatever else is not finite in audio or vision, reads as 0.
+    All are sequences with masks. COVAREP's -inf, and all other numbers in audio or vision that are not finite, are read as 0.
 
     Splits: the copy's own train, valid and test (16,327/1,871/4,662 segments); dev is a tenth of the videos of train (of its
     segments in copies without ids), by a fixed permutation.
 
     task: `binary` (paper and default; 1 if sentiment >= 0), `3-class` (its sign), `7-class` (rounded; UMONS code takes intervals),
-        `regression` (sentiment itself; AGM's scores are over the variance of train) or `emotions` (each there if above 0; in layouts
-        `umons`, `mult-raw`, `csd` and `prepared`).
-    protocol: `agmbench` (default) is the splits above. `paper` (AGM, supplement): train is the first 90 % of train, the evaluation set
-        the first 90 % of test, dev the last 10 % of both. Valid IS the test set there: epochs are selected on test.
-    length: tokens of `umons`, `csd` and `prepared`; longer sequences are cut. UMONS code and default 60.
-    text: of the `mmsa` layouts: BERT's `features` (default), or `bert`, its ids, mask and segments `[3, 50]` for encoder language-model.
+        `regression` (sentiment itself; AGM's scores are divided by the variance of train) or `emotions` (an emotion is present if it is
+        above 0; only in layouts `umons`, `mult-raw`, `csd` and `prepared`).
+    protocol: `agmbench` (default) has the splits described above. `paper` (AGM, supplement): train is the first 90 % of train, the
+        evaluation set the first 90 % of test, dev the last 10 % of both. Valid IS the test set there: epochs are selected on test.
+    length: number of tokens in `umons`, `csd` and `prepared`; longer sequences are cut. UMONS code and default 60.
+    text: for the `mmsa` layouts: BERT's `features` (default), or `bert`: its ids, mask and segments `[3, 50]` for encoder language-model.
     """
 
     name = "mosei"
@@ -234,7 +234,7 @@ class MOSEI(FileDataset):
     def prepare(
         cls, source: Path, target: Path, progress: Progress, jobs: int, *, length: Annotated[int, Gt(0)] = LENGTH
     ) -> None:
-        """The SDK's sequences to arrays mapped from disk, `length` words a segment."""
+        """Turn the SDK's sequences into arrays that are mapped from disk, with `length` words per segment."""
         prepare(source, target, progress, jobs, length)
 
 
@@ -243,7 +243,7 @@ def _sentiment_alone(path: Path) -> Unsuitable:
 
 
 def _ids(arrays: Mapping[str, Array], rows: Array) -> Sequence[str]:
-    """The ids of some rows, where a copy has them."""
+    """The ids of some rows; empty if the copy has no ids."""
     return [decoded(arrays["id"][row]) for row in rows] if "id" in arrays else ()
 
 
@@ -252,13 +252,14 @@ def _dictionary(path: Path) -> Mapping[Any, Any]:
 
 
 def cleaned(words: Any) -> list[str]:
-    """UMONS's words: lower case, without punctuation; a word is bytes or text, or a row of one."""
+    """Words as UMONS has them: in lower case and without punctuation. Each given word is bytes, text, or an array of one of these."""
     texts = (re.sub(r"[.,'!?\"()*#:;]", "", decoded(word).lower()).replace("-", " ").replace("/", " ") for word in words)
     return [text for text in texts if text]
 
 
 def _vocabulary(root: Path, train: Sequence[list[str]] | Any) -> tuple[Mapping[str, int], list[Path]]:
-    """A number for each word, and the files it was read from: UMONS's cache if it is there, else the words of train by frequency."""
+    """The number of each word, and the files from which the numbers were read: UMONS's cache if it exists. Otherwise the words of train are
+    numbered by frequency."""
     path, vectors = root / "token_to_ix.pkl", root / VECTORS
     if not path.exists():
         counted = Counter(word for words in train for word in words)
@@ -276,7 +277,7 @@ def _vocabulary(root: Path, train: Sequence[list[str]] | Any) -> tuple[Mapping[s
 
 
 def _numbered(text: Sequence[list[str]], known: Mapping[str, int], length: int) -> Array:
-    """`[N, length, 1]` word numbers, as floats like every input."""
+    """The texts as word numbers `[N, length, 1]`; floats, like every input."""
     found = np.zeros((len(text), length, 1), dtype=np.float32)
     for row, words in enumerate(text):
         found[row, : len(words), 0] = [known.get(word, 1) for word in words]

@@ -1,4 +1,4 @@
-"""What CMU-MOSEI's layouts share: the tasks that its labels make, and what an id says."""
+"""Shared by CMU-MOSEI's layouts: makes the targets of each task from the labels, and finds the video in a segment's id."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ NAMES: Mapping[Kind, list[str]] = {
 
 
 def video(id_: str) -> str:
-    """The video of a segment: `vid[k]` of UMONS, `vid$_$k` of MMSA."""
+    """The video in a segment's id, which is `vid[k]` in UMONS and `vid$_$k` in MMSA."""
     return re.sub(r"(\[\d+\]|\$_\$.*)$", "", id_)
 
 
@@ -32,7 +32,7 @@ KINDS: Mapping[str, Callable[[str], str]] = {"video": video, "segment": str}
 
 
 def as_targets(kind: Kind, labels: Array, where: str) -> Tensor:
-    """Targets of labels `[N, 1]` (sentiment) or `[N, 6]` (emotions)."""
+    """Make the targets of a task from labels `[N, 1]` (sentiment) or `[N, 6]` (emotions). Raises `Unsuitable` for a label out of range."""
     low, high = (0, 3) if kind == "emotions" else (-3, 3)
     wrong = labels[~((labels >= low) & (labels <= high))]
     if len(wrong):

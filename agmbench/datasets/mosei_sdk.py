@@ -1,4 +1,4 @@
-"""CMU-MOSEI as the CMU-MultimodalSDK has it: computational sequences, aligned with words as they are read or once by `prepare`."""
+"""CMU-MOSEI in the form of the CMU-MultimodalSDK: computational sequences, aligned with words at each reading, or once by `prepare`."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ LABELS, SEGMENTS = "CMU_MOSEI_Labels.csd", "CMU_MOSEI_Labels.csv"
 
 
 class Segment(NamedTuple):
-    """A line of `CMU_MOSEI_Labels.csv`: segment `number` of a `video`, in seconds, and its part."""
+    """A line of `CMU_MOSEI_Labels.csv`: segment `number` of a `video`, its times in seconds, and its part (train, valid or test)."""
 
     video: str
     number: str
@@ -40,7 +40,7 @@ class Segment(NamedTuple):
 
 
 def read_segments(path: Path) -> list[Segment]:
-    """The segments that are in a part: split 0 is train, 1 valid, 2 test, 3 none."""
+    """Read the segments that belong to a part. In the file, split 0 is train, 1 valid, 2 test, and 3 none."""
     regular(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -56,7 +56,7 @@ def read_segments(path: Path) -> list[Segment]:
 
 
 class Spoken(NamedTuple):
-    """A segment with words: the rows `words` of its video; `labels` `[7]` are its sentiment and emotions."""
+    """A segment that has words, which are the rows `words` of its video. `labels` `[7]` are its sentiment and its emotions."""
 
     id: str
     video: str
@@ -69,7 +69,8 @@ class Spoken(NamedTuple):
 
 
 class Recordings:
-    """The SDK's files below a folder, and what each part has: segments with words, of which the first `length`, and labels."""
+    """The SDK's files below a folder, and the segments of each part that have words and labels. Of each segment, only the first `length`
+    words are kept."""
 
     def __init__(self, root: Path, length: int) -> None:
         self.length = length
@@ -99,7 +100,8 @@ class Recordings:
         return Spoken(f"{segment.video}[{segment.number}]", segment.video, kept, labels)
 
     def _intervals(self, video: str) -> tuple[Array, Array]:
-        """When the words of a video are said, and its labels hold; those of the last video are kept, as its segments follow one another."""
+        """The times of the words and of the labels of a video. Those of the last video are cached, because the segments of a video follow
+        one another."""
         if video not in self._times:
             for sequence in (*self.sequences.values(), self._labels):
                 sequence.check(video)
@@ -108,7 +110,8 @@ class Recordings:
 
 
 class CSD(Layout):
-    """Computational sequences of the CMU-MultimodalSDK, aligned with words as they are read, and the split of each segment."""
+    """Computational sequences of the CMU-MultimodalSDK, aligned with words each time they are read, and a list with the split of each
+    segment."""
 
     name = "csd"
     signs: ClassVar[tuple[str, ...]] = (*FILES.values(), LABELS, SEGMENTS)
@@ -130,7 +133,7 @@ class CSD(Layout):
 
 
 class Prepared(Layout):
-    """The sequences aligned once, as arrays mapped from disk."""
+    """Sequences that `prepare` has aligned once, as arrays mapped from disk."""
 
     name = "prepared"
     signs = (f"prepared-*/{prepared.MANIFEST}",)
@@ -152,7 +155,7 @@ class Prepared(Layout):
 
 
 def prepare(source: Path, target: Path, progress: Progress, jobs: int, length: int) -> None:
-    """The sequences below `source` to arrays of `length` words a segment below `target`."""
+    """Turn the sequences below `source` into arrays below `target`, with `length` words per segment."""
     found(NAME, source, [CSD()])
     recordings = Recordings(source, length)
     store = prepared.Store(target, _plan(recordings))
@@ -191,7 +194,7 @@ def _aligned(what: tuple[Mapping[str, Path], int, Spoken]) -> dict[str, Array]:
 
 @lru_cache(len(FILES))
 def _opened(path: Path, changed: int) -> ComputationalSequence:
-    """A process opens each file once, unless it has changed."""
+    """Open a file. A process opens each file only once, unless it has changed."""
     return ComputationalSequence(path)
 
 

@@ -1,10 +1,10 @@
-"""Prepared data: arrays mapped from disk and a manifest that says what they were made of.
+"""Prepared data: arrays mapped from disk, and a manifest that tells from which sources and parameters they were made.
 
     <folder>/prepared-<digest>/manifest.json       parameters, checksums of the sources, splits
     <folder>/prepared-<digest>/<split>/<name>.npy  one array per modality, and `targets`
 
-The digest is that of parameters and sources: other parameters make another folder, never a mix. A folder is written aside, item by
-item, and renamed when it is whole; an interrupted preparation resumes.
+The digest is a hash of parameters and sources, so data with other parameters go to another folder. A folder is written under a
+temporary name, item by item, and renamed when it is complete. An interrupted preparation can be resumed.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ Format = Literal[2]
 
 
 class Manifest(BaseModel):
-    """`manifest.json`. sources, outputs: sha256 by path.   arrays: shape and dtype by split and name."""
+    """The content of `manifest.json`. `sources` and `outputs` have sha256 by path; `arrays` has shape and dtype by split and name."""
 
     format: Format
     dataset: str
@@ -50,9 +50,9 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be prepared: `arrays[split][name]` = (shape, dtype) with N first, and what it is made of.
+    """What will be prepared, and from what. `arrays[split][name]` is (shape, dtype), with N first in the shape.
 
-    `facts` is kept in the manifest for whoever reads it: ids, class names.
+    `facts` are stored in the manifest for later use: ids, class names.
     """
 
     dataset: str
@@ -63,13 +63,13 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Of parameters and sources."""
+        """A hash of the data set's name, the parameters and the sources."""
         content = json.dumps([FORMAT, self.dataset, self.parameters, self.sources], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 class Store:
-    """A prepared folder being written; `place(split, name)` is an array to write into."""
+    """A prepared folder that is being written. `place(split, name)` is an array to write into."""
 
     def __init__(self, target: Path, plan: Plan) -> None:
         self.plan = plan
@@ -80,11 +80,11 @@ class Store:
 
     @property
     def whole(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether the folder is complete."""
         return (self.final / MANIFEST).is_file()
 
     def open(self) -> None:
-        """Make the arrays, or go on with those of an interrupted run."""
+        """Lock the folder and make the arrays, or open those of an interrupted preparation. Raises `Unsuitable` if that is not possible."""
         for split, arrays in self.plan.arrays.items():
             if not all(shape[0] for shape, _ in arrays.values()):
                 raise Unsuitable(f"there are no samples for '{split}'; expected one or more")
@@ -111,7 +111,8 @@ class Store:
                 self._arrays[split, name] = np.load(path, mmap_mode="r+", allow_pickle=False)
 
     def _check_space(self) -> None:
-        """A mapped array that outgrows the disk would end the process without a word."""
+        """Raise `Unsuitable` if the disk has too little space. Writing to a mapped array on a full disk would kill the process without a
+        message."""
         shapes = [shape for arrays in self.plan.arrays.values() for shape in arrays.values()]
         needed = sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in shapes)
         needed -= sum(path.stat().st_blocks * 512 for path in self.aside.glob("*/*.npy"))
@@ -126,7 +127,7 @@ class Store:
         return self._arrays[split, name]
 
     def done(self, split: str) -> Array:
-        """Which items of a split are written; set an item's flag after its rows."""
+        """Which items of a split are written, as flags that can be set. Set the flag of an item after writing its rows."""
         return self._arrays[split, "done"]
 
     def close(self) -> None:
@@ -145,7 +146,7 @@ class Store:
         self.aside.replace(self.final)
 
     def _manifest(self) -> dict[str, Any]:
-        """What the manifest says of the arrays, which are whole."""
+        """The manifest of the complete arrays."""
         plan = self.plan
         written = [f"{split}/{name}.npy" for split, name in self._arrays if name != "done"]
         return {
@@ -162,22 +163,22 @@ class Store:
         }
 
     def release(self) -> None:
-        """Let another process go on."""
+        """Release the lock, so that another process can continue."""
         if self._lock.is_locked:
             (self.aside / "lock").unlink(missing_ok=True)
             self._lock.release(force=True)
 
 
-Item = tuple[str, int, Any]  # split, row, and what the work on it needs
+Item = tuple[str, int, Any]  # split, row, and the argument of `work`
 
 
 def fill(
     store: Store, items: Sequence[Item], work: Callable[[Any], Mapping[str, Array]], progress: Progress, jobs: int
 ) -> None:
-    """Write `work(what)` into the rows of each item that is not done yet, in `jobs` processes, then close the store.
+    """Write `work(what)` into the row of each item that is not done yet, by `jobs` processes, and then close the store.
 
-    `work` is a function of a module (it is sent to other processes) that returns one array per name. An item that cannot be read
-    raises `Unsuitable`; what is done until then stays.
+    `work` returns one array per name. It is sent to other processes, so it has to be a function of a module. An item that cannot be read
+    raises `Unsuitable`; items that are done by then stay.
     """
     store.open()
     left = [item for item in items if not store.done(item[0])[item[1]]]
@@ -199,7 +200,7 @@ def _mapped(work: Callable[[Any], Any], things: Sequence[Any], jobs: int) -> Ite
     if jobs == 1:
         yield from map(work, things)
         return
-    deaf = (signal.SIGINT, signal.SIG_IGN)  # an interruption is the first process's to tell
+    deaf = (signal.SIGINT, signal.SIG_IGN)  # workers ignore Ctrl+C; only the first process reports it
     with ProcessPoolExecutor(jobs, get_context("spawn"), signal.signal, deaf) as pool:
         try:
             waiting = iter(things)
@@ -213,23 +214,23 @@ def _mapped(work: Callable[[Any], Any], things: Sequence[Any], jobs: int) -> Ite
 
 @dataclass(frozen=True)
 class PreparedFolder:
-    """A prepared folder being read."""
+    """A prepared folder that is being read."""
 
     folder: Path
     manifest: Mapping[str, Any]
 
     @property
     def files(self) -> list[Path]:
-        """The manifest, which names parameters and sources, stands for the arrays in a fingerprint."""
+        """The files that enter a fingerprint: only the manifest, because it names parameters and sources."""
         return [self.folder / MANIFEST]
 
     @property
     def checksums(self) -> dict[Path, str]:
-        """Of the arrays, as they were written."""
+        """The checksums of the arrays when they were written."""
         return {self.folder / path: value for path, value in self.manifest["outputs"].items()}
 
     def array(self, split: str, name: str) -> Array:
-        """An array mapped from disk, of the shape that the manifest says."""
+        """An array, mapped from disk. Raises `Unsuitable` if its shape is not that in the manifest."""
         if name not in self.manifest["arrays"].get(split, {}):
             raise Unsuitable(f"{self.folder / MANIFEST} has no array '{split}/{name}'")
         shape, _ = self.manifest["arrays"][split][name]
@@ -237,7 +238,7 @@ class PreparedFolder:
 
 
 def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) -> PreparedFolder:
-    """The prepared folder below `root`, the one with those parameters if there are several."""
+    """The prepared folder below `root` that has these parameters. Raises `Unsuitable` unless there is exactly one."""
     found = [PreparedFolder(path.parent, manifest_of(path, dataset)) for path in sorted(root.glob(f"prepared-*/{MANIFEST}"))]
     wanted = dict(parameters or {})
     fitting = [prepared for prepared in found if wanted.items() <= prepared.manifest["parameters"].items()]
@@ -251,7 +252,7 @@ def read(root: Path, dataset: str, parameters: Mapping[str, Any] | None = None) 
 
 
 def manifest_of(path: Path, dataset: str) -> dict[str, Any]:
-    """A manifest as it was written, of that data set."""
+    """Read the manifest of a data set. Raises `Unsuitable` if it cannot be read, is of another format or of another data set."""
     regular(path)
     try:
         content = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""What UR-FUNNY and CMU-MOSEI share: sequences of features in packs of three splits, and how those become our four."""
+"""Shared code of UR-FUNNY and CMU-MOSEI: reads packs of sequences in three splits, and makes our four splits of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -17,11 +17,11 @@ from agmbench.datasets.stored import Stored, StoredSplit, chained
 from agmbench.datasets.untrusted import load_pickle
 
 PARTS = ("train", "valid", "test")
-CHUNK = 1024  # rows looked at together
+CHUNK = 1024  # rows of an array that are checked at once
 
 
 class Part(NamedTuple):
-    """One of the three splits that a copy comes with: sample i is row `rows[i]` of each input."""
+    """One of the three splits of a copy. Sample i is row `rows[i]` of each input."""
 
     inputs: Mapping[str, Stored]
     targets: Tensor
@@ -29,7 +29,7 @@ class Part(NamedTuple):
     ids: Sequence[str] = ()
 
     def at(self, places: Array) -> "Part":
-        """Some of the samples."""
+        """The samples at some places."""
         ids = [self.ids[place] for place in places] if self.ids else ()
         return Part(self.inputs, self.targets[torch.from_numpy(places)], self.rows[places], ids)
 
@@ -42,10 +42,11 @@ def held(
     kinds: Mapping[str, Callable[[str], str]] | None = None,
     notes: Sequence[str] = (),
 ) -> Held:
-    """Our four splits of a copy's three; `kinds` say what an id tells of a sample, for the leak report.
+    """Make our four splits of the three of a copy. `kinds` has functions that find groups, such as the video, in the id of a sample.
 
-    agmbench: dev is a tenth of train, of its videos where `kinds` tell them, by a fixed permutation; valid and test are the copy's.
-    paper: train is the first 90 % of train, valid and test are the first 90 % of test, dev is the last 10 % of both.
+    Protocol `agmbench`: dev is a tenth of train by a fixed permutation (of its videos, if `kinds` can find them); valid and test are the
+    copy's. Protocol `paper`: train is the first 90 % of train, valid and test are both the first 90 % of test, and dev is the last 10 % of
+    train and test.
     """
     for name, part in parts.items():
         if len(part.rows) < 4:
@@ -61,7 +62,7 @@ def held(
 
 
 def _of_paper(parts: Mapping[str, Part]) -> dict[SplitName, list[Part]]:
-    """Each split in pieces: by the places of samples in train and in test."""
+    """The parts of which each split consists under the protocol `paper`, cut by the places of samples in train and test."""
     (train, train_rest), (test, test_rest) = (
         _at(part, tenths(np.arange(len(part.rows)))) for part in (parts["train"], parts["test"])
     )
@@ -69,7 +70,7 @@ def _of_paper(parts: Mapping[str, Part]) -> dict[SplitName, list[Part]]:
 
 
 def _with_dev(parts: Mapping[str, Part], video_of: Callable[[str], str] | None) -> dict[SplitName, list[Part]]:
-    """Each split in pieces: dev is cut from train."""
+    """The parts of which each split consists when dev is cut from train."""
     train = parts["train"]
     videos = [video_of(id_) for id_ in train.ids] if video_of else np.arange(len(train.rows))
     _, video = np.unique(videos, return_inverse=True)
@@ -93,9 +94,10 @@ Pack = Mapping[str, Mapping[str, Array]]
 
 
 def read_pack(path: Path, expected: Mapping[str, tuple[int | None, ...]]) -> Pack:
-    """Each part's arrays of numbers, of the expected shapes; but for their number of rows they are alike in all parts.
+    """Read the arrays of train, valid and test. Raises `Unsuitable` unless they have the expected shapes, which may differ between the
+    three only in the number of rows.
 
-    A shape that ends in -1 may have any dimensions after those before. `id`, where there is one, is read too.
+    An expected shape that ends in -1 allows any further dimensions. `id` is read too if it exists.
     """
     content = entries(load_pickle(path), str(path), PARTS)
     pack = {part: _arrays(f"{path} '{part}'", content[part], expected) for part in PARTS}
@@ -116,7 +118,7 @@ def _arrays(where: str, content: Any, expected: Mapping[str, tuple[int | None, .
 
 
 def entries(content: Any, where: str, keys: Iterable[Any]) -> Mapping[Any, Any]:
-    """A dictionary that has those keys."""
+    """Return `content` if it is a dictionary with these keys, else raise `Unsuitable`."""
     if not isinstance(content, dict):
         raise Unsuitable(f"{where} is of type {type(content).__name__}; expected a dictionary")
     for key in keys:
@@ -127,10 +129,10 @@ def entries(content: Any, where: str, keys: Iterable[Any]) -> Mapping[Any, Any]:
 
 
 def numbers(where: str, value: Any, shape: tuple[int | None, ...]) -> Array:
-    """An array of numbers of that shape."""
+    """Return `value` as an array of numbers of this shape, or raise `Unsuitable`."""
     try:
         array = np.asarray(value)
-    except ValueError:  # rows of unlike lengths
+    except ValueError:  # its rows differ in length
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "fiu":
         raise Unsuitable(f"{where} is not an array of numbers (its type is {array.dtype}, or its rows are of unlike lengths)")
@@ -142,7 +144,7 @@ def numbers(where: str, value: Any, shape: tuple[int | None, ...]) -> Array:
 
 
 def decoded(id_: Any) -> str:
-    """An id as text; of a row of several, such as video, start and end, the first."""
+    """An id as text. If it is a row of several values, such as video, start and end, the first is taken."""
     first = id_
     while isinstance(first, list | tuple):
         first = first[0]
@@ -155,13 +157,13 @@ def decoded(id_: Any) -> str:
 
 
 def there(array: Array) -> Array:
-    """`[N, T]`: where a sequence `[T, F]` is not all zero."""
+    """Which tokens of sequences `[N, T, F]` are not all zero, `[N, T]`."""
     parts = [(array[start : start + CHUNK] != 0).any(axis=2) for start in range(0, len(array), CHUNK)]
     return np.concatenate(parts) if parts else np.zeros(array.shape[:2], dtype=bool)
 
 
 def extent(shown: Array) -> tuple[Array, bool]:
-    """The lengths of sequences padded with zeros, and whether the padding is in front; from `there`."""
+    """The lengths `[N]` of sequences padded with zeros, and whether the padding is at the beginning. `shown` comes from `there`."""
     total = np.full(len(shown), shown.shape[1])
     empty = ~shown.any(axis=1)
     before = np.where(empty, total, shown.argmax(axis=1))
@@ -171,21 +173,21 @@ def extent(shown: Array) -> tuple[Array, bool]:
 
 
 def finite(x: Tensor) -> Tensor:
-    """As floats, with zero for what is not finite."""
+    """The numbers as floats, with zero in place of those that are not finite."""
     return x.float().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def check_finite(where: str, array: Array) -> None:
-    """Raise if a number is not finite."""
+    """Raise `Unsuitable` if a number is not finite."""
     for start in range(0, len(array), CHUNK):
         if not np.isfinite(array[start : start + CHUNK]).all():
             raise Unsuitable(f"{where} has numbers that are not finite in rows {start} to {min(start + CHUNK, len(array)) - 1}")
 
 
 def stored(pack_part: Mapping[str, Array], where: str, names: Mapping[str, str]) -> tuple[dict[str, Stored], Array]:
-    """The sequences of a part as inputs, `names` from array to modality, and the rows that have text.
+    """The sequences of a part as inputs, and the rows that have text. `names` has the modality of each array.
 
-    Modalities as long as the text are aligned with it word by word and have its lengths; the others have their own.
+    A modality with as many steps as the text is aligned with it word by word and has its lengths; other modalities have their own.
     """
     check_finite(f"{where} 'text'", pack_part["text"])
     shown = there(pack_part["text"])
@@ -198,7 +200,7 @@ def stored(pack_part: Mapping[str, Array], where: str, names: Mapping[str, str])
 
 
 def padded(array: Array, length: int, in_front: bool = False) -> Array:
-    """`[length, F]` of `[n, F]`: the first tokens with zeros behind, or the last with zeros in front."""
+    """Cut or pad `[n, F]` to `[length, F]`: the first tokens with zeros at the end, or with `in_front` the last with zeros before them."""
     kept = array[-length:] if in_front else array[:length]
     missing = length - len(kept)
     return np.pad(kept, ((missing, 0) if in_front else (0, missing), (0, 0))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""How rows become splits: by a permutation that is always the same or, as the AGM paper does, by their places."""
+"""Divides rows into splits: by a permutation that is always the same or, as in the AGM paper, by their places."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,7 +13,7 @@ ON_TEST = "protocol=paper: valid is the test set, so the best epoch is chosen on
 
 
 def cut(rows: Array, shares: Sequence[float] = (0.1, 0.1)) -> list[Array]:
-    """Disjoint parts of `rows`: what is left, then one part of each share; by one permutation, always the same."""
+    """Cut `rows` into disjoint parts by a permutation that is always the same: first the rest, then one part per share."""
     mixed = np.random.default_rng(0).permutation(rows)
     counts = [max(1, round(share * len(rows))) for share in shares]
     if sum(counts) >= len(rows):
@@ -23,6 +23,6 @@ def cut(rows: Array, shares: Sequence[float] = (0.1, 0.1)) -> list[Array]:
 
 
 def tenths(rows: Array) -> tuple[Array, Array]:
-    """The first nine tenths and the last, as the AGM paper cuts its sets."""
+    """The first nine tenths and the last tenth, as the AGM paper cuts its sets."""
     place = len(rows) * 9 // 10
     return rows[:place], rows[place:]

@@ -1,4 +1,4 @@
-"""Splits whose samples are rows of arrays on disk, or in memory: read when a batch is asked for, converted where it is used."""
+"""Splits whose samples are rows of arrays on disk or in memory. Rows are read when a batch needs them, and converted where it is used."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,18 +18,19 @@ Convert = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Stored:
-    """Rows of an array on disk (or in memory), as one modality's input: read when a batch is asked for, converted where it is used.
+    """The input of one modality, stored as rows of an array on disk or in memory. Rows are read when a batch needs them, and converted
+    where it is used.
 
-    `lengths` `[N]`, if given, makes them sequences: the first `lengths[i]` tokens of row i are there (the last, if `in_front`).
+    `lengths` `[N]`, if given, makes them sequences: only the first `lengths[i]` tokens of row i exist (the last ones, if `in_front`).
     """
 
-    array: Any  # a numpy array, a memory map, or a data set of HDF5
+    array: Any  # a numpy array, a memory map, an array of HDF5, or anything that is indexed by row numbers
     convert: Convert = Tensor.float
     lengths: Array | None = None
     in_front: bool = False
 
     def read(self, rows: Array) -> Input:
-        """Those rows, in that order, as they are stored."""
+        """Some rows, in the given order, as they are stored."""
         values = torch.from_numpy(take(self.array, rows))
         if self.lengths is None:
             return values
@@ -38,13 +39,13 @@ class Stored:
         return Tokens(values, place >= values.shape[1] - length if self.in_front else place < length)
 
     def changed(self, rows: Array, numbers: Sequence[int], change: ChangeOf) -> Input:
-        """Those rows, which have these numbers, each read and changed by itself."""
+        """Some rows, each read and changed separately. `numbers` are their numbers in the split, which `change` needs."""
         array = getattr(self.array, "originals", self.array) if change.any_size else self.array
         stored = replace(self, array=array)
         return joined(several(lambda place: change(numbers[place], stored.read(rows[place : place + 1])), range(len(rows))))
 
     def finished(self, x: Input) -> Input:
-        """What was read, converted."""
+        """Convert rows that were read."""
         return replace(x, values=self.convert(x.values)) if isinstance(x, Tokens) else self.convert(x)
 
     @property
@@ -55,10 +56,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class StoredSplit(OnDisk):
-    """A split of stored arrays: sample i is row `rows[i]` of each; `targets` `[N, ...]` are in memory, in the order of `rows`.
+    """A split of stored arrays. Sample i is row `rows[i]` of each array; `targets` `[N, ...]` are in memory, in the order of `rows`.
 
-    `absent[m]` `[N]`, of modalities that some samples lack, says which do; what is stored of them is no content. `weights` `[N]` are what
-    the samples count in training, if not all alike.
+    `absent[m]` `[N]` marks the samples that lack modality m; what is stored for them is only a placeholder. `weights` `[N]` are the weights
+    of the samples in the training loss, if they differ.
     """
 
     inputs: Mapping[str, Stored]
@@ -78,7 +79,7 @@ class StoredSplit(OnDisk):
         return self.numbered(index, index, change or {})
 
     def numbered(self, places: Tensor, numbers: Tensor, change: Change) -> Batch:
-        """The samples at those places, by their numbers in the split that this one may be a part of."""
+        """Read the samples at some places. `numbers` are their numbers in the whole split, of which this one may be a part."""
         rows = self.rows[places.numpy()]
         inputs = {
             m: stored.changed(rows, numbers.tolist(), change[m]) if m in change else stored.read(rows)
@@ -94,7 +95,7 @@ class StoredSplit(OnDisk):
 
 @dataclass(frozen=True)
 class Joined(OnDisk):
-    """Splits one after another, of the same layout."""
+    """Several splits of the same layout, one after another, as one split."""
 
     splits: Sequence[StoredSplit]
 
@@ -107,7 +108,7 @@ class Joined(OnDisk):
 
     @property
     def targets(self) -> Tensor:
-        """Those of all."""
+        """The targets of all splits."""
         return torch.cat([split.targets for split in self.splits])
 
     def read(self, index: Tensor, change: Change | None = None) -> Batch:
@@ -127,5 +128,5 @@ class Joined(OnDisk):
 
 
 def chained(splits: Sequence[StoredSplit]) -> StoredSplit | Joined:
-    """One split of one or more."""
+    """Make one split of one or more."""
     return splits[0] if len(splits) == 1 else Joined(splits)

@@ -1,4 +1,4 @@
-"""Classes seen through M modalities, where the right answer is known: for tests and teaching."""
+"""Synthetic data of M modalities for which the best possible accuracy is known, for tests and teaching."""
 
 import hashlib
 import json
@@ -16,15 +16,15 @@ FASTER = 3.0  # how much stronger the spurious modality is in training
 
 
 class Synthetic(Dataset):
-    """Modality m of a sample shows a symbol `v_m` (its class, unless `kind` says otherwise) in the vector
+    """Modality m of a sample shows a symbol `v_m` (the sample's class, unless `kind` says otherwise) in the vector
 
         x_m = A_m ( strength_m onehot(v_m) + noise_m ( sqrt(redundancy_m) g + sqrt(1 - redundancy_m) g_m ) ),
 
     with `A_m` `[size, C]` of orthonormal columns, `g` and `g_m` `[C]` standard normal, `g` common to all modalities.
-    A class is read from modality m with an accuracy that depends on `strength_m / noise_m` alone. Redundancy is the share of a
-    modality's noise that is common: at 0 for all, modalities err independently and each adds evidence; at 1 for all (and equal
-    strength over noise) they err on the same samples and a second one adds nothing. `best_accuracy` is what the best classifier
-    reaches on test; with the defaults:
+    A class is read from modality m with an accuracy that depends only on `strength_m / noise_m`. Redundancy is the share of a
+    modality's noise that is common to all: if it is 0 for all, modalities err independently and each adds evidence; if it is 1 for all
+    (and strength over noise is equal), they err on the same samples and a second one adds nothing. `best_accuracy` is what the best
+    classifier reaches on test; with the defaults:
 
     | kind | best on both | on m0 alone | on m1 alone |
     |---|---:|---:|---:|
@@ -33,8 +33,8 @@ class Synthetic(Dataset):
     | complementary (C = 2) | .855 | .5 | .5 |
     | spurious-fast | .823 | .25 | .823 |
 
-    kind: `independent`, as above. `redundant`, the same with redundancy 1: a second modality adds nothing. `complementary`, two
-        classes: each modality shows a bit and the class is their parity (XOR for two), so that no modality alone is better than
+    kind: `independent`: as above. `redundant`: the same with redundancy 1, so that a second modality adds nothing. `complementary`: two
+        classes, where each modality shows a bit and the class is their parity (XOR for two), so that no modality alone is better than
         chance. `spurious-fast`: m0 is three times as strong in train, dev and valid, and shows a random class in test.
     strength, noise, redundancy: one number for all modalities, or a list with one number per modality.
     modalities: M, the number of modalities; they are named m0, m1, ...
@@ -122,11 +122,11 @@ class Synthetic(Dataset):
         return seen
 
     def best_accuracy(self, *present: str) -> float:
-        """What the best classifier reaches on test with those modalities (all, if none is named), knowing how the data are made.
+        """The accuracy on test of the best classifier with these modalities (all, if none is named), which knows how the data are made.
 
-        Between C classes one apart from all others by `d` (in units of the noise), the best accuracy is
-        `E[ Phi(z + d)^(C-1) ]`, z standard normal; several modalities have `d^2 = s' pinv(Sigma) s` together. Parities of
-        redundant modalities are not covered: there the noise must be the modalities' own.
+        If each of C classes has the distance `d` from the others (in units of the noise), the best accuracy is `E[ Phi(z + d)^(C-1) ]`
+        with z standard normal; several modalities together have `d^2 = s' pinv(Sigma) s`. Kind `complementary` is only covered for
+        redundancy 0, and raises `ValueError` otherwise.
         """
         chosen = [number for number, m in enumerate(self._names) if not present or m in present]
         classes = len(self.class_names)
@@ -142,14 +142,14 @@ class Synthetic(Dataset):
         return _of_classes(self._apart(chosen), classes)
 
     def _apart(self, chosen: list[int]) -> float:
-        """How far apart two classes are through the modalities together, in units of the noise."""
+        """The distance of two classes as seen through all chosen modalities, in units of the noise."""
         if not chosen:
             return 0.0
         s, n, r = (np.array(values)[chosen] for values in (self._strength, self._noise, self._redundancy))
         sigma = np.outer(n * np.sqrt(r), n * np.sqrt(r)) + np.diag(n**2 * (1 - r))
         inverse = np.linalg.pinv(sigma, hermitian=True)
         if not np.allclose(sigma @ inverse @ s, s):
-            return np.inf  # the common noise can be taken away altogether
+            return np.inf  # the common noise can be removed completely
         return float(sqrt(s @ inverse @ s))
 
 

@@ -1,4 +1,4 @@
-"""table: your own data, one file with one row per sample, whose columns say where the modalities and the label are."""
+"""table: your own data as one file with one row per sample. Its columns have, or name the files of, the modalities and the label."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ Share = Annotated[float, Gt(0)]
 
 
 class Files(Layout):
-    """A table and the files that it names, read as a batch needs them."""
+    """A table and the files that it names, which are read when a batch needs them."""
 
     name = "files"
     signs = (FILE,)
@@ -43,7 +43,7 @@ class Files(Layout):
 
 
 class Ready(Layout):
-    """The same table, with what `agmbench data prepare` made of the files mapped from disk."""
+    """A table with a prepared folder: the arrays that `agmbench data prepare` made of its files are mapped from disk."""
 
     name = "prepared"
     signs = (FILE,)
@@ -58,7 +58,7 @@ class Ready(Layout):
 
 
 def sound(root: Path, settings: str) -> Opened:
-    """A table that can be trained on; else what is wrong with it, in a line."""
+    """Open a table. Raises `Unsuitable` with one line if something is wrong with it."""
     given = json.loads(settings)
     opened = open_table(root / given["file"], given)
     if opened.wrong:
@@ -68,7 +68,7 @@ def sound(root: Path, settings: str) -> Opened:
 
 
 def decoded(opened: Opened) -> list[str]:
-    """The modalities that are read from files, or made of text."""
+    """The modalities whose cells have to be decoded: all but those of kind `numbers`."""
     return [name for name, modal in opened.modals.items() if not isinstance(modal.kind, Numbers)]
 
 
@@ -77,7 +77,7 @@ class Table(FileDataset):
     describe FILE` writes an entry with all of these settings. A setting that is missing is inferred from the names of the columns and the
     first rows.
 
-    file: the path of the table, relative to the folder of the entry (or of the data root, if there is no entry).
+    file: the path of the table, relative to the folder of the entry (or to the data root, if there is no entry).
     arrays: by name, a file with an array (`features.npy`, `features.h5:audio`) whose row i belongs to row i of the table, like one more
         column.
     modalities: by name, a `kind` and its settings. `picture` (`column`, `size` [height, width], `channels` 3 or 1), `frames` (a folder
@@ -98,7 +98,7 @@ class Table(FileDataset):
     missing: how an empty cell is treated. `absent` (default): the sample is trained on and judged without that modality, whose input is
         muted (the job's `mute`). `drop`: the row is left out, as are rows whose files are missing. `error`: it is an error.
 
-    A text is given to encoders as the numbers of its words, from a hash. Arrays and numbers are standardised by train. Rows are
+    Encoders get a text as the numbers of its words, which are made by a hash. Arrays and numbers are standardised by train. Rows are
     counted as in a spreadsheet, where the line of names is row 1.
     """
 
@@ -152,7 +152,7 @@ class Table(FileDataset):
         self.fingerprint = fingerprint(opened.root, held.files, [self.layout.name, json.loads(settings), _sizes(opened)])
 
     def checksums(self) -> Mapping[Path, str]:
-        """Those of the arrays, and of the files that they were made from."""
+        """The known checksums of the arrays, and of the files from which they were made."""
         sources = {} if self.made is None else self.made.manifest["sources"]
         return {self.root / name: known for name, known in sources.items()} | dict(self.held.checksums)
 
@@ -178,7 +178,7 @@ class Table(FileDataset):
         id: str | None = None,
         missing: Literal["absent", "drop", "error"] = "absent",
     ) -> None:
-        """Arrays of what the files of a table hold, beside it: a batch is then mapped from disk and not decoded."""
+        """Decode the files of a table into arrays beside it. A batch is then mapped from disk and not decoded."""
         settings = json.dumps(_stated(locals()))
         opened = sound(source, settings)
         if not decoded(opened):
@@ -210,12 +210,12 @@ SETTINGS = (
 
 
 def _stated(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings among some variables; a weight, which came later and enters the fingerprint, only where there is one."""
+    """The settings among some variables. `weight`, a later setting, is left out if it is `None`, so that older fingerprints stay valid."""
     return {name: value for name, value in values.items() if name in SETTINGS and (name, value) != ("weight", None)}
 
 
 def _sizes(opened: Opened) -> str:
-    """A hash of the sizes of all files that the table names; one that is neither a file nor a folder is refused."""
+    """A hash of the sizes of all files that the table names. Raises `Unsuitable` for a path that is neither a file nor a folder."""
     total = hashlib.sha256()
     for path in _named(opened):
         try:
@@ -230,7 +230,7 @@ def _sizes(opened: Opened) -> str:
 
 
 def _named(opened: Opened) -> list[Path]:
-    """The files that the kept rows name, each once."""
+    """The files that the rows in the splits name, each once."""
     found: dict[str, None] = {}
     for name in decoded(opened):
         kind, absent = opened.modals[name].kind, opened.modals[name].absent
@@ -284,7 +284,7 @@ def _item(what: tuple[Path, str, int] | None) -> dict[str, Array]:
 
 
 def prepared_for(opened: Opened) -> prepared.PreparedFolder | None:
-    """The prepared folder of this table as it is now, if there is one."""
+    """The prepared folder that fits the table as it is now; `None` if there is none."""
     wanted, tables = _parameters(opened), {os.path.relpath(path, opened.root): checksum(path) for path in opened.files}
     for path in sorted(_home(opened).glob(f"prepared-*/{prepared.MANIFEST}")):
         manifest = prepared.manifest_of(path, Table.name)

@@ -1,4 +1,4 @@
-"""Several things at a time, in the threads of a process."""
+"""Does several things at the same time, in the threads of a process."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,15 +14,15 @@ U = TypeVar("U")
 
 
 def several(make: Callable[[T], U], things: Sequence[T]) -> list[U]:
-    """Made of each thing, several at a time; one after another in a process that is one of several which read ahead."""
+    """Apply `make` to each thing, several at the same time. In a worker process of torch's `DataLoader`, it is done one after another."""
     mapped = map if get_worker_info() or len(things) == 1 else _pool().map
     return list(mapped(make, things))
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """The threads that decode, of this process."""
+    """The pool of threads of this process."""
     return ThreadPoolExecutor(THREADS)
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay behind
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process does not have the threads

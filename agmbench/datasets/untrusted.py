@@ -1,6 +1,6 @@
-"""Files of strangers: only a regular file is opened, nothing in it runs, and nothing in it leads to another file.
+"""Opens files from untrusted sources: only regular files, whose content cannot run code and cannot refer to another file.
 
-Whatever is wrong is an `Unsuitable` of one line that names the file, what was found and what was expected.
+If something is wrong, `Unsuitable` is raised with one line that names the file, what was found and what was expected.
 """
 
 import stat
@@ -18,7 +18,8 @@ KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a soc
 
 
 def regular(path: Path) -> Path:
-    """The path itself, of a file that is there and whole. A pipe in its place would keep a reader waiting, a device never end."""
+    """Return the path if it is that of a regular file, else raise `Unsuitable`. Reading a pipe could wait forever, and a device may never
+    end."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
@@ -31,7 +32,7 @@ def regular(path: Path) -> Path:
 
 
 def load_pickle(path: Path) -> Any:
-    """A stranger's pickle, of numpy arrays and builtin containers alone."""
+    """Read an untrusted pickle, which may contain only numpy arrays and builtin containers."""
     size = regular(path).stat().st_size
     try:
         with path.open("rb") as file:
@@ -41,7 +42,7 @@ def load_pickle(path: Path) -> Any:
 
 
 def load_npy(path: Path, shape: tuple[int | None, ...] | None = None) -> Array:
-    """An array mapped from disk; `shape` is what is expected of it, `None` where any length will do."""
+    """Map an array from disk. Raises `Unsuitable` unless it has the expected `shape`, in which `None` stands for any length."""
     regular(path)
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -54,7 +55,7 @@ def load_npy(path: Path, shape: tuple[int | None, ...] | None = None) -> Array:
 
 
 def h5_file(path: Path) -> h5py.File:
-    """An HDF5 file, open for reading, none of whose names leads into another file."""
+    """Open an HDF5 file for reading. Raises `Unsuitable` if it has a link to another file."""
     regular(path)
     try:
         file = h5py.File(path, "r")
@@ -71,7 +72,7 @@ def _leads_away(name: bytes, link: Any) -> bytes | None:
 
 
 def h5_array(where: str, found: Any) -> h5py.Dataset:
-    """A data set of HDF5 whose numbers are in its own file: no other file enters the fingerprint."""
+    """Return an array of HDF5 if its numbers are in its own file, else raise `Unsuitable`: only that file enters the fingerprint."""
     if not isinstance(found, h5py.Dataset):
         raise Unsuitable(f"{where} is of type {type(found).__name__}; expected an array")
     if found.external or found.is_virtual:
@@ -80,7 +81,7 @@ def h5_array(where: str, found: Any) -> h5py.Dataset:
 
 
 def open_h5(path: Path, key: str, shape: tuple[int | None, ...] | None = None) -> h5py.Dataset:
-    """One data set of an HDF5 file, read from disk as it is indexed."""
+    """Open one array of an HDF5 file. Its numbers are read from disk when it is indexed."""
     file = h5_file(path)
     if key not in file:
         raise Unsuitable(f"{path} has no key '{key}'; it has {', '.join(sorted(file)) or 'none'}")

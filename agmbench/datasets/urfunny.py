@@ -26,7 +26,7 @@ LENGTH = 50
 
 
 class Pack(Layout):
-    """`humor.pkl` of MultiBench, which AGM uses: sequences of one word per step, padded with zeros in front."""
+    """`humor.pkl` of MultiBench, which AGM uses: sequences of one word per step, padded with zeros at the beginning."""
 
     name = "pack"
     signs = ("humor.pkl",)
@@ -49,20 +49,20 @@ class Pack(Layout):
 
 
 def _numbers_of_rows(labels: Array, where: str) -> Array:
-    """Labels as one number a row `[N]`."""
+    """The labels as one number per row, `[N]`. Raises `Unsuitable` if they have another shape."""
     rows = labels.reshape(len(labels), -1)
     if rows.shape[1] != 1 or not np.isfinite(rows).all():
         raise Unsuitable(f"{where} has the shape {list(rows.shape)}; expected one finite number per row")
     return rows[:, 0]
 
 
-FOLDS = {"train": "train", "valid": "dev", "test": "test"}  # our part: its name in data_folds.pkl
+FOLDS = {"train": "train", "valid": "dev", "test": "test"}  # names of the parts in data_folds.pkl
 FILES = {"visual": "openface_features_sdk.pkl", "audio": "covarep_features_sdk.pkl", "text": "language_sdk.pkl"}
 OFFICIAL = ("data_folds.pkl", *FILES.values(), "word_embedding_list.pkl", "humor_label_sdk.pkl")
 
 
 class Official(Layout):
-    """The feature pickles of version 2, whole in memory; `agmbench data prepare` makes arrays of them that are not."""
+    """The feature pickles of version 2, which are read into memory completely; `agmbench data prepare` makes arrays that stay on disk."""
 
     name = "official"
     signs = OFFICIAL
@@ -100,20 +100,21 @@ class Prepared(Layout):
 class URFunny(FileDataset):
     """A sample is a punchline of a TED talk with the sentences before it, one token per word. Is it meant to be funny?
 
-    `visual` `[T, 371]` OpenFace 2 (pose, gaze, action units; its own units), `audio` `[T, 81]` COVAREP (-inf reads as 0), `text`
-    `[T, 300]` GloVe 840B; each the mean over the word's time, zeros in front, with masks. Classes: not humorous, humorous.
+    `visual` `[T, 371]` OpenFace 2 (pose, gaze, action units; its own units), `audio` `[T, 81]` COVAREP (-inf is read as 0), `text`
+    `[T, 300]` GloVe 840B. Each token is the mean over the word's time; sequences have zeros at the beginning, and masks. Classes: not
+    humorous, humorous.
 
     Layouts: `pack` (MultiBench's `humor.pkl`, T = 50, as AGM uses it; rows without text are dropped; label 0 if below 1, else 1),
-    `official` (version 2: 10,166 clips), `prepared` (the official pickles by `agmbench data prepare`). Of the clips themselves, `clips`
-    and `prepared-clips`, a sample is `audio` `[1, 257, 454]` and `visual` `[3, 3, 224, 224]`: a log spectrogram of the last ten seconds
-    and three frames, no words; ours, for --encoder '*=resnet'.
+    `official` (version 2: 10,166 clips), `prepared` (made of the official pickles by `agmbench data prepare`). Layouts `clips` and
+    `prepared-clips` (ours, for --encoder '*=resnet') have the clips themselves: a sample is `audio` `[1, 257, 454]`, a log spectrogram of
+    the last ten seconds, and `visual` `[3, 3, 224, 224]`, three frames; it has no words.
 
     Splits: the copy's own train, valid (`dev` in the official folds) and test; dev is a tenth of train, by a fixed permutation.
 
-    protocol: `agmbench` (default) is that. `paper` (AGM, supplement): train is the first 90 % of train, the evaluation set the first
-        90 % of test, dev the last 10 % of both. Valid IS the test set there: epochs are selected on test.
-    length: T of the `official` layout: the last words of context and punchline. Official code takes 20 words per sentence and 5
-        sentences separately; default 50, as in the pack (ours).
+    protocol: `agmbench` (default) has the splits described above. `paper` (AGM, supplement): train is the first 90 % of train, the
+        evaluation set the first 90 % of test, dev the last 10 % of both. Valid IS the test set there: epochs are selected on test.
+    length: T of the `official` layout: the last T words of context and punchline are taken. Official code takes 20 words per sentence and
+        5 sentences separately; default 50, as in the pack (ours).
     context: whether the sentences before the punchline are part of the `official` sequences. Official code and default: they are.
     """
 
@@ -150,7 +151,8 @@ class URFunny(FileDataset):
         length: Annotated[int, Gt(0)] = LENGTH,
         context: bool = True,
     ) -> None:
-        """The official pickles to arrays mapped from disk, of that length and context; without them, the clips to theirs."""
+        """Turn the official pickles into arrays that are mapped from disk. If there are only clips, turn these into arrays instead;
+        `length` and `context` then have no effect."""
         if isinstance(found(cls.name, source, [Official(), Clips()]), Clips):
             urfunny_clips.prepare(source, target, progress, jobs)
             return
@@ -175,11 +177,11 @@ def _plan(ids: Mapping[str, Sequence[Any]], sources: Mapping[str, str], length: 
     return prepared.Plan(URFunny.name, {"length": length, "context": context}, sources, arrays, facts)
 
 
-Raw = Mapping[str, Any]  # `where`, `target`, and of each modality `context` and `punchline`, one array a sentence
+Raw = Mapping[str, Any]  # a clip: `where`, `target`, and per modality a list with an array per sentence, the punchline last
 
 
 class _Clips:
-    """The official pickles: `ids` of each part, and one clip by its id."""
+    """The content of the official pickles: the `ids` of each part, and each clip by its id."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -197,7 +199,7 @@ class _Clips:
         return entries(load_pickle(self.root / name), str(self.root / name), ids)
 
     def raw(self, id_: Any) -> Raw:
-        """What the files have of a clip, as they have it but for words, which are vectors."""
+        """The entries of a clip in all files, unchanged except that words are replaced by their vectors."""
         found: dict[str, Any] = {"where": f"{self.root} clip {id_}", "target": int(self.labels[id_])}
         for modality, name in FILES.items():
             where, kind = f"{self.root / name} {id_}", "embedding_indexes" if modality == "text" else "features"
@@ -215,7 +217,7 @@ class _Clips:
 
 
 def _sequences(raw: Raw, length: int, context: bool) -> dict[str, Array]:
-    """One clip's words in a row, the last `length` of them, zeros in front; with `length` and `target`."""
+    """The sequences of one clip, each the last `length` words of its sentences with zeros before them, its `length` and its `target`."""
     first = 0 if context else -1
     whole = {
         modality: _joined(raw[modality][first:], width, f"{raw['where']} {modality}") for modality, width in WIDTHS.items()

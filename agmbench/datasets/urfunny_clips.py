@@ -1,7 +1,7 @@
-"""UR-FUNNY's clips themselves, where its features are not at hand: sound and pictures, without words.
+"""UR-FUNNY's clips themselves, for users who do not have its features: sound and pictures, without words.
 
 A sample is `audio` `[1, 257, 454]`, the log spectrogram of a clip's last ten seconds, where the punchline is (16 kHz, window 512, hop
-353, silence in front of shorter ones), and `visual` `[3, 3, 224, 224]`, frames evenly spread over the whole clip.
+353, shorter sounds begin with silence), and `visual` `[3, 3, 224, 224]`, frames evenly spread over the whole clip.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,13 +33,13 @@ from agmbench.datasets.untrusted import load_pickle
 
 NAME = "urfunny"
 VIDEOS, FOLDS, LABELS = "urfunny2_videos", "data_folds.pkl", "humor_label_sdk.pkl"
-FOLD = {"train": "train", "valid": "dev", "test": "test"}  # our part: its name in data_folds.pkl
+FOLD = {"train": "train", "valid": "dev", "test": "test"}  # names of the parts in data_folds.pkl
 RATE, SECONDS, FRAMES = 16_000, 10, 3
 SOUND = (257, 454)  # frequencies, times
 
 
 class Clips(Layout):
-    """`urfunny2_videos/<id>.mp4` with the folds and labels of version 2; a clip is decoded whenever a batch asks for it."""
+    """`urfunny2_videos/<id>.mp4` with the folds and labels of version 2. A clip is decoded each time a batch needs it."""
 
     name = "clips"
     signs = (VIDEOS, FOLDS, LABELS)
@@ -56,7 +56,7 @@ class Clips(Layout):
 
 
 class PreparedClips(Layout):
-    """What `prepare` made of the clips, mapped from disk."""
+    """Arrays that `prepare` made of the clips, mapped from disk."""
 
     name = "prepared-clips"
     signs = (f"prepared-*/{prepared.MANIFEST}", "prepared-*/train/visual.npy")
@@ -73,7 +73,7 @@ class PreparedClips(Layout):
 
 
 def prepare(source: Path, target: Path, progress: Progress, jobs: int) -> None:
-    """Spectrograms and frames of each clip."""
+    """Write the spectrogram and the frames of each clip."""
     found(NAME, source, [Clips()])
     ids, targets = listed(source)
     paths = {part: _paths(source, some) for part, some in ids.items()}
@@ -107,13 +107,13 @@ def _clip(what: tuple[Path, int]) -> dict[str, Array]:
 
 
 def spectrogram(path: Path) -> Array:
-    """`[1, 257, 454]`: of the end of a clip."""
+    """The log spectrogram `[1, 257, 454]` of the last ten seconds of a clip."""
     sound = read_sound(path, RATE)[-SECONDS * RATE :]
     return log_spectrogram(np.pad(sound, (SECONDS * RATE - len(sound), 0)))[None]
 
 
 def listed(root: Path) -> tuple[dict[str, list[Any]], dict[str, Array]]:
-    """The ids of each part, and their labels."""
+    """The ids of the clips of each part, and their labels."""
     folds = entries(load_pickle(root / FOLDS), str(root / FOLDS), FOLD.values())
     ids = {part: list(folds[fold]) for part, fold in FOLD.items()}
     known = entries(load_pickle(root / LABELS), str(root / LABELS), [id_ for some in ids.values() for id_ in some])

@@ -65,7 +65,7 @@ class CLIP(Backbone):
         self.settle(trained, lora)
 
     def on_host(self, x: Input) -> Input:
-        """Ids, mask and segments `[B, 3, L]` of raw text; pictures as they are."""
+        """Turn raw text into ids, mask and segments `[B, 3, L]`; return pictures unchanged."""
         return x if self.words is None else self.words(x)
 
     def forward(self, x: Input) -> Tensor | Tokens:
@@ -101,7 +101,7 @@ class Tower(nn.Module):
         self.project = projection if embeds and projection is not None else nn.Identity()
         for name, part in self.tower.named_modules():
             if kind == "vision" and not embeds and name.endswith("post_layernorm"):
-                part.requires_grad_(False)  # of the class token alone, which tokens do not pass
+                part.requires_grad_(False)  # this layer is applied only to the class token, which `output=tokens` does not use
         self.most = getattr(whole.config.text_config, "vocab_size", 1) - 1
 
     def forward(self, x: Tensor) -> Tensor:

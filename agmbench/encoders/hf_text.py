@@ -63,7 +63,7 @@ class HFText(Backbone):
         self.settle(trained, lora)
 
     def on_host(self, x: Input) -> Tensor:
-        """Ids, mask and segments `[B, 3, L]` of raw text."""
+        """Turn raw text into ids, mask and segments `[B, 3, L]`."""
         return self.words(x)
 
     def forward(self, x: Input) -> Tensor | Tokens:

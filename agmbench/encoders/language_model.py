@@ -35,7 +35,7 @@ class LanguageModel(Encoder):
         try:
             body: Any = AutoModel.from_pretrained(model) if config is None else AutoModel.from_config(_config(config))
             if hasattr(body, "pooler"):
-                body.pooler = None  # works on the first token's state, which nothing here reads
+                body.pooler = None  # nothing here reads its output, so it would have no gradient
             self.body = body
             self._states = States(body)
             self.eval()

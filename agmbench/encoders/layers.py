@@ -1,4 +1,4 @@
-"""The layers of an encoder, from its input to its output: what a rate may decay over, and what may stay as it is."""
+"""Finds the layers of an encoder in order, so that the learning rate can decay over them and the first ones can be frozen."""
 
 from torch import nn
 

@@ -67,7 +67,7 @@ class LSTM(Encoder):
         values = self.drop(values)
         if mask is None:
             return Tokens(self.lstm(values)[0])
-        order = (~mask).long().argsort(dim=1, stable=True)  # what is there comes first, so that what is hidden is read last
+        order = (~mask).long().argsort(dim=1, stable=True)  # hidden tokens go to the end, where they do not affect the others
         states: Tensor = self.lstm(_moved(values, order))[0]  # [B, T, width]
         return Tokens(_moved(states, order.argsort(dim=1)), mask)
 

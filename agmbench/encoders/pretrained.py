@@ -1,4 +1,4 @@
-"""What encoders around networks of other libraries have in common: where weights come from, and which of them learn."""
+"""Shared code of encoders that wrap networks of other libraries: it loads weights, and freezes some or all of them."""
 
 import warnings
 from collections.abc import Mapping
@@ -22,14 +22,15 @@ class Backbone(Encoder):
     frozen: bool = False
 
     def train(self, mode: bool = True) -> "Backbone":
-        """As in torch, except for what is frozen."""
+        """Set training mode as in torch; a frozen network stays in eval mode."""
         super().train(mode)
         if self.frozen:
             self.net.eval()
         return self
 
     def width(self, sample: Tensor, refusal: str) -> int:
-        """The number of features that it makes of a sample `[1, ...]`. An error of its network is added to the text `refusal`."""
+        """The number of features that the encoder gives for a sample `[1, ...]`. Raises `Unsuitable` with the text `refusal` and the error
+        of the network if that fails."""
         try:
             with torch.no_grad():
                 features = self.eval()(sample)
@@ -38,7 +39,7 @@ class Backbone(Encoder):
             raise Unsuitable(f"{refusal}: {one_line(error)}") from error
 
     def settle(self, trained: Trained, lora: dict[str, Any] | None) -> None:
-        """Called after `net` was made: freeze all of it, all but its last layers, or all but the adapters of LoRA."""
+        """Freeze the parts of `net` that should not learn: none of it, all, all but its last layers, or all but the adapters of LoRA."""
         if trained == "lora":
             self.net = adapted(self.net, lora or {})
         elif lora is not None:
@@ -65,9 +66,7 @@ def adapted(net: nn.Module, lora: dict[str, Any]) -> nn.Module:
         raise Unsuitable("trained=lora needs peft; install it with: pip install 'agmbench[lora]'") from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # peft asks transformers for what has another name in its next version
+            warnings.simplefilter("ignore", FutureWarning)  # peft uses a name that transformers will change in its next version
             wrapped: Any = get_peft_model(net, LoraConfig(**{"target_modules": "all-linear", **lora}))
     except Exception as error:  # peft raises what it likes
         raise Unsuitable(f"peft cannot adapt the network with {lora}: {one_line(error)}") from error
@@ -76,7 +75,7 @@ def adapted(net: nn.Module, lora: dict[str, Any]) -> nn.Module:
 
 
 def _configured(config: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
-    """A configuration of transformers: `config`, and of `own` the keys that this kind of network has."""
+    """A configuration of transformers made of `config` and of those keys of `own` that this kind of network knows; `config` wins."""
     from transformers import AutoConfig
 
     if "model_type" not in config:
@@ -102,10 +101,11 @@ def network(model: str, config: dict[str, Any] | None, weights: str | None, **ow
 
 
 def _with(net: Any, path: str) -> Any:
-    """The network with the weights of a file (`.safetensors`, `.pt`, `.pth`, `.bin`): its own, or those of a model that contains it."""
+    """Load weights from a file (`.safetensors`, `.pt`, `.pth`, `.bin`) into the network. The file may be that of a larger model that
+    contains the network."""
     found, own = _read(path), net.state_dict()
     first = next(iter(own))
-    for start in (name.removesuffix(first) for name in found if name.endswith(first)):  # its own names, also below a prefix
+    for start in (name.removesuffix(first) for name in found if name.endswith(first)):  # the network's names, maybe prefixed
         if all((value := found.get(f"{start}{name}")) is not None and value.shape == own[name].shape for name in own):
             net.load_state_dict({name: found[f"{start}{name}"] for name in own})
             return net
@@ -121,8 +121,7 @@ def _with(net: Any, path: str) -> Any:
 
 
 def without_pooler(net: Any) -> None:
-    """Take the pooler away from a network. It works only on the state of the first token, and nothing here reads it, so it would have no
-    gradient."""
+    """Remove the pooler of a network. Nothing here reads its output, so it would have no gradient."""
     if isinstance(pooler := getattr(net, "pooler", None), nn.Module) and any(True for _ in pooler.parameters()):
         net.pooler = None
 
@@ -136,7 +135,7 @@ def _content(file: Path) -> Any:
 
 
 def _read(path: str) -> dict[str, Tensor]:
-    """A state dict."""
+    """The state dict in a file. Raises `Unsuitable` if there is none."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise Unsuitable(f"weights: {path} is not a file; expected a state dict, .safetensors or of torch.save")
@@ -152,12 +151,13 @@ def _read(path: str) -> dict[str, Tensor]:
 
 
 def one_line(error: Exception) -> str:
-    """The message of a library, in one line."""
+    """The message of an error in one line; the name of its class if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def as_tokens(states: Tensor, width: int | None = None) -> Tensor:
-    """The states of a network as tokens `[B, N, D]`; of a feature map `[B, D, H, W]` (or `[B, H, W, D]`), each place is a token."""
+    """The states of a network as tokens `[B, N, D]`. Each place of a feature map `[B, D, H, W]` becomes a token; so does each place of
+    `[B, H, W, D]` if D is `width`."""
     if states.ndim == 4:
         last = width is not None and states.shape[1] != width and states.shape[3] == width
         return states.flatten(1, 2) if last else states.flatten(2).transpose(1, 2)

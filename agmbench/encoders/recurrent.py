@@ -4,8 +4,8 @@ from torch import nn
 
 
 class Recurrent(nn.LSTM):
-    """Always in training mode, in which alone cuDNN gives gradients (AGM's muted passes run in eval mode and want them); without
-    dropout inside, the modes are the same."""
+    """An LSTM that is always in training mode, because cuDNN gives gradients only there, and AGM's muted passes need gradients in eval
+    mode. The LSTM has no dropout inside, so both modes compute the same."""
 
     same_in_training = True
 

@@ -23,7 +23,7 @@ class States:
 
     @torch.no_grad()
     def _same(self, net: Any) -> bool:
-        """Whether this network gives the same for both masks; this is tried on six tokens, two of which are hidden."""
+        """Whether this network gives the same states for both kinds of mask, tried on two texts of six tokens, one with two hidden."""
         training, state = net.training, torch.get_rng_state()
         try:
             ids = torch.arange(12).view(2, 6) % min(7, net.config.vocab_size)
@@ -32,14 +32,14 @@ class States:
             flat = self(net, ids, mask, torch.zeros_like(ids)).values[mask]
             self.square = True
             return torch.allclose(self(net, ids, mask, torch.zeros_like(ids)).values[mask], flat, rtol=1e-4, atol=1e-5)
-        except Exception:  # a network that does not take one
+        except Exception:  # the network does not take such a mask
             return False
         finally:
             net.train(training)
             torch.set_rng_state(state)
 
     def __call__(self, net: Any, ids: Tensor, mask: Tensor, segments: Tensor) -> Tokens:
-        """Tokens `[B, T, D]` with the mask; in a text without any token, the first place is seen."""
+        """Return tokens `[B, T, D]` with the mask. The network sees the first place of a text that has no token at all."""
         seen = torch.cat([mask[:, :1] | ~mask.any(dim=1, keepdim=True), mask[:, 1:]], dim=1)  # attention needs one token
         count = ids.shape[1]
         given = {"attention_mask": seen[:, None, None, :].expand(-1, 1, count, count) if self.square else seen.long()}

@@ -71,7 +71,7 @@ class Timm(Backbone):
 
 def _made(model: str, pretrained: bool, shape: tuple[int, ...], given: dict[str, Any]) -> Any:
     sized = {"img_size": tuple(shape[-2:]), **given}
-    for arguments in (sized, given):  # those that take pictures of any size do not know the word
+    for arguments in (sized, given):  # networks that take pictures of any size do not know `img_size`
         try:
             net: Any = timm.create_model(model, pretrained=pretrained, in_chans=shape[0], num_classes=0, **arguments)
             with torch.no_grad():

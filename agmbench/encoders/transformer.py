@@ -59,7 +59,8 @@ class Transformer(Encoder):
             first: Tensor = self.body(self.project(values))[:, 0]  # [B, width]
             return first
         count = values.shape[1]
-        # for every token the tokens it sees, [B, 1, T, T]: of a mask [B, T] transformers would ask whether it hides anything at all
+        # A mask [B, 1, T, T] says for each token which others it sees. Given a mask [B, T], transformers would test whether it hides
+        # anything at all, which waits for the device.
         seen = None if mask is None else mask[:, None, None, :].expand(-1, 1, count, count)
         states: Tensor = self.body(inputs_embeds=self.project(values), attention_mask=seen).last_hidden_state  # [B, T, width]
         return Tokens(states, mask)

@@ -1,4 +1,4 @@
-"""Raw text turned into tokens, by the tokenizer of a network."""
+"""Turns raw text into token ids by the tokenizer of a network."""
 
 from typing import Any
 
@@ -12,7 +12,8 @@ BYTES = "bytes"
 
 
 class Words:
-    """From texts as bytes `[B, T, 1]` to ids, mask and segments `[B, 3, L]`, with L the tokens of the longest text, at most `length`.
+    """Turns texts as bytes `[B, T, 1]` into ids, mask and segments `[B, 3, L]`. L is the number of tokens of the longest text, but at most
+    `length`.
 
     name: a tokenizer on the hub, or a folder; `bytes` needs no files and takes each byte as a token (as ByT5 does).
     """
@@ -30,7 +31,8 @@ class Words:
         self.length = length
 
     def __call__(self, x: Input, whole: bool = False) -> Tensor:
-        """With `whole`, always `length` tokens, so that batches of the same texts are equal. An empty text has no token."""
+        """Tokenize the texts. With `whole`, L is always `length`, so that a text has the same tokens in any batch. An empty text has no
+        token."""
         texts = texts_of(x if isinstance(x, Tokens) else Tokens(x))
         padding = "max_length" if whole else "longest"
         found = self.tokenizer(texts, padding=padding, truncation=True, max_length=self.length, return_tensors="np")

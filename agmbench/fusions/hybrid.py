@@ -55,7 +55,7 @@ class Hybrid(Fusion):
 
     def forward(self, features: Mapping[str, Tokens]) -> Fused:
         states = {m: self.project[m](tokens.values) for m, tokens in features.items()}  # [B, T_m, width]
-        hidden = {m: _hidden(tokens) for m, tokens in features.items()}  # [B, T_m], true where there is nothing to attend to
+        hidden = {m: _hidden(tokens) for m, tokens in features.items()}  # [B, T_m], true for tokens that are not attended to
         for layer in self.layers:
             states = {m: layer[m](m, states, hidden, self.guides[m]) for m in states}  # type: ignore[index]  # a ModuleDict
         pooled = torch.stack([self.pool[m](states[m], hidden[m]) for m in states])  # [M, B, width]
@@ -67,7 +67,7 @@ class Hybrid(Fusion):
 
 
 def _hidden(tokens: Tokens) -> Tensor:
-    """A sequence without any token shows its first position, so that attention has something to weigh."""
+    """Which tokens attention ignores, `[B, T]`. A sequence without any token shows its first position, because attention needs one."""
     if tokens.mask is None:
         return torch.zeros(tokens.values.shape[:2], dtype=torch.bool, device=tokens.values.device)
     hidden = ~tokens.mask

@@ -63,8 +63,8 @@ class PSP(Fusion):
         self.similarity = similarity
         self.penalises = similarity > 0
         self.background = classes - 1
-        self.match = _layers(features, width)  # what a segment is compared by
-        self.give = _layers(features, width)  # what it gives to the other modality
+        self.match = _layers(features, width)  # features by which segments are compared
+        self.give = _layers(features, width)  # features that a segment adds to those of the other modality
         self.mix = _layers(features, width)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -103,7 +103,7 @@ class PSP(Fusion):
         return [self.head] if self.relevance is None else [self.head, self.relevance]
 
     def _pruned(self, similar: Tensor) -> Tensor:
-        """Rows that sum to 1 over the weights above the threshold; zero rows where there are none."""
+        """Normalise each row, set weights up to the threshold to zero, and normalise again. A row with no weight above it becomes zero."""
         weights = similar / (similar.sum(dim=2, keepdim=True) + 1e-8)
         weights = torch.where(weights > self.threshold, weights, 0)
         return weights / (weights.sum(dim=2, keepdim=True) + 1e-8)
@@ -117,7 +117,7 @@ class PSP(Fusion):
 
 
 def _linear(size: int, out: int) -> nn.Linear:
-    """Without bias, Glorot's initial weights: as in the official code."""
+    """A linear layer without bias and with Glorot's initial weights, as in the official code."""
     layer = nn.Linear(size, out, bias=False)
     nn.init.xavier_uniform_(layer.weight)
     return layer

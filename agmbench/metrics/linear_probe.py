@@ -72,7 +72,7 @@ class LinearProbe(Metric):
         probe = make_pipeline(StandardScaler(), made[dev.kind])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.filterwarnings("ignore", message="Label ")  # one that all samples of dev have, or none
+            warnings.filterwarnings("ignore", message="Label ")  # warns of a label that all samples of dev have, or none
             probe.fit(np.asarray(known, dtype=np.float64), dev.targets)
         answers: Array = probe.predict(np.asarray(asked, dtype=np.float64))
         return R2().of(test, answers[:, np.newaxis]) if test.kind == "regression" else float((answers == test.targets).mean())

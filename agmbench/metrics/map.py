@@ -6,7 +6,7 @@ from agmbench.outcomes import Floats, OfAnswers, Outcome, Quantity, Unmeasured
 
 
 class MeanAveragePrecision(OfAnswers):
-    """The mean over the labels that occur of their average precision, ranked by logit."""
+    """The average precision of each label, with samples ranked by logit; the mean over the labels that occur in the targets."""
 
     quantities = (Quantity("map", "mAP", "mean average precision over the labels", "%", decimals=2, tasks=("multi-label",)),)
 

@@ -130,7 +130,7 @@ class AGM(Balancing):
         self.iterations += 1
 
     def enhance(self, model: Model) -> None:
-        """What a variant does to the modulated gradients before they are clipped."""
+        """Change the modulated gradients before they are clipped. AGM itself does nothing here; a variant may."""
 
     def clip_gradients(self, model: Model) -> None:
         """Clip the norm of all gradients to `clip` if any element of a head's weight gradient is larger than it."""
@@ -142,9 +142,10 @@ class AGM(Balancing):
         torch._foreach_mul_(gradients, factor)
 
     def clip_factor(self, heads: Sequence[Tensor], norm: Tensor, clip: float) -> Tensor:
-        """The factor of all gradients; it is 1 if no head has a gradient that is too large, so that the host need not wait for it."""
+        """The factor by which all gradients are multiplied, `[]`. It is 1 if no head's gradient is too large, so that the host need not ask
+        the device whether to clip."""
         too_large = torch.stack([gradient.abs().max() > clip for gradient in heads]).any()
-        return torch.where(too_large, (clip / (norm + 1e-6)).clamp(max=1), 1.0)  # as torch.nn.utils.clip_grad_norm_ has it
+        return torch.where(too_large, (clip / (norm + 1e-6)).clamp(max=1), 1.0)  # the formula of torch.nn.utils.clip_grad_norm_
 
 
 def _ahead(score: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the methods share that compare the modalities with one another: AGM, OGM and their variants."""
+"""Shared code of the methods that compare the modalities with one another: AGM, OGM and their variants."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -12,7 +12,7 @@ Scores = Literal["batch", "dev"]
 
 
 class Windowed(Modulator):
-    """Modulates (is `active`) in epochs `starts <= epoch < ends`; `None` means until the end."""
+    """A method that only modulates (is `active`) in epochs `starts <= epoch < ends`; `None` means until the end."""
 
     def __init__(self, modalities: tuple[str, ...], starts: int, ends: int | None) -> None:
         super().__init__(modalities)
@@ -25,9 +25,9 @@ class Windowed(Modulator):
 
 
 class Balancing(Windowed):
-    """Where the scores come from, and how the coefficients are recorded.
+    """A method that computes its coefficients from scores of the modalities.
 
-    scores: from the training `batch`, or from a batch of the same size drawn from the `dev` split, in eval mode.
+    scores: where they come from: the training `batch`, or a batch of the same size drawn from the `dev` split, in eval mode.
     """
 
     def __init__(self, modalities: tuple[str, ...], starts: int, ends: int | None, scores: Scores) -> None:
@@ -51,11 +51,11 @@ class Balancing(Windowed):
 
     @torch.no_grad()
     def scored(self, model: Model, batch: Batch, terms: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Tensor]:
-        """The terms and targets from which scores are taken: those of the training batch that was given, or of a batch of `dev`."""
+        """The terms and targets from which scores are taken: those of the given training batch, or of a batch of `dev`."""
         if self._dev is None:
             return terms, batch.targets
         count, device = min(len(batch.targets), len(self._dev)), batch.targets.device
-        # drawn where they are read: on the CPU, by torch's own generator there if the modulator's is on another device
+        # the numbers are drawn on the CPU, where samples are read; if the modulator's generator is on another device, by torch's own
         drawing = self.generator if self.generator.device.type == "cpu" else torch.default_generator
         dev = self._dev.batch(torch.randperm(len(self._dev), generator=drawing)[:count]).to(device)
         with model.evaluating():

@@ -88,7 +88,7 @@ class CGGM(Modulator):
         return self.named(kappa=kappa, accuracy=accuracy)
 
     def coefficients(self, improved: Tensor) -> Tensor:
-        """`c_m`, `[M]`, from the rise of each accuracy, `d_m`."""
+        """`c_m`, `[M]`, from the rise `d_m` of each accuracy."""
         whole = improved.sum()
         c = (whole - improved + TINY) / (whole + TINY)
         return c if self.clip is None else c.clamp(0, self.clip)
@@ -96,7 +96,8 @@ class CGGM(Modulator):
 
 @torch.no_grad()
 def right(task: Task, logits: Tensor, targets: Tensor) -> Tensor:
-    """How far the prediction of each sample is right, `[B]`: the mean over segments or labels; the sign of a regression."""
+    """To which degree the prediction of each sample is right, `[B]`: the mean over segments or labels. A regression is right if its sign
+    is."""
     said = task.predicted(logits)
     agrees = (said > 0) == (targets > 0) if isinstance(task, Regression) else said == task.hard(targets)
     return agrees.reshape(len(agrees), -1).double().mean(dim=1)

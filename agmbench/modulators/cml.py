@@ -86,6 +86,6 @@ class CML(Modulator):
 
 
 def _said(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The confidence of the prediction, and whether it is right."""
+    """The confidence of each prediction, and whether the prediction is right."""
     sure, answer = logits.float().softmax(dim=-1).max(dim=-1)
     return sure, answer == targets

@@ -1,4 +1,4 @@
-"""Features set to zero: how a fusion predicts from some modalities without another pass of an encoder."""
+"""Sets features to zero, so that a fusion predicts from some modalities without another pass of an encoder."""
 
 from collections.abc import Collection, Mapping
 
@@ -11,7 +11,7 @@ Feature = Tensor | Tokens
 
 
 def zeroed(feature: Feature, there: Tensor | None = None) -> Feature:
-    """Zero for every sample but those that are `there`, `[B]`; a sequence keeps its mask."""
+    """The feature with zeros for all samples that are not `there`, `[B]`; without `there`, for all samples. A sequence keeps its mask."""
     if isinstance(feature, Tokens):
         values = zeroed(feature.values, there)
         assert isinstance(values, Tensor)
@@ -27,7 +27,7 @@ def only(features: Mapping[str, Feature], present: Collection[str]) -> dict[str,
 
 
 def detached(features: Mapping[str, Feature]) -> dict[str, Feature]:
-    """The same without gradient."""
+    """The features without gradient."""
     return {m: Tokens(e.values.detach(), e.mask) if isinstance(e, Tokens) else e.detach() for m, e in features.items()}
 
 

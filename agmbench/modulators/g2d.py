@@ -101,7 +101,7 @@ class G2D(Modulator):
 
     @torch.no_grad()
     def taught(self, modality: str, batch: Batch) -> tuple[Tensor | Tokens, Tensor]:
-        """`e_m^T` and `f_m^T`."""
+        """The features `e_m^T` and the logits `f_m^T` of a modality's teacher."""
         teacher: Model = self.teachers[modality]  # type: ignore[assignment]
         features = teacher.encode(batch.inputs)
         return features[modality], teacher.fusion(features).logits

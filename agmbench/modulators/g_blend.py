@@ -12,7 +12,7 @@ from torch import Tensor
 from agmbench.contracts import Batch, Context, Model, Modulator, Promises, SplitName, Step
 from agmbench.modulators.heads import Heads, several
 
-JOINT = ""  # among the modalities, the name of the answer of all of them
+JOINT = ""  # stands for all modalities together, in place of the name of one
 
 
 class Losses(NamedTuple):
@@ -54,7 +54,7 @@ class GBlend(Modulator):
         self.super_epoch = super_epoch
         self.offline = offline
         count = len(modalities) + 1
-        self.register_buffer("weight", torch.full((count,), 1 / count, dtype=torch.float64))  # w, that of all first
+        self.register_buffer("weight", torch.full((count,), 1 / count, dtype=torch.float64))  # w, the joint loss's first
 
     def refuses(self, model: Model) -> str | None:
         return several(model)
@@ -81,7 +81,8 @@ class GBlend(Modulator):
         return Step(loss.detach(), logits.detach(), signals)
 
     def tried(self, context: Context, name: str) -> tuple[Losses, Losses]:
-        """The losses of a copy before and after a round of its own on the loss of a modality, or of all."""
+        """Train a copy of the network for one round on one loss only, and return its losses before and after. `name` is the modality whose
+        loss is taken, or `JOINT` for the loss of all."""
         model, heads = copy.deepcopy(context.model), copy.deepcopy(self.heads)
         own = [*model.parameters()] if name == JOINT else [*model.encoders[name].parameters(), *heads[name].parameters()]
         learning = [tensor for tensor in own if tensor.requires_grad]
@@ -102,19 +103,19 @@ class GBlend(Modulator):
         return before, self.measured(context, model, heads, name)
 
     def loss(self, model: Model, heads: Heads, name: str, batch: Batch) -> Tensor:
-        """`CE(f, y)`, or `CE(h_m(e_m), y)`."""
+        """The loss of a batch: `CE(f, y)` if `name` is `JOINT`, else `CE(h_m(e_m), y)` of that modality."""
         if name == JOINT:
             return model.loss(model.fusion(model.encode(batch.inputs)).logits, batch.targets, batch.weights)
         return model.loss(heads.answers(model, model.encode(batch.inputs, [name]))[name], batch.targets, batch.weights)
 
     @torch.no_grad()
     def measured(self, context: Context, model: Model, heads: Heads, name: str) -> Losses:
-        """`T` and `V`, in eval mode."""
+        """The mean losses on train and dev, `T` and `V`, in eval mode."""
 
         def mean(split: SplitName) -> float:
             total, pieces = 0.0, torch.arange(len(context.splits[split])).split(256)
             for batch in context.batches(split, pieces):
-                alike = replace(batch, weights=None)  # as those of dev are
+                alike = replace(batch, weights=None)  # samples of dev have no weights
                 total += float(self.loss(model, heads, name, alike)) * len(batch.targets)
             return total / len(context.splits[split])
 
@@ -123,7 +124,7 @@ class GBlend(Modulator):
 
 
 def blended(rounds: Sequence[tuple[Losses, Losses]]) -> list[float]:
-    """`w_k`, of the losses of each round before and after."""
+    """The weights `w_k`, from the losses of each copy before and after its round."""
     shares = []
     for before, after in rounds:
         gained = before.dev - after.dev

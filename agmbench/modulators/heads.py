@@ -1,4 +1,4 @@
-"""Linear heads of each modality, for methods that let each modality predict by itself."""
+"""A linear head per modality, for methods in which each modality also predicts by itself."""
 
 from collections.abc import Collection, Mapping
 

@@ -12,7 +12,7 @@ from agmbench.contracts import Coalition, Context, Fused, Input, Model, coalitio
 from agmbench.modulators.ensemble import Ensemble, alone
 from agmbench.modulators.heads import classes
 
-NEVER = -30.0  # the logit of a class that dev has no sample of
+NEVER = -30.0  # the logit of a class that does not occur in dev
 
 
 class LateAverage(Ensemble):
@@ -64,7 +64,7 @@ class LateAverage(Ensemble):
         return {m: alone(self.concepts[m], m, inputs) for m in self.modalities}  # type: ignore[arg-type]
 
     def _known(self, said: Mapping[str, Fused]) -> Tensor:
-        """`[B, M C]`: the log-probabilities of all concepts side by side."""
+        """The log-probabilities of all unimodal models side by side, `[B, M C]`."""
         return torch.cat([fused.logits.float().log_softmax(dim=-1) for fused in said.values()], dim=-1)
 
     def coalitions(self, model: Model, inputs: Mapping[str, Input], which: Sequence[Coalition]) -> dict[Coalition, Fused]:
@@ -92,7 +92,7 @@ def fitted(known: Tensor, right: Tensor, count: int, strength: float) -> tuple[T
         warnings.simplefilter("ignore", ConvergenceWarning)
         made = LogisticRegression(C=strength, max_iter=1000).fit(known.numpy(), right.numpy())
     own, constant = torch.from_numpy(made.coef_), torch.from_numpy(made.intercept_)
-    if len(found) == 2:  # one row, for the second of the two against the first
+    if len(found) == 2:  # scikit-learn then gives one row, for the second class against the first
         own, constant = torch.cat([-own, own]) / 2, torch.cat([-constant, constant]) / 2
     weight[found], bias[found] = own, constant
     return weight, bias

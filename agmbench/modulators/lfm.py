@@ -120,6 +120,6 @@ class LFM(Modulator):
 
 
 def fitted(epoch: int, epochs: int) -> float:
-    """`a_0` of an epoch, from a polynomial of its place, scaled to 200 epochs."""
+    """`a_0` of an epoch: the official polynomial of the epoch, scaled to a training of 200 epochs."""
     t = 200 * epoch / epochs
     return min(1.0, max(0.0, sum(factor * t**power for power, factor in enumerate(FITTED))))

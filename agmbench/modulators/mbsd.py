@@ -64,7 +64,7 @@ class MBSD(Modulator):
 
 
 def pair(one: Tensor, two: Tensor, targets: Tensor) -> Tensor:
-    """The part of D for two modalities, from their log-probabilities `[..., C]`."""
+    """The value of D for one pair of modalities, from their log-probabilities `[..., C]`."""
     right = targets.unsqueeze(-1)
     sure = [log_p.detach().gather(-1, right).squeeze(-1).exp() for log_p in (one, two)]
     counts = (one.argmax(dim=-1) == targets) | (two.argmax(dim=-1) == targets)

@@ -88,13 +88,13 @@ class MLA(Modulator):
         return {}
 
     def _project(self) -> None:
-        """`dL/dW <- dL/dW P^T`."""
+        """Project the gradient of the head: `dL/dW <- dL/dW P^T`."""
         gradient = self.head.weight.grad
-        assert gradient is not None  # `backward` has just been
+        assert gradient is not None  # `backward` has just made it
         self.head.weight.grad = (gradient.double() @ self.projection.T).to(gradient.dtype)
 
     def _move(self, r: Tensor) -> None:
-        """P after the direction of the features' mean `r` `[1, D]` is taken out of it."""
+        """Remove the direction of the features' mean `r` `[1, D]` from P."""
         k = self.projection @ r.T  # [D, 1]
         a = 0.1 ** (1 + self._step / self._steps)
         if self.variant == "protected":

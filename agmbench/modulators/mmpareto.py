@@ -42,7 +42,7 @@ class MMPareto(TwoLosses):
         return found, {f"cosine/{modality}": cosine, f"weight/{modality}": w0}
 
     def combined(self, g0: Tensor, g1: Tensor, w0: Tensor) -> Tensor:
-        """`gamma g max(1, |G0 + G1| / |g|)` of one tensor."""
+        """The gradient of one tensor: `gamma g max(1, |G0 + G1| / |g|)`."""
         g = 2 * w0 * g0 + 2 * (1 - w0) * g1
         short = (g0 + g1).norm() / g.norm().clamp(min=1e-12)
         grown: Tensor = self.gamma * short.clamp(min=1) * g

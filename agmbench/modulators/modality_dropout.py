@@ -64,7 +64,7 @@ class ModalityDropout(Modulator):
         """Which samples keep which modality, `[M, B]`; every sample keeps at least one."""
         drawn = torch.rand(len(self.modalities) + 1, count, generator=self.generator, device=self.generator.device)
         kept = drawn[:-1] >= self.chances
-        spared = (drawn[-1] * len(self.modalities)).long().clamp(max=len(self.modalities) - 1)  # one of each sample's
+        spared = (drawn[-1] * len(self.modalities)).long().clamp(max=len(self.modalities) - 1)  # one modality per sample, [B]
         one = torch.nn.functional.one_hot(spared, num_classes=len(self.modalities)).bool().T
         return kept | (one & ~kept.any(dim=0))
 

@@ -55,11 +55,11 @@ class MSES(Joint):
         starts = {"before": float("nan"), "least": float("inf"), "best": 0.0, "frozen": 0.0, "restored": 0.0}
         for name, start in starts.items():
             self.register_buffer(name, torch.full((len(modalities),), start, dtype=torch.float64))
-        self._kept: dict[str, dict[str, Any]] = {}  # by modality, the states of its best epoch
+        self._kept: dict[str, dict[str, Any]] = {}  # the states of the best epoch of each modality
         self._resting: list[str] = []
 
     def begin_epoch(self, context: Context) -> None:
-        # here and not where the epoch ends, whose weights should be those that were validated
+        # restored here and not in `end_epoch`, because the weights at the end of an epoch should be those that were validated
         self._resting = [m for m, frozen in zip(self.modalities, self.frozen, strict=True) if frozen]
         for number, modality in enumerate(self.modalities):
             if self.frozen[number] and not self.restored[number]:
@@ -109,9 +109,9 @@ class MSES(Joint):
             context.optimizer.load_state_dict({**present, "state": copy.deepcopy(kept["optimizer"])})
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What is kept of the best epochs, for a checkpoint."""
+        """The states of the best epochs, which a checkpoint saves."""
         return self._kept
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore what a checkpoint has kept."""
+        """Take the states of the best epochs from a checkpoint."""
         self._kept = state

@@ -41,9 +41,9 @@ class MSLR(Joint):
         given = factors or {}
         self._unknown = sorted(given.keys() - set(modalities))
         missing = torch.full((WINDOW + 1, len(modalities)), float("nan"), dtype=torch.float64)
-        self.register_buffer("history", missing)  # acc, newest last
+        self.register_buffer("history", missing)  # acc of the last epochs, newest last
         self.register_buffer("factor", torch.tensor([given.get(m, 1.0) for m in modalities], dtype=torch.float64))  # c
-        self.register_buffer("rate", self.factor.clone())  # of this epoch
+        self.register_buffer("rate", self.factor.clone())  # the factor of the gradients in this epoch
 
     def refuses(self, model: Model) -> str | None:
         if self._unknown:

@@ -1,4 +1,4 @@
-"""Multi-task solvers on the joint loss and each modality's own (TorchJD's aggregators)."""
+"""Multi-task solvers (TorchJD's aggregators) on the joint loss and each modality's own loss."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from agmbench.contracts import Model, Unsuitable
 from agmbench.modulators.heads import several
 from agmbench.modulators.two_losses import TwoLosses
 
-# by our names: the class in TorchJD, and the extra of it that its solver needs
+# our name of each solver: its class in TorchJD, and the extra of the package torchjd that it needs
 SOLVERS: dict[str, tuple[str, str]] = {
     "sum": ("Sum", ""),
     "mgda": ("MGDA", ""),

@@ -105,7 +105,7 @@ class OGM(Balancing):
         return model.fusion(features).logits, own
 
     def reference(self, score: Tensor) -> Tensor:
-        """`[M]`: the discrepancy `rho_m` that counts as balanced, given the `s_m` of this step; in OGM, 1."""
+        """The value of `rho_m` that counts as balanced, `[M]`, given the scores `s_m` of this step; it is 1 in OGM."""
         return torch.ones_like(score)
 
     def modulated(self, encoder: nn.Module) -> Iterator[nn.Parameter]:
@@ -115,6 +115,6 @@ class OGM(Balancing):
                 yield tensor
 
     def rescale(self, tensor: nn.Parameter, coefficient: Tensor) -> None:
-        """`grad <- k grad`."""
+        """Scale the gradient of a tensor: `grad <- k grad`."""
         if tensor.grad is not None:
             tensor.grad.mul_(coefficient)

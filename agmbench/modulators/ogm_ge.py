@@ -27,11 +27,11 @@ class OGMGE(OGM):
 
 
 def add_noise(grad: Tensor, coefficient: Tensor | float, generator: torch.Generator) -> None:
-    """`grad <- k grad + N(0, (std(grad) + 1e-8)^2)`, in place."""
+    """Scale a gradient and add noise, in place: `grad <- k grad + N(0, (std(grad) + 1e-8)^2)`."""
     scale = grad.std(correction=min(1, grad.numel() - 1)) + 1e-8
     grad.mul_(coefficient).addcmul_(unit_noise(grad, generator), scale)
 
 
 def unit_noise(grad: Tensor, generator: torch.Generator) -> Tensor:
-    """`N(0, 1)` in the shape of `grad`."""
+    """Draw `N(0, 1)` in the shape of `grad`."""
     return torch.empty_like(grad).normal_(generator=generator)

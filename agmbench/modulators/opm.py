@@ -90,11 +90,11 @@ class OPM(Balancing):
     def probabilities(self, rho: Tensor) -> Tensor:
         """`q_m`, `[M]`; zero outside the window."""
         q = (self.base * (1 + self.slope * torch.tanh(rho))).clamp(0, 1)
-        ahead = (rho > 0) & (rho > rho.min())  # where all are equal, rounding may put all of them above 0
+        ahead = (rho > 0) & (rho > rho.min())  # if all are equal, rounding may leave all of them above 0
         return torch.where(ahead, q, 0.0) if self.active else torch.zeros_like(q)
 
     def drop(self, features: Features, q: Tensor, count: int) -> dict[str, Tensor | Tokens]:
-        """The features with the dropped ones set to zero; the stand-in for a modality that is never present is not changed."""
+        """Set dropped features to zero and scale the others. The stand-in for a modality that is never present is not changed."""
         drawn = torch.rand(len(q) + 1, count, generator=self.generator, device=q.device)
         kept = drawn[1:] >= q.unsqueeze(1)  # [M, B]
         scale = 1 / (1 - (q * self.sizes).sum() / self.sizes.sum())

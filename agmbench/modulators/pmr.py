@@ -95,7 +95,7 @@ class PMR(Modulator):
         self.prototypes.renew({m: torch.cat(kept) for m, kept in rows.items()}, torch.cat(targets), self.momentum)
 
     def _rows(self, model: Model, features: Mapping[str, Tensor | Tokens]) -> dict[str, Tensor]:
-        """Features `[N, D_m]` of everything that has a class: samples or segments."""
+        """The features `[N, D_m]` of all things that have a class: samples, or segments."""
         return {m: model.task.rows(e).float() for m, e in vectors(model, features).items()}
 
     def backward(self, model: Model, batch: Batch) -> Step:

@@ -78,7 +78,7 @@ class QMF(Modulator):
         return {}
 
     def scaled(self) -> Tensor:
-        """`u`, `[N, M]`; zero as long as there is no history."""
+        """The scaled history `u`, `[N, M]`; zero as long as there is no history."""
         least, most = self.history.aminmax(dim=0)
         return (self.history - least) / (most - least).clamp(min=1e-12)
 
@@ -99,5 +99,5 @@ class QMF(Modulator):
 
 
 def confidence(z: Tensor) -> Tensor:
-    """`c`, `[B]`."""
+    """The confidence `c` in each sample (or segment), `[B]`."""
     return 0.1 * z.float().logsumexp(dim=-1)

@@ -77,13 +77,13 @@ class Relearning(Joint):
 
     @torch.no_grad()
     def take_back(self, model: Model, modality: str, weight: float) -> None:
-        """Move the parameters of an encoder towards their first values, by this share of the distance."""
+        """Move the parameters of an encoder towards their first values, by the share `weight` of the distance."""
         for tensor, first in zip(model.encoders[modality].parameters(), self.first[modality].parameters(), strict=True):
             tensor.copy_(weight * first + (1 - weight) * tensor)
 
     @torch.no_grad()
     def purities(self, context: Context, name: SplitName) -> dict[str, float]:
-        """`P_m` on a split."""
+        """The purity `P_m` of each modality on a split."""
         model, pieces = context.model, torch.arange(len(context.splits[name])).split(256)
         rows: dict[str, list[Tensor]] = {m: [] for m in self.modalities}
         targets = []
@@ -103,6 +103,6 @@ def purity(features: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], cluster
     from sklearn.preprocessing import MinMaxScaler
 
     scaled = MinMaxScaler((-1, 1)).fit_transform(features)
-    distinct = len(np.unique(scaled, axis=0))  # of fewer there are no more clusters
+    distinct = len(np.unique(scaled, axis=0))  # there cannot be more clusters than distinct points
     found = KMeans(min(clusters, distinct), random_state=0).fit_predict(scaled)
     return float(sum(np.bincount(labels[found == cluster]).max() for cluster in np.unique(found)) / len(labels))

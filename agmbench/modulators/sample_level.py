@@ -58,7 +58,7 @@ class SampleLevel(Modulator):
         self.level = level
         self.part = part
         self.alpha = alpha
-        self._present: Tensor | None = None  # [n, M], which modalities each place of the epoch's list shows
+        self._present: Tensor | None = None  # [n, M], which modalities each entry of the epoch's list of samples shows
 
     def refuses(self, model: Model) -> str | None:
         if not isinstance(model.task, SingleLabel):
@@ -120,7 +120,7 @@ class SampleLevel(Modulator):
 def values(
     model: Model, features: Mapping[str, Tensor | Tokens], targets: Tensor, modalities: tuple[str, ...]
 ) -> Mapping[str, Tensor]:
-    """`phi_m`, `{m: [B]}`, from features of all modalities."""
+    """The contributions `phi_m`, `{m: [B]}`, from the features of all modalities."""
 
     def right() -> Iterator[tuple[frozenset[str], Tensor]]:
         for coalition in coalitions(modalities):
@@ -131,7 +131,7 @@ def values(
 
 
 def copies(phi: Tensor) -> Tensor:
-    """`n_m(i)`, `[N, M]`."""
+    """The numbers of copies `n_m(i)`, `[N, M]`."""
     return (2 * (1 - phi)).clamp(min=0).round().long()
 
 

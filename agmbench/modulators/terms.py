@@ -1,4 +1,4 @@
-"""How OGM and OPM measure the balance of modalities: the probability that each modality's own term gives to the right class."""
+"""Measures the balance of modalities, for OGM and OPM: by the probability that each modality's own term gives to the right class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -29,7 +29,7 @@ def likelihoods(task: Task, terms: Mapping[str, Tensor], targets: Tensor, modali
 
 
 def over_all(parts: Sequence[Step]) -> Tensor:
-    """`s_m`, `[M]`, summed over the micro-batches of an optimizer step, each of which has kept its own as `score`."""
+    """`s_m`, `[M]`, summed over the micro-batches of an optimizer step. Each micro-batch has kept its own as `score`."""
     return torch.stack([part.kept["score"] for part in parts]).sum(dim=0)
 
 

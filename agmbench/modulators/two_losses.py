@@ -1,4 +1,4 @@
-"""What MMPareto and multi-task solvers share: for each encoder, the gradients of the joint loss and of its own loss, separately."""
+"""Shared code of MMPareto and the multi-task solvers: for each encoder, separate gradients of the joint loss and of its own loss."""
 
 from collections.abc import Mapping, Sequence
 
@@ -57,7 +57,7 @@ class TwoLosses(Modulator):
         return signals
 
     def combine(self, modality: str, g0: Sequence[Tensor], g1: Sequence[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """The gradient of each tensor of an encoder, made of the gradients of the two losses; and signals to record."""
+        """Combine the gradients of the two losses. Returns the gradient of each tensor of the encoder, and signals to record."""
         raise TypeError(f"{type(self).__name__} should define combine(modality, g0, g1)")
 
 

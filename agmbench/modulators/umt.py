@@ -50,5 +50,5 @@ class UMT(Modulator):
 
     @torch.no_grad()
     def taught(self, batch: Batch) -> Mapping[str, Tensor | Tokens]:
-        """`e_m^T`, in the shape of the model's own features."""
+        """The features `e_m^T` of the teachers, in the shape of the model's own features."""
         return {m: teacher.encode(batch.inputs, [m])[m] for m, teacher in self.teachers.items()}  # type: ignore[operator]

@@ -1,7 +1,7 @@
-"""Conformance checks of components, for whoever writes one: `print(report(check(MyMethod)))`.
+"""Conformance checks of components, for the authors of components: `print(report(check(MyMethod)))`.
 
-Each check drives the component as the engine and the training loop do. It passes with the numbers that it found, fails with the
-promise that is broken, notes what breaks none, or is skipped with the reason.
+Each check uses the component as the engine and the training loop do. It passes and shows the numbers that it found, fails and names the
+broken promise, notes something that breaks no promise, or is skipped with the reason.
 """
 
 from agmbench.testing.checks import Check, report

@@ -1,4 +1,4 @@
-"""What a check is: its outcome, how a stranger's code is judged, and how the outcomes are told."""
+"""Checks and their outcomes: runs a check on untrusted code, and reports the outcomes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ CheckOutcome = Literal["passed", "failed", "noted", "skipped", "undeclared"]
 
 
 class Check(NamedTuple):
-    """One check: its outcome, and in one line what was found, or which promise is broken, or why it was not tried.
+    """One check: its outcome, and one line with what was found, which promise is broken, or why the check was skipped.
 
-    What is `noted` breaks no promise, and is worth a look.
+    A finding that is `noted` breaks no promise, but the author should look at it.
     """
 
     name: str
@@ -35,7 +35,8 @@ class Skipped(Exception):
 
 
 def judged(name: str, check: Callable[..., str], *subjects: Any) -> Check:
-    """A check's outcome on its subjects: passed with the detail that it returns, or noted, skipped or failed with the reason."""
+    """Run a check and return its outcome: passed with the detail that it returns, or noted, skipped or failed with the reason that it
+    raises."""
     try:
         return Check(name, "passed", check(*subjects))
     except Skipped as reason:
@@ -49,7 +50,8 @@ def judged(name: str, check: Callable[..., str], *subjects: Any) -> Check:
 
 
 def takes(trials: Sequence[Any], broken: Sequence[str], expected: str, nothing: str) -> str:
-    """What a component takes, by the names of its trials; what was `expected` where it broke, and that it takes `nothing`."""
+    """The check whether a component takes some input. Returns the names of its trials. Fails if a trial broke (with what was `expected`)
+    or if there is no trial; `nothing` then names what it does not take."""
     if broken:
         raise BrokenPromise(f"{broken[0]}; expected {expected}")
     if not trials:
@@ -58,7 +60,7 @@ def takes(trials: Sequence[Any], broken: Sequence[str], expected: str, nothing: 
 
 
 def tried(check: Callable[[Any], str], trials: Sequence[Any], nothing: str) -> str:
-    """A check on all trials, skipped where the component takes `nothing` of what there is."""
+    """Run a check on all trials. It is skipped if there are none, with `nothing` as the name of what the component does not take."""
     if not trials:
         raise Skipped(f"takes {nothing} that this check has")
     return check(trials)
@@ -66,7 +68,7 @@ def tried(check: Callable[[Any], str], trials: Sequence[Any], nothing: str) -> s
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Models so small only wait for one another's threads."""
+    """Use one thread inside the `with` block, because several threads only slow down models that are so small."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -76,7 +78,7 @@ def one_thread() -> Iterator[None]:
 
 
 def report(checks: Sequence[Check]) -> str:
-    """One line a check, and a last line with how many had each outcome."""
+    """One line per check, and a last line with the number of checks per outcome."""
     width = max((len(check.name) for check in checks), default=0)
     lines = [f"{check.outcome:<10}  {check.name:<{width}}  {check.detail}" for check in checks]
     outcomes = [check.outcome for check in checks]

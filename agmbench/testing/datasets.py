@@ -1,4 +1,4 @@
-"""Checks of a data set: four splits that hold what it declares."""
+"""Checks of a data set: whether its four splits contain what it declares."""
 
 import hashlib
 import os
@@ -21,38 +21,38 @@ from agmbench.errors import describe
 from agmbench.testing.checks import BrokenPromise, Check, CheckOutcome, Skipped, judged
 from agmbench.testing.parts import values
 
-LIMIT = 512  # samples of a split that are looked at, spread evenly
-READ = 32  # at once
+LIMIT = 512  # at most so many samples of a split are checked, evenly spread
+READ = 32  # samples that are read at once
 
 Make = Callable[..., Dataset]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A data set that is open, and how to open it again."""
+    """An open data set, and a function that opens it again."""
 
-    open: Callable[[int], Dataset]  # under a seed
+    open: Callable[[int], Dataset]  # takes a seed
     data: Dataset
 
     @cached_property
     def verdict(self) -> Verdict:
-        """What `agmbench data verify` says, but for checksums, of the samples that are looked at."""
+        """The result of `agmbench data verify` for the samples that are checked, without checksums."""
         return judge(self.data, lambda done, total: None, _places)
 
     def judged(self, about: str, detail: str) -> str:
-        """What is passed, with what is odd in it; raises if something is wrong."""
+        """The detail of a passed check on the topic `about`, with what is odd about it. Raises `BrokenPromise` if something is wrong."""
         if wrong := self.verdict.wrong.get(about):
             raise BrokenPromise(in_one_line(wrong))
         return in_one_line([detail, *(f"odd: {line}" for line in self.verdict.odd.get(about, ()))])
 
     @property
     def splits(self) -> Mapping[SplitName, Split]:
-        """The four."""
+        """The four splits."""
         return {name: self.data.split(name) for name in SPLITS}
 
 
 def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
-    """Every check of a data set: of what is here or, where that cannot be opened, of a random sample in its first layout."""
+    """Every check of a data set. If it is not on this machine, a random sample in its first layout is checked instead."""
     opened = partial(make, **params)
     try:
         return _checks(opened)
@@ -81,7 +81,7 @@ def _closed(outcome: CheckOutcome, reason: str) -> list[Check]:
 
 @contextmanager
 def _sample(make: type[FileDataset]) -> Iterator[None]:
-    """Inside, a random sample in the first layout is what is on disk."""
+    """Inside the `with` block, the data set is read from a random sample in its first layout."""
     before = os.environ.get("AGMBENCH_DATA")
     with tempfile.TemporaryDirectory() as root:
         home = Path(root) / make.name
@@ -97,11 +97,11 @@ def _sample(make: type[FileDataset]) -> Iterator[None]:
                 os.environ["AGMBENCH_DATA"] = before
 
 
-# what is read
+# reading
 
 
 def _places(split: Split) -> Tensor:
-    """The numbers of the samples that are looked at."""
+    """The numbers of the samples that are checked."""
     return torch.linspace(0, len(split) - 1, min(LIMIT, len(split))).round().long()
 
 
@@ -117,7 +117,7 @@ def _looked_at(subject: Subject) -> str:
 
 
 def _digests(split: Split) -> list[bytes]:
-    """One of each sample that is looked at, over all its modalities."""
+    """One digest per checked sample, over all its modalities and its target."""
     digests: list[bytes] = []
     for batch in _read(split):
         parts = [values(x) for x in batch.inputs.values()]
@@ -243,7 +243,7 @@ def _classes(subject: Subject) -> str:
 
 
 def _missing(data: Dataset, split: Split) -> list[str]:
-    """The classes that do not occur in a split, which is read until all are found."""
+    """The classes that do not occur in a split. The split is read in random order until all classes are found."""
     missing = set(range(len(data.class_names)))
     for index in torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).split(READ):
         labels = data.task.labels(split.batch(index).targets)

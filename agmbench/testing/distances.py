@@ -1,4 +1,4 @@
-"""How far gradients and coefficients may be from what was promised."""
+"""Compares gradients and coefficients with what was promised, up to an allowed difference."""
 
 from collections.abc import Mapping
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 from agmbench.testing.checks import BrokenPromise
 
-JOINT = 1e-6  # gradients that should be joint training's: largest difference, in units of the largest gradient
-NAIVE = 1e-5  # the same for gradients by full passes
-KAPPA = 1e-6  # coefficients that should be equal: difference, in units of the larger of 1 and the coefficient
+JOINT = 1e-6  # allowed difference of gradients from those of joint training, in units of the largest gradient
+NAIVE = 1e-5  # allowed difference of gradients from those of full passes, in the same units
+KAPPA = 1e-6  # allowed difference of coefficients that should be equal, in units of the larger of 1 and the coefficient
 
 
 class Largest:
@@ -20,9 +20,10 @@ class Largest:
         self.models, self.value = 0, 0.0
 
     def add(self, where: object, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-        """A tensor without a gradient counts as zero; more than allowed breaks the promise."""
+        """Compare the gradients of one more model. A missing gradient counts as zero. Raises `BrokenPromise` if a difference is larger than
+        allowed."""
         unit = torch.stack([gradient.abs().max() for gradient in expected.values()]).max()
-        own = (name for name in found if not name.startswith("modulator."))  # what it brings itself has no counterpart in joint
+        own = (name for name in found if not name.startswith("modulator."))  # joint training has none of a modulator's tensors
         for name in dict.fromkeys([*expected, *own]):
             difference = float(_apart(found.get(name), expected.get(name)) / unit)
             if not difference <= self.allowed:
@@ -34,7 +35,7 @@ class Largest:
         self.models += 1
 
     def detail(self, reference: str) -> str:
-        """What a passed check says."""
+        """The detail of a passed check; `reference` names what the gradients were compared with."""
         return (
             f"{self.promise}, gradients differ {reference} by {self.value:.1e} at most, allowed {self.allowed:.0e}, "
             f"in {self.models} models"
@@ -48,7 +49,7 @@ def _apart(one: Tensor | None, two: Tensor | None) -> Tensor:
 
 
 def close(promise: str, found: Mapping[str, float], expected: Mapping[str, float]) -> None:
-    """Raise unless coefficients are as expected."""
+    """Raise `BrokenPromise` unless the coefficients are as expected, up to `KAPPA`."""
     if not all(abs(found[m] - value) <= KAPPA * max(1.0, abs(value)) for m, value in expected.items()):
         raise BrokenPromise(f"{promise}; found {numbers(found)}, expected {numbers(expected)}, allowed {KAPPA:.0e}")
 

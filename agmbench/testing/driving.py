@@ -1,4 +1,4 @@
-"""A modulator at work, driven as the training loop does."""
+"""Runs a modulator on batches as the training loop does."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -17,11 +17,11 @@ from agmbench.testing.models import SEED, SOME, Case, seed
 
 Make = Callable[..., Modulator]
 
-STEPS = 4  # batches of an epoch: one for each modality of the largest model, should a method take them in turns
+STEPS = 4  # batches per epoch: one for each modality of the largest model, for methods in which modalities take turns
 
 
 def context(case: Case, model: MultimodalModel, generator: torch.Generator, epoch: int = 0, ended: bool = False) -> Context:
-    """The training around a case; with validation numbers once an epoch has ended."""
+    """The context of a training of a case. It has validation numbers after the first epoch has ended."""
     numbers = {modality: 0.5 + 0.1 * place for place, modality in enumerate(case.modalities)}
     return Context(
         epoch=epoch,
@@ -39,7 +39,7 @@ def context(case: Case, model: MultimodalModel, generator: torch.Generator, epoc
 
 
 class Taken(NamedTuple):
-    """What one batch gave: its steps, and the gradients by name, those of several steps added up."""
+    """The result of one batch: its steps, and the gradients by name. The gradients of several steps are added."""
 
     steps: list[Step]
     gradients: dict[str, Tensor]
@@ -58,7 +58,7 @@ class Taken(NamedTuple):
 
 
 def take(modulator: Modulator, model: MultimodalModel, batch: Batch, lr: float = 0.0, conduct: Conduct | None = None) -> Taken:
-    """One batch as the loop takes it, with plain gradient descent for an optimizer; dropout draws the same at every call."""
+    """Take a batch as the training loop does, with plain gradient descent as the optimizer. Dropout draws the same at every call."""
     seed()
     both = nn.ModuleDict({"model": model, "modulator": modulator})
     both.zero_grad(set_to_none=True)
@@ -79,9 +79,9 @@ def take(modulator: Modulator, model: MultimodalModel, batch: Batch, lr: float =
 
 
 class Driven(NamedTuple):
-    """A case after one epoch and one batch of the next: what each batch gave, and how often each BatchNorm moved in it.
+    """A case after one epoch and one batch of the next: the result of each batch, and how often it updated each BatchNorm.
 
-    `conduct` has seen the steps of the first epoch.
+    `conduct` has observed the steps of the first epoch.
     """
 
     case: Case
@@ -94,7 +94,7 @@ class Driven(NamedTuple):
 
     @property
     def first(self) -> list[Taken]:
-        """What the batches of the first epoch gave."""
+        """The results of the batches of the first epoch."""
         return self.taken[:STEPS]
 
 
@@ -112,13 +112,13 @@ def joint(model: MultimodalModel, batch: Batch) -> dict[str, Tensor]:
 
 @cache
 def plain_joint(case: Case) -> dict[str, Tensor]:
-    """Those of a case with its first weights on its first batch."""
+    """The gradients of joint training of a case with its first weights on its first batch."""
     return joint(case.model(), case.batch())
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The modulator under check: how it is made, what it promises, and the cases it takes."""
+    """The modulator under check: how to make it, what it promises, and which cases it refuses."""
 
     make: Make
     params: Mapping[str, Any]
@@ -126,30 +126,30 @@ class Subject:
     refused: frozenset[Case] = frozenset()
 
     def taken(self, cases: Iterable[Case] = SOME) -> list[Case]:
-        """Those of the cases that it does not refuse; without any, the check is skipped."""
+        """The cases that the modulator does not refuse. Raises `Skipped` if there are none."""
         found = [case for case in cases if case not in self.refused]
         if not found:
             raise Skipped("refuses every model that this check has")
         return found
 
     def made(self, case: Case, params: Mapping[str, object] | None = None) -> Modulator:
-        """A fresh instance, with the promises that it is held to."""
+        """A new instance for a case, with the promises that are checked."""
         made = self.make(case.modalities, **{**self.params, **(params or {})})
-        made.promises = self.promises  # type: ignore[misc]  # in place of its class's
+        made.promises = self.promises  # type: ignore[misc]  # instead of those of its class
         return made
 
     def first(self, case: Case, model: MultimodalModel, batch: Batch, **params: object) -> Taken:
-        """What a fresh instance does with a batch of the first epoch."""
+        """The result of a batch of the first epoch, taken by a new instance."""
         return take(begun(self.made(case, params), case, model), model, batch)
 
     @cached_property
     def runs(self) -> list[Driven]:
-        """The first epoch and a batch of the second, for every case."""
+        """Every case after the first epoch and a batch of the second."""
         return [driven(self, case) for case in self.taken()]
 
 
 def begun(modulator: Modulator, case: Case, model: MultimodalModel, epoch: int = 0) -> Modulator:
-    """The modulator, prepared and at the beginning of an epoch."""
+    """Prepare a modulator, begin an epoch, and return the modulator."""
     generator = torch.Generator().manual_seed(SEED)
     modulator.prepare(context(case, model, generator))
     modulator.begin_epoch(context(case, model, generator, epoch))
@@ -157,7 +157,7 @@ def begun(modulator: Modulator, case: Case, model: MultimodalModel, epoch: int =
 
 
 def driven(subject: Subject, case: Case, lr: float = 0.0) -> Driven:
-    """The first epoch of a training and a batch of the second."""
+    """Run the first epoch of a training and a batch of the second."""
     generator, model, modulator = torch.Generator().manual_seed(SEED), case.model(), subject.made(case)
     modulator.prepare(context(case, model, generator))
     taken, moved, conduct = [], [], Conduct(modulator, model)

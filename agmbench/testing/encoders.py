@@ -1,4 +1,4 @@
-"""Checks of an encoder, on inputs of every kind that a data set may hold."""
+"""Checks of an encoder, on every kind of input that a data set may have."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,15 +16,15 @@ from agmbench.testing.parts import BATCH, SHARED, Answer, Trial, copied, finite,
 
 Make = Callable[..., Encoder]
 
-OWN = NAMES[0]  # the modality whose encoder it is
-LENGTHS = torch.tensor([6, 4, 1, 0])  # of the sequences of a batch; muted or missing ones have no token at all
-HIDDEN = 50.0  # what stands behind a mask, which should change nothing
-MODES = 1e-6  # largest difference between two modes that are the same, in units of the largest output
-PADDED = 1e-6  # largest difference that it may make, in units of the largest output
+OWN = NAMES[0]  # the modality of the encoder
+LENGTHS = torch.tensor([6, 4, 1, 0])  # lengths of the sequences of a batch; a muted or missing sequence has no token at all
+HIDDEN = 50.0  # the value of hidden tokens, which should change nothing
+MODES = 1e-6  # allowed difference between modes that are said to be the same, in units of the largest output
+PADDED = 1e-6  # allowed difference that hidden tokens make, in units of the largest output
 
 
 class Given(NamedTuple):
-    """One kind of input: the shape of a sample, and a batch of it."""
+    """One kind of input: the shape of a sample, and a batch of samples."""
 
     shape: tuple[int, ...]
     batch: Input
@@ -78,7 +78,7 @@ def _trial(name: str, make: Make, params: Mapping[str, Any], given: Given) -> Tr
 
 
 def _guide(make: Make, params: Mapping[str, Any], given: Given) -> dict[str, Input]:
-    """What the modality that guides gives, where parameters `guide` and `guide_size` name it."""
+    """The input of the guiding modality, for encoders with the parameters `guide` and `guide_size`; empty for others."""
     signature = {name: parameter.default for name, parameter in inspect.signature(make).parameters.items()} | dict(params)
     if not getattr(make, "guided", False) or not {"guide", "guide_size"} <= signature.keys():
         return {}
@@ -86,7 +86,7 @@ def _guide(make: Make, params: Mapping[str, Any], given: Given) -> dict[str, Inp
 
 
 def _answers(encoder: nn.Module, inputs: Mapping[str, Input]) -> Answer:
-    """What a fusion sees of the features: of tokens those that are there, and their mean."""
+    """The features as a fusion sees them: of a sequence, the tokens that are not hidden, and their mean."""
     feature = _feature(encoder, inputs)
     if not isinstance(feature, Tokens):
         return {"features": feature}

@@ -1,4 +1,4 @@
-"""Checks of a fusion, on one to four modalities of unlike widths (or equal ones, where it takes no others)."""
+"""Checks of a fusion, on one to four modalities whose features differ in width (or are equally wide, if it takes no others)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,9 +19,9 @@ from agmbench.testing.parts import BATCH, SHARED, Answer, Trial, finite, forms, 
 Make = Callable[..., Fusion]
 
 WIDTHS = {"unlike": (5, 7, 4, 6), "equal": (6, 6, 6, 6)}
-LENGTHS = {"unlike": (3, 4, 2, 5), "equal": (4, 4, 4, 4)}  # tokens a modality, for a fusion that takes them
-TERMS = 1e-5  # between the sum of the terms and the logits, in units of the largest logit
-STILL = 1e-6  # how much logits may move, in units of the largest, by what should not move them
+LENGTHS = {"unlike": (3, 4, 2, 5), "equal": (4, 4, 4, 4)}  # number of tokens per modality, for a fusion that takes tokens
+TERMS = 1e-5  # allowed difference between the sum of the terms and the logits, in units of the largest logit
+STILL = 1e-6  # allowed change of logits by something that should not change them, in units of the largest
 
 
 def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
@@ -101,7 +101,8 @@ def _output(trials: Sequence[Trial]) -> str:
 
 
 def _apart(trial: Trial) -> float:
-    """By how much of the largest logit the sum of the terms differs; each term is its own modality's alone."""
+    """The difference between the sum of the terms and the logits, in units of the largest logit. Raises `BrokenPromise` if it is larger
+    than `TERMS`, or if a term depends on another modality."""
     fusion = _fusion(trial).eval()
     features = {m: values(x) for m, x in trial.inputs.items()}
     logits, terms = fusion(features).logits, fusion.terms(features)
@@ -177,7 +178,7 @@ def _exact(trials: Sequence[Trial]) -> str:
 
 
 def _modulated(trial: Trial, kind: type[MultimodalModel]) -> Mapping[str, Tensor]:
-    """AGM's gradients of a model with this fusion."""
+    """The gradients that AGM gives for a model with this fusion."""
     fusion = _fusion(trial)
     sizes = {m: values(x).shape[1:] for m, x in trial.inputs.items()}
     seed()

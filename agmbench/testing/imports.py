@@ -1,4 +1,4 @@
-"""Whether a component can be imported, tried in a process of its own that cannot hurt this one."""
+"""Tries whether a component can be imported, in a separate process that cannot harm this one."""
 
 import os
 import pickle
@@ -27,7 +27,7 @@ except AgmbenchError as error:
 
 
 def imported(entry: Entry) -> Check:
-    """Whether its target is imported, within `PATIENCE` and without a word on standard output."""
+    """The check whether the target of an entry can be imported within `PATIENCE`, without printing to standard output."""
     with tempfile.TemporaryDirectory() as folder:
         given, result = Path(folder) / "entry", Path(folder) / "result"
         given.write_bytes(pickle.dumps(entry))
@@ -38,7 +38,7 @@ def imported(entry: Entry) -> Check:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # it finds what this one finds
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # so that it finds the same modules
                 timeout=PATIENCE,
                 check=False,
             )

@@ -1,4 +1,4 @@
-"""Which checks a component gets: by the kind of its entry, or by what a class derives from."""
+"""Chooses the checks of a component, by the kind of its entry or by the base of its class."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -39,9 +39,9 @@ CONTRACTS = {
 def check(
     make: Entry | Callable[..., Any], promises: Promises | None = None, params: Mapping[str, Any] | None = None
 ) -> list[Check]:
-    """Every check of a component, given its entry or its class.
+    """Run every check of a component, given its entry or its class.
 
-    promises: in place of those that a modulator declares.   params: in place of those of the entry and of the signature.
+    `promises` replace those that a modulator declares; `params` override those of the entry and of the signature.
     """
     target = make.load() if isinstance(make, Entry) else make
     kind = make.kind if isinstance(make, Entry) else kind_of(target)
@@ -53,9 +53,9 @@ def check(
 
 
 def check_entry(entry: Entry, settings: Mapping[str, Any]) -> list[Check]:
-    """The import of an entry's target in a process of its own, its signature, and then every check of its kind.
+    """Check that the target of an entry can be imported (in a separate process), then its signature, then run every check of its kind.
 
-    `settings` that it cannot take raise `AgmbenchError`.
+    Raises `AgmbenchError` for `settings` that the component cannot take.
     """
     found = [imported(entry)]
     if found[0].outcome == "passed":
@@ -67,7 +67,7 @@ def check_entry(entry: Entry, settings: Mapping[str, Any]) -> list[Check]:
 
 
 def _contract(entry: Entry, given: Mapping[str, Any] | None) -> str:
-    """It is what its kind should be, and its parameters have types and defaults, or are given."""
+    """The check that the target is a class of the right kind, and that each of its parameters has a type and a default, or is given."""
     target, contract = entry.load(), CONTRACTS[entry.kind]
     if not (inspect.isclass(target) and issubclass(target, contract)):
         raise BrokenPromise(f"{entry.target} should be a class that derives from {contract.__name__}; found {target!r}")
@@ -79,7 +79,7 @@ def _contract(entry: Entry, given: Mapping[str, Any] | None) -> str:
 
 
 def kind_of(target: Callable[..., Any]) -> str:
-    """By the contract that a class derives from."""
+    """The kind of a component, by the contract from which its class derives. Raises `AgmbenchError` if it derives from none."""
     bases = target.__mro__ if inspect.isclass(target) else ()
     for kind, contract in CONTRACTS.items():
         if contract in bases:

@@ -1,4 +1,4 @@
-"""Checks of a launcher, with small tasks that are really run; skipped where its cluster is not here."""
+"""Checks of a launcher, which really runs small tasks. They are skipped if its cluster is not available."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ TEXTS = {"well": "", "again": "", "badly": "the reason of this task", "dead": DI
 
 
 def check(make: Callable[..., Launcher], params: Mapping[str, Any]) -> list[Check]:
-    """Every check of a launcher; none is tried where it says that nothing can be run."""
+    """Run every check of a launcher, or none if it says that it cannot run anything here."""
     with tempfile.TemporaryDirectory() as scratch:
         try:
             launcher = make(Path(scratch), "check", **params)
@@ -27,7 +27,7 @@ def check(make: Callable[..., Launcher], params: Mapping[str, Any]) -> list[Chec
 
 
 def _runs(launcher: Launcher, ended: list[Ended]) -> str:
-    """Each task once, and no other."""
+    """The check that each task ends once, and no other task does."""
     tasks = [Task(key, f"check {key}", FUNCTION, text) for key, text in TEXTS.items()]
     ended += launcher.run(tasks)
     found, expected = sorted(one.task.key for one in ended), sorted(TEXTS)

@@ -1,4 +1,4 @@
-"""Checks of a metric: a pure function of outcomes that gives the quantities it declares."""
+"""Checks of a metric: whether it is a pure function of outcomes and gives the quantities that it declares."""
 
 import copy
 import math
@@ -16,11 +16,11 @@ from agmbench.testing.models import CLASSES, NAMES, SEED
 
 SAMPLES, FEATURES = 24, 6
 MODALITIES = NAMES[:2]
-SAME = 1e-6  # what another order of the samples may change, in units of the larger of 1 and the value
+SAME = 1e-6  # allowed change by another order of the samples, in units of the larger of 1 and the value
 
 
 class Asked(NamedTuple):
-    """What a metric is given: the outcomes of a model of two modalities, and those of its unimodal models."""
+    """The arguments of a metric: the outcomes of a model with two modalities, and those of its unimodal models."""
 
     outcomes: Outcomes
     references: Mapping[str, Outcomes]
@@ -78,7 +78,7 @@ def _refusal(metric: Metric, kind: Kind) -> str:
         metric(*_asked(kind))
     except Unmeasured as reason:
         return str(reason)
-    except (Exception, SystemExit):  # every check will say so
+    except (Exception, SystemExit):  # every check will report it
         return ""
     return ""
 
@@ -93,11 +93,11 @@ def _declares(metric: Metric) -> str:
 def _on(metric: Metric, fitting: Mapping[Kind, Asked], name: str) -> str:
     if not fitting:
         raise Skipped("applies to nothing that this check has")
-    return CHECKS[name](metric, copy.deepcopy(fitting))  # what one check's call has changed is not another's
+    return CHECKS[name](metric, copy.deepcopy(fitting))  # a copy, so that changes by one check do not reach the next
 
 
 def _numbers(metric: Metric, kind: Kind, asked: Asked, where: str = "") -> dict[str, float]:
-    """All of its values, flat; they should be those that it declares."""
+    """All values of a metric in one mapping. Raises `BrokenPromise` if they are not those that it declares, or not finite."""
     given: Any = metric(*asked)
     expected = {quantity.name: quantity for quantity in metric.quantities if kind in quantity.tasks}
     if not isinstance(given, Mapping) or given.keys() != expected.keys():
@@ -139,7 +139,7 @@ def _one(metric: Metric, fitting: Mapping[Kind, Asked]) -> str:
 
 
 def _extreme(metric: Metric, fitting: Mapping[Kind, Asked], change: Callable[[Outcome], Outcome], where: str) -> str:
-    """Finite numbers, or a reason why there are none, of outcomes that are changed."""
+    """The check that a metric gives finite numbers, or a reason why it gives none, for changed outcomes."""
     refused = 0
     for kind, asked in fitting.items():
         changed = {m: replace(one, judged=change(one.judged)) for m, one in asked.references.items()}
@@ -191,7 +191,7 @@ def _turned(outcomes: Outcomes, places: Array) -> Outcomes:
 
 
 def _rows(outcome: Outcome, places: Array) -> Outcome:
-    """The same outcome on those samples, in that order."""
+    """The outcome of only some samples, in the given order."""
     return replace(
         outcome,
         logits={which: logits[places] for which, logits in outcome.logits.items()},

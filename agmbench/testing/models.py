@@ -1,4 +1,4 @@
-"""Small models on the CPU, with their data: two to four modalities, every way of fusing and three kinds of encoder; and sequences."""
+"""Small models on the CPU with their data: two to four modalities, every fusion, three kinds of encoder; and models of sequences."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from agmbench.contracts import Batch, Coalition, Encoder, Fused, Fusion, Input, 
 from agmbench.model import MultimodalModel
 
 CLASSES, BATCH, SEED = 3, 8, 17
-NAMES = ("radar", "sonar", "touch", "scent")  # no name that a test for `audio` or `visual` would find
+NAMES = ("radar", "sonar", "touch", "scent")  # names unlike `audio` and `visual`, which a method may wrongly look for
 
 
 class NormedLinear(Encoder):
-    """Linear, LayerNorm, ReLU; the bias keeps a muted input's variance from being zero."""
+    """Linear, LayerNorm, ReLU. Because of the bias, the variance of a muted input is not zero."""
 
     same_in_training = True
 
@@ -33,9 +33,9 @@ class NormedLinear(Encoder):
 
 
 class NaiveModel(MultimodalModel):
-    """A model whose coalitions are one full forward pass each: slow, and evidently what `exact` should give.
+    """A model that computes each coalition by a full forward pass. This is slow, but evidently what `exact` should give.
 
-    For muted inputs that are the same at every pass (zeros, mean), and for `exact` alone. `passes` counts them.
+    It is only for the mode `exact`, and for muted inputs that are the same at every pass (zeros, mean). `passes` counts the passes.
     """
 
     passes = 0
@@ -48,7 +48,7 @@ class NaiveModel(MultimodalModel):
         muted_gradient: bool = True,
         partial_gradient: bool = True,
     ) -> dict[Coalition, Fused]:
-        """The full coalition in the present mode and first, all others in eval mode."""
+        """Compute the full coalition first, in the present mode, and all others in eval mode."""
         if mode != "exact" and self.training:
             raise ValueError(f"full passes are the mode 'exact'; found '{mode}'")
         full, training = frozenset(self.modalities), [module for module in self.modules() if module.training]
@@ -90,11 +90,11 @@ class Case:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The first `count` of NAMES."""
+        """The first `count` names of `NAMES`."""
         return NAMES[: self.count]
 
     def model(self, kind: type[MultimodalModel] = MultimodalModel) -> MultimodalModel:
-        """The same weights at every call, in train mode."""
+        """A new model in train mode, with the same weights at every call."""
         seed()
         shape, make = KINDS[self.encoder]
         encoders = {modality: make(shape) for modality in self.modalities}
@@ -103,11 +103,12 @@ class Case:
         return kind(encoders, fusion).train()
 
     def concepts(self) -> dict[str, MultimodalModel]:
-        """A mono-modal model for each modality, as a trained one looks: frozen, in eval mode."""
+        """A unimodal model for each modality, frozen and in eval mode like a trained one."""
         return {modality: self._alone(modality).requires_grad_(False).eval() for modality in self.modalities}
 
     def _alone(self, modality: str) -> MultimodalModel:
-        """One encoder and a head; under a fusion that is not additive the same network, the others muted."""
+        """The unimodal model of a modality: one encoder and a head or, if the fusion is not additive, the same network with the other
+        modalities muted."""
         model = self.model()
         encoders = {m: encoder_of(model, m) for m in self.modalities}
         if not model.fusion.additive:
@@ -117,7 +118,7 @@ class Case:
 
     @cached_property
     def split(self) -> TensorSplit:
-        """Two batches of samples, each the middle of its class and noise."""
+        """Two batches of samples; each sample is the centre of its class plus noise."""
         drawn = torch.Generator().manual_seed(SEED)
         shape, _ = KINDS[self.encoder]
         targets = torch.arange(2 * BATCH) % CLASSES
@@ -135,15 +136,15 @@ class Case:
 
 
 def seed(number: int = SEED) -> None:
-    """The same draws from here on."""
+    """Seed torch's generator on the CPU, so that the next draws are the same after every call."""
     torch.default_generator.manual_seed(
         number
-    )  # torch.manual_seed is slow for what is called so often: it asks for every device
+    )  # torch.manual_seed is too slow to be called so often, because it also asks for every device
 
 
 @cache
 def built_in(kind: str, name: str) -> Callable[..., Any]:
-    """A component of the registry, whatever plugins there are."""
+    """A built-in component, whatever plugins are installed."""
     make: Callable[..., Any] = registry.builtin().get(kind, name).load()
     return make
 
@@ -168,13 +169,13 @@ SEQUENCES: Mapping[str, tuple[tuple[int, ...], Callable[[tuple[int, ...]], Encod
 KINDS = {**ENCODERS, **SEQUENCES}
 COUNTS = (2, 3, 4)
 EVERY = [Case(encoder, fusion, count) for count, fusion, encoder in product(COUNTS, FUSIONS, ENCODERS)]
-# each fusion with each number of modalities, and with each encoder once
+# each fusion occurs once with each number of modalities, and once with each encoder
 SOME = [
     Case(list(ENCODERS)[(row + column) % len(ENCODERS)], fusion, count)
     for row, count in enumerate(COUNTS)
     for column, fusion in enumerate(FUSIONS)
 ]
-# of sequences with masks
+# models of sequences with masks
 MASKED = [Case(encoder, fusion, 2) for encoder, fusion in product(SEQUENCES, ("concat", "hybrid"))]
 
 
@@ -193,14 +194,14 @@ def _trained(case: Case, strong: str) -> dict[str, Any]:
 
 
 def unbalanced(case: Case, strong: str) -> MultimodalModel:
-    """A model in which one modality has been trained while the samples of the others were shuffled."""
+    """A model that was trained while the samples of all modalities except `strong` were shuffled, so that it relies on this one."""
     model = case.model()
     model.load_state_dict(_trained(case, strong))
     return model
 
 
 def equal(case: Case) -> tuple[MultimodalModel, Batch]:
-    """A concat model whose modalities have the same weights, and a batch in which they have the same inputs."""
+    """A model with fusion `concat` whose modalities have the same weights, and a batch in which they have the same inputs."""
     model, batch = without_dropout(case.model()), case.batch()
     first, *others = case.modalities
     for modality in others:
@@ -212,7 +213,7 @@ def equal(case: Case) -> tuple[MultimodalModel, Batch]:
 
 
 def without_dropout(model: MultimodalModel) -> MultimodalModel:
-    """The model itself, its dropout turned off."""
+    """Turn the dropout of a model off, and return the model."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -220,7 +221,7 @@ def without_dropout(model: MultimodalModel) -> MultimodalModel:
 
 
 def encoder_of(model: MultimodalModel, modality: str) -> Encoder:
-    """One of its encoders."""
+    """The encoder of a modality."""
     encoder = model.encoders[modality]
     assert isinstance(encoder, Encoder)
     return encoder

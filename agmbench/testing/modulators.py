@@ -1,8 +1,8 @@
-"""Checks of a modulator: it is driven as the training loop does, over small models on the CPU.
+"""Checks of a modulator, which is run as in the training loop, on small models on the CPU.
 
-What it promises (`contracts.Promises`) is held against plain joint training; what it does not promise is reported as undeclared. How
-often a step waits for the device is a finding, and no promise.
-Models that it refuses are skipped with its reason.
+Its promises (`contracts.Promises`) are tested by comparing it with plain joint training. What it does not promise is reported as
+undeclared. How often a step waits for the device is only noted, because nothing is promised about it. Models that it refuses are
+skipped with its reason.
 """
 
 import copy
@@ -25,14 +25,14 @@ from agmbench.testing.driving import Make, Subject, Taken, context, driven, join
 from agmbench.testing.models import BATCH, CLASSES, EVERY, MASKED, SOME, Case, NaiveModel, unbalanced
 from agmbench.testing.waits import Read, counted
 
-DAMPED = 1e-2  # a coefficient further from 1 than this modulates
-# models in which it is counted how often a step waits: vectors and tokens, with masks and without
+DAMPED = 1e-2  # a coefficient that differs from 1 by more than this counts as modulation
+# the models on which waits of a step are counted: with vectors and with tokens, with masks and without
 WAITED = [*(case for case in SOME if case.fusion in ("concat", "early")), *(case for case in MASKED if "lstm" in case.encoder)]
-MOVED = 1e-4  # a tensor's gradient that differs by more than this, in units of its own largest element, is modulated
+MOVED = 1e-4  # a gradient that differs by more than this, in units of its largest element, counts as modulated
 
 
 def check(make: Make, params: Mapping[str, Any], declared: Promises | None = None) -> list[Check]:
-    """Every check of a modulator, and one skipped check for each fusion and reason for which it refuses models."""
+    """Run every check of a modulator, and add one skipped check per fusion and reason for which it refuses models."""
     subject = Subject(make, params, getattr(make, "promises", Promises()) if declared is None else declared)
     reasons = {case: reason for case in EVERY if (reason := _refusal(subject, case))}
     subject = replace(subject, refused=frozenset(reasons) | {case for case in MASKED if _refusal(subject, case)})
@@ -42,9 +42,9 @@ def check(make: Make, params: Mapping[str, Any], declared: Promises | None = Non
 def _refusal(subject: Subject, case: Case) -> str | None:
     try:
         return subject.make(case.modalities, **subject.params).refuses(case.model())
-    except ValueError as error:  # of which Unsuitable is one
+    except ValueError as error:  # Unsuitable is a ValueError too
         return str(error)
-    except (Exception, SystemExit):  # no refusal: every check will say so
+    except (Exception, SystemExit):  # this is no refusal, and every check will report it
         return None
 
 
@@ -144,7 +144,7 @@ def _resumes(subject: Subject) -> str:
         run, generator = driven(subject, case, lr=0.1), torch.Generator()
         model, resumed = copy.deepcopy(run.model), subject.made(case)
         resumed.prepare(context(case, model, generator))
-        model.load_state_dict(run.model.state_dict())  # after it, as a run that goes on does
+        model.load_state_dict(run.model.state_dict())  # after `prepare`, in the order of a resumed run
         resumed.load_state_dict(copy.deepcopy(run.modulator.state_dict()))
         generator.set_state(run.generator.get_state())
 
@@ -176,7 +176,7 @@ def _batch_statistics(subject: Subject) -> str:
             part = name.split(".")[1] if name.startswith("encoders.") else "fusion"
             prefix = part if part == "fusion" else f"encoders.{part}"
             rests = not any(gradient.startswith(f"{prefix}.") for gradient in taken.gradients)
-            if not rests and not 1 <= times <= len(taken.steps):  # what rests may run in any mode
+            if not rests and not 1 <= times <= len(taken.steps):  # a part that does not learn may run in any mode
                 raise BrokenPromise(
                     f"{case}: {name} moved {times} times in a batch; expected once per backward pass, {len(taken.steps)}"
                 )
@@ -260,8 +260,9 @@ def _exact(subject: Subject) -> str:
 
 
 def _absent(subject: Subject) -> str:
-    """Of a batch that lacks a modality, whose encoder is given what stands in for it, joint training has a gradient for that encoder; a
-    method that has one in another direction learnt from the modality by itself."""
+    """The check that a method learns nothing from an absent modality by itself. Even in a batch in which no sample has the modality, joint
+    training has a gradient for its encoder, which gets a stand-in as input. A method whose gradient has another direction learns from the
+    modality by itself."""
     if subject.promises.balances or subject.promises.own_heads:
         raise Skipped("coefficients, noise or heads of its own make other gradients than joint training's on any sample")
     cases = [case for case in subject.taken() if case.count == 2]
@@ -284,7 +285,7 @@ def _absent(subject: Subject) -> str:
 
 
 def _weights(subject: Subject) -> str:
-    """Samples that all count nothing leave no gradient; samples that count 1 leave that of samples without weights."""
+    """The check that weights of 0 for all samples give no gradient, and that weights of 1 give the same gradient as no weights."""
     cases = subject.taken(case for case in SOME if case.count == 2)[:2]
     for case in cases:
         batch = case.batch()
@@ -311,7 +312,7 @@ def _waits(subject: Subject) -> str:
     for case, accumulate in tried:
         try:
             found = counted(case, subject.made(case), accumulate)
-        except (Exception, SystemExit) as error:  # for which there are other checks
+        except (Exception, SystemExit) as error:  # other checks report it
             raise Skipped(f"{case}: its training ends: {describe(error)}") from error
         steps, reads = steps + found.steps, reads + Counter(found.reads)
     if reads:

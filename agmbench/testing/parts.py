@@ -1,4 +1,4 @@
-"""What encoders and fusions are both held to, as the engine and the loop rely on it."""
+"""Checks for both encoders and fusions, of properties on which the engine and the training loop rely."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from agmbench.precision import Precision
 from agmbench.testing.checks import BrokenPromise, Skipped
 from agmbench.testing.models import SEED, seed
 
-ALONE = 1e-4  # what a sample makes alone and in a batch: largest difference, in units of the largest output
-BATCH = 4  # small, so that parts of full width are quick
+ALONE = 1e-4  # allowed difference between the outputs of a sample alone and in a batch, in units of the largest output
+BATCH = 4  # small, so that wide networks are quick
 
 Answer = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A part made in one way, with inputs for it. `answers` gives its outputs by name; the first is what a loss sees."""
+    """An encoder or fusion for one form of input, with inputs for it. `answers` gives its outputs by name; the first enters the loss."""
 
     name: str
     make: Callable[[], nn.Module]
@@ -29,22 +29,23 @@ class Trial:
     answers: Callable[[nn.Module, Mapping[str, Input]], Answer]
 
     def made(self, number: int = SEED) -> nn.Module:
-        """A fresh one in train mode, with the weights that this seed gives."""
+        """A new part in train mode, with weights drawn by this seed."""
         seed(number)
         return self.make().train()
 
     def __call__(self, part: nn.Module, inputs: Mapping[str, Input] | None = None) -> Answer:
-        """Its outputs, for a copy of the inputs; dropout draws the same at every call."""
+        """The outputs of a part for a copy of the inputs. Dropout draws the same numbers at every call."""
         seed()
         return self.answers(part, copied(self.inputs if inputs is None else inputs))
 
     def evaluated(self, part: nn.Module, inputs: Mapping[str, Input] | None = None) -> Answer:
-        """Its outputs in eval mode."""
+        """The outputs of a part in eval mode, without gradient."""
         with torch.no_grad():
             return self(part.eval(), inputs)
 
     def backward(self, part: nn.Module) -> Answer:
-        """Its outputs, and as `gradient of NAME` those of its tensors, for a loss that weighs each number of the first by chance."""
+        """The outputs of a part and, as `gradient of NAME`, the gradients of its tensors. The loss is the sum of the first output, weighted
+        at random."""
         outputs = self(part)
         first = next(iter(outputs.values()))
         (first * torch.randn(first.shape)).sum().backward()
@@ -52,7 +53,7 @@ class Trial:
 
 
 def gradients(trials: Sequence[Trial]) -> str:
-    """They reach every trainable tensor."""
+    """The check that gradients reach every trainable tensor."""
     reached = 0
     for trial in trials:
         part = trial.made()
@@ -73,7 +74,7 @@ def gradients(trials: Sequence[Trial]) -> str:
 
 
 def deterministic(trials: Sequence[Trial]) -> str:
-    """In eval mode the same input makes the same output."""
+    """The check that the same input gives the same output in eval mode."""
     for trial in trials:
         part = trial.made().eval()
         torch.manual_seed(SEED)
@@ -84,7 +85,8 @@ def deterministic(trials: Sequence[Trial]) -> str:
 
 
 def _differences(trial: Trial, part: nn.Module) -> Iterator[float]:
-    """Between each value of each sample alone and in the batch, in units of the largest."""
+    """The differences between the outputs of each sample alone and in the batch, in units of the largest value. Raises `BrokenPromise` if
+    one is larger than `ALONE`."""
     whole = trial.evaluated(part)
     for number in range(BATCH):
         single = trial.evaluated(part, {m: x[number : number + 1] for m, x in trial.inputs.items()})
@@ -100,11 +102,12 @@ def _differences(trial: Trial, part: nn.Module) -> Iterator[float]:
 
 
 def alone(trials: Sequence[Trial]) -> str:
-    """In eval mode a sample does not depend on the rest of its batch, on which the engine relies; a batch of one will do."""
+    """The check that a sample does not depend on the rest of its batch in eval mode, on which the engine relies, and that a batch of one
+    works."""
     largest, reading = 0.0, 0
     for trial in trials:
         part = trial.made()
-        trial(part)  # running statistics of its own
+        trial(part)  # gives the norms running statistics
         if reads_batch_statistics(part):
             reading += 1
             continue
@@ -115,17 +118,17 @@ def alone(trials: Sequence[Trial]) -> str:
 
 
 def restored(trials: Sequence[Trial]) -> str:
-    """What makes its output is in its `state_dict`."""
+    """The check that everything on which the output depends is in the `state_dict`."""
     for trial in trials:
         part, other = trial.made(), trial.made(SEED + 1)
-        trial(part)  # moves running statistics
+        trial(part)  # updates running statistics
         other.load_state_dict(part.state_dict())
         _equal(f"{trial.name}: after its state_dict was loaded into another", trial.evaluated(part), trial.evaluated(other))
     return f"another with its state_dict gives the same bit by bit in {forms(trials)}"
 
 
 def seeded(trials: Sequence[Trial]) -> str:
-    """Its first weights are those of torch's seed."""
+    """The check that the first weights only depend on torch's seed."""
     for trial in trials:
         one, two = trial.made().state_dict(), trial.made().state_dict()
         _equal(f"{trial.name}: made twice under the same seed", one, two)
@@ -133,7 +136,7 @@ def seeded(trials: Sequence[Trial]) -> str:
 
 
 def untouched(trials: Sequence[Trial]) -> str:
-    """Its inputs are what they were."""
+    """The check that inputs are not changed in place."""
     for trial in trials:
         part = trial.made()
         given, before = (copied(trial.inputs) for _ in range(2))
@@ -148,7 +151,7 @@ def untouched(trials: Sequence[Trial]) -> str:
 
 
 def bf16(trials: Sequence[Trial]) -> str:
-    """Outputs and gradients are finite under `--precision bf16`."""
+    """The check that outputs and gradients are finite under `--precision bf16`."""
     for trial in trials:
         part = trial.made()
         with Precision("bf16", torch.device("cpu")).autocast():
@@ -158,7 +161,7 @@ def bf16(trials: Sequence[Trial]) -> str:
 
 
 def finite(where: str, found: Mapping[str, Tensor]) -> None:
-    """Raise unless every number is."""
+    """Raise `BrokenPromise` unless every number is finite."""
     for name, value in found.items():
         if count := value.numel() - int(torch.isfinite(value).sum()):
             raise BrokenPromise(f"{where}: {count} of {value.numel()} numbers of the {name} are not finite")
@@ -175,7 +178,7 @@ def with_values(x: Input, new: Tensor) -> Input:
 
 
 def copied(inputs: Mapping[str, Input]) -> dict[str, Input]:
-    """The same numbers, for whoever may change them."""
+    """A copy of the inputs, for code that might change them."""
     return {m: with_values(x, values(x).clone()) for m, x in inputs.items()}
 
 
@@ -187,7 +190,7 @@ def _equal(where: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> None:
 
 
 def forms(trials: Sequence[Trial]) -> str:
-    """How many there were, in words."""
+    """The number of trials, in words."""
     return f"{len(trials)} forms of it" if len(trials) > 1 else "one form of it"
 
 

@@ -1,4 +1,4 @@
-"""What a modulator may promise (`contracts.Promises`), held against plain joint training."""
+"""Checks of the promises of a modulator (`contracts.Promises`), most by comparing it with plain joint training."""
 
 import copy
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from agmbench.testing.models import EVERY, SOME, encoder_of, equal, unbalanced, 
 
 
 def shown(params: Mapping[str, object]) -> str:
-    """Parameters as `--set` takes them."""
+    """Parameters in the form that `--set` takes."""
     return ", ".join(f"{name}={value}" for name, value in params.items()) or "any parameters"
 
 
 def neutral(subject: Subject) -> str:
-    """With its neutral parameters its gradients are those of joint training."""
+    """The check that with neutral parameters, the gradients are those of joint training."""
     params = dict(subject.promises.neutral or {})
     largest = Largest(f"with {shown(params)}", JOINT)
     for case in subject.taken():
@@ -27,7 +27,7 @@ def neutral(subject: Subject) -> str:
 
 
 def window(subject: Subject) -> str:
-    """Outside its window too."""
+    """The check that outside the window of epochs, the gradients are those of joint training."""
     largest = Largest("outside the window", JOINT)
     for case, epoch in product(subject.taken(case for case in SOME if case.count < 4), (1, 4)):
         model = case.model()
@@ -38,7 +38,7 @@ def window(subject: Subject) -> str:
 
 
 def balances(subject: Subject) -> str:
-    """Equal modalities have equal kappa, the stronger the smallest."""
+    """The check that equal modalities have equal kappa, and that the strongest modality has the smallest."""
     cases = subject.taken(case for case in EVERY if case.fusion == "concat")
     for case in cases:
         kappa = subject.first(case, *equal(case)).kappa(case.modalities)
@@ -54,7 +54,7 @@ def balances(subject: Subject) -> str:
 
 
 def permutes(subject: Subject) -> str:
-    """Kappa is permuted with the modalities."""
+    """The check that kappa is permuted if the modalities are."""
     cases = subject.taken(case for case in SOME if case.count < 4)
     for case in cases:
         names = case.modalities[1:] + case.modalities[:1]

@@ -1,4 +1,4 @@
-"""Checks of a transform, on a sample of every kind that a data set may hold."""
+"""Checks of a transform, on a sample of every kind that a data set may have."""
 
 import pickle
 import random
@@ -18,11 +18,11 @@ from agmbench.testing.parts import values
 
 Make = Callable[..., Transform]
 
-DRAWS = 20  # samples that are drawn from each input, as many a transform leaves as they are
+DRAWS = 20  # how often each input is transformed; several times, because many transforms leave some samples unchanged
 
 
 class Given(NamedTuple):
-    """One kind of input: the shape of a sample, a batch of one, and another."""
+    """One kind of input: the shape of a sample, and two different samples, each a batch of one."""
 
     shape: tuple[int, ...]
     sample: Input
@@ -64,13 +64,13 @@ class Trial:
     given: Given
 
     def __call__(self, number: int = 0, transform: Transform | None = None, other: bool = False) -> Any:
-        """What becomes of a copy of the sample, or of the other, by the draws of that number."""
+        """Transform a copy of the sample (or of the `other`), with a generator that is seeded by `number`."""
         x = _copy(self.given.other if other else self.given.sample)
         return (transform or self.made)(x, torch.Generator().manual_seed(SEED + number))
 
 
 def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
-    """Every check of a transform, and one skipped check for each kind of input that it refuses."""
+    """Run every check of a transform, and add one skipped check per kind of input that it refuses."""
     trials: list[Trial] = []
     refused: list[Check] = []
     broken: list[str] = []
@@ -91,7 +91,7 @@ def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
 
 
 def _check_form(name: str, found: Input, given: Input, expected: Sequence[int]) -> None:
-    """Raise unless what a transform gives is of that shape, and otherwise like what it was given."""
+    """Raise `BrokenPromise` unless a transformed sample has the expected shape, is finite, and has the type and dtype of the original."""
     if type(found) is not type(given):
         raise BrokenPromise(f"{name}: gives a {type(found).__name__}; expected a {type(given).__name__}, as it was given")
     if list(values(found).shape) != expected or values(found).dtype != values(given).dtype:
@@ -104,7 +104,7 @@ def _check_form(name: str, found: Input, given: Input, expected: Sequence[int]) 
 
 
 def _output(trials: Sequence[Trial]) -> str:
-    """What encoders expect: shape, dtype and mask of the data set's samples, and finite numbers."""
+    """The check that a transform gives what encoders expect: shape, dtype and mask of the data set's samples, and finite numbers."""
     moved = 0
     for trial in trials:
         x = trial.given.sample
@@ -128,7 +128,7 @@ def _check_tokens(name: str, found: Any, there: Tensor) -> None:
 
 
 def _tokens(trials: Sequence[Trial]) -> str:
-    """No token comes to be, what is none stays zero, and one stays where there was one."""
+    """The check that no token is added, that hidden places stay zero, and that at least one token stays if there was one."""
     masked = [trial for trial in trials if isinstance(trial.given.sample, Tokens)]
     if not masked:
         raise Skipped("takes no sequences")
@@ -141,7 +141,8 @@ def _tokens(trials: Sequence[Trial]) -> str:
 
 
 def _draws(trials: Sequence[Trial]) -> str:
-    """The same draws, the same sample, whatever torch, numpy and Python would draw; and these draw on as if nothing had been."""
+    """The check that a transform draws only from the generator that it is given: the sample depends on nothing else that is random, and the
+    generators of torch, numpy and Python are not advanced."""
     for trial in trials:
         for number in range(DRAWS):
             with _seeds(1) as before:
@@ -155,7 +156,7 @@ def _draws(trials: Sequence[Trial]) -> str:
 
 
 class _seeds:
-    """Inside, all generators begin at this number; afterwards they are as they were."""
+    """Inside the `with` block, the generators of torch, numpy and Python are seeded by this number; afterwards they are as before."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -178,7 +179,7 @@ def _states() -> list[bytes]:
 
 
 def _untouched(trials: Sequence[Trial]) -> str:
-    """What it was given is what it was."""
+    """The check that the given sample is not changed in place."""
     for trial in trials:
         for number in range(DRAWS):
             given = _copy(trial.given.sample)
@@ -189,7 +190,7 @@ def _untouched(trials: Sequence[Trial]) -> str:
 
 
 def _alone(trials: Sequence[Trial]) -> str:
-    """A sample does not depend on those before it, so it is the same in any batch and any process."""
+    """The check that a sample does not depend on those before it, so that it is the same in any batch and any process."""
     for trial in trials:
         for number in range(DRAWS):
             first = trial(number)
@@ -202,7 +203,7 @@ def _alone(trials: Sequence[Trial]) -> str:
 
 
 def _travels(trials: Sequence[Trial]) -> str:
-    """The processes that read ahead are sent it."""
+    """The check that a transform can be pickled and then does the same, because it is sent to the processes that read ahead."""
     for trial in trials:
         try:
             there = pickle.loads(pickle.dumps(trial.made))

@@ -1,7 +1,7 @@
-"""Where a step waits for the device: whatever the host reads of a tensor, counted while the training loop runs.
+"""Finds where a step waits for the device: counts, while the training loop runs, each time that the host reads numbers of a tensor.
 
-On the CPU, where every tensor stands for one on a device. What the host knows anyway is no wait: a batch while it is read and before
-it is on the device, and the optimizers' counters, which torch keeps on the CPU.
+It runs on the CPU, where every tensor stands for one on a device. Reading what is on the host anyway does not count: a batch before it
+is on the device, and the optimizers' counters, which torch keeps on the CPU.
 """
 
 import os
@@ -26,15 +26,15 @@ from agmbench.train import train
 
 aten = torch.ops.aten
 CPU = torch.device("cpu")
-# what a device has to be waited for: numbers themselves, and results whose shape depends on them
+# kernels for which the host waits: they return numbers, or results whose shape depends on numbers
 READS = {
-    aten._local_scalar_dense: "item",  # of bool, int, float and format too
+    aten._local_scalar_dense: "item",  # also called by bool, int, float and format
     **{kernel: kernel.__name__ for kernel in (aten.equal, aten.allclose, aten.nonzero, aten.masked_select, aten.bincount)},
     **dict.fromkeys((aten._unique, aten._unique2, aten.unique_dim), "unique"),
     **dict.fromkeys((aten.unique_consecutive, aten.unique_dim_consecutive), "unique_consecutive"),
 }
 INDEXING = {aten.index, aten._unsafe_index, aten.index_put, aten.index_put_, aten._index_put_impl_}
-# what on a CPU no kernel sees
+# calls that use no kernel on a CPU
 COPIES = {
     Tensor.cpu: "cpu",
     Tensor.numpy: "numpy",
@@ -42,13 +42,13 @@ COPIES = {
     Tensor.tolist: "tolist",
     Tensor.__repr__: "print",
 }
-UPLOADS = {torch.tensor: "tensor", torch.as_tensor: "as_tensor", Tensor.new_tensor: "new_tensor"}  # memory that is not pinned
+UPLOADS = {torch.tensor: "tensor", torch.as_tensor: "as_tensor", Tensor.new_tensor: "new_tensor"}  # copy unpinned memory
 ON_HOST = {function.__code__ for function in (Batch.to, Tokens.to, TensorSplit.batch)}
 TORCH, OPTIMIZERS = f"{torch.__path__[0]}{os.sep}", f"{torch.optim.__path__[0]}{os.sep}"
 
 
 class Read(NamedTuple):
-    """What was called, and the line outside torch from which it was."""
+    """One read of the host: the function that was called, and the line outside torch from which it was called."""
 
     what: str
     where: str
@@ -58,7 +58,7 @@ class Read(NamedTuple):
 
 
 class Reads:
-    """Inside, `found` grows by each read of the host."""
+    """Inside the `with` block, each read of the host is added to `found`."""
 
     def __init__(self) -> None:
         self.found: list[Read] = []
@@ -73,7 +73,7 @@ class Reads:
         self._modes.close()
 
     def add(self, what: str) -> None:
-        """A read, unless it is of what is on the host anyway."""
+        """Add a read, unless it reads something that is on the host anyway."""
         frames = list(_frames(sys._getframe(1)))
         if any(frame.f_code in ON_HOST or frame.f_code.co_filename.startswith(OPTIMIZERS) for frame in frames):
             return
@@ -105,13 +105,14 @@ class _Kernels(TorchDispatchMode):
 
 
 def _by_mask(args: Sequence[Any]) -> bool:
-    """Indexing by a mask has as many results as it has true; a single number is filled in without asking."""
+    """Whether a tensor is indexed by a mask, so that the size of the result depends on its numbers. Filling masked places with a single
+    number does not count, because it needs no size."""
     filled = len(args) > 2 and args[2].ndim == 0
     return not filled and any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
 
 
 def _grows(args: Sequence[Any], kwargs: Any) -> bool:
-    """Repeated by counts that are on the device, to a size that was not given."""
+    """Whether `repeat_interleave` repeats by counts in a tensor without being given the size of the result."""
     return isinstance(args[0], Tensor) and (kwargs or {}).get("output_size") is None
 
 
@@ -125,25 +126,26 @@ class _Calls(TorchFunctionMode):
         if func in COPIES:
             self._reads.add(COPIES[func])
         elif func is Tensor.to and "cpu" in (value for value in (*args[1:], *kwargs.values()) if isinstance(value, str)):
-            self._reads.add("to")  # by its name: any other device, here the CPU as well, may be the model's
+            self._reads.add("to")  # only for the name `cpu`: a `torch.device` may be the model's, which is the CPU here too
         elif func is Tensor.new_tensor or (func in UPLOADS and kwargs.get("device") is not None):
             self._reads.add(UPLOADS[func])
         before = len(self._reads.found)
         result = func(*args, **kwargs)
         if func is F.one_hot and (len(args) > 1 or "num_classes" in kwargs):
-            del self._reads.found[before:]  # on a CPU alone its numbers are checked
+            del self._reads.found[before:]  # one_hot reads its numbers to check them, but only on a CPU
         return result
 
 
 class Counted(NamedTuple):
-    """The reads in so many `steps`."""
+    """The number of steps, and the reads in them."""
 
     steps: int
     reads: list[Read]
 
 
 def counted(case: Case, modulator: Modulator, accumulate: int = 1, epochs: int = 2, **recipe: Any) -> Counted:
-    """Train a case by the loop itself, and count from one optimizer step's beginning to the next one's, within the epochs."""
+    """Train a case by the real training loop. Reads are counted from the beginning of one optimizer step to that of the next in the same
+    epoch."""
     with Reads() as reads:
         turns = _Turns(modulator, reads)
         training = Training(epochs=epochs, batch_size=max(2, 4 // accumulate), accumulate=accumulate, lr=0.01, **recipe)
@@ -154,7 +156,7 @@ def counted(case: Case, modulator: Modulator, accumulate: int = 1, epochs: int =
 
 
 class _Turns:
-    """Takes the reads of whole turns of the loop, each from a call of `steps` to the next in the same epoch."""
+    """Collects the reads of complete turns of the loop. A turn lasts from one call of `steps` to the next in the same epoch."""
 
     def __init__(self, modulator: Modulator, reads: Reads) -> None:
         self.counted = Counted(0, [])

@@ -1,1 +1,1 @@
-"""Transforms: what becomes of training samples in each epoch, one per file."""
+"""Transforms: changes of samples, such as crops or noise, one per file."""

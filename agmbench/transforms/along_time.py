@@ -1,4 +1,4 @@
-"""What the transforms of sound share: which axis is time."""
+"""Shared by the transforms of sound: finds the axis of time."""
 
 from typing import Literal
 
@@ -8,7 +8,8 @@ Time = Literal["auto", "first", "last"]
 
 
 def time_axis(shape: tuple[int, ...], time: Time) -> int:
-    """-1 or -2: of sequences `[T, F]` time is the first of the last two axes, of pictures of sound `[C, F, T]` the last."""
+    """The axis of time, -2 or -1. With `auto`, it is the first of the last two axes of a sequence `[T, F]`, and the last of a spectrogram
+    `[C, F, T]`. Raises `Unsuitable` for other shapes."""
     if len(shape) not in (2, 3):
         raise Unsuitable(f"takes spectrograms [C, F, T] or sequences [T, F]; found {list(shape)}")
     if time == "auto":

@@ -1,4 +1,4 @@
-"""The middle of a picture, as networks of ImageNet are evaluated."""
+"""Crops the middle of a picture, as in the evaluation of ImageNet networks."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ class CenterCrop(Transform):
         self.share = share
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Pictures `[1, ..., C, H, W]` to the same of the data set's size."""
+        """Turn pictures `[1, ..., C, H, W]` of any size into pictures of the data set's size."""
         height, width = (max(1, round(side * self.share)) for side in x.shape[-2:])
         top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
         middle: Tensor = functional.resized_crop(x, top, left, height, width, self.size, antialias=True)

@@ -1,4 +1,4 @@
-"""Random crops and flips of pictures, as ImageNet's networks are trained."""
+"""Random crops and flips of pictures, as in the training of ImageNet networks."""
 
 from math import exp, log, sqrt
 from typing import Annotated
@@ -13,7 +13,7 @@ from agmbench.contracts import Transform, Unsuitable
 Share = Annotated[float, Gt(0), Le(1)]
 Ratio = Annotated[float, Gt(0)]
 
-TRIES = 10  # parts that are drawn until one lies in the picture, as in torchvision
+TRIES = 10  # how often a part is drawn at most, until one lies in the picture; as in torchvision
 
 
 class CropFlip(Transform):
@@ -50,13 +50,14 @@ class CropFlip(Transform):
         self.scale, self.ratio, self.flip = scale, ratio, flip
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Pictures `[1, ..., C, H, W]` to the same of the data set's size."""
+        """Turn pictures `[1, ..., C, H, W]` of any size into pictures of the data set's size."""
         top, left, height, width = self._part(x.shape[-2], x.shape[-1], generator)
         part: Tensor = functional.resized_crop(x, top, left, height, width, self.size, antialias=True)
         return part.flip(-1) if _uniform(generator) < self.flip else part
 
     def _part(self, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int, int]:
-        """Top, left, height and width; where none of the tries lies in the picture, the largest part in its middle of a ratio allowed."""
+        """Draw a part: its top, left, height and width. If no try lies in the picture, take the largest part in the middle that has an
+        allowed ratio."""
         least, most = self.ratio
         for _ in range(TRIES):
             area = height * width * _uniform(generator, *self.scale)

@@ -25,7 +25,7 @@ class Noise(Transform):
         self.level = level
 
     def __call__(self, x: Input, generator: torch.Generator) -> Input:
-        """Numbers of any shape; what a mask hides stays as it is."""
+        """Add noise to numbers of any shape; hidden tokens stay as they are."""
         if not isinstance(x, Tokens):
             return self._noisy(x, torch.ones_like(x, dtype=torch.bool), generator)
         there = torch.ones_like(x.values[..., :1], dtype=torch.bool) if x.mask is None else x.mask.unsqueeze(2)
@@ -37,5 +37,5 @@ class Noise(Transform):
         strength = self.level * torch.rand((), generator=generator, dtype=torch.float64)
         drawn = torch.randn(values.shape, generator=generator)
         known = values[there].double()
-        deviation = (known - known.mean()).square().mean().sqrt().nan_to_num()  # of none, none
+        deviation = (known - known.mean()).square().mean().sqrt().nan_to_num()  # 0 if there are no tokens
         return torch.where(there, values + (strength * deviation).float() * drawn, values).to(values.dtype)

@@ -1,4 +1,4 @@
-"""SpecAugment: frequency bands and stretches of time are hidden (Park et al., Interspeech 2019)."""
+"""SpecAugment: hides frequency bands and stretches of time (Park et al., Interspeech 2019)."""
 
 from typing import Annotated
 
@@ -40,10 +40,10 @@ class SpecAugment(Transform):
         if shape[-3 - axis] == 1:
             raise Unsuitable(f"takes samples of more than one frequency or feature; found {list(shape)}")
         of_frequency, of_time = (-3 - axis, frequency_width, 1.0), (axis, time_width, share)
-        self.masks = [of_frequency] * frequency_masks + [of_time] * time_masks  # axis, width and share at most
+        self.masks = [of_frequency] * frequency_masks + [of_time] * time_masks  # axis, largest width, largest share of the axis
 
     def __call__(self, x: Input, generator: torch.Generator) -> Input:
-        """Spectrograms `[1, C, F, T]`, or sequences."""
+        """Hide parts of a spectrogram `[1, C, F, T]` or of a sequence, in which only the tokens that are there take part."""
         if not isinstance(x, Tokens):
             return self._masked(x, generator)
         there = slice(None) if x.mask is None else x.mask[0]

@@ -1,4 +1,4 @@
-"""Sound that begins a little earlier or later, as in the code of AST (Gong et al., Interspeech 2021)."""
+"""Makes sound begin a little earlier or later, as in the code of AST (Gong et al., Interspeech 2021)."""
 
 from typing import Annotated
 
@@ -23,7 +23,7 @@ class TimeShift(Transform):
         self.axis, self.most = time_axis(shape, time), most
 
     def __call__(self, x: Input, generator: torch.Generator) -> Input:
-        """Spectrograms `[1, C, F, T]`, or sequences."""
+        """Shift a spectrogram `[1, C, F, T]`, or a sequence."""
         steps = int(torch.randint(-self.most, self.most + 1, (), generator=generator))
         if not isinstance(x, Tokens):
             return x.roll(steps, self.axis)

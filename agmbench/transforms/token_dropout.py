@@ -1,4 +1,4 @@
-"""Tokens that are left out at random, as words are in the training of text classifiers (Iyyer et al., ACL 2015)."""
+"""Leaves out tokens at random, as words are left out in the training of text classifiers (Iyyer et al., ACL 2015)."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ class TokenDropout(Transform):
         self.share = share
 
     def __call__(self, x: Tokens, generator: torch.Generator) -> Tokens:
-        """Sequences `[1, T, F]`."""
+        """Leave out tokens of a sequence `[1, T, F]`."""
         if not isinstance(x, Tokens):
             raise Unsuitable(f"takes sequences whose tokens have a mask; found a tensor {list(x.shape)}")
         there = torch.ones(x.values.shape[:2], dtype=torch.bool) if x.mask is None else x.mask  # [1, T]

@@ -17,7 +17,7 @@ ENTRY = registry.load(Path(__file__).parents[1]).get("modulator", "cml-example")
 
 
 class Same(Encoder):
-    """The input as it is."""
+    """An encoder that returns its input unchanged."""
 
     def __init__(self) -> None:
         super().__init__((2,))
@@ -37,7 +37,7 @@ def adds(*modalities: str) -> MultimodalModel:
 
 
 def batch(**logits: float) -> Batch:
-    """One sample of class 0, to which each modality adds so much."""
+    """One sample of class 0; each modality adds its value to the first logit."""
     return Batch({m: torch.tensor([[value, 0.0]]) for m, value in logits.items()}, torch.tensor([0]), torch.tensor([0]))
 
 
@@ -47,7 +47,7 @@ def test_it_passes_its_check() -> None:
 
 
 def test_the_loss_is_that_of_the_equation() -> None:
-    # conf of logits (x, 0) is 1 / (1 + exp(-|x|)): of a alone 2, of b alone 1, of both 2 - 1 = 1
+    # the confidence of logits (x, 0) is 1 / (1 + exp(-|x|)); |x| is 2 with a alone, 1 with b alone, and 2 - 1 = 1 with both
     sure = {x: 1 / (1 + exp(-x)) for x in (1, 2)}
     step = ENTRY.load()(("a", "b"), strength=3.0).backward(adds("a", "b"), batch(a=2.0, b=-1.0))
     assert float(step.loss) == pytest.approx(log(1 + exp(-1)) + 3 * (sure[2] - sure[1]) / 2, rel=1e-6)
@@ -55,10 +55,10 @@ def test_the_loss_is_that_of_the_equation() -> None:
 
 
 def test_three_modalities_have_nine_pairs() -> None:
-    # full: 3; without a: 1, without b: 2, without c: 3; a: 2, b: 1, c: 0. Surer without: none of the nine
+    # |x| with all: 3; without a: 1, without b: 2, without c: 3; a alone: 2, b alone: 1, c alone: 0. No removal makes the model surer
     step = ENTRY.load()(("a", "b", "c")).backward(adds("a", "b", "c"), batch(a=2.0, b=1.0, c=0.0))
     assert float(step.loss) == pytest.approx(log(1 + exp(-3)), rel=1e-6)
-    # c = -2: full 1; ab 3, ac 0, bc -1; a 2, b 1, c -2. Surer: ab over full, a over ac, c over ac, c over bc
+    # c = -2: x with all is 1; ab 3, ac 0, bc -1; a 2, b 1, c -2. Surer: ab than all, a than ac, c than ac, c than bc
     sure = {x: 1 / (1 + exp(-x)) for x in (0, 1, 2, 3)}
     rise = (sure[3] - sure[1]) + 2 * (sure[2] - sure[0]) + (sure[2] - sure[1])
     step = ENTRY.load()(("a", "b", "c")).backward(adds("a", "b", "c"), batch(a=2.0, b=1.0, c=-2.0))

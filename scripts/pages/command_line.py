@@ -1,4 +1,4 @@
-"""The reference of the command line, from its own verbs and options."""
+"""The reference of the command line, made from its commands and options."""
 
 from collections.abc import Iterator
 
@@ -8,12 +8,12 @@ from pages.docstrings import prose
 
 
 def page(command: click.Command, name: str) -> str:
-    """Every command below this one, with its arguments and options."""
+    """The page of a command and of every command below it, with arguments and options."""
     return "\n\n".join(part for context in commands(command, name) for part in _section(context)) + "\n"
 
 
 def commands(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[click.Context]:
-    """Each command with those below it; `command_path` is the words that call it."""
+    """Yield the context of a command and of every command below it. Its `command_path` has the words that call it."""
     context = click.Context(command, info_name=name, parent=parent)
     yield context
     if isinstance(command, click.Group):
@@ -34,7 +34,7 @@ def _section(context: click.Context) -> Iterator[str]:
 
 
 def _options(context: click.Context) -> Iterator[str]:
-    for parameter in context.command.params:  # --help, which all have, is not among them
+    for parameter in context.command.params:  # these do not include --help, which every command has
         if record := parameter.get_help_record(context):
             names, text = record
             yield f"| `{names}` | {prose(text)} |"

@@ -1,4 +1,4 @@
-"""A page for each entry of the registry, and a table of each kind."""
+"""Makes a page for each entry of the registry, and a table of each kind."""
 
 import inspect
 import json
@@ -24,7 +24,7 @@ TITLES = {  # in the order of the menu
 
 
 def folder(kind: str) -> str:
-    """Where the pages of a kind are."""
+    """The folder of the pages of a kind."""
     return f"components/{kind}s"
 
 
@@ -41,7 +41,7 @@ def table(registry: Registry, kind: str) -> str:
 
 
 def page(entry: Entry, registry: Registry, root: Path) -> str:
-    """All that is known of an entry; `root` is the folder from which its registry file is named."""
+    """The page of an entry. `root` is the folder to which the path of its registry file is relative."""
     return "\n\n".join(_sections(entry, registry, root)) + "\n"
 
 
@@ -80,7 +80,7 @@ def _facts(entry: Entry) -> str:
 
 
 def _parameters(entry: Entry, schema: Any) -> str:
-    """Each parameter's type, default and range, and under it what the docstrings of its class and bases say."""
+    """Type, default and range of each parameter, each followed by its meaning in the docstrings of the class and its bases."""
     meanings: dict[str, tuple[tuple[str, ...], str]] = {}
     target = entry.load()
     for owner in inspect.getmro(target) if inspect.isclass(target) else (target,):
@@ -93,7 +93,7 @@ def _parameters(entry: Entry, schema: Any) -> str:
         group, text = meanings.get(name, ((name,), "Not described."))
         if name not in written:
             shown += [_term(entry, schema, group[0]), f":   {text[:1].upper()}{text[1:]}\n"]
-            for other in group[1:]:  # MyST has one term a definition
+            for other in group[1:]:  # MyST allows one term per definition
                 shown += [_term(entry, schema, other), f":   See `{group[0]}`, which is explained with it.\n"]
             written.update(group)
     return "\n".join(shown) if shown else "None."
@@ -109,7 +109,7 @@ def _term(entry: Entry, schema: Any, name: str) -> str:
 
 
 def _value(value: object) -> str:
-    """As `--set` takes it."""
+    """A value in the form that `--set` takes."""
     if isinstance(value, float):
         return f"`{value:.6g}`"
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
@@ -122,7 +122,7 @@ def _range(bounds: Mapping[str, Any]) -> str:
 
 
 def _by_dataset(entry: Entry, registry: Registry) -> str:
-    """The data sets whose jobs give this modulator other values than its signature does."""
+    """A table of the data sets that have defaults of their own for this modulator."""
     rows = []
     for dataset in registry.entries("dataset") if entry.kind == "modulator" else ():
         given = dataset.job.get("modulators", {}).get(entry.name, {})
@@ -133,7 +133,7 @@ def _by_dataset(entry: Entry, registry: Registry) -> str:
 
 
 def _promises(target: Any) -> str:
-    """What the class declares of itself, each promise explained by the docstring of `Promises`."""
+    """A table of the promises that a class declares, each explained by the docstring of `Promises`."""
     if not isinstance(promises := getattr(target, "promises", None), Promises):
         return ""
     names = [field.name for field in fields(promises)]
@@ -149,7 +149,7 @@ def _promised(value: object) -> str:
 
 
 def _job(entry: Entry, root: Path) -> str:
-    """The `job` section as it stands in the registry, with its comments, which name the sources."""
+    """The text of the `job` section in the registry, including its comments, which name the sources."""
     if not entry.job:
         return ""
     file, _, line = entry.place.rpartition(":")

@@ -1,4 +1,4 @@
-"""A docstring, which is plain text, as Markdown: prose, equations as code blocks, and what it says of each parameter."""
+"""Turns a docstring, which is plain text, into Markdown: prose, equations as code blocks, and the meaning of each parameter."""
 
 import inspect
 import re
@@ -9,7 +9,7 @@ OFFICIAL = "Official code:"
 
 
 class Described(NamedTuple):
-    """`text` and `official`, how it differs from the authors' code, are Markdown; so are `meanings`, one for each group of names."""
+    """The parts of a docstring as Markdown: its `text`, the differences from `official` code, and a meaning for each group of names."""
 
     text: str
     official: str
@@ -17,7 +17,7 @@ class Described(NamedTuple):
 
 
 def described(docstring: str | None, names: Collection[str]) -> Described:
-    """What a docstring says, of it and of the parameters with those names."""
+    """Divide a docstring into its text and the meanings of the parameters with these names."""
     text: list[str] = []
     official: list[str] = []
     meanings: dict[tuple[str, ...], str] = {}
@@ -33,7 +33,7 @@ def described(docstring: str | None, names: Collection[str]) -> Described:
 
 
 def _items(lines: Sequence[str], names: Collection[str]) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """A block cut into what it says of parameters, `name, name: text` with indented lines behind, and other lines."""
+    """Cut a block into the descriptions of parameters (`name, name: text`, then indented lines) and other lines, whose names are empty."""
     group: tuple[str, ...] = ()
     found: list[str] = []
     for line in lines:
@@ -64,7 +64,7 @@ def _sentence(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Plain text in which only `code` and **bold** mean something, as Markdown."""
+    """Turn plain text into Markdown, in which only `code` and **bold** keep their meaning."""
     pieces = re.split(r"(`[^`]*`)", " ".join(text.split()))
     return "".join(piece if piece.startswith("`") else _escaped(piece) for piece in pieces)
 

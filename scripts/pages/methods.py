@@ -1,4 +1,4 @@
-"""docs/methods.md: every modulator of the registry side by side."""
+"""Makes docs/methods.md: a table of all modulators of the registry."""
 
 import csv
 import re
@@ -50,7 +50,7 @@ NOT_HERE = {
 
 
 def page(registry: Registry, costs: Mapping[str, str], agreement: Mapping[str, str]) -> str:
-    """The whole page; `costs` by method, the largest differences by file of tests/reference."""
+    """The whole page. `costs` are by method; `agreement` has the largest difference for each file of tests/reference."""
     entries = [entry for entry in registry.entries("modulator") if entry.origin == "built-in"]
     files = files_of([entry.name for entry in entries] + ["mmcosine"], agreement)
     head = HEAD.format(cosine=_files(files["mmcosine"], agreement))
@@ -68,7 +68,7 @@ def page(registry: Registry, costs: Mapping[str, str], agreement: Mapping[str, s
 
 
 def files_of(names: list[str], agreement: Mapping[str, str]) -> dict[str, list[str]]:
-    """The files of each method: those that begin with its name, and with no longer one."""
+    """The recorded files of each method: those that begin with its name, and not with a longer name of another method."""
     found: dict[str, list[str]] = {name: [] for name in names}
     for file in agreement:
         stems = [name for name in names if f"{file}_".startswith(f"{name.replace('-', '_')}_")]
@@ -117,13 +117,13 @@ def _files(files: list[str], agreement: Mapping[str, str]) -> str:
 
 
 def _why_not(entry: Entry, official: str) -> str:
-    """The first sentence on official code; a baseline of ours has none."""
+    """Why there is no recorded file: the first sentence about official code, or that there is no paper."""
     if not official:
         return "no paper, nothing to agree with"
     return f"official code: {official[0].lower()}{official[1:]}".split(". ")[0].rstrip(".")
 
 
 def read(path: Path) -> dict[str, str]:
-    """A recorded table of two columns, without its head."""
+    """A recorded table of two columns as a mapping, without its header."""
     with path.open(newline="", encoding="utf-8") as file:
         return dict(list(csv.reader(file))[1:])

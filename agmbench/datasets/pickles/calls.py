@@ -1,4 +1,4 @@
-"""What a pickle may call, by exact module and name: whatever else one names is refused."""
+"""The functions that a pickle may call, by their exact module and name. Any other name is refused."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -42,7 +42,7 @@ def _pair(pair: Any) -> Any:
 
 
 def _defaulting(machine: Machine, factory: Any = None) -> dict[Any, Any]:
-    return {}  # what is missing is missing
+    return {}  # a plain dictionary: a missing key stays missing
 
 
 def _encode(machine: Machine, text: Any, encoding: Any) -> bytes:
@@ -77,7 +77,7 @@ def _named(machine: Machine) -> None:
 
 _CORES = ("numpy.core", "numpy._core")  # of numpy 1 and 2
 _BUILTINS = ("__builtin__", "builtins")  # of Python 2 and 3
-_TYPES = ("list", "dict", "tuple", "str", "int", "float", "bool")  # what a defaultdict makes
+_TYPES = ("list", "dict", "tuple", "str", "int", "float", "bool")  # factories of a defaultdict, named but never called
 CALLS: Mapping[tuple[str, str], Call] = {
     ("numpy", "ndarray"): _named,
     ("numpy", "dtype"): _dtype,

@@ -1,4 +1,4 @@
-"""The instructions that a pickle may have, by their codes; `pickletools` tells what each is."""
+"""The instructions that a pickle may have, by their codes; Python's `pickletools` explains each."""
 
 import codecs
 import struct
@@ -117,7 +117,7 @@ _DONE: Mapping[bytes, Step] = {
 
 def _pushing(make: Step) -> Step:
     def step(machine: Machine) -> None:
-        value = make(machine)  # which may set the stack
+        value = make(machine)  # called first, because it may replace the stack
         machine.stack.append(value)
 
     return step

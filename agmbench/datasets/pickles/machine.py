@@ -1,4 +1,4 @@
-"""The machine that a pickle is a program for: what it reads of the file, its stack and its memo. It knows no instruction by its code."""
+"""The stack machine that runs a pickle. It reads the file and has a stack and a memo; `instructions.py` knows the codes."""
 
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
@@ -7,11 +7,11 @@ from typing import Any, BinaryIO
 from agmbench.datasets.pickles.arrays import Arrays, DType
 from agmbench.datasets.pickles.values import CONTAINERS, bytes_of, check_held, key, pairs
 
-TIMES, FLOOR = 16, 64 << 20  # what is held may be so many times the file's size in bytes, and this much in any case
+TIMES, FLOOR = 16, 64 << 20  # the value may have TIMES times the size of the file plus FLOOR, in bytes
 
 
 class Machine:
-    """Reads one file, once: its bytes, a stack with marks, a memo."""
+    """Runs the pickle of one file, once. It has a stack with marks and a memo."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._read, self._readline, self.size = file.read, file.readline, size
@@ -23,7 +23,7 @@ class Machine:
         self.repeated, self.shared = 0, False
 
     def run(self, steps: "Mapping[bytes, Step]") -> Any:
-        """Follow the instructions to the end; `steps` says by its code what each does."""
+        """Run all instructions and return the value. `steps` has the function of each instruction by its code."""
         next_code = self._read
         while (code := next_code(1)) != b".":
             if code not in steps:
@@ -34,7 +34,7 @@ class Machine:
             check_held(found, self.most)
         return found
 
-    # what is in the file
+    # reading the file
 
     def take(self, count: int) -> bytes:
         data = self._read(count) if count <= self.size else b""
@@ -43,11 +43,11 @@ class Machine:
         return data
 
     def number(self, width: int) -> int:
-        """An unsigned number of so many bytes."""
+        """Read an unsigned number of `width` bytes."""
         return int.from_bytes(self.take(width), "little")
 
     def sized(self, width: int) -> bytes:
-        """Bytes after their number, which takes `width` bytes."""
+        """Read bytes that follow their count, which itself takes `width` bytes."""
         return self.take(self.number(width))
 
     def line(self) -> bytes:
@@ -66,7 +66,7 @@ class Machine:
         self.stack = []
 
     def marked(self) -> list[Any]:
-        """What was pushed since the last mark."""
+        """Remove the last mark, and return what was pushed since."""
         items = self.stack
         self.stack = self.below.pop()
         return items
@@ -80,9 +80,9 @@ class Machine:
         return self.again(self.memo[place])
 
     def again(self, value: Any) -> Any:
-        """A value that is referred to once more, for a few bytes of the file whatever its size."""
+        """Return a value that the pickle refers to once more, and count its size: a few bytes of the file can repeat a large value."""
         if type(value) in CONTAINERS:
-            self.shared = True  # it may not be complete yet: what is held is added up at the end
+            self.shared = True  # its size is counted at the end, because it may not be complete yet
         else:
             self.repeated += bytes_of(value)
             if self.repeated > self.most:
@@ -110,7 +110,7 @@ class Machine:
 
     def reduce(self) -> Any:
         given, call = self.pop(), self.pop()
-        if type(call) is not FunctionType or type(given) is not tuple:  # no function but those of CALLS is ever on the stack
+        if type(call) is not FunctionType or type(given) is not tuple:  # only functions of CALLS are ever on the stack
             raise ValueError(f"it calls what is of type {type(call).__name__}")
         return call(self, *given)
 
@@ -124,4 +124,4 @@ class Machine:
             raise ValueError(f"it sets the state of what is of type {type(thing).__name__}")
 
 
-Step = Callable[[Machine], Any]  # what an instruction does
+Step = Callable[[Machine], Any]  # the function of an instruction

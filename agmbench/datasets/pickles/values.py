@@ -1,4 +1,4 @@
-"""What a pickle may hold beside arrays, Python's own values: how large they are together, and what may be a key."""
+"""The values of a pickle that are not arrays: counts their total size, and checks which may be keys."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -10,12 +10,12 @@ CONTAINERS = {list, tuple, dict, set, frozenset, np.ndarray}
 
 
 def shown(value: Any) -> str:
-    """A word of the file, for an error; of anything else the type, for to write it may take for ever."""
+    """A value for an error message: the beginning of a text, but only the type of anything else, because that may be huge."""
     return repr(value[:60]) if isinstance(value, str) else type(value).__name__
 
 
 def bytes_of(value: Any) -> int:
-    """The size of a value that contains no others."""
+    """The size of a value in bytes, without the values that it contains."""
     if isinstance(value, str | bytes | bytearray):
         return len(value)
     return int(value.nbytes) if isinstance(value, np.ndarray | np.generic) else 8
@@ -32,8 +32,9 @@ def _parts(value: Any) -> Iterable[Any]:
 
 
 def check_held(top: Any, most: int) -> None:
-    """Raise if a value contains itself, or more bytes than `most` where each value counts as often as it is contained."""
-    held: dict[int, int | None] = {}  # None: its parts are being counted
+    """Raise `ValueError` if a value contains itself, or if it has more than `most` bytes. A value that is contained several times counts
+    each time."""
+    held: dict[int, int | None] = {}  # size of each value by its id; None while its parts are being counted
     waiting = [top]
     while waiting:
         value = waiting[-1]
@@ -47,7 +48,8 @@ def check_held(top: Any, most: int) -> None:
 
 
 def _uncounted(value: Any, held: Mapping[int, int | None]) -> Iterator[Any]:
-    """Its parts that are to be counted before it; raises if it is within one that is being counted."""
+    """The parts of a value that have no count yet. Raises `ValueError` if a part is a value that is still being counted, and so contains
+    itself."""
     for part in _parts(value):
         if id(part) not in held:
             yield part
@@ -63,7 +65,8 @@ def _total(value: Any, held: Mapping[int, int | None], most: int) -> int:
 
 
 def key(value: Any) -> Any:
-    """What a dictionary is asked by; a tuple in a tuple may take for ever to be hashed."""
+    """Return a value that may be a key of a dictionary or a member of a set. Raises `ValueError` for others, also for nested tuples, whose
+    hash may take forever."""
     if type(value) in SCALARS or isinstance(value, np.generic):
         return value
     if type(value) is tuple and all(type(part) in SCALARS for part in value):
@@ -72,5 +75,5 @@ def key(value: Any) -> Any:
 
 
 def pairs(items: list[Any]) -> dict[Any, Any]:
-    """A dictionary of keys and values in turn."""
+    """Make a dictionary of a list in which keys and values alternate."""
     return dict(zip(map(key, items[::2]), items[1::2], strict=True))

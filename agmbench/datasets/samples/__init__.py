@@ -1,7 +1,8 @@
-"""Random packs of the data sets on disk, one data set a file: true names, keys, shapes of a sample and types, no data.
+"""Writes random packs of the data sets on disk, one data set per file: with real names, keys, types and shapes of a sample, but random
+numbers.
 
-A layout names its function here (`Layout.sampler`), which takes the layout and the folder to write into, and writes the same at every
-call.
+A layout names its function here (`Layout.sampler`). The function takes the layout and the folder to write into, and writes the same at
+every call.
 """
 
 import pickle
@@ -10,10 +11,10 @@ from typing import Any
 
 
 def write_pickle(path: Path, content: Any) -> None:
-    """A pickle, and the folder that it is in."""
+    """Write a pickle, and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(content))
 
 
 def quiet(done: int, total: int) -> None:
-    """The progress of a preparation that nobody watches."""
+    """A progress function that shows nothing."""

@@ -1,4 +1,4 @@
-"""Random packs of AVE: twelve clips of the features, eight of the clips themselves."""
+"""Random packs of AVE: twelve clips in the layout `features`, eight in the other layouts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from agmbench.datasets.samples.noise import write_clip, write_picture
 
 
 def features(layout: Layout, root: Path) -> None:
-    """Features of random numbers, labels and annotations that agree."""
+    """Write random features, with labels and annotations that agree."""
     draw = np.random.default_rng(0)
     events = _events(12)
     parts = np.split(draw.permutation(12), [8, 10])
@@ -32,12 +32,12 @@ def features(layout: Layout, root: Path) -> None:
 
 
 def prepared(layout: Prepared, root: Path) -> None:
-    """A prepared folder."""
+    """Write a prepared folder."""
     write_prepared(layout, named(_lists()), root)
 
 
 def clip(layout: Layout, root: Path) -> None:
-    """A spectrogram and ten pictures a clip."""
+    """Write a spectrogram and ten pictures per clip."""
     draw, lists = np.random.default_rng(0), _lists()
     _write_lists(root, lists)
     (root / "Audio-1004-SE").mkdir()
@@ -49,7 +49,7 @@ def clip(layout: Layout, root: Path) -> None:
 
 
 def official(layout: Layout, root: Path) -> None:
-    """AVE_Dataset with clips of two seconds."""
+    """Write AVE_Dataset with short random clips."""
     draw, lists, raw = np.random.default_rng(0), _lists(), root / "AVE_Dataset"
     (raw / "AVE").mkdir(parents=True)
     _write_lists(raw, lists)

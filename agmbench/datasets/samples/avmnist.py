@@ -1,4 +1,4 @@
-"""Random packs of AV-MNIST: 60 samples to train and 20 for test."""
+"""Random packs of AV-MNIST: 60 samples for training and 20 for test."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ COUNTS = {"train": 60, "test": 20}
 
 
 def pack(layout: Layout, root: Path) -> None:
-    """The six arrays of MultiBench's pack."""
+    """Write the six arrays of MultiBench's pack."""
     random = np.random.default_rng(0)
     for folder in ("image", "audio"):
         (root / folder).mkdir(parents=True)
@@ -26,14 +26,14 @@ def pack(layout: Layout, root: Path) -> None:
 
 
 def prepared(layout: Layout, root: Path) -> None:
-    """A folder prepared of random raw files."""
+    """Write a folder that is prepared from random raw files."""
     with TemporaryDirectory() as source:
         write_raw(Path(source))
         build(Path(source), root, quiet, 1)
 
 
 def write_raw(source: Path) -> None:
-    """Tiny random raw files below `source`: 60 and 20 images in IDX files, two takes of each digit by one of the four speakers."""
+    """Write tiny random raw files below `source`: 60 and 20 images in IDX files, and two takes of each digit by one of the speakers."""
     random: Any = np.random.default_rng(0)
     (source / "mnist").mkdir(parents=True)
     for part, count in COUNTS.items():

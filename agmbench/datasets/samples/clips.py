@@ -1,4 +1,4 @@
-"""A random prepared folder of a data set of clips."""
+"""Writes a random prepared folder of a data set of clips."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from agmbench.datasets.samples import quiet
 
 
 def write_prepared(layout: Prepared, lists: Lists, root: Path) -> None:
-    """A folder of these clips, as `agmbench data prepare` makes one."""
+    """Write a folder with these clips, like one that `agmbench data prepare` makes."""
     draw, clips = np.random.default_rng(0), Clips(lists, None, None)
     items = layout.items(lists, ((int(draw.integers(2**31)), layout.sound, layout.frames) for _ in clips.all))
     prepared.fill(prepared.Store(root, layout.plan(clips, {}, layout.frames)), items, drawn, quiet, jobs=1)

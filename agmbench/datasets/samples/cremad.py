@@ -1,4 +1,4 @@
-"""Random packs of CREMA-D: a clip of each of eight actors in each of the six emotions."""
+"""Random packs of CREMA-D: eight actors with one clip in each of the six emotions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +12,11 @@ from agmbench.datasets.samples.noise import write_picture, write_sound, write_vi
 
 ACTORS = range(1001, 1009)
 SAID = tuple(zip(CLASSES, ("DFA", "IEO", "ITH", "IWW", "MTI", "TIE"), strict=True))
-LISTED = 8  # clips of each list but the first, which has the others
+LISTED = 8  # number of clips in each list except the first, which has all others
 
 
 def images(layout: Raw, root: Path) -> None:
-    """Sounds, three pictures a clip, and the layout's lists."""
+    """Write sounds, three pictures per clip, and the layout's lists."""
 
     def write(name: str, draw: np.random.Generator) -> None:
         for frame in (0, 30, 60):
@@ -26,7 +26,7 @@ def images(layout: Raw, root: Path) -> None:
 
 
 def videos(layout: Raw, root: Path) -> None:
-    """Sounds, videos of a fifth of a second, and the layout's lists."""
+    """Write sounds, videos of a fifth of a second, and the layout's lists."""
     _write(layout, root, lambda name, draw: write_video(root / "VideoFlash" / f"{name}.flv", draw, seconds=0.2))
 
 
@@ -49,6 +49,6 @@ def _write_list(path: Path, names: list[str]) -> None:
 
 
 def prepared(layout: Prepared, root: Path) -> None:
-    """A prepared folder of 40 clips to train and 8 for test."""
+    """Write a prepared folder of 40 clips for training and 8 for test."""
     every = [Clip(f"{actor}_DFA_{emotion}_XX", n) for actor in ACTORS for n, emotion in enumerate(CLASSES)]
     write_prepared(layout, {"train": every[:40], "test": every[40:]}, root)

@@ -1,4 +1,4 @@
-"""Random packs of Kinetics-Sounds: 31 clips to train and 8 for test."""
+"""Random packs of Kinetics-Sounds: 31 clips for training and 8 for test."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ TRAIN, TEST = 31, 8
 
 
 def ogm_ge(layout: Layout, root: Path) -> None:
-    """The lists, four pictures a clip, and every other sound as a filterbank."""
+    """Write the lists, four pictures per clip, and sounds, every other one as a filterbank."""
     draw = np.random.default_rng(0)
     for part, count in (("train", TRAIN), ("test", TEST)):
         clips = []
@@ -36,6 +36,6 @@ def _write_clip(root: Path, name: str, draw: np.random.Generator, as_bands: bool
 
 
 def prepared(layout: Prepared, root: Path) -> None:
-    """A prepared folder."""
+    """Write a prepared folder."""
     every = [Clip(f"{number:011}_0", number % len(CLASSES)) for number in range(TRAIN + TEST)]
     write_prepared(layout, {"train": every[:TRAIN], "test": every[TRAIN:]}, root)

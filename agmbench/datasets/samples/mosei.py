@@ -1,4 +1,5 @@
-"""Random packs of CMU-MOSEI: 40 segments to train, 10 to validate, 10 for test; two segments a video, of the SDK's files five."""
+"""Random packs of CMU-MOSEI: 40 segments for training, 10 for validation and 10 for test. A video has two segments; in the SDK's files,
+five."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from agmbench.datasets.mosei_sdk import FILES, LABELS, SEGMENTS, prepare
 from agmbench.datasets.samples import quiet, write_pickle
 
 COUNTS = {"train": 40, "valid": 10, "test": 10}
-PACE = {"text": 3, "audio": 100, "vision": 30}  # rows a second
+PACE = {"text": 3, "audio": 100, "vision": 30}  # rows per second
 WIDTHS = {"text": 300, "audio": 74, "vision": 35}
 
 
@@ -25,7 +26,7 @@ def _labels(draw: np.random.Generator, count: int) -> tuple[Array, Array]:
 
 
 def umons(layout: Layout, root: Path) -> None:
-    """Four pickles of each part, by the ids of segments."""
+    """Write four pickles per part, each by the ids of segments."""
     draw = np.random.default_rng(0)
     for part, count in COUNTS.items():
         ids = [f"{part}{number // 2}[{number % 2}]" for number in range(count)]
@@ -39,17 +40,17 @@ def umons(layout: Layout, root: Path) -> None:
 
 
 def mult(layout: MulT, root: Path) -> None:
-    """Aligned sequences of 50 words, with sentiment alone."""
+    """Write aligned sequences of 50 words, with labels of sentiment only."""
     _write_mult(root / layout.signs[0], {"text": (50, 300), "audio": (50, 74), "vision": (50, 35)}, labels=1)
 
 
 def mult_noalign(layout: MulT, root: Path) -> None:
-    """Sequences each at its own pace."""
+    """Write sequences that are not aligned and differ in length."""
     _write_mult(root / layout.signs[0], {"text": (50, 300), "audio": (90, 74), "vision": (70, 35)}, labels=1)
 
 
 def mult_raw(layout: MulT, root: Path) -> None:
-    """Aligned sequences with OpenFace's features, sentiment and emotions."""
+    """Write aligned sequences with OpenFace's features, and labels of sentiment and emotions."""
     _write_mult(root / layout.signs[0], {"text": (50, 300), "audio": (50, 74), "vision": (50, 713)}, labels=7)
 
 
@@ -61,7 +62,7 @@ def _write_mult(path: Path, sizes: Mapping[str, tuple[int, int]], labels: int) -
 def _mult_part(
     draw: np.random.Generator, part: str, count: int, sizes: Mapping[str, tuple[int, int]], labels: int
 ) -> dict[str, Array]:
-    """Sequences with zeros in front, and as many of the seven labels."""
+    """Random sequences with zeros at the beginning, and the first `labels` of the seven labels."""
     arrays = {modality: draw.normal(size=(count, *size)).astype(np.float32) for modality, size in sizes.items()}
     begin = draw.integers(0, 20, count)
     for array in arrays.values():
@@ -73,7 +74,7 @@ def _mult_part(
 
 
 def mmsa(layout: MMSA, root: Path) -> None:
-    """BERT's features and numbers of 50 words, with audio and vision of the layout's steps."""
+    """Write BERT's features and token numbers of 50 words, with audio and vision in the layout's number of steps."""
     draw = np.random.default_rng(0)
     parts = {part: _mmsa_part(draw, part, count, layout.steps) for part, count in COUNTS.items()}
     write_pickle(root / layout.signs[0], parts)
@@ -98,7 +99,7 @@ def _mmsa_part(draw: np.random.Generator, part: str, count: int, steps: int) -> 
 
 
 def _padded_behind(draw: np.random.Generator, words: Array, steps: int) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Sequences with zeros behind, and how long each is; those of 50 steps are as long as the text."""
+    """Random sequences with zeros at the end, and their lengths. Sequences of 50 steps are as long as the text."""
     sizes = {"text": (50, 768), "audio": (steps, 74), "vision": (steps, 35)}
     lengths = {m: words if size[0] == 50 else draw.integers(20, size[0] + 1, len(words)) for m, size in sizes.items()}
     arrays = {m: draw.normal(size=(len(words), *size)).astype(np.float32) for m, size in sizes.items()}
@@ -109,7 +110,7 @@ def _padded_behind(draw: np.random.Generator, words: Array, steps: int) -> tuple
 
 
 def csd(layout: Layout, root: Path) -> None:
-    """Computational sequences, each with all videos, and the list of segments."""
+    """Write computational sequences, each with all videos, and the list of segments."""
     draw = np.random.default_rng(0)
     root.mkdir(parents=True, exist_ok=True)
     names = {**FILES, "vision": "CMU_MOSEI_VisualFacet42.csd"}
@@ -126,7 +127,7 @@ def csd(layout: Layout, root: Path) -> None:
 
 
 def _write_video(draw: np.random.Generator, name: str, files: Mapping[str, h5py.Group], labels: h5py.Group) -> None:
-    """Ten seconds, five segments of two."""
+    """Write a video of ten seconds with five segments of two seconds."""
     judged = np.concatenate(_labels(draw, 5), axis=1)
     _write_group(labels, name, judged, np.arange(5)[:, None] * 2 + np.array([0, 2]))
     for modality, group in files.items():
@@ -143,7 +144,7 @@ def _write_group(data: h5py.Group, name: str, features: Array, intervals: Array)
 
 
 def prepared(layout: Layout, root: Path) -> None:
-    """The same sequences, prepared."""
+    """Write a folder prepared from the sequences of `csd`."""
     with TemporaryDirectory() as raw:
         csd(layout, Path(raw))
         prepare(Path(raw), root, quiet, 1, 60)

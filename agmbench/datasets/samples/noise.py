@@ -1,4 +1,4 @@
-"""Sound and pictures of noise, in files."""
+"""Writes files of sound, pictures and videos that are only noise."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,19 +10,19 @@ from PIL import Image
 
 
 def write_sound(path: Path, draw: np.random.Generator, seconds: float, rate: int = 16000) -> None:
-    """A wav of noise, 16 bit and mono."""
+    """Write a wav of noise, 16 bit and mono."""
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, draw.uniform(-0.5, 0.5, round(seconds * rate)), rate, subtype="PCM_16")
 
 
 def write_picture(path: Path, draw: np.random.Generator) -> None:
-    """A jpg of blurred noise, 480 wide and 360 high."""
+    """Write a jpg of blurred noise, 480 wide and 360 high."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _blurred(draw).save(path)
 
 
 def write_video(path: Path, draw: np.random.Generator, seconds: float, rate: int = 30) -> None:
-    """A video of blurred noise without sound, 480 wide and 360 high; its suffix says of which kind."""
+    """Write a video of blurred noise without sound, 480 wide and 360 high. Its suffix determines the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("flv" if path.suffix == ".flv" else "mpeg4", rate=rate)
@@ -33,7 +33,7 @@ def write_video(path: Path, draw: np.random.Generator, seconds: float, rate: int
 
 
 def write_clip(path: Path, draw: np.random.Generator) -> None:
-    """An mp4 of two seconds: noise, and random pictures, five per second."""
+    """Write an mp4 of two seconds with noise as sound and five random pictures per second."""
     with av.open(str(path), "w") as file:
         pictures, sound = file.add_stream("mpeg4", rate=5), file.add_stream("aac", rate=44100)
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"

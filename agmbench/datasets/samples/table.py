@@ -10,7 +10,7 @@ from agmbench.datasets.table import FILE
 
 
 def files(layout: Layout, root: Path) -> None:
-    """`table.csv` and the pictures that it names."""
+    """Write `table.csv` and the pictures that it names."""
     draw = np.random.default_rng(0)
     (root / "pictures").mkdir(parents=True)
     lines = ["picture,sensor_a,sensor_b,sensor_c,label,split"]

@@ -18,7 +18,7 @@ VIDEOS = {"train": 12, "valid": 4, "test": 4}
 
 
 def pack(layout: Layout, root: Path) -> None:
-    """Sequences with zeros in front, the first of each part without text."""
+    """Write sequences with zeros at the beginning; the first sample of each part has no text."""
     draw = np.random.default_rng(0)
     pack = {}
     for part, count in COUNTS.items():
@@ -34,7 +34,7 @@ def pack(layout: Layout, root: Path) -> None:
 
 
 def official(layout: Layout, root: Path) -> None:
-    """The pickles of version 2: of each clip one to three sentences of two to eight words."""
+    """Write the pickles of version 2, with one to three sentences of two to eight words per clip."""
     draw = np.random.default_rng(0)
     folds = _folds(COUNTS)
     vectors = draw.normal(size=(30, WIDTHS["text"])).astype(np.float32)
@@ -47,14 +47,14 @@ def official(layout: Layout, root: Path) -> None:
 
 
 def _folds(counts: Mapping[str, int]) -> dict[str, list[int]]:
-    """The ids of each fold, 1, 2, 3 and so on through all of them."""
+    """The ids of each fold, numbered 1, 2, 3, ... through all folds."""
     ids = iter(range(1, sum(counts.values()) + 1))
     return {FOLDS[part]: [next(ids) for _ in range(count)] for part, count in counts.items()}
 
 
 def _clip(draw: np.random.Generator) -> dict[str, dict[str, Any]]:
-    """What each file has of a clip."""
-    sizes = draw.integers(2, 9, draw.integers(1, 4)).tolist()  # words a sentence, the punchline last
+    """The random entries of one clip in the files of each modality."""
+    sizes = draw.integers(2, 9, draw.integers(1, 4)).tolist()  # number of words per sentence; the last is the punchline
     words = [draw.integers(1, 30, size).tolist() for size in sizes]
     clip = {"text": _words(words)}
     for modality in ("visual", "audio"):
@@ -65,7 +65,7 @@ def _clip(draw: np.random.Generator) -> dict[str, dict[str, Any]]:
 
 
 def _words(sentences: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """The words of a clip, 0.3 s each, by their numbers."""
+    """The words of a clip as numbers, as text, and with their times; each word takes 0.3 s."""
     spoken = [" ".join(f"word{word}" for word in sentence) for sentence in sentences]
     times = [[[0.3 * place, 0.3 * place + 0.3] for place in range(len(sentence))] for sentence in sentences]
     return {
@@ -76,14 +76,14 @@ def _words(sentences: Sequence[Sequence[int]]) -> dict[str, Any]:
 
 
 def prepared(layout: Layout, root: Path) -> None:
-    """The same pickles, prepared."""
+    """Write a folder prepared from the pickles of `official`."""
     with TemporaryDirectory() as raw:
         official(layout, Path(raw))
         URFunny.prepare(Path(raw), root, quiet, 1)
 
 
 def clips(layout: Layout, root: Path) -> None:
-    """Videos of two seconds, folds and labels."""
+    """Write videos of two seconds, folds and labels."""
     draw, folds = np.random.default_rng(0), _folds(VIDEOS)
     ids = [id_ for some in folds.values() for id_ in some]
     (root / urfunny_clips.VIDEOS).mkdir(parents=True)
@@ -94,7 +94,7 @@ def clips(layout: Layout, root: Path) -> None:
 
 
 def prepared_clips(layout: Layout, root: Path) -> None:
-    """The same videos, prepared."""
+    """Write a folder prepared from the videos of `clips`."""
     with TemporaryDirectory() as raw:
         clips(layout, Path(raw))
         urfunny_clips.prepare(Path(raw), root, quiet, 1)

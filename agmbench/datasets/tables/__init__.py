@@ -1,1 +1,1 @@
-"""What data set `table` is made of: a file of rows (`rows`), what its columns hold (`kinds`), targets, splits, and what is inferred."""
+"""The parts of data set `table`: its rows (`rows`), the kinds of its columns (`kinds`), its targets and splits, and what is inferred."""

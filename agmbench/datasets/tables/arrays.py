@@ -1,4 +1,4 @@
-"""Arrays that a cell of a table names or holds: files of NumPy, torch and HDF5, rows of them, and lists of numbers."""
+"""Reads the array that a cell of a table names or contains: a file of NumPy, torch or HDF5, a row of one, or a list of numbers."""
 
 import re
 import warnings
@@ -15,13 +15,13 @@ from agmbench.contracts import Unsuitable
 from agmbench.datasets.arrays import Array
 from agmbench.datasets.untrusted import h5_array, h5_file, load_npy, regular
 
-WITHIN = (list, tuple, np.ndarray, bytes)  # cells that are not the name of a file, but what it holds
-warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # of a file that torch then refuses to read
+WITHIN = (list, tuple, np.ndarray, bytes)  # types of cells that contain the data themselves instead of the name of a file
+warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # torch warns before it refuses such a file anyway
 ARRAY = re.compile(r"(.*?\.(npy|npz|pt|pth|h5|hdf5))(?::(.+))?", re.IGNORECASE | re.DOTALL)
 
 
 def numbers_of(cell: Any) -> Array:
-    """The numbers in a cell, in lists of lists of equal length."""
+    """The numbers in a cell, which may be nested lists of equal length. Raises `Unsuitable` if they are not."""
     try:
         return _numbers(np.array([numbers_of(part) for part in cell]) if isinstance(cell[0], WITHIN) else np.asarray(cell))
     except (IndexError, ValueError) as error:
@@ -41,7 +41,7 @@ def _has_names(content: Any) -> bool:
 
 
 def _within(content: Any, key: str, path: Path) -> Any:
-    """What a file's content has of that name, or in that row."""
+    """The entry of a file's content with this name, or its row of this number. Raises `Unsuitable` if there is none."""
     if _has_names(content):
         if key not in content:
             raise Unsuitable(f"{path} has no key '{key}'; it has {', '.join(map(str, content)) or 'none'}")
@@ -52,7 +52,7 @@ def _within(content: Any, key: str, path: Path) -> Any:
 
 
 def read_array(path: Path, keys: Sequence[str]) -> Array:
-    """An array of a file, one row of it where the last key is a number that is no name in the file."""
+    """Read an array of a file. Each key is a name in the content so far or, if that is an array, the number of a row."""
     array: Any = _file(path, regular(path).stat().st_mtime_ns)
     for key in keys:
         array = _within(array, key, path)

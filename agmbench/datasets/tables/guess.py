@@ -1,4 +1,4 @@
-"""What a table holds, by its columns' names and its first rows: nothing that is stated is guessed."""
+"""Infers what the columns of a table are from their names and the first rows. What a user states is never inferred."""
 
 import os
 import re
@@ -24,8 +24,8 @@ from agmbench.datasets.tables.shares import unknown
 from agmbench.datasets.tables.words import words
 from agmbench.datasets.untrusted import regular
 
-FIRST = 200  # rows of a column that are looked at
-OPENED = 32  # files of a column that are opened, evenly spread
+FIRST = 200  # number of cells of a column that are checked
+OPENED = 32  # number of files of a column that are opened, evenly spread
 LABELS = ("label", "labels", "class", "target", "y", "category", "emotion", "sentiment", "genre", "genres")
 SPLITS = ("split", "fold", "set", "subset", "partition", "mode")
 GROUPS = (
@@ -47,8 +47,10 @@ SUFFIX = re.compile(r"[_ -](?:path|file|filename|file_name)$", re.IGNORECASE)
 
 
 def roles(rows: Rows, given: Mapping[str, Any], anew: bool) -> dict[str, Any]:
-    """Which columns are the label, the split, the group and the id, where they are not stated. In a table that is described `anew`, also
-    the weight, and a split of which some names are unknown."""
+    """The columns of the label, the split, the group, the id and the weight: those in `given`, else inferred.
+
+    Weights are only inferred if a table is described for the first time (`anew`); a column of splits may then have unknown names in up to
+    half of its rows."""
     names = {str(name).lower(): str(name) for name in rows.frame.columns}
 
     def first(known: tuple[str, ...]) -> str | None:
@@ -63,7 +65,7 @@ def roles(rows: Rows, given: Mapping[str, Any], anew: bool) -> dict[str, Any]:
     split = given.get("split") or first(SPLITS)
     if split is not None and given.get("split") is None:
         cells = _cells(rows, split)
-        few = len(cells) // 2 if anew else 0  # unknown names, whose rows are told
+        few = len(cells) // 2 if anew else 0  # so many rows may have unknown names; they are reported as wrong
         split = None if len(unknown(cells)) > few else split
     weight = given.get("weight") or (first(WEIGHTS) if anew else None)
     if weight is not None and given.get("weight") is None and not _may_weigh(rows.column(weight)):
@@ -78,7 +80,7 @@ def _may_weigh(cells: Array) -> bool:
 
 
 def modalities(rows: Rows, root: Path, taken: set[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The modalities of all columns that are not `taken`, and the columns that are none."""
+    """The modalities of all columns that are not `taken`, and the columns that are no modality."""
     found: dict[str, dict[str, Any]] = {}
     left, numeric = [], []
     for column in map(str, rows.frame.columns):
@@ -105,7 +107,7 @@ def modalities(rows: Rows, root: Path, taken: set[str]) -> tuple[dict[str, dict[
 
 
 def _columns(pattern: str, columns: list[str], rows: Rows) -> str | list[str]:
-    """The pattern, where it means these columns alone."""
+    """The pattern if it matches exactly these columns, else the columns."""
     return pattern if [str(c) for c in rows.frame.columns if fnmatchcase(str(c), pattern)] == columns else columns
 
 
@@ -120,12 +122,12 @@ def _prefixes(columns: list[str]) -> dict[str, list[str]]:
 
 
 def _mostly_numbers(cells: list[Any]) -> bool:
-    """Whether more than half of them are numbers as text; the rows of the others are told."""
+    """Whether more than half of the cells are numbers as text. The other cells are reported as wrong later."""
     return 2 * sum(isinstance(cell, str) and not np.isnan(as_number(cell)) for cell in cells) > len(cells)
 
 
 def _name(column: str) -> str:
-    """A column as the name of a modality."""
+    """Make the name of a modality from the name of a column."""
     return re.sub(r"\W+", "_", SUFFIX.sub("", column)).strip("_") or "input"
 
 
@@ -134,21 +136,21 @@ def _free(name: str, found: Mapping[str, Any]) -> str:
 
 
 def _cells(rows: Rows, column: str, count: int | None = None) -> list[Any]:
-    """The first cells that say something."""
+    """The cells of a column that are not empty; with `count`, at most so many of the first."""
     cells = rows.column(column)[: None if count is None else 20 * count]
     there = cells[~rows.empty(column)[: len(cells)]]
     return list(there if count is None else there[:count])
 
 
 def _of_column(rows: Rows, root: Path, column: str) -> dict[str, dict[str, Any]]:
-    """The modalities of a column: none, one, or of a video with sound two."""
+    """The modalities of a column: none, one, or two if it has videos with sound."""
     cells = _cells(rows, column, FIRST)
     if all(isinstance(cell, bytes) for cell in cells):
         return _of_content(column, cells[:: max(1, len(cells) // OPENED)][:OPENED])
     if all(isinstance(cell, WITHIN) for cell in cells):
         try:
             shapes = [numbers_of(cell).shape for cell in cells]
-        except Unsuitable:  # lists of something else
+        except Unsuitable:  # lists that are not numbers
             return {}
         return {_name(column): {"kind": "array", "column": column, **_size(shapes)}}
     if not all(isinstance(cell, str) for cell in cells):
@@ -182,7 +184,7 @@ def _of_column(rows: Rows, root: Path, column: str) -> dict[str, dict[str, Any]]
 
 
 def _at(root: Path, cells: list[str]) -> dict[str, str]:
-    """The folder below the table's in which the files are, where they are not beside it."""
+    """The setting `path` for files that are in a folder below the table's; empty if they are beside the table or not found."""
     names = [cell.strip().replace("\\", "/") for cell in cells[:8]]
     names = [found[1] if (found := ARRAY.fullmatch(name)) else name for name in names]
     if any((root / name).exists() for name in names):
@@ -193,7 +195,7 @@ def _at(root: Path, cells: list[str]) -> dict[str, str]:
 
 
 def _of_content(column: str, cells: list[bytes]) -> dict[str, dict[str, Any]]:
-    """Of cells that are files themselves: pictures, or else sounds."""
+    """The modality of a column whose cells contain whole files: pictures, or else sounds; empty if they are neither."""
     if (pictures := _pictures(map(BytesIO, cells)))["seen"]:
         return {_name(column): {"kind": "picture", "column": column, **pictures["settings"]}}
     try:
@@ -204,7 +206,7 @@ def _of_content(column: str, cells: list[bytes]) -> dict[str, dict[str, Any]]:
 
 
 def _is_text(cells: list[str]) -> bool:
-    """Whether cells are sentences: several words with letters each, and mostly unlike."""
+    """Whether cells are sentences: most have several words with letters, and most differ from one another."""
     counts = [sum(any(letter.isalpha() for letter in word) for word in words(cell)) for cell in cells]
     return float(np.median(counts)) >= 2 and 2 * len(set(cells)) > len(cells)
 
@@ -216,14 +218,15 @@ def _longest(rows: Rows, column: str) -> int:
 
 
 def _pictures(files: Iterable[Path | BytesIO]) -> dict[str, Any]:
-    """Their size if all are alike and not large, 224x224 otherwise; one channel if all are grey; whether any could be opened."""
+    """The `settings` of pictures, and whether any could be opened (`seen`). Their size is kept if all are equal and not large, and is
+    224x224 otherwise; they have one channel if all are grey."""
     sizes, modes = set(), set()
     for file in files:
         try:
             with Image.open(regular(file) if isinstance(file, Path) else file) as image:
                 sizes.add(image.size)
                 modes.add(image.mode)
-        except Exception:  # decoders raise what they like, and what cannot be opened is told when it is read
+        except Exception:  # decoders raise what they like; a file that cannot be opened is reported when it is read
             continue
     settings: dict[str, Any] = {"size": [LARGEST_PICTURE] * 2, "channels": 3}
     if len(sizes) == 1 and max(next(iter(sizes))) <= LARGEST_PICTURE:
@@ -235,7 +238,7 @@ def _pictures(files: Iterable[Path | BytesIO]) -> dict[str, Any]:
 
 
 def _sounds(root: Path, cells: list[str]) -> dict[str, Any]:
-    """As long as the longest of those that are opened, 10 s at most; nothing where none of them has sound."""
+    """The settings of sounds: as long as the longest of the files, but at most 10 s. Empty if none of the files has sound."""
     lengths = [length for cell in cells if (length := _seconds(root / cell.replace("\\", "/")))]
     return _lasting(lengths)
 
@@ -250,7 +253,7 @@ def _seconds(path: Path) -> float:
             return float(soundfile.info(regular(path)).duration)
         with av.open(str(regular(path))) as file:
             return float((file.duration or 0) / av.time_base) if file.streams.audio else 0.0
-    except Exception:  # what cannot be opened is told when it is read
+    except Exception:  # a file that cannot be opened is reported when it is read
         return 0.0
 
 

@@ -1,4 +1,4 @@
-"""What a column of a table holds: the kinds of modality, how a cell of each is read, and the shape of a sample."""
+"""The kinds of modality that a column of a table can have: how each reads a cell, and the shape of its samples."""
 
 import os
 import re
@@ -43,7 +43,7 @@ Size = Annotated[list[Side], Len(2, 2)]  # height and width
 
 
 def located(root: Path, text: str) -> Path:
-    """The file that a cell names: below the table's folder, or where an absolute path says; `\\` may stand for `/`."""
+    """The path of the file that a cell names: absolute, or relative to the table's folder. `\\` may stand for `/`."""
     if DRIVE.match(text):
         raise Unsuitable(f"'{text}' is a Windows path with a drive; expected a path from {root}, or the files below it")
     path = root / text
@@ -51,7 +51,7 @@ def located(root: Path, text: str) -> Path:
 
 
 def lacking(root: Path, texts: pa.Array) -> Array:
-    """Which of those name no file or folder, `[n]`; folders are listed once each, as a million questions take long."""
+    """Which of the texts name no file or folder, `[n]`. Each folder is listed once, because asking for a million single files is slow."""
     whole = pc.utf8_rtrim(pc.replace_substring(texts, "\\", "/"), characters="/")
     folders = pc.unique(pc.replace_substring_regex(whole, "[^/]*$", "")).to_pylist()
     there = [f"{folder}{name}" for folder in folders for name in _listed(os.path.join(root, folder))]
@@ -67,7 +67,7 @@ def _listed(folder: str) -> set[str]:
 
 
 def _between(pieces: Sequence[str], texts: pa.Array) -> pa.Array:
-    """Each text between the pieces, as often as there are places."""
+    """Join the pieces with each text between them, as `text.join(pieces)` would."""
     whole = pa.array([pieces[0]] * len(texts), texts.type) if pieces[0] else texts
     for number, piece in enumerate(pieces[1:]):
         behind = pa.scalar(piece, texts.type), pa.scalar("", texts.type)
@@ -76,12 +76,12 @@ def _between(pieces: Sequence[str], texts: pa.Array) -> pa.Array:
 
 
 class Kind(BaseModel):
-    """One modality: the `column` that it is in, and how a cell becomes a sample.
+    """One modality: its `column`, and how a cell becomes a sample.
 
-    A cell is read to an array as it is stored (`read`, of the shape and type of `blank`, which stands for an empty cell), and converted
-    to numbers where it is used. Of a `sequence` the first axis of what is read may be shorter.
+    `read` turns a cell into an array for storing, with the shape and type of `blank`, which stands for an empty cell. `convert` turns
+    stored arrays into numbers where they are used. The first axis of an array of a `sequence` may be shorter.
 
-    path: what is made of a cell that names a file, `{}` being the cell: `audio/{}.wav`.
+    path: how to make the path of a file from a cell, which `{}` stands for: `audio/{}.wav`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -94,16 +94,16 @@ class Kind(BaseModel):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of a converted sample."""
+        """The shape of a converted sample."""
 
     @property
     def blank(self) -> Array:
-        """What is stored for an empty cell."""
+        """The array that is stored for an empty cell."""
         return np.zeros(self.shape, np.float32)
 
     @property
     def convert(self) -> Callable[[Tensor], Tensor]:
-        """From what is stored to numbers, a batch at a time."""
+        """The function that turns a batch of stored arrays into numbers."""
         return Tensor.float
 
     def file_of(self, cell: Any) -> str:
@@ -111,7 +111,7 @@ class Kind(BaseModel):
         return self.path.replace("{}", as_text(cell).strip())
 
     def files_of(self, cells: Array | pa.Array) -> pa.Array:
-        """The same of many cells, those that are text at once; what names none is taken as it stands."""
+        """The files that many cells name; cells that are all text are treated at once. A cell that names no file is returned as it is."""
         if type(self).file_of is Kind.file_of and isinstance(cells, pa.Array):
             return _between(self.path.split("{}"), pc.utf8_trim_whitespace(cells))
         cells = cells.to_pylist() if isinstance(cells, pa.Array) else cells
@@ -124,15 +124,15 @@ class Kind(BaseModel):
             return str(cell)
 
     def at(self, root: Path, cell: Any) -> Path:
-        """Where it is."""
+        """The path of the file or folder that a cell names."""
         return located(root, self.file_of(cell))
 
     @abstractmethod
     def read(self, root: Path, cell: Any) -> Array:
-        """A cell as it is stored."""
+        """Read a cell into an array for storing."""
 
     def original(self, root: Path, cell: Any) -> Array:
-        """The same as large as it is on disk."""
+        """Like `read`, but pictures keep the size that they have on disk."""
         return self.read(root, cell)
 
 
@@ -145,7 +145,7 @@ class _Seen(Kind):
 
 
 class Picture(_Seen):
-    """A picture of a file, brought to `size`: three colours normalised by ImageNet's mean and deviation, or one of grey, in -1 to 1."""
+    """A picture in a file, resized to `size`: three colours normalised by ImageNet's mean and deviation, or one grey channel in -1 to 1."""
 
     kind: Literal["picture"]
     channels: Literal[1, 3] = 3
@@ -174,7 +174,7 @@ class Picture(_Seen):
 
 
 def grey_tensor(pictures: Tensor) -> Tensor:
-    """Bytes `[..., H, W, 1]` as numbers `[..., 1, H, W]` in -1 to 1."""
+    """Turn bytes `[..., H, W, 1]` into numbers `[..., 1, H, W]` in -1 to 1."""
     return pictures.movedim(-1, -3).float().div_(127.5).sub_(1)
 
 
@@ -191,7 +191,7 @@ class _Moving(_Seen):
 
 
 class Frames(_Moving):
-    """A folder of pictures, in the order of their names, of which `frames` are taken, evenly spread."""
+    """A folder of pictures in the order of their names; `frames` of them are taken, evenly spread."""
 
     kind: Literal["frames"]
 
@@ -211,7 +211,7 @@ class Frames(_Moving):
 
 
 class Video(_Moving):
-    """A video, of which `frames` are taken, evenly spread. Its sound is a modality of its own (kind `sound`, of the same column)."""
+    """A video, from which `frames` frames are taken, evenly spread. Its sound is a separate modality (kind `sound`, same column)."""
 
     kind: Literal["video"]
 
@@ -224,9 +224,10 @@ class Video(_Moving):
 
 
 class Sound(Kind):
-    """The sound of a file, channels averaged, at `rate`; its first `seconds`, zeros behind a shorter one.
+    """The sound in a file, averaged over channels and resampled to `rate`. Its first `seconds` are taken; zeros follow a shorter one.
 
-    made: `spectrogram`, `log(|STFT| + 1e-7)` of `window` and `hop` samples `[1, window // 2 + 1, times]`, or `wave`, `[samples]`.
+    made: `spectrogram`, that is `log(|STFT| + 1e-7)` with `window` and `hop` in samples, `[1, window // 2 + 1, times]`; or `wave`,
+        `[samples]`.
     """
 
     kind: Literal["sound"]
@@ -238,7 +239,7 @@ class Sound(Kind):
 
     @property
     def samples(self) -> int:
-        """Of one sound."""
+        """The number of samples of one sound."""
         return max(1, round(self.seconds * self.rate))
 
     @property
@@ -253,11 +254,11 @@ class Sound(Kind):
 
 
 class Text(Kind):
-    """Words as numbers `[T, 1]` with a mask: 2 + a hash of each word, so that no vocabulary is needed (`words.py`).
+    """Words as numbers `[T, 1]` with a mask. The number of a word is 2 + its hash, so that no vocabulary is needed (`words.py`).
 
-    numbers: `words` (default), or `bytes` of the raw text, which encoders with a tokenizer of their own take (`hf-text`, `clip`).
-    length: words, or bytes, at most; the rest is cut off.
-    in_files: the cells name text files (UTF-8) and are not the text itself.
+    numbers: `words` (default), or `bytes` of the raw text, for encoders that have a tokenizer of their own (`hf-text`, `clip`).
+    length: the largest number of words or bytes; the rest is cut off.
+    in_files: whether the cells name text files (UTF-8) instead of containing the text.
     """
 
     sequence = True
@@ -287,11 +288,11 @@ def _text(path: Path) -> str:
 
 
 class ArrayKind(Kind):
-    """An array of a file: `x.npy`, `x.npz:key`, `x.pt`, `x.pt:key` (tensors alone), `x.h5:key`; `:17` at the end is row 17 of it. Or the
+    """An array in a file: `x.npy`, `x.npz:key`, `x.pt`, `x.pt:key` (only tensors), `x.h5:key`; `:17` at the end means its row 17. Or the
     numbers themselves, as a list in the cell.
 
-    shape: of a sample. Of sequences (`varies: true`) `[T, D]`, T tokens at most.
-    standardise: by mean and deviation of train, a feature (or a channel) each.
+    size: the shape of a sample. For sequences (`varies: true`) it is `[T, D]`, with at most T tokens.
+    standardise: whether each feature (or channel) is standardised by its mean and deviation on train.
     """
 
     kind: Literal["array"]
@@ -320,7 +321,7 @@ class ArrayKind(Kind):
 
 
 class Numbers(BaseModel):
-    """Columns of numbers, side by side `[K]`: a list of names, or a pattern such as `eeg_*`. Standardised as arrays are."""
+    """K columns of numbers as one modality `[K]`: a list of names, or a pattern such as `eeg_*`. They are standardised like arrays."""
 
     model_config = Kind.model_config
     kind: Literal["numbers"]
@@ -340,7 +341,7 @@ KINDS: dict[str, Any] = {
 
 
 def modality(name: str, given: Any) -> Any:
-    """A modality of its settings in a mapping; what is wrong with them is one line."""
+    """Make a modality of its settings. Raises `Unsuitable` with one line if something is wrong with them."""
     if not isinstance(given, dict) or given.get("kind") not in KINDS:
         found = given.get("kind") if isinstance(given, dict) else given
         raise Unsuitable(f"modality '{name}' should have a kind, one of {', '.join(KINDS)}; found {found!r}")
@@ -351,7 +352,7 @@ def modality(name: str, given: Any) -> Any:
 
 
 def _wrong(name: str, kind: str, error: ValidationError) -> str:
-    """What is wrong with the settings of a modality, a setting that there is not before any other."""
+    """One line about what is wrong with the settings of a modality; an unknown setting is reported first."""
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     where = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":

@@ -1,7 +1,8 @@
-"""Tables of the data sets that papers on balanced learning use, made of their official files and lists.
+"""Makes tables of data sets that papers on balanced learning use, from their official files and lists.
 
-Each builder takes the folder in which a user has the official files and gives a table: rows, columns, and the settings of an entry.
-`agmbench data manifest NAME --from DIR` writes both into the folder. Nobody ships the data: what a layout is, is told in each builder.
+Each builder takes the folder in which a user has the official files, and returns the rows of a table and the settings of its entry.
+`agmbench data manifest NAME --from DIR` writes both into the folder. The data are not shipped; each builder describes the files that it
+expects.
 """
 
 import json
@@ -21,7 +22,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Manifest:
-    """A table's rows, the settings of data set `table` for it, and what a user should know of it."""
+    """The rows of a table, the settings of data set `table` for it, and notes for the user."""
 
     rows: list[Row]
     settings: Mapping[str, Any]
@@ -30,7 +31,8 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Known:
-    """A data set that a manifest can be made of: what it is, where its files come from, which of them are needed, and how."""
+    """A data set for which a table can be made: its summary, the page where its files come from, the files that are needed, and the
+    builder."""
 
     summary: str
     page: str
@@ -39,7 +41,7 @@ class Known:
 
 
 def build(name: str, root: Path) -> Manifest:
-    """The manifest of a data set whose official files are below `root`."""
+    """Make the manifest of a data set whose official files are below `root`. Raises `Unsuitable` if files that it needs are missing."""
     known = KNOWN[name]
     lacking = [part for part in known.needs if next(root.glob(part), None) is None]
     if lacking:
@@ -51,7 +53,7 @@ def build(name: str, root: Path) -> Manifest:
 
 
 def text_of(path: Path) -> str:
-    """A text file of lists or labels."""
+    """The content of a text file."""
     try:
         return regular(path).read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
@@ -59,7 +61,7 @@ def text_of(path: Path) -> str:
 
 
 def csv_of(path: Path, columns: Sequence[str] = (), **options: Any) -> pd.DataFrame:
-    """A csv that has those columns."""
+    """Read a csv. Raises `Unsuitable` if it lacks one of the columns."""
     try:
         frame = pd.read_csv(regular(path), keep_default_na=False, encoding="utf-8-sig", **options)
     except ValueError as error:
@@ -70,7 +72,7 @@ def csv_of(path: Path, columns: Sequence[str] = (), **options: Any) -> pd.DataFr
 
 
 def json_of(path: Path) -> Any:
-    """A JSON file."""
+    """Read a JSON file."""
     try:
         return json.loads(text_of(path))
     except ValueError as error:
@@ -78,12 +80,13 @@ def json_of(path: Path) -> Any:
 
 
 def there(root: Path, *names: str) -> str:
-    """The first of these files that is there, or nothing."""
+    """The name of the first of these files that exists, or an empty text."""
     return next((name for name in names if (root / name).exists()), "")
 
 
 def whole(rows: Iterator[Row], *needed: str) -> tuple[list[Row], list[str]]:
-    """The rows that have all files that are `needed`, and how many have not: videos leave the net."""
+    """The rows that have all files in the columns `needed`, and a note on how many have not. Videos disappear from the internet, so some
+    usually lack."""
     found = list(rows)
     kept = [row for row in found if all(row[name] for name in needed)]
     gone = len(found) - len(kept)
@@ -95,7 +98,7 @@ SOUND = {"kind": "sound", "rate": 16_000, "seconds": 10.0, "hop": 256}
 
 
 def seen_and_heard(column: str, seconds: float, sound: str | None = None) -> dict[str, Any]:
-    """The modalities of a video: its pictures and its sound."""
+    """The settings of the two modalities of a video: its pictures and its sound."""
     return {"visual": {**VIDEO, "column": column}, "audio": {**SOUND, "column": sound or column, "seconds": seconds}}
 
 
@@ -116,7 +119,7 @@ def vggsound(root: Path) -> Manifest:
 
 def balancedav(root: Path) -> Manifest:
     """`Imbalance_train_test_val.json`, as the authors' loader reads it: `labels`, and `database` with a `label` and a `subset` (training,
-    validation, testing) by clip. They keep frames and spectrograms that they made; here the clips are read, `video/<name>.mp4`."""
+    validation, testing) per clip. The authors read frames and spectrograms that they made; here the clips `video/<name>.mp4` are read."""
     listed = json_of(root / "Imbalance_train_test_val.json")
 
     def rows() -> Iterator[Row]:
@@ -131,7 +134,7 @@ def balancedav(root: Path) -> Manifest:
 
 def ucf101(root: Path) -> Manifest:
     """`ucfTrainTestlist/{trainlist01,testlist01}.txt`, `UCF-101/<class>/<clip>.avi`, and optical flow as pictures in `flow/<clip>/` or
-    `tvl1_flow/{u,v}/<clip>/`, of which `u` is taken. A clip's group (g01 to g25) is what may not be in two splits."""
+    `tvl1_flow/{u,v}/<clip>/`, of which `u` is taken. Clips of the same group (g01 to g25) should not be in two splits."""
     lists = {"train": "trainlist01.txt", "test": "testlist01.txt"}
 
     def rows() -> Iterator[Row]:
@@ -172,7 +175,7 @@ def food101(root: Path) -> Manifest:
 
 
 def hateful_memes(root: Path) -> Manifest:
-    """`{train,dev_seen,test_seen}.jsonl` (`id`, `img`, `text`, `label`) and `img/<id>.png`; the older `dev.jsonl`, `test.jsonl` too."""
+    """`{train,dev_seen,test_seen}.jsonl` (`id`, `img`, `text`, `label`) and `img/<id>.png`; or the older `dev.jsonl` and `test.jsonl`."""
 
     def rows() -> Iterator[Row]:
         for split, names in {"train": ("train",), "valid": ("dev_seen", "dev"), "test": ("test_seen", "test")}.items():
@@ -181,7 +184,7 @@ def hateful_memes(root: Path) -> Manifest:
                 raise Unsuitable(f"{root} has no {names[0]}.jsonl")
             for line in text_of(root / path).splitlines():
                 one = json.loads(line) if line.strip() else {}
-                if "label" in one:  # the first release has test without labels
+                if "label" in one:  # the test of the first release has no labels
                     label = ("not hateful", "hateful")[int(one["label"])]
                     image, id_ = there(root, one["img"]), str(one["id"])
                     yield {"image": image, "text": one["text"], "label": label, "split": split, "id": id_}
@@ -190,7 +193,7 @@ def hateful_memes(root: Path) -> Manifest:
 
 
 def _pictures_with_text(rows: Iterator[Row], column: str, words: int) -> Manifest:
-    """Rows of a picture (`image`), a text in a column, at most so many `words` of it, `label`, `split` and `id`."""
+    """The manifest of rows with a picture (`image`), a text in `column` (of which `words` words are read), `label`, `split` and `id`."""
     found, notes = whole(rows, "image")
     modalities = {
         "image": {"kind": "picture", "column": "image", "size": [224, 224], "channels": 3},
@@ -200,7 +203,7 @@ def _pictures_with_text(rows: Iterator[Row], column: str, words: int) -> Manifes
 
 
 def _labelled_clips(root: Path) -> Manifest:
-    """What MMSA calls `label.csv` (its newer release `meta.csv`), with `Raw/<video_id>/<clip_id>.mp4`: sentiment as a number."""
+    """`label.csv` of MMSA (`meta.csv` in its newer release) and `Raw/<video_id>/<clip_id>.mp4`; the label is the sentiment, a number."""
     path = root / (there(root, "label.csv", "meta.csv") or "label.csv")
     listed = csv_of(path, ("video_id", "clip_id", "text", "label", "mode"), dtype={"video_id": str, "clip_id": str})
 
@@ -218,8 +221,8 @@ def _labelled_clips(root: Path) -> Manifest:
 
 
 def mustard(root: Path) -> Manifest:
-    """`data/sarcasm_data.json` (or beside it), `{id: {utterance, speaker, sarcasm, show, ...}}`, and `utterances_final/<id>.mp4`. There is
-    no official single split: shares are drawn by speaker, as in the paper's speaker-independent setting, though not its very cut."""
+    """`data/sarcasm_data.json` or `sarcasm_data.json`, `{id: {utterance, speaker, sarcasm, show, ...}}`, and `utterances_final/<id>.mp4`.
+    There is no single official split. Ours is drawn by speaker, like the paper's speaker-independent setting, but is not the same."""
     found = json_of(root / (there(root, "data/sarcasm_data.json", "sarcasm_data.json") or "sarcasm_data.json"))
 
     def rows() -> Iterator[Row]:
@@ -247,8 +250,8 @@ FOUR = {"ang": "angry", "hap": "happy", "exc": "happy", "sad": "sad", "neu": "ne
 
 def iemocap(root: Path) -> Manifest:
     """`Session{1-5}/dialog/{EmoEvaluation,transcriptions}/<dialog>.txt` and `Session*/sentences/wav/<dialog>/<utterance>.wav`: sound and
-    words of the four emotions that the literature takes, excited counted as happy. Session 5 is test, session 4 valid: no speaker is
-    in two of train, valid and test."""
+    words of the four emotions that the literature takes, with excited counted as happy. Session 5 is test and session 4 is valid, so no
+    speaker is in two of train, valid and test."""
 
     def rows() -> Iterator[Row]:
         for path in sorted(root.glob("Session*/dialog/EmoEvaluation/Ses*.txt")):

@@ -1,4 +1,4 @@
-"""The modalities of a table: how the cells of each are stored and read, and which rows lack it."""
+"""The modalities of a table: how their cells are stored and read, and which rows lack them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from agmbench.datasets.tables.stored import Ragged, is_sequence
 
 
 class Cells(Sequence[Any]):
-    """The cells of a column as things to decode, with their rows."""
+    """The cells of a column as things to decode: pairs of a row and its cell, which is `None` if the row lacks the modality."""
 
     def __init__(self, cells: Array, absent: Array) -> None:
         self.cells, self.absent = cells, absent
@@ -36,7 +36,7 @@ class Cells(Sequence[Any]):
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads the cells of one modality; what cannot be read is told with row and column."""
+    """Reads the cells of one modality. A cell that cannot be read raises `Unsuitable` with row and column."""
 
     kind: Kind
     rows: Rows
@@ -54,7 +54,7 @@ class Reader:
 
     @property
     def kind_is_sequence(self) -> bool:
-        """Whether its samples are unlike in length."""
+        """Whether the samples may differ in length."""
         return is_sequence(self.kind)
 
 
@@ -68,7 +68,7 @@ class Modal(NamedTuple):
 
 
 def of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: Complaints) -> tuple[Modal, Array]:
-    """A modality of one column, and the rows whose cells lead nowhere."""
+    """The modality of one column, and which rows name files that do not exist, `[N]`. These are added to `complaints`."""
     cells, absent = rows.column(kind.column), rows.empty(kind.column)
     lost = np.zeros(len(rows), dtype=bool)
     if kind.names_files or getattr(kind, "in_files", False):
@@ -85,7 +85,8 @@ def of_column(rows: Rows, root: Path, kind: Kind, complaints: Complaints, odd: C
 
 
 def _leading_nowhere(rows: Rows, root: Path, kind: Kind, absent: Array, complaints: Complaints, odd: Complaints) -> Array:
-    """The rows whose cells name files that are not there; they are told, and so are files that are elsewhere."""
+    """The rows whose cells name files that do not exist; they are added to `complaints`. Files outside the table's folder are added to
+    `odd`."""
     whole, cells = rows.texts(kind.column), rows.column(kind.column)
     there = np.flatnonzero(~absent)
     if whole is None:
@@ -111,7 +112,7 @@ def _outside(root: Path, text: str) -> bool:
 
 
 def columns_of(rows: Rows, kind: Kind | Numbers) -> list[str]:
-    """The columns that a modality is made of."""
+    """The columns that a modality consists of."""
     if not isinstance(kind, Numbers):
         return [kind.column]
     pattern = kind.columns
@@ -119,7 +120,8 @@ def columns_of(rows: Rows, kind: Kind | Numbers) -> list[str]:
 
 
 def of_numbers(rows: Rows, root: Path, kind: Numbers, complaints: Complaints, odd: Complaints) -> tuple[Modal, Array]:
-    """A modality of several columns, and the rows in which some of them say nothing or no number."""
+    """The modality of several columns, and which rows cannot be used because some of their cells are empty or no finite number, `[N]`.
+    These are added to `complaints`. A row with only empty cells lacks the modality."""
     columns = columns_of(rows, kind)
     if not columns:
         raise Unsuitable(f"{rows.path} has no column '{kind.columns}'; it has {', '.join(map(str, rows.frame.columns[:20]))}")

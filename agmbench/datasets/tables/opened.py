@@ -1,4 +1,4 @@
-"""A table that is open: its settings, what was wrong and odd in its rows, and the four splits."""
+"""Opens a table: completes its settings, finds what is wrong or odd in its rows, and makes the four splits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,15 +23,15 @@ from agmbench.datasets.tables.rows import Rows, as_number, read_rows
 from agmbench.datasets.tables.stored import Standard
 from agmbench.datasets.tables.targets import Targets
 
-TOLD = 5  # lines that an error has
+TOLD = 5  # an error quotes at most so many lines
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A table with all that its settings and its first rows say.
+    """An open table, with stated and inferred settings.
 
-    `weights` `[N]`, of tables that have some, are what each row counts in training. `wrong` is what keeps it from being trained on, `odd`
-    what is seldom meant, `notes` what a user should know; a line each.
+    `weights` `[N]` are the weights of the rows in the training loss; `None` if the table has none. The lines in `wrong` say why it cannot
+    be trained on, those in `odd` what is seldom intended, and `notes` what a user should know.
     """
 
     rows: Rows
@@ -48,20 +48,20 @@ class Opened:
 
     @property
     def files(self) -> list[Path]:
-        """Of the table itself."""
+        """The files of the table itself, without the files that its cells name."""
         path = self.rows.path
         return sorted(path.rglob("*.arrow")) if path.is_dir() else [path]
 
     @property
     def kept(self) -> Array:
-        """The rows that are in a split, rising."""
+        """The rows that are in a split, in rising order."""
         return np.sort(np.concatenate([self.parts[name] for name in SPLITS]))
 
     def groups(self) -> dict[str, dict[SplitName, Sequence[str]]]:
         """The row, id and group of each sample of each split."""
         kinds = {"row": np.arange(self.rows.first, self.rows.first + len(self.rows))}
         for name in ("id", "group"):
-            if column := self.settings[name]:  # a row without one is by itself
+            if column := self.settings[name]:  # a row without a group (or id) gets one of its own
                 kinds[name] = np.where(
                     self.rows.empty(column), np.char.add("row ", kinds["row"].astype(str)), self._texts(column)
                 )
@@ -73,7 +73,7 @@ class Opened:
         return self.rows.column(column).astype(str)
 
     def held(self, files: Sequence[Path], stored: Mapping[str, Stored]) -> Held:
-        """The four splits, of inputs as they are stored here or elsewhere."""
+        """The four splits. `stored` has the inputs of modalities that are stored elsewhere, as in a prepared folder."""
         inputs = {}
         for name, modal in self.modals.items():
             one = stored.get(name, modal.stored)
@@ -101,7 +101,7 @@ class Opened:
         )
 
     def _weighing(self) -> Tensor | None:
-        """What the samples of train count, `[n]`: 1 on average."""
+        """The weights of the samples of train, `[n]`, scaled to 1 on average; `None` without weights."""
         if self.weights is None or not len(self.parts["train"]):
             return None
         own = self.weights[self.parts["train"]]
@@ -109,9 +109,11 @@ class Opened:
 
 
 def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Opened:
-    """A table by its settings; what is not stated is inferred. Raises for what is wrong with the settings, not with rows.
+    """Open a table with the settings `given`; the others are inferred. Raises `Unsuitable` if the settings are wrong; what is wrong with
+    rows is returned in `wrong`.
 
-    anew: it is described for the first time, so a column of weights is looked for too, which entries and jobs of before do not have.
+    anew: whether the table is described for the first time. Only then is a column of weights inferred, because earlier entries and jobs
+        do not have one.
     """
     rows, root = read_rows(path), path.parent
     _beside(rows, root, given.get("arrays") or {})
@@ -149,7 +151,7 @@ def open_table(path: Path, given: Mapping[str, Any], anew: bool = False) -> Open
 
 
 def _beside(rows: Rows, root: Path, arrays: Mapping[str, str]) -> None:
-    """A column for each array that has as many rows as the table: the cells name its rows."""
+    """Add a column for each array, whose cells name the rows of the array. Raises `Unsuitable` unless it has as many rows as the table."""
     for name, cell in arrays.items():
         file, keys = array_cell(cell)
         found = len(read_array(located(root, file), keys))
@@ -161,7 +163,7 @@ def _beside(rows: Rows, root: Path, arrays: Mapping[str, str]) -> None:
 
 
 def _weights(rows: Rows, column: str, complaints: Complaints) -> tuple[Array, Array]:
-    """The weight of each row, and the rows whose cells are none."""
+    """The weight of each row, and which rows have no valid weight, `[N]`. These are added to `complaints`."""
     cells = rows.column(column)
     values = (cells if cells.dtype.kind in "iufb" else rows.frame[column].map(as_number).to_numpy()).astype(np.float64)
     wrong = ~(np.isfinite(values) & (values >= 0))
@@ -172,7 +174,7 @@ def _weights(rows: Rows, column: str, complaints: Complaints) -> tuple[Array, Ar
 def _unusable(
     label: str, missing: str, found: Targets, modals: Mapping[str, Modal], lost: Array, complaints: Complaints
 ) -> Array:
-    """Which rows cannot be used. Why is told, unless `missing` says that they are dropped."""
+    """Which rows cannot be used, `[N]`. The reasons are added to `complaints`; but if `missing` is `drop`, all complaints are removed."""
     absent = np.stack([modal.absent for modal in modals.values()])
     if missing == "drop":
         complaints.lines.clear()
@@ -194,7 +196,7 @@ def _parts(
     complaints: Complaints,
     odd: Complaints,
 ) -> tuple[dict[SplitName, Array], list[str]]:
-    """The rows of each split, once rows that cannot be used are told or dropped."""
+    """The rows of each split, without rows that cannot be used, and notes for the user."""
     label = settings["label"] if isinstance(settings["label"], str) else settings["label"][0]
     missing = settings.get("missing", "absent")
     unusable = _unusable(label, missing, found, modals, lost, complaints)
@@ -221,9 +223,9 @@ def _parts(
 
 
 def _groups(rows: Rows, column: str) -> Array:
-    """The group of each row by its number, in the order of their names; a row without one is a group by itself."""
+    """The group of each row as a number, in the order of the groups' names. A row without a group is a group of its own."""
     empty = rows.empty(column)
-    places, distinct = pd.factorize(rows.column(column))  # of an empty cell -1
+    places, distinct = pd.factorize(rows.column(column))  # an empty cell has place -1
     alone = np.char.add("row ", np.flatnonzero(empty).astype(str))
     places[empty] = len(distinct) + np.arange(len(alone))
     _, numbers = np.unique(np.concatenate([distinct.astype(str), alone]), return_inverse=True)
@@ -234,7 +236,7 @@ def _groups(rows: Rows, column: str) -> Array:
 def _oddities(
     rows: Rows, settings: Mapping[str, Any], found: Targets, parts: Mapping[SplitName, Array], odd: Complaints, label: str
 ) -> None:
-    """Ids that stand twice, groups in two splits, classes that train lacks or that one row has."""
+    """Add to `odd`: ids that occur twice, groups that are in two splits, classes that train lacks and classes with a single row."""
     if settings["id"]:
         cells = rows.frame[settings["id"]]
         odd.add(

@@ -1,4 +1,4 @@
-"""The file of a table as a data frame: csv, tsv, jsonl, parquet, or a folder that Hugging Face `datasets` has saved."""
+"""Reads the file of a table as a data frame: csv, tsv, jsonl, parquet, or a folder that Hugging Face `datasets` has saved."""
 
 import json
 import re
@@ -17,12 +17,12 @@ from agmbench.datasets.arrays import Array
 from agmbench.datasets.untrusted import regular
 
 SEPARATORS = ",;\t|"
-EMPTY = ["", "nan", "NaN", "NAN", "#N/A"]  # cells that say nothing; 'NA' and 'None' may be the names of classes
+EMPTY = ["", "nan", "NaN", "NAN", "#N/A"]  # cells that count as empty; 'NA' and 'None' do not, as they may be classes
 SPLIT = "split"
 
 
 class Rows:
-    """The rows of a table. `first` is the number of the first one, as a spreadsheet or an editor shows it."""
+    """The rows of a table. `first` is the number of the first row, as a spreadsheet or an editor shows it."""
 
     def __init__(self, frame: pd.DataFrame, path: Path, first: int) -> None:
         frame.columns = _names(frame.columns, path)
@@ -42,32 +42,33 @@ class Rows:
         return self._cells[name]
 
     def texts(self, name: str) -> pa.Array | None:
-        """The cells of a column that has nothing but text and empty cells, as Arrow holds them: a million are looked at at once."""
+        """The cells of a column of text as an Arrow array, on which a million cells can be checked at once; `None` if the column has other
+        cells than text and empty ones."""
         if not isinstance(self.frame[name].dtype, pd.StringDtype):
             return None
         cells = pa.array(self.frame[name].array, pa.large_string())
         return cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
 
     def empty(self, name: str) -> Array:
-        """Which cells of a column say nothing, `[N]`."""
+        """Which cells of a column are empty, `[N]`."""
         self.column(name)
         found: Array = self.frame[name].isna().to_numpy()
         return found
 
     def cell(self, row: int, name: str) -> str:
-        """How an error shows what is in a cell."""
+        """The content of a cell, as an error quotes it."""
         if self.empty(name)[row]:
             return "an empty cell"
         found = self.column(name)[row]
         return f"{found.item() if isinstance(found, np.generic) else found!r}"[:200]
 
     def where(self, row: int, column: str) -> str:
-        """How an error calls a cell."""
+        """The place of a cell, as an error names it."""
         return f"{self.path}, row {row + self.first}, column '{column}'"
 
 
 def read_rows(path: Path) -> Rows:
-    """The rows of a table; its suffix says of which kind it is."""
+    """Read the rows of a table; its suffix determines the format. Raises `Unsuitable` if it cannot be read or has no rows."""
     if path.is_dir():
         return Rows(_saved(path), path, 1)
     regular(path)
@@ -95,7 +96,7 @@ def read_rows(path: Path) -> Rows:
 
 
 def _names(columns: Iterable[Any], path: Path) -> list[str]:
-    """The names of columns, each of which may be there once."""
+    """The names of columns, without spaces around them. Raises `Unsuitable` if a name occurs twice."""
     names = [str(name).strip() for name in columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise Unsuitable(f"{path} has the column '{twice[0]}' twice; rename one of them")
@@ -103,7 +104,7 @@ def _names(columns: Iterable[Any], path: Path) -> list[str]:
 
 
 def _separator(header: str) -> str:
-    """What there is most of between names of columns; a comma where there is none of them."""
+    """The separator that occurs most often in the line of column names; a comma if none occurs."""
     counts = {separator: header.count(separator) for separator in SEPARATORS}
     best = max(counts, key=lambda separator: counts[separator])
     return best if counts[best] else ","
@@ -120,7 +121,7 @@ def _separated(path: Path) -> pd.DataFrame:
     kind: dict[str, Any] = {"sep": separator, "encoding": encoding, "na_values": EMPTY, "keep_default_na": False}
     try:
         first = pd.read_csv(path, header=None, nrows=1, dtype=str, **kind)
-        _names(first.iloc[0].dropna(), path)  # pandas would call the second of two `x` `x.1`
+        _names(first.iloc[0].dropna(), path)  # checked here, because pandas renames the second of two columns `x` to `x.1`
         frame = pd.read_csv(path, low_memory=False, **kind)
     except UnicodeDecodeError as error:
         raise Unsuitable(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8 text") from error
@@ -128,7 +129,7 @@ def _separated(path: Path) -> pd.DataFrame:
 
 
 def _decimals(frame: pd.DataFrame) -> pd.DataFrame:
-    """With numbers in place of text such as `1,5`, as tables with `;` between have them."""
+    """Turn columns of text such as `1,5` into numbers; tables that are separated by `;` often have decimal commas."""
     for name in frame.columns:
         if frame[name].dtype.kind not in "iufb":
             numbers = pd.to_numeric(frame[name].astype("string").str.replace(",", "."), errors="coerce")
@@ -154,14 +155,14 @@ def _lines(path: Path) -> pd.DataFrame:
 
 def _frame(table: pa.Table) -> pd.DataFrame:
     for place, kind in enumerate(table.schema.types):
-        if pa.types.is_decimal(kind):  # as databases have numbers
+        if pa.types.is_decimal(kind):  # the type of many numbers in databases
             table = table.set_column(place, table.column_names[place], table.column(place).cast(pa.float64()))
     frame: pd.DataFrame = table.to_pandas().reset_index(drop=True)
     for name, kind in zip(table.column_names, table.schema.types, strict=True):
         if pa.types.is_struct(kind) and {field.name for field in kind} >= {
             "bytes",
             "path",
-        }:  # a picture or a sound of Hugging Face
+        }:  # the form of a picture or a sound in Hugging Face datasets
             frame[name] = [cell and (cell["bytes"] or cell["path"]) for cell in frame[name]]
     return frame
 
@@ -175,7 +176,7 @@ def _parts(index: Path) -> dict[str, Path]:
 
 
 def _saved(folder: Path) -> pd.DataFrame:
-    """A `DatasetDict` or a `Dataset` as `save_to_disk` leaves it; what a folder of the former is called is the column `split`."""
+    """Read a `DatasetDict` or a `Dataset` that `save_to_disk` has written. The folders of a `DatasetDict` give the column `split`."""
     index = folder / "dataset_dict.json"
     split = index.is_file()
     frames = []
@@ -198,7 +199,7 @@ def _arrow(path: Path) -> pa.Table:
 
 
 def _named(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """With the names of classes in place of their numbers, where the folder tells them."""
+    """Replace the numbers of classes by their names, if the folder has them."""
     try:
         features = json.loads((folder / "dataset_info.json").read_text())["features"]
     except (OSError, ValueError, KeyError):
@@ -216,14 +217,14 @@ def _said(error: BaseException) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A cell as it is written: whole numbers without a point."""
+    """A cell as text; whole numbers have no decimal point."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
 
 
 def as_number(cell: Any) -> float:
-    """A cell as a number, with a point or a comma; NaN if it is none."""
+    """A cell as a number; text may have a decimal point or comma. NaN if it is not a number."""
     try:
         return float(str(cell).replace(",", ".")) if isinstance(cell, str) else float(cell)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Which split a row is in: by a column of the table, or by shares, with no group in two splits and every class in each if it can be."""
+"""Assigns rows to splits: by a column of the table, or by shares, with no group in two splits and every class in each split if possible."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,16 +15,16 @@ NAMES: Mapping[str, str] = {
     **dict.fromkeys(("test", "testing", "test_seen"), "test"),
 }
 SHARES: Mapping[str, float] = {"train": 0.7, "dev": 0.1, "valid": 0.1, "test": 0.1}
-CUT = {"dev": 0.1, "valid": 0.1}  # of train, where a table names train and test alone
+CUT = {"dev": 0.1, "valid": 0.1}  # the shares that are cut from train for splits that the column does not name
 ORDER = ("train", "test", "valid", "dev")
 
 
 def shared(shares: Mapping[str, float], strata: Array, groups: Array | None, seed: int) -> Array:
-    """The split `[N]` of each row, by name: groups whole, the share of each split near what is asked in each stratum.
+    """The name of each row's split, `[N]`. Groups stay together, and each split gets about its share of each stratum.
 
-    A group belongs to the stratum of its first row. Within a stratum groups are shuffled by `seed` and dealt by the rows that each
-    split is short of; what one stratum deals too much the next makes up for. No stratum goes without a group in train or in a split whose
-    share of it is a whole group, and no split without one if there are as many groups.
+    A group belongs to the stratum of its first row. Within a stratum, groups are shuffled by `seed` and assigned to splits by the number of
+    rows that each still needs; if a split gets too many rows of one stratum, it gets fewer of the next. Every stratum has a group in train,
+    and in each split whose share of it is at least a whole group. Every split has a group, if there are enough.
     """
     names = [name for name in ORDER if shares.get(name, 0) > 0]
     wanted = np.array([shares[name] for name in names]) / sum(shares[name] for name in names)
@@ -54,7 +54,7 @@ def shared(shares: Mapping[str, float], strata: Array, groups: Array | None, see
                 dealt[smallest] = lacking
         of_group[some] = dealt
         short += wanted * total - np.bincount(dealt, weights=sizes[some], minlength=len(names))
-    for place in range(len(names)):  # of few groups none may have fallen to a split
+    for place in range(len(names)):  # with few groups, a split may have got none
         counts = np.bincount(of_group, minlength=len(names))
         if not counts[place] and counts.max() > 1:
             most = np.flatnonzero(of_group == counts.argmax())
@@ -66,7 +66,8 @@ def shared(shares: Mapping[str, float], strata: Array, groups: Array | None, see
 def parts(
     named: Array | None, shares: Mapping[str, float] | None, strata: Array, groups: Array | None, seed: int
 ) -> tuple[dict[SplitName, Array], list[str]]:
-    """The rows of each split, rising, and what a user should know of it; `named` are the splits of a column, as it has them."""
+    """The rows of each split in rising order, and notes for the user. `named` are the names of splits in a column, if there is one. Raises
+    `Unsuitable` if a split has no rows."""
     notes = []
     if named is None:
         split = shared(shares or SHARES, strata, groups, seed)
@@ -103,7 +104,7 @@ def parts(
 
 
 def unknown(named: Sequence[object] | Array) -> list[int]:
-    """The places of names of splits that nobody knows."""
+    """The places of names that are not known names of splits."""
     places, distinct = pd.factorize(np.asarray(named, dtype=object))
     strange = [number for number, name in enumerate(distinct) if str(name).strip().lower() not in NAMES]
     return [int(place) for place in np.flatnonzero(np.isin(places, [-1, *strange]))]

@@ -1,4 +1,4 @@
-"""How a modality of a table is stored: sequences whose lengths are known once they are read, and numbers standardised by train."""
+"""Inputs of a table: sequences whose lengths are only known after reading, and numbers that are standardised by train."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,17 +14,17 @@ from agmbench.datasets.stored import Stored
 from agmbench.datasets.tables.kinds import Numbers
 from agmbench.datasets.threads import several
 
-SEEN = 4096  # samples of train from which mean and deviation are taken, evenly spread
+SEEN = 4096  # mean and deviation are computed on so many samples of train, evenly spread
 
 
 def is_sequence(kind: Any) -> bool:
-    """Whether the samples of a kind are sequences of unlike lengths."""
+    """Whether the samples of a kind are sequences that may differ in length."""
     return not isinstance(kind, Numbers) and (kind.sequence or bool(getattr(kind, "varies", False)))
 
 
 @dataclass(frozen=True)
 class Masked(Stored):
-    """Sequences that are zero where their mask hides them, once they are converted."""
+    """Sequences whose hidden tokens are set to zero after conversion."""
 
     def finished(self, x: Input) -> Input:
         done = Stored.finished(self, x)
@@ -35,7 +35,7 @@ class Masked(Stored):
 
 @dataclass(frozen=True)
 class Ragged(Masked):
-    """Sequences whose lengths are known once they are read: `array` has the things and what decodes one to `[n, D]`."""
+    """Sequences whose lengths are only known after reading. `array` has `things`, and `decode`, which reads one as `[n, D]`."""
 
     shape: tuple[int, ...] = ()
 
@@ -49,10 +49,10 @@ class Ragged(Masked):
 
 
 class Standard:
-    """Numbers less the mean of train over its deviation, a feature each, or a channel of three axes and more.
+    """Standardises numbers by mean and deviation on train: per feature, or per channel if a sample has three or more axes.
 
-    They are taken from up to 4,096 samples of train, evenly spread, when the first batch is converted; a feature that does not vary is
-    left at zero.
+    Mean and deviation are computed on up to 4,096 samples of train, evenly spread, when the first batch is converted. A feature that does
+    not vary becomes zero.
     """
 
     def __init__(self, stored: Stored, rows: Array, shape: tuple[int, ...]) -> None:
@@ -82,7 +82,7 @@ class Standard:
         return mean.float().reshape(axes), deviation.float().reshape(axes)
 
     def _read(self, rows: Array) -> Input | None:
-        """Those of the rows that can be read; of the others it is told where they are samples themselves."""
+        """Read the rows that can be read; `None` if there are none. The others are reported when they are read as samples."""
         try:
             return self.stored.read(rows)
         except Unsuitable:

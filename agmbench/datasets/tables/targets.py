@@ -1,4 +1,4 @@
-"""The labels of a table as targets: a class, several labels, a number, or a class for each segment."""
+"""Turns the labels of a table into targets: a class, several labels, a number, or a class for each segment."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from agmbench.datasets.tables.rows import Rows, as_text
 from agmbench.tasks import MultiLabel, Regression, Segments, SingleLabel, Task
 
 Kind = Literal["class", "labels", "number", "segments"]
-MANY = 100  # different whole numbers: more are no classes
-BETWEEN = "|;"  # what stands between several labels in a cell
+MANY = 100  # a column with more different whole numbers does not have classes
+BETWEEN = "|;"  # marks that separate several labels in a cell
 
 
 @dataclass(frozen=True)
 class Targets:
-    """`values` of all rows; rows without a label have any. `strata` `[N]` are what splits are made even by; `unlabelled` says which
-    rows have no label, `unknown` which have one that is not among the stated classes."""
+    """The targets of all rows. The `values` of rows without a label have no meaning. Splits are made even by `strata` `[N]`. `unlabelled`
+    marks rows without a label, `unknown` rows whose label is not among the stated classes."""
 
     kind: Kind
     class_names: list[str]
@@ -33,7 +33,7 @@ class Targets:
     unknown: Array
 
     def task(self, train: Array) -> Task:
-        """The task; a regression knows the variance of train."""
+        """The task that fits the targets. A regression is given the variance of the targets of train."""
         known: dict[str, Callable[[], Task]] = {"class": SingleLabel, "labels": MultiLabel, "segments": Segments}
         if self.kind in known:
             return known[self.kind]()
@@ -42,7 +42,7 @@ class Targets:
 
 
 def made(rows: Rows, label: str | Sequence[str], kind: Kind | None, classes: Sequence[str] | None) -> Targets:
-    """The targets of a table; `kind` and `classes` are inferred where they are not stated."""
+    """Make the targets of a table. `kind` and `classes` are inferred if they are not stated."""
     if not isinstance(label, str):
         return _columns(rows, list(label))
     cells, empty = rows.column(label), rows.empty(label)
@@ -53,7 +53,7 @@ def made(rows: Rows, label: str | Sequence[str], kind: Kind | None, classes: Seq
         return _numbers(rows, label, cells, empty)
     if found == "class":
         return _single(cells, empty, classes)
-    of = np.arange(len(cells))  # which of the cells that differ each one is
+    of = np.arange(len(cells))  # for each row, the number of its cell among the distinct ones
     if rows.texts(label) is not None:
         of, cells = pd.factorize(np.where(empty, "", cells))
     lists = [split_up(cell) if isinstance(cell, WITHIN) or not pd.isna(cell) else [] for cell in cells]
@@ -61,7 +61,7 @@ def made(rows: Rows, label: str | Sequence[str], kind: Kind | None, classes: Seq
 
 
 def inferred(cells: Array) -> Kind:
-    """What labels are, by those that are there."""
+    """Infer the kind of labels from the cells that are not empty."""
     first = cells[0]
     if isinstance(first, list | tuple | np.ndarray):
         return "segments" if len({len(cell) for cell in cells}) == 1 and len(first) > 1 else "labels"
@@ -75,7 +75,7 @@ def inferred(cells: Array) -> Kind:
 
 
 def split_up(cell: Any) -> list[Any]:
-    """Several labels of a cell: a list, or text with `|`, `;` or spaces between."""
+    """The labels in a cell, which is a list, or text separated by `|`, `;`, `,` or spaces."""
     if isinstance(cell, list | tuple | np.ndarray):
         return list(cell)
     text = str(cell).strip().strip("[]")
@@ -107,7 +107,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _columns(rows: Rows, columns: list[str]) -> Targets:
-    """Several labels, a column of 0 and 1 each."""
+    """The targets of several labels that have one column of 0 and 1 each."""
     empty = np.any([rows.empty(name) for name in columns], axis=0)
     values = np.zeros((len(rows), len(columns)), np.float32)
     for place, name in enumerate(columns):
@@ -126,7 +126,7 @@ def _common(names: list[str]) -> str:
 
 
 def _single(cells: Array, empty: Array, classes: Sequence[str] | None) -> Targets:
-    places, distinct = pd.factorize(cells)  # of an empty cell -1
+    places, distinct = pd.factorize(cells)  # an empty cell has place -1
     texts = [as_text(item).strip() for item in distinct]
     names = [str(name) for name in classes] if classes else sorted_names(distinct)
     number = {name: place for place, name in enumerate(names)}
@@ -138,7 +138,7 @@ def _single(cells: Array, empty: Array, classes: Sequence[str] | None) -> Target
 def _several(
     rows: Rows, label: str, kind: Kind, lists: list[list[Any]], of: Array, empty: Array, classes: Sequence[str] | None
 ) -> Targets:
-    """Several labels of each row, whose cell is that of `lists` whose number `of` `[N]` has."""
+    """The targets of rows with several labels each, or with one label per segment. Row i has the labels `lists[of[i]]`."""
     flat = [item for cells in lists for item in cells]
     names = [str(name) for name in classes] if classes else sorted_names(flat)
     number = {name: place for place, name in enumerate(names)}
@@ -163,7 +163,7 @@ def _several(
 
 
 def sorted_names(items: Sequence[Any]) -> list[str]:
-    """The names of all classes: numbers by size, text by the alphabet."""
+    """The names of all classes, sorted: whole numbers by size, text by the alphabet."""
     texts = {as_text(item).strip() for item in set(items)}
     if all(text.lstrip("-").isdecimal() for text in texts):
         return sorted(texts, key=int)

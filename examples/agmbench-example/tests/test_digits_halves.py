@@ -1,4 +1,4 @@
-"""digits-halves: honest splits of real images."""
+"""digits-halves: its splits have all images once, and all classes in equal shares."""
 
 import torch
 from agmbench import registry

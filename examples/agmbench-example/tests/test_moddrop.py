@@ -1,4 +1,4 @@
-"""ModDrop keeps its promises; what it mutes is what is absent at evaluation, and as often as it says."""
+"""ModDrop keeps its promises, mutes as evaluation does, and mutes as often as `p` says."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def begun(p: float, net: MultimodalModel) -> ModDrop:
 def test_a_modality_is_kept_as_often_as_p_says(p: float) -> None:
     kept = torch.stack(list(begun(p, model()).draw(100_000, torch.device("cpu")).values()))  # [M, B]
     assert kept.any(dim=0).all()
-    expected = 1 - p + p**2 / 2  # one of the two stays where both would go
+    expected = 1 - p + p**2 / 2  # if both would be muted, one of the two stays
     assert kept.float().mean(dim=1).tolist() == pytest.approx([expected] * 2, abs=0.01)
 
 

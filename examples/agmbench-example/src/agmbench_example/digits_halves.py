@@ -1,4 +1,4 @@
-"""digits-halves: handwritten digits seen through their left and their right half, real data that scikit-learn brings along.
+"""digits-halves: handwritten digits, each cut into a left and a right half; real data that is part of scikit-learn.
 
 The digits are the test part of Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, UCI Machine Learning Repository,
 CC BY 4.0), 1,797 images of 8 by 8 pixels.
@@ -17,10 +17,10 @@ SHARES = {"train": 0.6, "dev": 0.1, "valid": 0.1, "test": 0.2}
 
 
 class DigitsHalves(Dataset):
-    """A sample is a digit: `left` and `right`, `[1, 8, 4]` each, from 0 to 1. 1,078/179/179/361 in the four splits.
+    """A sample is a digit: `left` and `right`, `[1, 8, 4]` each, from 0 to 1. The splits have 1,078/179/179/361 samples.
 
-    Each class is dealt to the splits in the same shares, in an order that is the same for every seed. No image is twice in the
-    data. Who wrote a digit is not known, so one hand may be in two splits.
+    Each class is divided among the splits in the same shares, in an order that is the same for every seed. No image occurs
+    twice. Who wrote a digit is not known, so digits of the same writer may be in two splits.
     """
 
     def __init__(self, seed: int) -> None:
@@ -43,13 +43,13 @@ class DigitsHalves(Dataset):
 
 @cache
 def _read() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Images `[N, 8, 8]` of 0 to 16 and their digits `[N]`."""
+    """Images `[N, 8, 8]` with values from 0 to 16, and their digits `[N]`."""
     pixels, digits = load_digits(return_X_y=True)
     return pixels.reshape(-1, 8, 8).astype(np.float32), digits.astype(np.int64)
 
 
 def _dealt(digits: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-    """The numbers of each split's samples."""
+    """The numbers of the samples of each split."""
     shuffled = np.random.default_rng(0).permutation(len(digits))
     numbers: dict[str, list[NDArray[np.int64]]] = {name: [] for name in SPLITS}
     for digit in range(10):

@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 class ModDrop(Modulator):
-    """Joint training in which each modality of each sample is muted with probability p, so that none is leant on alone.
+    """Joint training in which each modality of each sample is muted with probability p, so that the model relies on none alone.
 
-    The paper draws one Bernoulli variable a modality and sample, and multiplies what the modality brings to the layer where all
-    meet. Here a modality that is dropped is muted as at evaluation: the input that stands for an absent one goes through its
-    encoder. Of a sample that would lose every modality one, drawn at random, stays (ours).
+    The paper draws one Bernoulli variable per modality and sample, and multiplies by it what the modality contributes to the
+    fusing layer. Here a dropped modality is muted as in evaluation: its encoder gets the input that stands for an absent
+    modality. A sample that would lose all its modalities keeps one, drawn at random (ours).
 
-    p: probability. In the paper one for each modality; ours one for all, .2.
+    p: probability of muting. The paper has one per modality; ours is the same for all, .2.
 
     Records `kept/m`, the share of samples in which a modality stayed.
     """
@@ -38,7 +38,7 @@ class ModDrop(Modulator):
         return Step(loss.detach(), logits.detach(), {f"kept/{m}": stays.float().mean() for m, stays in kept.items()})
 
     def draw(self, count: int, device: torch.device) -> dict[str, Tensor]:
-        """Which samples keep a modality, `[B]` each; every sample keeps one."""
+        """Draw for each modality which samples keep it, `[B]`; every sample keeps at least one modality."""
         drawn = torch.rand(len(self.modalities), count, generator=self.generator, device=device)  # [M, B]
         chosen = torch.randint(len(self.modalities), (count,), generator=self.generator, device=device)
         kept = drawn >= self.p
@@ -48,7 +48,7 @@ class ModDrop(Modulator):
 
 
 def _mixed(kept: Tensor, x: Input, muted: Input) -> Input:
-    """`x` where a sample keeps it, elsewhere what stands for an absent one."""
+    """`x` for the samples that keep the modality, and `muted` for the others."""
     if isinstance(x, Tokens) and isinstance(muted, Tokens):
         return Tokens(_where(kept, x.values, muted.values), x.mask)
     assert isinstance(x, Tensor)

@@ -70,7 +70,7 @@ class Conduct:
         """Raise `RunFailed` if, after the epoch, the modulator keeps the model or left gradients out; `batch` is any batch of the epoch."""
         if self._judged:
             return
-        if complaint := kept(self._modulator, self._model) or self.left_out(batch):
+        if complaint := kept_model(self._modulator, self._model) or self.left_out(batch):
             raise RunFailed(complaint)
         self._judged = True
 
@@ -137,7 +137,7 @@ def reached_jointly(model: MultimodalModel, batch: Batch) -> set[str]:
     return {name for name, gradient in zip(named, gradients, strict=True) if gradient is not None}
 
 
-def kept(modulator: Modulator, model: MultimodalModel) -> str | None:
+def kept_model(modulator: Modulator, model: MultimodalModel) -> str | None:
     """The complaint about an attribute of the modulator that holds the model or a part of it; `None` if there is none."""
     own: dict[int, str] = {id(model): "the model"}
     for part in (model.encoders, model.fusion):

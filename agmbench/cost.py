@@ -82,7 +82,7 @@ class Meter:
                 (PROCESS / "clear_refs").write_text("5")  # proc(5): resets VmHWM
 
     @contextmanager
-    def batch(self, size: int) -> Iterator[None]:
+    def count_first_batch(self, size: int) -> Iterator[None]:
         """Count the passes and FLOPs of the steps inside, if it is the first batch. `size` is the number of its samples."""
         if self.flops is not None:
             yield

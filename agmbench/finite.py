@@ -15,7 +15,7 @@ from agmbench.model import MultimodalModel
 STEPS = 64  # how many steps may pass before a loss that is not finite is reported
 
 
-class Seen(NamedTuple):
+class StepFlags(NamedTuple):
     """What is kept of one step: whether its `loss`, its `logits` and the `features` of each encoder that ran are finite, as flags on the
     device; and the numbers of its samples, by micro-batch."""
 
@@ -41,7 +41,7 @@ class Watch:
         """`what` begins the error ("the loss ... is not finite"); `first` is the number of the next step."""
         self._model, self._split, self._what, self._first = model, split, what, first
         self._features: dict[str, Tensor] = {}
-        self._seen: list[Seen] = []
+        self._steps: list[StepFlags] = []
 
     @contextmanager
     def passes(self) -> Iterator[None]:
@@ -60,9 +60,9 @@ class Watch:
     def see(self, step: Step, batches: Sequence[Batch]) -> None:
         """Keep the flags of a step; called at each yielded step, before the optimizer's step."""
         samples = [batch.index for batch in batches]
-        self._seen.append(Seen(_finite(step.loss), _finite(step.logits), dict(self._features), samples))
+        self._steps.append(StepFlags(_finite(step.loss), _finite(step.logits), dict(self._features), samples))
         self._features.clear()
-        if len(self._seen) == STEPS:
+        if len(self._steps) == STEPS:
             self.judge()
 
     def judge(self, together: bool = True) -> None:
@@ -70,7 +70,7 @@ class Watch:
 
         `together` says that all ranks call this at once; their flags are then merged, because each has seen only its own samples' features.
         """
-        seen, self._seen, first = self._seen, [], self._first
+        seen, self._steps, first = self._steps, [], self._first
         self._first += len(seen)
         if not seen:
             return

@@ -27,7 +27,7 @@ class Given(Entry):
 
     data: Dataset | None = None
 
-    def imported(self) -> Any:
+    def import_target(self) -> Any:
         def opened(seed: int) -> Dataset:
             assert self.data is not None
             return self.data

@@ -129,7 +129,7 @@ def perform(task: Task) -> str:
         return describe(error)
 
 
-def told(reason: str) -> str:
+def safe_line(reason: str) -> str:
     """A reason that is safe to show: one line without secrets."""
     return " ".join(printable(hidden(reason, os.environ.get(STORE, ""))).split())
 
@@ -140,7 +140,7 @@ def main(words: Sequence[str], task: Task | None = None) -> int:
     interrupts.listen()
     reason = perform(task or Task("", "", function, sys.stdin.read()))
     if reason:
-        print(f"error: {told(reason)}", file=sys.stderr, flush=True)
+        print(f"error: {safe_line(reason)}", file=sys.stderr, flush=True)
     return 0 if not reason else 130 if reason == INTERRUPTED else 1
 
 

@@ -22,7 +22,7 @@ from agmbench.contracts import Batch, Change, Input, Split, SplitName, TensorSpl
 from agmbench.errors import RunFailed, describe
 from agmbench.profiling import Profile
 from agmbench.registry.entry import package_of, plugin_folders
-from agmbench.workers import asked
+from agmbench.workers import requested
 
 MOST = 8  # the largest number of workers that `auto` chooses
 AHEAD = 2  # how many batches each worker reads before they are asked for
@@ -36,7 +36,7 @@ def workers(device: torch.device) -> int:
     `auto`, the default, means as many as this job has threads, at most eight, for training on a GPU. On a CPU it means none, because
     training uses the cores.
     """
-    number = asked()
+    number = requested()
     if number is None:
         return min(MOST, torch.get_num_threads()) if device.type == "cuda" else 0
     return number
@@ -117,7 +117,7 @@ class Feed:
             self._requests[:] = requests
             try:
                 self._loader = self._loader or self._made(reader)
-                yield from map(_arrived, _beside(self._placed(split, _told(iter(self._loader)))))
+                yield from map(_arrived, _beside(self._placed(split, _checked(iter(self._loader)))))
             except _Died:
                 self.close()
                 raise
@@ -204,7 +204,8 @@ def _beside(batches: Iterator[_Placed]) -> Iterator[_Placed]:
             yield one
 
 
-def _told(answers: Iterator["Batch | _Failed"]) -> Iterator[Batch]:
+def _checked(answers: Iterator["Batch | _Failed"]) -> Iterator[Batch]:
+    """The batches of the workers. Raises the error that a worker sent instead of a batch, or `_Died` if a worker has ended."""
     while True:
         try:
             answer = next(answers, None)

@@ -16,7 +16,7 @@ def take(path: Path) -> int:
     return file
 
 
-def held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
     """Whether a process holds the lock of a file, taken by `take` or by `filelock`; also true if this cannot be found out.
 
     To find out, this takes a shared lock for a moment if the lock is free. Nothing is written.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 
-class Said(Protocol):
+class ValidatedEpoch(Protocol):
     """An epoch, as the training loop yields it."""
 
     @property
@@ -22,7 +22,7 @@ def line(event: str, **about: Any) -> str:
     return json.dumps({"time": now, "event": event, **about}, default=str)
 
 
-def numbers(epoch: Said) -> str:
+def numbers(epoch: ValidatedEpoch) -> str:
     """Every number of an epoch on valid, on one line."""
     return ", ".join(f"{name} {value:.4f}" for name, value in sorted(epoch.valid.items()))
 
@@ -37,7 +37,7 @@ class Log:
         """Keep one line."""
         self._lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
-    def epoch(self, epoch: Said, epochs: int) -> None:
+    def epoch(self, epoch: ValidatedEpoch, epochs: int) -> None:
         """Keep a line with the numbers of an epoch on valid."""
         self.say(f"epoch {epoch.number + 1} of {epochs}: valid {numbers(epoch)}")
 

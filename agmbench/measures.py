@@ -146,7 +146,7 @@ def giving(known: Iterable[Measure], name: str, kind: Kind | None = None) -> tup
 # the outcomes that a run kept
 
 
-def kept(tracker: Tracker, record: Record) -> dict[str, Outcome]:
+def load_outcomes(tracker: Tracker, record: Record) -> dict[str, Outcome]:
     """The outcomes that a run kept, by split. A run that was made before outcomes were kept has only what its predictions contain."""
     if record.outcomes_kept:
         with tracker.artifact(record, kept_outcomes.FILE) as path:
@@ -155,7 +155,7 @@ def kept(tracker: Tracker, record: Record) -> dict[str, Outcome]:
         return predictions.outcomes(path, record.task, record.modalities, tuple(record.class_names))
 
 
-def judged(found: Mapping[str, Outcome], split: str = "test") -> Outcomes:
+def as_outcomes(found: Mapping[str, Outcome], split: str = "test") -> Outcomes:
     """The outcomes of `split` and of dev, in the form that a metric takes."""
     return Outcomes(found[split], found.get("dev"))
 
@@ -168,18 +168,20 @@ def references(tracker: Tracker, record: Record, find: Find | None = None, split
     found = {m: (find or tracker.find)(digest) for m, digest in record.references.items()}
     if not all(found.values()):
         return {}
-    return {m: judged(kept(tracker, one), split) for m, one in found.items() if one is not None}
+    return {m: as_outcomes(load_outcomes(tracker, one), split) for m, one in found.items() if one is not None}
 
 
 def measured(tracker: Tracker, record: Record, wanted: Sequence[Measure], find: Find | None = None) -> list[Measurement]:
     """Measure a finished run from the outcomes that it kept: nothing is trained, and the data are not opened."""
     assert record.status == FINISHED
-    outcomes = judged(kept(tracker, record))
+    outcomes = as_outcomes(load_outcomes(tracker, record))
     comparing = references(tracker, record, find) if any(one.metric.compares for one in wanted) else {}
     return [one.of(outcomes, comparing) for one in wanted if one.quantities(outcomes.judged.kind)]
 
 
-def tried(tracker: Tracker, record: Record, wanted: Sequence[Measure], find: Find | None = None) -> list[Measurement]:
+def measured_or_reasons(
+    tracker: Tracker, record: Record, wanted: Sequence[Measure], find: Find | None = None
+) -> list[Measurement]:
     """The same as `measured`; if the outcomes of the run are lost, each measurement holds the reason in place of numbers."""
     try:
         return measured(tracker, record, wanted, find)

@@ -11,7 +11,7 @@ from agmbench.contracts import Alike, Batch, Coalition, Encoder, Fused, Fusion, 
 from agmbench.criterion import Criterion
 from agmbench.distributed.encoders import encoded
 from agmbench.modes import same_in_training
-from agmbench.muting import Zeros
+from agmbench.muting import Muting, Zeros
 from agmbench.tasks import SingleLabel, Task
 
 Feature = Tensor | Tokens
@@ -31,7 +31,7 @@ class MultimodalModel(nn.Module):
         encoders: Mapping[str, Encoder],
         fusion: Fusion,
         present: Sequence[str] | None = None,
-        muting: Zeros | None = None,
+        muting: Muting | None = None,
         task: Task | None = None,
         reduction: Reduction = "mean",
         criterion: Criterion | None = None,

@@ -13,8 +13,8 @@ EVALUATION_SEED = 0
 NO_STATE = torch.empty(0, dtype=torch.uint8)
 
 
-class Zeros(nn.Module):
-    """Absent inputs are zero. A sequence keeps its mask under every kind of muting."""
+class Muting(nn.Module):
+    """What replaces absent inputs. A sequence keeps its mask under every kind of muting."""
 
     # the modalities whose inputs are kept features, followed by the features of the muted input; and whether these have masks
     kept: Mapping[str, bool] = MappingProxyType({})
@@ -22,7 +22,7 @@ class Zeros(nn.Module):
 
     def values(self, modality: str, x: Tensor) -> Tensor:
         """The muted input in the shape of `x`."""
-        return torch.zeros_like(x)
+        raise NotImplementedError
 
     def forward(self, modality: str, x: Input) -> Input:
         """The muted input that replaces `x`."""
@@ -41,7 +41,14 @@ def _turned(x: Tensor) -> Tensor:
     return x.roll(x.shape[-1] // 2, dims=-1)
 
 
-class Mean(Zeros):
+class Zeros(Muting):
+    """Absent inputs are zero."""
+
+    def values(self, modality: str, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+class Mean(Muting):
     """Absent inputs are the mean input of the training set; for sequences, the mean token."""
 
     def __init__(self, train: Split, modalities: Mapping[str, object]) -> None:
@@ -69,7 +76,7 @@ def _rows(x: Input) -> Tensor:
     return x
 
 
-class Random(Zeros):
+class Random(Muting):
     """Absent inputs are drawn from N(0, 1) for each sample, by a separate generator; in evaluation its seed is fixed."""
 
     same_for_all = False

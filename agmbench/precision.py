@@ -64,9 +64,10 @@ class Precision:
                     return
             yield step
 
-    def holds(self) -> bool:
-        """Whether the gradients of the last step can be used: `fp16` skips a step whose gradients overflow. Call this once per step."""
-        return self._scale is None or self._scale.held()
+    def update_scale(self) -> bool:
+        """Adjust the scale of `fp16`, once per step. Returns whether the gradients of the step can be used; a step whose gradients overflow
+        is skipped."""
+        return self._scale is None or self._scale.update()
 
     def state_dict(self) -> dict[str, float]:
         """The scale of `fp16`, for a checkpoint."""
@@ -122,8 +123,9 @@ class Scale:
         """The number of passes since the last step."""
         return len(self._sizes)
 
-    def held(self) -> bool:
-        """Whether all results since the last call were finite; adjusts the scale. Raises `RunFailed` if the scale becomes too small."""
+    def update(self) -> bool:
+        """Adjust the scale; returns whether all results since the last call were finite. Raises `RunFailed` if the scale becomes too
+        small."""
         finite = bool(torch.stack([size.float() for size in self._sizes]).isfinite().all()) if self._sizes else True
         self._sizes.clear()
         self.streak = self.streak + 1 if finite else 0
@@ -159,7 +161,7 @@ class _BackwardPasses(TorchFunctionMode):
             roots = _listed(given[root])
             seeds = self._scale.scaled(roots, _listed(given.get(seed)) or [None] * len(roots))
             given[seed] = seeds[0] if func is Tensor.backward else seeds
-            return self._taken(given) if func is torch.autograd.grad else self._added(func, roots, given)
+            return self._taken(given) if func is torch.autograd.grad else self._run_adding(func, roots, given)
 
     def _taken(self, given: Mapping[str, Any]) -> tuple[Tensor | None, ...]:
         """The gradients that `torch.autograd.grad` is asked for, unscaled; `None` for a tensor that is not reached."""
@@ -168,7 +170,7 @@ class _BackwardPasses(TorchFunctionMode):
         self._scale.see([gradient for gradient in gradients if gradient is not None])
         return tuple(None if gradient is None else self._scale.unscaled(gradient) for gradient in gradients)
 
-    def _added(self, func: Any, roots: Sequence[Tensor], given: Mapping[str, Any]) -> None:
+    def _run_adding(self, func: Any, roots: Sequence[Tensor], given: Mapping[str, Any]) -> None:
         """Run a pass that adds to `.grad`. The gradients that are already there are not scaled, so they are set aside until the new ones
         are unscaled and can be added."""
         assert self._scale is not None

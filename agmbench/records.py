@@ -186,14 +186,14 @@ class Run(Protocol):
 
     def __enter__(self) -> "Run": ...
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None: ...
-    def points(self, points: Sequence[Point]) -> None:
+    def log_points(self, points: Sequence[Point]) -> None:
         """Append points to metric histories. They are written in batches, at the latest when the run ends. Points that a resumed run
         already has are skipped."""
 
-    def measured(self, measurements: Iterable[Measurement], step: int) -> None:
+    def log_measurements(self, measurements: Iterable[Measurement], step: int) -> None:
         """Keep measurements: the values as `test/NAME`, and for each metric its version and the description of its numbers."""
 
-    def files(self, folder: Path) -> None:
+    def log_files(self, folder: Path) -> None:
         """Keep every file below `folder` as an artifact, under its path relative to `folder`."""
 
 
@@ -233,10 +233,10 @@ class Tracker(Protocol):
     def of_group(self, dataset: str, tags: Mapping[str, str], path: str) -> str | None:
         """The text of an artifact of the parent run with these tags, if there is one. Does not create a store."""
 
-    def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
+    def finish_group(self, dataset: str, tags: Mapping[str, str]) -> None:
         """Mark the parent run with these tags FINISHED, if its command was killed after all its work was done."""
 
-    def lost(self, digest: str, reason: str, place: str = "") -> None:
+    def mark_lost(self, digest: str, reason: str, place: str = "") -> None:
         """Mark a run that the process of a job left RUNNING as FAILED for this reason, because that process is gone. For a process on
         another machine, the launcher that gave it a `place` (`AGMBENCH_PLACE`) states by this place that it is gone. Nothing is done if
         another process has the job now."""

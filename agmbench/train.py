@@ -13,7 +13,7 @@ from agmbench.batching import batches_of, in_groups, placed
 from agmbench.conduct import Conduct, wrong_samples
 from agmbench.contracts import Batch, Context, Encoder, Input, Model, Modulator, SplitName, muted
 from agmbench.cost import Meter
-from agmbench.distributed.agreement import agree, said_once
+from agmbench.distributed.agreement import agree, of_first_rank
 from agmbench.distributed.ranks import here
 from agmbench.errors import RunFailed
 from agmbench.evaluate import evaluate, measure, response_figures
@@ -193,7 +193,11 @@ class _Loop:
         watch = Watch(self.model, self.feed.splits["train"], lost, self.log.steps)
         read = placed(self.feed.batches("train", pieces, context.epoch))
         for batches in in_groups(mixed(read, self.recipe, self.model, self.seed, context.epoch), self.recipe.accumulate):
-            with self.meter.batch(sum(len(batch.targets) for batch in batches)), self.conduct.watching(), watch.passes():
+            with (
+                self.meter.count_first_batch(sum(len(batch.targets) for batch in batches)),
+                self.conduct.watching(),
+                watch.passes(),
+            ):
                 self.step(batches, watch)
         watch.judge()
         agree(self.model, self.modulator)
@@ -206,7 +210,7 @@ class _Loop:
         for step in self.precision.steps(self.modulator, self.model, batches):
             self.conduct.check(step)
             watch.see(step, batches)
-            if not self.precision.holds():
+            if not self.precision.update_scale():
                 self.optimizer.zero_grad(set_to_none=True)  # the optimizer does not change a tensor without a gradient
             if not self.modulator.clips:
                 clip_gradients(self.recipe, self.optimizer)
@@ -232,7 +236,7 @@ class _Loop:
             return evaluate(self.model, self.modulator, self.feed.in_order(name), where=f"{name} {where}")
 
         outcome = said("valid")
-        return said_once(measure(outcome, self.model.task) | self.judge.of(outcome, partial(said, "dev")))
+        return of_first_rank(measure(outcome, self.model.task) | self.judge.of(outcome, partial(said, "dev")))
 
 
 def on_host(model: MultimodalModel) -> dict[str, Callable[[Input], Input]]:

@@ -54,7 +54,7 @@ def _clear(path: Path) -> None:
     left = re.compile(rf"\.{re.escape(path.name)}\.\w{{8}}\.new")
     with suppress(OSError):  # if the folder of `path` does not exist, there is nothing to remove
         for folder in [path.parent / name for name in os.listdir(path.parent) if left.fullmatch(name)]:
-            if locks.held(folder / f"{path.name}{LOCK}"):
+            if locks.is_held(folder / f"{path.name}{LOCK}"):
                 continue
             with suppress(OSError):  # usually there is no earlier folder, or another process has already made `path`
                 if not path.exists():

@@ -8,7 +8,7 @@ VARIABLE = "AGMBENCH_WORKERS"  # it applies to this process and to those that it
 MOST = 256
 
 
-def asked() -> int | None:
+def requested() -> int | None:
     """The number of processes; `None` for `auto`, the default."""
     said = os.environ.get(VARIABLE) or "auto"
     if said == "auto":

@@ -53,7 +53,7 @@ def measure(name: str, tracker: MlflowTracker) -> None:
     first, again = measured(lambda: claimed(heading())), measured(lambda: claimed(known))
     client: MlflowClient = tracker._client
     (run,) = client.search_runs([tracker._experiment("claims")], f"tags.`agmbench.digest` = '{known.digest}'")
-    look = measured(lambda: OnRun(client, run.info.run_id).held())
+    look = measured(lambda: OnRun(client, run.info.run_id).state())
     beat = measured(lambda: OnRun(client, run.info.run_id).beat(0, "0"))
     print(f"| {name} | {first} | {again} | {look} | {beat} | {measured(whole)} |", flush=True)
 

@@ -8,7 +8,7 @@ import time
 import torch
 
 from agmbench import build, jobs, registry
-from agmbench.execute.evaluation import fed
+from agmbench.execute.evaluation import make_feed
 from agmbench.train import train
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     for name in ("joint", "ogm-ge", "agm", "agm-ge"):
         job = build.resolve(jobs.compose(known, "avmnist-mini", name), known)
         model = build.model(job)
-        feed, spec = fed(job, torch.device("cpu"), ("train", "dev", "valid")), job.spec
+        feed, spec = make_feed(job, torch.device("cpu"), ("train", "dev", "valid")), job.spec
         cores, wall = time.process_time(), time.perf_counter()
         for _ in train(model, build.modulator(job, model), feed, spec.training, spec.seed):
             pass

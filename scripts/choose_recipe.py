@@ -20,7 +20,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from agmbench import build, jobs, registry
-from agmbench.execute.evaluation import fed
+from agmbench.execute.evaluation import make_feed
 from agmbench.jobs import parse_settings
 from agmbench.train import train
 
@@ -148,7 +148,7 @@ def best(job: build.Job) -> float:
 def followed(job: build.Job) -> Mapping[str, float]:
     """Train a job, and return its validation metrics at its most accurate epoch."""
     model = build.model(job)
-    feed = fed(job, build.device("cpu"), ("train", "dev", "valid"))
+    feed = make_feed(job, build.device("cpu"), ("train", "dev", "valid"))
     epochs = train(model, build.modulator(job, model), feed, job.spec.training, job.spec.seed)
     return max((epoch.valid for epoch in epochs), key=lambda valid: valid["accuracy"])
 

@@ -31,7 +31,7 @@ import torch
 from agmbench import build, jobs, registry, suite, sweep
 from agmbench.errors import AgmbenchError
 from agmbench.execute import execute
-from agmbench.execute.evaluation import fed
+from agmbench.execute.evaluation import make_feed
 from agmbench.records import Record
 from agmbench.report.published import published
 from agmbench.report.statistics import interval
@@ -167,7 +167,7 @@ class Study:
         whole = self.spec_of_scale(fusion, title)
         job = build.resolve(whole.model_copy(update={"limit": PROBED}), self.known)
         model = build.model(job)
-        feed = fed(job, build.device("cpu"), ("train", "dev", "valid"))
+        feed = make_feed(job, build.device("cpu"), ("train", "dev", "valid"))
         epochs = train(model, build.modulator(job, model), feed, job.spec.training, 1)
         next(epochs)
         begun = time.process_time()

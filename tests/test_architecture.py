@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "distributed": {"contracts", "ending", "errors", "interrupts", "loading"},
     "model": {"contracts", "criterion", "distributed", "modes", "muting", "shapley", "tasks"},
     "datasets": {"contracts", "tasks"},
-    "data": {"contracts", "datasets", "errors", "registry", "tasks", "whole"},
+    "data": {"contracts", "datasets", "errors", "labels", "registry", "tasks", "whole"},
     "transforms": {"contracts"},
     "encoders": {"contracts"},
     "fusions": {"contracts"},

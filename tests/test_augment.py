@@ -21,7 +21,7 @@ from agmbench.datasets.files import SAMPLE, FileDataset
 from agmbench.datasets.media import load_images, pictures_of
 from agmbench.datasets.stored import Joined, Stored, StoredSplit
 from agmbench.errors import AgmbenchError
-from agmbench.execute.evaluation import fed
+from agmbench.execute.evaluation import make_feed
 from agmbench.jobs import compose, parse_settings
 from agmbench.loading import Feed
 from agmbench.protocol import departures
@@ -83,7 +83,11 @@ def audio(feed: Feed, epoch: int | None = 0) -> Tensor:
 @pytest.mark.parametrize("layout", [layout.name for layout in CREMAD.layouts])
 def test_draws_are_those_of_seed_epoch_and_sample(layout: str, job: Callable[..., build.Job]) -> None:
     one = job(layout=layout)
-    with fed(one, CPU) as feed, fed(job(layout=layout), CPU) as again, fed(job(layout=layout, seed=2), CPU) as other:
+    with (
+        make_feed(one, CPU) as feed,
+        make_feed(job(layout=layout), CPU) as again,
+        make_feed(job(layout=layout, seed=2), CPU) as other,
+    ):
         torch.rand(3)
         first, second = visual(feed), visual(feed, epoch=1)
         assert torch.equal(first, visual(again))
@@ -108,7 +112,7 @@ def test_processes_that_read_ahead_draw_the_same(job: Callable[..., build.Job]) 
 
 
 def test_nothing_but_training_batches_is_changed(job: Callable[..., build.Job]) -> None:
-    with fed(job(), CPU) as feed, fed(job("augment.visual=none"), CPU) as plain:
+    with make_feed(job(), CPU) as feed, make_feed(job("augment.visual=none"), CPU) as plain:
         for name in SPLITS:
             for one, two in zip(feed.in_order(name), plain.in_order(name), strict=True):
                 assert all(torch.equal(a, b) for a, b in zip(one.tensors(), two.tensors(), strict=True))
@@ -116,7 +120,7 @@ def test_nothing_but_training_batches_is_changed(job: Callable[..., build.Job]) 
 
 def test_evaluation_has_transforms_of_its_own(job: Callable[..., build.Job]) -> None:
     cropped, plain = job("evaluation.visual=center-crop"), job()
-    with fed(cropped, CPU) as feed, fed(plain, CPU) as before:
+    with make_feed(cropped, CPU) as feed, make_feed(plain, CPU) as before:
         assert torch.equal(visual(feed), visual(before))
         for name in SPLITS:
             for one, two in zip(feed.in_order(name), before.in_order(name), strict=True):
@@ -152,7 +156,7 @@ def test_the_middle_of_a_picture() -> None:
 
 
 def test_a_limited_job_changes_a_sample_as_one_of_all_samples_does(job: Callable[..., build.Job]) -> None:
-    with fed(job(), CPU) as whole, fed(job("limit=4"), CPU) as few:
+    with make_feed(job(), CPU) as whole, make_feed(job("limit=4"), CPU) as few:
         (limited,) = few.batches("train", [torch.arange(4)], 2)
         numbers = torch.arange(4) * len(whole.splits["train"]) // 4
         (same,) = whole.batches("train", [numbers], 2)
@@ -161,7 +165,7 @@ def test_a_limited_job_changes_a_sample_as_one_of_all_samples_does(job: Callable
 
 
 def test_nothing_of_torch_s_own_is_drawn(job: Callable[..., build.Job]) -> None:
-    with fed(job(), CPU) as feed:
+    with make_feed(job(), CPU) as feed:
         state = torch.get_rng_state()
         visual(feed)
         assert torch.equal(torch.get_rng_state(), state)
@@ -236,7 +240,7 @@ def small(job: Callable[..., build.Job]) -> Callable[..., build.Job]:
 
 def trained(job: build.Job, state: Any = None) -> Iterator[Any]:
     model = build.model(job)
-    with fed(job, CPU) as feed:
+    with make_feed(job, CPU) as feed:
         yield from train(model, build.modulator(job, model), feed, job.spec.training, job.spec.seed, {}, state)
 
 
@@ -373,7 +377,7 @@ def test_bytes_and_features_refuse_what_is_not_for_them(job: Callable[..., build
 def test_sequences_have_transforms_too(settings: list[str], job: Callable[..., build.Job]) -> None:
     one = job(*settings, name="mosei", layout="umons")
     (modality,) = one.spec.augment
-    with fed(one, CPU) as feed:
+    with make_feed(one, CPU) as feed:
         (changed,) = feed.batches("train", [torch.arange(4)], 0)
         (plain,) = feed.batches("train", [torch.arange(4)])
         (again,) = feed.batches("train", [torch.arange(4)], 0)

@@ -21,7 +21,7 @@ from test_store import HEADING
 from agmbench.errors import AgmbenchError, Taken
 from agmbench.records import FAILED, FINISHED, RUNNING, Point
 from agmbench.trackers import claims
-from agmbench.trackers.claims import Claim, Held, Owner, Place, Watch, left_behind, me, owner
+from agmbench.trackers.claims import Claim, ClaimState, Owner, Place, Watch, left_behind, me, owner
 from agmbench.trackers.mlflow import MlflowTracker
 from agmbench.trackers.places import Named, OnRun
 
@@ -33,10 +33,10 @@ class Shelf:
         self.owners: list[Owner] = []
         self.beats: dict[int, str] = {}
 
-    def held(self) -> Held:
+    def state(self) -> ClaimState:
         number = len(self.owners)
         beat = self.beats.get(number, "")
-        return Held(number, self.owners[-1] if self.owners else None, beat, not number or beat == "given back")
+        return ClaimState(number, self.owners[-1] if self.owners else None, beat, not number or beat == "given back")
 
     def take(self, number: int, owner: Owner) -> bool:
         if number != len(self.owners) + 1:
@@ -51,8 +51,8 @@ class Shelf:
         self.beats[number] = "given back"
 
 
-def refusing(held: Held) -> None:
-    raise Taken(held.said)
+def refusing(state: ClaimState) -> None:
+    raise Taken(state.description)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_silent_owner_elsewhere_is_robbed_after_the_time_that_it_said(clock: C
     shelf.take(1, elsewhere(stale=30.0))
     shelf.beat(1, "4 at noon")
     begun = claims.now()
-    with Claim(shelf, lambda held: told.append(held.said)) as claim:
+    with Claim(shelf, lambda state: told.append(state.description)) as claim:
         assert claim.number == 2
     assert 30 <= claims.now() - begun < 33
     assert told == ["process 12 on node7; its last heartbeat is number 4 at noon"]
@@ -97,27 +97,27 @@ def test_one_that_is_heard_is_waited_for(clock: Callable[[float], None], monkeyp
     shelf = Shelf()
     shelf.take(1, elsewhere(stale=30.0))
     looks = [0]
-    held = shelf.held
+    state = shelf.state
 
-    def beating() -> Held:
+    def beating() -> ClaimState:
         looks[0] += 1
         if looks[0] % 20 == 0:
             shelf.beat(1, f"{looks[0]}")
         if looks[0] == 200:
             shelf.give_back(1)
-        return held()
+        return state()
 
-    monkeypatch.setattr(shelf, "held", beating)
+    monkeypatch.setattr(shelf, "state", beating)
     with Claim(shelf, lambda _: None):
         assert looks[0] == 200
 
 
 def test_time_in_which_the_store_was_not_reached_does_not_count(clock: Callable[[float], None]) -> None:
-    watch, held = Watch(), Held(1, elsewhere(), "1", free=False)
-    watch.silent(held, 1.0)
+    watch, state = Watch(), ClaimState(1, elsewhere(), "1", free=False)
+    watch.silent(state, 1.0)
     clock(3600)
-    assert watch.silent(held, 1.0) == 3.0
-    assert watch.silent(held._replace(beat="2"), 1.0) == 0.0
+    assert watch.silent(state, 1.0) == 3.0
+    assert watch.silent(state._replace(beat="2"), 1.0) == 0.0
 
 
 def test_whoever_looks_finds_those_that_would_be_taken_over(
@@ -131,15 +131,15 @@ def test_whoever_looks_finds_those_that_would_be_taken_over(
     shelves["silent"].beat(1, "4 at 2020-01-01 00:00:00 UTC")
     shelves["recent"].beat(1, f"4 at {time.strftime(claims.STAMP, time.gmtime())}")
     owners, begun = {name: len(shelf.owners) for name, shelf in shelves.items()}, claims.now()
-    looks, held = [0], shelves["heard"].held
+    looks, state = [0], shelves["heard"].state
 
-    def beating() -> Held:
+    def beating() -> ClaimState:
         looks[0] += 1
         if looks[0] == 10:
             shelves["heard"].beat(1, "5")
-        return held()
+        return state()
 
-    monkeypatch.setattr(shelves["heard"], "held", beating)
+    monkeypatch.setattr(shelves["heard"], "state", beating)
     assert left_behind(shelves, told.append) == {"never taken", "given back", "silent", "silent for ever"}
     assert (told, looks) == ([300.0], [10])
     assert 300 <= claims.now() - begun < 303
@@ -219,7 +219,7 @@ def test_a_forced_run_that_was_killed_is_not_left_running(tmp_path: Path) -> Non
 
 def test_of_two_runs_left_running_the_last_is_taken_over_and_the_other_ends(tmp_path: Path) -> None:
     tracker = MlflowTracker(tmp_path)
-    first, second = (tracker._made(tracker._experiment("synthetic"), HEADING, number, lambda: None) for number in (1, 2))
+    first, second = (tracker._make_run(tracker._experiment("synthetic"), HEADING, number, lambda: None) for number in (1, 2))
     with tracker.start(HEADING) as run:
         assert run.id == second
     assert {record.run_id: record.status for record in tracker.records()} == {first: FAILED, second: FINISHED}
@@ -318,13 +318,13 @@ def test_a_run_of_a_served_store_is_taken_over_when_its_owner_is_silent(
         claim = mine.claim(heading, lambda _: None)
         claim.__enter__()
         run = mine.start(heading)
-        run.points([Point("valid/accuracy", 0.1, 0)])
+        run.log_points([Point("valid/accuracy", 0.1, 0)])
     with other.claim(heading, told.append), other.start(heading) as taken:
         assert taken.id == run.id
-        taken.points([Point("valid/accuracy", 0.1, 0), Point("valid/accuracy", 0.2, 1)])
+        taken.log_points([Point("valid/accuracy", 0.1, 0), Point("valid/accuracy", 0.2, 1)])
         run._written = float("inf")  # keeps its points back until the `with` block ends
         with pytest.raises(Taken, match="took it over"), run:
-            run.points([Point("valid/accuracy", 0.2, 1)])
+            run.log_points([Point("valid/accuracy", 0.2, 1)])
         (record,) = [found for found in other.records() if found.digest == heading.digest]
         assert record.status == RUNNING
     claim.__exit__(None, None, None)
@@ -342,7 +342,7 @@ def test_who_is_lost_is_told_by_whoever_gave_the_place(server: Server, tmp_path:
     run_id = tracker._first(heading)
     assert OnRun(tracker._client, run_id).take(1, elsewhere(place="slurm 17"))
     for place, status in (("", RUNNING), ("slurm 16", RUNNING), ("slurm 17", FAILED)):
-        tracker.lost(heading.digest, "cancelled", place)
+        tracker.mark_lost(heading.digest, "cancelled", place)
         (record,) = [found for found in tracker.records() if found.digest == heading.digest]
         assert record.status == status
     assert record.reason == "cancelled"

@@ -15,7 +15,7 @@ from test_train import REGISTRY
 from together import Trained, all_trained, dropped, gradients, noisy, read, together, trained
 
 from agmbench.distributed.ranks import Ranks
-from agmbench.distributed.told import Told
+from agmbench.distributed.stand_in import StandIn
 from agmbench.records import Record
 from agmbench.trackers.mlflow import MlflowTracker
 
@@ -66,12 +66,12 @@ class Shelf:
 class Alone(Ranks):
     """A first rank without others, which sends what it tells through pickle."""
 
-    def told(self, what: Any) -> Any:
+    def broadcast(self, what: Any) -> Any:
         return pickle.loads(pickle.dumps(what))
 
 
 def test_the_store_answers_what_it_would_answer_one_process() -> None:
-    shelf: Any = Told(Alone(0, 1, None), Shelf(), Shelf)
+    shelf: Any = StandIn(Alone(0, 1, None), Shelf(), Shelf)
     assert (shelf.name, shelf.weight()) == ("shelf", 3)
     with shelf as entered:
         assert entered.put(shelf) == "shelf on shelf"

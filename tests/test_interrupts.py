@@ -52,7 +52,7 @@ def test_what_is_held_is_finished_first_unless_asked_twice() -> None:
 
 
 def asked(done: list[str], times: int) -> None:
-    with interrupts.held():
+    with interrupts.delayed():
         for _ in range(times):
             os.kill(os.getpid(), signal.SIGTERM)
         done.append("the rest")

@@ -245,8 +245,8 @@ def test_things_decoded_in_any_order() -> None:
 
 def test_missing_files_are_counted(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    media.missing([tmp_path / "a"])
-    refused(lambda: media.missing([tmp_path / name for name in "abc"]), f"{tmp_path}/b is missing", "2 of the 3 files")
+    media.check_present([tmp_path / "a"])
+    refused(lambda: media.check_present([tmp_path / name for name in "abc"]), f"{tmp_path}/b is missing", "2 of the 3 files")
 
 
 def test_a_cut_is_disjoint_and_always_the_same() -> None:

@@ -63,8 +63,8 @@ def test_a_locked_store_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monkey
     calls = failing(monkeypatch, name, LOCKED, 2)
     tracker = MlflowTracker(tmp_path / "runs")
     with tracker.start(HEADING) as run:
-        run.points([Point("valid/accuracy", 0.5, 0)])
-        run.files(tmp_path / "file")
+        run.log_points([Point("valid/accuracy", 0.5, 0)])
+        run.log_files(tmp_path / "file")
     assert len(calls) >= 3
     assert [run.info.status for run in runs(tmp_path / "runs")] == [FINISHED, FINISHED]
 
@@ -78,7 +78,7 @@ def test_a_store_that_stays_locked_is_one_line_and_the_run_is_taken_over(
         run = tracker.start(HEADING)
         failing(locked, "set_terminated", LOCKED, float("inf"))
         with pytest.raises(RunFailed, match="locked by another process") as raised, run:
-            run.points([Point("valid/accuracy", 0.5, 0)])
+            run.log_points([Point("valid/accuracy", 0.5, 0)])
         assert str(tracker.shown) in str(raised.value)
         assert "\n" not in str(raised.value)
     assert [run.info.status for run in runs(tmp_path / "runs")] == [RUNNING]
@@ -101,7 +101,7 @@ def test_points_that_are_refused_at_the_end_fail_the_run(tmp_path: Path) -> None
     run = tracker.start(HEADING)
     run._written = float("inf")  # keeps the points back until the `with` block ends
     with pytest.raises(MlflowException, match="Invalid"), run:
-        run.points([Point("what?*", 0.5, 0)])
+        run.log_points([Point("what?*", 0.5, 0)])
     (record,) = tracker.records()
     assert record.status == FAILED
 

@@ -40,7 +40,7 @@ def gradients(name: str, case: Case, precision: Precision, **params: Any) -> Ten
     begun(modulator, case, model)
     seed()
     next(iter(precision.steps(modulator, model, [case.batch(0), case.batch(1)])))
-    assert precision.holds()
+    assert precision.update_scale()
     both = nn.ModuleDict({"model": model, "modulator": modulator})
     return torch.cat([tensor.grad.flatten() for tensor in both.parameters() if tensor.grad is not None])
 
@@ -212,7 +212,7 @@ def overflow(precision: Precision, size: float) -> bool:
     layer, x = linear()
     with precision.autocast():
         (layer(x).float().sum() * size).backward()
-    return precision.holds()
+    return precision.update_scale()
 
 
 def test_an_overflow_is_skipped_and_halves_the_scale() -> None:
@@ -252,7 +252,7 @@ def test_a_torch_that_hides_backward_passes_is_refused(monkeypatch: pytest.Monke
 def test_other_precisions_have_no_scale(kind: str) -> None:
     precision = Precision(kind, CPU)
     overflow(precision, float("inf"))
-    assert precision.holds()
+    assert precision.update_scale()
     assert precision.state_dict() == {}
 
 

@@ -133,7 +133,7 @@ def test_points_wait_for_one_another_and_are_there_when_the_run_is_left(
     with nullcontext() if error is None else pytest.raises(type(error)), tracker.start(HEADING) as run:
         calls.clear()  # removes the call that logs the parameters
         for step in range(30):
-            run.points([Point("valid/accuracy", step / 30, step)])
+            run.log_points([Point("valid/accuracy", step / 30, step)])
         assert calls == [1]
         if error is not None:
             raise error
@@ -147,8 +147,8 @@ def test_points_are_written_before_files_that_come_after_them(tmp_path: Path) ->
     (tmp_path / "empty").mkdir()
     with tracker.start(HEADING) as run:
         for step in range(3):
-            run.points([Point("valid/accuracy", 0.5, step)])
-        run.files(tmp_path / "empty")
+            run.log_points([Point("valid/accuracy", 0.5, step)])
+        run.log_files(tmp_path / "empty")
         (record,) = tracker.records()
         assert len(tracker.history(record, ["valid/accuracy"])["valid/accuracy"]) == 3
 
@@ -156,7 +156,7 @@ def test_points_are_written_before_files_that_come_after_them(tmp_path: Path) ->
 def test_points_that_the_store_refuses_fail_the_run(tmp_path: Path) -> None:
     tracker = MlflowTracker(tmp_path)
     with pytest.raises(MlflowException, match="Invalid"), tracker.start(HEADING) as run:
-        run.points([Point("what?*", 0.5, 0)])
+        run.log_points([Point("what?*", 0.5, 0)])
     (record,) = tracker.records()
     assert record.status == "FAILED"
 

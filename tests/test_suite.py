@@ -307,7 +307,7 @@ def test_whoever_looks_needs_no_data(line: CommandLine, monkeypatch: pytest.Monk
     here = suite.checked(suite.plan(asked, found))
     (line.folder / "data" / "far").rmdir()
     away = suite.plan(asked, found)
-    assert [(one.told, one.digest) for one in suite.remembered(away, "far", tracker)] == [(None, "")] * 3
+    assert [(one.stored, one.digest) for one in suite.remembered(away, "far", tracker)] == [(None, "")] * 3
     assert not (line.folder / "runs").exists(), "looking makes no store"
 
     todo = suite.todo(here, tracker, found)
@@ -317,7 +317,7 @@ def test_whoever_looks_needs_no_data(line: CommandLine, monkeypatch: pytest.Monk
     assert len(there[0].needed()) == 3, "itself and two concepts"
     assert there[2].skipped == here[2].skipped != ""
     other = suite.remembered(suite.plan(asked, found, settings=[("training.lr", 0.5)]), "far", tracker)
-    assert not any(one.told for one in other), "other jobs than those that were planned"
+    assert not any(one.stored for one in other), "other jobs than those that were planned"
     far = suite.progress(there, tracker, found)
     assert [len(some) for some in (far.done, far.failed, far.missing, far.skipped)] == [0, 0, 2, 1]
 

@@ -28,7 +28,7 @@ from agmbench.encoders.mlp import MLP
 from agmbench.fusions.concat import Concat
 from agmbench.loading import Feed
 from agmbench.model import MultimodalModel
-from agmbench.muting import Mean, Zeros
+from agmbench.muting import Mean, Muting, Zeros
 from agmbench.tasks import MultiLabel, Regression, Segments
 
 ROWS = 60
@@ -515,7 +515,7 @@ def test_methods_that_learn_from_each_modality_by_itself_refuse_absent_ones(tmp_
 
 
 @pytest.mark.parametrize("muting", [Zeros(), None])
-def test_a_sample_without_a_modality_is_answered_as_a_coalition_without_it(tmp_path: Path, muting: Zeros | None) -> None:
+def test_a_sample_without_a_modality_is_answered_as_a_coalition_without_it(tmp_path: Path, muting: Muting | None) -> None:
     numbers = {f"y_{place}": np.where(np.arange(ROWS) % 4 == 0, np.nan, NUMBERS[:, place]) for place in range(3)}
     data = opened(table(tmp_path, **numbers))
     train = data.split("train")

@@ -12,7 +12,7 @@ from conftest import CommandLine
 from PIL import Image
 
 from agmbench.contracts import Unsuitable
-from agmbench.data.describe import classes, told
+from agmbench.data.describe import classes, remarks
 from agmbench.data.verify import verify
 from agmbench.datasets.table import Table
 from agmbench.datasets.tables.opened import Opened, open_table
@@ -183,7 +183,7 @@ def test_a_class_that_a_split_lacks_is_told_with_what_follows(kind: str, tmp_pat
     table(tmp_path, path.name, label=labels, split=["train"] * 30 + ["dev"] * 6 + ["valid"] * 6 + ["test"] * 6)
     found = described(path, classes=["kat", "hond", "vis", "uil", "pad", "mus"])
     first = 1 if kind == "segments" else 2
-    alone, said = f"; train has it once (row {4 + first}), so ", list(told(found, classes(found)))
+    alone, said = f"; train has it once (row {4 + first}), so ", list(remarks(found, classes(found)))
     assert [line for line in said if " classes do" in line] == [
         "odd: 1 of 6 classes does not occur ('mus') in any split",
         f"odd: dev: 1 of 6 classes does not occur ('uil'){alone}what is fitted on dev, such as competition strength, does not know it",
@@ -219,7 +219,7 @@ def test_describe_refuses_names_that_nobody_could_use_and_quotes_its_next_step(l
     table(line.folder, "my täble (1).csv", label=["a" * 200, "b", "c\nd"] * (ROWS // 3))
     told = line("data", "describe", "my täble (1).csv")
     assert "wrong: class 0 is called 'aaaaaaaaaaaa...aaaaaaaaaaaaa'; a name should be one line" in told.out
-    assert "next: agmbench run --dataset 'my täble (1).yaml'" in told.out
+    assert "next: correct what is wrong, then: agmbench data verify 'my täble (1).yaml'" in told.out
     table(line.folder, label_a=[0, 2] * (ROWS // 2), label_b=1, label=None)
     assert "row 3, column 'label_a': 2 is not a label; expected 0 or 1" in line.refused(
         "data", "describe", "t.csv", "--label", "label_a", "--label", "label_b"

@@ -16,7 +16,7 @@ from agmbench.fusions.film import FiLM
 from agmbench.fusions.gated import Gated
 from agmbench.fusions.hybrid import Hybrid
 from agmbench.model import MultimodalModel
-from agmbench.muting import Mean, Random, Zeros
+from agmbench.muting import Mean, Muting, Random, Zeros
 from agmbench.testing import NaiveModel
 
 BATCH, FRAMES = 6, 5
@@ -30,7 +30,7 @@ def sequences(seed: int = 0) -> dict[str, Input]:
     return {m: Tokens(torch.randn(BATCH, FRAMES, 4, generator=generator), MASK) for m in NAMES}
 
 
-def model(fusion: str = "hybrid", muting: Zeros | None = None) -> MultimodalModel:
+def model(fusion: str = "hybrid", muting: Muting | None = None) -> MultimodalModel:
     torch.manual_seed(1)
     encoders = {m: Transformer((FRAMES, 4), layers=1, heads=2, width=8, dropout=0.0) for m in NAMES}
     sizes = dict.fromkeys(NAMES, 8)
@@ -192,7 +192,7 @@ def test_a_guided_encoder_sees_the_muted_inputs_of_the_absent() -> None:
         torch.testing.assert_close(found[coalition].logits, net(seen).logits)
 
 
-def guided(muting: Zeros | None = None) -> tuple[MultimodalModel, dict[str, Input]]:
+def guided(muting: Muting | None = None) -> tuple[MultimodalModel, dict[str, Input]]:
     torch.manual_seed(0)
     encoders: dict[str, Encoder] = {"a": Guided((5,), "b"), "b": Guided((5,), "c"), "c": MLP((5,), hidden=4, layers=1)}
     return MultimodalModel(encoders, Concat(dict.fromkeys("abc", 4), 3), muting=muting), {

@@ -39,14 +39,14 @@ class Data(NamedTuple):
 def data_of(registry: Registry, component: Component, spec: JobSpec) -> Data:
     """The job's data set and its fingerprints. A built-in data set states its fingerprint; the content of any other one is hashed."""
     entry = registry.get("dataset", component.name)
-    dataset = _named(registry, component, spec.seed)
+    dataset = _make(registry, component, spec.seed)
     check_fit(spec.dataset.name, dataset if spec.limit is None else Limited(dataset, spec.limit))
     if entry.origin == BUILT_IN:
         found = Data(dataset, dataset.fingerprint, MADE_OF_THE_SEED if dataset.follows_seed else dataset.fingerprint)
     else:
         fingerprint = _contents(entry, dataset)
         same = dataset.follows_seed is False or spec.seed == 0
-        of_any = fingerprint if same else _contents(entry, _named(registry, component, 0))
+        of_any = fingerprint if same else _contents(entry, _make(registry, component, 0))
         found = Data(dataset, fingerprint, of_any)
     if spec.limit is not None:
         found = found._replace(dataset=Limited(dataset, spec.limit))
@@ -65,10 +65,10 @@ def _contents(entry: Entry, dataset: Dataset) -> str:
 def opened(registry: Registry, name: str, params: Mapping[str, Any], seed: int = 0) -> Dataset:
     """A data set without a job, for commands such as `agmbench data verify`."""
     component = resolved(registry, "dataset", Component(name=registry.get("dataset", name).name, params=dict(params)))
-    return _named(registry, component, seed)
+    return _make(registry, component, seed)
 
 
-def _named(registry: Registry, component: Component, seed: int) -> Dataset:
+def _make(registry: Registry, component: Component, seed: int) -> Dataset:
     """Make a data set; raises if the names of its modalities or classes cannot be used."""
     entry = registry.get("dataset", component.name)
     known = (seed, entry.folder) if getattr(entry.load(), "wants_folder", False) else (seed,)

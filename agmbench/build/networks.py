@@ -40,7 +40,7 @@ def model(job: Job) -> MultimodalModel:
             f"data set '{job.spec.dataset.name}' has one class for {asked}, and fusion '{job.spec.fusion.name}' answers for {given}; "
             f"choose a --fusion among {', '.join(fitting)}"
         )
-    _apart({**{f"encoder of '{modality}'": encoder for modality, encoder in encoders.items()}, "fusion": fusion})
+    _check_own_tensors({**{f"encoder of '{modality}'": encoder for modality, encoder in encoders.items()}, "fusion": fusion})
     recipe, train = job.spec.training, job.dataset.split("train")
     criterion = recipes.criterion(recipe, train, len(job.dataset.class_names)) if _of_classes(task) else None
     if recipe.mixup is not None and type(task) is SingleLabel:
@@ -51,7 +51,7 @@ def model(job: Job) -> MultimodalModel:
     return network.to(memory_format=torch.channels_last) if all(width >= 16 for width in widths) else network
 
 
-def _apart(parts: Mapping[str, nn.Module]) -> None:
+def _check_own_tensors(parts: Mapping[str, nn.Module]) -> None:
     """Raise unless every part has its own tensors, of known shapes, because the optimizer and the methods handle each part separately."""
     owner: dict[nn.Parameter, str] = {}
     for part, module in parts.items():
@@ -88,7 +88,7 @@ def concept_models(
     return found
 
 
-def _muting(job: Job) -> muting.Zeros:
+def _muting(job: Job) -> muting.Muting:
     if job.spec.mute == "mean":
         return muting.Mean(job.dataset.split("train"), job.spec.encoders)
     return muting.Random(job.spec.seed) if job.spec.mute == "random" else muting.Zeros()

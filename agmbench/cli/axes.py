@@ -7,13 +7,13 @@ from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
 if TYPE_CHECKING:
-    from agmbench.cli.run import Given
+    from agmbench.cli.run import Options
     from agmbench.suite import Planned
 
 AXES = ("dataset", "modulator", "fusion")  # the axes that name components; all other axes are settings
 
 
-def axes_of(given: "Given") -> dict[str, Sequence[Any]]:
+def axes_of(given: "Options") -> dict[str, Sequence[Any]]:
     """The axes: the values of everything that may have several, by the kind of component or the key of the setting."""
     from agmbench.jobs import parse_ranges
 
@@ -30,7 +30,7 @@ def axes_of(given: "Given") -> dict[str, Sequence[Any]]:
     return {"dataset": datasets, "modulator": modulators, "fusion": fusions, **settings, **({"seed": seeds} if seeds else {})}
 
 
-def one_spec(axes: Mapping[str, Sequence[Any]], given: "Given") -> Any:
+def one_spec(axes: Mapping[str, Sequence[Any]], given: "Options") -> Any:
     """The spec of the one job, if no axis has several values."""
     from agmbench.jobs import compose
 
@@ -39,7 +39,7 @@ def one_spec(axes: Mapping[str, Sequence[Any]], given: "Given") -> Any:
     return compose(load(), str(dataset), str(modulator), fusion, _encoders(given), settings)
 
 
-def product(axes: Mapping[str, Sequence[Any]], given: "Given") -> "list[Planned]":
+def product(axes: Mapping[str, Sequence[Any]], given: "Options") -> "list[Planned]":
     from agmbench.suite import Block, Suite, plan
 
     settings = {key: list(values) for key, values in axes.items() if key not in (*AXES, "seed")}
@@ -51,7 +51,7 @@ def product(axes: Mapping[str, Sequence[Any]], given: "Given") -> "list[Planned]
     return plan(Suite(name="run", seeds=seeds, jobs=(block,)), load())
 
 
-def _encoders(given: "Given") -> dict[str, str]:
+def _encoders(given: "Options") -> dict[str, str]:
     from agmbench.jobs.texts import pairs
 
     return pairs("--encoder", given["encoders"], "modality=name, such as audio=resnet")

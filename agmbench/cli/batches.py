@@ -23,7 +23,7 @@ def folder_of(name: str) -> Path:
     return Path("runs") / "suites" / name
 
 
-def carried_out(
+def run_jobs(
     name: str,
     planned: "Sequence[Planned]",
     tracker: "MlflowTracker",
@@ -60,7 +60,7 @@ def carried_out(
     return suite.progress(planned, tracker, known), reason
 
 
-def ended(reason: str) -> None:
+def raise_if_failed(reason: str) -> None:
     """Raise `RunFailed` if there is a reason, because jobs failed. A command calls this last."""
     if reason:
         raise RunFailed(reason)
@@ -82,7 +82,7 @@ def counted(number: int) -> str:
     return "1 job" if number == 1 else f"{number} jobs"
 
 
-def told(name: str, found: "Standing") -> list[str]:
+def summary(name: str, found: "Standing") -> list[str]:
     """Lines for the user: the number of jobs by their state, without unimodal models; each failed job; the skipped jobs, by reason."""
     counts = {"done": found.done, "failed": found.failed, "missing": found.missing, "skipped": found.skipped}
     lines = [f"suite '{name}': " + ", ".join(f"{len(some)} {what}" for what, some in counts.items())]
@@ -96,13 +96,13 @@ def told(name: str, found: "Standing") -> list[str]:
 def elsewhere(name: str, found: "Standing") -> list[str]:
     """Notes about the jobs that cannot be built on this machine: how many the store knows, and how many it does not know."""
     everybody = (*found.done, *(one for one, _ in found.failed), *found.missing, *found.skipped)
-    told = [one for one in everybody if one.told]
-    unknown = [one for one in found.skipped if one.asked and not (one.job or one.told)]
+    stored = [one for one in everybody if one.stored]
+    unknown = [one for one in found.skipped if one.plan_key and not (one.job or one.stored)]
     lines = []
-    if told:
-        on = ", ".join(sorted({one.dataset for one in told}))
+    if stored:
+        on = ", ".join(sorted({one.dataset for one in stored}))
         lines.append(
-            f"note: {len(told)} jobs on {on} cannot be built on this machine; they are shown as another machine planned them in the store"
+            f"note: {len(stored)} jobs on {on} cannot be built on this machine; they are shown as another machine planned them in the store"
         )
     if unknown:
         lines.append(

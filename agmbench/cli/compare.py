@@ -21,7 +21,7 @@ FORMS = ("table", "markdown", "latex", "csv", "json", "html")
 HTML = Path("compare.html")
 
 
-class Given(Filters):
+class Options(Filters):
     """The options of the command."""
 
     baseline: str | None
@@ -67,7 +67,7 @@ class Given(Filters):
     help="A folder of results (agmbench export) to show instead of the store; repeatable.",
 )
 @registry_option
-def command(**given: Unpack[Given]) -> None:
+def command(**given: Unpack[Options]) -> None:
     """Compare methods side by side: one table per setting, from the runs in the store.
 
     Each method is compared with the baseline by statistical tests that are paired by seed; docs/statistics.md explains them.
@@ -97,7 +97,7 @@ def command(**given: Unpack[Given]) -> None:
         from agmbench import measures
         from agmbench.report.html import page
 
-        kept = None if isinstance(tracker, Folders) else partial(measures.kept, tracker)  # folders have no outcomes
+        kept = None if isinstance(tracker, Folders) else partial(measures.load_outcomes, tracker)  # folders have no outcomes
         text = page(tables, tracker.history, against, origin=Origin(tracker.shown), kept=kept)
         output = output or HTML
     else:
@@ -109,7 +109,7 @@ def command(**given: Unpack[Given]) -> None:
         echo(f"wrote {output}", err=True)
 
 
-def _tables(given: Given, tracker: "MlflowTracker | Folders") -> "list[Table]":
+def _tables(given: Options, tracker: "MlflowTracker | Folders") -> "list[Table]":
     from agmbench.cli.tables import ordered, side_by_side, wanted_of
     from agmbench.report.published import TABLES
 

@@ -66,11 +66,11 @@ def status(names: tuple[str, ...]) -> None:
     print_grid(table)
     downloads = known()
     for found in states:
-        for text in _told(found, downloads):
+        for text in _status_lines(found, downloads):
             echo(folded(text, later="    "))
 
 
-def _told(state: "State", downloads: Container[str]) -> Iterator[str]:
+def _status_lines(state: "State", downloads: Container[str]) -> Iterator[str]:
     """Lines about a data set: notes if it is here; otherwise what is missing and how to get it."""
     for note in state.notes:
         yield f"{state.name}: {note}"
@@ -98,7 +98,7 @@ def verify(name: str, settings: tuple[str, ...]) -> None:
     This checks counts, shapes, ranges, labels and checksums. It also shows which samples, speakers or videos two splits have in common,
     and whatever else is odd.
     """
-    from agmbench.data.fit import told
+    from agmbench.data.fit import in_one_line
     from agmbench.data.verify import verify as verified
 
     entry = load().get("dataset", name)
@@ -111,7 +111,7 @@ def verify(name: str, settings: tuple[str, ...]) -> None:
     for line in odd:
         echo(f"odd: {line}")
     if wrong:
-        raise AgmbenchError(f"'{entry.name}' is not sound: {told(wrong)}")
+        raise AgmbenchError(f"'{entry.name}' is not sound: {in_one_line(wrong)}")
     echo(f"\n'{entry.name}' has nothing wrong; odd findings: {len(odd)}" if odd else f"\n'{entry.name}' is sound")
 
 
@@ -260,7 +260,7 @@ def _progress(what: str) -> "Iterator[Progress]":
         task = bar.add_task(what, total=None)
         tenths, begun = 0, time.monotonic()
 
-        def told(done: int, total: int) -> None:
+        def show(done: int, total: int) -> None:
             nonlocal tenths
             bar.update(task, completed=done, total=total)
             long = time.monotonic() - begun > QUIET
@@ -268,7 +268,7 @@ def _progress(what: str) -> "Iterator[Progress]":
                 tenths = now
                 echo(f"{what}: {done:,} of {total:,}", err=True)
 
-        yield told
+        yield show
 
 
 command.add_command(get.command(_progress))

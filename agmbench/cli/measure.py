@@ -41,16 +41,16 @@ def command(metrics: tuple[str, ...], dataset: str | None, device: str) -> None:
             continue
         try:
             if not record.outcomes_kept:
-                from agmbench.execute.evaluation import kept_again
+                from agmbench.execute.evaluation import evaluate_again
 
-                record = kept_again(record, registry, tracker, device)
+                record = evaluate_again(record, registry, tracker, device)
             found = measures.measured(tracker, record, lacking)
         except AgmbenchError as error:
             untold.append(f"{record.run_id[:8]} '{record.name}': {error}")
             continue
         kept = [one for one in found if one.reason != measures.ALONE]  # the others may be measured later
         with tracker.reopen(record) as run:
-            run.measured(kept, record.spec["training"]["epochs"] - 1)
+            run.log_measurements(kept, record.spec["training"]["epochs"] - 1)
         count += bool(kept)
         if len(kept) < len(found):
             untold.append(

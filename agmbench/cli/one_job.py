@@ -15,12 +15,12 @@ from agmbench.errors import AgmbenchError
 from agmbench.registry import Registry, load
 
 if TYPE_CHECKING:
-    from agmbench.cli.run import Given
+    from agmbench.cli.run import Options
     from agmbench.measures import Measure
     from agmbench.records import Label, Record
 
 
-def carry_out(spec: Any, given: "Given", label: "Label", parent: str | None = None) -> None:
+def carry_out(spec: Any, given: "Options", label: "Label", parent: str | None = None) -> None:
     """Run one job in this process, or only describe it if it is a dry run."""
     if given["dry_run"]:
         _describe(spec, given)
@@ -30,7 +30,7 @@ def carry_out(spec: Any, given: "Given", label: "Label", parent: str | None = No
 
     from agmbench import build
     from agmbench.cli.watcher import Watcher
-    from agmbench.distributed.told import told
+    from agmbench.distributed.stand_in import stand_in
     from agmbench.execute import execute
     from agmbench.trackers.mlflow import MlflowTracker
 
@@ -41,7 +41,7 @@ def carry_out(spec: Any, given: "Given", label: "Label", parent: str | None = No
         record = execute(
             spec,
             registry,
-            told(tracker),
+            stand_in(tracker),
             chosen,
             watcher,
             _wanted(registry, given["no_strength"]),
@@ -63,7 +63,7 @@ def _on_several(devices: int | None, device: str) -> bool:
     from agmbench import build
     from agmbench.cli import main
     from agmbench.distributed.ranks import called_for, one_device
-    from agmbench.distributed.start import started
+    from agmbench.distributed.start import run_ranks
 
     if (size := called_for()) > 1:
         if devices not in (None, size):
@@ -80,7 +80,7 @@ def _on_several(devices: int | None, device: str) -> bool:
     if chosen.type == "cuda" and devices > (count := build.gpus()):
         raise AgmbenchError(f"--devices {devices}: this machine has only {count} GPU{'s' * (count > 1)}; ask for no more")
     words = click.get_current_context().meta[WORDS]
-    if status := started(devices, main, ["run", *words]):
+    if status := run_ranks(devices, main, ["run", *words]):
         sys.exit(status)
     return True
 
@@ -105,7 +105,7 @@ def _wanted(registry: Registry, no_strength: bool) -> "list[Measure]":
     return of_one_run(registry) if no_strength else measures(registry)
 
 
-def _describe(spec: Any, given: "Given") -> None:
+def _describe(spec: Any, given: "Options") -> None:
     """Print the whole job, what it will need, and which of the jobs are done. Imports only what this needs."""
     import yaml
 

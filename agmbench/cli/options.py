@@ -250,11 +250,11 @@ states_option = click.option(
 
 def workers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     """`--workers` sets `AGMBENCH_WORKERS` for this process and its children."""
-    from agmbench.workers import VARIABLE, asked
+    from agmbench.workers import VARIABLE, requested
 
     if value is not None:
         os.environ[VARIABLE] = value
-    asked()
+    requested()
 
 
 workers_option = click.option(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOST = 40  # the largest number of classes that are shown one by one
 
 
-class Said(TypedDict):
+class TableOptions(TypedDict):
     """The options that say what a table holds."""
 
     labels: tuple[str, ...]
@@ -58,7 +58,7 @@ class Said(TypedDict):
 @click.option("-o", "--output", metavar="FILE", help="File for the entry. [default: beside the table, with the suffix .yaml]")
 @click.option("--force", is_flag=True, help="Overwrite an existing entry.")
 @registry_option
-def describe(table: str, name: str | None, output: str | None, force: bool, **said: Unpack[Said]) -> None:
+def describe(table: str, name: str | None, output: str | None, force: bool, **said: Unpack[TableOptions]) -> None:
     """Look into a table of yours and write an entry for it.
 
     The command tells what the table holds. The entry is a YAML file, which you can edit. If TABLE is such an entry already, the command
@@ -79,10 +79,10 @@ def describe(table: str, name: str | None, output: str | None, force: bool, **sa
         raise AgmbenchError(
             f"{target} already exists; describe {target} itself, overwrite it with --force, or write to another file with -o"
         )
-    _written(path, given, name, target)
+    _write_entry(path, given, name, target)
 
 
-def _settings(said: Said) -> dict[str, Any]:
+def _settings(said: TableOptions) -> dict[str, Any]:
     """The parameters of data set `table` that the options set."""
     from agmbench.jobs import parse_settings
 
@@ -102,19 +102,21 @@ def _pair(text: str) -> tuple[str, str]:
     return name, file
 
 
-def _written(path: Path, given: dict[str, Any], name: str | None, target: Path) -> None:
+def _write_entry(path: Path, given: dict[str, Any], name: str | None, target: Path) -> None:
     from agmbench.data.describe import entry, entry_name, first_run
 
     opened = opened_table(path.absolute(), given, anew=True)
     known = load().names("dataset")
     if name in known:
         raise AgmbenchError(f"--name {name}: there is already a data set of this name; choose another")
-    show(opened)
+    wrong = show(opened)
     try:
         target.write_text(entry(opened, name or entry_name(path, known), target.absolute().parent), encoding="utf-8")
     except OSError as error:
         raise AgmbenchError(f"{target} cannot be written ({error.strerror}); name another place with -o") from error
-    echo(f"\nwrote {shown(target)}; next: {first_run(opened, shlex.quote(shown(target)))}")
+    quoted = shlex.quote(shown(target))
+    step = f"correct what is wrong, then: agmbench data verify {quoted}" if wrong else first_run(opened, quoted)
+    echo(f"\nwrote {shown(target)}; next: {step}")
 
 
 def opened_table(path: Path, given: dict[str, Any], anew: bool = False) -> "Opened":
@@ -146,13 +148,13 @@ def _settings_of(given: dict[str, Any]) -> Iterator[dict[str, Any]]:
         raise AgmbenchError(f"{error}") from error
 
 
-def show(opened: "Opened") -> None:
-    """Print what a table holds: its modalities, its classes in each split, and everything that was noted or is odd or wrong."""
+def show(opened: "Opened") -> bool:
+    """Print what a table holds: its modalities, its classes in each split, and everything that was noted or is odd or wrong. Returns
+    whether anything is wrong."""
     from rich.markup import escape
     from rich.table import Table
 
-    from agmbench import labels
-    from agmbench.data.describe import classes, counts, modalities, told
+    from agmbench.data.describe import WRONG, classes, counts, modalities, remarks
     from agmbench.report.grid import print_grid
 
     frame = opened.rows.frame
@@ -172,7 +174,6 @@ def show(opened: "Opened") -> None:
     grid.add_row("samples", *(f"{len(opened.parts[part])}" for part in ("train", "dev", "valid", "test")))
     print_grid(grid)
     echo()
-    for line in told(opened, found):
-        echo(line)
-    if reason := labels.refused(opened.modals, opened.targets.class_names):
-        echo(f"wrong: {reason}")
+    lines = [*remarks(opened, found)]
+    echo("\n".join(lines))
+    return any(line.startswith(WRONG) for line in lines)

@@ -26,7 +26,7 @@ from agmbench.cli.terminal import echo
 from agmbench.errors import AgmbenchError
 
 
-class Given(Place):
+class Options(Place):
     """The options of the command."""
 
     dataset: tuple[str, ...]
@@ -129,7 +129,7 @@ class Given(Place):
 @click.option("-v", "--verbose", is_flag=True, help="Show every metric on valid after each epoch.")
 @log_option
 @click.option("--force", is_flag=True, help="Train this job and its references again, even if they are done.")
-def command(**given: Unpack[Given]) -> None:
+def command(**given: Unpack[Options]) -> None:
     """Train one job and its unimodal reference models, and log them to MLflow.
 
     If options name several values (-m joint,agm --seeds 5), there is one job for each combination. They run like a suite: each job in
@@ -146,7 +146,7 @@ def command(**given: Unpack[Given]) -> None:
             )
         echo(dumped())
     elif given["job_file"] is not None:
-        _alone("--job")
+        _check_alone("--job")
         spec, parent, *_ = job_of(given["job_file"])
         one_job.carry_out(spec, given, label, parent)
     else:
@@ -163,7 +163,7 @@ def _run_name(text: str | None) -> str:
     return text or ""
 
 
-def _placed(given: Given) -> bool:
+def _placed(given: Options) -> bool:
     """Whether an option says where jobs run, so that a launcher is needed."""
     return given["launcher"] != "local" or any(given[key] for key in Place.__annotations__ if key != "launcher")  # type: ignore[literal-required]
 
@@ -185,7 +185,7 @@ BESIDE_A_JOB = {
 }  # options that do not describe the job
 
 
-def _alone(option: str) -> None:
+def _check_alone(option: str) -> None:
     """Raise if another option describes the job as well."""
     context = click.get_current_context()
     given = [name for name in context.params if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]

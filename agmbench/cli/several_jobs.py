@@ -9,16 +9,16 @@ from agmbench.errors import AgmbenchError
 from agmbench.registry import load
 
 if TYPE_CHECKING:
-    from agmbench.cli.run import Given
+    from agmbench.cli.run import Options
     from agmbench.records import Label
 
 FOR_ONE = ("devices", "no_strength", "profile", "force")  # options that are possible only for a single job
 
 
-def carry_out(axes: Mapping[str, Sequence[Any]], given: "Given", label: "Label") -> None:
+def carry_out(axes: Mapping[str, Sequence[Any]], given: "Options", label: "Label") -> None:
     """Run every combination of the axes as a job of a suite without a file, and print the table that compares them."""
     from agmbench import suite
-    from agmbench.cli.batches import carried_out, ended, recorded, told
+    from agmbench.cli.batches import raise_if_failed, recorded, run_jobs, summary
     from agmbench.cli.tables import tabled
     from agmbench.jobs import digest
     from agmbench.registry.entry import check_name
@@ -41,7 +41,7 @@ def carry_out(axes: Mapping[str, Sequence[Any]], given: "Given", label: "Label")
         echo(f"{len(planned)} jobs, {sum(bool(one.skipped) for one in planned)} skipped")
         return
     tracker = MlflowTracker()
-    found, failure = carried_out(name, planned, tracker, given, label.tags, given["quiet"], given["log_format"] == "json")
-    echo("\n".join(told(name, found)), err=True)
+    found, failure = run_jobs(name, planned, tracker, given, label.tags, given["quiet"], given["log_format"] == "json")
+    echo("\n".join(summary(name, found)), err=True)
     show(*tabled(recorded(found, tracker, label.tags), load()))
-    ended(failure)
+    raise_if_failed(failure)

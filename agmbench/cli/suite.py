@@ -47,7 +47,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-class Asked(TypedDict):
+class JobOptions(TypedDict):
     """Which of a suite's jobs are meant: the values of the options that `_options` adds."""
 
     scale: str | None
@@ -56,7 +56,7 @@ class Asked(TypedDict):
     settings: tuple[str, ...]
 
 
-class Ran(Asked, Place):
+class RunOptions(JobOptions, Place):
     """Which jobs are run, where, and how their runs are tagged."""
 
     tags: tuple[str, ...]
@@ -90,7 +90,7 @@ def list_() -> None:
 @command.command("show")
 @click.argument("name", callback=entry_of("suite"))
 @_options
-def show(name: str, **asked: Unpack[Asked]) -> None:
+def show(name: str, **asked: Unpack[JobOptions]) -> None:
     """List every job of a suite, and say why any is skipped."""
     from agmbench.suite import checked
 
@@ -103,23 +103,23 @@ def show(name: str, **asked: Unpack[Asked]) -> None:
 @command.command("status")
 @click.argument("name", callback=entry_of("suite"))
 @_options
-def status(name: str, **asked: Unpack[Asked]) -> None:
+def status(name: str, **asked: Unpack[JobOptions]) -> None:
     """Show how far a suite is, according to the store. Nothing is run, and no data are needed.
 
     A job that is being trained counts as missing until it is done. So does a job that was left behind: its process is gone, and
     `suite run` takes it over.
     """
-    from agmbench.cli.batches import elsewhere, told
+    from agmbench.cli.batches import elsewhere, summary
     from agmbench.trackers.mlflow import MlflowTracker
     from agmbench.trackers.places import worker
 
     tracker = MlflowTracker()
     found = _progress(name, asked, tracker)
-    echo("\n".join(told(name, found)))
-    left = tracker.left_behind(found.at_work, _watching)
-    for record in found.at_work:
+    echo("\n".join(summary(name, found)))
+    left = tracker.left_behind(found.running_runs, _watching)
+    for record in found.running_runs:
         echo(f"{'left behind' if record.run_id in left else 'at work'}: {record.name}, by {worker(record.tags)}")
-    running = {record.digest for record in found.at_work}
+    running = {record.digest for record in found.running_runs}
     for one in found.missing:
         if one.digest not in running:
             echo(f"missing: {one.label}")
@@ -145,21 +145,21 @@ def _watching(seconds: float) -> None:
 @workers_option
 @states_option
 @_options
-def run(name: str, **given: Unpack[Ran]) -> None:
+def run(name: str, **given: Unpack[RunOptions]) -> None:
     """Run the missing jobs of a suite, each in its own process. A failed job is recorded, and the others go on."""
-    from agmbench.cli.batches import carried_out, ended, recorded, told
+    from agmbench.cli.batches import raise_if_failed, recorded, run_jobs, summary
     from agmbench.cli.suite_report import keep
     from agmbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
     tagged = tags_of(given["tags"])
-    found, failure = carried_out(
+    found, failure = run_jobs(
         name, _planned(name, given), tracker, given, tagged, given["quiet"], given["log_format"] == "json"
     )
-    stored, said = recorded(found, tracker, tagged), told(name, found)
+    stored, said = recorded(found, tracker, tagged), summary(name, found)
     echo("\n".join(said))
     keep(name, " ".join(["agmbench suite", name, *_words(given)]), said, found, stored, tracker)
-    ended(failure)
+    raise_if_failed(failure)
 
 
 @command.command("report")
@@ -171,10 +171,10 @@ def run(name: str, **given: Unpack[Ran]) -> None:
     help="Show the figures of the paper's supplement beside ours. [default: only of the tables that the suite reproduces]",
 )
 @_options
-def report(name: str, output: str | None, published: bool | None, **asked: Unpack[Asked]) -> None:
+def report(name: str, output: str | None, published: bool | None, **asked: Unpack[JobOptions]) -> None:
     """Write an HTML report of a suite's finished jobs. It is one file and needs no network."""
     from agmbench import measures
-    from agmbench.cli.batches import elsewhere, recorded, told
+    from agmbench.cli.batches import elsewhere, recorded, summary
     from agmbench.cli.tables import tabled
     from agmbench.report.export import Origin
     from agmbench.report.html import page
@@ -196,12 +196,12 @@ def report(name: str, output: str | None, published: bool | None, **asked: Unpac
     beside = read(known, name).published if published is None else TABLES if published else ()
     tables = tabled(records, known, cost=True, coalitions=True, beside=beside)
     title = " ".join(["agmbench suite", name, *_words(asked)])
-    kept = partial(measures.kept, tracker)
-    save(page(tables, tracker.history, BASELINE, title, told(name, found), Origin(tracker.shown), kept), path)
+    kept = partial(measures.load_outcomes, tracker)
+    save(page(tables, tracker.history, BASELINE, title, summary(name, found), Origin(tracker.shown), kept), path)
     echo(f"{path}: {len(found.done)} of {len(found.done) + len(found.failed) + len(found.missing)} jobs")
 
 
-def _planned(name: str, asked: Asked) -> "list[Planned]":
+def _planned(name: str, asked: JobOptions) -> "list[Planned]":
     from agmbench import suite
     from agmbench.jobs import parse_settings
 
@@ -210,14 +210,14 @@ def _planned(name: str, asked: Asked) -> "list[Planned]":
     return suite.plan(suite.read(registry, name), registry, asked["scale"], asked["seeds"], asked["limit"], settings)
 
 
-def _progress(name: str, asked: Asked, tracker: "MlflowTracker") -> "Standing":
+def _progress(name: str, asked: JobOptions, tracker: "MlflowTracker") -> "Standing":
     """The standing of a suite's jobs according to the store, including jobs whose data are not on this machine."""
     from agmbench.suite import progress, remembered
 
     return progress(remembered(_planned(name, asked), name, tracker), tracker, load())
 
 
-def _words(asked: Asked) -> list[str]:
+def _words(asked: JobOptions) -> list[str]:
     """The options as words of a command line."""
     options = [f"--{key} {asked[key]}" for key in ("scale", "seeds", "limit") if asked[key] is not None]
     return [*options, *(f"--set {text}" for text in asked["settings"])]

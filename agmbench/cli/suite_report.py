@@ -44,7 +44,7 @@ def keep(
         if tracker.of_group(dataset, tags(name), NOTED) == made_of:
             continue
         tables = tabled(records, registry, cost=True, coalitions=True, beside=read(registry, name).published)
-        text = page(tables, tracker.history, BASELINE, title, said, origin, partial(measures.kept, tracker))
+        text = page(tables, tracker.history, BASELINE, title, said, origin, partial(measures.load_outcomes, tracker))
         summary = "\n\n".join([f"# {title}", *said, render(tables, "markdown", BASELINE, origin)])
         with group(tracker, dataset, name) as run:
             keep_texts(run, {REPORT: text, SUMMARY: f"{summary}\n"})

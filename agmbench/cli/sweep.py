@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agmbench.sweep import Sweep, Workers
 
 
-class Given(Place):
+class Options(Place):
     """The options of the command."""
 
     dataset: str
@@ -94,7 +94,7 @@ class Given(Place):
 @states_option
 @root_option
 @registry_option
-def command(**given: Unpack[Given]) -> None:
+def command(**given: Unpack[Options]) -> None:
     """Tune modulators with Optuna on the valid split. Run the same command again to resume a study that was stopped."""
     registry = load()
     modulators = _modulators(given, registry)
@@ -117,7 +117,7 @@ def command(**given: Unpack[Given]) -> None:
     _show(planned, found)
 
 
-def _modulators(given: Given, registry: Registry) -> list[str]:
+def _modulators(given: Options, registry: Registry) -> list[str]:
     """The names of the modulators that are tuned."""
     modulator, fair = given["modulator"], given["fair"]
     if (modulator is None) == (fair is None):
@@ -132,7 +132,7 @@ def _modulators(given: Given, registry: Registry) -> list[str]:
     return [BASELINE, *names] if fair is not None and BASELINE not in names else names
 
 
-def _planned(given: Given, registry: Registry, modulators: Sequence[str], folder: Path) -> "list[Sweep]":
+def _planned(given: Options, registry: Registry, modulators: Sequence[str], folder: Path) -> "list[Sweep]":
     """One sweep per modulator; nothing is written."""
     from agmbench import sweep as sweeps
     from agmbench.jobs import parse_settings
@@ -146,7 +146,7 @@ def _planned(given: Given, registry: Registry, modulators: Sequence[str], folder
     return [sweeps.plan(registry, given["dataset"], name, given["fusion"], settings, search) for name in modulators]
 
 
-def _workers(given: Given, store: str) -> "Workers | None":
+def _workers(given: Options, store: str) -> "Workers | None":
     """The processes that run trials, started by a launcher; `None` means this process."""
     from agmbench import sweep as sweeps
 

@@ -118,7 +118,7 @@ def measured(
     for record in records:
         here = record.status == FINISHED and not record.source  # the outcomes of imported runs are not here
         lacking = measures.stale(record, wanted) if here else []
-        found.append(record.with_measured(measures.tried(tracker, record, lacking, find)) if lacking else record)
+        found.append(record.with_measured(measures.measured_or_reasons(tracker, record, lacking, find)) if lacking else record)
         count += bool(lacking)
     if count:
         runs = "1 run was" if count == 1 else f"{count} runs were"

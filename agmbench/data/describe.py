@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import yaml
 
+from agmbench import labels
 from agmbench.contracts import SPLITS, SplitName
 from agmbench.data.classes import Classes, judged
 from agmbench.datasets.tables.kinds import Numbers
@@ -18,6 +19,7 @@ from agmbench.datasets.tables.shares import SHARES
 from agmbench.datasets.tables.stored import is_sequence
 
 WRITTEN = ("label", "task", "split", "group", "weight", "id")  # the settings that an entry states if they are set
+WRONG = "wrong: "  # how a remark begins that has to be mended before anything runs
 AT_ONCE = 4096  # rows whose labels are looked at together
 SMALL = 64  # pixels: a picture whose sides are not longer gets a small network
 COMPARED = ("unimodal", "joint", "ogm-ge", "agm")
@@ -46,9 +48,9 @@ def classes(opened: Opened) -> dict[SplitName, Classes]:
     for name, some in opened.parts.items():
         found[name] = Classes(len(opened.targets.class_names))
         for index in torch.arange(len(some)).split(AT_ONCE):
-            labels = task.labels(opened.targets.values[torch.from_numpy(some)[index]])
-            if labels is not None:
-                found[name].add(index, labels)
+            some_labels = task.labels(opened.targets.values[torch.from_numpy(some)[index]])
+            if some_labels is not None:
+                found[name].add(index, some_labels)
     return found
 
 
@@ -58,7 +60,7 @@ def counts(opened: Opened, found: Mapping[SplitName, Classes]) -> list[tuple[str
     return [(title, [int(found[name].counts[number]) for name in SPLITS]) for number, title in enumerate(names)]
 
 
-def told(opened: Opened, found: Mapping[SplitName, Classes]) -> Iterator[str]:
+def remarks(opened: Opened, found: Mapping[SplitName, Classes]) -> Iterator[str]:
     """The lines printed below the tables: label, splits, groups, weights, ids, unused columns, and what is odd or wrong."""
     settings, kind = opened.settings, opened.targets.kind
     what = {"class": "a class", "labels": "several labels", "number": "a number", "segments": "a class for each segment"}[kind]
@@ -81,7 +83,9 @@ def told(opened: Opened, found: Mapping[SplitName, Classes]) -> Iterator[str]:
     yield from (f"note: {line}" for line in opened.notes)
     wrong, odd = _classes_lacking(opened, found)
     yield from (f"odd: {line}" for line in (*opened.odd, *odd))
-    yield from (f"wrong: {line}" for line in (*opened.wrong, *wrong))
+    yield from (f"{WRONG}{line}" for line in (*opened.wrong, *wrong))
+    if reason := labels.refused(opened.modals, opened.targets.class_names):
+        yield f"{WRONG}{reason}"
 
 
 def _classes_lacking(opened: Opened, found: Mapping[SplitName, Classes]) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ from agmbench.tasks import Wrong, shape_of
 
 FIRST = 16  # a job checks so many samples of each split before anything is written
 NAMED = 3  # a line names at most so many samples or classes
-TOLD = 10  # an error quotes at most so many lines
+MOST_LINES = 10  # an error quotes at most so many lines
 
 
 Named = Callable[[SplitName, int], str]  # the name by which a user knows a sample, given its split and its number
@@ -56,9 +56,9 @@ class _Line:
     first: list[int] = field(default_factory=list)
 
 
-def told(lines: Sequence[str]) -> str:
-    """The lines joined to one. Only the first `TOLD` are quoted; the rest are counted."""
-    return "; ".join([*lines[:TOLD], *([f"and {len(lines) - TOLD} more"] if len(lines) > TOLD else [])])
+def in_one_line(lines: Sequence[str]) -> str:
+    """The lines joined to one. Only the first `MOST_LINES` are quoted; the rest are counted."""
+    return "; ".join([*lines[:MOST_LINES], *([f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else [])])
 
 
 def wrong_input(modality: str, x: object, shape: tuple[int, ...], count: int) -> Wrong | None:
@@ -101,7 +101,7 @@ def check_fit(name: str, dataset: Dataset) -> None:
         except Exception as error:  # a stranger's data set may raise anything
             raise AgmbenchError(f"data set '{name}': {split} cannot be read ({describe(error)})") from error
         if lines:
-            raise AgmbenchError(f"data set '{name}': {told(lines)} ('agmbench data verify {name}' reads every sample)")
+            raise AgmbenchError(f"data set '{name}': {in_one_line(lines)} ('agmbench data verify {name}' reads every sample)")
 
 
 def _unfit(dataset: Dataset, name: SplitName) -> list[str]:

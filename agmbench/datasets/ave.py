@@ -15,7 +15,7 @@ from agmbench.datasets.ave_features import Features
 from agmbench.datasets.ave_lists import EVENTS, FILES, SECONDS, Event, Splits, list_files, places_of, read_lists, rows_of
 from agmbench.datasets.clips import Clips
 from agmbench.datasets.files import FileDataset, Held, Layout, Progress, Source
-from agmbench.datasets.media import Decoded, load_images, missing, pictures_of, read_frames, read_sound, spread
+from agmbench.datasets.media import Decoded, check_present, load_images, pictures_of, read_frames, read_sound, spread
 from agmbench.datasets.splitting import ProtocolName
 from agmbench.datasets.untrusted import load_pickle
 from agmbench.tasks import Segments, SingleLabel
@@ -125,7 +125,7 @@ class Clip(Layout):
         lists = named(read_lists(root))
         pictures = min(root.glob("Image-*-FPS-SE"))  # if there are several, the folder with the fewest pictures per second
         sounds, folders = _places(lists, root / "Audio-1004-SE", ".pkl"), _places(lists, pictures, "")
-        missing(sorted({*sounds, *folders}))
+        check_present(sorted({*sounds, *folders}))
         shown = [_spread(folder, options["frames"]) for folder in folders]
         media = {*sounds, *(path for paths in shown for path in paths)}
         seen = pictures_of(shown, load_images)
@@ -159,7 +159,7 @@ def _official(raw: Path, frames: int) -> Clips:
     lists = named(read_lists(raw))
     videos = _places(lists, raw / "AVE", ".mp4")
     once = sorted(set(videos))
-    missing(once)
+    check_present(once)
     pictures = pictures_of(videos, read_frames, times=frames)
     return Clips(lists, Decoded(videos, _spectrogram), pictures, list_files(raw), once)
 

@@ -17,9 +17,9 @@ from agmbench.datasets.files import FileDataset, Held, Layout, Progress, Source,
 from agmbench.datasets.media import (
     Decoded,
     Floats,
+    check_present,
     load_images,
     log_spectrogram,
-    missing,
     pictures_of,
     read_frames,
     read_sound,
@@ -83,7 +83,7 @@ class Raw(Layout):
         lists = self.listed(root)
         every = [clip for part in lists.values() for clip in part]
         sounds = [root / self.sounds / f"{clip.name}.wav" for clip in every]
-        missing(sounds)
+        check_present(sounds)
         pictures, seen = self.pictures(root, every, frames)
         files = [path for name in self.lists.values() if (path := root / name).exists()]
         return Clips(lists, Decoded(sounds, spectrogram), pictures, files, [*sounds, *seen])
@@ -115,7 +115,7 @@ class _Images(Raw):
 
     def pictures(self, root: Path, clips: Sequence[Clip], frames: int) -> tuple[Decoded, list[Path]]:
         folder = max(root.glob("Image-*-FPS"))
-        missing([folder / clip.name for clip in clips])
+        check_present([folder / clip.name for clip in clips])
         chosen = []
         for clip in clips:
             there = sorted((folder / clip.name).glob("*.jpg"))
@@ -171,7 +171,7 @@ class Official(Raw):
 
     def pictures(self, root: Path, clips: Sequence[Clip], frames: int) -> tuple[Decoded, list[Path]]:
         videos = [root / "VideoFlash" / f"{clip.name}.flv" for clip in clips]
-        missing(videos)
+        check_present(videos)
         return pictures_of(videos, read_frames, times=frames), videos
 
 

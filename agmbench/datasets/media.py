@@ -255,7 +255,7 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
     return [paths[(2 * number + 1) * len(paths) // (2 * count)] for number in range(count)]
 
 
-def missing(paths: Sequence[Path]) -> None:
+def check_present(paths: Sequence[Path]) -> None:
     """Raise `Unsuitable` if any of the paths is missing. The message names the first and says how many are missing."""
     gone = [path for path in paths if not path.exists()]
     if gone:

@@ -16,7 +16,16 @@ from agmbench.datasets import prepared
 from agmbench.datasets.arrays import Array, check_labels
 from agmbench.datasets.checksums import checksums
 from agmbench.datasets.files import Held, Layout, Progress, found
-from agmbench.datasets.media import SIDE, Decoded, frame_tensor, log_spectrogram, missing, pictures_of, read_frames, read_sound
+from agmbench.datasets.media import (
+    SIDE,
+    Decoded,
+    check_present,
+    frame_tensor,
+    log_spectrogram,
+    pictures_of,
+    read_frames,
+    read_sound,
+)
 from agmbench.datasets.sequences import PARTS, Part, entries, held, numbers
 from agmbench.datasets.splitting import ProtocolName
 from agmbench.datasets.stored import Stored
@@ -116,7 +125,7 @@ def listed(root: Path) -> tuple[dict[str, list[Any]], dict[str, Array]]:
 
 def _paths(root: Path, ids: Sequence[Any]) -> list[Path]:
     paths = [root / VIDEOS / f"{id_}.mp4" for id_ in ids]
-    missing(paths)
+    check_present(paths)
     return paths
 
 

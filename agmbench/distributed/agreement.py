@@ -13,10 +13,10 @@ T = TypeVar("T")
 ROUNDING = 1e-4  # how far ranks may differ after an epoch, relative to the largest number of a tensor
 
 
-def said_once(value: T) -> T:
+def of_first_rank(value: T) -> T:
     """The value of the first rank, on every rank; without ranks, the value itself."""
     ranks = here()
-    return value if ranks is None else ranks.told(value)
+    return value if ranks is None else ranks.broadcast(value)
 
 
 @torch.no_grad()
@@ -30,7 +30,7 @@ def agree(*parts: nn.Module) -> None:
         return
     named = dict(chain.from_iterable([*part.named_parameters(), *part.named_buffers()] for part in parts))
     mine = {name: tensor.clone() for name, tensor in named.items()}
-    ranks.as_first(list(named.values()))
+    ranks.broadcast_tensors(list(named.values()))
     alike = torch.stack([_alike(mine[name], tensor) for name, tensor in named.items()])
     wrong = [name for name, one in zip(named, ranks.all_of(alike).tolist(), strict=True) if not one]
     if wrong:

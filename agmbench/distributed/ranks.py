@@ -92,14 +92,14 @@ class Ranks:
             x = torch.cat([x, x[-1:]])
         return torch.cat([one[:count] for one, count in zip(self.each(x), counts, strict=True)])
 
-    def told(self, what: Any) -> Any:
+    def broadcast(self, what: Any) -> Any:
         """The value of the first rank, on all ranks; the values of the others are ignored."""
-        said = [what if self.first else None]
+        values = [what if self.first else None]
         with self._listening():
-            dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
-        return said[0]
+            dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        return values[0]
 
-    def as_first(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite each tensor by that of the first rank."""
         with self._listening():
             for tensor in tensors:

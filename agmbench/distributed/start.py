@@ -24,7 +24,7 @@ LOOK = 1.0  # seconds between two looks for that file
 GRACE = 30.0  # seconds for the other ranks to notice that one has ended, and again as many before they are killed
 
 
-def started(count: int, command: Callable[[Sequence[str]], object], words: Sequence[str]) -> int:
+def run_ranks(count: int, command: Callable[[Sequence[str]], object], words: Sequence[str]) -> int:
     """Run the command line `command` with these words as `count` ranks; returns the exit status.
 
     The first rank prints all output and errors. If a rank ends before the first could report it, this raises `RunFailed` with the last line
@@ -37,15 +37,15 @@ def started(count: int, command: Callable[[Sequence[str]], object], words: Seque
         for rank in range(count):
             said = Path(folder, f"{rank}")
             given = (rank, command, words, _environment(rank, count, folder), said, watched)
-            process = context.Process(target=_rank, args=given)
+            process = context.Process(target=_run_rank, args=given)
             process.start()
             processes.append(process)
         watched.close()
         try:
-            lost = _watched(processes, Path(folder, DONE))
+            lost = _watch(processes, Path(folder, DONE))
         except KeyboardInterrupt:
             processes[0].terminate()  # the other ranks end when the first one does
-            _ended(processes)
+            _end(processes)
             if not Path(folder, "0").exists():  # the first rank could not report the interruption
                 raise
             return INTERRUPTED
@@ -63,18 +63,18 @@ def started(count: int, command: Callable[[Sequence[str]], object], words: Seque
         raise RunFailed(_epitaph(lost, count, processes[lost].exitcode, Path(folder, f"{lost}")))
 
 
-def _watched(processes: Sequence[Any], done: Path) -> int | None:
+def _watch(processes: Sequence[Any], done: Path) -> int | None:
     """Wait until all processes have ended. After one has failed or the first one is done, wait only a short time for the others. Returns
     the rank that failed first, or `None`."""
     failed: list[int] = []
     while not failed and processes[0].exitcode is None and not done.exists():
         wait([process.sentinel for process in processes if process.exitcode is None], timeout=LOOK)
         failed = [rank for rank, process in enumerate(processes) if process.exitcode]
-    _ended(processes)
+    _end(processes)
     return failed[0] if failed else None
 
 
-def _ended(processes: Sequence[Any]) -> None:
+def _end(processes: Sequence[Any]) -> None:
     """Wait until all processes have ended: first by themselves, then after a request to stop, and at last by killing them."""
     for end in (None, "terminate", "kill"):
         for process in processes:
@@ -111,7 +111,7 @@ def _threads(count: int) -> Iterator[None]:
             del os.environ["OMP_NUM_THREADS"]
 
 
-def _rank(
+def _run_rank(
     rank: int,
     command: Callable[[Sequence[str]], object],
     words: Sequence[str],

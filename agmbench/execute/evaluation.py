@@ -26,7 +26,7 @@ from agmbench.registry import Registry
 AFTER: tuple[SplitName, ...] = ("dev", "valid", "test")  # the splits on which the selected weights are evaluated
 
 
-def fed(job: build.Job, device: torch.device, names: Sequence[SplitName] = SPLITS) -> Feed:
+def make_feed(job: build.Job, device: torch.device, names: Sequence[SplitName] = SPLITS) -> Feed:
     """The feed of a job: its splits as batches, changed by its transforms; among several processes, each gets its part."""
     kind = Feed if here() is None else DealtFeed
     return kind({name: job.dataset.split(name) for name in names}, device, workers(device), build.augmentation(job))
@@ -47,7 +47,7 @@ def losses(job: build.Job, test: Outcome) -> dict[str, float]:
     return all_of_split("test", {name: value for name, value in found.items() if "loss" in name.partition("/")[0]})
 
 
-def best(record: Record, tracker: Tracker, device: torch.device) -> dict[str, Any]:
+def best_weights(record: Record, tracker: Tracker, device: torch.device) -> dict[str, Any]:
     """The weights in the best checkpoint of a finished run."""
     with tracker.artifact(record, "checkpoints/best.pt") as path:
         return dict(torch.load(path, map_location=device, weights_only=True))
@@ -55,13 +55,13 @@ def best(record: Record, tracker: Tracker, device: torch.device) -> dict[str, An
 
 def keep_outcomes(job: build.Job, run: Run, tracker: Tracker, record: Record, device: torch.device) -> None:
     """Evaluate the best checkpoint of a run that was made before outcomes were kept, and add the outcomes to it."""
-    model, modulator = served.restored(job, best(record, tracker, device), device)
-    with tempfile.TemporaryDirectory() as scratch, fed(job, device) as feed:
+    model, modulator = served.restored(job, best_weights(record, tracker, device), device)
+    with tempfile.TemporaryDirectory() as scratch, make_feed(job, device) as feed:
         outcomes.save(evaluated(job, model, modulator, feed), Path(scratch) / outcomes.FILE)
-        run.files(Path(scratch))
+        run.log_files(Path(scratch))
 
 
-def kept_again(record: Record, registry: Registry, tracker: Tracker, device: str) -> Record:
+def evaluate_again(record: Record, registry: Registry, tracker: Tracker, device: str) -> Record:
     """Evaluate a run that was made before outcomes were kept; returns its record. Raises `RunFailed` if data or components have changed."""
     job = build.resolve(spec_of(record.spec), registry)
     if job.digest != record.digest:

@@ -24,7 +24,7 @@ from agmbench.state import Unfit, fitting
 from agmbench.train import Epoch, train
 
 
-class Begun(NamedTuple):
+class Training(NamedTuple):
     """A training that is ready to start, or to go on after `done` epochs, whose points are the `history`."""
 
     job: build.Job
@@ -36,14 +36,14 @@ class Begun(NamedTuple):
     done: int
 
 
-def begun(
+def prepare_training(
     job: build.Job,
     feed: Feed,
     judge: Judge,
     states: Checkpoints,
     beside: Path,
     concepts: Callable[[MultimodalModel], Mapping[str, MultimodalModel]],
-) -> Begun:
+) -> Training:
     """Prepare a training that goes on after the newest state that fits; states that do not fit are set aside.
 
     beside: the folder for kept features.   concepts: returns the unimodal models for a model, if the method needs them.
@@ -52,7 +52,7 @@ def begun(
     saved = states.load(device)
     model = build.model(job).to(device)
     modulator = build.modulator(job, model)
-    beside_it = concepts(model) if modulator.needs_concepts else {}
+    unimodal = concepts(model) if modulator.needs_concepts else {}
     if spec.training.cache_features:
         features.keep(model, feed, beside)
     best, history, done, state = Selection(spec.training.select), [], 0, None
@@ -63,17 +63,17 @@ def begun(
                 history, state = unpack(saved["history"]), saved["training"]
                 done = state["epoch"] + 1
         named = f"'{spec.dataset.name}'"
-        epochs = train(model, modulator, feed, spec.training, spec.seed, beside_it, state, judge, data=named)
+        epochs = train(model, modulator, feed, spec.training, spec.seed, unimodal, state, judge, data=named)
         if saved is not None:
             with fitting():
                 best.check(model, modulator)
     except Unfit as error:
         states.refuse(str(error))
-        return begun(job, feed, judge, states, beside, concepts)
-    return Begun(job, model, modulator, best, history, epochs, done)
+        return prepare_training(job, feed, judge, states, beside, concepts)
+    return Training(job, model, modulator, best, history, epochs, done)
 
 
-def followed(training: Begun, run: Run, states: Checkpoints, observer: Observer, log: Log) -> int:
+def train_to_end(training: Training, run: Run, states: Checkpoints, observer: Observer, log: Log) -> int:
     """Train to the end. After each epoch, write its points to the run, save a state if one is due, and tell the observer and the log.
     Returns the number of epochs."""
     job, best, history, done = training.job, training.best, training.history, training.done
@@ -81,7 +81,7 @@ def followed(training: Begun, run: Run, states: Checkpoints, observer: Observer,
         observer.warned(text)
         log.say(f"warning: {text}")
     observer.started(job.name, job.spec.training.epochs, done)
-    run.points(history)
+    run.log_points(history)
     for epoch in training.epochs:
         best.see(epoch, training.model, training.modulator)
         history += [*epoch.points, *epoch.costs]
@@ -89,25 +89,29 @@ def followed(training: Begun, run: Run, states: Checkpoints, observer: Observer,
         if states.due():
             state = epoch.state()
             states.save({"training": state, "selection": best.state_dict(), "history": pack(history)})
-        run.points([*epoch.points, *epoch.costs])
+        run.log_points([*epoch.points, *epoch.costs])
         done = epoch.number + 1
         observer.epoch(epoch)
         log.epoch(epoch, job.spec.training.epochs)
     return done
 
 
-def settled(training: Begun, folder: Path) -> None:
-    """Write the last and the selected weights as files, and load the selected ones into the model and the modulator."""
+def save_weights(training: Training, folder: Path) -> None:
+    """Write the last and the selected weights as files."""
     model, modulator, best = training.model, training.modulator, training.best
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir()
     torch.save({"model": model.state_dict(), "modulator": modulator.state_dict()}, checkpoints / "last.pt")
     torch.save({**best.weights, "epoch": best.epoch}, checkpoints / "best.pt")
-    model.load_state_dict(best.weights["model"])
-    modulator.load_state_dict(best.weights["modulator"])
 
 
-def kept(training: Begun, found: Mapping[str, Outcome], folder: Path) -> None:
+def load_selected_weights(training: Training) -> None:
+    """Load the selected weights into the model and the modulator."""
+    training.model.load_state_dict(training.best.weights["model"])
+    training.modulator.load_state_dict(training.best.weights["modulator"])
+
+
+def save_outputs(training: Training, found: Mapping[str, Outcome], folder: Path) -> None:
     """Write the predictions and outcomes of the trained model, the model in MLflow's format, and the plots as files."""
     job, best = training.job, training.best
     predictions.write(found, folder / "predictions.parquet")

@@ -66,9 +66,9 @@ class Ray(Launcher):
                 socket.create_connection((host.strip("[]"), int(port)), self.timeout).close()
             except (OSError, OverflowError) as error:
                 raise AgmbenchError(f"--launcher ray: {self.address} does not answer ({describe(error)})") from error
-        self._joined(ray)
+        self._connect(ray)
 
-    def _joined(self, ray: Any) -> None:
+    def _connect(self, ray: Any) -> None:
         """Connect to the cluster as a driver. Ray waits for minutes for a cluster that does not answer, so this happens in a thread that
         can be abandoned."""
         if ray.is_initialized():
@@ -98,7 +98,7 @@ class Ray(Launcher):
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Ended]:
         ray = _imported()
-        self._joined(ray)
+        self._connect(ray)
         self.folder.mkdir(parents=True, exist_ok=True)
         resources = {"num_cpus": self.cpus_per_job, "num_gpus": self.gpus_per_job, "max_retries": self.retries}
         work = ray.remote(**resources)(_work)

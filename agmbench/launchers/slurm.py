@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt
 from agmbench import interrupts
 from agmbench.ending import leave
 from agmbench.errors import AgmbenchError
-from agmbench.launch import INTERRUPTED, PLACE, Ended, Launcher, Task, enter, environment, limit_threads, perform, told
+from agmbench.launch import INTERRUPTED, PLACE, Ended, Launcher, Task, enter, environment, limit_threads, perform, safe_line
 
 ANSWER = 60  # seconds within which Slurm must answer
 DOWN = 600  # seconds for which its controller may be unreachable, for example while it restarts
@@ -94,7 +94,7 @@ class Slurm(Launcher):
         self.options |= slurm or {}
 
     def check(self) -> None:
-        _said("sbatch", "--test-only", *self._words("agmbench-check"), script="#!/bin/sh\ntrue\n")
+        _run_program("sbatch", "--test-only", *self._words("agmbench-check"), script="#!/bin/sh\ntrue\n")
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Ended]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ class Slurm(Launcher):
         log = str((self.folder / f"{task.key}.log").absolute()).replace("%", "%%")
         script = _script(task, self.python, os.getcwd(), self.restarts)
         try:
-            said = _said(
+            said = _run_program(
                 "sbatch", "--parsable", f"--output={log}", "--open-mode=append", *self._words(self._name(task)), script=script
             )
         except AgmbenchError as error:
@@ -180,7 +180,7 @@ def _queue() -> list[_Job]:
     while True:
         try:
             user = str(os.getuid())
-            lines = _said("squeue", "--noheader", "--states=all", f"--user={user}", "--format=%A|%j|%T|%k").splitlines()
+            lines = _run_program("squeue", "--noheader", "--states=all", f"--user={user}", "--format=%A|%j|%T|%k").splitlines()
             break
         except AgmbenchError:
             if time.monotonic() - begun > DOWN:
@@ -202,7 +202,7 @@ def _reason(job: _Job | None) -> str:
     return said if job.state == "FAILED" and said else ENDED[job.state]
 
 
-def _said(program: str, *words: str, script: str | None = None) -> str:
+def _run_program(program: str, *words: str, script: str | None = None) -> str:
     """Run a program of Slurm; returns its output. Raises `AgmbenchError` with the program's own words if it refuses."""
     try:
         done = subprocess.run(
@@ -246,13 +246,13 @@ def main(words: Sequence[str]) -> int:
         reason = INTERRUPTED
     if not reason:
         return 0
-    said = told(reason)
+    said = safe_line(reason)
     print(f"error: {said}", file=sys.stderr, flush=True)
     with suppress(AgmbenchError):
         if reason == INTERRUPTED and warned and gone_on < int(restarts):
-            _said("scontrol", "requeue", number)
+            _run_program("scontrol", "requeue", number)
         elif reason != INTERRUPTED:
-            _said("scontrol", "update", f"JobId={number}", f"Comment={said[:LONGEST]}")
+            _run_program("scontrol", "update", f"JobId={number}", f"Comment={said[:LONGEST]}")
     return 130 if reason == INTERRUPTED else 1
 
 

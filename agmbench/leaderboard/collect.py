@@ -37,4 +37,4 @@ def result_of(record: Record, tracker: Tracker) -> Result:
     epoch = record.metrics.get(BEST_EPOCH)
     curves = tracker.history(record, names) if epoch is not None else {}
     valid = within("valid", {name: value for name, curve in curves.items() for step, value in curve if step == epoch})
-    return of_record(record, valid, predictions.hashes(measures.kept(tracker, record)), spec_of(record.spec))
+    return of_record(record, valid, predictions.hashes(measures.load_outcomes(tracker, record)), spec_of(record.spec))

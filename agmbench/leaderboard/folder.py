@@ -106,7 +106,7 @@ def write(results: Iterable[Result], path: Path) -> Folder:
     texts = {f"{result.run.digest}/{name}": text for result in results for name, text in _texts(result).items()}
     content = {name: texts[name].encode() for name in sorted(texts)}
     files = {name: hashlib.sha256(each).hexdigest() for name, each in content.items()}
-    _replaceable(path)
+    _check_replaceable(path)
     path = path.resolve()
     try:
         with whole(path) as fresh:
@@ -142,7 +142,7 @@ def _json(content: Any) -> str:
     return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def _replaceable(path: Path) -> None:
+def _check_replaceable(path: Path) -> None:
     """Raise unless a path is free, or has a folder that contains nothing but an export."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise AgmbenchError(f"{shown(path)} exists and is not a folder; name another one")

@@ -60,9 +60,9 @@ class Entry:
     def load(self) -> Any:
         """Import the target. What the import prints goes to standard error, because standard output is for results."""
         with redirect_stdout(sys.stderr):
-            return self.imported()
+            return self.import_target()
 
-    def imported(self) -> Any:
+    def import_target(self) -> Any:
         """Import the target, `module:attribute` or `module:Class.method`. Modules in the folder of the registry file come first."""
         module_name, _, attribute = self.target.partition(":")
         try:

@@ -89,7 +89,7 @@ def parsed(text: str, shown: str) -> Any:
 
 def _tree(text: str, shown: str, place: Place) -> Any:
     try:
-        _measure(text, place)
+        _check_size(text, place)
         return yaml.load(text, Loader=type("_", (_Loader,), {"place": staticmethod(place)}))
     except AgmbenchError:
         raise
@@ -115,7 +115,7 @@ def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _measure(text: str, place: Place) -> None:
+def _check_size(text: str, place: Place) -> None:
     """Raise if the text has too many values or is nested too deeply. Only its events are read; nothing is built."""
     sizes: dict[str, int] = {}  # by anchor: how many values each finished node stands for
     opened: list[tuple[str | None, int]] = []  # unfinished nodes: their anchor, and the number of values before them

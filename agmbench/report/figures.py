@@ -119,7 +119,7 @@ def imbalance(table: Table, baseline: str) -> list[Plots]:
             drawn.append(charts.scatter(title, dots, words, axis(of)))
     caption = (
         "Each point is the mean of one method, with its 95 % interval. Further left, its modalities are more balanced. A method that "
-        "balances modalities without loss is left of the baseline and not below it." + _told(table, baseline)
+        "balances modalities without loss is left of the baseline and not below it." + _named_sentence(table, baseline)
     )
     return [Plots(f"{of.title} against imbalance", drawn, caption)] if drawn else []
 
@@ -145,7 +145,7 @@ def _dots(table: Table, baseline: str, at: Mapping[str, float]) -> list[charts.D
     ]
 
 
-def _told(table: Table, baseline: str) -> str:
+def _named_sentence(table: Table, baseline: str) -> str:
     """A sentence that says which points in a picture of all methods have names; empty if all have."""
     said = telling(table, baseline, methods_of(table), "named")[1]
     return f"{said} The others are small points." if said else ""
@@ -157,7 +157,9 @@ def cost(table: Table, baseline: str) -> list[Plots]:
     at = {row.label: found for row in methods_of(table) if (found := mean_of(row, "gflops")) is not None}
     dots = _dots(table, baseline, at)
     drawn = [charts.scatter("Each method by its cost per step", dots, "GFLOP per step", axis(of), zero=True)] if dots else []
-    caption = f"Points are means over the seeds; vertical lines are 95 % intervals of {of.title}.{_told(table, baseline)}"
+    caption = (
+        f"Points are means over the seeds; vertical lines are 95 % intervals of {of.title}.{_named_sentence(table, baseline)}"
+    )
     return [Plots(f"{of.title} against cost", drawn, caption)] if drawn else []
 
 

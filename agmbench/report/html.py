@@ -36,7 +36,7 @@ class Section:
     blocks: Sequence[Block]
 
 
-class Ran(NamedTuple):
+class RunRow(NamedTuple):
     """One run in the list at the end of a cell; `link` is the address of its page in the MLflow UI, if a server holds the store."""
 
     method: str
@@ -142,9 +142,9 @@ def _within(title: str, table: Table) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _runs(table: Table, store: str) -> list[Ran]:
+def _runs(table: Table, store: str) -> list[RunRow]:
     return [
-        Ran(row.label, record.spec["seed"], day(record), made_by(record), record.run_id, _link(record, store))
+        RunRow(row.label, record.spec["seed"], day(record), made_by(record), record.run_id, _link(record, store))
         for row in table.rows
         for record in row.records
     ]

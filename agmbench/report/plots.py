@@ -34,7 +34,7 @@ def save(
     series = _series(history)
     figures = {"curves": _curves(series), "modalities": _modalities(series, modalities)}
     if best is not None:
-        _chosen(best, [axes for figure in figures.values() for axes in figure.axes if axes.get_xlabel() == "epoch"])
+        _mark_chosen(best, [axes for figure in figures.values() for axes in figure.axes if axes.get_xlabel() == "epoch"])
     if confusion is not None:
         figures["confusion"] = _confusion(*confusion, class_names)
     with any_script():  # names of classes may be in any script
@@ -58,9 +58,9 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
 
 def _curves(series: Series) -> Figure:
     figure, (loss, accuracy) = _figure(2)
-    _lines(loss, series, {"train": "train/loss", "valid": "valid/loss"}, "epoch", "loss")
+    _draw_lines(loss, series, {"train": "train/loss", "valid": "valid/loss"}, "epoch", "loss")
     name = _name(series)
-    _lines(accuracy, series, {"train": f"train/{name}", "valid": f"valid/{name}"}, "epoch", name)
+    _draw_lines(accuracy, series, {"train": f"train/{name}", "valid": f"valid/{name}"}, "epoch", name)
     return figure
 
 
@@ -71,14 +71,14 @@ def _modalities(series: Series, modalities: Sequence[str]) -> Figure:
     name = _name(series)
     response = "response" if name == "accuracy" else f"response-{name}"
     responses = {modality: f"valid/{response}/{modality}" for modality in modalities}
-    _lines(axes[0], series, {"all": f"valid/{name}", **responses}, "epoch", f"{name} of responses on valid")
+    _draw_lines(axes[0], series, {"all": f"valid/{name}", **responses}, "epoch", f"{name} of responses on valid")
     if modulated:
-        _lines(axes[1], series, {modality: f"kappa/{modality}" for modality in modalities}, "step", "kappa")
+        _draw_lines(axes[1], series, {modality: f"kappa/{modality}" for modality in modalities}, "step", "kappa")
         axes[1].axhline(1, color="gray", linewidth=0.5)
     return figure
 
 
-def _chosen(best: int, panels: Sequence[Axes]) -> None:
+def _mark_chosen(best: int, panels: Sequence[Axes]) -> None:
     for axes in panels:
         axes.axvline(best, color="black", linewidth=0.8, linestyle="--", label="chosen")
         axes.legend()
@@ -89,7 +89,7 @@ def _name(series: Series) -> str:
     return "accuracy" if "valid/accuracy" in series else "r2"
 
 
-def _lines(axes: Axes, series: Series, names: Mapping[str, str], x: str, y: str) -> None:
+def _draw_lines(axes: Axes, series: Series, names: Mapping[str, str], x: str, y: str) -> None:
     for label, name in names.items():
         if name in series:
             steps, values = series[name]

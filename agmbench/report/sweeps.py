@@ -153,7 +153,7 @@ def save(folder: Path, tuned: Tuned, study: optuna.Study, title: str) -> None:
     plots.mkdir()
     for key in parameters(tuned):
         _sensitivity(tuned, key).savefig(plots / f"sensitivity-{key.removeprefix('modulator.')}.png")
-    _optunas(study, plots)
+    _save_optuna_plots(study, plots)
 
 
 def _reached(tuned: Tuned, trial: FrozenTrial) -> float:
@@ -181,20 +181,20 @@ def _sensitivity(tuned: Tuned, key: str) -> Figure:
     return figure
 
 
-def _optunas(study: optuna.Study, folder: Path) -> None:
+def _save_optuna_plots(study: optuna.Study, folder: Path) -> None:
     """Optuna's history and, if two complete trials differ, its parameter importances."""
     from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances
 
     finished = study.get_trials(states=(TrialState.COMPLETE,))
     with plt.rc_context(), warnings.catch_warnings():  # because Optuna sets a style for the whole process
         warnings.simplefilter("ignore")  # because Optuna warns that these functions are experimental
-        _whole(plot_optimization_history(study)).savefig(folder / "history.png", bbox_inches="tight")
+        _figure_of(plot_optimization_history(study)).savefig(folder / "history.png", bbox_inches="tight")
         if len({trial.values[0] for trial in finished}) > 1:
-            _whole(plot_param_importances(study)).savefig(folder / "importances.png", bbox_inches="tight")
+            _figure_of(plot_param_importances(study)).savefig(folder / "importances.png", bbox_inches="tight")
     plt.close("all")
 
 
-def _whole(axes: Axes) -> Figure:
+def _figure_of(axes: Axes) -> Figure:
     figure = axes.get_figure(root=True)
     assert isinstance(figure, Figure)
     return figure

@@ -126,7 +126,7 @@ def compare(
     for record in _last(records):
         if not record.concept:
             cells[record.cell].append(record)
-    notes = _left_out(cells)
+    notes = _drop_outdated(cells)
     named = settings(cells)
     known = known_of((record for found in cells.values() for record in found), metrics)
     check(asked, known, [*cells.values()])
@@ -155,7 +155,7 @@ def _last(records: Iterable[Record]) -> list[Record]:
     return list(best.values())
 
 
-def _left_out(cells: dict[str, list[Record]]) -> dict[str, list[str]]:
+def _drop_outdated(cells: dict[str, list[Record]]) -> dict[str, list[str]]:
     """Remove each cell without finished runs that differs only in data or code from a cell with finished runs.
 
     Returns a note for each such cell with finished runs.

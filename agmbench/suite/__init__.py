@@ -1,6 +1,6 @@
 """Suites: named matrices of jobs. Only jobs that are not done yet are run.
 
-`matrix` reads a suite from the registry, `planned` makes its jobs, `group` finds its runs in the store, `kept` keeps the digests of its
+`matrix` reads a suite from the registry, `planned` makes its jobs, `group` finds its runs in the store, `plans` keeps the digests of its
 jobs for machines without the data, `standing` says which jobs are done and which remain, and `running` passes these to a launcher.
 """
 

@@ -23,4 +23,4 @@ def keep_texts(run: Run, texts: Mapping[str, str]) -> None:
     with tempfile.TemporaryDirectory(prefix="agmbench-") as scratch:
         for file, text in texts.items():
             Path(scratch, file).write_text(text, encoding="utf-8")
-        run.files(Path(scratch))
+        run.log_files(Path(scratch))

@@ -11,34 +11,34 @@ from agmbench.errors import AgmbenchError
 from agmbench.jobs import compose, digest
 from agmbench.records import Tracker
 from agmbench.registry import Registry
-from agmbench.suite.kept import Told, asked, kept
 from agmbench.suite.matrix import Suite, places
+from agmbench.suite.plans import StoredJob, load_plan, plan_key
 
 
 @dataclass(frozen=True)
 class Planned:
     """One job of a suite. `skipped` is the reason why it cannot be run here; then it may have no `job`.
 
-    asked: the key that distinguishes it from others without its data; empty if it cannot be composed.   told: what the store keeps of a
-    job that cannot be built here (`kept.py`).
+    plan_key: the key that distinguishes it from others without its data; empty if it cannot be composed.   stored: what the store keeps
+    of a job that cannot be built here (`plans.py`).
     """
 
     label: str
     dataset: str
     job: build.Job | None = None
     skipped: str = ""
-    asked: str = ""
-    told: Told | None = None
+    plan_key: str = ""
+    stored: StoredJob | None = None
 
     @property
     def digest(self) -> str:
         """The digest of the job, if it is known; else empty."""
-        return self.job.digest if self.job else self.told.digest if self.told else ""
+        return self.job.digest if self.job else self.stored.digest if self.stored else ""
 
     def needed(self) -> tuple[str, ...]:
         """The digests of all jobs that must be done for this one: itself, the job whose training it shares, and its unimodal models."""
         if self.job is None:
-            return self.told.needed if self.told else ()
+            return self.stored.needed if self.stored else ()
         return tuple(
             dict.fromkeys((self.digest, self.job.training, *(one.digest for one in build.references(self.job).values())))
         )
@@ -84,7 +84,7 @@ def _plan(
             one = Planned(" ".join([dataset, *([fusion] if fusion else []), modulator, *shown, f"seed {seed}"]), dataset)
             try:
                 spec = compose(registry, dataset, modulator, fusion, block.encoder, [*given.items(), ("seed", seed)])
-                one = replace(one, asked=asked(spec, registry))
+                one = replace(one, plan_key=plan_key(spec, registry))
                 key = digest([spec.dataset.model_dump(), spec.seed, spec.limit])
                 job = build.resolve(spec, registry, opened.get(key))
                 opened[key] = job.data
@@ -133,7 +133,10 @@ def _refusals(jobs: Mapping[str, build.Job]) -> dict[str, str]:
 def remembered(planned: Iterable[Planned], name: str, tracker: Tracker) -> list[Planned]:
     """The plan of the suite `name`, completed by what the store keeps of jobs that cannot be built here, for example for lack of data."""
     planned = list(planned)
-    lacking_here = {one.dataset for one in planned if one.job is None and one.asked}
-    plans = {dataset: kept(tracker, dataset, name) for dataset in lacking_here}
-    found = [plans.get(one.dataset, {}).get(one.asked) if one.job is None else None for one in planned]
-    return [replace(one, told=told, skipped=told.skipped) if told else one for one, told in zip(planned, found, strict=True)]
+    lacking_here = {one.dataset for one in planned if one.job is None and one.plan_key}
+    plans = {dataset: load_plan(tracker, dataset, name) for dataset in lacking_here}
+    found = [plans.get(one.dataset, {}).get(one.plan_key) if one.job is None else None for one in planned]
+    return [
+        replace(one, stored=stored, skipped=stored.skipped) if stored else one
+        for one, stored in zip(planned, found, strict=True)
+    ]

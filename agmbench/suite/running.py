@@ -12,7 +12,7 @@ from agmbench.errors import Taken
 from agmbench.launch import Ended, Launcher, Task
 from agmbench.records import Tracker
 from agmbench.suite.group import group, tags
-from agmbench.suite.kept import keep
+from agmbench.suite.plans import save_plan
 from agmbench.suite.standing import Todo
 
 WORK = "agmbench.work:job"  # the function that is called with a job's text
@@ -28,13 +28,13 @@ def run(
     the suite is the parent of the jobs' runs. New runs get the tags `tagged`, as with `--tag`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    at_work = sorted({job.spec.dataset.name for stage in todo.stages for job in stage})
+    with_jobs = sorted({job.spec.dataset.name for stage in todo.stages for job in stage})
     for dataset, planned in todo.plans.items():
-        keep(tracker, dataset, name, planned)
-        if dataset not in at_work:
-            tracker.settle(dataset, tags(name))
+        save_plan(tracker, dataset, name, planned)
+        if dataset not in with_jobs:
+            tracker.finish_group(dataset, tags(name))
     with ExitStack() as groups:
-        parents = {one: groups.enter_context(group(tracker, one, name)).id for one in at_work}
+        parents = {one: groups.enter_context(group(tracker, one, name)).id for one in with_jobs}
         make = partial(_tasks, parents=parents, folder=folder, tagged=tagged or {})
         lost: dict[str, str] = {}  # why jobs failed, by digest
         for stage in todo.stages:
@@ -43,7 +43,7 @@ def run(
             for ended in _each(launcher, [job for job in stage if not reasons[job.digest]], make):
                 if ended.reason:
                     for digest_ in dict.fromkeys((ended.task.key, training[ended.task.key])):
-                        tracker.lost(digest_, ended.reason, ended.place)
+                        tracker.mark_lost(digest_, ended.reason, ended.place)
                         if tracker.find(digest_) is None:
                             lost[digest_] = ended.reason
                 yield ended

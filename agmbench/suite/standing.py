@@ -8,8 +8,8 @@ from agmbench import build
 from agmbench.measures import lacking, measures
 from agmbench.records import FAILED, FINISHED, RUNNING, Record, Tracker
 from agmbench.registry import Registry
-from agmbench.suite.kept import Plan, Told
 from agmbench.suite.planned import Planned, checked
+from agmbench.suite.plans import Plan, StoredJob
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Standing:
     failed: Sequence[tuple[Planned, Record]]
     missing: Sequence[Planned]
     skipped: Sequence[Planned]
-    at_work: Sequence[Record] = ()  # RUNNING runs of jobs that are not done, and of their unimodal models
+    running_runs: Sequence[Record] = ()  # RUNNING runs of jobs that are not done, and of their unimodal models
 
 
 def progress(planned: Iterable[Planned], tracker: Tracker, registry: Registry) -> Standing:
@@ -42,7 +42,7 @@ def progress(planned: Iterable[Planned], tracker: Tracker, registry: Registry) -
         complete = last is not None and last.status == FINISHED and not lacking(last, comparing)
         (done if complete else rest).append(one)
     failed, missing, skipped = [], [], []
-    at_work: dict[str, Record] = {}
+    running_runs: dict[str, Record] = {}
     for one in checked(rest):
         if one.skipped or not one.digest:
             skipped.append(one)
@@ -52,8 +52,8 @@ def progress(planned: Iterable[Planned], tracker: Tracker, registry: Registry) -
             failed.append((one, lost))
         else:
             missing.append(one)
-        at_work |= {record.run_id: record for record in records if record.status == RUNNING}
-    return Standing(done, failed, missing, skipped, [*at_work.values()])
+        running_runs |= {record.run_id: record for record in records if record.status == RUNNING}
+    return Standing(done, failed, missing, skipped, [*running_runs.values()])
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,12 @@ def todo(planned: Sequence[Planned], tracker: Tracker, registry: Registry) -> To
 def _plans(found: Standing) -> Mapping[str, Plan]:
     """What the store should keep of the jobs that can be built here, by data set: their digests, or why a method refuses them. Of finished
     jobs it is only their own digest, without those of their unimodal models."""
-    plans: dict[str, dict[str, Told]] = defaultdict(dict)
+    plans: dict[str, dict[str, StoredJob]] = defaultdict(dict)
     for one in found.done:
-        plans[one.dataset][one.asked] = Told((one.digest,))
+        plans[one.dataset][one.plan_key] = StoredJob((one.digest,))
     for one in (*(one for one, _ in found.failed), *found.missing):
-        plans[one.dataset][one.asked] = Told(one.needed())
+        plans[one.dataset][one.plan_key] = StoredJob(one.needed())
     for one in found.skipped:
         if one.job:
-            plans[one.dataset][one.asked] = Told(skipped=one.skipped)
+            plans[one.dataset][one.plan_key] = StoredJob(skipped=one.skipped)
     return plans

@@ -42,13 +42,13 @@ def tune(
 def _report(sweep: Sweep, tuned: Tuned, study: optuna.Study, run: Run) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         save(Path(scratch), tuned, study, f"{sweep.name}{sweep.departs}")
-        run.files(Path(scratch))
+        run.log_files(Path(scratch))
     accuracies = {
         f"{which}/{split}": value
         for which, job in (("default", tuned.default), ("tuned", tuned.best))
         for split, value in (("valid", job.valid), ("test", job.test))
     }
-    run.points(numbers(accuracies, len(tuned.trials)))
+    run.log_points(numbers(accuracies, len(tuned.trials)))
 
 
 def conclude(sweep: Sweep, registry: Registry, tracker: Tracker, device: torch.device, observer: Observer) -> Tuned:

@@ -21,7 +21,7 @@ from agmbench.addresses import hidden
 from agmbench.contracts import SplitName, Unsuitable
 from agmbench.errors import AgmbenchError, RunFailed, describe
 from agmbench.execute import trained_concepts
-from agmbench.execute.evaluation import fed
+from agmbench.execute.evaluation import make_feed
 from agmbench.execute.headings import heading
 from agmbench.jobs import digest
 from agmbench.launch import Launcher, Task
@@ -98,8 +98,8 @@ class _Watching:
                 self._known.add(trial.number)
                 reason = str(trial.user_attrs.get("reason"))
                 outcome = _valued(self._sweep, trial.values[0]) if trial.state == TrialState.COMPLETE else reason
-                told = _told(self._sweep, trial.number, outcome, trial.params)
-                self._say(f"[{len(self._known)} of {self._sweep.trials}] {told}")
+                line = _trial_line(self._sweep, trial.number, outcome, trial.params)
+                self._say(f"[{len(self._known)} of {self._sweep.trials}] {line}")
 
 
 def worker(text: str) -> str:
@@ -128,12 +128,12 @@ def work(sweep: Sweep, tracker: Tracker, parent: str, say: Say) -> None:
             value = _trial(sweep, registry, device, study, trial, params, tracker, parent, say)
         except (Stopped, RunFailed) as error:  # a training that fails counts as a bad trial, because it used up budget
             trial.set_user_attr("reason", str(error))
-            say(_told(sweep, trial.number, str(error), params))
+            say(_trial_line(sweep, trial.number, str(error), params))
             raise optuna.TrialPruned from error
         except BaseException:
             try_again(study, study.get_trials(deepcopy=False)[trial.number])
             raise
-        say(_told(sweep, trial.number, _valued(sweep, value), params))
+        say(_trial_line(sweep, trial.number, _valued(sweep, value), params))
         return value
 
     while True:
@@ -152,7 +152,7 @@ def _valued(sweep: Sweep, value: float) -> str:
     return f"valid {sweep.objective} {value:.4f}"
 
 
-def _told(sweep: Sweep, number: int, outcome: str, params: Mapping[str, Any]) -> str:
+def _trial_line(sweep: Sweep, number: int, outcome: str, params: Mapping[str, Any]) -> str:
     return f"{sweep.name}: trial {number}: {outcome}, {assigned(params)}"
 
 
@@ -217,14 +217,14 @@ def _trial(
     model = build.model(job).to(device)
     modulator = build.modulator(job, model)
     concepts = trained_concepts(job, model, modulator, tracker, device, _Saying(sweep.name, say))
-    with tracker.start(described) as run, fed(job, device, SEEN) as feed:
+    with tracker.start(described) as run, make_feed(job, device, SEEN) as feed:
         try:
             named = f"'{job.spec.dataset.name}'"
             for epoch in train(model, modulator, feed, recipe, job.spec.seed, concepts, judge=judge, data=named):
                 if recipe.select == "last" or epoch.rank > best:
                     best, value = epoch.rank, epoch.valid[epoch.by]
                 interrupts.check()
-                run.points(numbers(all_of_split("valid", epoch.valid), epoch.number))
+                run.log_points(numbers(all_of_split("valid", epoch.valid), epoch.number))
                 trial.report(epoch.valid[epoch.by], epoch.number)
                 if epoch.number + 1 < recipe.epochs and trial.should_prune():
                     raise Stopped("pruned")

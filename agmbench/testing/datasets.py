@@ -15,7 +15,7 @@ from torch import Tensor
 
 from agmbench.contracts import SPLITS, Batch, Dataset, Split, SplitName, Tokens, Unsuitable
 from agmbench.data.classes import lacked
-from agmbench.data.fit import told
+from agmbench.data.fit import in_one_line
 from agmbench.data.verify import Verdict, judge
 from agmbench.datasets.files import HINT, SAMPLE, FileDataset
 from agmbench.errors import describe
@@ -43,8 +43,8 @@ class Subject:
     def judged(self, about: str, detail: str) -> str:
         """The detail of a passed check on the topic `about`, with what is odd about it. Raises `BrokenPromise` if something is wrong."""
         if wrong := self.verdict.wrong.get(about):
-            raise BrokenPromise(told(wrong))
-        return told([detail, *(f"odd: {line}" for line in self.verdict.odd.get(about, ()))])
+            raise BrokenPromise(in_one_line(wrong))
+        return in_one_line([detail, *(f"odd: {line}" for line in self.verdict.odd.get(about, ()))])
 
     @property
     def splits(self) -> Mapping[SplitName, Split]:
@@ -236,7 +236,7 @@ def _classes(subject: Subject) -> str:
     lines = {name: f"{name}: {lacked(missing, data.class_names)}" for name, missing in lacking.items() if missing}
     if "train" in lines:
         raise BrokenPromise(lines["train"])
-    return told([f"all {len(data.class_names)} occur in train", *(f"odd: {line}" for line in lines.values())])
+    return in_one_line([f"all {len(data.class_names)} occur in train", *(f"odd: {line}" for line in lines.values())])
 
 
 def _missing(data: Dataset, split: Split) -> list[int]:

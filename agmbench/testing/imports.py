@@ -19,7 +19,7 @@ from pathlib import Path
 from agmbench.errors import AgmbenchError
 entry, result = pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2])
 try:
-    entry.imported()
+    entry.import_target()
     result.write_text("loaded")
 except AgmbenchError as error:
     result.write_text(str(error))

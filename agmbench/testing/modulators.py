@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agmbench.conduct import kept, wrong_samples
+from agmbench.conduct import kept_model, wrong_samples
 from agmbench.contracts import Promises, muted
 from agmbench.errors import describe
 from agmbench.shapley import coalitions
@@ -186,7 +186,7 @@ def _batch_statistics(subject: Subject) -> str:
 
 def _not_kept(subject: Subject) -> str:
     for run in subject.runs:
-        if complaint := kept(run.modulator, run.model):
+        if complaint := kept_model(run.modulator, run.model):
             raise BrokenPromise(f"{run.case}: {complaint}")
     return f"nothing of the model after a step in {len(subject.runs)} models"
 

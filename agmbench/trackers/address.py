@@ -120,7 +120,7 @@ class Address:
         return FileLock(f"{self._file}.lock")
 
     def lock(self, name: str) -> AbstractContextManager[Any]:
-        return Claim(Named(self._client, name), lambda held: None) if self._served else self._lock(name)
+        return Claim(Named(self._client, name), lambda state: None) if self._served else self._lock(name)
 
     @contextmanager
     def _written(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ SHA256 = f"{IMPORTED}.sha256"
 OF_JOBS_HERE = (DIGEST, SETTING)  # tags by which jobs done in this store are found; an imported run must not have them
 
 
-def adopted(client: MlflowClient, experiment: str, record: Record, folder: Path, sha256: str) -> bool:
+def adopt(client: MlflowClient, experiment: str, record: Record, folder: Path, sha256: str) -> bool:
     """Keep a run with the files of its folder; returns whether it is new. An earlier import that was not finished is replaced."""
     condition = tagged({IMPORTED: record.source, IMPORTED_DIGEST: record.digest})
     for run in client.search_runs([experiment], condition):
@@ -42,9 +42,9 @@ def adopted(client: MlflowClient, experiment: str, record: Record, folder: Path,
     with MlflowWriter(client, made.info.run_id) as writer:
         writer.describe(heading)
         by_metrics = {of_split("test", name) for one in record.measurements.values() for name in one.values}
-        writer.points([Point(name, value, 0) for name, value in record.metrics.items() if name not in by_metrics])
-        writer.measured(record.measurements.values(), 0)
-        writer.files(folder)
+        writer.log_points([Point(name, value, 0) for name, value in record.metrics.items() if name not in by_metrics])
+        writer.log_measurements(record.measurements.values(), 0)
+        writer.log_files(folder)
     client.set_terminated(made.info.run_id, FINISHED, end_time=record.started)  # the duration is not known
     return True
 

@@ -115,7 +115,7 @@ def _begun(pid: int) -> str:
     return ""
 
 
-class Held(NamedTuple):
+class ClaimState(NamedTuple):
     """The state of a claim in the store: its highest number (0 if it was never taken) with its owner, and the last heartbeat."""
 
     number: int
@@ -124,7 +124,7 @@ class Held(NamedTuple):
     free: bool = True
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """A text that says who has the claim, and what its last heartbeat was."""
         beat = f"its last heartbeat is number {self.beat}" if self.beat else "it has given no heartbeat yet"
         return f"{self.owner or 'an unknown process'}; {beat}"
@@ -152,7 +152,7 @@ class Held(NamedTuple):
 class Place(Protocol):
     """The place in the store where a claim is kept."""
 
-    def held(self) -> Held:
+    def state(self) -> ClaimState:
         """The current state of the claim."""
 
     def take(self, number: int, owner: Owner) -> bool:
@@ -170,22 +170,22 @@ class Watch:
 
     def __init__(self, gone: str = "") -> None:
         self._gone = gone
-        self._seen: Held | None = None
+        self._seen: ClaimState | None = None
         self._looked = self._silent = 0.0
         self.heard = False  # whether the claim has changed since the first look
 
-    def over(self, held: Held) -> bool:
+    def over(self, state: ClaimState) -> bool:
         """Whether the claim was given back, its owner is known to be dead, or there was no heartbeat for as long as the owner stated."""
-        if held.free or (held.owner and (held.owner.dead or held.owner.place == self._gone != "")):
+        if state.free or (state.owner and (state.owner.dead or state.owner.place == self._gone != "")):
             return True
-        return self.silent(held, held.pause) >= held.lasting
+        return self.silent(state, state.pause) >= state.lasting
 
-    def silent(self, held: Held, pause: float) -> float:
+    def silent(self, state: ClaimState, pause: float) -> float:
         """For how many seconds the claim has not changed. Of the time between two looks, at most two `pause`s and a second count."""
         looked = now()
-        self.heard = self.heard or held != (self._seen or held)
-        self._silent = self._silent + min(looked - self._looked, 2 * pause + 1) if held == self._seen else 0.0
-        self._seen, self._looked = held, looked
+        self.heard = self.heard or state != (self._seen or state)
+        self._silent = self._silent + min(looked - self._looked, 2 * pause + 1) if state == self._seen else 0.0
+        self._seen, self._looked = state, looked
         return self._silent
 
 
@@ -197,15 +197,15 @@ def left_behind(places: Mapping[str, Place], watching: Callable[[float], None]) 
     """
     watches, found, told = {name: Watch() for name in places}, set[str](), False
     while watches:
-        held = {name: places[name].held() for name in watches}
-        over = {name for name, watch in watches.items() if watch.over(held[name])}
+        states = {name: places[name].state() for name in watches}
+        over = {name for name, watch in watches.items() if watch.over(states[name])}
         found |= over
-        watches = {name: one for name, one in watches.items() if not (name in over or one.heard or held[name].recent)}
+        watches = {name: one for name, one in watches.items() if not (name in over or one.heard or states[name].recent)}
         if watches:
             if not told:
-                watching(max(held[name].lasting for name in watches))
+                watching(max(states[name].lasting for name in watches))
             told = True
-            time.sleep(min(held[name].pause for name in watches))
+            time.sleep(min(states[name].pause for name in watches))
     return found
 
 
@@ -213,7 +213,7 @@ class Claim:
     """A claim of this process. Entering it waits until no other process has it. `taken` is called once for each process that has it, and
     may raise to stop waiting. An owner at the place `gone` is known to be dead."""
 
-    def __init__(self, place: Place, taken: Callable[[Held], None], gone: str = "") -> None:
+    def __init__(self, place: Place, taken: Callable[[ClaimState], None], gone: str = "") -> None:
         self.place, self.owner, self._taken, self._watch = place, me(), taken, Watch(gone)
         self.number = 0
         self._trusted = 0.0  # until when the claim can be trusted, by the clock `now`
@@ -225,17 +225,17 @@ class Claim:
     def __enter__(self) -> "Claim":
         told = False
         while True:
-            held, begun = self.place.held(), now()
-            if not self._watch.over(held):
+            state, begun = self.place.state(), now()
+            if not self._watch.over(state):
                 if not told:
-                    self._taken(held)
+                    self._taken(state)
                 told = True
-                time.sleep(held.pause)
+                time.sleep(state.pause)
                 continue
             told = False
-            with interrupts.held(then_check=False):  # so that a number that was taken is known, and given back later
-                if self.place.take(held.number + 1, self.owner):
-                    self.number, self._trusted = held.number + 1, begun + TRUSTED * self.owner.stale
+            with interrupts.delayed(then_check=False):  # so that a number that was taken is known, and given back later
+                if self.place.take(state.number + 1, self.owner):
+                    self.number, self._trusted = state.number + 1, begun + TRUSTED * self.owner.stale
                     break
         threading.Thread(target=self._beat_on, daemon=True).start()
         return self
@@ -262,9 +262,9 @@ class Claim:
                 return
             begun = now()
             if begun >= self._trusted and not self.place.take(self.number + 1, self.owner):
-                held = self.place.held()
+                state = self.place.state()
                 self._lost = Taken(
-                    f"{held.owner or 'an unknown process'} took it over, because this process gave no sign of life for "
+                    f"{state.owner or 'an unknown process'} took it over, because this process gave no sign of life for "
                     f"{self.owner.stale:.0f} seconds; this process writes nothing more"
                 )
                 return

@@ -13,14 +13,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from agmbench.errors import AgmbenchError, Taken
 from agmbench.names import ATTEMPT, DIGEST, OWNER, REASON, STATES
 from agmbench.records import FAILED, KILLED, RUNNING, Heading, Label, Record
-from agmbench.trackers.adopted import adopted
+from agmbench.trackers.adopted import adopt
 from agmbench.trackers.claims import Claim, me
 from agmbench.trackers.opening import sqlite as sqlite  # exported for code that needs the address of another file
 from agmbench.trackers.patience import patiently
 from agmbench.trackers.places import Named, OnRun
 from agmbench.trackers.reading import Reader
 from agmbench.trackers.states import InStore, forget, shared
-from agmbench.trackers.tags import KIND, NOTE, by_whom, labelled, record, tagged, written
+from agmbench.trackers.tags import KIND, NOTE, by_whom, record, set_label, tagged, written
 from agmbench.trackers.writer import MlflowWriter, unguarded
 
 GONE = "its process was killed"
@@ -49,7 +49,7 @@ class MlflowTracker(Reader):
             return
         with self._written():
             place = OnRun(self._client, self._first(heading))
-        with Claim(place, lambda held: taken(held.said)) as claim:
+        with Claim(place, lambda state: taken(state.description)) as claim:
             self._claims[heading.digest] = claim
             try:
                 yield
@@ -75,9 +75,9 @@ class MlflowTracker(Reader):
         """The first run of a job, which is made if there is none. On it, all machines look for the process that has the job."""
         experiment = self._experiment(heading.spec["dataset"]["name"])
         while not (runs := self._of_job(experiment, heading.digest)):
-            with suppress(Taken), Claim(Named(self._client, heading.digest), lambda held: None) as alone:
+            with suppress(Taken), Claim(Named(self._client, heading.digest), lambda state: None) as alone:
                 if not self._of_job(experiment, heading.digest):
-                    return self._made(experiment, heading, 1, alone.check)
+                    return self._make_run(experiment, heading, 1, alone.check)
         return str(runs[-1].info.run_id)
 
     def start(self, heading: Heading) -> MlflowWriter:
@@ -107,7 +107,7 @@ class MlflowTracker(Reader):
             client.log_batch(run_id, tags=[RunTag(REASON, ""), RunTag(OWNER, str(me()))])
         else:
             attempt = max([len(runs), *(record(run).attempt for run in runs)]) + 1
-            run_id = self._made(experiment, heading, attempt, guard)
+            run_id = self._make_run(experiment, heading, attempt, guard)
         first = runs[-1].info.run_id if runs else run_id
         scratch = self._scratch(heading.digest, first)
         beyond = InStore(client, run_id, runs, scratch, guard) if self._served and shared() is None else None
@@ -121,7 +121,7 @@ class MlflowTracker(Reader):
             raise
         return run
 
-    def _made(self, experiment: str, heading: Heading, attempt: int, guard: Callable[[], None]) -> str:
+    def _make_run(self, experiment: str, heading: Heading, attempt: int, guard: Callable[[], None]) -> str:
         """Make a new run of a job. If another process has the job by then, delete the run again and raise `Taken`."""
         tags = {**by_whom(), **heading.tags, **written(heading), ATTEMPT: str(attempt), OWNER: str(me())}
         if heading.parent:
@@ -140,7 +140,7 @@ class MlflowTracker(Reader):
 
     def adopt(self, record: Record, folder: Path, sha256: str) -> bool:
         with self.lock("imports"), self._written():
-            return adopted(self._client, self._experiment(record.spec["dataset"]["name"]), record, folder, sha256)
+            return adopt(self._client, self._experiment(record.spec["dataset"]["name"]), record, folder, sha256)
 
     def _scratch(self, digest: str, first: str) -> Path:
         """The folder for the states of a job. In a folder that several stores may share, its name includes the job's first run."""
@@ -175,12 +175,12 @@ class MlflowTracker(Reader):
         client.set_tag(run_id, REASON, "")
         return MlflowWriter(client, run_id, seen=self._points(run_id))
 
-    def settle(self, dataset: str, tags: Mapping[str, str]) -> None:
+    def finish_group(self, dataset: str, tags: Mapping[str, str]) -> None:
         condition = f"{tagged(tags)} and attributes.status = '{RUNNING}'"
         for run in self._client.search_runs([self._experiment(dataset)], condition):
             self._client.set_terminated(run.info.run_id)
 
-    def lost(self, digest: str, reason: str, place: str = "") -> None:
+    def mark_lost(self, digest: str, reason: str, place: str = "") -> None:
         with self._if_free(digest, place) as runs:
             for run in runs:
                 if run.info.status == RUNNING:
@@ -203,9 +203,9 @@ class MlflowTracker(Reader):
             runs = self._runs_of(digest)
             try:
                 if not self._served:
-                    claims.enter_context(self._locked(digest, _left_alone))
+                    claims.enter_context(self._locked(digest, _leave_alone))
                 elif runs:
-                    claims.enter_context(Claim(OnRun(self._client, runs[-1].info.run_id), _left_alone, place))
+                    claims.enter_context(Claim(OnRun(self._client, runs[-1].info.run_id), _leave_alone, place))
             except Taken:
                 runs = []
             yield runs
@@ -215,12 +215,12 @@ class MlflowTracker(Reader):
         self._client.set_terminated(run_id, FAILED)
 
     def label(self, known: Record, label: Label) -> Record:
-        labelled(self._client, known.run_id, label)
+        set_label(self._client, known.run_id, label)
         return record(self._client.get_run(known.run_id))
 
     def reopen(self, record: Record) -> "MlflowWriter":
         return MlflowWriter(self._client, record.run_id, reopened=True, guard=self._guard(record.digest))
 
 
-def _left_alone(held: object) -> None:
+def _leave_alone(state: object) -> None:
     raise Taken("it is left alone")

@@ -37,7 +37,7 @@ def make(file: Path) -> None:
         _connected(sqlite(fresh))
 
 
-def _answers(uri: str) -> None:
+def _check_answers(uri: str) -> None:
     """Raise at once if a database does not answer; MLflow would ask again for minutes."""
     with suppress(ArgumentError):
         if make_url(uri).get_backend_name() in ("postgresql", "mysql", "mssql"):
@@ -55,7 +55,7 @@ def patient(uri: str) -> MlflowClient:
 
 def _connected(uri: str) -> MlflowClient:
     """A client whose store has answered."""
-    _answers(uri)
+    _check_answers(uri)
     client = MlflowClient(uri)
     client.search_experiments(max_results=1)
     return client

@@ -8,7 +8,7 @@ from mlflow.entities import Experiment, LifecycleStage, ViewType
 from mlflow.exceptions import MlflowException
 
 from agmbench.names import HEARTBEAT, OWNER
-from agmbench.trackers.claims import Held, Owner, owner
+from agmbench.trackers.claims import ClaimState, Owner, owner
 
 CLAIM = "claim."  # prefix of the parameters of a run that say who took each number
 BEAT = "agmbench.claim."  # prefix of the tags of a run that hold the last heartbeat of each number
@@ -23,12 +23,12 @@ class OnRun:
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self._client, self._run = client, run_id
 
-    def held(self) -> Held:
+    def state(self) -> ClaimState:
         data = self._client.get_run(self._run).data
         numbers = [name.removeprefix(CLAIM) for name in data.params if name.startswith(CLAIM)]
         number = max([int(text) for text in numbers if text.isdigit()], default=0)
         beat = data.tags.get(f"{BEAT}{number}", "")
-        return Held(number, owner(data.params.get(f"{CLAIM}{number}", "")), beat, number == 0 or beat == GIVEN_BACK)
+        return ClaimState(number, owner(data.params.get(f"{CLAIM}{number}", "")), beat, number == 0 or beat == GIVEN_BACK)
 
     def take(self, number: int, owner: Owner) -> bool:
         try:
@@ -57,12 +57,12 @@ class Named:
         self._client, self._prefix = client, f"{NAMED}{name}."
         self._mine: dict[int, str] = {}  # the ids of this process's experiments, by number
 
-    def held(self) -> Held:
+    def state(self) -> ClaimState:
         newest = max(self._all(), key=self._number, default=None)
         if newest is None:
-            return Held(0)
+            return ClaimState(0)
         free = newest.lifecycle_stage != LifecycleStage.ACTIVE
-        return Held(self._number(newest), owner(newest.tags.get(OWNER, "")), newest.tags.get(HEARTBEAT, ""), free)
+        return ClaimState(self._number(newest), owner(newest.tags.get(OWNER, "")), newest.tags.get(HEARTBEAT, ""), free)
 
     def take(self, number: int, owner: Owner) -> bool:
         try:

@@ -94,7 +94,7 @@ class Reader(Address):
             places = {name: OnRun(self._client, run.info.run_id) for name, runs in first.items() for run in runs}
             free = claims.left_behind(places, watching)
         else:
-            free = {one.run_id for one in records if not locks.held(self._lock_file(one.digest))}
+            free = {one.run_id for one in records if not locks.is_held(self._lock_file(one.digest))}
         return {name for name in free if self._client.get_run(name).info.status == RUNNING}  # other runs have just ended
 
     def _search(self, condition: str, dataset: str | None = None) -> Iterator[Record]:

@@ -89,7 +89,7 @@ def with_final(note: str, metrics: Mapping[str, float]) -> str:
     return f"{note.partition(FINAL)[0].rstrip()}\n\n{FINAL}{rows}"
 
 
-def labelled(client: MlflowClient, run_id: str, label: Label) -> None:
+def set_label(client: MlflowClient, run_id: str, label: Label) -> None:
     """Give a run the name and the tags of a user's label."""
     if label.name:
         client.update_run(run_id, name=label.name)

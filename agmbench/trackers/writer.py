@@ -21,7 +21,7 @@ from agmbench.jobs import flat
 from agmbench.names import OUTCOMES, REASON, all_of_split
 from agmbench.records import FAILED, FINISHED, KILLED, Beyond, Heading, Measurement, Point, Stopped
 from agmbench.trackers.patience import Locked
-from agmbench.trackers.tags import NOTE, as_tag, labelled, with_final
+from agmbench.trackers.tags import NOTE, as_tag, set_label, with_final
 
 METRICS_A_CALL = 1000  # MLflow's limits for one call of log_batch
 PARAMS_A_CALL = 100
@@ -82,7 +82,7 @@ class MlflowWriter:
     def _end(self, error: BaseException | None) -> None:
         if error is None:
             try:
-                with interrupts.held():  # because an interrupted transaction leaves the database locked
+                with interrupts.delayed():  # because an interrupted transaction leaves the database locked
                     self._write()
                     self.check()
                     if not self._reopened:
@@ -102,12 +102,14 @@ class MlflowWriter:
                 f"the tracking server {shown(uri)} no longer answers; when it is back, run the same command "
                 f"again to resume the job ({hidden(describe(error), uri)})"
             ) from error
-        # an interrupt in the callback of a library may arrive here as another error, so `asked` is checked as well
-        interrupted, full = interrupts.asked() or not isinstance(error, Exception), _full(error)
+        # an interrupt in the callback of a library may arrive here as another error, so `stop_requested` is checked as well
+        interrupted, full = interrupts.stop_requested() or not isinstance(error, Exception), _full(error)
         known = isinstance(error, AgmbenchError | Stopped)
         said = hidden(str(error) if known else describe(error), self._client.tracking_uri)
         reason = FULL if full else "interrupted" if interrupted and not known else said
-        with interrupts.held(then_check=False):  # an error of the store must not hide `error`; the run is then taken over later
+        with interrupts.delayed(
+            then_check=False
+        ):  # an error of the store must not hide `error`; the run is then taken over later
             if not isinstance(error, MlflowException):
                 with suppress(MlflowException, Locked, Taken):
                     self._write()
@@ -121,7 +123,7 @@ class MlflowWriter:
     def describe(self, heading: Heading) -> None:
         """Log the parameters of the spec, the data set as the run's input, and the user's label."""
         self.check()
-        labelled(self._client, self.id, heading.label)
+        set_label(self._client, self.id, heading.label)
         params = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in flat(heading.spec).items()]
         for start in range(0, len(params), PARAMS_A_CALL):
             self._client.log_batch(self.id, params=params[start : start + PARAMS_A_CALL])
@@ -134,20 +136,20 @@ class MlflowWriter:
         )
         self._client.log_inputs(self.id, datasets=[DatasetInput(data)])
 
-    def points(self, points: Sequence[Point]) -> None:
+    def log_points(self, points: Sequence[Point]) -> None:
         now = int(time.time() * 1000)
         self._waiting += [Metric(point.name, point.value, now, point.step) for point in points if point[::2] not in self._seen]
         if time.monotonic() - self._written >= self._took / SHARE:
-            with interrupts.held():
+            with interrupts.delayed():
                 self._write()
 
-    def measured(self, measurements: Iterable[Measurement], step: int) -> None:
+    def log_measurements(self, measurements: Iterable[Measurement], step: int) -> None:
         now = int(time.time() * 1000)
         measurements = list(measurements)
         values = {name: value for one in measurements for name, value in all_of_split("test", one.values).items()}
         metrics = [Metric(name, value, now, step) for name, value in values.items() if (name, step) not in self._seen]
         tags = [RunTag(*as_tag(one)) for one in measurements]
-        with interrupts.held():
+        with interrupts.delayed():
             self._write()
             self.check()
             for start in range(0, max(len(metrics), len(tags)), TAGS_A_CALL):
@@ -164,8 +166,8 @@ class MlflowWriter:
         self._written = time.monotonic()
         self._took = self._written - begun
 
-    def files(self, folder: Path) -> None:
-        with interrupts.held():
+    def log_files(self, folder: Path) -> None:
+        with interrupts.delayed():
             self._write()
         for path in folder.iterdir():
             self.check()

@@ -16,13 +16,13 @@ T = TypeVar("T")
 PLAIN = (type(None), bool, int, float, str, bytes, Path, tuple, list, dict, set, frozenset)
 
 
-def told(what: T) -> T:
+def stand_in(what: T) -> T:
     """Among ranks, a stand-in for an object, whose methods are called only on the first rank; else the object itself."""
     ranks = here()
-    return what if ranks is None else cast(T, Told(ranks, what, type(what)))
+    return what if ranks is None else cast(T, StandIn(ranks, what, type(what)))
 
 
-class Told:
+class StandIn:
     """A stand-in on all ranks for an object `what` of class `kind` that the first rank has.
 
     All ranks make each call and read each attribute together, and get the answer of the first rank. Plain data are sent as they are; for
@@ -50,39 +50,41 @@ class Told:
         return self._answer(lambda: self._what(*args, **named))
 
     def __enter__(self) -> Any:
-        return self._answer(lambda: self._what.__enter__(), again=True)
+        return self._answer(lambda: self._what.__enter__(), as_stand_in=True)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> Any:
         if error is None:
             return self._answer(lambda: self._what.__exit__(None, None, None))
         return self._asked(lambda: self._what.__exit__(kind, error, trace)) if self._ranks.first else None
 
-    def _answer(self, ask: Callable[[], Any], again: bool = False) -> Any:
-        if Told.asking:
+    def _answer(self, ask: Callable[[], Any], as_stand_in: bool = False) -> Any:
+        if StandIn.asking:
             return ask()
         answer: Any = None
         if self._ranks.first:
             try:
                 answer = self._asked(ask)
             except BaseException as error:
-                self._ranks.told(_Failed(str(error) if isinstance(error, AgmbenchError) else describe(error)))
+                self._ranks.broadcast(_Failed(str(error) if isinstance(error, AgmbenchError) else describe(error)))
                 raise
-        again = not isinstance(answer, PLAIN) and (again or not is_dataclass(answer))
-        said = self._ranks.told(_Again(_kind(answer)) if again else _File.of(answer) if isinstance(answer, Path) else answer)
-        if isinstance(said, _Failed):
-            raise RankLost(said.reason)
-        if isinstance(said, _Again):
-            return Told(self._ranks, answer, said.kind)
-        if isinstance(said, _File):
-            return answer if self._ranks.first else said.here()
-        return said
+        as_stand_in = not isinstance(answer, PLAIN) and (as_stand_in or not is_dataclass(answer))
+        received = self._ranks.broadcast(
+            _Object(_kind(answer)) if as_stand_in else _File.of(answer) if isinstance(answer, Path) else answer
+        )
+        if isinstance(received, _Failed):
+            raise RankLost(received.reason)
+        if isinstance(received, _Object):
+            return StandIn(self._ranks, answer, received.kind)
+        if isinstance(received, _File):
+            return answer if self._ranks.first else received.here()
+        return received
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
-        before, Told.asking = Told.asking, True
+        before, StandIn.asking = StandIn.asking, True
         try:
             return ask()
         finally:
-            Told.asking = before
+            StandIn.asking = before
 
 
 def _kind(what: Any) -> type[Any]:
@@ -99,7 +101,9 @@ class _Failed(NamedTuple):
     reason: str
 
 
-class _Again(NamedTuple):
+class _Object(NamedTuple):
+    """An object that stays on the first rank; the other ranks get a stand-in for it."""
+
     kind: type[Any]
 
 

@@ -210,7 +210,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "forecast",
         "interrupts",
         "jobs",
-        "labels",
         "launch",
         "leaderboard",
         "logs",

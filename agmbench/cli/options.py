@@ -121,7 +121,7 @@ tag_option = click.option(
     "tags",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A tag of the runs; agmbench compare --tag finds them by it; repeatable.",
+    help="A tag for the runs, by which agmbench compare --tag finds them; repeatable.",
 )
 
 
@@ -182,7 +182,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 *("-f", "--fusion", "fusions"), type=Name("fusion"), multiple=True, callback=listed, help=f"Fusion; {several}"
             ),
             click.option("--seed", "seeds", type=int, multiple=True, help="Seed; repeatable. [default: all]"),
-            tag_option,
+            click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Only runs with this tag; repeatable."),
             click.option("--since", type=Day(), metavar="DATE", help=f"Only runs that began on this day or later: {day}."),
             click.option("--until", type=Day(last=True), metavar="DATE", help="Only runs that began on this day or earlier."),
             click.option("--samples", is_flag=True, help="Include runs on random data (agmbench data sample)."),

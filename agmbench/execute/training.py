@@ -24,7 +24,7 @@ from agmbench.state import Unfit, fitting
 from agmbench.train import Epoch, train
 
 
-class Training(NamedTuple):
+class ReadyTraining(NamedTuple):
     """A training that is ready to start, or to go on after `done` epochs, whose points are the `history`."""
 
     job: build.Job
@@ -43,7 +43,7 @@ def prepare_training(
     states: Checkpoints,
     beside: Path,
     concepts: Callable[[MultimodalModel], Mapping[str, MultimodalModel]],
-) -> Training:
+) -> ReadyTraining:
     """Prepare a training that goes on after the newest state that fits; states that do not fit are set aside.
 
     beside: the folder for kept features.   concepts: returns the unimodal models for a model, if the method needs them.
@@ -70,10 +70,10 @@ def prepare_training(
     except Unfit as error:
         states.refuse(str(error))
         return prepare_training(job, feed, judge, states, beside, concepts)
-    return Training(job, model, modulator, best, history, epochs, done)
+    return ReadyTraining(job, model, modulator, best, history, epochs, done)
 
 
-def train_to_end(training: Training, run: Run, states: Checkpoints, observer: Observer, log: Log) -> int:
+def train_to_end(training: ReadyTraining, run: Run, states: Checkpoints, observer: Observer, log: Log) -> int:
     """Train to the end. After each epoch, write its points to the run, save a state if one is due, and tell the observer and the log.
     Returns the number of epochs."""
     job, best, history, done = training.job, training.best, training.history, training.done
@@ -96,7 +96,7 @@ def train_to_end(training: Training, run: Run, states: Checkpoints, observer: Ob
     return done
 
 
-def save_weights(training: Training, folder: Path) -> None:
+def save_weights(training: ReadyTraining, folder: Path) -> None:
     """Write the last and the selected weights as files."""
     model, modulator, best = training.model, training.modulator, training.best
     checkpoints = folder / "checkpoints"
@@ -105,13 +105,13 @@ def save_weights(training: Training, folder: Path) -> None:
     torch.save({**best.weights, "epoch": best.epoch}, checkpoints / "best.pt")
 
 
-def load_selected_weights(training: Training) -> None:
+def load_selected_weights(training: ReadyTraining) -> None:
     """Load the selected weights into the model and the modulator."""
     training.model.load_state_dict(training.best.weights["model"])
     training.modulator.load_state_dict(training.best.weights["modulator"])
 
 
-def save_outputs(training: Training, found: Mapping[str, Outcome], folder: Path) -> None:
+def save_outputs(training: ReadyTraining, found: Mapping[str, Outcome], folder: Path) -> None:
     """Write the predictions and outcomes of the trained model, the model in MLflow's format, and the plots as files."""
     job, best = training.job, training.best
     predictions.write(found, folder / "predictions.parquet")

@@ -48,12 +48,18 @@ def allowed(name: str, known: Iterable[str], listing: str = "") -> str:
     listing: the command that lists them. If there are more than MANY names, it stands in place of those that are not near.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    folded = {_folded(one): one for one in names}
+    near = [folded[one] for one in difflib.get_close_matches(_folded(name), folded, n=3, cutoff=0.5)]
     hint = f"did you mean '{near[0]}'? " if near else ""
     if not listing or len(names) <= MANY:
         return f"{hint}Known: {', '.join(names) or 'none'}."
     similar = f"Similar: {', '.join(near[1:])}. " if near[1:] else ""
     return f"{hint}{similar}'{listing}' lists all that are known."
+
+
+def _folded(name: str) -> str:
+    """A name in which neither the case of a letter nor an underscore for a dash makes it another."""
+    return name.casefold().replace("_", "-")
 
 
 def describe(error: BaseException) -> str:

@@ -159,7 +159,7 @@ def test_dry_run_of_a_done_job_says_so(finished: CommandLine) -> None:
         (["compare"], "no runs in sqlite:///"),
         (["compare", "--format", "pdf"], "'pdf' is not one of"),
         (["compare", "--dataset", "avmnst-mini"], "unknown dataset 'avmnst-mini'"),
-        (["show", "modulator", "amg"], "unknown modulator 'amg'"),
+        (["show", "modulator", "AMG"], "unknown modulator 'AMG': did you mean 'agm'?"),
         (
             ["list", "modulatos"],
             "no kind 'modulatos': did you mean 'modulator'? Known: dataset, encoder, fusion, launcher, metric,",

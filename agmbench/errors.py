@@ -42,24 +42,24 @@ class Taken(RunFailed):
         super().__init__(f"{self.SAYS}: {text}")
 
 
+def normalized(name: str) -> str:
+    """A name in small letters, with dashes for underscores: names that differ only in these are taken for the same."""
+    return name.lower().replace("_", "-")
+
+
 def allowed(name: str, known: Iterable[str], listing: str = "") -> str:
     """The second half of an "unknown name" message: the nearest known name, then every known one.
 
     listing: the command that lists them. If there are more than MANY names, it stands in place of those that are not near.
     """
     names = sorted(known)
-    folded = {_folded(one): one for one in names}
-    near = [folded[one] for one in difflib.get_close_matches(_folded(name), folded, n=3, cutoff=0.5)]
+    known_as = {normalized(one): one for one in names}
+    near = [known_as[one] for one in difflib.get_close_matches(normalized(name), known_as, n=3, cutoff=0.5)]
     hint = f"did you mean '{near[0]}'? " if near else ""
     if not listing or len(names) <= MANY:
         return f"{hint}Known: {', '.join(names) or 'none'}."
     similar = f"Similar: {', '.join(near[1:])}. " if near[1:] else ""
     return f"{hint}{similar}'{listing}' lists all that are known."
-
-
-def _folded(name: str) -> str:
-    """A name in which neither the case of a letter nor an underscore for a dash makes it another."""
-    return name.casefold().replace("_", "-")
 
 
 def describe(error: BaseException) -> str:

@@ -40,22 +40,22 @@ def run_jobs(
     launcher = launched(place, folder, tracker.shown)
     known = load()
     todo = suite.todo(planned, tracker, known)
-    failed = 0
+    total, failed = todo.total, 0
     for number, ended in enumerate(suite.run(name, todo, tracker, launcher, folder, tagged), 1):
         failed += bool(ended.reason)
         record = None if ended.reason else tracker.find(ended.task.key)
         what = f"failed: {ended.reason}" if ended.reason else f"done, test {record.figure}" if record else "done"
-        left = (time.monotonic() - begun) / number * (todo.total - number)
+        left = (time.monotonic() - begun) / number * (total - number)
         rest = f", about {lasting(left)} left" if left else ""
         if as_json:
-            where = {"number": number, "of": todo.total, "seconds": round(ended.seconds), "left": round(left)}
+            where = {"number": number, "of": total, "seconds": round(ended.seconds), "left": round(left)}
             said = {"test": record.figure if record else None, "reason": ended.reason}
             echo(line("job", job=ended.task.name, **where, **said), err=True)
         elif not quiet or ended.reason:
-            echo(f"[{number} of {todo.total}] {ended.task.name}: {what} ({lasting(ended.seconds)}){rest}", err=True)
-    if todo.total and not quiet and not as_json:
+            echo(f"[{number} of {total}] {ended.task.name}: {what} ({lasting(ended.seconds)}){rest}", err=True)
+    if total and not quiet and not as_json:
         alone = f" ({todo.unimodal} of them unimodal models)" if todo.unimodal else ""
-        echo(f"{counted(todo.total)}{alone} in {lasting(time.monotonic() - begun)}, {failed} failed", err=True)
+        echo(f"{counted(total)}{alone} in {lasting(time.monotonic() - begun)}, {failed} failed", err=True)
     reason = f"{counted(failed)} of suite '{name}' failed; see the output of each job in {folder}" if failed else ""
     return suite.progress(planned, tracker, known), reason
 

@@ -275,7 +275,7 @@ class Kind(click.Choice[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if (kind := _singular(value)).lower() not in KINDS:
-            raise AgmbenchError(f"no kind '{value}': {allowed(kind.lower(), KINDS)}")
+            raise AgmbenchError(f"no kind '{value}': {allowed(kind, KINDS)}")
         return super().convert(kind, param, ctx)
 
 

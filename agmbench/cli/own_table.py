@@ -75,7 +75,7 @@ def describe(table: str, name: str | None, output: str | None, force: bool, **sa
         raise AgmbenchError(f"'{table}' is not a table; expected a file, or a folder that Hugging Face datasets has saved")
     target = Path(output) if output else path.with_suffix(".yaml") if path.is_file() else path.with_name(f"{path.name}.yaml")
     if target.exists() and not force:
-        _readable(path, given)
+        _check_table(path, given)
         raise AgmbenchError(
             f"{target} already exists; describe {target} itself, overwrite it with --force, or write to another file with -o"
         )
@@ -127,7 +127,7 @@ def opened_table(path: Path, given: dict[str, Any], anew: bool = False) -> "Open
         return open_table(path, settings, anew)
 
 
-def _readable(path: Path, given: dict[str, Any]) -> None:
+def _check_table(path: Path, given: dict[str, Any]) -> None:
     """Raise if there is no such table, or if it lacks a column that the settings name."""
     from agmbench.datasets.tables.opened import rows_of
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from agmbench.errors import AgmbenchError, allowed
+from agmbench.errors import AgmbenchError, allowed, normalized
 from agmbench.registry.entry import BUILT_IN, KINDS, Broken, Entry, Found, Matrix
 
 
@@ -75,7 +75,7 @@ class Registry:
         """The known name that differs from this one only in capital letters and underscores, if there is just one; else the given name."""
         if (kind, name) in self._claims:
             return name
-        same = [known for of, known in self._claims if of == kind and _folded(known) == _folded(name)]
+        same = [known for of, known in self._claims if of == kind and normalized(known) == normalized(name)]
         return same[0] if len(same) == 1 else name
 
     def names(self, kind: str) -> list[str]:
@@ -99,7 +99,3 @@ class Registry:
 def listing(kind: str) -> str:
     """The command that lists every name of a kind."""
     return "agmbench suite list" if kind == "suite" else f"agmbench list {kind}s"
-
-
-def _folded(name: str) -> str:
-    return name.lower().replace("_", "-")

@@ -47,9 +47,9 @@ def test_every_combination_is_a_job(line: CommandLine) -> None:
     assert len(set(jobs)) == 8
     assert list(line.folder.iterdir()) == []
     skipped = line("run", *SMALL, "-m", "joint,ogm", "-f", "early,concat", "--dry-run").out.splitlines()
-    assert skipped[1].startswith(
-        "synthetic early ogm dataset.samples=128 training.epochs=2 seed 999: skipped, modulator 'ogm' needs"
-    )
+    label = "synthetic early ogm dataset.samples=128 training.epochs=2 seed 999"
+    assert skipped[1] == f"{label}: skipped"
+    assert skipped[-2].startswith(f"skipped: {label}, because modulator 'ogm' needs")
     assert skipped[-1] == "4 jobs, 1 skipped"
 
 

@@ -229,6 +229,6 @@ def test_concepts_that_were_trained_otherwise_are_one_line(words: tuple[str, ...
 
 def test_a_suite_skips_what_cannot_be_compared(line: CommandLine) -> None:
     shown = line("suite", "show", "otherwise").out
-    assert "synthetic joint concept_seed=99 seed 999: skipped, concept_seed=99: data set 'synthetic' has other samples" in shown
-    assert "concept_mute=random seed 999: skipped, concept_mute=random: under fusion 'concat'" in shown
+    assert "synthetic joint concept_seed=99 seed 999, because concept_seed=99: data set 'synthetic' has other samples" in shown
+    assert "concept_mute=random seed 999, because concept_mute=random: under fusion 'concat'" in shown
     assert not Path(line.folder, "runs").exists()

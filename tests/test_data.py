@@ -123,8 +123,8 @@ def test_status_of_all_data_sets_names_every_one(line: CommandLine, toy: Path) -
 @pytest.mark.bad_input
 def test_a_job_without_its_data_says_what_to_do(line: CommandLine, toy: Path) -> None:
     error = line.refused("run", "--dataset", "toy")
-    assert f"dataset/toy: there is no data in {toy}; expected one of pack: a.npy, labels.npy; prepared: " in error
-    assert "'agmbench data status' says where to get 'toy'" in error
+    assert f"dataset/toy: there is no data in {toy}; known layouts: pack, prepared. 'agmbench data status toy' says" in error
+    assert "  recognised as pack: a.npy, labels.npy\n" in line("data", "status", "toy").out
 
 
 def test_a_sound_data_set_is_verified_and_its_leaks_told(line: CommandLine, toy: Path) -> None:

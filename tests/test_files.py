@@ -23,7 +23,7 @@ from agmbench.contracts import Tokens, Unsuitable
 from agmbench.datasets import prepared
 from agmbench.datasets.arrays import check_labels, check_lengths, take
 from agmbench.datasets.checksums import checksum, fingerprint
-from agmbench.datasets.files import Held, Layout, folder, found
+from agmbench.datasets.files import Held, Layout, NotHere, folder, found
 from agmbench.datasets.stored import Stored, StoredSplit
 from agmbench.datasets.untrusted import h5_file, load_npy, load_pickle, open_h5
 
@@ -232,8 +232,11 @@ class One(Two):
 
 def test_layouts_are_told_apart_by_what_is_there(tmp_path: Path) -> None:
     layouts = [Two(), One()]
-    with pytest.raises(Unsuitable, match=r"there is no folder .*; expected one of two: a\.npy, clips/\*\.wav; one: b\.npy"):
+    with pytest.raises(
+        NotHere, match=r"there is no folder .*; known layouts: two, one\. 'agmbench data status x' says"
+    ) as absent:
         found("x", tmp_path / "none", layouts)
+    assert absent.value.layouts == ("two: a.npy, clips/*.wav", "one: b.npy")
     with pytest.raises(Unsuitable, match="there is no data in"):
         found("x", tmp_path, layouts)
     (tmp_path / "a.npy").touch()

@@ -430,10 +430,13 @@ def test_what_a_layout_does_not_have_is_one_line(name: str, settings: str, said:
 
 
 @pytest.mark.bad_input
-def test_no_data_is_one_line_that_says_what_is_expected(line: CommandLine, root: Path) -> None:
+def test_no_data_is_one_line_that_names_what_says_what_is_expected(line: CommandLine, root: Path) -> None:
+    layouts = "prepared, umons, mult, mult-noalign, mult-raw, mmsa, mmsa-unaligned, csd"
     said = line.refused("run", "-d", "mosei", *SMALL)
-    assert "umons: train_sentences.p" in said
-    assert "csd: " in said
+    assert f"known layouts: {layouts}. 'agmbench data status mosei' says" in said
+    status = line("data", "status", "mosei").out
+    assert "recognised as umons: train_sentences.p" in status
+    assert all(f"recognised as {name}: " in status for name in layouts.split(", "))
 
 
 # encoders

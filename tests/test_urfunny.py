@@ -217,8 +217,11 @@ def test_a_broken_copy_is_one_line(case: str, line: CommandLine, root: Path) -> 
 
 
 @pytest.mark.bad_input
-def test_no_data_is_one_line_that_says_what_is_expected(line: CommandLine, root: Path) -> None:
-    assert "pack: humor.pkl; official: data_folds.pkl" in line.refused("run", *SMALL)
+def test_no_data_is_one_line_that_names_what_says_what_is_expected(line: CommandLine, root: Path) -> None:
+    assert "known layouts: prepared, pack, official, prepared-clips, clips. 'agmbench data status urfunny'" in line.refused(
+        "run", *SMALL
+    )
+    assert "recognised as pack: humor.pkl\n" in line("data", "status", "urfunny").out
 
 
 # the clips themselves

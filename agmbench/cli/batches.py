@@ -87,8 +87,21 @@ def summary(name: str, found: "Standing") -> list[str]:
     counts = {"done": found.done, "failed": found.failed, "missing": found.missing, "skipped": found.skipped}
     lines = [f"suite '{name}': " + ", ".join(f"{len(some)} {what}" for what, some in counts.items())]
     lines += [f"failed: {one.label}: {record.reason}" for one, record in found.failed]
-    for reason, count in Counter(one.skipped for one in found.skipped).items():
-        label = next(one.label for one in found.skipped if one.skipped == reason)
+    return [*lines, *reasons(found.skipped)]
+
+
+def listed(planned: "Sequence[Planned]") -> list[str]:
+    """Lines for the user: each job, the reasons why some are skipped, and how many there are."""
+    skipped = [one for one in planned if one.skipped]
+    jobs = [f"{one.label}{': skipped' if one.skipped else ''}" for one in planned]
+    return [*jobs, *reasons(skipped), f"{counted(len(planned))}, {len(skipped)} skipped"]
+
+
+def reasons(skipped: "Sequence[Planned]") -> list[str]:
+    """One line for each reason why jobs are skipped, however many jobs have it."""
+    lines = []
+    for reason, count in Counter(one.skipped for one in skipped).items():
+        label = next(one.label for one in skipped if one.skipped == reason)
         lines.append(f"skipped: {label}{f' and {count - 1} more' if count > 1 else ''}, because {reason}")
     return lines
 

@@ -18,7 +18,7 @@ FOR_ONE = ("devices", "no_strength", "profile", "force")  # options that are pos
 def carry_out(axes: Mapping[str, Sequence[Any]], given: "Options", label: "Label") -> None:
     """Run every combination of the axes as a job of a suite without a file, and print the table that compares them."""
     from agmbench import suite
-    from agmbench.cli.batches import raise_if_failed, recorded, run_jobs, summary
+    from agmbench.cli.batches import listed, raise_if_failed, recorded, run_jobs, summary
     from agmbench.cli.tables import tabled
     from agmbench.jobs import digest
     from agmbench.registry.entry import check_name
@@ -36,9 +36,7 @@ def carry_out(axes: Mapping[str, Sequence[Any]], given: "Options", label: "Label
         raise AgmbenchError(planned[0].skipped)
     name = label.name or f"run-{digest(sorted(one.label for one in planned))[:8]}"
     if given["dry_run"]:
-        for one in planned:
-            echo(f"{one.label}{f': skipped, {one.skipped}' if one.skipped else ''}")
-        echo(f"{len(planned)} jobs, {sum(bool(one.skipped) for one in planned)} skipped")
+        echo("\n".join(listed(planned)))
         return
     tracker = MlflowTracker()
     found, failure = run_jobs(name, planned, tracker, given, label.tags, given["quiet"], given["log_format"] == "json")

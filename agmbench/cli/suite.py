@@ -92,12 +92,10 @@ def list_() -> None:
 @_options
 def show(name: str, **asked: Unpack[JobOptions]) -> None:
     """List every job of a suite, and say why any is skipped."""
+    from agmbench.cli.batches import listed
     from agmbench.suite import checked
 
-    planned = checked(_planned(name, asked))
-    for one in planned:
-        echo(f"{one.label}{f': skipped, {one.skipped}' if one.skipped else ''}")
-    echo(f"{len(planned)} jobs, {sum(bool(one.skipped) for one in planned)} skipped")
+    echo("\n".join(listed(checked(_planned(name, asked)))))
 
 
 @command.command("status")

@@ -20,7 +20,6 @@ from agmbench.contracts import Dataset, Split, SplitName, Staged, Unsuitable
 from agmbench.datasets.checksums import fingerprint
 from agmbench.datasets.untrusted import regular
 
-HINT = ". 'agmbench data status' says where to get"
 SAMPLE = "AGMBENCH_SAMPLE"  # a file of this name marks a random pack
 Progress = Callable[[int, int], None]  # called with the number of items that are done, and the number of all
 
@@ -148,7 +147,9 @@ class NotHere(Unsuitable):
     def __init__(self, name: str, reason: str, layouts: Sequence[Layout]) -> None:
         self.reason = reason
         self.layouts = tuple(f"{layout.name}: {', '.join(layout.signs)}" for layout in layouts)
-        super().__init__(f"{reason}; expected one of {'; '.join(self.layouts)}{HINT} '{name}'")
+        names = ", ".join(layout.name for layout in layouts)
+        how = f"'agmbench data status {name}' says which files each has, and where to get them"
+        super().__init__(f"{reason}; known layouts: {names}. {how}")
 
 
 def found(name: str, root: Path, layouts: Sequence[Layout]) -> Layout:

@@ -17,7 +17,7 @@ from agmbench.contracts import SPLITS, Batch, Dataset, Split, SplitName, Tokens,
 from agmbench.data.classes import lacked
 from agmbench.data.fit import in_one_line
 from agmbench.data.verify import Verdict, judge
-from agmbench.datasets.files import HINT, SAMPLE, FileDataset
+from agmbench.datasets.files import SAMPLE, FileDataset, NotHere
 from agmbench.errors import describe
 from agmbench.testing.checks import BrokenPromise, Check, CheckOutcome, Skipped, judged
 from agmbench.testing.parts import values
@@ -58,7 +58,7 @@ def check(make: Make, params: Mapping[str, Any]) -> list[Check]:
     try:
         return _checks(opened)
     except Unsuitable as error:
-        said = str(error).partition(HINT)[0]
+        said = error.reason if isinstance(error, NotHere) else str(error)
         if not (isinstance(make, type) and issubclass(make, FileDataset)):
             return _closed("skipped", said)
     except (Exception, SystemExit) as error:  # a stranger's code may raise anything

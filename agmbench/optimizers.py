@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from agmbench.clipping import clip_norm_by_heads
 from agmbench.encoders.layers import in_layers
 from agmbench.errors import allowed, describe
 from agmbench.jobs import Schedule, Training
@@ -74,12 +75,14 @@ def _of_timm(recipe: Training, groups: list[Any], common: Mapping[str, Any]) -> 
     return made
 
 
-def clip_gradients(recipe: Training, optimizer: Optimizer) -> None:
+def clip_gradients(recipe: Training, optimizer: Optimizer, model: MultimodalModel) -> None:
     """Clip the gradients of all trained tensors, including the modulator's own, as the recipe says; the host does not wait for a number."""
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
     if recipe.clip_value is not None:
         nn.utils.clip_grad_value_(tensors, recipe.clip_value)
-    if recipe.clip_norm is not None:
+    if recipe.clip_norm is not None and recipe.clip_when == "head":
+        clip_norm_by_heads(tensors, model.fusion.heads(), recipe.clip_norm)
+    elif recipe.clip_norm is not None:
         nn.utils.clip_grad_norm_(tensors, recipe.clip_norm)
 
 

@@ -100,6 +100,7 @@ def refused(
         return "mute=mean and mute=random work on numbers, and an encoder reads raw text; use mute=zeros, which stands for an empty text"
     return (
         _of_schedule(recipe)
+        or _of_clipping(recipe)
         or _of_labels(recipe, model.task, modulator)
         or _of_mixup(recipe, model, few)
         or _of_weights(model, few)
@@ -112,6 +113,12 @@ def refused(
 def _of_schedule(recipe: Training) -> str | None:
     if recipe.schedule.args and not recipe.schedule.name.startswith("timm-"):
         return f"training.schedule.args are only for timm's schedules, such as timm-cosine; found schedule '{recipe.schedule.name}'"
+    return None
+
+
+def _of_clipping(recipe: Training) -> str | None:
+    if recipe.clip_when == "head" and recipe.clip_norm is None:
+        return "training.clip_when=head says when the norm is limited; set training.clip_norm, the limit, too"
     return None
 
 

@@ -213,7 +213,7 @@ class _Loop:
             if not self.precision.update_scale():
                 self.optimizer.zero_grad(set_to_none=True)  # the optimizer does not change a tensor without a gradient
             if not self.modulator.clips:
-                clip_gradients(self.recipe, self.optimizer)
+                clip_gradients(self.recipe, self.optimizer, self.model)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             self.average.update()

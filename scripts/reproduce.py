@@ -42,6 +42,7 @@ Settings = list[tuple[str, Any]]
 DATA, RATE = "avmnist", "training.lr"
 PROTOCOL = "dataset.protocol"  # left out of the settings, so that the epoch is chosen on valid, which is the data set's default
 FUSIONS = {"late": "concat", "early": "early"}
+CLIPPED = {"training.clip_norm": 1, "training.clip_when": "head"}  # every method under early fusion, as in the official code
 SHAPLEY = {"modulator.responses": "shapley"}  # for OGM-GE under a fusion that is not additive
 SHARED = {"modulator.coalitions": "shared"}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # by title: the modulator, and settings of its own
@@ -90,7 +91,7 @@ class Study:
     def given(self, fusion: str, title: str) -> Settings:
         """The fixed settings of a method's job. They include the learning rate if it is not tuned."""
         name, own = METHODS[title]
-        early = {"training.clip_norm": 1, **(SHAPLEY if name.startswith("ogm") else {})} if fusion == "early" else {}
+        early = {**CLIPPED, **(SHAPLEY if name.startswith("ogm") else {})} if fusion == "early" else {}
         at = self.suite.at(self.scale, DATA, fusion)
         fixed = {key: value for key, value in at.items() if key != PROTOCOL and (key != RATE or not self.size.trials)}
         return [*{**fixed, **early, **own}.items()]

@@ -378,6 +378,7 @@ def test_the_digest_is_the_same_in_every_release() -> None:
         "training.reduction=sum",
         "training.clip_value=1",
         "training.clip_norm=1",
+        "training.clip_when=head",
         "training.early_stopping=3",
         "training.drop_last=true",
         "training.schedule.last=2",

@@ -25,13 +25,17 @@ TRAINED = [entry.name for entry in REGISTRY.entries("modulator") if entry.load()
 # clipping
 
 
-def clipped(gradients: list[list[float]], **recipe: float) -> list[list[float]]:
+def clipped(gradients: list[list[float]], **recipe: float | str) -> list[list[float]]:
+    """What is left of gradients. The first is that of the weights of the only head, of one row."""
     tensors = [nn.Parameter(torch.zeros(len(row))) for row in gradients]
     for tensor, row in zip(tensors, gradients, strict=True):
         tensor.grad = torch.tensor(row)
     resting = nn.Parameter(torch.zeros(2))  # has no gradient
     groups = [{"params": [tensors[0], resting]}, {"params": tensors[1:]}]
-    clip_gradients(Training.model_validate(recipe), torch.optim.SGD(groups, lr=1.0))
+    whole = build.model(make())
+    (head,) = whole.fusion.heads()
+    head.weight = tensors[0]  # type: ignore[assignment]
+    clip_gradients(Training.model_validate(recipe), torch.optim.SGD(groups, lr=1.0), whole)
     assert resting.grad is None
     return [tensor.grad.tolist() for tensor in tensors if tensor.grad is not None]
 
@@ -49,6 +53,32 @@ def test_each_element_is_cut() -> None:
 def test_elements_are_cut_before_the_norm() -> None:
     found = clipped([[3.0], [-4.0]], clip_value=1.0, clip_norm=1.0)
     assert list(itertools.chain(*found)) == pytest.approx([0.5**0.5, -(0.5**0.5)], rel=1e-5)
+
+
+def test_the_norm_is_cut_only_where_an_element_of_a_head_is_large() -> None:
+    """The rule of AGM's code, which it has for every method under early fusion."""
+    rule: dict[str, Any] = {"clip_norm": 2.5, "clip_when": "head"}
+    found = clipped([[3.0, 0.0], [-4.0]], **rule)
+    assert list(itertools.chain(*found)) == pytest.approx([1.5, 0.0, -2.0], rel=1e-5)
+    found = clipped([[-3.0, 0.0], [4.0]], **rule)
+    assert list(itertools.chain(*found)) == pytest.approx([-1.5, 0.0, 2.0], rel=1e-5)
+    assert clipped([[2.0, 2.0], [-40.0]], **rule) == [[2.0, 2.0], [-40.0]], "however long the gradient is"
+    assert clipped([[3.0, 0.0], [-4.0]], clip_norm=5.5, clip_when="head") == [[3.0, 0.0], [-4.0]]
+
+
+def test_the_recipe_has_agm_s_rule() -> None:
+    """AGM that does not modulate is clipped by the recipe's rule as by its own, in some steps and not in others."""
+    most = 0.15
+
+    def weights(**given: Any) -> Tensor:
+        trained, _ = run(make("agm", **{"training.epochs": 2, "modulator.alpha": 0, **given}))
+        return torch.cat([tensor.detach().flatten() for tensor in trained.parameters()])
+
+    own = weights(**{"modulator.clip": most})
+    recipe = weights(**{"modulator.clip": None, "training.clip_norm": most, "training.clip_when": "head"})
+    assert torch.equal(own, recipe)
+    assert not torch.equal(own, weights(**{"modulator.clip": None}))
+    assert not torch.equal(own, weights(**{"modulator.clip": None, "training.clip_norm": most}))
 
 
 def test_training_steps_by_clipped_gradients() -> None:

@@ -102,6 +102,7 @@ def test_every_method_trains_with_it_or_says_why_not(name: str, key: str) -> Non
         ({"optimizer_args": {"lr": 1}}, "training.optimizer_args has lr"),
         ({"lr.m7": 0.1}, "training.lr.m7: there is no such part; expected one of m0, m1, fusion, modulator"),
         ({"layer_decay": 0.5}, "no encoder of the job has numbered layers"),
+        ({"clip_when": "head"}, "training.clip_when=head says when the norm is limited; set training.clip_norm"),
         ({"schedule.args": {"min_lr": 0}}, "schedule.args are only for timm's schedules"),
         ({"schedule.name": "timm-step", "schedule.args": {"min": 0}}, "timm cannot make 'step' with {'min': 0} (TypeError"),
         ({"mixup": 0.2, "schedule.name": "timm-plateau"}, "'training.schedule.name' is 'timm-plateau'"),

@@ -186,7 +186,8 @@ def test_no_optimizer_waits(optimizer: str) -> None:
     case = Case("mlp", "concat", 2)
     assert counted(case, Joint(case.modalities), optimizer=optimizer).reads == []
     options = {"clip_norm": 0.1, "clip_value": 0.1, "reduction": "sum", "early_stopping": 2}
-    assert counted(case, Joint(case.modalities), optimizer=optimizer, **options).reads == []
+    for when in ("always", "head"):
+        assert counted(case, Joint(case.modalities), optimizer=optimizer, clip_when=when, **options).reads == []
 
 
 # losses that are not finite are found, although the loop does not wait for each

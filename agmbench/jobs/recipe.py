@@ -58,8 +58,10 @@ class Training(Frozen):
     passes and skips steps that overflow. Evaluation is in float32. `accumulate` is the number of batches whose gradients make one
     optimizer step. `reduction` says whether the loss is the `mean` over their samples or the `sum`, whose gradients are larger by the
     number of samples. Before a step, each element of the gradients is limited to `clip_value`, and the norm of all gradients to
-    `clip_norm`, unless a method has a rule of its own (AGM's `clip`). Training ends after `early_stopping` epochs in a row without a gain
-    on valid; each decay of schedule `plateau` starts the count again. `drop_last` leaves out the last batch of an epoch if it is not full.
+    `clip_norm`, unless a method has a rule of its own (AGM's `clip`). With `clip_when=head` the norm is limited only in steps in which an
+    element of a head's weight gradient is larger than `clip_norm`, as AGM's code does for all methods under early fusion. Training ends
+    after `early_stopping` epochs in a row without a gain on valid; each decay of schedule `plateau` starts the count again. `drop_last`
+    leaves out the last batch of an epoch if it is not full.
 
     `optimizer` is torch's `sgd`, `adam` or `adamw`, or any other of `timm.optim.list_optimizers()`, with its own parameters in
     `optimizer_args`. `lr_of` and `weight_decay_of` are values for an encoder (by its modality), for `fusion` or for `modulator` that
@@ -94,6 +96,7 @@ class Training(Frozen):
     reduction: Literal["mean", "sum"] = "mean"
     clip_value: float | None = Field(default=None, gt=0)
     clip_norm: float | None = Field(default=None, gt=0)
+    clip_when: Literal["always", "head"] = "always"
     early_stopping: Count | None = None
     drop_last: bool = False
     label_smoothing: float = Field(default=0, ge=0, lt=1)

@@ -26,7 +26,7 @@ LATER: dict[str, dict[str, Any]] = {
         **{"select_by": None, "reduction": "mean", "clip_value": None, "clip_norm": None, "early_stopping": None},
         **{"optimizer_args": {}, "lr_of": {}, "weight_decay_of": {}, "layer_decay": None, "label_smoothing": 0.0},
         **{"class_weights": None, "sampling": None, "mixup": None, "ema": None, "drop_last": False},
-        **{"cache_features": False},
+        **{"cache_features": False, "clip_when": "always"},
     },
     "training.schedule": {"last": None, "patience": 1, "reload": False, "warmup": 0, "args": {}},
     "encoder/conv": {"pool": 1},

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt
-from torch import Tensor, nn
+from torch import Tensor
 
+from agmbench.clipping import clip_norm_by_heads
 from agmbench.contracts import Batch, Mode, Model, Promises, Step
 from agmbench.modulators.balancing import Balancing, Scores
 from agmbench.tasks import Task
@@ -103,7 +104,8 @@ class AGM(Balancing):
     def adjust(self, model: Model, parts: Sequence[Step]) -> Mapping[str, Tensor]:
         self.remember(torch.stack([part.kept["score"] for part in parts]).mean(dim=0))
         self.enhance(model)
-        self.clip_gradients(model)
+        if self.clip is not None:
+            clip_norm_by_heads(model.parameters(), model.fusion.heads(), self.clip)
         return {}
 
     @torch.no_grad()
@@ -131,21 +133,6 @@ class AGM(Balancing):
 
     def enhance(self, model: Model) -> None:
         """Change the modulated gradients before they are clipped. AGM itself does nothing here; a variant may."""
-
-    def clip_gradients(self, model: Model) -> None:
-        """Clip the norm of all gradients to `clip` if any element of a head's weight gradient is larger than it."""
-        heads = [head.weight.grad for head in model.fusion.heads() if head.weight.grad is not None]
-        if self.clip is None or not heads:
-            return
-        gradients = [tensor.grad for tensor in model.parameters() if tensor.grad is not None]
-        factor = self.clip_factor(heads, nn.utils.get_total_norm(gradients), self.clip)
-        torch._foreach_mul_(gradients, factor)
-
-    def clip_factor(self, heads: Sequence[Tensor], norm: Tensor, clip: float) -> Tensor:
-        """The factor by which all gradients are multiplied, `[]`. It is 1 if no head's gradient is too large, so that the host need not ask
-        the device whether to clip."""
-        too_large = torch.stack([gradient.abs().max() > clip for gradient in heads]).any()
-        return torch.where(too_large, (clip / (norm + 1e-6)).clamp(max=1), 1.0)  # the formula of torch.nn.utils.clip_grad_norm_
 
 
 def _ahead(score: Tensor) -> Tensor:
